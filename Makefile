@@ -1,0 +1,49 @@
+# Every target sets up what it needs; the first one in a fresh clone takes a minute longer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lint types arch props bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## make the virtual environment, with everything in it
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "launcher-recovery needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[launcher,testing]" --group test --group lint --group bench
+	@touch $(READY)
+
+demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
+	$(BIN)/recovery demo
+
+test: $(READY) ## every test, under three minutes
+	$(BIN)/python -m pytest
+
+check: lint types arch ## all that can be said without running the code
+
+format: $(READY) ## rewrite the code as ruff likes it
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: $(READY) ## ruff, formatting included
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy && $(BIN)/mypy tests/typing
+
+arch: $(READY) ## the layers hold (import-linter)
+	$(BIN)/lint-imports
+
+props: $(READY) ## the laws alone, with many more examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
+
+bench: $(READY) ## success path and failure path, as ratios taken in one run
+	$(BIN)/python -m bench
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

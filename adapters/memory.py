@@ -1,0 +1,35 @@
+"""A store in memory: for tests, and to try things out. Nothing survives the process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from recovery.journal import Row
+from recovery.ledger import TERMINAL, Run
+
+TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
+
+
+class MemoryStore:
+    """Keeps the latest *capacity* rows. Open it again (in another service) and it still has them."""
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self.rows: deque[Row] = deque(maxlen=capacity)
+        self.runs: dict[str, Run] = {}
+
+    async def open(self, run: Run) -> None:
+        """Note the run."""
+        self.runs[run.id] = run
+
+    async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
+        """Every row of every call that has no terminal fact, and the runs."""
+        over = {row.call for row in self.rows if row.kind in TERMINAL_KINDS}
+        return list(self.runs.values()), [row for row in self.rows if row.call and row.call not in over]
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Keep *rows*."""
+        self.rows.extend(rows)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

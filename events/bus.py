@@ -1,0 +1,300 @@
+"""The in-process bus: facts go in, the strictest opinion comes out.
+
+A subscriber is a function from one fact to what that fact causes: another fact, a verdict, or nothing. Publishing
+runs on the caller's thread until nothing more is caused; it never waits and never does I/O of its own.
+
+Each kind of fact is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
+receiver gets the operation's name as sender and the fact as ``fact=``. Signals are used for what they do well
+(registration, weak references, senders); a send through blinker builds sets each time, so publishing goes over a
+ready tuple per (fact, operation, key) instead, dropped whenever a receiver comes or goes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import logging
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+import blinker
+
+from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
+from events.verdicts import GiveUp, Park, Retry, Verdict, settle
+
+if TYPE_CHECKING:
+    from events.operation import Operation
+
+F = TypeVar("F", bound=Fact)
+Subscriber: TypeAlias = Callable[[Any], object]
+Ready: TypeAlias = "tuple[tuple[Subscriber, Subscription | None], ...]"
+
+MAX_CASCADE = 64
+"""How many facts one publish may cause before the rest are dropped: a pair of subscribers can answer each other."""
+
+MAX_FAILURES = 10
+"""How often in a row a subscriber may raise before it is set aside."""
+
+log = logging.getLogger("recovery.bus")
+
+
+class Subscription:
+    """A seat on the bus. ``close()`` it, or use it as a context manager, to stop hearing."""
+
+    # The seat, not the function, is blinker's receiver: one function may be subscribed twice, and only a full
+    # disconnect empties ``Signal.receivers``, which tells whether anybody listens at all.
+    __slots__ = ("__weakref__", "_bus", "_kinds", "essential", "failures", "function", "number")
+
+    def __init__(
+        self,
+        bus: Bus,
+        number: int,
+        kinds: tuple[type[Fact], ...],
+        function: Callable[[Any], object],
+        *,
+        essential: bool,
+    ) -> None:
+        self._bus = bus
+        self._kinds = kinds
+        self.number = number
+        self.function = function
+        self.essential = essential
+        self.failures = 0
+
+    def __call__(self, sender: object, *, fact: Fact) -> object:
+        """Hear *fact*, for whoever sends through the blinker signal itself."""
+        return self.function(fact)
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {name_of(self.function)}>"
+
+    def close(self) -> None:
+        """Stop hearing. Closing twice is harmless; a publish under way on another thread may still be heard."""
+        self._bus._unsubscribe(self, self._kinds)  # two halves of one object
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Bus:
+    """Facts in, verdicts out, in one process. Safe to use from any thread.
+
+    *clock* reads seconds that only ever grow (default ``time.monotonic``). *run* is a short name for this process's
+    run, unique among all runs that share a journal (default: 8 random hex digits); call ids begin with it.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None) -> None:
+        self.clock = clock
+        self.run = run or secrets.token_hex(4)
+        self.ignored_verdicts = 0
+        self.dropped_facts = 0
+        self._calls = itertools.count(1)
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+        self._signals: dict[type[Fact], blinker.Signal] = {}
+        self._ready: dict[tuple[type[Fact], str, str], Ready] = {}
+        self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()
+        for kind in FACTS:
+            self._signals[kind] = self._new_signal(kind)
+
+    def _new_signal(self, kind: type[Fact]) -> blinker.Signal:
+        signal = blinker.Signal(kind.__doc__)
+        signal.receiver_connected.connect(self._receivers_changed, weak=False)
+        signal.receiver_disconnected.connect(self._receivers_changed, weak=False)
+        return signal
+
+    def signal(self, kind: type[Fact]) -> blinker.Signal:
+        """The blinker signal of one kind of fact. Raises TypeError for a base class or anything else."""
+        if kind not in self._signals:
+            raise TypeError(f"{kind!r} is not a kind of fact that has a signal")
+        return self._signals[kind]
+
+    def subscribe(
+        self,
+        kinds: type[F] | Iterable[type[F]],
+        function: Callable[[F], object],
+        *,
+        operation: str | None = None,
+        key: str | None = None,
+        essential: bool = False,
+    ) -> Subscription:
+        """Call *function* with every fact of these *kinds* from now on, strongly referenced until closed.
+
+        A base class stands for all kinds below it, except ``OperationStarted`` and ``OperationSucceeded``: a healthy
+        call costs nothing only as long as nobody asks for those, so they are asked for by name. *operation* and
+        *key* narrow it down to facts of that operation, or that part of it. What the function returns (a fact, a
+        verdict, or ``None``) is acted on; if it raises, that is logged and published as ``SubscriberFailed``, and after
+        ten times in a row it is set aside, unless it is *essential*.
+
+        Raises TypeError for what is no fact, for a function that cannot be called, and for a coroutine function: nobody
+        would await it.
+        """
+        if not callable(function):
+            raise TypeError(f"a subscriber is called with the fact; {function!r} cannot be called")
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # its type matters, not that it exists
+            raise TypeError(
+                f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
+            )
+        if key is not None and operation is None:
+            raise TypeError("key= narrows an operation down; name the operation too")
+        wanted = [kinds] if isinstance(kinds, type) else list(kinds)
+        expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
+        seat = Subscription(self, next(self._numbers), expanded, function, essential=essential)
+        sender = blinker.ANY if operation is None else sender_of(operation, key)
+        with self._lock:
+            for kind in expanded:
+                self._signals[kind].connect(seat, sender=sender, weak=False)
+        return seat
+
+    def _unsubscribe(self, seat: Subscription, kinds: tuple[type[Fact], ...]) -> None:
+        with self._lock:
+            for kind in kinds:
+                self._signals[kind].disconnect(seat)
+
+    def listens(self, kind: type[Fact], operation: str = "", key: str = "") -> bool:
+        """Whether anybody would hear such a fact: an event that nobody hears need not be built."""
+        ready = self._ready.get((kind, operation, key))
+        if ready is None:
+            ready = self._make_ready(kind, operation, key)
+        return bool(ready)
+
+    def publish(self, fact: Fact) -> Verdict | None:
+        """Tell everybody, and return the strictest of their verdicts, or ``None`` if nobody has an opinion.
+
+        Verdicts count only where the fact asks for them (a start, a failure and its classification); others are
+        ignored and counted in ``ignored_verdicts``. Never waits, and raises nothing that a subscriber raised.
+        """
+        return self.cascade(fact)[0]
+
+    def cascade(self, fact: Fact) -> tuple[Verdict | None, list[Fact]]:
+        """As ``publish``, and also every fact that came of it, *fact* itself first."""
+        facts = [fact]
+        verdicts: list[Verdict] = []
+        for current in facts:  # grows while it is walked
+            kind = type(current)
+            ready = self._ready.get((kind, current.operation, current.key))
+            if ready is None:
+                ready = self._make_ready(kind, current.operation, current.key)
+            if not ready or self._signals[kind].is_muted:
+                continue
+            for function, seat in ready:
+                try:
+                    answer = function(current)
+                    if answer is not None:
+                        self._take(answer, current, facts, verdicts)
+                except Exception as error:  # an observer never breaks an operation
+                    self._failed(function, seat, current, error, facts)
+                else:
+                    if seat is not None and seat.failures:
+                        seat.failures = 0
+        return (settle(verdicts) if verdicts else None), facts
+
+    def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
+        if isinstance(answer, Retry | Park | GiveUp):
+            if heard.asks:
+                verdicts.append(answer)
+            else:
+                self.ignored_verdicts += 1
+        elif isinstance(answer, Fact):
+            self._add(answer, facts)
+        elif isinstance(answer, tuple | list):
+            for one in answer:
+                self._take(one, heard, facts, verdicts)
+        elif answer is not None:
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns a fact, a verdict or None")
+
+    def _add(self, caused: Fact, facts: list[Fact]) -> None:
+        if len(facts) < MAX_CASCADE:
+            facts.append(caused)
+            return
+        if self.dropped_facts == 0:
+            log.error("facts cause facts without end, the latest %s; dropped", type(caused).__name__)
+        self.dropped_facts += 1
+
+    def _failed(
+        self, function: Subscriber, seat: Subscription | None, heard: Fact, error: Exception, facts: list[Fact]
+    ) -> None:
+        set_aside = False
+        if seat is not None:
+            seat.failures += 1
+            set_aside = seat.failures >= MAX_FAILURES and not seat.essential
+            if set_aside:
+                seat.close()
+        log.error(
+            "subscriber %s failed on %s%s",
+            name_of(function),
+            type(heard).__name__,
+            f", {MAX_FAILURES} times in a row: it is set aside" if set_aside else "",
+            exc_info=error,
+        )
+        if not isinstance(heard, SubscriberFailed):  # no feedback loop
+            failed = SubscriberFailed(
+                at=self.clock(),
+                operation=heard.operation,
+                key=heard.key,
+                subscriber=name_of(function),
+                heard=type(heard).__name__,
+                error=type(error).__name__,
+                set_aside=set_aside,
+            )
+            self._add(failed, facts)
+
+    def new_call(self) -> str:
+        """An id for a new call, unique among all runs."""
+        return f"{self.run}-{next(self._calls)}"
+
+    def _register(self, operation: Operation) -> None:
+        with self._lock:
+            self._operations.add(operation)
+            operation.watched = self._is_watched(operation)
+
+    def _is_watched(self, operation: Operation) -> bool:
+        return any(self.listens(kind, operation.name, operation.key) for kind in ON_REQUEST)
+
+    def _receivers_changed(self, signal: blinker.Signal, **_: object) -> None:
+        with self._lock:
+            self._ready = {}
+            if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
+                for operation in self._operations:
+                    operation.watched = self._is_watched(operation)
+
+    def _make_ready(self, kind: type[Fact], operation: str, key: str) -> Ready:
+        with self._lock:
+            signal = self._signals[kind]
+            receivers = {id(one): one for one in signal.receivers_for(operation)}
+            if key:
+                receivers |= {id(one): one for one in signal.receivers_for(sender_of(operation, key))}
+            seats = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
+            ready: Ready = tuple((seat.function, seat) for seat in seats)
+            if len(seats) == len(receivers):
+                self._ready[kind, operation, key] = ready
+                return ready
+            # Whoever connected to the signal itself may be weakly referenced: a ready tuple would keep them alive.
+            foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]
+            return (*ready, *((functools.partial(_hear_as_blinker, one), None) for one in foreign))
+
+
+def _hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
+    return receiver(fact.operation, fact=fact)
+
+
+def sender_of(operation: str, key: str | None) -> str:
+    """What blinker knows an operation, or a keyed part of it, by."""
+    return f"{operation}[{key}]" if key else operation
+
+
+def name_of(function: object) -> str:
+    """What to call a subscriber in a log."""
+    if isinstance(function, functools.partial):
+        function = function.args[0] if function.func is _hear_as_blinker else function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__

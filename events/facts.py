@@ -1,0 +1,251 @@
+"""What happened: one frozen struct per fact, named in the past tense.
+
+Every number of seconds called *at* is a reading of the bus's clock, which is monotonic: it means nothing outside
+the process (the journal notes which wall-clock time it stands for). Every other number of seconds is a duration.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Category(StrEnum):
+    """What kind of trouble a failure is; it decides what helps."""
+
+    TRANSIENT = "transient"  # back off and try again
+    UNREACHABLE = "unreachable"  # the same, and the other side never heard of us
+    RATE_LIMITED = "rate_limited"  # wait as long as the server said; it uses up no retry
+    ENVIRONMENT = "environment"  # disk, port, file handles: something here must change first
+    AUTH = "auth"  # a person must log in, pay or consent
+    LOST = "lost"  # the process that did the work died
+    PERMANENT = "permanent"  # the same call will fail the same way
+    SPENT = "spent"  # an inner recoverable call has already tried everything
+    CANCELLED = "cancelled"  # somebody changed their mind; not a failure
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a failure carries, as data: all that classification may look at.
+
+    *type* is the qualified name of the exception's class, *kinds* those of its bases, nearest first, up to but
+    without ``Exception``. *message* is at most 4 KiB. *errno* is the system's number, *status* an HTTP status,
+    *retry_after* the seconds a server asked us to wait, *exit_code* a process's (negative: killed by that
+    signal), *stderr* the last 4 KiB of what it complained about.
+    """
+
+    type: str
+    kinds: tuple[str, ...] = ()
+    message: str = ""
+    errno: int | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    exit_code: int | None = None
+    stderr: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line for people: the exception's name and its message."""
+        name = self.type.rpartition(".")[2]
+        return f"{name}: {self.message}" if self.message else name
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact", omit_defaults=True):
+    """Something that happened, at *at* on the bus's clock, to the operation of that name.
+
+    *operation* is empty for what concerns no operation; *key* names the part of it that has a circuit of its own
+    (the host of a download), empty where there is none.
+    """
+
+    asks: ClassVar[bool] = False  # whether the publisher acts on the verdicts that subscribers return
+
+    at: float
+    operation: str = ""
+    key: str = ""
+
+
+class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact about one call: its id, and the number of the attempt (from 1) that it concerns."""
+
+    call: str
+    attempt: int = 1
+
+
+class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
+
+    *arguments* is the JSON of ``[args, kwargs]`` where the call can be carried on after a restart, *version* the
+    version its operation was declared with.
+    """
+
+    asks: ClassVar[bool] = True
+
+    arguments: msgspec.Raw | None = None
+    version: str = ""
+
+
+class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call returned; *recovered* says whether something had gone wrong before."""
+
+    recovered: bool = False
+
+
+class OperationFailed(CallFact, frozen=True, kw_only=True):
+    """An attempt raised. It holds the live exception and never leaves the process.
+
+    *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,
+    *waited* the seconds it was told to wait before this attempt (0 for the first).
+    """
+
+    asks: ClassVar[bool] = True
+
+    error: Exception
+    retries: int = 0
+    elapsed: float = 0.0
+    waited: float = 0.0
+
+
+class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """What a failure means: the first failure fact that anybody writes down.
+
+    *rule* names the rule that decided. *retries*, *elapsed* and *waited* are those of ``OperationFailed``.
+    """
+
+    asks: ClassVar[bool] = True
+
+    category: Category
+    evidence: Evidence
+    rule: str = ""
+    retries: int = 0
+    elapsed: float = 0.0
+    waited: float = 0.0
+
+
+class Outcome(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a failure. *category* and *error* (one line) are ``None`` where nobody classified it."""
+
+    category: Category | None = None
+    error: str | None = None
+
+
+class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The call will be tried again *after* seconds from *at*; this will be its retry number *retry*, from 1."""
+
+    after: float
+    retry: int
+
+
+class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The call waits for a cause to go away, *after* seconds from *at* at the most, using up no retry.
+
+    *why* names the cause. A call is parked after a failure or before an attempt (then there is no *error*).
+    """
+
+    after: float
+    why: str = ""
+
+
+class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The call failed for good; its caller gets the last exception."""
+
+    reason: str = ""
+
+
+class OperationRecovered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began."""
+
+    elapsed: float = 0.0
+
+
+class CallRejected(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call was turned away before its first attempt; *retry_after* seconds from *at* it may be welcome."""
+
+    reason: str = ""
+    retry_after: float | None = None
+
+
+class OperationCancelled(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call was cancelled from outside, in an attempt or while it waited. Not a failure."""
+
+
+class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that a dead process left is carried on with this attempt, *after* the seconds left to wait."""
+
+    after: float = 0.0
+
+
+class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A running call noted how far it has come; *data* is its JSON."""
+
+    data: msgspec.Raw
+
+
+class CircuitOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """Too much went wrong; attempts are held back for *after* seconds. *failures* is what was counted."""
+
+    after: float
+    failures: int = 0
+
+
+class CircuitHalfOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The break is over; a probe may pass."""
+
+
+class CircuitClosed(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A probe succeeded; everybody may pass."""
+
+
+class JournalDegraded(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The journal cannot write; operations go on in memory."""
+
+    reason: str
+
+
+class SubscriberFailed(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A subscriber raised, or answered with something that is no answer. The operation went on without it.
+
+    *heard* is the fact it was told; *set_aside* says that it failed too often and is not called any more.
+    """
+
+    subscriber: str
+    heard: str
+    error: str
+    set_aside: bool = False
+
+
+ON_REQUEST: tuple[type[Fact], ...] = (OperationStarted, OperationSucceeded)
+"""The facts of the healthy path: nobody hears them who has not asked for them by name."""
+
+FACTS: tuple[type[Fact], ...] = (
+    OperationStarted,
+    OperationSucceeded,
+    OperationFailed,
+    FailureClassified,
+    RetryScheduled,
+    Parked,
+    GaveUp,
+    OperationRecovered,
+    CallRejected,
+    OperationCancelled,
+    OperationResumed,
+    CheckpointSaved,
+    CircuitOpened,
+    CircuitHalfOpened,
+    CircuitClosed,
+    JournalDegraded,
+    SubscriberFailed,
+)
+"""Every fact there is."""
+
+
+def kinds_of(fact: type[Any]) -> tuple[type[Fact], ...]:
+    """The facts that *fact* stands for: itself, or, for a base class, those below it that need no asking by name.
+
+    Raises TypeError for anything that is no fact.
+    """
+    if not (isinstance(fact, type) and issubclass(fact, Fact)):
+        raise TypeError(f"{fact!r} is not a fact")
+    if fact in FACTS:
+        return (fact,)
+    return tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)

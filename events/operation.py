@@ -1,0 +1,253 @@
+"""Operations and their attempts, for code that emits by hand and for the drivers of ``@recoverable``.
+
+    attempt = operation.start()
+    match attempt.fail(error):
+        case Retry(after) | Park(after): ...   # wait, then: attempt = attempt.next()
+        case GiveUp(): ...
+    attempt.succeed()
+
+Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.watched`` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from events.bus import Bus, sender_of
+from events.errors import CallRejectedError
+from events.facts import (
+    CallFact,
+    CallRejected,
+    Category,
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationFailed,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from events.verdicts import GiveUp, Park, Retry, Verdict
+
+NOBODY = GiveUp("nobody answered")
+
+
+class Operation:
+    """A named kind of work, on a bus.
+
+    *key* names a part of it that succeeds and fails by itself (the host of a download). ``successes`` counts what
+    went well; ``watched`` is true while anybody listens to starts or successes, and the bus keeps it true.
+    """
+
+    __slots__ = ("__weakref__", "bus", "key", "name", "successes", "watched")
+
+    def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
+        self.name = name
+        self.bus = bus
+        self.key = key
+        # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
+        self.successes = 0
+        self.watched = False
+        bus._register(self)  # two halves of one mechanism
+
+    def __repr__(self) -> str:
+        return f"<Operation {sender_of(self.name, self.key)}>"
+
+    def start(self) -> Attempt:
+        """Begin a call. Raises CallRejectedError if a subscriber (an open circuit, say) holds it back."""
+        attempt = Attempt(self)
+        attempt.began = self.bus.clock()
+        held = attempt.announce()
+        if held is not None:
+            raise attempt.reject(held)
+        return attempt
+
+
+class Attempt:
+    """One try of one call. End it once: with ``fail``, ``succeed`` or ``cancel``.
+
+    *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none.
+    *began* is when the call's first attempt began, on the bus's clock; ``None`` until somebody took the time.
+    *waited* is the delay before this attempt in seconds. *troubled* says that something went wrong in this call.
+    *arguments* and *version* are what ``OperationStarted`` will say; *saved* is the JSON of the latest checkpoint.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_verdict",
+        "arguments",
+        "began",
+        "call",
+        "number",
+        "operation",
+        "retries",
+        "saved",
+        "troubled",
+        "version",
+        "waited",
+    )
+
+    def __init__(self, operation: Operation, *, call: str | None = None, number: int = 1, retries: int = 0) -> None:
+        self.operation = operation
+        self.call = call or operation.bus.new_call()
+        self.number = number
+        self.retries = retries
+        self.began: float | None = None
+        self.waited = 0.0
+        self.troubled = number > 1 or retries > 0
+        self.arguments: bytes | None = None
+        self.version = ""
+        self.saved: bytes | None = None
+        self._verdict: Verdict | None = None
+        self._ended = False
+
+    def announce(self) -> Verdict | None:
+        """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
+        if not self.operation.watched:
+            return None
+        arguments = None if self.arguments is None else msgspec.Raw(self.arguments)
+        return self._tell(OperationStarted, arguments=arguments, version=self.version)
+
+    def fail(self, error: Exception) -> Verdict:
+        """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
+
+        With nobody to answer it is GiveUp. Raises RuntimeError if the attempt has ended already, TypeError if
+        *error* is no Exception: a cancellation is not a failure.
+        """
+        if not isinstance(error, Exception):
+            raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
+        self._end()
+        self.troubled = True
+        operation, bus = self.operation, self.operation.bus
+        now = bus.clock()
+        if self.began is None:
+            self.began = now
+        failed = OperationFailed(
+            at=now,
+            operation=operation.name,
+            key=operation.key,
+            call=self.call,
+            attempt=self.number,
+            error=error,
+            retries=self.retries,
+            elapsed=now - self.began,
+            waited=self.waited,
+        )
+        verdict, facts = bus.cascade(failed)
+        self._verdict = verdict or NOBODY
+        for fact in facts:
+            if isinstance(fact, FailureClassified):
+                self._publish_outcome(self._verdict, fact.category, fact.evidence.summary)
+                break
+        else:
+            self._publish_outcome(self._verdict, None, None)
+        return self._verdict
+
+    def _publish_outcome(self, verdict: Verdict, category: Category | None, error: str | None) -> None:
+        """After the fold: nobody records an overruled opinion."""
+        match verdict:
+            case Retry(after):
+                self._tell(RetryScheduled, after=after, retry=self.retries + 1, category=category, error=error)
+            case Park(after, _, why):
+                self._tell(Parked, after=after, why="; ".join(why), category=category, error=error)
+            case GiveUp():
+                self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
+
+    def parked(self, hold: Verdict) -> None:
+        """Say that the attempt is held back before it begins."""
+        why = hold.why if isinstance(hold, Park) else ()
+        self._tell(Parked, after=hold.after or 0.0, why="; ".join(why))
+
+    def next(self) -> Attempt:
+        """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
+
+        Raises RuntimeError unless this one failed with a Retry or a Park.
+        """
+        following = self.following()
+        following.announce()
+        return following
+
+    def following(self) -> Attempt:
+        """As ``next``, but not begun: for drivers, which ask (``announce``) before they begin."""
+        verdict = self._verdict
+        if verdict is None or isinstance(verdict, GiveUp):
+            raise RuntimeError(
+                f"attempt {self.number} of {self.call} has no next: it did not fail with a retry or a park"
+            )
+        used = self.retries + isinstance(verdict, Retry)
+        following = Attempt(self.operation, call=self.call, number=self.number + 1, retries=used)
+        following.began = self.began
+        following.waited = verdict.after
+        following.arguments = self.arguments
+        following.version = self.version
+        following.saved = self.saved
+        return following
+
+    def checkpoint(self, data: bytes) -> None:
+        """Note how far the call has come, as JSON; later attempts find it in ``saved``, also after a restart."""
+        self.saved = data
+        self._tell(CheckpointSaved, data=msgspec.Raw(data))
+
+    def resumed(self, after: float) -> None:
+        """Say that this attempt carries on what a dead process left, in *after* seconds."""
+        self.troubled = True
+        self._tell(OperationResumed, after=after)
+
+    def succeed(self) -> None:
+        """Report that the attempt returned. Raises RuntimeError if it has ended already."""
+        self._end()
+        operation = self.operation
+        operation.successes += 1
+        if self.troubled:
+            now = operation.bus.clock()
+            self._tell(OperationRecovered, elapsed=0.0 if self.began is None else now - self.began)
+        if operation.watched:
+            self._tell(OperationSucceeded, recovered=self.troubled)
+
+    def cancel(self) -> None:
+        """Report that somebody changed their mind, in the attempt or in the wait after it. Never a failure.
+
+        Does nothing to a call that has ended.
+        """
+        if self._ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
+            return
+        self._ended = True
+        self._verdict = None
+        self._tell(OperationCancelled)
+
+    def give_up(self, verdict: GiveUp, error: str | None = None) -> None:
+        """End a call for good without another attempt; *error*, in one line, is what went wrong last."""
+        self._end()
+        self._tell(GaveUp, reason=verdict.reason, error=error)
+
+    def reject(self, held: Verdict) -> CallRejectedError:
+        """End a call that was held back before it began; the error to raise says when to come back."""
+        self._end()
+        match held:
+            case GiveUp():
+                reason = held.reason
+            case Park(_, _, why):
+                reason = "; ".join(why)
+            case Retry():
+                reason = "held back"
+        self._tell(CallRejected, reason=reason, retry_after=held.after)
+        return CallRejectedError(sender_of(self.operation.name, self.operation.key), reason, held.after)
+
+    def _end(self) -> None:
+        if self._ended:
+            raise RuntimeError(f"attempt {self.number} of {self.call} has ended already")
+        self._ended = True
+
+    def _tell(self, kind: Callable[..., CallFact], **fields: object) -> Verdict | None:
+        """Publish a fact about this attempt, if anybody would hear it."""
+        operation, bus = self.operation, self.operation.bus
+        name, key = operation.name, operation.key
+        if not bus.listens(kind, name, key):  # type: ignore[arg-type]  # a class is the Callable that makes it
+            return None
+        return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.call, attempt=self.number, **fields))

@@ -1,0 +1,94 @@
+"""What subscribers answer, and how their answers become one.
+
+Verdicts form a join semilattice: the join is commutative, associative and idempotent, so the order in which
+subscribers are asked cannot matter, and a subscriber can only ever make the outcome stricter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+from typing import TypeAlias
+
+import msgspec
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Try again *after* seconds, provided that this wait ends *within* so many seconds from now."""
+
+    after: float = 0.0
+    within: float = math.inf
+
+
+class Park(msgspec.Struct, frozen=True):
+    """Wait for a cause to go away, *after* seconds at the most; this uses up no retry.
+
+    *why* names the causes, sorted; *within* is as for ``Retry``.
+    """
+
+    after: float = 0.0
+    within: float = math.inf
+    why: tuple[str, ...] = ()
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Do not try again. *reasons* are sorted; *after* is how long a fresh call had better wait, ``None`` if unknown.
+
+    ``GiveUp("out of time")`` is short for ``GiveUp(("out of time",))``.
+    """
+
+    reasons: tuple[str, ...] | str = ()
+    after: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reasons, str):
+            msgspec.structs.force_setattr(self, "reasons", (self.reasons,))
+
+    @property
+    def reason(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(self.reasons)
+
+
+Verdict: TypeAlias = Retry | Park | GiveUp
+
+OUT_OF_TIME = "out of time"
+
+
+def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
+    """The stricter of both in every respect; ``None`` (no opinion) is neutral.
+
+    The kind is the strictest (Retry < Park < GiveUp), *after* the longest, *within* the shortest; reasons are united.
+    """
+    if one is None or one == other:
+        return other
+    if other is None:
+        return one
+    if isinstance(one, GiveUp) or isinstance(other, GiveUp):
+        return _join_give_up(one, other)
+    after = max(one.after, other.after)
+    within = min(one.within, other.within)
+    why = {*(one.why if isinstance(one, Park) else ()), *(other.why if isinstance(other, Park) else ())}
+    if isinstance(one, Park) or isinstance(other, Park):
+        return Park(after, within, tuple(sorted(why)))
+    return Retry(after, within)
+
+
+def _join_give_up(one: Verdict, other: Verdict) -> GiveUp:
+    # What the milder verdict wanted is dropped: keeping its delay would make the result depend on the order.
+    ended = [verdict for verdict in (one, other) if isinstance(verdict, GiveUp)]
+    afters = [verdict.after for verdict in ended if verdict.after is not None]
+    reasons = sorted({reason for verdict in ended for reason in verdict.reasons})
+    return GiveUp(tuple(reasons), max(afters, default=None))
+
+
+def settle(verdicts: Iterable[Verdict | None]) -> Verdict | None:
+    """The strictest of *verdicts*, as it is acted on: a wait that would end too late is ``GiveUp("out of time")``.
+
+    Time is compared only here, after the join: comparing pairs would make the result depend on the order.
+    """
+    verdict = reduce(join, verdicts, None)
+    if verdict is None or isinstance(verdict, GiveUp) or verdict.after <= verdict.within:
+        return verdict
+    return GiveUp(OUT_OF_TIME)

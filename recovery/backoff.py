@@ -1,0 +1,97 @@
+"""How long to wait before retry number n: pure, with chance passed in.
+
+The shapes and the names of the jitters are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture
+Blog, 2015: *full* spreads a herd best, *equal* keeps half the delay, *decorrelated* grows from the previous delay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from recovery import checks
+
+Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
+JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
+
+LARGEST = 1e9
+"""No backoff asks for more seconds than this; a policy's ``max_delay`` is far below."""
+
+
+class Constant(msgspec.Struct, frozen=True, tag=True):
+    """Always *delay* seconds."""
+
+    delay: float
+
+    def __post_init__(self) -> None:
+        checks.number("delay", self.delay)
+
+
+class Linear(msgspec.Struct, frozen=True, tag=True):
+    """*initial* seconds before the first retry, *step* more before each later one."""
+
+    initial: float
+    step: float
+
+    def __post_init__(self) -> None:
+        checks.number("initial", self.initial)
+        checks.number("step", self.step)
+
+
+class Exponential(msgspec.Struct, frozen=True, tag=True):
+    """*initial* seconds before the first retry, *factor* (at least 1) times as long before each later one."""
+
+    initial: float = 0.1
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks.number("initial_delay", self.initial)
+        checks.number("backoff_factor", self.factor, least=1.0)
+
+
+Backoff: TypeAlias = Constant | Linear | Exponential | tuple[float, ...] | Callable[[int], float]
+"""A shape, the delays themselves (the last one repeats), or a function from the retry's number (from 1) to seconds."""
+
+
+def base_delay(backoff: Backoff, retry: int) -> float:
+    """Seconds before retry number *retry* (from 1) without jitter or cap, between 0 and ``LARGEST``.
+
+    What a function answers is taken into that range; a NaN counts as ``LARGEST``. Raises what the function raises.
+    """
+    match backoff:
+        case Constant(delay):
+            asked = delay
+        case Linear(initial, step):
+            asked = initial + step * (retry - 1)
+        case Exponential(initial, factor):
+            # Clamped before pow, which raises OverflowError long before a retry number stops growing.
+            steps = retry - 1
+            too_steep = factor > 1.0 and steps * math.log(factor) > math.log(LARGEST) - math.log(initial or LARGEST)
+            asked = initial if initial == 0.0 else LARGEST if too_steep else initial * factor**steps
+        case tuple():
+            asked = backoff[min(retry, len(backoff)) - 1]
+        case _:
+            asked = float(backoff(retry))
+    return min(max(asked, 0.0), LARGEST) if not math.isnan(asked) else LARGEST
+
+
+def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, chance: float) -> float:
+    """Seconds to wait before retry number *retry* (from 1): at least 0, at most *cap*.
+
+    *previous* is the wait before the last attempt (0 before the first), *chance* a draw from [0, 1). The base delay is
+    capped first and jittered within the cap: the other way round a capped herd would march in step.
+    """
+    base = min(base_delay(backoff, retry), cap)
+    match jitter:
+        case "none":
+            return base
+        case "full":
+            return base * chance
+        case "equal":
+            return base / 2 + base / 2 * chance
+        case "decorrelated":
+            first = min(base_delay(backoff, 1), cap)
+            return min(first + (max(first, previous * 3) - first) * chance, cap)

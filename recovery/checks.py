@@ -1,0 +1,37 @@
+"""Refusals: a value out of range is one clear error that names its field, at definition."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
+    """*value* as a float, if it is a finite real number of at least *least*, or greater than *above* where given.
+
+    Raises TypeError for anything that is no int or float (a bool is neither), ValueError for what is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{field} must be a number, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{field} must be finite, not {value!r}")
+    if above is not None and value <= above:
+        raise ValueError(f"{field} must be greater than {above:g}, not {value!r}")
+    if above is None and value < least:
+        raise ValueError(f"{field} must be at least {least:g}, not {value!r}")
+    return float(value)
+
+
+def whole(field: str, value: object, *, least: int = 0) -> int:
+    """*value*, if it is an int of at least *least*. Raises TypeError or ValueError as ``number`` does."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{field} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{field} must be at least {least}, not {value!r}")
+    return value
+
+
+def choice(field: str, value: object, choices: tuple[str, ...]) -> str:
+    """*value*, if it is one of *choices*; otherwise ValueError."""
+    if value not in choices:
+        raise ValueError(f"{field} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+    return str(value)

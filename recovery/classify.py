@@ -1,0 +1,139 @@
+"""What kind of trouble a failure is: pure, from its evidence alone.
+
+What is most specific decides: an HTTP status before an exit code, that before a class made for one trouble, that before
+an errno, that before a class that says little. Classes are looked up by qualified name, nearest base first, so no
+library need be imported to be known; answers by class are cached.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import lru_cache
+from typing import Protocol
+
+import msgspec
+
+from events.facts import Category, Evidence
+
+T, U, R, E, A, L, P, C = (
+    Category.TRANSIENT,
+    Category.UNREACHABLE,
+    Category.RATE_LIMITED,
+    Category.ENVIRONMENT,
+    Category.AUTH,
+    Category.LOST,
+    Category.PERMANENT,
+    Category.CANCELLED,
+)
+
+
+class Classification(msgspec.Struct, frozen=True):
+    """A category, and the name of the rule that chose it."""
+
+    category: Category
+    rule: str
+
+
+class Classifier(Protocol):
+    """What users plug in: evidence in, a classification (or just its category) out, ``None`` to leave it to ours."""
+
+    def __call__(self, evidence: Evidence, /) -> Classification | Category | None:
+        """Judge *evidence*."""
+
+
+BY_STATUS: dict[int, Category] = {
+    # RFC 9110 section 15, RFC 6585 (429), and what CDNs answer for an origin that is ill (520-524, 529).
+    401: A, 402: A, 403: A, 407: A,
+    408: T, 425: T, 429: R,
+    500: T, 502: T, 503: T, 504: T, 507: E, 509: R, 520: T, 521: T, 522: T, 523: T, 524: T, 529: T,
+}  # fmt: skip
+
+BY_ERRNO: dict[int, Category] = {
+    getattr(errno, name): category
+    for names, category in (
+        ("ECONNREFUSED EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH EADDRNOTAVAIL", U),
+        ("ECONNABORTED ECONNRESET EPIPE ESHUTDOWN ENOTCONN ENETRESET ETIMEDOUT EAGAIN EINTR EBUSY EIO ESTALE", T),
+        ("ENOSPC EDQUOT EFBIG EROFS EMFILE ENFILE ENOMEM ENOBUFS EADDRINUSE ETXTBSY ENOLCK", E),
+        ("ENOENT ENOTDIR EISDIR EEXIST ENOTEMPTY EACCES EPERM ELOOP ENAMETOOLONG EINVAL EXDEV ENOEXEC ENODEV EBADF", P),
+    )
+    for name in names.split()
+    if hasattr(errno, name)
+}
+
+BY_TYPE: dict[str, Category] = {
+    # What a mistake in the program or in its input raises: the same call fails the same way.
+    **dict.fromkeys(
+        (
+            "builtins.ArithmeticError", "builtins.AssertionError", "builtins.AttributeError", "builtins.BufferError",
+            "builtins.ImportError", "builtins.LookupError", "builtins.MemoryError", "builtins.NameError",
+            "builtins.NotImplementedError", "builtins.RecursionError", "builtins.StopAsyncIteration",
+            "builtins.StopIteration", "builtins.SyntaxError", "builtins.SystemError", "builtins.TypeError",
+            "builtins.ValueError", "events.errors.Permanent", "events.errors.CallRejectedError",
+            "ssl.SSLCertVerificationError",
+        ),
+        P,
+    ),
+    # The names below are those of a family of HTTP clients; httpx2 is the one our adapters use.
+    **{
+        f"{library}.{name}": category
+        for library in ("httpx", "httpx2")
+        for name, category in (
+            ("ConnectError", U), ("ConnectTimeout", U), ("TransportError", T), ("ProxyError", T),
+            ("LocalProtocolError", P), ("UnsupportedProtocol", P), ("InvalidURL", P), ("TooManyRedirects", P),
+            ("DecodingError", T), ("StreamError", P), ("CookieConflict", P),
+        )
+    },
+    "asyncio.exceptions.CancelledError": C,
+    "builtins.ConnectionError": T,
+    "builtins.EOFError": T,
+    "builtins.TimeoutError": T,
+    "concurrent.futures._base.CancelledError": C,
+    "events.errors.Retryable": T,
+    "socket.gaierror": U,
+    "ssl.SSLError": T,
+    "subprocess.TimeoutExpired": T,
+}  # fmt: skip
+
+SEVERITY = (T, R, U, L, E, A, Category.SPENT, P, C)
+"""Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
+
+
+def classify(evidence: Evidence) -> Classification:
+    """The built-in judgement. An exception nobody knows is transient: somebody asked for it to be retried."""
+    if evidence.status is not None:
+        return by_status(evidence.status)
+    if evidence.exit_code is not None:
+        return by_exit_code(evidence.exit_code)
+    answer = by_type(evidence.type, evidence.kinds)
+    if answer is not None and answer.category is not T:
+        return answer  # a class made for one trouble says more than the number it carries
+    if evidence.errno is not None and evidence.errno in BY_ERRNO:
+        return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
+    return answer or Classification(T, "unknown error")
+
+
+def by_status(status: int) -> Classification:
+    """The category of an HTTP status: 5xx may pass, what is left of 4xx (and of 3xx) will not."""
+    category = BY_STATUS.get(status, P if status < 500 or status in (501, 505) else T)
+    return Classification(category, f"status {status}")
+
+
+def by_exit_code(code: int) -> Classification:
+    """The category of a process's exit: killed by a signal, not executable (POSIX shells: 126, 127), or just failed."""
+    if code < 0:
+        return Classification(L, f"signal {-code}")
+    return Classification(P if code in (126, 127) else T, f"exit code {code}")
+
+
+@lru_cache(maxsize=1024)
+def by_type(name: str, kinds: tuple[str, ...]) -> Classification | None:
+    """The category of an exception's class, by its qualified name and those of its bases, nearest first."""
+    for kind in (name, *kinds):
+        if kind in BY_TYPE:
+            return Classification(BY_TYPE[kind], kind.removeprefix("builtins."))
+    return None
+
+
+def worst(classifications: list[Classification]) -> Classification:
+    """The most severe of them. Raises ValueError for none."""
+    return max(classifications, key=lambda one: SEVERITY.index(one.category))

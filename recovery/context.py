@@ -1,0 +1,82 @@
+"""What a running resumable call can ask and note about itself.
+
+    from recovery import context
+
+    @service.recoverable("copy", resumable=True)
+    def copy(source: str) -> None:
+        start = context.saved(default=0)
+        ...
+        context.checkpoint(position)
+
+There is a context in calls with durability "journal" (``resumable=True`` implies it): a call that is not journalled
+takes no part in any of this, and pays nothing for it. It is a context variable: it is seen in the tasks and worker
+threads that the call starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from events.operation import Attempt
+
+_current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+
+
+@contextmanager
+def running(attempt: Attempt) -> Iterator[None]:
+    """Make *attempt* the one that this module's functions speak of; for drivers."""
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def checkpoint(value: Any) -> None:
+    """Note how far the call has come, for its later attempts and for a restart. Never blocks.
+
+    *value* is plain data that JSON can hold. Make the effect durable first (fsync), then note it: a checkpoint must
+    never run ahead. Raises LookupError outside a journalled call, TypeError for what JSON cannot hold.
+    """
+    _attempt().checkpoint(msgspec.json.encode(value))
+
+
+def saved(default: Any = None) -> Any:
+    """What ``checkpoint`` noted last in this call, in whatever attempt or process, or *default*.
+
+    Raises LookupError outside a journalled call.
+    """
+    data = _attempt().saved
+    return default if data is None else msgspec.json.decode(data)
+
+
+def key() -> str:
+    """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
+
+    Raises LookupError outside a journalled call.
+    """
+    return _attempt().call
+
+
+def attempt() -> int:
+    """The number of the attempt that runs, from 1. Raises LookupError outside a journalled call."""
+    return _attempt().number
+
+
+def is_running() -> bool:
+    """Whether this is a journalled call, in which the other functions have an answer."""
+    return _current.get(None) is not None
+
+
+def _attempt() -> Attempt:
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError(
+            'no journalled call is running here; declare the operation with resumable=True or durability="journal"'
+        ) from None

@@ -1,0 +1,174 @@
+"""The wrapper that ``recoverable`` puts around a function, chosen at decoration for what its plan needs.
+
+The common one tests one attribute, calls the function inside ``try``, counts the success and returns: no clock, no id,
+no context variable, no event. The other goes through the driver from the start: for calls that are journalled, keyed or
+timed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import msgspec
+
+from events.operation import Attempt
+from recovery.drivers import Driver
+from recovery.registry import Definition
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("recovery")
+
+
+def check_function(function: object, timeout: float | None) -> None:
+    """Refuse what cannot be made recoverable: TypeError for no function or a generator, ValueError for a kept promise.
+
+    A generator's body does not run when it is called, so there is nothing to try again; a thread cannot be stopped from
+    outside, so a plain function cannot have a timeout.
+    """
+    if isinstance(function, staticmethod | classmethod):
+        raise TypeError(f"put @recoverable below @{type(function).__name__}, next to the function")
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"recoverable() takes a function, not {function!r}")
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
+    if timeout is not None and not is_async(function):
+        raise ValueError(f"timeout cannot be kept for {name}: a plain function cannot be stopped from outside")
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether calling *function* gives something to await."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # its type matters
+
+
+def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Callable[P, R]:
+    """*function* with recovery around it: same signature, same type."""
+    plan = definition.plan
+    needs_driver = plan.journalled or plan.key is not None or plan.policy.timeout or plan.policy.max_elapsed is not None
+    wrapper: Callable[..., Any]
+    match bool(needs_driver), is_async(function):
+        case False, False:
+            wrapper = _plain(function, definition, driver)
+        case False, True:
+            wrapper = _plain_async(function, definition, driver)
+        case True, False:
+            wrapper = _driven(function, definition, driver)
+        case _:
+            wrapper = _driven_async(function, definition, driver)
+    return cast("Callable[P, R]", functools.update_wrapper(wrapper, function))
+
+
+def _plain(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    operation = definition.operation
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if operation.watched:
+            return driver.run(function, args, kwargs, _begun(Attempt(operation)))
+        try:
+            result = function(*args, **kwargs)
+        except Exception as raised:  # the driver decides
+            error = raised
+        else:
+            operation.successes += 1
+            return result
+        try:
+            return driver.run(function, args, kwargs, Attempt(operation), error)
+        finally:
+            del error  # its traceback holds this frame
+
+    # Unless it holds the definition, nobody does: the registry is weak.
+    wrapper.__recovery_definition__ = definition  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _plain_async(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    operation = definition.operation
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if operation.watched:
+            return await driver.arun(function, args, kwargs, _begun(Attempt(operation)))
+        try:
+            result = await function(*args, **kwargs)
+        except Exception as raised:  # the driver decides
+            error = raised
+        else:
+            operation.successes += 1
+            return result
+        try:
+            return await driver.arun(function, args, kwargs, Attempt(operation), error)
+        finally:
+            del error  # its traceback holds this frame
+
+    wrapper.__recovery_definition__ = definition  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _driven(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return driver.run(function, args, kwargs, first_attempt(definition, args, kwargs))
+
+    return wrapper
+
+
+def _driven_async(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await driver.arun(function, args, kwargs, first_attempt(definition, args, kwargs))
+
+    return wrapper
+
+
+def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
+    """The first attempt of a new call, with all that its plan wants known about it."""
+    plan = definition.plan
+    operation = definition.operation if plan.key is None else definition.part(str(plan.key(*args, **kwargs)))
+    attempt = _begun(Attempt(operation))
+    attempt.version = plan.version
+    if plan.resumable:
+        attempt.arguments = encode_arguments(operation.name, args, kwargs)
+    return attempt
+
+
+def _begun(attempt: Attempt) -> Attempt:
+    attempt.began = attempt.operation.bus.clock()
+    return attempt
+
+
+def encode_arguments(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    """``[args, kwargs]`` as JSON, or ``None`` (and a warning) if they would not come back as they are.
+
+    JSON turns a NaN into null, int keys into text and tuples into lists: carrying on with such arguments would make
+    another call than the one that was made.
+    """
+    given = [list(args), kwargs]
+    try:
+        encoded = msgspec.json.encode(given)
+        problem = None if _is_same(given, msgspec.json.decode(encoded)) else "they would come back changed"
+    except Exception as error:  # whatever the arguments do, the call goes on
+        problem = f"{type(error).__name__}: {error}"
+    if problem is None:
+        return encoded
+    log.warning("a call of %s is not resumable, its arguments are not plain data: %s", operation, problem)
+    return None
+
+
+def decode_arguments(encoded: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """What ``encode_arguments`` made. Raises msgspec.DecodeError for anything else."""
+    return msgspec.json.decode(encoded, type=tuple[list[Any], dict[str, Any]])
+
+
+def _is_same(one: object, other: object) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(
+            type(key) is str and _is_same(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return one == other

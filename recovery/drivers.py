@@ -1,0 +1,203 @@
+"""Carry a call from its first failure to its end: one loop, in a plain and an async spelling.
+
+Everything that decides is in the bus's subscribers and takes microseconds; a driver only runs the function, asks, and
+waits. The two spellings differ in ``await`` and in the kind of waiter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from events.bus import sender_of
+from events.operation import Attempt
+from events.verdicts import GiveUp, Park, Retry
+from recovery.context import running
+from recovery.evidence import mark_spent
+from recovery.journal import Journal
+from recovery.plan import Plan
+from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter, WaitingRoom
+
+COMMIT_BUDGET = 5.0
+"""Seconds that a next attempt waits for its schedule to be committed before it goes ahead without."""
+
+_NO_CONTEXT = nullcontext()
+
+
+class Driver:
+    """Runs the calls of operations that have this *plan*."""
+
+    def __init__(self, plan: Plan, clock: Clock, room: WaitingRoom, journal: Callable[[], Journal | None]) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._room = room
+        self._journal = journal
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        attempt: Attempt,
+        error: Exception | None = None,
+        delay: float = 0.0,
+    ) -> Any:
+        """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*.
+
+        Returns what the function returns. Raises its last exception, with a note of what was tried, or
+        CallRejectedError if nothing was; a cancellation passes through untouched.
+        """
+        failed = error is not None
+        try:
+            self._wait(attempt, Retry(delay))
+            while True:
+                if not failed:
+                    while (held := attempt.announce()) is not None:
+                        self._wait(attempt, self._hold(attempt, held, error))
+                    try:
+                        with self._around(attempt):
+                            result = function(*args, **kwargs)
+                    except Exception as raised:  # classifying it is the point
+                        error = raised
+                    else:
+                        attempt.succeed()
+                        return result
+                assert error is not None
+                verdict = attempt.fail(error)
+                if isinstance(verdict, GiveUp):
+                    raise _noted(error, attempt, verdict)
+                self._wait(attempt, verdict)
+                self._await_commit()
+                attempt = attempt.following()
+                failed = False
+        except Exception:
+            raise
+        except BaseException:
+            attempt.cancel()
+            raise
+        finally:
+            error = None  # the exception's traceback holds this frame: without this, a cycle
+
+    async def arun(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        attempt: Attempt,
+        error: Exception | None = None,
+        delay: float = 0.0,
+    ) -> Any:
+        """As ``run``, for a coroutine function."""
+        failed = error is not None
+        try:
+            if delay > 0:
+                await self._await(attempt, Retry(delay))
+            while True:
+                if not failed:
+                    while (held := attempt.announce()) is not None:
+                        await self._await(attempt, self._hold(attempt, held, error))
+                    try:
+                        with self._around(attempt), anyio.fail_after(self._plan.policy.timeout):
+                            result = await function(*args, **kwargs)
+                    except Exception as raised:  # classifying it is the point
+                        error = raised
+                    else:
+                        attempt.succeed()
+                        return result
+                assert error is not None
+                verdict = attempt.fail(error)
+                if isinstance(verdict, GiveUp):
+                    raise _noted(error, attempt, verdict)
+                await self._await(attempt, verdict)
+                await self._acommit()
+                attempt = attempt.following()
+                failed = False
+        except Exception:
+            raise
+        except BaseException:
+            attempt.cancel()
+            raise
+        finally:
+            error = None  # the exception's traceback holds this frame: without this, a cycle
+
+    def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
+        return running(attempt) if self._plan.journalled else _NO_CONTEXT
+
+    def _hold(self, attempt: Attempt, held: Retry | Park | GiveUp, error: Exception | None) -> Retry | Park:
+        """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
+        if not isinstance(held, GiveUp):
+            attempt.parked(held)
+            return held
+        rejected = attempt.reject(held)
+        if error is None:
+            raise rejected
+        raise _noted(error, attempt, held)
+
+    def _wait(self, attempt: Attempt, verdict: Retry | Park) -> None:
+        if verdict.after <= 0:
+            return
+        waiter = ThreadWaiter(self._clock)
+        if isinstance(verdict, Retry):
+            waiter.wait(verdict.after)
+            return
+        name, key = attempt.operation.name, attempt.operation.key
+        self._room.enter(name, key, waiter)
+        try:
+            waiter.wait(verdict.after)
+        finally:
+            self._room.leave(name, key, waiter)
+
+    async def _await(self, attempt: Attempt, verdict: Retry | Park) -> None:
+        if isinstance(verdict, Retry):
+            if verdict.after > 0:
+                await anyio.sleep(verdict.after)
+            else:
+                await anyio.lowlevel.checkpoint()  # even no delay yields once
+            return
+        waiter = TaskWaiter()
+        name, key = attempt.operation.name, attempt.operation.key
+        self._room.enter(name, key, waiter)
+        try:
+            await waiter.wait(verdict.after)
+        finally:
+            self._room.leave(name, key, waiter)
+
+    def _await_commit(self) -> None:
+        """A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat one."""
+        waiter = ThreadWaiter()
+        if self._ask_for_receipt(waiter):
+            waiter.wait(COMMIT_BUDGET)
+
+    async def _acommit(self) -> None:
+        if self._plan.journalled:
+            waiter = TaskWaiter()
+            if self._ask_for_receipt(waiter):
+                await waiter.wait(COMMIT_BUDGET)
+
+    def _ask_for_receipt(self, waiter: Waiter) -> bool:
+        journal = self._journal() if self._plan.journalled else None
+        if journal is None:
+            return False
+        position = journal.position()
+        if journal.is_committed(position):
+            return False
+        journal.tell_when_committed(position, waiter)
+        return True
+
+
+def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
+    """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
+    name = sender_of(attempt.operation.name, attempt.operation.key)
+    mark_spent(error, attempt.operation.name)
+    prefix = f"recovery: {name} gave up"
+    try:
+        # The same object may be raised again and again: its notes must not pile up.
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.number}: {verdict.reason}"]
+    except Exception:
+        pass
+    return error

@@ -1,0 +1,140 @@
+"""What a live exception tells, as data: the one place where exceptions are looked into.
+
+Libraries are recognised by the attributes that their errors have, not by importing them: ``response.status_code``
+(httpx, httpx2, requests), ``status`` and ``headers`` (aiohttp), ``code`` (urllib), ``returncode`` and ``stderr``
+(subprocess).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from events.errors import Retryable
+from events.facts import Evidence
+
+MAX_TEXT = 4096
+MAX_RETRY_AFTER = 3600.0
+"""A server's wish to wait longer than an hour is cut to an hour: a launcher's user would rather hear of it."""
+
+SPENT_MARK = "__recovery_spent_by__"
+"""The attribute by which an outer recoverable call sees that an inner one has tried everything."""
+
+
+def gather(error: BaseException) -> Evidence:
+    """The evidence that *error* carries. Raises nothing, however hostile the exception."""
+    name, kinds = _names(type(error))
+    message = _text(error)
+    if isinstance(error, OSError) and type(error).__module__ == "builtins":
+        return Evidence(type=name, kinds=kinds, message=message, errno=_int(error.errno))
+    if type(error).__module__ == "builtins":
+        return Evidence(type=name, kinds=kinds, message=message)
+    status, headers = _http(error)
+    after = error.after if isinstance(error, Retryable) else _retry_after(headers)
+    return Evidence(
+        type=name,
+        kinds=kinds,
+        message=message,
+        errno=_int(_attribute(error, "errno")),
+        status=status,
+        retry_after=_seconds(after),
+        exit_code=_int(_attribute(error, "returncode")),
+        stderr=_tail(_attribute(error, "stderr")),
+    )
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """*error* itself, or, of a group, every exception in it that is no group."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    else:
+        yield error
+
+
+def mark_spent(error: Exception, operation: str) -> None:
+    """Note on *error* that *operation* has tried everything; best effort, an error may refuse attributes."""
+    try:
+        setattr(error, SPENT_MARK, operation)
+    except Exception:
+        return
+
+
+def spent_by(error: BaseException) -> str | None:
+    """The operation that has marked *error*, or ``None``."""
+    mark = _attribute(error, SPENT_MARK)
+    return mark if isinstance(mark, str) else None
+
+
+def printable(text: str) -> str:
+    """*text* in one line without control characters or direction marks: fit for a log or a terminal."""
+    if text.isprintable():
+        return text
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+@lru_cache(maxsize=1024)
+def _names(kind: type) -> tuple[str, tuple[str, ...]]:
+    bases = [base for base in kind.__mro__[1:] if base not in (Exception, BaseException, object)]
+    return _name(kind), tuple(map(_name, bases))
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _attribute(holder: object, name: str) -> object:
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # a property may raise anything (httpx's ``request`` does)
+        return None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # a hostile __str__ must not hide the failure
+        return "(its text cannot be had)"
+    return printable(text[:MAX_TEXT])
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _http(error: BaseException) -> tuple[int | None, object]:
+    response = _attribute(error, "response")
+    for holder, name in ((response, "status_code"), (response, "status"), (error, "status"), (error, "code")):
+        status = _int(_attribute(holder, name))
+        if status is not None and 100 <= status <= 599:
+            return status, _attribute(holder, "headers")
+    return None, None
+
+
+def _retry_after(headers: object) -> object:
+    """RFC 9110, 10.2.3: seconds, or a date."""
+    get = _attribute(headers, "get")
+    if not callable(get):
+        return None
+    try:
+        value = str(get("Retry-After") or get("retry-after") or "").strip()
+        if value.isdigit():
+            return float(value)
+        return parsedate_to_datetime(value).timestamp() - time.time() if value else None
+    except Exception:  # whatever a server wrote there, it is no reason to fail
+        return None
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return min(max(float(value), 0.0), MAX_RETRY_AFTER)
+
+
+def _tail(value: object) -> str | None:
+    if isinstance(value, bytes):
+        value = value[-MAX_TEXT:].decode("utf-8", "replace")
+    return printable(value[-MAX_TEXT:]) if isinstance(value, str) and value else None

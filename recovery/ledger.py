@@ -1,0 +1,148 @@
+"""What became of each call: a pure fold of the journal's facts, in the order they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from events.facts import (
+    CallFact,
+    CallRejected,
+    CheckpointSaved,
+    Fact,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+
+State: TypeAlias = Literal["running", "waiting", "succeeded", "gave up", "rejected", "cancelled"]
+
+TERMINAL: tuple[type[CallFact], ...] = (
+    OperationSucceeded,
+    OperationRecovered,
+    GaveUp,
+    CallRejected,
+    OperationCancelled,
+)
+"""After one of these a call is over."""
+
+MAX_FAILURES_KEPT = 50
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that wrote to the journal, and what its clock meant: *monotonic* and *wall* were read together.
+
+    *boot* identifies the boot of the machine: within one, monotonic clocks of two processes are one clock.
+    """
+
+    id: str
+    boot: str
+    monotonic: float
+    wall: float
+    pid: int
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a call stands.
+
+    *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
+    *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
+    wrong so far, one line each, the latest 50; *resumes* counts restarts. *elapsed* is how long the call had been under
+    way at its latest failure; *at* is its latest fact, on the clock of *run*.
+    """
+
+    call: str
+    operation: str
+    key: str = ""
+    run: str = ""
+    state: State = "running"
+    attempt: int = 1
+    retries: int = 0
+    due: float | None = None
+    delay: float = 0.0
+    arguments: msgspec.Raw | None = None
+    version: str = ""
+    saved: msgspec.Raw | None = None
+    failures: tuple[str, ...] = ()
+    resumes: int = 0
+    reason: str = ""
+    elapsed: float = 0.0
+    at: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can come of it."""
+        return self.state not in ("running", "waiting")
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is something to carry on and all that it takes."""
+        return not self.is_over and self.arguments is not None
+
+
+def fold(records: dict[str, CallRecord], run: str, facts: Iterable[Fact]) -> dict[str, CallRecord]:
+    """Take *facts*, written by *run*, into *records* (changed in place and returned), which are by call id."""
+    for fact in facts:
+        if isinstance(fact, CallFact):
+            record = records.get(fact.call) or CallRecord(call=fact.call, operation=fact.operation, key=fact.key)
+            records[fact.call] = _after(record, fact, run)
+    return records
+
+
+def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
+    if record.is_over:
+        return record  # one outcome per call: what comes after it is an echo
+    changes: dict[str, object] = {"at": fact.at, "run": run}
+    match fact:
+        case OperationStarted(arguments=arguments, version=version):
+            changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version}
+            if arguments is not None:
+                changes["arguments"] = arguments
+        case FailureClassified(retries=retries, category=category, evidence=evidence):
+            # Charged until we read otherwise: if the process dies before its decision is written, it counts.
+            failures = (*record.failures, f"{category}: {evidence.summary}")[-MAX_FAILURES_KEPT:]
+            changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retries + 1, "failures": failures}
+            changes["elapsed"] = fact.elapsed
+        case RetryScheduled(after=after, retry=retry):
+            changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retry}
+            changes |= {"due": fact.at + after, "delay": after}
+        case Parked(after=after, error=error):
+            changes |= {"state": "waiting", "due": fact.at + after, "delay": after}
+            if error is not None:  # parked after a failure, which is not charged
+                changes["retries"] = max(record.retries - 1, 0)
+        case CheckpointSaved(data=data):
+            changes["saved"] = data
+        case OperationResumed():
+            changes["resumes"] = record.resumes + 1
+        case OperationSucceeded() | OperationRecovered():
+            changes |= {"state": "succeeded", "attempt": fact.attempt, "due": None}
+        case GaveUp(reason=reason) | CallRejected(reason=reason):
+            state = "gave up" if isinstance(fact, GaveUp) else "rejected"
+            changes |= {"state": state, "attempt": fact.attempt, "due": None, "reason": reason}
+        case OperationCancelled():
+            changes |= {"state": "cancelled", "attempt": fact.attempt, "due": None}
+    return msgspec.structs.replace(record, **changes)
+
+
+def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
+    """Seconds that are left of the wait that *record* was in, seen from *now* (its clocks read at this moment).
+
+    Within one boot the monotonic clock goes on and the wall clock may be set at will; across boots only the wall
+    clock means anything, and it is not trusted for more than the whole delay.
+    """
+    then = runs.get(record.run)
+    if record.due is None or then is None:
+        return 0.0
+    if then.boot and then.boot == now.boot:
+        left = record.due - now.monotonic
+    else:
+        left = record.due - then.monotonic + then.wall - now.wall
+    return min(max(left, 0.0), record.delay)

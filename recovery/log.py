@@ -1,0 +1,79 @@
+"""``Log``: what goes wrong, and how it ends, to the standard library's logging. Quiet on success."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from events.bus import sender_of
+from events.facts import (
+    CallRejected,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    Fact,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    Parked,
+    RetryScheduled,
+)
+from recovery.evidence import printable
+
+
+class Log:
+    """Subscribe it to ``Fact``. Warnings while there is hope, an error when a call gave up or a circuit opened.
+
+    *wanted* says whether an operation of that name is to be logged (default: all); *logger* is ``recovery`` by default.
+    """
+
+    def __init__(self, wanted: Callable[[str], bool] = lambda _: True, logger: logging.Logger | None = None) -> None:
+        self._wanted = wanted
+        self._logger = logger or logging.getLogger("recovery")
+
+    def __call__(self, fact: Fact) -> None:
+        """Log *fact*, if it says something that a person would want to know."""
+        if not self._wanted(fact.operation):
+            return
+        line = describe(fact)
+        if line is not None:
+            self._logger.log(_level(fact), "%s", printable(line))
+
+
+def describe(fact: Fact) -> str | None:
+    """*fact* in one line of English, or ``None`` for what is not worth one."""
+    name = sender_of(fact.operation, fact.key)
+    match fact:
+        case RetryScheduled(attempt=attempt, error=error, after=after, retry=retry):
+            return f"{name}: attempt {attempt} failed ({error}); retry {retry} in {after:.2f} s"
+        case Parked(error=None, after=after, why=why):
+            return f"{name}: waits up to {after:.1f} s for: {why}"
+        case Parked(attempt=attempt, error=error, after=after, why=why):
+            return f"{name}: attempt {attempt} failed ({error}); waits up to {after:.1f} s for: {why}"
+        case GaveUp(attempt=attempt, reason=reason, error=error):
+            return f"{name}: gave up after attempt {attempt}, {reason}: {error}"
+        case OperationRecovered(attempt=attempt, elapsed=elapsed):
+            return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
+        case OperationResumed(attempt=attempt, after=after):
+            return f"{name}: carried on with attempt {attempt} in {after:.2f} s"
+        case OperationCancelled(attempt=attempt):
+            return f"{name}: cancelled in attempt {attempt}"
+        case CallRejected(reason=reason):
+            return f"{name}: not started, {reason}"
+        case CircuitOpened(after=after, failures=failures):
+            return f"{name}: circuit opened for {after:.1f} s after {failures} failures in a row"
+        case CircuitHalfOpened():
+            return f"{name}: circuit half-open, a probe may pass"
+        case CircuitClosed():
+            return f"{name}: circuit closed"
+    return None
+
+
+def _level(fact: Fact) -> int:
+    match fact:
+        case GaveUp() | CircuitOpened():
+            return logging.ERROR
+        case RetryScheduled() | Parked() | CallRejected():
+            return logging.WARNING
+    return logging.INFO

@@ -1,0 +1,90 @@
+"""Which operations a service knows: their plans, their parts by key, and the functions that can be carried on."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from events.bus import Bus
+from events.operation import Operation
+from recovery.plan import Plan
+
+MAX_PARTS = 1024
+"""How many keys of one operation are remembered; the one unused for longest is forgotten first."""
+
+
+class Definition:
+    """One operation of a service: what it was declared with, and its parts by key."""
+
+    __slots__ = ("__weakref__", "_lock", "_parts", "operation", "plan", "resume")
+
+    def __init__(self, plan: Plan, operation: Operation) -> None:
+        self.plan = plan
+        self.operation = operation
+        self.resume: Callable[..., Any] | None = None
+        self._lock = threading.Lock()
+        self._parts: OrderedDict[str, Operation] = OrderedDict()
+
+    def part(self, key: str) -> Operation:
+        """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""
+        if not key:
+            return self.operation
+        with self._lock:
+            part = self._parts.get(key)
+            if part is None:
+                part = self._parts[key] = Operation(self.operation.name, self.operation.bus, key=key)
+                if len(self._parts) > MAX_PARTS:
+                    self._parts.popitem(last=False)
+            else:
+                self._parts.move_to_end(key)
+            return part
+
+
+class Registry:
+    """Operations by name. One name is one operation: it has one plan, and its circuit is shared by all its calls."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._lock = threading.Lock()
+        # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
+        self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
+        self._kept: set[Definition] = set()
+
+    def define(self, name: str, plan: Plan, *, explicit: bool) -> Definition:
+        """The operation *name* with *plan*, a new one or the one that was defined so before.
+
+        If it was defined otherwise, a name that somebody chose (*explicit*) is refused with ValueError, as is any name
+        of a resumable operation, since the journal knows it by that; a name taken from a function gets a number.
+        """
+        with self._lock:
+            chosen = name
+            number = 1
+            while (known := self._definitions.get(chosen)) is not None and known.plan != plan:
+                if explicit or plan.resumable:
+                    raise ValueError(
+                        f"operation {name!r} is already defined with other settings; give this one its own name"
+                    )
+                number += 1
+                chosen = f"{name}#{number}"
+            if known is None:
+                known = self._definitions[chosen] = Definition(plan, Operation(chosen, self._bus))
+            if explicit or plan.resumable:
+                self._kept.add(known)
+            return known
+
+    def get(self, name: str) -> Definition | None:
+        """The operation of that name, if it is defined."""
+        return self._definitions.get(name)
+
+    def plan_of(self, name: str) -> Plan | None:
+        """The plan of the operation of that name, if it is defined."""
+        definition = self._definitions.get(name)
+        return None if definition is None else definition.plan
+
+    def successes(self, name: str, key: str) -> int:
+        """What the success counter of that part says; 0 if there is none."""
+        definition = self._definitions.get(name)
+        return 0 if definition is None else definition.part(key).successes

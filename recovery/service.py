@@ -1,0 +1,255 @@
+"""The service: a bus with the recovery stages on it, the operations defined with it, and a journal if it has a store.
+
+One failing operation, start to end:
+
+1. the driver (``recovery.drivers``) or code by hand publishes ``OperationFailed`` (``events.operation``);
+2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers``, ``recovery.classify``);
+3. ``Schedule`` asks the policy for a verdict (``recovery.policy``), ``Break`` counts for the circuit
+   (``recovery.circuits``);
+4. the bus joins all verdicts, plug-ins' included, to the strictest (``events.bus``, ``events.verdicts``);
+5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits (``recovery.waiting``);
+6. the journal (``recovery.journal``), ``Log`` and whoever else subscribes hear every fact of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from events.bus import Bus, Subscription
+from events.facts import CircuitClosed, Fact, FailureClassified, OperationFailed
+from events.operation import Operation
+from recovery.breaker import BreakerPolicy
+from recovery.circuits import Break
+from recovery.decorator import check_function, wrap
+from recovery.drivers import Driver
+from recovery.journal import Journal, Store
+from recovery.log import Log
+from recovery.plan import Settings, make_plan
+from recovery.policy import RetryPolicy
+from recovery.registry import Definition, Registry
+from recovery.resume import Resumer, Resumption
+from recovery.subscribers import Classify, Schedule
+from recovery.waiting import Clock, WaitingRoom
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_POLICY = RetryPolicy()
+DEFAULT_BREAKER = BreakerPolicy()
+
+
+class Recovery:
+    """A recovery service. Use it as a context manager; ``async with`` lets it carry on async calls after a restart.
+
+    *store* is where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``); without one
+    nothing is persisted and there is no thread. *policy* and *breaker* (``None``: no circuits) hold for operations that
+    declare none. *enable_classification* and *enable_logging* hold for operations that leave it open. With *enabled*
+    False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
+
+    *clock* reads monotonic seconds, *chance* draws from [0, 1) for the jitter: both for tests. *run* names this
+    process's run in the journal.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store | None = None,
+        enabled: bool = True,
+        policy: RetryPolicy = DEFAULT_POLICY,
+        breaker: BreakerPolicy | None = DEFAULT_BREAKER,
+        enable_classification: bool = True,
+        enable_logging: bool = False,
+        clock: Clock = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        run: str | None = None,
+    ) -> None:
+        self.bus = Bus(clock=clock, run=run)
+        self._enabled = enabled
+        self._policy = policy
+        self._breaker = breaker
+        self._classification = enable_classification
+        self._logging = enable_logging
+        self._registry = Registry(self.bus)
+        self._room = WaitingRoom()
+        self._journal: Journal | None = None
+        self._log_seat: Subscription | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        plan_of = self._registry.plan_of
+        self.bus.subscribe(OperationFailed, Classify(plan_of, lambda: self._classification), essential=True)
+        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance), essential=True)
+        self.circuits = Break(self.bus, plan_of, self._registry.successes)
+        self.bus.subscribe(CircuitClosed, self._wake_parked, essential=True)
+        self.configure(store=store, enable_logging=enable_logging)
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether ``recoverable`` does anything: the switch given, unless the environment says RECOVERY_DISABLED=1."""
+        return self._enabled and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, ``None`` without a store."""
+        return self._journal
+
+    def configure(
+        self,
+        *,
+        store: Store | None = None,
+        enabled: bool | None = None,
+        policy: RetryPolicy | None = None,
+        breaker: BreakerPolicy | None = None,
+        enable_classification: bool | None = None,
+        enable_logging: bool | None = None,
+    ) -> None:
+        """Change the service in place; what is ``None`` stays as it is.
+
+        A policy, a breaker and the off switch hold for operations defined from now on, everything else at once.
+        Raises ValueError for a second store: calls may be under way that are journalled in the first.
+        """
+        if store is not None:
+            if self._journal is not None:
+                raise ValueError("this service has a store already; make another service")
+            self._journal = Journal(store, self.bus, self._keeps)
+        self._enabled = self._enabled if enabled is None else enabled
+        self._policy = policy or self._policy
+        self._breaker = breaker or self._breaker
+        if enable_classification is not None:
+            self._classification = enable_classification
+        if enable_logging is not None:
+            self._logging = enable_logging
+            if enable_logging:
+                self._attach_log()
+
+    @overload
+    def recoverable(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+    @overload
+    def recoverable(
+        self, name: str | None = None, /, **settings: Unpack[Settings]
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def recoverable(self, name: Any = None, /, **settings: Unpack[Settings]) -> Any:
+        """Make a function, plain or async, recover by itself. Bare, or with a name and the settings of ``Settings``.
+
+        The function keeps its signature and type. After the last attempt the caller gets the function's own exception,
+        with a note of what was tried; a call that an open circuit turned away raises CallRejectedError. The name (by
+        default the function's module and qualified name) is the operation's on the bus, in logs and in the journal.
+
+        Raises TypeError for generators, unknown settings and wrong types, ValueError for values out of range,
+        contradictions, a ``timeout`` for a plain function, and a name that is defined with other settings already.
+        """
+        if name is not None and not isinstance(name, str):
+            return self.recoverable(None)(name)
+        if name == "":
+            raise ValueError("the name of an operation must not be empty")
+        plan = make_plan(settings, policy=self._policy, breaker=self._breaker, has_store=self._journal is not None)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            check_function(function, plan.policy.timeout)
+            if not self.is_enabled:
+                return function
+            default = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+            definition = self._registry.define(name or default, plan, explicit=name is not None)
+            self._attend_to(definition)
+            if plan.resumable:
+                definition.resume = function
+            return wrap(function, definition, self._driver(definition))
+
+        return decorate
+
+    def operation(self, name: str, **settings: Unpack[Settings]) -> Operation:
+        """The operation of that name, for code that emits by hand; defined with *settings* if it was not yet.
+
+        Asking again with the same settings, or with none, gives the same one. Raises as ``recoverable`` does, and
+        ValueError for settings that need a wrapper around the function (``timeout``, ``key``, ``resumable``).
+        """
+        known = self._registry.get(name)
+        if known is not None and not settings:
+            return known.operation
+        plan = make_plan(settings, policy=self._policy, breaker=self._breaker, has_store=self._journal is not None)
+        for setting, is_set in (("timeout", plan.policy.timeout), ("key", plan.key), ("resumable", plan.resumable)):
+            if is_set:
+                raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
+        definition = self._registry.define(name, plan, explicit=True)
+        self._attend_to(definition)
+        return definition.operation
+
+    def resume(self) -> Resumption:
+        """Carry on the resumable calls that dead processes left in the journal. Never blocks.
+
+        Call it when the operations are defined: calls find their function by its operation's name, nothing is
+        imported. Under ``async with``, async calls run as tasks of the service, which waits for them at the end;
+        plain calls run on four daemon threads. Raises ValueError without a store.
+        """
+        if self._journal is None:
+            raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
+        resumer = Resumer(self._registry, self._driver, self._journal)
+        return resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
+
+    def close(self) -> None:
+        """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def __enter__(self) -> Self:
+        if self._journal is not None:
+            self._journal.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self.__enter__()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        group, self._group = self._group, None
+        assert group is not None
+        try:
+            return await group.__aexit__(*raised)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+
+    def _driver(self, definition: Definition) -> Driver:
+        return Driver(definition.plan, self.bus.clock, self._room, lambda: self._journal)
+
+    def _attend_to(self, definition: Definition) -> None:
+        """Give the journal and the log the seats that this operation's plan asks for."""
+        if definition.plan.journalled and self._journal is not None:
+            self._journal.follow(definition.operation.name)
+        if definition.plan.logging:
+            self._attach_log()
+
+    def _attach_log(self) -> None:
+        if self._log_seat is None:
+            self._log_seat = self.bus.subscribe(Fact, Log(self._logs), essential=True)
+
+    def _logs(self, operation: str) -> bool:
+        plan = self._registry.plan_of(operation)
+        return self._logging if plan is None or plan.logging is None else plan.logging
+
+    def _keeps(self, fact: Fact) -> bool:
+        plan = self._registry.plan_of(fact.operation)
+        return plan is None or plan.durability != "off"
+
+    def _wake_parked(self, closed: CircuitClosed) -> None:
+        self._room.wake(closed.operation, closed.key)
+
+
+default = Recovery()
+"""The default service, which the module-level ``recoverable`` uses: one object, no store, no thread."""
+
+recoverable = default.recoverable
+configure = default.configure

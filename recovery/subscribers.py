@@ -1,0 +1,90 @@
+"""The stages between a failure and the decision: ``Classify`` says what it means, ``Schedule`` what to do.
+
+``Break``, the third, keeps the circuits and has a module of its own (``recovery.circuits``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from events.errors import Permanent, Retryable
+from events.facts import Category, Evidence, FailureClassified, OperationFailed
+from events.verdicts import Verdict
+from recovery.classify import Classification, classify, worst
+from recovery.evidence import gather, leaves, spent_by
+from recovery.plan import Plan
+from recovery.policy import decide
+
+PlanOf: TypeAlias = Callable[[str], Plan | None]
+"""Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
+
+
+class Classify:
+    """OperationFailed -> FailureClassified: takes the evidence, and asks the rules in order.
+
+    The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
+    ``retry_on``, its ``classifier``, and last the built-in table. Of a group, every leaf is judged; the worst counts.
+    """
+
+    def __init__(self, plan_of: PlanOf, enabled: Callable[[], bool]) -> None:
+        self._plan_of = plan_of
+        self._enabled = enabled
+
+    def __call__(self, failed: OperationFailed) -> FailureClassified | None:
+        """What *failed* means, or ``None`` for an operation that is not the service's."""
+        plan = self._plan_of(failed.operation)
+        if plan is None:
+            return None
+        error = failed.error
+        evidence = gather(error)
+        if isinstance(error, ExceptionGroup):
+            answer = worst([self._judge(one, gather(one), plan, failed.operation) for one in leaves(error)])
+        else:
+            answer = self._judge(error, evidence, plan, failed.operation)
+        return FailureClassified(
+            at=failed.at,
+            operation=failed.operation,
+            key=failed.key,
+            call=failed.call,
+            attempt=failed.attempt,
+            category=answer.category,
+            rule=answer.rule,
+            evidence=evidence,
+            retries=failed.retries,
+            elapsed=failed.elapsed,
+            waited=failed.waited,
+        )
+
+    def _judge(self, error: BaseException, evidence: Evidence, plan: Plan, operation: str) -> Classification:
+        mark = spent_by(error)
+        # One's own mark is not honoured: the same exception object may be raised again by an unrelated call.
+        if mark is not None and mark != operation and not plan.retry_spent:
+            return Classification(Category.SPENT, f"{mark} has tried already")
+        if isinstance(error, Permanent):
+            return Classification(Category.PERMANENT, "Permanent")
+        if isinstance(error, Retryable):
+            return Classification(Category.TRANSIENT, "Retryable")
+        if plan.retry_on is not None:
+            wanted = isinstance(error, plan.retry_on)
+            return Classification(Category.TRANSIENT if wanted else Category.PERMANENT, "retry_on")
+        if plan.classifier is not None:
+            answer: Classification | Category | None = plan.classifier(evidence)
+            if answer is not None:
+                return answer if isinstance(answer, Classification) else Classification(Category(answer), "classifier")
+        if not (self._enabled() if plan.classification is None else plan.classification):
+            return Classification(Category.TRANSIENT, "classification is off")
+        return classify(evidence)
+
+
+class Schedule:
+    """FailureClassified -> Retry, Park or GiveUp, as the operation's policy wants it. *chance* draws from [0, 1)."""
+
+    def __init__(self, plan_of: PlanOf, chance: Callable[[], float]) -> None:
+        self._plan_of = plan_of
+        self._chance = chance
+
+    def __call__(self, failure: FailureClassified) -> Verdict | None:
+        """The policy's verdict, or ``None`` for an operation that is not the service's."""
+        plan = self._plan_of(failure.operation)
+        return None if plan is None else decide(plan.policy, failure, self._chance())

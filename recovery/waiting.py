@@ -1,0 +1,138 @@
+"""The only way to wait: for a delay, a parked cause or a receipt, in threads, asyncio and trio.
+
+``publish()`` never waits; only the drivers do, with a waiter that anybody may wake early from any thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+
+class Clock(Protocol):
+    """Monotonic seconds. ``time.monotonic`` is one; a clock of tests may also bring ``wait`` for threads."""
+
+    def __call__(self) -> float:
+        """Seconds that only ever grow."""
+
+
+class Waiter(Protocol):
+    """A wait that ends early when it is woken; waking never blocks, and is harmless when nobody waits."""
+
+    def wake(self) -> None:
+        """End the wait; callable from any thread."""
+
+
+class ThreadWaiter:
+    """A waiter that blocks its thread."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._event = threading.Event()
+        self._wait: Callable[[threading.Event, float], object] = getattr(clock, "wait", threading.Event.wait)
+
+    def wake(self) -> None:
+        """End the wait."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        """Block for *seconds* at the most."""
+        if seconds > 0:
+            self._wait(self._event, min(seconds, threading.TIMEOUT_MAX))
+
+
+class TaskWaiter:
+    """A waiter that suspends its asyncio or trio task. Make it in the task that will wait."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
+        # Never anyio.from_thread.run_sync: it blocks the waker behind a busy loop.
+        self._soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
+
+    def wake(self) -> None:
+        """End the wait; does nothing when the loop has ended."""
+        with suppress(RuntimeError):  # trio.RunFinishedError is one too
+            self._soon(self._event.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Suspend for *seconds* at the most; even no seconds yield once."""
+        if seconds <= 0:
+            await anyio.lowlevel.checkpoint()
+            return
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+
+
+class WaitingRoom:
+    """Who is parked for what, so that the end of the cause can wake them. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[tuple[str, str], set[Waiter]] = defaultdict(set)
+
+    def enter(self, operation: str, key: str, waiter: Waiter) -> None:
+        """Note that *waiter* is parked on this part of an operation."""
+        with self._lock:
+            self._waiters[operation, key].add(waiter)
+
+    def leave(self, operation: str, key: str, waiter: Waiter) -> None:
+        """The wait is over, however it ended."""
+        with self._lock:
+            waiters = self._waiters[operation, key]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[operation, key]
+
+    def wake(self, operation: str, key: str) -> None:
+        """Wake whoever is parked on this part; they ask again whether they may begin."""
+        with self._lock:
+            waiters = list(self._waiters.get((operation, key), ()))
+        for waiter in waiters:
+            waiter.wake()
+
+
+class Gate:
+    """Opened once, and waited for in any colour. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+        self.is_open = False
+
+    def open(self) -> None:
+        """Let everybody through, now and later."""
+        with self._lock:
+            self.is_open = True
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    def tell(self, waiter: Waiter) -> None:
+        """Wake *waiter* when the gate is open, at once if it is."""
+        with self._lock:
+            if not self.is_open:
+                self._waiters.append(waiter)
+                return
+        waiter.wake()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the gate is open, *timeout* seconds at the most; whether it is."""
+        waiter = ThreadWaiter()
+        self.tell(waiter)
+        waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
+        return self.is_open
+
+    async def passed(self) -> None:
+        """Suspend the task until the gate is open."""
+        while not self.is_open:
+            waiter = TaskWaiter()
+            self.tell(waiter)
+            await waiter.wait(math.inf)
