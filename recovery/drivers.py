@@ -71,7 +71,7 @@ class Driver:
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
                 self._wait(attempt, verdict)
-                self._await_commit()
+                self._wait_for_commit()
                 attempt = attempt.following()
                 failed = False
         except Exception:
@@ -113,7 +113,7 @@ class Driver:
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
                 await self._await(attempt, verdict)
-                await self._acommit()
+                await self._await_commit()
                 attempt = attempt.following()
                 failed = False
         except Exception:
@@ -166,27 +166,33 @@ class Driver:
         finally:
             self._room.leave(name, key, waiter)
 
-    def _await_commit(self) -> None:
-        """A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat one."""
-        waiter = ThreadWaiter()
-        if self._ask_for_receipt(waiter):
+    def _wait_for_commit(self) -> None:
+        """Hold the next attempt back for the journal's sake.
+
+        A journalled call's starts after the commit of its schedule, or a restart would repeat an attempt; any call's
+        waits while the journal's queue is half full, so that a flood of failures does not overrun it.
+        """
+        if self._must_wait_for_commit():
+            waiter = ThreadWaiter()
+            self._ask_for_receipt(waiter)
             waiter.wait(COMMIT_BUDGET)
 
-    async def _acommit(self) -> None:
-        if self._plan.journalled:
+    async def _await_commit(self) -> None:
+        if self._must_wait_for_commit():
             waiter = TaskWaiter()
-            if self._ask_for_receipt(waiter):
-                await waiter.wait(COMMIT_BUDGET)
+            self._ask_for_receipt(waiter)
+            await waiter.wait(COMMIT_BUDGET)
 
-    def _ask_for_receipt(self, waiter: Waiter) -> bool:
-        journal = self._journal() if self._plan.journalled else None
-        if journal is None:
+    def _must_wait_for_commit(self) -> bool:
+        journal = self._journal()
+        if journal is None or not (self._plan.journalled or journal.is_crowded):
             return False
-        position = journal.position()
-        if journal.is_committed(position):
-            return False
-        journal.tell_when_committed(position, waiter)
-        return True
+        return not journal.is_committed(journal.position())
+
+    def _ask_for_receipt(self, waiter: Waiter) -> None:
+        journal = self._journal()
+        if journal is not None:
+            journal.tell_when_committed(journal.position(), waiter)
 
 
 def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:

@@ -26,7 +26,7 @@ SPENT_MARK = "__recovery_spent_by__"
 
 def gather(error: BaseException) -> Evidence:
     """The evidence that *error* carries. Raises nothing, however hostile the exception."""
-    name, kinds = _names(type(error))
+    name, kinds = _names(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
     message = _text(error)
     if isinstance(error, OSError) and type(error).__module__ == "builtins":
         return Evidence(type=name, kinds=kinds, message=message, errno=_int(error.errno))

@@ -132,6 +132,11 @@ class Journal:
         """How many facts have been accepted: what was recorded before is committed when ``committed`` gets there."""
         return self._accepted
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits to be written that those who can wait had better."""
+        return len(self._queue) >= CAPACITY // 2
+
     def is_committed(self, position: int) -> bool:
         """Whether nothing up to *position* need be waited for: it is committed, or it never will be."""
         return self._committed >= position or self._degraded is not None
