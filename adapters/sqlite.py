@@ -118,6 +118,19 @@ class SQLiteStore:
         return self._connection
 
 
+def is_being_written(path: str | os.PathLike[str]) -> bool:
+    """Whether a living process holds the journal at *path*. False where the system has no flock."""
+    lock = Path(path).with_name(Path(path).name + "-lock")
+    if fcntl is None or not lock.exists():
+        return False
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class Reader:
     """Reads a journal file while another process may write it."""
 

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+NOTHING = msgspec.Raw(b"")
+"""No JSON at all. Not ``None``: msgspec cannot tell raw JSON from null in one field."""
+
 
 class Category(StrEnum):
     """What kind of trouble a failure is; it decides what helps."""
@@ -75,13 +78,13 @@ class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
 class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
 
-    *arguments* is the JSON of ``[args, kwargs]`` where the call can be carried on after a restart, *version* the
-    version its operation was declared with.
+    *arguments* is the JSON of ``[args, kwargs]`` where the call can be carried on after a restart, otherwise empty;
+    *version* is the version its operation was declared with.
     """
 
     asks: ClassVar[bool] = True
 
-    arguments: msgspec.Raw | None = None
+    arguments: msgspec.Raw = NOTHING
     version: str = ""
 
 
@@ -170,9 +173,13 @@ class OperationCancelled(CallFact, frozen=True, kw_only=True, omit_defaults=True
 
 
 class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left is carried on with this attempt, *after* the seconds left to wait."""
+    """A call that a dead process left is carried on with this attempt, *after* the seconds left to wait.
+
+    *arguments* are those of its ``OperationStarted``.
+    """
 
     after: float = 0.0
+    arguments: msgspec.Raw = NOTHING
 
 
 class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):

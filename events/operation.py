@@ -18,6 +18,7 @@ import msgspec
 from events.bus import Bus, sender_of
 from events.errors import CallRejectedError
 from events.facts import (
+    NOTHING,
     CallFact,
     CallRejected,
     Category,
@@ -111,8 +112,7 @@ class Attempt:
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
         if not self.operation.watched:
             return None
-        arguments = None if self.arguments is None else msgspec.Raw(self.arguments)
-        return self._tell(OperationStarted, arguments=arguments, version=self.version)
+        return self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
 
     def fail(self, error: Exception) -> Verdict:
         """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -197,7 +197,10 @@ class Attempt:
     def resumed(self, after: float) -> None:
         """Say that this attempt carries on what a dead process left, in *after* seconds."""
         self.troubled = True
-        self._tell(OperationResumed, after=after)
+        self._tell(OperationResumed, after=after, arguments=self._raw_arguments())
+
+    def _raw_arguments(self) -> msgspec.Raw:
+        return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
 
     def succeed(self) -> None:
         """Report that the attempt returned. Raises RuntimeError if it has ended already."""

@@ -53,11 +53,11 @@ class Driver:
         """
         failed = error is not None
         try:
-            self._wait(attempt, Retry(delay))
+            self._wait(delay)
             while True:
                 if not failed:
                     while (held := attempt.announce()) is not None:
-                        self._wait(attempt, self._hold(attempt, held, error))
+                        self._wait_held(attempt, self._hold(attempt, held, error))
                     try:
                         with self._around(attempt):
                             result = function(*args, **kwargs)
@@ -70,7 +70,7 @@ class Driver:
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
-                self._wait(attempt, verdict)
+                self._wait(verdict.after)
                 self._wait_for_commit()
                 attempt = attempt.following()
                 failed = False
@@ -95,11 +95,11 @@ class Driver:
         failed = error is not None
         try:
             if delay > 0:
-                await self._await(attempt, Retry(delay))
+                await self._await(delay)
             while True:
                 if not failed:
                     while (held := attempt.announce()) is not None:
-                        await self._await(attempt, self._hold(attempt, held, error))
+                        await self._await_held(attempt, self._hold(attempt, held, error))
                     try:
                         with self._around(attempt), anyio.fail_after(self._plan.policy.timeout):
                             result = await function(*args, **kwargs)
@@ -112,7 +112,7 @@ class Driver:
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
-                await self._await(attempt, verdict)
+                await self._await(verdict.after)
                 await self._await_commit()
                 attempt = attempt.following()
                 failed = False
@@ -137,34 +137,25 @@ class Driver:
             raise rejected
         raise _noted(error, attempt, held)
 
-    def _wait(self, attempt: Attempt, verdict: Retry | Park) -> None:
-        if verdict.after <= 0:
-            return
-        waiter = ThreadWaiter(self._clock)
-        if isinstance(verdict, Retry):
-            waiter.wait(verdict.after)
-            return
-        name, key = attempt.operation.name, attempt.operation.key
-        self._room.enter(name, key, waiter)
-        try:
-            waiter.wait(verdict.after)
-        finally:
-            self._room.leave(name, key, waiter)
+    def _wait(self, seconds: float) -> None:
+        ThreadWaiter(self._clock).wait(seconds)
 
-    async def _await(self, attempt: Attempt, verdict: Retry | Park) -> None:
-        if isinstance(verdict, Retry):
-            if verdict.after > 0:
-                await anyio.sleep(verdict.after)
-            else:
-                await anyio.lowlevel.checkpoint()  # even no delay yields once
-            return
+    async def _await(self, seconds: float) -> None:
+        if seconds > 0:
+            await anyio.sleep(seconds)
+        else:
+            await anyio.lowlevel.checkpoint()  # even no delay yields once
+
+    def _wait_held(self, attempt: Attempt, held: Retry | Park) -> None:
+        """Wait to ask again whether the attempt may begin; the end of the cause wakes it early."""
+        waiter = ThreadWaiter(self._clock)
+        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter):
+            waiter.wait(held.after)
+
+    async def _await_held(self, attempt: Attempt, held: Retry | Park) -> None:
         waiter = TaskWaiter()
-        name, key = attempt.operation.name, attempt.operation.key
-        self._room.enter(name, key, waiter)
-        try:
-            await waiter.wait(verdict.after)
-        finally:
-            self._room.leave(name, key, waiter)
+        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter):
+            await waiter.wait(held.after)
 
     def _wait_for_commit(self) -> None:
         """Hold the next attempt back for the journal's sake.

@@ -56,7 +56,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
     wrong so far, one line each, the latest 50; *resumes* counts restarts. *elapsed* is how long the call had been under
-    way at its latest failure; *at* is its latest fact, on the clock of *run*.
+    way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are JSON.
     """
 
     call: str
@@ -68,9 +68,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     due: float | None = None
     delay: float = 0.0
-    arguments: msgspec.Raw | None = None
+    arguments: bytes | None = None
     version: str = ""
-    saved: msgspec.Raw | None = None
+    saved: bytes | None = None
     failures: tuple[str, ...] = ()
     resumes: int = 0
     reason: str = ""
@@ -104,8 +104,8 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
     match fact:
         case OperationStarted(arguments=arguments, version=version):
             changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version}
-            if arguments is not None:
-                changes["arguments"] = arguments
+            if bytes(arguments):
+                changes["arguments"] = bytes(arguments)
         case FailureClassified(retries=retries, category=category, evidence=evidence):
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
             failures = (*record.failures, f"{category}: {evidence.summary}")[-MAX_FAILURES_KEPT:]
@@ -114,12 +114,15 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
         case RetryScheduled(after=after, retry=retry):
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retry}
             changes |= {"due": fact.at + after, "delay": after}
-        case Parked(after=after, error=error):
+        case Parked(error=None):
+            # Held back before an attempt: whoever held it is asked again, there is no time to remember.
+            changes |= {"state": "waiting", "attempt": fact.attempt, "due": None}
+        case Parked(after=after):
+            # Parked after a failure, which is not charged.
             changes |= {"state": "waiting", "due": fact.at + after, "delay": after}
-            if error is not None:  # parked after a failure, which is not charged
-                changes["retries"] = max(record.retries - 1, 0)
+            changes["retries"] = max(record.retries - 1, 0)
         case CheckpointSaved(data=data):
-            changes["saved"] = data
+            changes["saved"] = bytes(data)
         case OperationResumed():
             changes["resumes"] = record.resumes + 1
         case OperationSucceeded() | OperationRecovered():

@@ -187,12 +187,12 @@ class Resumer:
         assert definition is not None
         assert definition.resume is not None
         assert record.arguments is not None
-        args, kwargs = decode_arguments(bytes(record.arguments))
+        args, kwargs = decode_arguments(record.arguments)
         operation = definition.part(record.key)
         attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
-        attempt.arguments = bytes(record.arguments)
+        attempt.arguments = record.arguments
         attempt.version = record.version
-        attempt.saved = None if record.saved is None else bytes(record.saved)
+        attempt.saved = record.saved
         pending = self._journal.pending()
         now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
         delay = remaining(record, pending.runs, now)

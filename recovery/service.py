@@ -24,7 +24,7 @@ import anyio.abc
 import anyio.to_thread
 
 from events.bus import Bus, Subscription
-from events.facts import CircuitClosed, Fact, FailureClassified, OperationFailed
+from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
 from events.operation import Operation
 from recovery.breaker import BreakerPolicy
 from recovery.circuits import Break
@@ -86,7 +86,7 @@ class Recovery:
         self.bus.subscribe(OperationFailed, Classify(plan_of, lambda: self._classification), essential=True)
         self.bus.subscribe(FailureClassified, Schedule(plan_of, chance), essential=True)
         self.circuits = Break(self.bus, plan_of, self._registry.successes)
-        self.bus.subscribe(CircuitClosed, self._wake_parked, essential=True)
+        self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
 
     @property
@@ -244,8 +244,9 @@ class Recovery:
         plan = self._registry.plan_of(fact.operation)
         return plan is None or plan.durability != "off"
 
-    def _wake_parked(self, closed: CircuitClosed) -> None:
-        self._room.wake(closed.operation, closed.key)
+    def _wake_held(self, fact: Fact) -> None:
+        # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
+        self._room.wake(fact.operation, fact.key)
 
 
 default = Recovery()

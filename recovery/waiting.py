@@ -9,8 +9,8 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import anyio
@@ -72,27 +72,28 @@ class TaskWaiter:
 
 
 class WaitingRoom:
-    """Who is parked for what, so that the end of the cause can wake them. Safe to use from any thread."""
+    """Who is held back before an attempt, so that the end of the cause can wake them. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiters: defaultdict[tuple[str, str], set[Waiter]] = defaultdict(set)
 
-    def enter(self, operation: str, key: str, waiter: Waiter) -> None:
-        """Note that *waiter* is parked on this part of an operation."""
+    @contextmanager
+    def waiting(self, operation: str, key: str, waiter: Waiter) -> Iterator[None]:
+        """While this is open, *waiter* is woken with those who wait for this part of an operation."""
         with self._lock:
             self._waiters[operation, key].add(waiter)
-
-    def leave(self, operation: str, key: str, waiter: Waiter) -> None:
-        """The wait is over, however it ended."""
-        with self._lock:
-            waiters = self._waiters[operation, key]
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[operation, key]
+        try:
+            yield
+        finally:
+            with self._lock:
+                waiters = self._waiters[operation, key]
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[operation, key]
 
     def wake(self, operation: str, key: str) -> None:
-        """Wake whoever is parked on this part; they ask again whether they may begin."""
+        """Wake whoever is held back on this part; they ask again whether they may begin."""
         with self._lock:
             waiters = list(self._waiters.get((operation, key), ()))
         for waiter in waiters:

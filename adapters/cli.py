@@ -1,0 +1,146 @@
+"""The command ``recovery``: run a launch plan, look into its journal, watch the demonstration.
+
+Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import anyio
+import click
+import msgspec
+from rich.live import Live
+
+from adapters.demo.scenario import run_demo
+from adapters.launch import Launch, Outcome, open_service
+from adapters.plans import LaunchPlan, PlanError, load_plan
+from adapters.screen import launch_table, make_console
+from adapters.status import read_status, status_tables
+from adapters.view import SEEN, LaunchView
+from events.codec import encode
+from events.errors import RecoveryError
+from events.facts import Fact, JournalDegraded, OperationFailed
+from recovery.evidence import printable
+from recovery.log import describe
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="launcher-recovery")
+def cli() -> None:
+    """Run launches that recover by themselves.
+
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong plan.
+    """
+
+
+@cli.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="The journal's file [.recovery/PLAN.db beside the plan]."
+)
+@JSON
+def run(plan: Path, journal: Path | None, as_json: bool) -> None:
+    """Execute the launch plan PLAN, or carry on what an earlier run of it left.
+
+    With --json, every fact is a line of JSON as it happens; the last line holds the outcomes.
+    """
+    try:
+        loaded = load_plan(plan)
+    except PlanError as error:
+        _usage_error(error)
+    logging.getLogger("recovery").addHandler(logging.NullHandler())  # what it says is on the screen already
+    outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
+    failed = any(outcome.state != "done" for outcome in outcomes.values())
+    if as_json:
+        _print_json({"outcomes": outcomes})
+    sys.exit(1 if failed else 0)
+
+
+def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
+    view = LaunchView(plan.steps)
+    warnings = make_console(stderr=True)
+
+    def warn(fact: JournalDegraded) -> None:
+        warnings.print(
+            f"warning: the journal {journal} cannot be written, going on in memory: {printable(fact.reason)}"
+        )
+
+    service = open_service(journal, on_degraded=warn)
+    service.bus.subscribe(SEEN, view.feed)
+    if as_json:
+        service.bus.subscribe(SEEN, _print_fact)
+        return anyio.run(Launch(plan, service).run)
+    console = make_console()
+    if not console.is_terminal:
+        service.bus.subscribe(SEEN, lambda fact: _print_line(describe(fact)))
+        outcomes = anyio.run(Launch(plan, service).run)
+        view.end(outcomes)
+        console.print(launch_table(view, time.monotonic()))
+        return outcomes
+    with Live(get_renderable=lambda: launch_table(view, time.monotonic()), console=console, refresh_per_second=8):
+        outcomes = anyio.run(Launch(plan, service).run)
+        view.end(outcomes)
+    return outcomes
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@JSON
+def status(path: Path, as_json: bool) -> None:
+    """Show the journal at PATH, which is a journal's file or a launch plan."""
+    try:
+        journal = load_plan(path).journal if path.suffix == ".toml" else path
+        found = anyio.run(read_status, journal)
+    except (RecoveryError, OSError) as error:
+        _usage_error(error)
+    if as_json:
+        _print_json(found)
+    else:
+        make_console().print(status_tables(found))
+
+
+@cli.command()
+@click.option("--keep", type=click.Path(path_type=Path), help="Work in this folder, and leave it there.")
+@JSON
+def demo(keep: Path | None, as_json: bool) -> None:
+    """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
+    report = run_demo(keep, console=None if as_json else make_console())
+    if as_json:
+        _print_json(report)
+    sys.exit(0 if report.is_proven else 1)
+
+
+def _usage_error(error: Exception) -> NoReturn:
+    click.echo(f"recovery: {printable(str(error))}", err=True)
+    sys.exit(2)
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.encode(value))
+
+
+def _print_fact(fact: Fact) -> None:
+    if not isinstance(fact, OperationFailed):
+        sys.stdout.buffer.write(encode(fact) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _print_line(line: str | None) -> None:
+    if line is not None:
+        click.echo(printable(line))
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What a journal holds, read without touching it: every call and how it stands, and the circuits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from adapters.launch import name_in_arguments
+from adapters.screen import STYLES
+from adapters.sqlite import is_being_written, reading
+from events.bus import sender_of
+from events.codec import decode
+from events.errors import CodecError
+from events.facts import CircuitClosed, CircuitHalfOpened, CircuitOpened, Fact
+from recovery.evidence import printable
+from recovery.ledger import CallRecord, Run, fold
+
+CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
+
+
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. *state* is "left" for one that a dead process left; *seen* is Unix time of its latest fact."""
+
+    call: str
+    operation: str
+    key: str
+    name: str | None
+    state: str
+    attempt: int
+    retries: int
+    restarts: int
+    failures: tuple[str, ...]
+    reason: str
+    seen: float
+
+
+class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no facts."""
+
+    path: str
+    is_being_written: bool
+    calls: tuple[CallStatus, ...]
+    circuits: dict[str, str]
+    unreadable: int
+
+
+async def read_status(path: Path) -> JournalStatus:
+    """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
+    async with reading(path) as reader:
+        runs = {run.id: run for run in await reader.runs()}
+        rows = await reader.rows()
+    records: dict[str, CallRecord] = {}
+    circuits: dict[str, str] = {}
+    unreadable = 0
+    for row in rows:
+        try:
+            fact: Fact = decode(row.body)
+        except CodecError:
+            unreadable += 1
+            continue
+        fold(records, row.run, (fact,))
+        if type(fact) in CIRCUIT_STATES:
+            circuits[sender_of(fact.operation, fact.key)] = CIRCUIT_STATES[type(fact)]
+    alive = is_being_written(path)
+    return JournalStatus(
+        path=str(path),
+        is_being_written=alive,
+        calls=tuple(_status(record, runs, alive=alive) for record in records.values()),
+        circuits=circuits,
+        unreadable=unreadable,
+    )
+
+
+def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool) -> CallStatus:
+    run = runs.get(record.run)
+    return CallStatus(
+        call=record.call,
+        operation=record.operation,
+        key=record.key,
+        name=name_in_arguments(record.operation, record.arguments),
+        state=record.state if record.is_over or alive else "left",
+        attempt=record.attempt,
+        retries=record.retries,
+        restarts=record.resumes,
+        failures=record.failures,
+        reason=record.reason,
+        seen=0.0 if run is None else run.wall + record.at - run.monotonic,
+    )
+
+
+def status_tables(status: JournalStatus) -> RenderableType:
+    """The same for people."""
+    table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("call", no_wrap=True)
+    table.add_column("operation", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("state", no_wrap=True)
+    table.add_column("attempt", justify="right", no_wrap=True)
+    table.add_column("restarts", justify="right", no_wrap=True)
+    table.add_column("last seen", no_wrap=True)
+    table.add_column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=7)
+    for call in status.calls:
+        table.add_row(
+            call.call,
+            printable(f"{call.operation} {call.name}" if call.name else call.operation),
+            Text(call.state, style=STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")),
+            str(call.attempt),
+            str(call.restarts or ""),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen)),
+            printable(_trouble(call.failures, call.reason)),
+        )
+    lines: list[RenderableType] = [table] if status.calls else [Text("no calls")]
+    lines += [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
+    if status.unreadable:
+        lines.append(Text(f"{status.unreadable} rows cannot be read", style="red"))
+    writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
+    return Group(*lines, Text(f"journal {status.path}: {writer}", style="dim"))
+
+
+def _trouble(failures: Sequence[str], reason: str) -> str:
+    last = failures[-1] if failures else ""
+    count = f"{len(failures)} failures, last " if len(failures) > 1 else ""
+    return " | ".join(part for part in (reason, f"{count}{last}" if last else "") if part)

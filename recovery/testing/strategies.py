@@ -1,0 +1,127 @@
+"""Hypothesis strategies: policies, failures, verdicts, circuits, with the edges close at hand.
+
+@given(policies(), failures(), chances())
+def test_no_delay_exceeds_the_cap(policy, failure, chance): ...
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from events.facts import Category, Evidence, FailureClassified
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Linear
+from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
+from recovery.policy import RetryPolicy
+
+CALLS = ("a", "b", "c")
+"""Few call ids, so that permits and results meet."""
+
+
+def seconds(most: float = 100.0) -> SearchStrategy[float]:
+    """Durations from 0 to *most*, the ends and small ones often."""
+    return st.one_of(st.sampled_from([0.0, 0.001, 1.0, most]), st.floats(0.0, most, allow_nan=False))
+
+
+def chances() -> SearchStrategy[float]:
+    """Draws from [0, 1), the ends often."""
+    return st.one_of(st.sampled_from([0.0, 0.5, math.nextafter(1.0, 0.0)]), st.floats(0.0, 1.0, exclude_max=True))
+
+
+def backoffs() -> SearchStrategy[Backoff]:
+    """Every shape but functions."""
+    return st.one_of(
+        st.builds(Constant, seconds()),
+        st.builds(Linear, seconds(), seconds()),
+        st.builds(Exponential, seconds(), st.floats(1.0, 1000.0)),
+        st.lists(seconds(), min_size=1, max_size=5).map(tuple),
+    )
+
+
+def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
+    """Retry policies; *fixed* fields have that value."""
+    fields: dict[str, SearchStrategy[Any]] = {
+        "max_retries": st.one_of(st.none(), st.integers(0, 5)),
+        "backoff": backoffs(),
+        "jitter": st.sampled_from(JITTERS),
+        "max_delay": seconds(),
+        "max_elapsed": st.one_of(st.none(), seconds(1000.0)),
+    }
+    return st.builds(RetryPolicy, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def categories() -> SearchStrategy[Category]:
+    """Every category."""
+    return st.sampled_from(Category)
+
+
+def evidences() -> SearchStrategy[Evidence]:
+    """What failures carry: mostly little, sometimes a status, an errno, an exit code or a server's wish."""
+    return st.builds(
+        Evidence,
+        type=st.sampled_from(
+            ["builtins.OSError", "builtins.ValueError", "builtins.RuntimeError", "httpx2.ReadTimeout"]
+        ),
+        kinds=st.sampled_from([(), ("builtins.OSError",), ("httpx2.TransportError",)]),
+        errno=st.one_of(st.none(), st.integers(0, 133)),
+        status=st.one_of(st.none(), st.integers(100, 599)),
+        exit_code=st.one_of(st.none(), st.integers(-15, 255)),
+        retry_after=st.one_of(st.none(), seconds(3600.0)),
+    )
+
+
+def failures(**fixed: Any) -> SearchStrategy[FailureClassified]:
+    """Classified failures of any attempt up to a million; *fixed* fields have that value."""
+    fields: dict[str, SearchStrategy[Any]] = {
+        "at": seconds(1000.0),
+        "operation": st.just("operation"),
+        "call": st.sampled_from(CALLS),
+        "attempt": st.one_of(st.integers(1, 10), st.integers(1, 10**6)),
+        "retries": st.one_of(st.integers(0, 10), st.integers(0, 10**6)),
+        "category": categories(),
+        "evidence": evidences(),
+        "elapsed": seconds(1000.0),
+        "waited": seconds(),
+    }
+    return st.builds(FailureClassified, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def verdicts() -> SearchStrategy[Verdict]:
+    """Every kind of verdict, from few values, so that equal and conflicting ones meet."""
+    after = st.sampled_from([0.0, 1.0, 2.0, 10.0])
+    within = st.sampled_from([0.0, 1.0, 5.0, math.inf])
+    reasons = st.sets(st.sampled_from(["x", "y", "z"])).map(lambda some: tuple(sorted(some)))
+    return st.one_of(
+        st.builds(Retry, after, within),
+        st.builds(Park, after, within, reasons),
+        st.builds(GiveUp, reasons, st.one_of(st.none(), after)),
+    )
+
+
+def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
+    """Breaker policies with small thresholds; *fixed* fields have that value."""
+    fields: dict[str, SearchStrategy[Any]] = {
+        "failure_threshold": st.integers(1, 4),
+        "break_duration": st.sampled_from([1.0, 10.0]),
+        "counts": st.sampled_from(["calls", "attempts"]),
+        "categories": st.one_of(st.none(), st.frozensets(categories(), max_size=3)),
+        "half_open_permits": st.integers(1, 3),
+        "lease": st.sampled_from([1.0, 5.0]),
+    }
+    return st.builds(BreakerPolicy, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def circuits() -> SearchStrategy[Circuit]:
+    """Circuits in every state, reachable or not: laws must hold from anywhere."""
+    permits = st.lists(
+        st.builds(Permit, st.sampled_from(CALLS), seconds(20.0)), max_size=3, unique_by=lambda permit: permit.call
+    )
+    return st.one_of(
+        st.builds(Closed, st.integers(0, 5), st.integers(0, 3)),
+        st.builds(Open, seconds(20.0), st.integers(1, 5)),
+        st.builds(HalfOpen, permits.map(tuple)),
+    )
