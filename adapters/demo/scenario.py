@@ -285,9 +285,8 @@ def _judge(
         saved_after > 0,
         f"{_saved(stage.requests) / MB:.1f} MB not sent again, {saved_after / MB:.1f} MB of them after the kill",
     )
-    went_on = [
-        name for name, line in view.lines.items() if line.resumed and 1 < attempts_at_kill[name] <= line.attempts
-    ]
+    resumed = [name for name, line in view.lines.items() if line.resumed]
+    went_on = [name for name in resumed if 1 < attempts_at_kill[name] <= view.lines[name].attempts]
     yield Claim("attempts were counted on across the kill", bool(went_on), f"{', '.join(went_on) or 'none'}")
     opened = {fact.key for fact in facts if isinstance(fact, CircuitOpened)}
     closed = {fact.key for fact in facts if isinstance(fact, CircuitClosed)}
@@ -339,9 +338,8 @@ def _print_report(report: Report, console: Console) -> None:
             Text(f" ({claim.shown_by})", style="dim"),
             sep="",
         )
-    console.print(
-        f"\n{report.bytes_served / MB:.1f} MB served, {report.bytes_saved / MB:.1f} MB saved by resuming, {report.seconds} s"
-    )
+    served, saved = report.bytes_served / MB, report.bytes_saved / MB
+    console.print(f"\n{served:.1f} MB served, {saved:.1f} MB saved by resuming, {report.seconds} s")
 
 
 def _why(line: Line) -> str:

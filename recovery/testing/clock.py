@@ -22,8 +22,8 @@ R = TypeVar("R")
 class VirtualClock:
     """Seconds since it was made (or since *start*), for a service, its plain waits, and an asyncio or trio loop.
 
-    In a loop, time jumps to the next timer when nothing else is to be done. A plain wait jumps at once, which is right for
-    one thread; it is not meant for several.
+    In a loop, time jumps to the next timer when nothing else is to be done. A plain wait jumps at once, which is right
+    for one thread; it is not meant for several.
     """
 
     def __init__(self, start: float = 0.0) -> None:
