@@ -156,8 +156,7 @@ class Recovery:
             check_function(function, plan.policy.timeout)
             if not self.is_enabled:
                 return function
-            default = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-            definition = self._registry.define(name or default, plan, explicit=name is not None)
+            definition = self._registry.define(name or _name_of(function), plan, explicit=name is not None)
             self._attend_to(definition)
             if plan.resumable:
                 definition.resume = function
@@ -178,6 +177,8 @@ class Recovery:
         for setting, is_set in (("timeout", plan.policy.timeout), ("key", plan.key), ("resumable", plan.resumable)):
             if is_set:
                 raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
+        if not self.is_enabled:
+            return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up
         definition = self._registry.define(name, plan, explicit=True)
         self._attend_to(definition)
         return definition.operation
@@ -213,11 +214,14 @@ class Recovery:
         await self._group.__aenter__()
         return self
 
-    async def __aexit__(self, *raised: Any) -> bool | None:
+    async def __aexit__(self, *raised: object) -> None:
         group, self._group = self._group, None
         assert group is not None
         try:
-            return await group.__aexit__(*raised)
+            # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
+            if raised[0] is not None:
+                group.cancel_scope.cancel()
+            await group.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self.close)
@@ -247,6 +251,12 @@ class Recovery:
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
         self._room.wake(fact.operation, fact.key)
+
+
+def _name_of(function: Any) -> str:
+    """What a function, or a callable object that has no name of its own, is called."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
 
 
 default = Recovery()

@@ -1,0 +1,1 @@
+"""Measurements: ratios taken interleaved in one process. ``make bench`` runs them all."""

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from adapters.memory import MemoryStore
+from events.facts import GaveUp, OperationRecovered, OperationResumed
+from recovery import context
+from recovery.journal import Row
+from recovery.service import Recovery
+from tests.recovery.flaky import facts_of, names
+
+SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing after it is written."""
+
+
+def leave(store: MemoryStore, body: Callable[[], object], *args: Any, failures: int = 0, **settings: Any) -> None:
+    """Leave a call of "work" in *store* as a process would that was killed in its attempt after *failures*."""
+    service = Recovery(store=store)
+
+    @service.recoverable("work", **{**SETTINGS, **settings})
+    def work(*_: Any) -> None:
+        body()
+        if context.attempt() <= failures:
+            raise ConnectionError(f"failure {context.attempt()}")
+        raise Killed
+
+    def muffle() -> None:
+        for seat in list(service.journal._seats):  # type: ignore[union-attr]
+            seat.close()
+
+    original = body
+
+    def body_then_die() -> None:
+        original()
+        if context.attempt() > failures:
+            muffle()
+
+    body = body_then_die
+    with service, pytest.raises(Killed):
+        work(*args)
+
+
+def test_a_call_that_was_under_way_is_made_again_with_its_arguments() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a", 2)
+    seen: list[Any] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(lambda *args: seen.append(args))
+        assert service.resume().wait(10.0)
+    assert seen == [("a", 2)]
+
+
+def test_attempts_are_counted_on() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, failures=2)
+    seen: list[int] = []
+
+    def work() -> None:
+        seen.append(context.attempt())
+        raise ConnectionError
+
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    assert seen == [3, 4]  # three retries are allowed, two were used up
+    assert isinstance(resumption.calls[0].error, ConnectionError)
+
+
+def test_the_key_and_the_checkpoint_survive() -> None:
+    store = MemoryStore()
+    keys: list[str] = []
+    leave(store, lambda: (keys.append(context.key()), context.checkpoint({"offset": 7})))
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(lambda: (context.key(), context.saved()))
+        resumption = service.resume()
+        resumption.wait(10.0)
+    assert resumption.calls[0].result == (keys[0], {"offset": 7})
+
+
+def test_a_call_that_is_over_is_not_made_again() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    for _ in range(2):
+        with Recovery(store=store) as service:
+            service.recoverable("work", **SETTINGS)(lambda: None)
+            resumption = service.resume()
+            resumption.wait(10.0)
+    assert resumption.calls == []
+
+
+def test_a_resumed_call_says_so_and_that_it_recovered() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    with Recovery(store=store) as service:
+        heard = facts_of(service, OperationResumed, OperationRecovered)
+        service.recoverable("work", **SETTINGS)(lambda: None)
+        service.resume().wait(10.0)
+    assert names(heard) == ["OperationResumed", "OperationRecovered"]
+
+
+def test_an_unknown_name_stays_in_the_journal() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    with Recovery(store=store) as service:
+        resumption = service.resume()
+        resumption.wait(10.0)
+        assert [record.operation for record in resumption.left] == ["work"]
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(lambda: None)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    assert len(resumption.calls) == 1
+
+
+def test_another_version_stays_in_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, version="1")
+    with Recovery(store=store) as service:
+        service.recoverable("work", version="2", **SETTINGS)(lambda: None)
+        resumption = service.resume()
+        resumption.wait(10.0)
+    assert (len(resumption.calls), len(resumption.left)) == (0, 1)
+    assert "version '1'" in caplog.text
+
+
+async def nothing() -> None: ...
+
+
+def test_async_calls_stay_pending_under_a_plain_with(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(nothing)
+        resumption = service.resume()
+        resumption.wait(10.0)
+    assert (len(resumption.calls), len(resumption.left)) == (0, 1)
+    assert "async calls stay pending (work)" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_async_calls_are_carried_on_as_tasks_of_the_service() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a")
+    seen: list[Any] = []
+
+    async def work(argument: str) -> None:
+        await anyio.sleep(0)
+        seen.append(argument)
+
+    async with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        await service.resume()
+    assert seen == ["a"]
+
+
+@pytest.mark.anyio
+async def test_the_service_waits_for_what_it_carries_on() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    seen: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(0.01)
+        seen.append("done")
+
+    async with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        service.resume()
+    assert seen == ["done"]
+
+
+@pytest.mark.anyio
+async def test_a_resumed_call_that_fails_does_not_break_the_others() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "bad")
+    leave(store, lambda: None, "good")
+
+    async def work(argument: str) -> str:
+        if argument == "bad":
+            raise ValueError(argument)
+        return argument
+
+    async with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = await service.resume()
+    outcomes = {call.record.arguments: (call.result, type(call.error)) for call in resumption.calls}
+    assert outcomes == {b'[["bad"],{}]': (None, ValueError), b'[["good"],{}]': ("good", type(None))}
+
+
+def test_plain_calls_are_carried_on_four_at_a_time() -> None:
+    store = MemoryStore()
+    for _ in range(6):
+        leave(store, lambda: None)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        begun.release()
+        go_on.wait(10.0)
+
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert all(begun.acquire(timeout=10.0) for _ in range(4))
+        assert not begun.acquire(timeout=0.01)
+        go_on.set()
+        assert resumption.wait(10.0)
+
+
+def test_a_call_that_died_after_its_last_failure_is_given_up_not_tried_again() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, failures=3, max_retries=3)
+    # What a crash between the last failure and its verdict leaves: one more failure, and nothing after it.
+    last = [row for row in store.rows if row.kind == "FailureClassified"][-1]
+    body = last.body.replace(b'"attempt":3', b'"attempt":4').replace(b'"retries":2', b'"retries":3')
+    store.rows.append(Row(last.run, last.call, last.kind, body))
+    calls: list[int] = []
+    with Recovery(store=store) as service:
+        heard = facts_of(service, GaveUp)
+        service.recoverable("work", **{**SETTINGS, "max_retries": 3})(lambda: calls.append(1))
+        resumption = service.resume()
+        resumption.wait(10.0)
+    assert (calls, names(heard)) == ([], ["GaveUp"])
+    assert "out of retries" in str(resumption.calls[0].error)
+
+
+def test_resuming_needs_a_store() -> None:
+    with pytest.raises(ValueError, match="without a store"):
+        Recovery().resume()
+
+
+def test_a_row_that_cannot_be_read_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a")
+    first = store.rows[0]
+    store.rows.appendleft(type(first)(first.run, "other", "OperationStarted", b"garbage"))
+    seen: list[Any] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        assert service.resume().wait(10.0)
+    assert seen == ["a"]
+    assert "call other" in caplog.text

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+import recovery
+from adapters.memory import MemoryStore
+from events.errors import CallRejectedError
+from events.facts import OperationRecovered
+from events.verdicts import GiveUp, Park, Retry
+from recovery.service import Recovery
+from tests.recovery.flaky import Script, facts_of
+
+FAST: dict[str, Any] = {"initial_delay": 0.0}
+
+
+def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
+    service = Recovery()
+    script = Script(ConnectionError(), ConnectionError())
+    heard = facts_of(service, OperationRecovered)
+    attempt = service.operation("render", **FAST).start()
+    while True:
+        try:
+            script()
+            break
+        except ConnectionError as error:
+            match attempt.fail(error):
+                case Retry() | Park():
+                    attempt = attempt.next()
+                case GiveUp():
+                    raise
+    attempt.succeed()
+    assert (attempt.number, len(heard)) == (3, 1)
+
+
+def test_by_hand_a_permanent_failure_is_given_up() -> None:
+    verdict = Recovery().operation("render").start().fail(ValueError())
+    assert verdict == GiveUp("permanent (ValueError)")
+
+
+def test_by_hand_an_open_circuit_rejects_the_start() -> None:
+    service = Recovery()
+    operation = service.operation("render", max_retries=0, circuit_breaker_threshold=1)
+    operation.start().fail(ConnectionError())
+    with pytest.raises(CallRejectedError):
+        operation.start()
+
+
+def test_asking_for_an_operation_again_gives_the_same_one() -> None:
+    service = Recovery()
+    first = service.operation("render", max_retries=1)
+    assert service.operation("render") is first
+    assert service.operation("render", max_retries=1) is first
+
+
+@pytest.mark.parametrize("settings", [{"timeout": 1.0}, {"key": str}])
+def test_settings_that_need_a_wrapper_are_refused_by_hand(settings: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Recovery().operation("render", **settings)
+
+
+def test_a_disabled_service_gives_up_at_once_by_hand() -> None:
+    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp("nobody answered")
+
+
+def test_logging_is_quiet_on_success(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "recovery"):
+        Recovery(enable_logging=True).recoverable("fetch")(lambda: None)()
+    assert caplog.records == []
+
+
+def test_a_failure_is_logged_where_logging_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    service = Recovery()
+    with caplog.at_level(logging.INFO, "recovery"):
+        for name, settings in (("loud", {"enable_logging": True}), ("quiet", {})):
+            script = Script(ConnectionError("reset"))
+            service.recoverable(name, **FAST, **settings)(lambda script=script: script())()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["loud", "loud"]
+
+
+def test_an_operation_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    script = Script(ConnectionError())
+    with caplog.at_level(logging.INFO, "recovery"):
+        Recovery(enable_logging=True).recoverable("quiet", enable_logging=False, **FAST)(lambda: script())()
+    assert caplog.records == []
+
+
+def test_configure_changes_the_service_in_place() -> None:
+    service = Recovery()
+    script = Script(ConnectionError())
+    call = service.recoverable("fetch", **FAST)(lambda: script())
+    store = MemoryStore()
+    service.configure(store=store)
+    with service:
+        call()
+    assert [row.kind for row in store.rows] == ["FailureClassified", "RetryScheduled", "OperationRecovered"]
+
+
+def test_a_second_store_is_refused() -> None:
+    service = Recovery(store=MemoryStore())
+    with pytest.raises(ValueError, match="store already"):
+        service.configure(store=MemoryStore())
+
+
+def test_persistence_without_a_store_is_refused_at_definition() -> None:
+    with pytest.raises(ValueError, match="needs a service with a store"):
+        recovery.recoverable(enable_persistence=True)(lambda: None)
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        recovery.recoverable("")(lambda: None)
+
+
+@pytest.mark.anyio
+async def test_an_error_in_the_body_leaves_the_service_as_it_is() -> None:
+    with pytest.raises(KeyError):
+        async with Recovery(store=MemoryStore()):
+            raise KeyError

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from recovery.testing import VirtualClock
+from recovery.waiting import Gate, TaskWaiter, ThreadWaiter, WaitingRoom
+
+
+def test_a_thread_that_waits_is_woken_from_another() -> None:
+    waiter = ThreadWaiter()
+    threading.Timer(0.01, waiter.wake).start()
+    began = time.monotonic()
+    waiter.wait(60.0)
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_waiter_woken_before_it_waits_does_not_wait() -> None:
+    clock = VirtualClock()
+    waiter = ThreadWaiter(clock)
+    waiter.wake()
+    waiter.wait(60.0)
+    assert clock() == 0.0
+
+
+@pytest.mark.anyio
+async def test_a_task_that_waits_is_woken_from_a_thread() -> None:
+    waiter = TaskWaiter()
+    with anyio.fail_after(10.0):
+        async with anyio.create_task_group() as group:
+            group.start_soon(waiter.wait, 60.0)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(waiter.wake)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_waking_a_task_whose_loop_has_ended_is_harmless(backend: str) -> None:
+    async def make() -> TaskWaiter:
+        return TaskWaiter()
+
+    anyio.run(make, backend=backend).wake()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_task_waits_as_long_as_it_was_told(backend: str) -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        await TaskWaiter().wait(3600.0)
+
+    clock.run(main, backend=backend)
+    assert clock() == pytest.approx(3600.0)
+
+
+def test_only_those_who_wait_for_the_same_part_are_woken() -> None:
+    room = WaitingRoom()
+    clock = VirtualClock()
+    one, other = ThreadWaiter(clock), ThreadWaiter(clock)
+    with room.waiting("download", "a", one), room.waiting("download", "b", other):
+        room.wake("download", "a")
+    one.wait(1.0)
+    assert clock() == 0.0
+    other.wait(1.0)
+    assert clock() == 1.0
+
+
+def test_the_room_is_empty_when_everybody_has_left() -> None:
+    room = WaitingRoom()
+    with room.waiting("download", "", ThreadWaiter()):
+        pass
+    assert not room._waiters
+
+
+def test_an_open_gate_lets_threads_through() -> None:
+    gate = Gate()
+    assert not gate.wait(timeout=0.001)
+    gate.open()
+    assert gate.wait()
+
+
+@pytest.mark.anyio
+async def test_a_task_passes_a_gate_that_a_thread_opens() -> None:
+    gate = Gate()
+    with anyio.fail_after(10.0):
+        async with anyio.create_task_group() as group:
+            group.start_soon(gate.passed)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(gate.open)
