@@ -83,6 +83,12 @@ def part_of(destination: Path) -> Path:
     return destination.with_name(destination.name + ".part")
 
 
+def files_of(destination: Path) -> tuple[Path, ...]:
+    """Every file that a download to *destination* may make."""
+    sidecar = _sidecar_of(destination)
+    return destination, part_of(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
+
+
 def host_of(url: str) -> str:
     """The host and port that a circuit is kept for. Raises httpx2.InvalidURL."""
     parsed = httpx2.URL(url)

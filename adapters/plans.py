@@ -39,7 +39,7 @@ from typing import Annotated, Any, TypeAlias
 import httpx2
 import msgspec
 
-from adapters.downloads import HOST_BREAKER
+from adapters.downloads import HOST_BREAKER, files_of
 from events.errors import RecoveryError
 from recovery import checks
 from recovery.backoff import Exponential
@@ -152,9 +152,12 @@ def load_plan(path: Path) -> LaunchPlan:
         document = msgspec.toml.decode(text, type=Document)
     except msgspec.ValidationError as error:
         raise PlanError(path, *_where(str(error))) from error
-    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(path, "", f"not TOML: {error}") from error
-    root = (path.parent / document.root).resolve()
+    try:
+        root = (path.parent / document.root).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PlanError(path, "root", f"{document.root!r} is no place: {error}") from error
     _check_graph(path, document.operation)
     _check_places(path, root, document.operation)
     return LaunchPlan(
@@ -242,21 +245,41 @@ def _check_graph(path: Path, steps: Iterable[Step]) -> None:
 
 def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
     taken: dict[Path, int] = {}
+    places: dict[Path, int] = {}
     for number, step in enumerate(steps):
         key = f"operation[{number}]"
         if isinstance(step, Command):
-            if not (root / step.cwd).resolve().is_relative_to(root):
-                raise PlanError(path, f"{key}.cwd", f"{step.cwd!r} is outside the plan's root, {root}")
+            _place(path, f"{key}.cwd", root, step.cwd)
             continue
-        place = (root / step.destination).resolve()
-        if not place.is_relative_to(root) or place == root:
-            raise PlanError(path, f"{key}.destination", f"{step.destination!r} is outside the plan's root, {root}")
-        if place in taken:
-            raise PlanError(
-                path, f"{key}.destination", f"{step.destination!r} is that of operation[{taken[place]}] too"
-            )
-        taken[place] = number
-        _check_download(path, key, step)
+        key = f"{key}.destination"
+        place = _place(path, key, root, step.destination)
+        if place == root:
+            raise PlanError(path, key, f"{step.destination!r} is the plan's root itself")
+        for file in files_of(place):
+            if file in taken:
+                raise PlanError(
+                    path, key, f"{step.destination!r} is in the way of operation[{taken[file]}]'s destination"
+                )
+            taken[file] = number
+        places[place] = number
+        _check_download(path, f"operation[{number}]", step)
+    for place, number in places.items():
+        for parent in place.parents:
+            if parent in taken:
+                raise PlanError(
+                    path, f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
+                )
+
+
+def _place(path: Path, key: str, root: Path, text: str) -> Path:
+    """Where *text* is; it must be below *root*, links followed."""
+    try:
+        place = (root / text).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
+        raise PlanError(path, key, f"{text!r} is no place: {error}") from error
+    if not place.is_relative_to(root):
+        raise PlanError(path, key, f"{text!r} is outside the plan's root, {root}")
+    return place
 
 
 def _check_download(path: Path, key: str, step: Download) -> None:

@@ -61,8 +61,11 @@ class SQLiteStore:
         """Take the lock, open the file, and note the run."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.path.is_file() and self.path.stat().st_size > 0:
+                async with reading(self.path):
+                    pass  # raises for what is not ours to touch, without touching it
             self._take_lock()
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(_open_private(self.path))
             self._connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT)
             await _check_owner(self._connection, self.path)
             await self._connection.execute("PRAGMA journal_mode = WAL")
@@ -76,7 +79,7 @@ class SQLiteStore:
 
     def _take_lock(self) -> None:
         path = self.path.with_name(self.path.name + "-lock")
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = _open_private(path)
         if fcntl is not None:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,10 +99,12 @@ class SQLiteStore:
         try:
             await connection.executemany("INSERT INTO facts (run, call, kind, body) VALUES (?, ?, ?, ?)", values)
             await connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             if connection.in_transaction:
                 await connection.execute("ROLLBACK")
-            raise JournalError(f"{self.path} cannot be written: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise JournalError(f"{self.path} cannot be written: {error}") from error
+            raise
 
     async def close(self) -> None:
         """Close the file and release the lock."""
@@ -155,18 +160,25 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no journal at {path}")
+    # Where nobody writes there is no log to take part in, and nothing needs to be made beside the file.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     try:
-        async with aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+        async with aiosqlite.connect(f"{path.absolute().as_uri()}?{mode}", uri=True) as connection:
             await _check_owner(connection, path)
             yield Reader(connection)
     except sqlite3.Error as error:
         raise JournalError(f"{path} cannot be read: {error}") from error
 
 
+def _open_private(path: Path) -> int:
+    """Open *path* for writing, made for us alone; raises OSError for a link, which might lead anywhere."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
 async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:
     query = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM %s"
     [(owner, version, tables)] = await connection.execute_fetchall(query % "pragma_application_id, pragma_user_version")
-    if tables and owner != APPLICATION_ID:
+    if owner != APPLICATION_ID and (tables or owner != 0):
         raise ForeignJournalError(path)
     if version > SCHEMA_VERSION:
         raise NewerJournalError(path, version)

@@ -138,7 +138,8 @@ class Driver:
         raise _noted(error, attempt, held)
 
     def _wait(self, seconds: float) -> None:
-        ThreadWaiter(self._clock).wait(seconds)
+        if seconds > 0:
+            ThreadWaiter(self._clock).wait(seconds)
 
     async def _await(self, seconds: float) -> None:
         if seconds > 0:

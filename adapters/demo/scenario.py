@@ -57,7 +57,9 @@ def _play(stage: Stage, console: Console | None) -> Report:
         first.kill()
         broken_at_kill, requests_at_kill = stage.broken(), len(stage.server.requests)
         attempts_at_kill = {name: line.attempts for name, line in view.lines.items()}
-        say(f"kill -9 {first.pid}: {len(stage.whole())} files whole, {len(broken_at_kill)} partial ones under their name")
+        say(
+            f"kill -9 {first.pid}: {len(stage.whole())} files whole, {len(broken_at_kill)} partial ones under their name"
+        )
         second = Child(stage.plan, hear)
         say(f"started again as process {second.pid}")
         code = second.wait(GIVE_UP_AFTER)
