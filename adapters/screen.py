@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from adapters.view import LaunchView, Line
+from adapters.view import CircuitLine, LaunchView, Line
 from recovery.evidence import printable
 
 STYLES = {
@@ -35,11 +35,17 @@ def launch_table(view: LaunchView, now: float, *, title: str | None = None) -> R
     done = {line.name for line in view.lines.values() if line.state == "done"}
     for line in view.lines.values():
         table.add_row(*_cells(line, now, done))
-    circuits = [
-        Text(f"circuit  {printable(text)}", style="magenta", overflow="ellipsis", no_wrap=True)
-        for text in view.circuits[-4:]
-    ]
-    return Group(table, *circuits)
+    return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
+
+
+def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
+    """One circuit in one line."""
+    left = "" if circuit.until is None else f" for another {max(0.0, circuit.until - now):.1f} s"
+    often = f"opened {circuit.opened} time{'s' if circuit.opened > 1 else ''}"
+    text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
+    return Text(
+        text, style=STYLES["done" if circuit.state == "closed" else "waiting"], overflow="ellipsis", no_wrap=True
+    )
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:

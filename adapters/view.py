@@ -56,8 +56,8 @@ class Line(msgspec.Struct):
             case OperationStarted():
                 self.state, self.waits_for, self.until, self.why = "running", "", None, ""
                 self.attempts = max(self.attempts, fact.attempt)
-            case FailureClassified(category=category, evidence=evidence):
-                self.failures.append(f"{category}: {evidence.summary}")
+            case FailureClassified():
+                self.failures.append(fact.brief)
             case RetryScheduled(after=after, retry=retry, error=error):
                 self.state, self.waits_for, self.why = "waiting", f"retry {retry}", error or ""
                 self.until = fact.at + after
@@ -79,8 +79,27 @@ class Line(msgspec.Struct):
                 self.state, self.waits_for, self.until = "cancelled", "", None
 
 
+class CircuitLine(msgspec.Struct):
+    """One circuit that was ever open: its *state*, until when it is open, and how often it opened."""
+
+    name: str
+    state: Literal["open", "half-open", "closed"] = "closed"
+    until: float | None = None
+    opened: int = 0
+
+    def take(self, fact: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
+        """What *fact* changes."""
+        match fact:
+            case CircuitOpened(after=after):
+                self.state, self.until, self.opened = "open", fact.at + after, self.opened + 1
+            case CircuitHalfOpened():
+                self.state, self.until = "half-open", None
+            case CircuitClosed():
+                self.state, self.until = "closed", None
+
+
 class LaunchView:
-    """Feed it the facts of a launch; ``lines`` are the plan's operations, ``circuits`` what happened to circuits."""
+    """Feed it the facts of a launch; ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
@@ -92,18 +111,15 @@ class LaunchView:
             )
             for step in steps
         }
-        self.circuits: list[str] = []
+        self.circuits: dict[str, CircuitLine] = {}
         self._names: dict[str, str] = {}
 
     def feed(self, fact: Fact) -> None:
         """Take one fact."""
         match fact:
-            case CircuitOpened(after=after):
-                self.circuits.append(f"{sender_of(fact.operation, fact.key)} opened for {after:.1f} s")
-            case CircuitHalfOpened():
-                self.circuits.append(f"{sender_of(fact.operation, fact.key)} half-open, probing")
-            case CircuitClosed():
-                self.circuits.append(f"{sender_of(fact.operation, fact.key)} closed")
+            case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
+                circuit = sender_of(fact.operation, fact.key)
+                self.circuits.setdefault(circuit, CircuitLine(circuit)).take(fact)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
                 name = name_in_arguments(fact.operation, bytes(arguments))
                 if name is not None:

@@ -124,6 +124,13 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
     elapsed: float = 0.0
     waited: float = 0.0
 
+    @property
+    def brief(self) -> str:
+        """The category and what decided it, in a few words: for tables."""
+        if self.evidence.status is not None or self.evidence.exit_code is not None:
+            return f"{self.category}: {self.rule}"
+        return f"{self.category}: {self.evidence.summary}"
+
 
 class Outcome(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a failure. *category* and *error* (one line) are ``None`` where nobody classified it."""

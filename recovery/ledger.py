@@ -106,9 +106,9 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version}
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
-        case FailureClassified(retries=retries, category=category, evidence=evidence):
+        case FailureClassified(retries=retries):
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
-            failures = (*record.failures, f"{category}: {evidence.summary}")[-MAX_FAILURES_KEPT:]
+            failures = (*record.failures, fact.brief)[-MAX_FAILURES_KEPT:]
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retries + 1, "failures": failures}
             changes["elapsed"] = fact.elapsed
         case RetryScheduled(after=after, retry=retry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -11,7 +12,8 @@ from rich.text import Text
 
 from adapters.demo.server import Request
 from adapters.demo.stage import MB, Stage
-from adapters.view import LaunchView, Line
+from adapters.screen import circuit_line
+from adapters.view import CircuitLine, LaunchView, Line
 from events.facts import CircuitClosed, CircuitOpened, Fact
 
 
@@ -28,7 +30,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     claims: tuple[Claim, ...]
     operations: tuple[Line, ...]
-    circuits: tuple[str, ...]
+    circuits: tuple[CircuitLine, ...]
     bytes_served: int
     bytes_saved: int
     seconds: float
@@ -59,8 +61,8 @@ def judge(
     parts = list((stage.folder / "models").rglob("*.part*"))
     yield Claim(
         "no partial file ever bore a final name",
-        not broken_at_kill and not parts,
-        f"{len(broken_at_kill)} at the kill; {len(parts)} partial files left at the end",
+        not broken_at_kill and not parts and not stage.too_short and stage.looks > 0,
+        f"{stage.too_short} in {stage.looks} looks, {len(broken_at_kill)} by hash at the kill; {len(parts)} left at the end",
     )
     saved_after = saved_bytes(after_kill)
     yield Claim(
@@ -113,7 +115,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(tries)
     console.print()
     for circuit in report.circuits:
-        console.print(Text(f"circuit  {circuit}", style="magenta"))
+        console.print(circuit_line(circuit, 0.0))
     console.print()
     for claim in report.claims:
         console.print(
@@ -127,17 +129,8 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _why(line: Line) -> str:
-    reasons = [failure.split(":")[0] + ": " + _short(failure) for failure in line.failures]
-    counted = [
-        f"{reason}{f' (x{reasons.count(reason)})' if reasons.count(reason) > 1 else ''}"
-        for reason in dict.fromkeys(reasons)
-    ]
+    often = Counter(line.failures)
+    reasons = [f"{reason} (x{count})" if count > 1 else reason for reason, count in often.items()]
     if line.resumed:
-        counted.append(f"its process was killed, carried on{'' if line.resumed == 1 else f' {line.resumed} times'}")
-    return "; ".join(counted)
-
-
-def _short(failure: str) -> str:
-    """The exception and the first words of its message."""
-    text = failure.partition(": ")[2]
-    return text if len(text) <= 70 else f"{text[:67]}..."
+        reasons.append("its process was killed, and it was carried on")
+    return "; ".join(reasons)

@@ -50,16 +50,14 @@ def _play(stage: Stage, console: Console | None) -> Report:
     show = nullcontext() if console is None else Live(
         get_renderable=lambda: launch_table(view, time.monotonic()), console=console, refresh_per_second=8
     )  # fmt: skip
-    with stage.open(), show:
+    with stage.open(), stage.watched(), show:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
         first = Child(stage.plan, hear)
         time.sleep(KILL_AFTER - (time.monotonic() - began))
         first.kill()
         broken_at_kill, requests_at_kill = stage.broken(), len(stage.server.requests)
         attempts_at_kill = {name: line.attempts for name, line in view.lines.items()}
-        say(
-            f"kill -9 {first.pid}: {len(stage.whole())} files whole, {len(broken_at_kill)} partial ones under their name"
-        )
+        say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(broken_at_kill)} broken")
         second = Child(stage.plan, hear)
         say(f"started again as process {second.pid}")
         code = second.wait(GIVE_UP_AFTER)
@@ -71,7 +69,7 @@ def _play(stage: Stage, console: Console | None) -> Report:
     report = Report(
         claims=claims,
         operations=tuple(view.lines.values()),
-        circuits=tuple(view.circuits),
+        circuits=tuple(view.circuits.values()),
         bytes_served=sum(request.sent for request in stage.requests),
         bytes_saved=saved_bytes(stage.requests),
         seconds=round(time.monotonic() - began, 1),

@@ -56,6 +56,8 @@ class Stage:
         self.mirrored = {
             name: Hosted(_bytes(name, 4 * MB), rate=4 * MB) for name in ("mirror-a", "mirror-b", "mirror-c")
         }
+        self.looks = 0
+        self.too_short = 0
         self.server = FileServer({f"/{name}.bin": hosted for name, hosted in self.hosted.items()})
         self.mirror: FileServer | None = None
         self.plan = folder / "launch.toml"
@@ -102,6 +104,27 @@ class Stage:
     def whole(self) -> list[str]:
         """The names of the files that are there under their final name; each must have the right content."""
         return [name for name in (*self.hosted, *self.mirrored) if self.path(name).exists()]
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at every final name twenty times a second; ``looks`` and ``too_short`` count what was seen."""
+        stop = threading.Event()
+
+        def watch() -> None:
+            sizes = {self.path(name): len(hosted.content) for name, hosted in {**self.hosted, **self.mirrored}.items()}
+            while not stop.wait(0.05):
+                for path, size in sizes.items():
+                    if path.exists():
+                        self.looks += 1
+                        self.too_short += path.stat().st_size != size
+
+        thread = threading.Thread(target=watch, name="demo-watcher", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def broken(self) -> list[str]:
         """Those of them that are not what was served."""
