@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
 import anyio
 import anyio.to_thread
 import httpx2
 import msgspec
 
-from events.errors import Permanent, RecoveryError, Retryable
+from adapters.parts import DownloadError, Part, StalePartError
 from events.facts import Category
 from recovery.breaker import BreakerPolicy
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there two downloads to one destination are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 SAVE_EVERY_SECONDS = 1.0
 SAVE_EVERY_BYTES = 16 * 1024 * 1024
@@ -37,32 +31,6 @@ HOST_BREAKER = BreakerPolicy(counts="attempts", categories=frozenset({Category.U
 """One circuit per host: it counts only attempts that never reached it, five in a row; anything else resets it."""
 
 log = logging.getLogger("recovery.downloads")
-
-
-class DownloadError(RecoveryError):
-    """A transfer that cannot be trusted."""
-
-
-class StalePartError(DownloadError, Retryable):
-    """What was kept does not fit what the server has now; it was dropped, and the next attempt starts over."""
-
-
-class DestinationBusyError(DownloadError, Retryable):
-    """Another download to the same destination is under way."""
-
-
-class WrongContentError(DownloadError, Permanent):
-    """The server's file is not the one that was promised: another size, or another hash."""
-
-
-class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a partial file: *offset* bytes of it are on the disk for sure, of *size* if that is known."""
-
-    url: str
-    etag: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    offset: int = 0
 
 
 class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,17 +44,6 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 Advice: TypeAlias = Literal["append", "restart", "complete", "drop"]
 Note: TypeAlias = Callable[[int, int | None], object]
-
-
-def part_of(destination: Path) -> Path:
-    """Where the bytes of *destination* are kept until it is whole. Not ``with_suffix``: model.ckpt is not model.bin."""
-    return destination.with_name(destination.name + ".part")
-
-
-def files_of(destination: Path) -> tuple[Path, ...]:
-    """Every file that a download to *destination* may make."""
-    sidecar = _sidecar_of(destination)
-    return destination, part_of(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
 
 
 def host_of(url: str) -> str:
@@ -122,139 +79,6 @@ def read_answer(
     length = headers.get("content-length", "")
     total = int(length) if length.isdigit() and headers.get("content-encoding", "identity") == "identity" else None
     return "restart", total, "the server sent the whole file again" if offset else ""
-
-
-class Part:
-    """The partial file of one destination, locked for as long as it is open; *promised* is the size it must have."""
-
-    def __init__(self, destination: Path, file: BinaryIO, sidecar: Sidecar, promised: int | None) -> None:
-        self.destination = destination
-        self.sidecar = sidecar
-        self.promised = promised
-        self.offset = sidecar.offset
-        self._file = file
-
-    @classmethod
-    def open(cls, destination: Path, *, url: str, sha256: str | None, size: int | None) -> Self:
-        """Open what an earlier attempt left, as far as it can be trusted, or begin anew.
-
-        What is trusted is the smaller of the noted offset and the file's size, and only for the same content: the same
-        sha256, or the same url where no hash is known. Raises DestinationBusyError, or OSError as the disk has it.
-        """
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        path = part_of(destination)
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
-        try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise DestinationBusyError(f"another download writes {path}") from None
-            fresh = Sidecar(url=url, sha256=sha256, size=size)
-            left = _read_sidecar(_sidecar_of(destination))
-            if left is None or not _is_same_content(left, fresh):
-                left = fresh
-            offset = min(left.offset, os.fstat(file.fileno()).st_size)
-            known = left.size if size is None else size
-            part = cls(destination, file, msgspec.structs.replace(left, url=url, size=known, offset=offset), size)
-            part._truncate(offset)
-        except BaseException:
-            file.close()
-            raise
-        return part
-
-    def _truncate(self, offset: int) -> None:
-        self._file.truncate(offset)
-        self._file.seek(offset)
-        self.offset = offset
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every byte is there, as far as the size is known."""
-        return self.offset > 0 and self.offset == self.sidecar.size
-
-    def range_headers(self) -> dict[str, str]:
-        """The headers that ask for the rest; starts over where nothing would notice that the file has changed."""
-        etag = self.sidecar.etag
-        is_strong = etag is not None and not etag.startswith("W/")
-        if self.offset and not is_strong and self.sidecar.sha256 is None:
-            self.restart()
-        if not self.offset:
-            return {}
-        return {"Range": f"bytes={self.offset}-"} | ({"If-Range": etag} if etag and is_strong else {})
-
-    def restart(self) -> None:
-        """Forget every byte."""
-        self._truncate(0)
-        self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
-
-    def describe(self, *, etag: str | None, size: int | None) -> None:
-        """Note what the server says of the file. Raises WrongContentError if that is not what was promised."""
-        if self.promised is not None and size is not None and size != self.promised:
-            raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self.promised} as promised")
-        self.sidecar = msgspec.structs.replace(
-            self.sidecar, etag=etag, size=size if self.promised is None else self.promised
-        )
-
-    def write(self, data: bytes) -> None:
-        """Append *data*."""
-        self._file.write(data)
-        self.offset += len(data)
-
-    def save(self) -> int:
-        """Bring what was written to the disk, then note how much that is; returns it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset)
-        path = _sidecar_of(self.destination)
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_bytes(msgspec.json.encode(self.sidecar))
-        temporary.replace(path)
-        return self.offset
-
-    def close(self) -> None:
-        """Save as far as possible, and let go of the lock; leave nothing where nothing came. Harmless when closed."""
-        if self._file.closed:
-            return
-        try:
-            if self.offset:
-                self.save()
-            else:
-                _sidecar_of(self.destination).unlink(missing_ok=True)
-                part_of(self.destination).unlink(missing_ok=True)
-        finally:
-            self._file.close()
-
-    def drop(self) -> None:
-        """Forget every byte, on the disk too."""
-        self.restart()
-        self.save()
-
-    def finish(self, *, was_resumed: bool) -> int:
-        """Check size and hash, and give the file its name; returns its size.
-
-        Raises StalePartError if pieces of several attempts do not fit together, WrongContentError if one whole transfer
-        is not what was promised; the bytes are dropped in both cases.
-        """
-        self.save()
-        known = self.sidecar
-        problem = None
-        if known.size is not None and self.offset != known.size:
-            problem = f"{self.offset} bytes arrived of {known.size}"
-        elif known.sha256 is not None:
-            self._file.seek(0)
-            actual = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
-            if actual != known.sha256.lower():
-                problem = f"its sha256 is {actual}, not {known.sha256}"
-        if problem is not None:
-            self.drop()
-            error = StalePartError if was_resumed else WrongContentError
-            raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-        part_of(self.destination).replace(self.destination)
-        _sidecar_of(self.destination).unlink(missing_ok=True)
-        _sync_directory(self.destination.parent)
-        self._file.close()
-        return self.offset
 
 
 async def download(
@@ -326,25 +150,6 @@ async def _receive(client: httpx2.AsyncClient, url: str, part: Part, note: Note)
     return start
 
 
-def _sidecar_of(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".part.json")
-
-
-def _read_sidecar(path: Path) -> Sidecar | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _is_same_content(left: Sidecar, wanted: Sidecar) -> bool:
-    if wanted.size is not None and left.size is not None and wanted.size != left.size:
-        return False
-    if wanted.sha256 is not None or left.sha256 is not None:
-        return wanted.sha256 == left.sha256
-    return wanted.url == left.url
-
-
 def _size_if_there(destination: Path, sha256: str | None, size: int | None) -> int | None:
     """The size of *destination*, if it is there and nothing speaks against it."""
     if not destination.is_file():
@@ -357,13 +162,3 @@ def _size_if_there(destination: Path, sha256: str | None, size: int | None) -> i
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256.lower():
                 return None
     return actual
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a directory cannot be opened, and a rename needs no help
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

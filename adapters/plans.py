@@ -39,7 +39,8 @@ from typing import Annotated, Any, TypeAlias
 import httpx2
 import msgspec
 
-from adapters.downloads import HOST_BREAKER, files_of
+from adapters.downloads import HOST_BREAKER
+from adapters.parts import files_of
 from events.errors import RecoveryError
 from recovery import checks
 from recovery.backoff import Exponential

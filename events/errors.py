@@ -3,7 +3,7 @@
 RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, turned a call away
 ├── CodecError             bytes that are no fact of ours
-├── DownloadError          (``adapters.downloads``) a transfer that cannot be trusted
+├── DownloadError          (``adapters.parts``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
 │   ├── ForeignJournalError    the file belongs to another application
 │   ├── JournalBusyError       another process writes this file

@@ -94,10 +94,14 @@ class Journal:
         self._degraded: str | None = None
         self.dropped = 0
         self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        self._followed: set[str] = set()
         self._seats: list[Subscription] = [bus.subscribe(Fact, self.record, essential=True)]
 
     def follow(self, operation: str) -> None:
-        """Write down the starts and successes of this operation too."""
+        """Write down the starts and successes of this operation too; asking twice is asking once."""
+        if operation in self._followed:
+            return
+        self._followed.add(operation)
         seat = self._bus.subscribe(
             (OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True
         )

@@ -82,6 +82,7 @@ class Recovery:
         self._journal: Journal | None = None
         self._log_seat: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
+        self._resumption: Resumption | None = None
         plan_of = self._registry.plan_of
         self.bus.subscribe(OperationFailed, Classify(plan_of, lambda: self._classification), essential=True)
         self.bus.subscribe(FailureClassified, Schedule(plan_of, chance), essential=True)
@@ -188,12 +189,14 @@ class Recovery:
 
         Call it when the operations are defined: calls find their function by its operation's name, nothing is
         imported. Under ``async with``, async calls run as tasks of the service, which waits for them at the end;
-        plain calls run on four daemon threads. Raises ValueError without a store.
+        plain calls run on four daemon threads. Asking again gives the same answer. Raises ValueError without a store.
         """
         if self._journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        resumer = Resumer(self._registry, self._driver, self._journal)
-        return resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
+        if self._resumption is None:
+            resumer = Resumer(self._registry, self._driver, self._journal)
+            self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
+        return self._resumption
 
     def close(self) -> None:
         """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""

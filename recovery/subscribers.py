@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
 from events.errors import Permanent, Retryable
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
 from events.verdicts import Verdict
-from recovery.classify import Classification, classify, worst
+from recovery.classify import Classification, Classifier, classify, worst
 from recovery.evidence import gather, leaves, spent_by
 from recovery.plan import Plan
 from recovery.policy import decide
+
+log = logging.getLogger("recovery")
 
 PlanOf: TypeAlias = Callable[[str], Plan | None]
 """Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
@@ -69,12 +72,21 @@ class Classify:
             wanted = isinstance(error, plan.retry_on)
             return Classification(Category.TRANSIENT if wanted else Category.PERMANENT, "retry_on")
         if plan.classifier is not None:
-            answer: Classification | Category | None = plan.classifier(evidence)
+            answer = self._ask(plan.classifier, evidence, operation)
             if answer is not None:
-                return answer if isinstance(answer, Classification) else Classification(Category(answer), "classifier")
+                return answer
         if not (self._enabled() if plan.classification is None else plan.classification):
             return Classification(Category.TRANSIENT, "classification is off")
         return classify(evidence)
+
+    def _ask(self, classifier: Classifier, evidence: Evidence, operation: str) -> Classification | None:
+        """The operation's own classifier; one that is broken is logged, and the built-in rules decide."""
+        try:
+            answer = classifier(evidence)
+            return Classification(Category(answer), "classifier") if isinstance(answer, str) else answer
+        except Exception:
+            log.exception("the classifier of %s failed; the built-in rules decide", operation)
+            return None
 
 
 class Schedule:

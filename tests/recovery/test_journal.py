@@ -76,6 +76,15 @@ def test_a_journalled_call_is_written_from_its_start() -> None:
     assert kinds(store) == ["OperationStarted", "OperationSucceeded"]
 
 
+def test_an_operation_defined_twice_is_written_once() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service:
+        for _ in range(2):
+            call = service.recoverable("fetch", durability="journal")(lambda: None)
+        call()
+    assert kinds(store) == ["OperationStarted", "OperationSucceeded"]
+
+
 def test_a_journalled_call_that_recovered_ends_once() -> None:
     store = MemoryStore()
     with Recovery(store=store) as service:

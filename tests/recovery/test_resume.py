@@ -232,6 +232,17 @@ def test_a_call_that_died_after_its_last_failure_is_given_up_not_tried_again() -
     assert "out of retries" in str(resumption.calls[0].error)
 
 
+def test_resuming_twice_carries_on_once() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a")
+    seen: list[Any] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        assert service.resume() is service.resume()
+        assert service.resume().wait(10.0)
+    assert seen == ["a"]
+
+
 def test_resuming_needs_a_store() -> None:
     with pytest.raises(ValueError, match="without a store"):
         Recovery().resume()
