@@ -73,19 +73,20 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         )
 
     service = open_service(journal, on_degraded=warn)
+    launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:
         service.bus.subscribe(SEEN, _print_fact)
-        return anyio.run(Launch(plan, service).run)
+        return anyio.run(launch.run)
     console = make_console()
     if not console.is_terminal:
         service.bus.subscribe(SEEN, lambda fact: _print_line(describe(fact)))
-        outcomes = anyio.run(Launch(plan, service).run)
+        outcomes = anyio.run(launch.run)
         view.end(outcomes)
         console.print(launch_table(view, time.monotonic()))
         return outcomes
     with Live(get_renderable=lambda: launch_table(view, time.monotonic()), console=console, refresh_per_second=8):
-        outcomes = anyio.run(Launch(plan, service).run)
+        outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
 

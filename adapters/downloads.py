@@ -53,31 +53,38 @@ def host_of(url: str) -> str:
 
 
 def read_answer(
-    status: int, headers: Mapping[str, str], *, offset: int, size: int | None
+    status: int, headers: Mapping[str, str], *, offset: int, size: int | None, etag: str | None
 ) -> tuple[Advice, int | None, str]:
     """What to do with an answer to a request for the bytes from *offset* on: advice, the size of the whole, and why.
 
-    *size* is the size of the whole as far as it is known. "append" writes the body at *offset*, "restart" truncates and
-    writes it from 0, "complete" needs no body, "drop" must not write it. Pure; other statuses are the caller's.
+    *size* is the size of the whole and *etag* its entity tag, as far as they are known. Bytes of two tags are never put
+    together (RFC 9110, 15.3.7.3), whatever became of ``If-Range`` on the way. "append" writes the body at *offset*,
+    "restart" truncates and writes it from 0, "complete" needs no body, "drop" must not write it. Pure; other statuses
+    are the caller's.
     """
     if status == 206:
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", headers.get("content-range", "").strip())
+        match = re.fullmatch(
+            r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("content-range", "").strip()
+        )
         if match is None:
             return "drop", None, "a 206 without a Content-Range that can be read"
         start, total = int(match[1]), None if match[3] == "*" else int(match[3])
         if start != offset:
             return "drop", total, f"asked for the bytes from {offset} on, got those from {start} on"
+        if offset and etag is not None and headers.get("etag", etag) != etag:
+            return "drop", total, "it is another file now, by its entity tag"
         if size is not None and total is not None and total != size:
             return "drop", total, f"the file has {total} bytes now, it had {size}"
         return "append", total if total is not None else size, ""
     if status == 416:
-        match = re.fullmatch(r"bytes \*/(\d+)", headers.get("content-range", "").strip())
+        match = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", "").strip())
         total = int(match[1]) if match else None
         if offset > 0 and total == offset:
             return "complete", total, ""
         return "drop", total, f"nothing there from byte {offset} on"
     length = headers.get("content-length", "")
-    total = int(length) if length.isdigit() and headers.get("content-encoding", "identity") == "identity" else None
+    is_plain = headers.get("content-encoding", "identity") == "identity"
+    total = int(length) if is_plain and re.fullmatch("[0-9]{1,18}", length) else None
     return "restart", total, "the server sent the whole file again" if offset else ""
 
 
@@ -121,27 +128,26 @@ async def _receive(client: httpx2.AsyncClient, url: str, part: Part, note: Note)
     """Write the rest of the file to *part*; returns where it began."""
     # Encoded bytes could not be continued in the middle, and their length would say nothing.
     headers = {"Accept-Encoding": "identity", **part.range_headers()}
-    offset, size = part.offset, part.sidecar.size
+    offset, size, etag = part.offset, part.sidecar.size, part.sidecar.etag
     async with client.stream("GET", url, headers=headers) as response:
         if response.status_code not in (200, 206, 416):
             response.raise_for_status()
             raise DownloadError(f"{url} answered {response.status_code}, which is neither a file nor an error")
-        advice, total, why = read_answer(response.status_code, response.headers, offset=offset, size=size)
+        advice, total, why = read_answer(response.status_code, response.headers, offset=offset, size=size, etag=etag)
         if advice == "drop":
-            await anyio.to_thread.run_sync(part.drop)
+            await anyio.to_thread.run_sync(part.restart)
             raise StalePartError(f"{part.destination.name}: {why}; starting over")
         if advice == "complete":
             part.describe(etag=part.sidecar.etag, size=total)
             return offset
-        if advice == "restart":
-            if offset:
-                log.warning("%s: %s; starting over", part.destination.name, why)
-            part.restart()
+        if advice == "restart" and offset:
+            log.warning("%s: %s; starting over", part.destination.name, why)
+            await anyio.to_thread.run_sync(part.restart)
         part.describe(etag=response.headers.get("etag"), size=total)
+        part.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
         start = part.offset
-        is_plain = response.headers.get("content-encoding", "identity") == "identity"
         saved_at = anyio.current_time()
-        async for chunk in response.aiter_raw() if is_plain else response.aiter_bytes():
+        async for chunk in response.aiter_raw() if part.is_resumable else response.aiter_bytes():
             part.write(chunk)
             now = anyio.current_time()
             if now - saved_at >= SAVE_EVERY_SECONDS or part.offset - part.sidecar.offset >= SAVE_EVERY_BYTES:

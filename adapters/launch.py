@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 import anyio
 import httpx2
@@ -43,10 +44,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Launch:
-    """One plan on one service, ready to run. *service* must have a store."""
+    """One plan on one service, ready to run. *service* must have a store; *logs* is where commands' output goes."""
 
-    def __init__(self, plan: LaunchPlan, service: Recovery) -> None:
+    def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
+        self._logs = logs
         self._service = service
         self._client: httpx2.AsyncClient | None = None
         self._slots = anyio.CapacityLimiter(plan.parallel)
@@ -155,10 +157,8 @@ class Launch:
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         # Its output goes to a file: it may be long, and after a crash it is what one wants to read.
-        output = self._plan.journal.parent / "logs" / f"{_as_file_name(name)}.log"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("ab") as file:
-            begin = file.tell()
+        with self._output_of(name) as file:
+            begin = file.seek(0, os.SEEK_END)
             process = await anyio.run_process(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -169,8 +169,16 @@ class Launch:
                 # Without it git waits for ever for a name that nobody types.
                 env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
             )
-        if process.returncode != 0:
-            raise subprocess.CalledProcessError(process.returncode, argv, stderr=_tail(output, begin))
+            if process.returncode != 0:
+                raise subprocess.CalledProcessError(process.returncode, argv, stderr=_tail(file, begin))
+
+    def _output_of(self, name: str) -> BinaryIO:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return (self._logs / f"{_as_file_name(name)}.log").open("a+b")
+        except OSError as error:
+            log.warning("the output of %s cannot be kept: %s", name, error)
+            return cast("BinaryIO", tempfile.TemporaryFile())
 
 
 def open_service(journal: Path, *, on_degraded: Callable[[JournalDegraded], object]) -> Recovery:
@@ -192,8 +200,7 @@ def _as_file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def _tail(path: Path, begin: int) -> str:
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(begin, end - STDERR_TAIL))
-        return file.read().decode("utf-8", "replace")
+def _tail(file: BinaryIO, begin: int) -> str:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(begin, end - STDERR_TAIL))
+    return file.read().decode("utf-8", "replace")

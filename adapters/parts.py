@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Annotated, BinaryIO, Self
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -38,13 +39,16 @@ class WrongContentError(DownloadError, Permanent):
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a partial file: *offset* bytes of it are on the disk for sure, of *size* if that is known."""
+    """What is known of a partial file: *offset* bytes of it are on the disk for sure, of *size* if that is known.
+
+    *url* is kept without its query: that is where secrets are, and it may change with every signature.
+    """
 
     url: str
     etag: str | None = None
-    size: int | None = None
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
     sha256: str | None = None
-    offset: int = 0
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def part_of(destination: Path) -> Path:
@@ -59,13 +63,17 @@ def files_of(destination: Path) -> tuple[Path, ...]:
 
 
 class Part:
-    """The partial file of one destination, locked for as long as it is open; *promised* is the size it must have."""
+    """The partial file of one destination, locked for as long as it is open; *promised* is the size it must have.
+
+    Set *is_resumable* to False for bytes that cannot be continued (they came encoded): then nothing is noted of them.
+    """
 
     def __init__(self, destination: Path, file: BinaryIO, sidecar: Sidecar, promised: int | None) -> None:
         self.destination = destination
         self.sidecar = sidecar
         self.promised = promised
         self.offset = sidecar.offset
+        self.is_resumable = True
         self._file = file
 
     @classmethod
@@ -76,14 +84,9 @@ class Part:
         sha256, or the same url where no hash is known. Raises DestinationBusyError, or OSError as the disk has it.
         """
         destination.parent.mkdir(parents=True, exist_ok=True)
-        path = part_of(destination)
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+        url, sha256 = _without_secrets(url), sha256 and sha256.lower()
+        file = _open_locked(part_of(destination))
         try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise DestinationBusyError(f"another download writes {path}") from None
             fresh = Sidecar(url=url, sha256=sha256, size=size)
             left = _read_sidecar(_sidecar_of(destination))
             if left is None or not _is_same_content(left, fresh):
@@ -118,9 +121,11 @@ class Part:
         return {"Range": f"bytes={self.offset}-"} | ({"If-Range": etag} if etag and is_strong else {})
 
     def restart(self) -> None:
-        """Forget every byte."""
+        """Forget every byte, on the disk too: what is noted there must never be of another file than the bytes."""
         self._truncate(0)
+        self.is_resumable = True
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
+        self.save()
 
     def describe(self, *, etag: str | None, size: int | None) -> None:
         """Note what the server says of the file. Raises WrongContentError if that is not what was promised."""
@@ -139,10 +144,11 @@ class Part:
         """Bring what was written to the disk, then note how much that is; returns it."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset)
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
         path = _sidecar_of(self.destination)
         temporary = path.with_name(path.name + ".new")
-        temporary.write_bytes(msgspec.json.encode(self.sidecar))
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(self.sidecar))
         temporary.replace(path)
         return self.offset
 
@@ -151,18 +157,13 @@ class Part:
         if self._file.closed:
             return
         try:
-            if self.offset:
+            if self.offset and self.is_resumable:
                 self.save()
             else:
                 _sidecar_of(self.destination).unlink(missing_ok=True)
                 part_of(self.destination).unlink(missing_ok=True)
         finally:
             self._file.close()
-
-    def drop(self) -> None:
-        """Forget every byte, on the disk too."""
-        self.restart()
-        self.save()
 
     def finish(self, *, was_resumed: bool) -> int:
         """Check size and hash, and give the file its name; returns its size.
@@ -178,10 +179,10 @@ class Part:
         elif known.sha256 is not None:
             self._file.seek(0)
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
-            if actual != known.sha256.lower():
+            if actual != known.sha256:
                 problem = f"its sha256 is {actual}, not {known.sha256}"
         if problem is not None:
-            self.drop()
+            self.restart()
             error = StalePartError if was_resumed else WrongContentError
             raise error(f"{self.destination.name} is not the file that was promised: {problem}")
         part_of(self.destination).replace(self.destination)
@@ -189,6 +190,29 @@ class Part:
         _sync_directory(self.destination.parent)
         self._file.close()
         return self.offset
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise DestinationBusyError(f"another download writes {path}") from None
+        except FileNotFoundError:
+            pass
+        # Between opening and locking, whoever had it gave it its final name, or removed it: that file is not ours.
+        file.close()
+
+
+def _without_secrets(url: str) -> str:
+    """*url* without user, query and fragment, where tokens are and what changes with every signature."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _sidecar_of(destination: Path) -> Path:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
+import anyio
 
 from events.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
 from recovery.journal import Row
@@ -64,7 +65,7 @@ class SQLiteStore:
             if self.path.is_file() and self.path.stat().st_size > 0:
                 async with reading(self.path):
                     pass  # raises for what is not ours to touch, without touching it
-            self._take_lock()
+            await self._take_lock()
             os.close(_open_private(self.path))
             self._connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT)
             await _check_owner(self._connection, self.path)
@@ -77,14 +78,19 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise JournalError(f"{self.path} cannot be opened: {error}") from error
 
-    def _take_lock(self) -> None:
+    async def _take_lock(self) -> None:
         path = self.path.with_name(self.path.name + "-lock")
         self._lock = _open_private(path)
-        if fcntl is not None:
+        for patience in (0.005, 0.015, 0.05, 0.15, 0.0):
+            if fcntl is None:
+                return
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise JournalBusyError(self.path) from None
+                await anyio.sleep(patience)  # ``is_being_written`` holds it for a moment
+            else:
+                return
+        raise JournalBusyError(self.path)
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """Every row of every call that has no terminal fact, and the runs."""

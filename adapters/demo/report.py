@@ -62,7 +62,7 @@ def judge(
     yield Claim(
         "no partial file ever bore a final name",
         not broken_at_kill and not parts and not stage.too_short and stage.looks > 0,
-        f"{stage.too_short} in {stage.looks} looks, {len(broken_at_kill)} by hash at the kill, {len(parts)} left at last",
+        f"{stage.too_short} in {stage.looks} looks, {len(broken_at_kill)} by hash at the kill, {len(parts)} left",
     )
     saved_after = saved_bytes(after_kill)
     yield Claim(
