@@ -81,16 +81,15 @@ class SQLiteStore:
     async def _take_lock(self) -> None:
         path = self.path.with_name(self.path.name + "-lock")
         self._lock = _open_private(path)
-        for patience in (0.005, 0.015, 0.05, 0.15, 0.0):
-            if fcntl is None:
-                return
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                await anyio.sleep(patience)  # ``is_being_written`` holds it for a moment
-            else:
-                return
-        raise JournalBusyError(self.path)
+        if fcntl is not None:
+            for patience in (0.005, 0.015, 0.05, 0.15, 0.0):
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    await anyio.sleep(patience)  # ``is_being_written`` holds it for a moment
+                else:
+                    return
+            raise JournalBusyError(self.path)
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """Every row of every call that has no terminal fact, and the runs."""
