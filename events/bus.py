@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import blinker
 
 from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
-from events.verdicts import GiveUp, Park, Retry, Verdict, settle
+from events.verdicts import GiveUp, Park, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
     from events.operation import Operation
@@ -113,9 +113,10 @@ class Bus:
 
     def signal(self, kind: type[Fact]) -> blinker.Signal:
         """The blinker signal of one kind of fact. Raises TypeError for a base class or anything else."""
-        if kind not in self._signals:
-            raise TypeError(f"{kind!r} is not a kind of fact that has a signal")
-        return self._signals[kind]
+        try:
+            return self._signals[kind]
+        except KeyError:
+            raise TypeError(f"{kind!r} is not a kind of fact that has a signal") from None
 
     def subscribe(
         self,
@@ -139,7 +140,7 @@ class Bus:
         """
         if not callable(function):
             raise TypeError(f"a subscriber is called with the fact; {function!r} cannot be called")
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # its type matters, not that it exists
+        if is_async(function):
             raise TypeError(
                 f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
             )
@@ -200,12 +201,17 @@ class Bus:
     def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
         if isinstance(answer, Retry | Park | GiveUp):
             if heard.asks:
+                check(answer)
                 verdicts.append(answer)
             else:
                 self.ignored_verdicts += 1
         elif isinstance(answer, Fact):
+            self.signal(type(answer))
             self._add(answer, facts)
         elif isinstance(answer, tuple | list):
+            for one in answer:
+                if inspect.iscoroutine(one):
+                    one.close()
             for one in answer:
                 self._take(one, heard, facts, verdicts)
         elif answer is not None:
@@ -237,7 +243,7 @@ class Bus:
             f", {MAX_FAILURES} times in a row: it is set aside" if set_aside else "",
             exc_info=error,
         )
-        if not isinstance(heard, SubscriberFailed):  # no feedback loop
+        if set_aside or not isinstance(heard, SubscriberFailed):  # no feedback loop: it is set aside once
             failed = SubscriberFailed(
                 at=self.clock(),
                 operation=heard.operation,
@@ -256,9 +262,10 @@ class Bus:
     def _register(self, operation: Operation) -> None:
         with self._lock:
             self._operations.add(operation)
-            operation.watched = self._is_watched(operation)
+            operation.watched = self.watches(operation)
 
-    def _is_watched(self, operation: Operation) -> bool:
+    def watches(self, operation: Operation) -> bool:
+        """Whether anybody hears the starts or the successes of *operation*."""
         return any(self.listens(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
     def _receivers_changed(self, signal: blinker.Signal, **_: object) -> None:
@@ -266,14 +273,14 @@ class Bus:
             self._ready = {}
             if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
                 for operation in self._operations:
-                    operation.watched = self._is_watched(operation)
+                    operation.watched = self.watches(operation)
 
     def _make_ready(self, kind: type[Fact], operation: str, key: str) -> Ready:
         with self._lock:
-            signal = self._signals[kind]
-            receivers = {id(one): one for one in signal.receivers_for(operation)}
+            signal = self.signal(kind)
+            receivers = {_identity(one): one for one in signal.receivers_for(operation)}
             if key:
-                receivers |= {id(one): one for one in signal.receivers_for(sender_of(operation, key))}
+                receivers |= {_identity(one): one for one in signal.receivers_for(sender_of(operation, key))}
             seats = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
             ready: Ready = tuple((seat.function, seat) for seat in seats)
             if len(seats) == len(receivers):
@@ -284,6 +291,12 @@ class Bus:
             return (*ready, *((functools.partial(_hear_as_blinker, one), None) for one in foreign))
 
 
+def _identity(receiver: Any) -> object:
+    """As blinker tells receivers apart: a bound method is another object each time it is looked up."""
+    function = getattr(receiver, "__func__", None)
+    return id(receiver) if function is None else (id(function), id(receiver.__self__))
+
+
 def _hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
     return receiver(fact.operation, fact=fact)
 
@@ -291,6 +304,12 @@ def _hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
 def sender_of(operation: str, key: str | None) -> str:
     """What blinker knows an operation, or a keyed part of it, by."""
     return f"{operation}[{key}]" if key else operation
+
+
+def is_async(function: object) -> bool:
+    """Whether calling *function* gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def name_of(function: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Union
 
 import msgspec
@@ -20,15 +21,30 @@ else:
 
 
 def encode(fact: Fact) -> bytes:
-    """*fact* as UTF-8 JSON. Raises CodecError for ``OperationFailed``, which stays in its process."""
+    """*fact* as UTF-8 JSON.
+
+    Raises CodecError for ``OperationFailed``, which stays in its process, for a kind that ``decode`` does not know, and
+    for what JSON lacks: text that is no Unicode, and numbers that are not finite.
+    """
     if isinstance(fact, OperationFailed):
         raise CodecError("OperationFailed holds a live exception and cannot leave the process")
-    return _encoder.encode(fact)
+    if type(fact) not in WIRE_FACTS:
+        raise CodecError(f"{type(fact).__name__} cannot leave the process")
+    try:
+        data = _encoder.encode(fact)
+    except (UnicodeEncodeError, TypeError) as error:
+        raise CodecError(f"{type(fact).__name__} cannot be written: {error}") from error
+    if b":null" in data:  # what msgspec makes of numbers that are not finite
+        for name in fact.__struct_fields__:
+            value = getattr(fact, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise CodecError(f"{type(fact).__name__} cannot be written: {name} is {value}")
+    return data
 
 
 def decode(data: bytes | str) -> Fact:
     """The fact that *data* holds. Raises CodecError, saying where it is wrong, if it holds none."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise CodecError(f"not a fact: {error}") from error

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+FOREVER = 1e9
+"""What facts say for a wait without an end, in seconds: JSON has no infinity."""
+
 NOTHING = msgspec.Raw(b"")
 """No JSON at all. Not ``None``: msgspec cannot tell raw JSON from null in one field."""
 
@@ -35,7 +38,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     *type* is the qualified name of the exception's class, *kinds* those of its bases, nearest first, up to but
     without ``Exception``. *message* is at most 4 KiB. *errno* is the system's number, *status* an HTTP status,
     *retry_after* the seconds a server asked us to wait, *exit_code* a process's (negative: killed by that
-    signal), *stderr* the last 4 KiB of what it complained about.
+    signal), *stderr* the last 4 KiB of what it complained about. *cause* is the evidence of what the exception came
+    from, four levels deep at most.
     """
 
     type: str
@@ -46,6 +50,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after: float | None = None
     exit_code: int | None = None
     stderr: str | None = None
+    cause: Evidence | None = None
 
     @property
     def summary(self) -> str:
@@ -256,10 +261,13 @@ FACTS: tuple[type[Fact], ...] = (
 def kinds_of(fact: type[Any]) -> tuple[type[Fact], ...]:
     """The facts that *fact* stands for: itself, or, for a base class, those below it that need no asking by name.
 
-    Raises TypeError for anything that is no fact.
+    Raises TypeError for anything that is no fact, or stands for none.
     """
-    if not (isinstance(fact, type) and issubclass(fact, Fact)):
-        raise TypeError(f"{fact!r} is not a fact")
     if fact in FACTS:
         return (fact,)
-    return tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)
+    kinds: tuple[type[Fact], ...] = ()
+    if isinstance(fact, type) and issubclass(fact, Fact):
+        kinds = tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)
+    if not kinds:
+        raise TypeError(f"{fact!r} is not a fact that anybody publishes")
+    return kinds

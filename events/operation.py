@@ -18,6 +18,7 @@ import msgspec
 from events.bus import Bus, sender_of
 from events.errors import CallRejectedError
 from events.facts import (
+    FOREVER,
     NOTHING,
     CallFact,
     CallRejected,
@@ -110,7 +111,11 @@ class Attempt:
 
     def announce(self) -> Verdict | None:
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
-        if not self.operation.watched:
+        operation = self.operation
+        if not operation.watched:
+            return None
+        if not operation.bus.listens(OperationStarted, operation.name, operation.key):
+            operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
             return None
         return self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
 
@@ -153,16 +158,18 @@ class Attempt:
         """After the fold: nobody records an overruled opinion."""
         match verdict:
             case Retry(after):
-                self._tell(RetryScheduled, after=after, retry=self.retries + 1, category=category, error=error)
+                self._tell(
+                    RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, category=category, error=error
+                )
             case Park(after, _, why):
-                self._tell(Parked, after=after, why="; ".join(why), category=category, error=error)
+                self._tell(Parked, after=min(after, FOREVER), why="; ".join(why), category=category, error=error)
             case GiveUp():
                 self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
     def parked(self, hold: Verdict) -> None:
         """Say that the attempt is held back before it begins."""
         why = hold.why if isinstance(hold, Park) else ()
-        self._tell(Parked, after=hold.after or 0.0, why="; ".join(why))
+        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why="; ".join(why))
 
     def next(self) -> Attempt:
         """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
@@ -235,11 +242,11 @@ class Attempt:
         match held:
             case GiveUp():
                 reason = held.reason
-            case Park(_, _, why):
+            case Park(_, _, why) if why:
                 reason = "; ".join(why)
-            case Retry():
+            case _:
                 reason = "held back"
-        self._tell(CallRejected, reason=reason, retry_after=held.after)
+        self._tell(CallRejected, reason=reason, retry_after=None if held.after is None else min(held.after, FOREVER))
         return CallRejectedError(sender_of(self.operation.name, self.operation.key), reason, held.after)
 
     def _end(self) -> None:

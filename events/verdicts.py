@@ -56,6 +56,26 @@ Verdict: TypeAlias = Retry | Park | GiveUp
 OUT_OF_TIME = "out of time"
 
 
+def check(verdict: Verdict) -> None:
+    """Raise TypeError or ValueError for a verdict whose fields cannot be compared with another's.
+
+    Structs do not check what they are made of; the bus does, for what subscribers answer.
+    """
+    if isinstance(verdict, GiveUp):
+        texts = verdict.reasons
+        numbers = [] if verdict.after is None else [verdict.after]
+    else:
+        texts = verdict.why if isinstance(verdict, Park) else ()
+        numbers = [verdict.after, verdict.within]
+    for number in numbers:
+        if not isinstance(number, int | float):
+            raise TypeError(f"seconds must be a number: {verdict}")
+        if math.isnan(number):
+            raise ValueError(f"seconds must not be NaN: {verdict}")
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"reasons must be a tuple of str: {verdict}")
+
+
 def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     """The stricter of both in every respect; ``None`` (no opinion) is neutral.
 

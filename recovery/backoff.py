@@ -67,14 +67,20 @@ def base_delay(backoff: Backoff, retry: int) -> float:
         case Linear(initial, step):
             asked = initial + step * (retry - 1)
         case Exponential(initial, factor):
-            # Clamped before pow, which raises OverflowError long before a retry number stops growing.
-            steps = retry - 1
-            too_steep = factor > 1.0 and steps * math.log(factor) > math.log(LARGEST) - math.log(initial or LARGEST)
-            asked = initial if initial == 0.0 else LARGEST if too_steep else initial * factor**steps
+            # Compared as logarithms before pow, which raises OverflowError long before a retry number stops growing.
+            growth = (retry - 1) * math.log(factor)
+            if initial == 0.0 or growth < 700.0:
+                asked = initial and initial * factor ** (retry - 1)
+            else:
+                power = math.log(initial) + growth
+                asked = LARGEST if power >= math.log(LARGEST) else math.exp(power)
         case tuple():
             asked = backoff[min(retry, len(backoff)) - 1]
         case _:
-            asked = float(backoff(retry))
+            try:
+                asked = float(backoff(retry))
+            except OverflowError:  # an int that no float can hold
+                asked = LARGEST
     return min(max(asked, 0.0), LARGEST) if not math.isnan(asked) else LARGEST
 
 
@@ -94,4 +100,4 @@ def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous:
             return base / 2 + base / 2 * chance
         case "decorrelated":
             first = min(base_delay(backoff, 1), cap)
-            return min(first + (max(first, previous * 3) - first) * chance, cap)
+            return first + (max(first, min(previous * 3, cap)) - first) * chance

@@ -9,6 +9,7 @@ counts attempts suits a host: whether it can be reached is the same question for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -43,7 +44,12 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
         checks.whole("half_open_permits", self.half_open_permits, least=1)
         checks.number("lease", self.lease, above=0.0)
         if self.categories is not None:
-            msgspec.structs.force_setattr(self, "categories", frozenset(map(Category, self.categories)))
+            known = tuple(str(category) for category in Category)
+            given: object = self.categories
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise TypeError(f"categories must be a set of categories, not {given!r}")
+            chosen = frozenset(Category(checks.choice("categories", one, known)) for one in given)
+            msgspec.structs.force_setattr(self, "categories", chosen)
 
 
 class Closed(msgspec.Struct, frozen=True):

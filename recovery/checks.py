@@ -12,8 +12,12 @@ def number(field: str, value: object, *, least: float = 0.0, above: float | None
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field} must be a number, not {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{field} must be finite, not {value!r}")
+    try:
+        is_finite = math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        is_finite = False
+    if not is_finite:
+        raise ValueError(f"{field} must be finite, not {value!r:.40}")
     if above is not None and value <= above:
         raise ValueError(f"{field} must be greater than {above:g}, not {value!r}")
     if above is None and value < least:

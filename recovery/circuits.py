@@ -26,6 +26,7 @@ from events.facts import (
 )
 from events.verdicts import GiveUp, Park, Verdict
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, step
+from recovery.registry import MAX_PARTS
 from recovery.subscribers import PlanOf
 
 Part: TypeAlias = tuple[str, str]
@@ -107,6 +108,8 @@ class Break:
             self._circuits.pop(part, None)  # nothing to remember
         else:
             self._circuits[part] = after
+            if len(self._circuits) > MAX_PARTS:
+                self._forget_one()
         match before, after:
             case Closed(), Open(until, failures):
                 self._take_seats(part)
@@ -120,6 +123,12 @@ class Break:
                     seat.close()
                 return [CircuitClosed(at=now, operation=operation, key=key)]
         return []
+
+    def _forget_one(self) -> None:
+        """Of very many keys, forget the row of the one that failed first; what is open is never forgotten."""
+        oldest = next((part for part, circuit in self._circuits.items() if isinstance(circuit, Closed)), None)
+        if oldest is not None:
+            del self._circuits[oldest]
 
     def _take_seats(self, part: Part) -> None:
         operation, key = part

@@ -65,11 +65,12 @@ BY_TYPE: dict[str, Category] = {
     **dict.fromkeys(
         (
             "builtins.ArithmeticError", "builtins.AssertionError", "builtins.AttributeError", "builtins.BufferError",
-            "builtins.ImportError", "builtins.LookupError", "builtins.MemoryError", "builtins.NameError",
-            "builtins.NotImplementedError", "builtins.RecursionError", "builtins.StopAsyncIteration",
-            "builtins.StopIteration", "builtins.SyntaxError", "builtins.SystemError", "builtins.TypeError",
-            "builtins.ValueError", "events.errors.Permanent", "events.errors.CallRejectedError",
-            "ssl.SSLCertVerificationError",
+            "builtins.FileExistsError", "builtins.FileNotFoundError", "builtins.ImportError",
+            "builtins.IsADirectoryError", "builtins.LookupError", "builtins.MemoryError", "builtins.NameError",
+            "builtins.NotADirectoryError", "builtins.NotImplementedError", "builtins.PermissionError",
+            "builtins.RecursionError", "builtins.StopAsyncIteration", "builtins.StopIteration",
+            "builtins.SyntaxError", "builtins.SystemError", "builtins.TypeError", "builtins.ValueError",
+            "events.errors.CallRejectedError", "events.errors.Permanent", "ssl.SSLCertVerificationError",
         ),
         P,
     ),
@@ -85,6 +86,7 @@ BY_TYPE: dict[str, Category] = {
     },
     "asyncio.exceptions.CancelledError": C,
     "builtins.ConnectionError": T,
+    "builtins.ConnectionRefusedError": U,
     "builtins.EOFError": T,
     "builtins.TimeoutError": T,
     "concurrent.futures._base.CancelledError": C,
@@ -93,6 +95,8 @@ BY_TYPE: dict[str, Category] = {
     "ssl.SSLError": T,
     "subprocess.TimeoutExpired": T,
 }  # fmt: skip
+
+BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
 SEVERITY = (T, R, U, L, E, A, Category.SPENT, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
@@ -105,11 +109,24 @@ def classify(evidence: Evidence) -> Classification:
     if evidence.exit_code is not None:
         return by_exit_code(evidence.exit_code)
     answer = by_type(evidence.type, evidence.kinds)
+    if answer is not None and answer.category is U and _has_bad_certificate(evidence):
+        return Classification(P, BAD_CERTIFICATE)
     if answer is not None and answer.category is not T:
         return answer  # a class made for one trouble says more than the number it carries
     if evidence.errno is not None and evidence.errno in BY_ERRNO:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
+    if answer is None and evidence.cause is not None:
+        return classify(evidence.cause)  # where the outer error says nothing
     return answer or Classification(T, "unknown error")
+
+
+def _has_bad_certificate(evidence: Evidence | None) -> bool:
+    """Whether a client could not connect because it does not trust who answered: that will not pass."""
+    while evidence is not None:
+        if evidence.type == BAD_CERTIFICATE:
+            return True
+        evidence = evidence.cause
+    return False
 
 
 def by_status(status: int) -> Classification:
@@ -122,6 +139,10 @@ def by_exit_code(code: int) -> Classification:
     """The category of a process's exit: killed by a signal, not executable (POSIX shells: 126, 127), or just failed."""
     if code < 0:
         return Classification(L, f"signal {-code}")
+    if 128 < code < 193:  # how a shell reports a signal (POSIX 2.8.2)
+        return Classification(L, f"signal {code - 128}")
+    if code >= 0xC000_0000:  # how Windows reports an exception (NTSTATUS, severity error)
+        return Classification(L, f"exception {code:#x}")
     return Classification(P if code in (126, 127) else T, f"exit code {code}")
 
 

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from events.bus import is_async
 from events.operation import Attempt
 from recovery.drivers import Driver
 from recovery.registry import Definition
@@ -40,11 +41,6 @@ def check_function(function: object, timeout: float | None) -> None:
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if timeout is not None and not is_async(function):
         raise ValueError(f"timeout cannot be kept for {name}: a plain function cannot be stopped from outside")
-
-
-def is_async(function: Callable[..., object]) -> bool:
-    """Whether calling *function* gives something to await."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # its type matters
 
 
 def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Callable[P, R]:

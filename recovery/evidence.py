@@ -7,11 +7,12 @@ Libraries are recognised by the attributes that their errors have, not by import
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Any
 
 from events.errors import Retryable
 from events.facts import Evidence
@@ -24,35 +25,37 @@ SPENT_MARK = "__recovery_spent_by__"
 """The attribute by which an outer recoverable call sees that an inner one has tried everything."""
 
 
-def gather(error: BaseException) -> Evidence:
-    """The evidence that *error* carries. Raises nothing, however hostile the exception."""
-    name, kinds = _names(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
-    message = _text(error)
-    if isinstance(error, OSError) and type(error).__module__ == "builtins":
-        return Evidence(type=name, kinds=kinds, message=message, errno=_int(error.errno))
-    if type(error).__module__ == "builtins":
-        return Evidence(type=name, kinds=kinds, message=message)
-    status, headers = _http(error)
-    after = error.after if isinstance(error, Retryable) else _retry_after(headers)
-    return Evidence(
-        type=name,
-        kinds=kinds,
-        message=message,
-        errno=_int(_attribute(error, "errno")),
-        status=status,
-        retry_after=_seconds(after),
-        exit_code=_int(_attribute(error, "returncode")),
-        stderr=_tail(_attribute(error, "stderr")),
-    )
+def gather(error: BaseException, *, depth: int = 4) -> Evidence:
+    """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
+    kind = type(error)
+    name, kinds = _names(kind)  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+    cause = _cause(error)
+    found: dict[str, Any] = {}
+    if cause is not None and depth > 0:
+        found["cause"] = gather(cause, depth=depth - 1)
+    if isinstance(error, OSError) and kind.__module__ not in ("ssl", "socket"):  # they count by numbers of their own
+        found["errno"] = _int(error.errno)
+    if kind.__module__ != "builtins":
+        status, headers = _http(error)
+        after = _attribute(error, "after") if isinstance(error, Retryable) else _retry_after(headers)
+        found |= {
+            "status": status,
+            "retry_after": _seconds(after),
+            "exit_code": _int(_attribute(error, "returncode")),
+            "stderr": _tail(_attribute(error, "stderr")),
+        }
+    return Evidence(type=name, kinds=kinds, message=_text(error), **found)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """*error* itself, or, of a group, every exception in it that is no group."""
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
-    else:
-        yield error
+    left = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(reversed(one.exceptions))
+        else:
+            yield one
 
 
 def mark_spent(error: Exception, operation: str) -> None:
@@ -93,6 +96,15 @@ def _attribute(holder: object, name: str) -> object:
         return None
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    """What *error* came from: its cause, its context, or the ``reason`` that urllib's errors hold."""
+    for holder in (error.__cause__, error.__context__):
+        if holder is not None:
+            return holder
+    reason = _attribute(error, "reason")
+    return reason if isinstance(reason, BaseException) else None
+
+
 def _text(error: BaseException) -> str:
     try:
         text = str(error)
@@ -123,15 +135,18 @@ def _retry_after(headers: object) -> object:
         value = str(get("Retry-After") or get("retry-after") or "").strip()
         if value.isdigit():
             return float(value)
-        return parsedate_to_datetime(value).timestamp() - time.time() if value else None
+        if not value:
+            return None
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
     except Exception:  # whatever a server wrote there, it is no reason to fail
         return None
 
 
 def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
         return None
-    return min(max(float(value), 0.0), MAX_RETRY_AFTER)
+    return float(min(max(value, 0.0), MAX_RETRY_AFTER))
 
 
 def _tail(value: object) -> str | None:

@@ -237,7 +237,7 @@ class Journal:
         if not batch:
             return
         try:
-            runner.run(self._store.append([self._row(fact) for fact in batch]))
+            runner.run(self._store.append(self._rows(batch)))
         except Exception as error:
             self.dropped += len(batch)
             self._degrade(error)
@@ -251,9 +251,16 @@ class Journal:
         for waiter in due:
             waiter.wake()
 
-    def _row(self, fact: Fact) -> Row:
-        call = fact.call if isinstance(fact, CallFact) else ""
-        return Row(self.run.id, call, type(fact).__name__, encode(fact))
+    def _rows(self, batch: list[Fact]) -> list[Row]:
+        rows = []
+        for fact in batch:
+            call = fact.call if isinstance(fact, CallFact) else ""
+            try:
+                rows.append(Row(self.run.id, call, type(fact).__name__, encode(fact)))
+            except CodecError as error:  # one fact that cannot be written must not take its neighbours along
+                self.dropped += 1
+                log.warning("a fact is not journalled: %s", error)
+        return rows
 
     def _degrade(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -123,8 +123,9 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             changes["retries"] = max(record.retries - 1, 0)
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
-        case OperationResumed():
-            changes["resumes"] = record.resumes + 1
+        case OperationResumed(after=after):
+            # What is left of its wait counts on from here, on the clock of the run that carries it on.
+            changes |= {"resumes": record.resumes + 1, "attempt": fact.attempt, "due": fact.at + after}
         case OperationSucceeded() | OperationRecovered():
             changes |= {"state": "succeeded", "attempt": fact.attempt, "due": None}
         case GaveUp(reason=reason) | CallRejected(reason=reason):

@@ -16,6 +16,7 @@ from events.facts import (
     OperationCancelled,
     OperationRecovered,
     OperationResumed,
+    Outcome,
     Parked,
     RetryScheduled,
 )
@@ -44,15 +45,16 @@ class Log:
 def describe(fact: Fact) -> str | None:
     """*fact* in one line of English, or ``None`` for what is not worth one."""
     name = sender_of(fact.operation, fact.key)
+    failure = (fact.error or "nobody could say why") if isinstance(fact, Outcome) else ""
     match fact:
-        case RetryScheduled(attempt=attempt, error=error, after=after, retry=retry):
-            return f"{name}: attempt {attempt} failed ({error}); retry {retry} in {after:.2f} s"
+        case RetryScheduled(attempt=attempt, after=after, retry=retry):
+            return f"{name}: attempt {attempt} failed ({failure}); retry {retry} in {after:.2f} s"
         case Parked(error=None, after=after, why=why):
             return f"{name}: waits up to {after:.1f} s for: {why}"
-        case Parked(attempt=attempt, error=error, after=after, why=why):
-            return f"{name}: attempt {attempt} failed ({error}); waits up to {after:.1f} s for: {why}"
-        case GaveUp(attempt=attempt, reason=reason, error=error):
-            return f"{name}: gave up after attempt {attempt}, {reason}: {error}"
+        case Parked(attempt=attempt, after=after, why=why):
+            return f"{name}: attempt {attempt} failed ({failure}); waits up to {after:.1f} s for: {why}"
+        case GaveUp(attempt=attempt, reason=reason):
+            return f"{name}: gave up after attempt {attempt}, {reason}: {failure}"
         case OperationRecovered(attempt=attempt, elapsed=elapsed):
             return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
         case OperationResumed(attempt=attempt, after=after):

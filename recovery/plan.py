@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
 
+from events.bus import is_async
 from recovery import checks
 from recovery.backoff import Exponential, Jitter
 from recovery.breaker import BreakerPolicy
@@ -108,7 +108,7 @@ LATER = ("retry_if", "idempotent", "reconcile")
 FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_spent")
 POLICY_FIELDS = ("max_retries", "max_delay", "max_elapsed", "timeout", "jitter")
 POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
-BREAKER_NAMES = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
+BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
 
 
 def make_plan(settings: Settings, *, policy: RetryPolicy, breaker: BreakerPolicy | None, has_store: bool) -> Plan:
@@ -163,17 +163,24 @@ def _policy(given: dict[str, Any], default: RetryPolicy) -> RetryPolicy:
 
 
 def _breaker(given: dict[str, Any], default: BreakerPolicy | None) -> BreakerPolicy | None:
-    single = {field: given[name] for name, field in BREAKER_NAMES.items() if name in given}
+    single = [name for name in BREAKER_NAMES if name in given]
     if "breaker" in given:
         if single:
-            raise ValueError("circuit_breaker_… and breaker contradict each other; put it into the breaker")
+            raise ValueError(f"{single[0]} and breaker contradict each other; put it into the breaker")
         whole = given["breaker"]
         if not isinstance(whole, BreakerPolicy | None):
             raise TypeError(f"breaker must be a BreakerPolicy or None, not {whole!r}")
         return whole
     if not single:
         return default
-    return BreakerPolicy(**{**msgspec.structs.asdict(default or BreakerPolicy()), **single})
+    changes: dict[str, Any] = {}
+    if "circuit_breaker_threshold" in given:
+        name = "circuit_breaker_threshold"
+        changes["failure_threshold"] = checks.whole(name, given[name], least=1)
+    if "circuit_breaker_timeout" in given:
+        name = "circuit_breaker_timeout"
+        changes["break_duration"] = checks.number(name, given[name], above=0.0)
+    return BreakerPolicy(**{**msgspec.structs.asdict(default or BreakerPolicy()), **changes})
 
 
 def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
@@ -190,7 +197,7 @@ def _classifier(given: dict[str, Any]) -> Classifier | None:
     classifier: Classifier | None = given.get("classifier")
     if classifier is None:
         return None
-    if not callable(classifier) or inspect.iscoroutinefunction(classifier):
+    if not callable(classifier) or is_async(classifier):
         raise TypeError(f"classifier must be a plain function of the evidence, not {classifier!r}")
     if given.get("enable_classification") is False:
         raise ValueError("classifier and enable_classification=False contradict each other")
@@ -199,7 +206,7 @@ def _classifier(given: dict[str, Any]) -> Classifier | None:
 
 def _key(given: dict[str, Any]) -> Callable[..., str] | None:
     key: Callable[..., str] | None = given.get("key")
-    if key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+    if key is not None and (not callable(key) or is_async(key)):
         raise TypeError(f"key must be a plain function of the call's arguments, not {key!r}")
     return key
 
@@ -228,7 +235,8 @@ def _durability(given: dict[str, Any], *, has_store: bool) -> Durability | None:
         durability = durability or "lazy"
     if given.get("resumable"):
         if durability in ("off", "lazy") and ("durability" in given or persistence is False):
-            raise ValueError(f"resumable=True needs durability='journal', not {durability!r}")
+            asked = "enable_persistence=False" if persistence is False else f"durability={durability!r}"
+            raise ValueError(f"resumable=True and {asked} contradict each other")
         durability = "journal"
     if durability in ("lazy", "journal") and not has_store:
         name = next(name for name in ("resumable", "enable_persistence", "durability") if given.get(name))

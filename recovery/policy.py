@@ -9,7 +9,7 @@ import msgspec
 from events.facts import Category, FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
-from recovery.backoff import JITTERS, Backoff, Exponential, Jitter, delay
+from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 
 HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED})
 """Trying again unchanged cannot help with these."""
@@ -48,7 +48,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError("backoff must name at least one delay")
             delays = tuple(checks.number(f"backoff[{i}]", one) for i, one in enumerate(self.backoff))
             msgspec.structs.force_setattr(self, "backoff", delays)
-        elif not (callable(self.backoff) or isinstance(self.backoff, msgspec.Struct)):
+        elif not isinstance(self.backoff, Constant | Linear | Exponential) and (
+            isinstance(self.backoff, type) or not callable(self.backoff)
+        ):
             raise TypeError(f"backoff must be a shape, a list of delays or a function, not {self.backoff!r}")
 
 

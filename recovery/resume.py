@@ -12,10 +12,11 @@ from typing import Any
 import anyio.abc
 import msgspec
 
+from events.bus import is_async
 from events.errors import RecoveryError
 from events.operation import Attempt
 from events.verdicts import GiveUp
-from recovery.decorator import decode_arguments, is_async
+from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
 from recovery.journal import Journal, Pending
 from recovery.ledger import CallRecord, remaining

@@ -39,12 +39,7 @@ class Classify:
         plan = self._plan_of(failed.operation)
         if plan is None:
             return None
-        error = failed.error
-        evidence = gather(error)
-        if isinstance(error, ExceptionGroup):
-            answer = worst([self._judge(one, gather(one), plan, failed.operation) for one in leaves(error)])
-        else:
-            answer = self._judge(error, evidence, plan, failed.operation)
+        answer, evidence = self._judge(failed.error, plan, failed.operation)
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -59,7 +54,21 @@ class Classify:
             waited=failed.waited,
         )
 
-    def _judge(self, error: BaseException, evidence: Evidence, plan: Plan, operation: str) -> Classification:
+    def _judge(self, error: Exception, plan: Plan, operation: str) -> tuple[Classification, Evidence]:
+        said = self._declared(error, plan, operation)
+        if said is not None or not isinstance(error, ExceptionGroup):
+            evidence = gather(error)
+            return said or self._rule(evidence, plan, operation), evidence
+        judged = []
+        for leaf in leaves(error):
+            evidence = gather(leaf)
+            answer = self._declared(leaf, plan, operation) or self._rule(evidence, plan, operation)
+            judged.append((answer, evidence))
+        chosen = worst([answer for answer, _ in judged])
+        return next(one for one in judged if one[0] == chosen)
+
+    def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
+        """What somebody has said of this very error, whatever the rules say."""
         mark = spent_by(error)
         # One's own mark is not honoured: the same exception object may be raised again by an unrelated call.
         if mark is not None and mark != operation and not plan.retry_spent:
@@ -68,9 +77,13 @@ class Classify:
             return Classification(Category.PERMANENT, "Permanent")
         if isinstance(error, Retryable):
             return Classification(Category.TRANSIENT, "Retryable")
+        if plan.retry_on is not None and isinstance(error, plan.retry_on):
+            return Classification(Category.TRANSIENT, "retry_on")
+        return None
+
+    def _rule(self, evidence: Evidence, plan: Plan, operation: str) -> Classification:
         if plan.retry_on is not None:
-            wanted = isinstance(error, plan.retry_on)
-            return Classification(Category.TRANSIENT if wanted else Category.PERMANENT, "retry_on")
+            return Classification(Category.PERMANENT, "retry_on")
         if plan.classifier is not None:
             answer = self._ask(plan.classifier, evidence, operation)
             if answer is not None:

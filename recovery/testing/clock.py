@@ -28,15 +28,18 @@ class VirtualClock:
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
-        self._loop_time: Callable[[], float] | None = None
+        self._mock: Any = None  # trio's clock while a trio loop runs; it begins at 0
 
     def __call__(self) -> float:
         """The time now."""
-        return self._now if self._loop_time is None else self._loop_time()
+        return self._now if self._mock is None else self._now + self._mock.current_time()
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass outside a loop."""
-        self._now += seconds
+        """Let *seconds* pass."""
+        if self._mock is None:
+            self._now += seconds
+        else:
+            self._mock.jump(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """What a plain wait does: nothing but let the time pass, unless *event* is set already."""
@@ -59,7 +62,7 @@ class VirtualClock:
     def stop(self) -> None:
         """The loop has ended: go on from where it was."""
         self._now = self()
-        self._loop_time = None
+        self._mock = None
 
     def _asyncio_loop(self) -> Any:
         import asyncio  # here: whoever tests plain functions needs none
@@ -90,7 +93,5 @@ class VirtualClock:
     def _trio_clock(self) -> Any:
         from trio.testing import MockClock
 
-        mock = MockClock(autojump_threshold=0)
-        start = self._now
-        self._loop_time = lambda: start + mock.current_time()
-        return mock
+        self._mock = MockClock(autojump_threshold=0)
+        return self._mock
