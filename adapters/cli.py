@@ -19,8 +19,8 @@ from rich.live import Live
 from adapters.demo.scenario import run_demo
 from adapters.launch import Launch, Outcome, open_service
 from adapters.plans import LaunchPlan, PlanError, load_plan
-from adapters.screen import launch_table, make_console
-from adapters.status import read_status, status_tables
+from adapters.screen import LaunchTable, make_console
+from adapters.status import StatusTable, read_status
 from adapters.view import SEEN, LaunchView
 from events.codec import encode
 from events.errors import RecoveryError
@@ -83,9 +83,9 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         service.bus.subscribe(SEEN, lambda fact: _print_line(describe(fact)))
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
-        console.print(launch_table(view, time.monotonic()))
+        console.print(LaunchTable(view, time.monotonic()))
         return outcomes
-    with Live(get_renderable=lambda: launch_table(view, time.monotonic()), console=console, refresh_per_second=8):
+    with Live(get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8):
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
@@ -104,7 +104,7 @@ def status(path: Path, as_json: bool) -> None:
     if as_json:
         _print_json(found)
     else:
-        make_console().print(status_tables(found))
+        make_console().print(StatusTable(found))
 
 
 @cli.command()

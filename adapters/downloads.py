@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -62,12 +63,15 @@ def read_answer(
     "restart" truncates and writes it from 0, "complete" needs no body, "drop" must not write it. Pure; other statuses
     are the caller's.
     """
+    is_plain = headers.get("content-encoding", "identity") == "identity"
     if status == 206:
         match = re.fullmatch(
             r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("content-range", "").strip()
         )
         if match is None:
             return "drop", None, "a 206 without a Content-Range that can be read"
+        if not is_plain:
+            return "drop", None, "the bytes came encoded, and fit nowhere"
         start, total = int(match[1]), None if match[3] == "*" else int(match[3])
         if start != offset:
             return "drop", total, f"asked for the bytes from {offset} on, got those from {start} on"
@@ -83,7 +87,6 @@ def read_answer(
             return "complete", total, ""
         return "drop", total, f"nothing there from byte {offset} on"
     length = headers.get("content-length", "")
-    is_plain = headers.get("content-encoding", "identity") == "identity"
     total = int(length) if is_plain and re.fullmatch("[0-9]{1,18}", length) else None
     return "restart", total, "the server sent the whole file again" if offset else ""
 
@@ -112,6 +115,11 @@ async def download(
         return Downloaded(path=str(destination), size=there)
     part = await anyio.to_thread.run_sync(lambda: Part.open(destination, url=url, sha256=sha256, size=size))
     try:
+        # Whoever had the lock until now may have finished it.
+        there = None if part.offset else await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
+        if there is not None:
+            note(there, there)
+            return Downloaded(path=str(destination), size=there)
         start = part.offset
         if not part.is_complete:
             start = await _receive(client, url, part, note)
@@ -143,16 +151,17 @@ async def _receive(client: httpx2.AsyncClient, url: str, part: Part, note: Note)
         if advice == "restart" and offset:
             log.warning("%s: %s; starting over", part.destination.name, why)
             await anyio.to_thread.run_sync(part.restart)
-        part.describe(etag=response.headers.get("etag"), size=total)
+        part.describe(etag=response.headers.get("etag", etag if advice == "append" else None), size=total)
         part.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
         start = part.offset
-        saved_at = anyio.current_time()
-        async for chunk in response.aiter_raw() if part.is_resumable else response.aiter_bytes():
-            part.write(chunk)
-            now = anyio.current_time()
-            if now - saved_at >= SAVE_EVERY_SECONDS or part.offset - part.sidecar.offset >= SAVE_EVERY_BYTES:
-                saved_at = now
-                note(await anyio.to_thread.run_sync(part.save), part.sidecar.size)
+        saved_at, saved = anyio.current_time(), part.offset
+        async with aclosing(response.aiter_raw() if part.is_resumable else response.aiter_bytes()) as chunks:
+            async for chunk in chunks:
+                part.write(chunk)
+                now = anyio.current_time()
+                if now - saved_at >= SAVE_EVERY_SECONDS or part.offset - saved >= SAVE_EVERY_BYTES:
+                    saved_at, saved = now, await anyio.to_thread.run_sync(part.save)
+                    note(saved, part.sidecar.size)
     return start
 
 

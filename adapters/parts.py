@@ -107,8 +107,8 @@ class Part:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is there, as far as the size is known."""
-        return self.offset > 0 and self.offset == self.sidecar.size
+        """Whether every byte is there, for sure: without a hash, the server is asked again."""
+        return self.offset > 0 and self.offset == self.sidecar.size and self.sidecar.sha256 is not None
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest; starts over where nothing would notice that the file has changed."""
@@ -205,6 +205,8 @@ def _open_locked(path: Path) -> BinaryIO:
             raise DestinationBusyError(f"another download writes {path}") from None
         except FileNotFoundError:
             pass
+        except OSError:
+            return file  # a file system without locks, or without identities: go on without
         # Between opening and locking, whoever had it gave it its final name, or removed it: that file is not ours.
         file.close()
 

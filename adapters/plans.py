@@ -47,6 +47,9 @@ from recovery.backoff import Exponential
 from recovery.breaker import BreakerPolicy
 from recovery.policy import RetryPolicy
 
+JOURNALS = ".recovery"
+"""The folder beside a plan that holds its journal and its commands' output."""
+
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -136,7 +139,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def journal(self) -> Path:
         """Where its journal is, unless somebody chose another place: in ``.recovery`` beside the plan."""
-        return self.path.parent / ".recovery" / f"{self.path.stem}.db"
+        return self.path.parent / JOURNALS / f"{self.path.stem}.db"
 
     def place(self, destination: str) -> Path:
         """*destination* as an absolute path."""
@@ -246,6 +249,7 @@ def _check_graph(path: Path, steps: Iterable[Step]) -> None:
 
 def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
     taken: dict[Path, int] = {}
+    ours = (path.resolve(), (path.parent / JOURNALS).resolve())
     places: dict[Path, int] = {}
     for number, step in enumerate(steps):
         key = f"operation[{number}]"
@@ -256,6 +260,8 @@ def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
         place = _place(path, key, root, step.destination)
         if place == root:
             raise PlanError(path, key, f"{step.destination!r} is the plan's root itself")
+        if any(place.is_relative_to(one) for one in ours):
+            raise PlanError(path, key, f"{step.destination!r} is where the plan and its journal are")
         for file in files_of(place):
             if file in taken:
                 raise PlanError(

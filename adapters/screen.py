@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,19 +23,32 @@ STYLES = {
 SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "done": "✓", "failed": "✗"}
 
 
-def launch_table(view: LaunchView, now: float, *, title: str | None = None) -> RenderableType:
+class LaunchTable:
     """What every operation is doing at *now* on the clock of the facts, and what happened to the circuits."""
-    table = Table(title=title, title_justify="left", expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("operation", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("state", no_wrap=True, width=9)
-    table.add_column("tries", justify="right", no_wrap=True)
-    table.add_column("progress", no_wrap=True, width=12)
-    table.add_column("MB", justify="right", no_wrap=True, width=13)
-    table.add_column("what it waits for, or why", no_wrap=True, overflow="ellipsis", ratio=7)
-    done = {line.name for line in view.lines.values() if line.state == "done"}
-    for line in view.lines.values():
-        table.add_row(*_cells(line, now, done))
-    return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
+
+    def __init__(self, view: LaunchView, now: float) -> None:
+        self._view = view
+        self._now = now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw what fits: names and reasons first; the bar and the bytes where there is room for them."""
+        has_bytes, has_bar = options.max_width >= 80, options.max_width >= 110
+        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=12, ratio=3)
+        table.add_column("state", no_wrap=True, width=11)
+        table.add_column("tries", justify="right", no_wrap=True)
+        if has_bar:
+            table.add_column("progress", no_wrap=True, width=12)
+        if has_bytes:
+            table.add_column("MB", justify="right", no_wrap=True, width=15)
+        table.add_column("waits for, or why", no_wrap=True, overflow="ellipsis", ratio=6)
+        done = {line.name for line in self._view.lines.values() if line.state == "done"}
+        for line in self._view.lines.values():
+            name, state, tries, bar, size, detail = _cells(line, self._now, done)
+            table.add_row(name, state, tries, *[bar] * has_bar, *[size] * has_bytes, detail)
+        yield table
+        for circuit in self._view.circuits.values():
+            yield circuit_line(circuit, self._now)
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
@@ -90,8 +103,8 @@ def _detail(line: Line, now: float, done: set[str]) -> str:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console on the real output; where it is no terminal, wide enough not to cut anything."""
-    console = Console(stderr=stderr, highlight=False, markup=False)
+    """A console on the real output; where it is no terminal, wide enough not to cut much."""
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)
     return console

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -94,32 +94,44 @@ def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool) -> CallSta
     )
 
 
-def status_tables(status: JournalStatus) -> RenderableType:
-    """The same for people."""
-    table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("call", no_wrap=True)
-    table.add_column("operation", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("state", no_wrap=True)
-    table.add_column("attempt", justify="right", no_wrap=True)
-    table.add_column("restarts", justify="right", no_wrap=True)
-    table.add_column("last seen", no_wrap=True)
-    table.add_column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=7)
-    for call in status.calls:
-        table.add_row(
-            call.call,
-            printable(f"{call.operation} {call.name}" if call.name else call.operation),
-            Text(call.state, style=STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")),
-            str(call.attempt),
-            str(call.restarts or ""),
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen)),
-            printable(_trouble(call.failures, call.reason)),
-        )
-    lines: list[RenderableType] = [table] if status.calls else [Text("no calls")]
-    lines += [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
-    if status.unreadable:
-        lines.append(Text(f"{status.unreadable} rows cannot be read", style="red"))
-    writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
-    return Group(*lines, Text(f"journal {status.path}: {writer}", style="dim"))
+class StatusTable:
+    """The same for people, in as many columns as there is room for."""
+
+    def __init__(self, status: JournalStatus) -> None:
+        self._status = status
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the calls, the circuits, and who writes the journal."""
+        status, is_wide = self._status, options.max_width >= 110
+        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        if is_wide:
+            table.add_column("call", no_wrap=True)
+        table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=20, ratio=3)
+        table.add_column("state", no_wrap=True)
+        table.add_column("try", justify="right", no_wrap=True)
+        if is_wide:
+            table.add_column("restarts", justify="right", no_wrap=True)
+            table.add_column("last seen", no_wrap=True)
+        table.add_column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=6)
+        for call in status.calls:
+            style = STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")
+            seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen))
+            cells = [
+                Text(printable(f"{call.operation} {call.name}" if call.name else call.operation)),
+                Text(call.state, style=style),
+                Text(str(call.attempt)),
+                Text(printable(_trouble(call.failures, call.reason))),
+            ]
+            if is_wide:
+                cells = [Text(printable(call.call)), *cells[:3], Text(str(call.restarts or "")), Text(seen), cells[3]]
+            table.add_row(*cells)
+        yield table if status.calls else Text("no calls")
+        for name, state in status.circuits.items():
+            yield Text(f"circuit {printable(name)}: {state}")
+        if status.unreadable:
+            yield Text(f"{status.unreadable} rows cannot be read", style="red")
+        writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
+        yield Text(f"journal {printable(status.path)}: {writer}", style="dim")
 
 
 def _trouble(failures: Sequence[str], reason: str) -> str:

@@ -269,5 +269,5 @@ def kinds_of(fact: type[Any]) -> tuple[type[Fact], ...]:
     if isinstance(fact, type) and issubclass(fact, Fact):
         kinds = tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)
     if not kinds:
-        raise TypeError(f"{fact!r} is not a fact that anybody publishes")
+        raise TypeError(f"{fact!r} is not a kind of fact")
     return kinds

@@ -161,15 +161,15 @@ class Attempt:
                 self._tell(
                     RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, category=category, error=error
                 )
-            case Park(after, _, why):
-                self._tell(Parked, after=min(after, FOREVER), why="; ".join(why), category=category, error=error)
+            case Park(after, until):
+                self._tell(Parked, after=min(after, FOREVER), why="; ".join(until), category=category, error=error)
             case GiveUp():
                 self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
     def parked(self, hold: Verdict) -> None:
         """Say that the attempt is held back before it begins."""
-        why = hold.why if isinstance(hold, Park) else ()
-        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why="; ".join(why))
+        until = hold.until if isinstance(hold, Park) else ()
+        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why="; ".join(until))
 
     def next(self) -> Attempt:
         """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
@@ -242,8 +242,8 @@ class Attempt:
         match held:
             case GiveUp():
                 reason = held.reason
-            case Park(_, _, why) if why:
-                reason = "; ".join(why)
+            case Park(_, until) if until:
+                reason = "; ".join(until)
             case _:
                 reason = "held back"
         self._tell(CallRejected, reason=reason, retry_after=None if held.after is None else min(held.after, FOREVER))

@@ -24,12 +24,12 @@ class Retry(msgspec.Struct, frozen=True):
 class Park(msgspec.Struct, frozen=True):
     """Wait for a cause to go away, *after* seconds at the most; this uses up no retry.
 
-    *why* names the causes, sorted; *within* is as for ``Retry``.
+    *until* names the causes, sorted; *within* is as for ``Retry``.
     """
 
     after: float = 0.0
+    until: tuple[str, ...] = ()
     within: float = math.inf
-    why: tuple[str, ...] = ()
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def check(verdict: Verdict) -> None:
         texts = verdict.reasons
         numbers = [] if verdict.after is None else [verdict.after]
     else:
-        texts = verdict.why if isinstance(verdict, Park) else ()
+        texts = verdict.until if isinstance(verdict, Park) else ()
         numbers = [verdict.after, verdict.within]
     for number in numbers:
         if not isinstance(number, int | float):
@@ -89,9 +89,9 @@ def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
         return _join_give_up(one, other)
     after = max(one.after, other.after)
     within = min(one.within, other.within)
-    why = {*(one.why if isinstance(one, Park) else ()), *(other.why if isinstance(other, Park) else ())}
+    until = {*(one.until if isinstance(one, Park) else ()), *(other.until if isinstance(other, Park) else ())}
     if isinstance(one, Park) or isinstance(other, Park):
-        return Park(after, within, tuple(sorted(why)))
+        return Park(after, tuple(sorted(until)), within)
     return Retry(after, within)
 
 

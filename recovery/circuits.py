@@ -24,7 +24,7 @@ from events.facts import (
     OperationStarted,
     OperationSucceeded,
 )
-from events.verdicts import GiveUp, Park, Verdict
+from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, step
 from recovery.registry import MAX_PARTS
 from recovery.subscribers import PlanOf
@@ -63,7 +63,7 @@ class Break:
             self._seats.clear()
 
     def hear(self, fact: CallFact) -> list[Fact | Verdict] | None:
-        """Count *fact*; say what it did to the circuit, and park the call if the circuit is open now."""
+        """Count *fact*; say what it did to the circuit, and hold the next attempt back if the circuit is open now."""
         policy = self._policy(fact)
         if policy is None:
             return None
@@ -77,7 +77,8 @@ class Break:
             after = step(policy, before, fact, self._successes(*part))
             answers = self._move(part, policy, before, after, fact.at)
         if isinstance(after, Open) and isinstance(fact, FailureClassified) and fact.at < after.until:
-            answers.append(Park(after.until - fact.at, why=(_why(fact),)))
+            # Not a Park: what has been tried has been tried, or a host that never comes back would be probed for ever.
+            answers.append(Retry(after.until - fact.at))
         return answers
 
     def ask(self, fact: OperationStarted) -> list[Fact | Verdict] | None:
@@ -92,7 +93,7 @@ class Break:
             answers = self._move(part, policy, before, after, fact.at)
         if wait is not None:
             rejected = plan.when_open == "reject" and fact.attempt == 1
-            answers.append(GiveUp(_why(fact), wait) if rejected else Park(wait, why=(_why(fact),)))
+            answers.append(GiveUp(_why(fact), wait) if rejected else Park(wait, until=(_why(fact),)))
         return answers
 
     def _policy(self, fact: CallFact) -> BreakerPolicy | None:

@@ -77,5 +77,5 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
         chance=chance,
     )
     if parks:
-        return Park(wait + (asked or 0.0), within, ("rate limit",))
+        return Park(wait + (asked or 0.0), ("rate limit",), within)
     return Retry(wait + (asked or 0.0), within)

@@ -18,7 +18,7 @@ from rich.text import Text
 from adapters.demo.report import Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
 from adapters.plans import load_plan
-from adapters.screen import launch_table
+from adapters.screen import LaunchTable
 from adapters.view import LaunchView
 from events.facts import Fact
 
@@ -48,7 +48,7 @@ def _play(stage: Stage, console: Console | None) -> Report:
             console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
 
     show = nullcontext() if console is None else Live(
-        get_renderable=lambda: launch_table(view, time.monotonic()), console=console, refresh_per_second=8
+        get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8
     )  # fmt: skip
     with stage.open(), stage.watched(), show:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")

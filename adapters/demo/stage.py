@@ -27,12 +27,12 @@ PLAN = """\
 root = "models"
 
 [retry]
-max_retries = 8
+max_retries = 12
 initial_delay = 0.4
 max_delay = 3.0
 
 [circuit]
-break_duration = 2.0
+break_duration = 3.0
 
 [download]
 parallel = 8

@@ -158,7 +158,7 @@ def test_a_plug_in_cannot_cause_a_retry_past_the_policy(colour: Colour, service:
 
 
 def test_parking_uses_up_no_retry(colour: Colour, service: Recovery) -> None:
-    parks = iter([Park(1.0, why=("a cause",))] * 5)
+    parks = iter([Park(1.0, until=("a cause",))] * 5)
     service.bus.subscribe(FailureClassified, lambda _: next(parks, None))
     script = Script(*[ConnectionError() for _ in range(5)])
     assert colour.decorate(service, script, max_retries=1)() == "done"
@@ -234,12 +234,49 @@ def test_a_call_that_may_wait_for_the_circuit_is_not_rejected(colour: Colour, se
     assert colour.clock() == pytest.approx(5.0)
 
 
-def test_an_open_circuit_parks_a_call_already_under_way(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service, Parked)
+def test_the_next_attempt_waits_for_an_open_circuit(colour: Colour, service: Recovery) -> None:
     breaker = BreakerPolicy(failure_threshold=1, break_duration=5.0, counts="attempts")
     script = Script(ConnectionError())
-    assert colour.decorate(service, script, max_retries=1, breaker=breaker)() == "done"
+    assert colour.decorate(service, script, max_retries=1, breaker=breaker, **FAST)() == "done"
+    assert colour.clock() == pytest.approx(5.0)
+
+
+def test_a_host_that_never_comes_back_is_not_probed_for_ever(colour: Colour, service: Recovery) -> None:
+    breaker = BreakerPolicy(failure_threshold=2, break_duration=5.0, counts="attempts")
+    script = Script(*[ConnectionError() for _ in range(99)])
+    with pytest.raises(ConnectionError):
+        colour.decorate(service, script, max_retries=4, breaker=breaker, when_open="wait", **FAST)()
+    assert script.calls == 5
+
+
+def test_an_open_circuit_parks_a_call_already_under_way() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    heard = facts_of(service, Parked)
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=5.0)
+
+    @service.recoverable("fetch", max_retries=1, breaker=breaker, initial_delay=1.0, jitter="none")
+    async def fetch(failures: list[bool]) -> str:
+        if failures.pop(0):
+            raise ConnectionError
+        return "done"
+
+    async def give_up() -> None:
+        with pytest.raises(ConnectionError):
+            await fetch([True, True])
+
+    async def go_on() -> None:
+        await anyio.sleep(0.5)  # its retry comes when the other call has opened the circuit
+        assert await fetch([True, False]) == "done"
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(give_up)
+            group.start_soon(go_on)
+
+    clock.run(main)
     assert names(heard) == ["Parked"]
+    assert clock() == pytest.approx(6.0)
 
 
 def test_a_healthy_operation_loses_its_seat_when_the_circuit_is_closed(colour: Colour, service: Recovery) -> None:
