@@ -26,7 +26,7 @@ def encode(fact: Fact) -> bytes:
     for what JSON lacks: text that is no Unicode, and numbers that are not finite.
     """
     if isinstance(fact, OperationFailed):
-        raise CodecError("OperationFailed holds a live exception and cannot leave the process")
+        raise CodecError("OperationFailed cannot leave the process: it holds a live exception")
     if type(fact) not in WIRE_FACTS:
         raise CodecError(f"{type(fact).__name__} cannot leave the process")
     try:

@@ -1,0 +1,768 @@
+from __future__ import annotations
+
+import gc
+import math
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from events.bus import MAX_CASCADE, MAX_FAILURES, Bus
+from events.facts import (
+    FACTS,
+    CallFact,
+    CircuitOpened,
+    Fact,
+    GaveUp,
+    OperationFailed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    SubscriberFailed,
+)
+from events.operation import Operation
+from events.verdicts import GiveUp, Park, Retry
+
+
+def gave_up(operation: str = "fetch", key: str = "", call: str = "c") -> GaveUp:
+    return GaveUp(at=0.0, operation=operation, key=key, call=call)
+
+
+def failed() -> OperationFailed:
+    return OperationFailed(at=0.0, operation="fetch", call="c", error=OSError())
+
+
+def raising(fact: Fact) -> None:
+    raise OSError(f"cannot bear {fact}")
+
+
+def hearing(bus: Bus, kind: type[Fact] = SubscriberFailed) -> list[Fact]:
+    """What is said on *bus* from now on."""
+    heard: list[Fact] = []
+    bus.subscribe(kind, heard.append)
+    return heard
+
+
+class Ears:
+    """Something with a method, which blinker holds weakly."""
+
+    def __init__(self) -> None:
+        self.heard: list[Fact] = []
+
+    def hear(self, sender: str, fact: Fact) -> None:
+        self.heard.append(fact)
+
+
+class Unlisted(CallFact, frozen=True):
+    """What somebody may think of, and no bus has a signal for."""
+
+
+# Subscribing
+
+
+def test_a_subscriber_hears_the_fact_itself() -> None:
+    bus = Bus()
+    heard = hearing(bus, GaveUp)
+    bus.publish(fact := gave_up())
+    assert heard[0] is fact
+
+
+def test_a_lambda_stays_subscribed() -> None:
+    bus, heard = Bus(), []
+    bus.subscribe(GaveUp, lambda fact: heard.append(fact))
+    gc.collect()
+    bus.publish(gave_up())
+    assert heard == [gave_up()]
+
+
+def test_a_subscribed_method_keeps_its_object() -> None:
+    bus, ears = Bus(), Ears()
+    heard = ears.heard
+    bus.subscribe(GaveUp, partial(ears.hear, "me"))
+    del ears
+    gc.collect()
+    bus.publish(gave_up())
+    assert heard == [gave_up()]
+
+
+def test_a_closed_subscription_frees_its_function() -> None:
+    bus, ears = Bus(), Ears()
+    with bus.subscribe(GaveUp, partial(ears.hear, "me")):
+        bus.publish(gave_up())
+    gone = weakref.ref(ears)
+    del ears
+    gc.collect()
+    assert gone() is None
+
+
+def test_subscribers_are_asked_in_the_order_they_came() -> None:
+    bus, order = Bus(), []
+    for number in range(20):
+        bus.subscribe(GaveUp, lambda _, number=number: order.append(number))
+    bus.publish(gave_up())
+    assert order == list(range(20))
+
+
+def test_one_function_may_sit_twice() -> None:
+    bus, heard = Bus(), []
+    first = bus.subscribe(GaveUp, heard.append)
+    bus.subscribe(GaveUp, heard.append)
+    bus.publish(gave_up())
+    first.close()
+    bus.publish(gave_up())
+    assert len(heard) == 3
+
+
+def test_a_closed_subscription_hears_nothing() -> None:
+    bus, heard = Bus(), []
+    bus.subscribe((GaveUp, Parked), heard.append).close()
+    bus.publish(gave_up())
+    bus.publish(Parked(at=0.0, call="c", after=1.0))
+    assert heard == []
+
+
+def test_closing_twice_is_harmless() -> None:
+    bus = Bus()
+    heard = hearing(bus, GaveUp)
+    seat = bus.subscribe(GaveUp, lambda fact: None)
+    seat.close()
+    seat.close()
+    bus.publish(gave_up())
+    assert heard == [gave_up()]
+
+
+def test_a_with_block_ends_the_subscription() -> None:
+    bus, heard = Bus(), []
+    with bus.subscribe(GaveUp, heard.append):
+        bus.publish(gave_up(call="inside"))
+    bus.publish(gave_up(call="outside"))
+    assert heard == [gave_up(call="inside")]
+
+
+def test_a_subscription_says_whose_it_is() -> None:
+    assert repr(Bus().subscribe(GaveUp, raising)) == "<Subscription of raising>"
+
+
+@pytest.mark.parametrize(
+    ("asked", "heard"),
+    [
+        ({}, {"a", "a[x]", "a[y]", "b"}),
+        ({"operation": "a"}, {"a", "a[x]", "a[y]"}),
+        ({"operation": "a", "key": "x"}, {"a[x]"}),
+        ({"operation": "c"}, set()),
+    ],
+)
+def test_a_subscription_can_be_narrowed(asked: dict[str, str], heard: set[str]) -> None:
+    bus = Bus()
+    seen: set[str] = set()
+    bus.subscribe(GaveUp, lambda fact: seen.add(f"{fact.operation}[{fact.key}]".removesuffix("[]")), **asked)  # type: ignore[arg-type]
+    for operation, key in (("a", ""), ("a", "x"), ("a", "y"), ("b", "")):
+        bus.publish(gave_up(operation, key))
+    assert seen == heard
+
+
+def test_a_narrow_and_a_wide_seat_keep_their_order() -> None:
+    bus, order = Bus(), []
+    bus.subscribe(GaveUp, lambda _: order.append("part"), operation="a", key="x")
+    bus.subscribe(GaveUp, lambda _: order.append("all"))
+    bus.subscribe(GaveUp, lambda _: order.append("whole"), operation="a")
+    bus.publish(gave_up("a", "x"))
+    assert order == ["part", "all", "whole"]
+
+
+def test_a_narrow_seat_can_be_closed() -> None:
+    bus, heard = Bus(), []
+    bus.subscribe(GaveUp, heard.append, operation="a", key="x").close()
+    bus.publish(gave_up("a", "x"))
+    assert heard == []
+    assert not bus.signal(GaveUp).receivers
+
+
+def test_a_key_without_an_operation_is_refused() -> None:
+    with pytest.raises(TypeError, match="name the operation too"):
+        Bus().subscribe(GaveUp, print, key="x")
+
+
+def test_all_facts_are_all_but_the_healthy_ones() -> None:
+    bus = Bus()
+    bus.subscribe(Fact, lambda fact: None)
+    assert {kind for kind in FACTS if not bus.listens(kind)} == {OperationStarted, OperationSucceeded}
+
+
+def test_the_healthy_ones_can_be_asked_for_beside_all() -> None:
+    bus = Bus()
+    bus.subscribe((Fact, OperationStarted, OperationSucceeded), lambda fact: None)
+    assert all(bus.listens(kind) for kind in FACTS)
+
+
+def test_overlapping_kinds_are_heard_once() -> None:
+    bus, heard = Bus(), []
+    bus.subscribe([Fact, CallFact, GaveUp, GaveUp], heard.append)
+    bus.publish(gave_up())
+    assert len(heard) == 1
+
+
+def test_nobody_listens_to_what_nobody_asked_for() -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, print, operation="a", key="x")
+    asked = [bus.listens(GaveUp, *part) for part in (("a", "x"), ("a", "y"), ("a", ""), ("b", "x"), ("", ""))]
+    assert asked == [True, False, False, False, False]
+
+
+async def coroutine_function(fact: Fact) -> None: ...
+
+
+class AsyncCall:
+    async def __call__(self, fact: Fact) -> None: ...
+
+    async def method(self, fact: Fact) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [coroutine_function, AsyncCall(), AsyncCall().method, partial(coroutine_function)], ids=str
+)
+def test_a_coroutine_function_is_refused(function: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="coroutine function"):
+        Bus().subscribe(GaveUp, function)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot be called"):
+        Bus().subscribe(GaveUp, "print")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kinds", [int, "GaveUp", [GaveUp, int], gave_up(), Unlisted])
+def test_what_nobody_can_hear_is_refused(kinds: object) -> None:
+    with pytest.raises(TypeError):
+        Bus().subscribe(kinds, print)  # type: ignore[arg-type]
+
+
+def test_a_refused_subscription_leaves_nothing_behind() -> None:
+    bus = Bus()
+    with pytest.raises(TypeError):
+        bus.subscribe([GaveUp, int], print)  # type: ignore[list-item]
+    assert not bus.listens(GaveUp)
+
+
+# Verdicts
+
+
+def test_the_strictest_verdict_is_returned() -> None:
+    bus = Bus()
+    for verdict in (Retry(5.0), None, Park(1.0, until=("disk",)), Retry(2.0)):
+        bus.subscribe(OperationFailed, lambda _, verdict=verdict: verdict)
+    assert bus.publish(failed()) == Park(5.0, until=("disk",))
+
+
+def test_without_an_opinion_there_is_no_verdict() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: None)
+    assert bus.publish(failed()) is None
+
+
+def test_a_verdict_on_a_caused_fact_counts_too() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: OperationStarted(at=0.0, operation="fetch", call="c"))
+    bus.subscribe(OperationStarted, lambda _: Retry(3.0))
+    assert bus.publish(failed()) == Retry(3.0)
+
+
+def test_a_verdict_on_an_outcome_is_ignored_and_counted() -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, lambda _: Retry())
+    assert (bus.publish(gave_up()), bus.ignored_verdicts) == (None, 1)
+
+
+def test_a_subscriber_may_give_several_answers() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: [Retry(1.0), (gave_up(), None), GiveUp("no")])
+    assert bus.cascade(fact := failed()) == (GiveUp("no"), [fact, gave_up()])
+
+
+MALFORMED: list[Callable[[], object]] = [
+    lambda: Retry(None),  # type: ignore[arg-type]
+    lambda: Park(after="soon"),  # type: ignore[arg-type]
+    lambda: Retry(1.0, None),  # type: ignore[arg-type]
+    lambda: GiveUp(None),  # type: ignore[arg-type]
+    lambda: GiveUp("no", "soon"),  # type: ignore[arg-type]
+    lambda: GiveUp(("no", None)),  # type: ignore[arg-type]
+    lambda: Park(1.0, until=7),  # type: ignore[arg-type]
+    lambda: Retry(math.nan),
+]
+
+
+@pytest.mark.parametrize("answer", MALFORMED)
+def test_a_malformed_verdict_breaks_nobody(answer: Callable[[], object]) -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: Retry(1.0))
+    bus.subscribe(OperationFailed, lambda _: answer())
+    assert bus.publish(failed()) == Retry(1.0)
+
+
+# Cascades
+
+
+def test_what_a_fact_causes_is_published_too() -> None:
+    bus = Bus()
+    heard = hearing(bus, CircuitOpened)
+    opened = CircuitOpened(at=0.0, operation="fetch", after=1.0)
+    bus.subscribe(GaveUp, lambda _: opened)
+    bus.publish(gave_up())
+    assert heard == [opened]
+
+
+def test_everybody_hears_a_fact_before_what_it_causes() -> None:
+    bus, order = Bus(), []
+    bus.subscribe(GaveUp, lambda _: Parked(at=0.0, call="c", after=1.0))
+    bus.subscribe(Fact, lambda fact: order.append(type(fact)))
+    bus.publish(gave_up())
+    assert order == [GaveUp, Parked]
+
+
+def test_facts_that_answer_each_other_come_to_an_end() -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, lambda fact: [fact, fact])
+    _, facts = bus.cascade(gave_up())
+    assert (len(facts), bus.dropped_facts) == (MAX_CASCADE, MAX_CASCADE + 1)
+
+
+def test_an_endless_cascade_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, lambda fact: [fact, fact])
+    bus.publish(gave_up())
+    bus.publish(gave_up())
+    assert [record.getMessage() for record in caplog.records] == [
+        "facts cause facts without end, the latest GaveUp; dropped"
+    ]
+
+
+def test_a_dropped_fact_does_not_stop_the_verdicts() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: [gave_up()] * MAX_CASCADE)
+    bus.subscribe(OperationFailed, lambda _: Retry(1.0))
+    assert bus.publish(failed()) == Retry(1.0)
+
+
+def test_a_fact_that_nobody_listed_breaks_nobody() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, lambda _: Unlisted(at=0.0, call="c"))
+    bus.subscribe(OperationFailed, lambda _: Retry(1.0))
+    assert bus.publish(failed()) == Retry(1.0)
+
+
+@pytest.mark.parametrize("ask", [Bus.signal, Bus.listens])
+@pytest.mark.parametrize("kind", [Fact, CallFact, Unlisted, int])
+def test_only_facts_have_a_signal(ask: Callable[..., object], kind: type) -> None:
+    with pytest.raises(TypeError):
+        ask(Bus(), kind)
+
+
+# Isolation
+
+
+def test_a_raising_subscriber_does_not_keep_others_from_hearing() -> None:
+    bus = Bus()
+    bus.subscribe(OperationFailed, raising)
+    bus.subscribe(OperationFailed, lambda _: Retry(1.0))
+    assert bus.publish(failed()) == Retry(1.0)
+
+
+def test_a_raising_subscriber_is_reported() -> None:
+    bus = Bus(clock=lambda: 7.0)
+    heard = hearing(bus)
+    bus.subscribe(GaveUp, raising)
+    bus.publish(gave_up("fetch", "host"))
+    assert heard == [
+        SubscriberFailed(at=7.0, operation="fetch", key="host", subscriber="raising", heard="GaveUp", error="OSError")
+    ]
+
+
+def test_a_raising_subscriber_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, raising)
+    bus.publish(gave_up())
+    (record,) = caplog.records
+    assert record.getMessage() == "subscriber raising failed on GaveUp"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is OSError
+
+
+async def nothing() -> None: ...
+
+
+async def numbers() -> Iterator[int]:  # type: ignore[misc]
+    yield 1
+
+
+@pytest.mark.parametrize("rubbish", [nothing, numbers, lambda: True, lambda: 0, lambda: "no", dict, lambda: Retry])
+def test_what_is_no_answer_is_reported(rubbish: Callable[[], object]) -> None:
+    bus = Bus()
+    heard = hearing(bus)
+    bus.subscribe(OperationFailed, lambda _: rubbish())
+    bus.subscribe(OperationFailed, lambda _: Retry(1.0))
+    verdict = bus.publish(failed())
+    assert (verdict, [fact.error for fact in heard]) == (Retry(1.0), ["TypeError"])  # type: ignore[attr-defined]
+
+
+def test_several_coroutines_are_all_closed() -> None:
+    bus = Bus()
+    answers = [nothing(), nothing()]
+    bus.subscribe(GaveUp, lambda _: answers)
+    bus.publish(gave_up())
+    closed = [answer.cr_frame is None for answer in answers]
+    for answer in answers:
+        answer.close()
+    assert closed == [True, True]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_interruption_is_no_failure_of_a_subscriber(interruption: type[BaseException]) -> None:
+    bus = Bus()
+
+    def interrupted(fact: Fact) -> None:
+        raise interruption
+
+    bus.subscribe(GaveUp, interrupted)
+    with pytest.raises(interruption):
+        bus.publish(gave_up())
+
+
+def test_a_failure_to_hear_of_failures_is_not_reported() -> None:
+    bus, heard = Bus(), []
+
+    def hear(fact: SubscriberFailed) -> None:
+        heard.append(fact)
+        raise OSError
+
+    bus.subscribe(SubscriberFailed, hear)
+    bus.subscribe(GaveUp, raising)
+    bus.publish(gave_up())
+    assert len(heard) == 1
+
+
+def test_a_loop_by_way_of_another_fact_comes_to_an_end() -> None:
+    bus = Bus()
+    bus.subscribe(SubscriberFailed, lambda _: gave_up())
+    bus.subscribe(GaveUp, raising, essential=True)
+    _, facts = bus.cascade(gave_up())
+    assert len(facts) == MAX_CASCADE
+
+
+def test_ten_failures_in_a_row_set_a_subscriber_aside() -> None:
+    bus, heard = Bus(), []
+    bus.subscribe(GaveUp, lambda fact: heard.append(fact) or raising(fact))  # type: ignore[func-returns-value]
+    for _ in range(MAX_FAILURES + 5):
+        bus.publish(gave_up())
+    assert len(heard) == MAX_FAILURES == 10
+
+
+def test_being_set_aside_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    heard = hearing(bus)
+    bus.subscribe(GaveUp, raising)
+    for _ in range(MAX_FAILURES):
+        bus.publish(gave_up())
+    assert [fact.set_aside for fact in heard] == [False] * 9 + [True]  # type: ignore[attr-defined]
+    assert "10 times in a row: it is set aside" in caplog.messages[-1]
+
+
+def test_being_set_aside_while_hearing_of_a_failure_is_reported_too() -> None:
+    bus = Bus()
+    heard = hearing(bus)
+    bus.subscribe(Fact, raising)
+    for _ in range(MAX_FAILURES):
+        bus.publish(gave_up())
+    assert [fact.set_aside for fact in heard].count(True) == 1  # type: ignore[attr-defined]
+
+
+def test_one_success_makes_up_for_all_failures() -> None:
+    bus, answers = Bus(), ["no"] * 9 + [None] + ["no"] * 9
+    heard = hearing(bus)
+    bus.subscribe(GaveUp, lambda _: answers.pop(0))
+    while answers:
+        bus.publish(gave_up())
+    assert bus.listens(GaveUp)
+    assert len(heard) == 18
+
+
+def test_rubbish_answers_set_a_subscriber_aside_too() -> None:
+    bus = Bus()
+    bus.subscribe(GaveUp, lambda _: "rubbish")
+    for _ in range(MAX_FAILURES):
+        bus.publish(gave_up())
+    assert not bus.listens(GaveUp)
+
+
+def test_an_essential_subscriber_is_never_set_aside() -> None:
+    bus = Bus()
+    heard = hearing(bus)
+    bus.subscribe(GaveUp, raising, essential=True)
+    for _ in range(MAX_FAILURES * 2):
+        bus.publish(gave_up())
+    assert [fact.set_aside for fact in heard] == [False] * 20  # type: ignore[attr-defined]
+
+
+def test_who_is_set_aside_no_longer_watches() -> None:
+    bus = Bus()
+    operation = Operation("fetch", bus)
+    bus.subscribe(OperationSucceeded, raising)
+    for _ in range(MAX_FAILURES):
+        operation.start().succeed()
+    assert not operation.watched
+
+
+# Blinker, used honestly
+
+
+def test_a_foreign_receiver_hears_as_blinker_documents() -> None:
+    bus, heard = Bus(), []
+
+    def receiver(sender: str, fact: Fact) -> None:
+        heard.append((sender, fact))
+
+    bus.signal(GaveUp).connect(receiver)
+    bus.publish(gave_up("fetch", "host"))
+    assert heard == [("fetch", gave_up("fetch", "host"))]
+
+
+def test_a_weakly_connected_receiver_vanishes_with_its_owner() -> None:
+    bus, ears = Bus(), Ears()
+    heard = ears.heard
+    bus.signal(GaveUp).connect(ears.hear)
+    bus.publish(gave_up())
+    del ears
+    gc.collect()
+    bus.publish(gave_up())
+    assert len(heard) == 1
+
+
+def test_a_strongly_connected_receiver_stays() -> None:
+    bus, ears = Bus(), Ears()
+    heard = ears.heard
+    bus.signal(GaveUp).connect(ears.hear, weak=False)
+    del ears
+    gc.collect()
+    bus.publish(gave_up())
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("weak", [True, False])
+@pytest.mark.parametrize("key", ["", "host"])
+def test_a_connected_method_hears_each_fact_once(weak: bool, key: str) -> None:
+    bus, ears = Bus(), Ears()
+    bus.signal(GaveUp).connect(ears.hear, weak=weak)
+    bus.publish(gave_up("fetch", key))
+    assert ears.heard == [gave_up("fetch", key)]
+
+
+def test_a_foreign_receiver_may_choose_its_sender() -> None:
+    bus, ears = Bus(), Ears()
+    bus.signal(GaveUp).connect(ears.hear, sender="b")
+    for operation in "abc":
+        bus.publish(gave_up(operation))
+    assert ears.heard == [gave_up("b")]
+
+
+def test_disconnecting_one_sender_ends_only_that() -> None:
+    bus, ears = Bus(), Ears()
+    for operation in "ab":
+        bus.signal(GaveUp).connect(ears.hear, sender=operation)
+    bus.signal(GaveUp).disconnect(ears.hear, sender="a")
+    for operation in "ab":
+        bus.publish(gave_up(operation))
+    assert ears.heard == [gave_up("b")]
+
+
+def test_a_foreign_receiver_that_comes_late_is_heard() -> None:
+    bus, ears = Bus(), Ears()
+    hearing(bus, GaveUp)
+    bus.publish(gave_up())
+    bus.signal(GaveUp).connect(ears.hear)
+    bus.publish(gave_up())
+    assert len(ears.heard) == 1
+
+
+def test_connected_to_lasts_as_long_as_its_block() -> None:
+    bus, ears = Bus(), Ears()
+    with bus.signal(GaveUp).connected_to(ears.hear):
+        bus.publish(gave_up(call="inside"))
+    bus.publish(gave_up(call="outside"))
+    assert ears.heard == [gave_up(call="inside")]
+
+
+def test_connect_via_decorates() -> None:
+    bus, heard = Bus(), []
+
+    @bus.signal(GaveUp).connect_via("fetch")
+    def receiver(sender: str, fact: Fact) -> None:
+        heard.append(fact)
+
+    bus.publish(gave_up())
+    assert heard == [gave_up()]
+
+
+def test_a_muted_signal_is_silent_until_the_block_ends() -> None:
+    bus, ears = Bus(), Ears()
+    heard = hearing(bus, GaveUp)
+    bus.signal(GaveUp).connect(ears.hear)
+    with bus.signal(GaveUp).muted():
+        bus.publish(gave_up(call="muted"))
+    bus.publish(gave_up(call="heard"))
+    assert heard == ears.heard == [gave_up(call="heard")]
+
+
+def test_sending_through_blinker_reaches_subscribers() -> None:
+    bus = Bus()
+    seat = bus.subscribe(OperationFailed, lambda _: Retry(1.0), operation="fetch")
+    assert bus.signal(OperationFailed).send("fetch", fact=failed()) == [(seat, Retry(1.0))]
+
+
+def test_a_signal_is_empty_again_when_all_have_left() -> None:
+    bus = Bus()
+    for seat in [bus.subscribe(GaveUp, print), bus.subscribe(GaveUp, print, operation="a", key="b")]:
+        seat.close()
+    assert not bus.signal(GaveUp).receivers
+
+
+def test_the_verdict_of_a_foreign_receiver_counts() -> None:
+    bus = Bus()
+
+    def receiver(sender: str, fact: Fact) -> Retry:
+        return Retry(4.0)
+
+    bus.signal(OperationFailed).connect(receiver)
+    assert bus.publish(failed()) == Retry(4.0)
+
+
+def test_a_raising_foreign_receiver_is_reported_by_its_name() -> None:
+    bus = Bus()
+    heard = hearing(bus)
+
+    def receiver(sender: str, fact: Fact) -> None:
+        raise OSError
+
+    bus.signal(GaveUp).connect(receiver)
+    bus.publish(gave_up())
+    assert [fact.subscriber.rpartition(".")[2] for fact in heard] == ["receiver"]  # type: ignore[attr-defined]
+
+
+def test_a_foreign_coroutine_function_is_reported() -> None:
+    bus = Bus()
+    heard = hearing(bus)
+
+    async def receiver(sender: str, fact: Fact) -> None: ...
+
+    bus.signal(GaveUp).connect(receiver)
+    bus.publish(gave_up())
+    assert [fact.error for fact in heard] == ["TypeError"]  # type: ignore[attr-defined]
+
+
+# Threads
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that interrupt each other as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def together(*works: Callable[[], None]) -> list[BaseException]:
+    """Run *works* at the same time, each on a thread of its own; what they raised."""
+    ready = threading.Barrier(len(works))
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], None]) -> None:
+        ready.wait(5)
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return errors
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_whoever_comes_hears_and_whoever_left_does_not_on_any_thread() -> None:
+    bus = Bus()
+
+    def come_and_go(name: str) -> None:
+        heard: list[Fact] = []
+        for number in range(100):
+            operation = f"{name}-{number}"
+            with bus.subscribe(Fact, heard.append, operation=operation):
+                bus.publish(gave_up(operation))
+            bus.publish(gave_up(operation))
+        assert heard == [gave_up(f"{name}-{number}") for number in range(100)]
+
+    assert together(*(partial(come_and_go, name) for name in "abcd")) == []
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_who_stays_misses_nothing_while_others_come_and_go() -> None:
+    bus = Bus()
+    heard = hearing(bus, GaveUp)
+
+    def come_and_go() -> None:
+        for number in range(300):
+            bus.subscribe(GaveUp, lambda fact: None, operation=f"{number}").close()
+
+    def publish(name: str) -> None:
+        for number in range(300):
+            bus.publish(gave_up(call=f"{name}-{number}"))
+
+    assert together(come_and_go, partial(publish, "a"), come_and_go, partial(publish, "b")) == []
+    assert len(heard) == 600
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_watched_is_right_after_threads_have_come_and_gone() -> None:
+    bus = Bus()
+    operations = [Operation(name, bus) for name in "abcd"]
+
+    def come_and_go(operation: Operation) -> None:
+        for _ in range(100):
+            with bus.subscribe(OperationStarted, lambda fact: None, operation=operation.name):
+                assert operation.watched
+            assert not operation.watched
+
+    assert together(*(partial(come_and_go, operation) for operation in operations)) == []
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_call_ids_are_unique_on_any_thread() -> None:
+    bus = Bus()
+    calls: list[str] = []
+    together(*[lambda: calls.extend(bus.new_call() for _ in range(500))] * 4)
+    assert len(set(calls)) == 2000
+
+
+def test_call_ids_begin_with_the_run() -> None:
+    assert Bus(run="r1").new_call().startswith("r1-")
+
+
+def test_two_buses_are_two_runs() -> None:
+    assert Bus().run != Bus().run
+
+
+def test_a_subscriber_may_subscribe_and_close_while_it_hears() -> None:
+    bus, heard = Bus(), []
+
+    def once(fact: Fact) -> None:
+        seat.close()
+        bus.subscribe(GaveUp, heard.append)
+
+    seat = bus.subscribe(GaveUp, once)
+    for _ in range(3):
+        bus.publish(gave_up())
+    assert len(heard) == 2

@@ -1,0 +1,622 @@
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from events.bus import Bus
+from events.errors import CallRejectedError
+from events.facts import (
+    FACTS,
+    FOREVER,
+    NOTHING,
+    ON_REQUEST,
+    CallRejected,
+    Category,
+    CheckpointSaved,
+    Evidence,
+    Fact,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationFailed,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from events.operation import Attempt, Operation
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.testing.clock import VirtualClock
+
+HELD: list[Verdict] = [Retry(5.0), Park(5.0, until=("disk",)), GiveUp("closed", 5.0)]
+
+
+def operation(*answers: Verdict | None, key: str = "", clock: Callable[[], float] = lambda: 0.0) -> Operation:
+    """An operation on a bus of its own; its failures are answered with *answers*, one after the other."""
+    bus = Bus(clock=clock, run="run")
+    left = list(answers)
+    if left:
+        bus.subscribe(OperationFailed, lambda _: left.pop(0))
+    return Operation("fetch", bus, key=key)
+
+
+def hearing(of: Operation, *kinds: type[Fact]) -> list[Fact]:
+    """What is said of *of* from now on: of these kinds, or whatever comes out of a call."""
+    heard: list[Fact] = []
+    of.bus.subscribe(kinds or [kind for kind in FACTS if kind not in (OperationFailed, *ON_REQUEST)], heard.append)
+    return heard
+
+
+def holding(of: Operation, verdict: Verdict) -> None:
+    of.bus.subscribe(OperationStarted, lambda _: verdict)
+
+
+# By hand
+
+
+def drive(fetch: Operation, tries: list[Exception | str]) -> tuple[str, list[float]]:
+    """The driver that the module shows: what came out of *tries*, and the waits it was told to make."""
+    waits: list[float] = []
+    attempt = fetch.start()
+    while isinstance(error := tries.pop(0), Exception):
+        match attempt.fail(error):
+            case Retry(after) | Park(after):
+                waits.append(after)
+                attempt = attempt.next()
+            case GiveUp():
+                raise error
+    attempt.succeed()
+    return error, waits
+
+
+def test_the_driver_by_hand_goes_on_until_it_succeeds() -> None:
+    fetch = operation(Retry(1.0), Park(2.0), Retry(3.0))
+    assert drive(fetch, [OSError(), OSError(), OSError(), "content"]) == ("content", [1.0, 2.0, 3.0])
+
+
+def test_the_driver_by_hand_tells_the_whole_story() -> None:
+    fetch = operation(Retry(1.0), Park(2.0))
+    heard = hearing(fetch, *FACTS)
+    drive(fetch, [OSError(), OSError(), "content"])
+    assert [(type(fact), fact.attempt) for fact in heard] == [  # type: ignore[attr-defined]
+        (OperationStarted, 1),
+        (OperationFailed, 1),
+        (RetryScheduled, 1),
+        (OperationStarted, 2),
+        (OperationFailed, 2),
+        (Parked, 2),
+        (OperationStarted, 3),
+        (OperationRecovered, 3),
+        (OperationSucceeded, 3),
+    ]
+
+
+def test_the_driver_by_hand_gives_up_when_told_so() -> None:
+    fetch = operation(Retry(1.0), GiveUp("enough"))
+    last = OSError("the last")
+    with pytest.raises(OSError) as caught:
+        drive(fetch, [OSError("the first"), last, "content"])
+    assert caught.value is last
+
+
+# Starting
+
+
+def test_every_start_is_a_call_of_its_own() -> None:
+    fetch = operation()
+    assert [fetch.start().call, fetch.start().call] == ["run-1", "run-2"]
+
+
+def test_a_start_is_told_to_who_asked() -> None:
+    fetch = operation(key="host", clock=lambda: 7.0)
+    heard = hearing(fetch, OperationStarted)
+    fetch.start()
+    assert heard == [OperationStarted(at=7.0, operation="fetch", key="host", call="run-1")]
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_a_call_held_back_is_rejected(held: Verdict) -> None:
+    fetch = operation()
+    holding(fetch, held)
+    with pytest.raises(CallRejectedError) as caught:
+        fetch.start()
+    assert (caught.value.operation, caught.value.retry_after) == ("fetch", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (Retry(5.0), "fetch[host] was not started: held back; come back in 5.0 s"),
+        (Park(5.0, until=("disk", "port")), "fetch[host] was not started: disk; port; come back in 5.0 s"),
+        (GiveUp("closed", 5.0), "fetch[host] was not started: closed; come back in 5.0 s"),
+        (GiveUp("closed", 0.0), "fetch[host] was not started: closed; come back in 0.0 s"),
+        (GiveUp("closed"), "fetch[host] was not started: closed"),
+        (Park(5.0), "fetch[host] was not started: held back; come back in 5.0 s"),
+    ],
+)
+def test_a_rejection_says_who_turned_the_call_away_and_when_to_come_back(held: Verdict, message: str) -> None:
+    fetch = operation(key="host")
+    holding(fetch, held)
+    with pytest.raises(CallRejectedError) as caught:
+        fetch.start()
+    assert str(caught.value) == message
+
+
+def test_a_rejection_is_a_fact() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    holding(fetch, GiveUp("closed", 5.0))
+    with pytest.raises(CallRejectedError):
+        fetch.start()
+    assert heard == [CallRejected(at=0.0, operation="fetch", call="run-1", reason="closed", retry_after=5.0)]
+
+
+def test_a_start_that_nobody_answers_begins() -> None:
+    fetch = operation()
+    fetch.bus.subscribe(OperationStarted, lambda _: None)
+    fetch.start().succeed()
+    assert fetch.successes == 1
+
+
+# Failing
+
+
+def test_nobody_answers_is_giving_up() -> None:
+    assert operation().start().fail(OSError()) == GiveUp("nobody answered")
+
+
+def test_no_opinion_is_giving_up() -> None:
+    assert operation(None).start().fail(OSError()) == GiveUp("nobody answered")
+
+
+def test_a_failure_tells_all_that_is_known_of_it() -> None:
+    clock = VirtualClock(10.0)
+    fetch = operation(Retry(3.0), None, key="host", clock=clock)
+    attempt = fetch.start()
+    attempt.fail(OSError())
+    clock.advance(4.0)
+    attempt = attempt.next()
+    heard = hearing(fetch, OperationFailed)
+    attempt.fail(error := OSError())
+    about = {"operation": "fetch", "key": "host", "call": "run-1", "attempt": 2}
+    assert heard == [OperationFailed(at=14.0, **about, error=error, retries=1, elapsed=4.0, waited=3.0)]  # type: ignore[arg-type]
+
+
+def test_a_call_that_took_no_time_when_it_began_is_timed_from_its_first_failure() -> None:
+    attempt = Attempt(operation(clock=lambda: 9.0))
+    attempt.fail(OSError())
+    assert attempt.began == 9.0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [
+        (Retry(3.0), RetryScheduled(at=0.0, operation="fetch", call="run-1", after=3.0, retry=1)),
+        (Park(3.0, until=("a", "b")), Parked(at=0.0, operation="fetch", call="run-1", after=3.0, why="a; b")),
+        (GiveUp(("a", "b")), GaveUp(at=0.0, operation="fetch", call="run-1", reason="a; b")),
+        (None, GaveUp(at=0.0, operation="fetch", call="run-1", reason="nobody answered")),
+    ],
+)
+def test_the_outcome_is_a_fact(verdict: Verdict | None, outcome: Fact) -> None:
+    fetch = operation(verdict)
+    heard = hearing(fetch)
+    fetch.start().fail(OSError())
+    assert heard == [outcome]
+
+
+@pytest.mark.parametrize("verdict", [Retry(math.inf), Park(math.inf)])
+def test_a_wait_without_end_is_told_in_a_number_that_can_be_written(verdict: Verdict) -> None:
+    fetch = operation(verdict)
+    heard = hearing(fetch)
+    assert fetch.start().fail(OSError()) == verdict
+    assert [fact.after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+
+
+def test_a_rejection_for_ever_is_told_in_a_number_that_can_be_written() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    assert fetch.start().reject(GiveUp("closed", math.inf)).retry_after == math.inf
+    assert [fact.retry_after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+
+
+def test_nobody_hears_an_overruled_opinion() -> None:
+    fetch = operation(Retry(1.0))
+    heard = hearing(fetch)
+    fetch.bus.subscribe(OperationFailed, lambda _: GiveUp("no"))
+    fetch.start().fail(OSError())
+    assert [type(fact) for fact in heard] == [GaveUp]
+
+
+def test_an_outcome_says_how_the_failure_was_classified() -> None:
+    fetch = operation(Retry(1.0))
+    heard = hearing(fetch, RetryScheduled)
+    evidence = Evidence(type="x.Lost", message="gone")
+    fetch.bus.subscribe(
+        OperationFailed, lambda f: FailureClassified(at=f.at, call=f.call, category=Category.LOST, evidence=evidence)
+    )
+    fetch.start().fail(OSError())
+    assert [(fact.category, fact.error) for fact in heard] == [(Category.LOST, "Lost: gone")]  # type: ignore[attr-defined]
+
+
+def test_an_outcome_is_told_after_all_that_led_to_it() -> None:
+    fetch = operation(GiveUp("no"))
+    heard = hearing(fetch)
+    fetch.bus.subscribe(OperationFailed, lambda f: Parked(at=f.at, call=f.call, after=0.0))
+    fetch.start().fail(OSError())
+    assert [type(fact) for fact in heard] == [Parked, GaveUp]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), OSError, "error", None])
+def test_an_attempt_fails_with_an_exception_only(error: object) -> None:
+    with pytest.raises(TypeError, match="cancel"):
+        operation().start().fail(error)  # type: ignore[arg-type]
+
+
+def test_a_group_with_a_cancellation_is_no_failure() -> None:
+    with pytest.raises(TypeError):
+        operation().start().fail(BaseExceptionGroup("both", [OSError(), KeyboardInterrupt()]))  # type: ignore[arg-type]
+
+
+def test_a_refused_failure_leaves_the_attempt_open() -> None:
+    fetch = operation()
+    attempt = fetch.start()
+    with pytest.raises(TypeError):
+        attempt.fail(KeyboardInterrupt())  # type: ignore[arg-type]
+    attempt.succeed()
+    assert fetch.successes == 1
+
+
+# Going on
+
+
+def test_a_retry_uses_up_a_retry_and_a_park_none() -> None:
+    retried, parked = operation(Retry()).start(), operation(Park()).start()
+    retried.fail(OSError())
+    parked.fail(OSError())
+    assert (retried.next().retries, parked.next().retries) == (1, 0)
+
+
+def test_the_next_attempt_belongs_to_the_same_call() -> None:
+    attempt = operation(Retry(3.0), clock=lambda: 5.0).start()
+    attempt.arguments, attempt.version = b"[[],{}]", "2"
+    attempt.checkpoint(b"7")
+    attempt.fail(OSError())
+    after = attempt.next()
+    kept = (after.call, after.number, after.began, after.waited, after.arguments, after.version, after.saved)
+    assert kept == ("run-1", 2, 5.0, 3.0, b"[[],{}]", "2", b"7")
+
+
+def test_the_next_attempt_is_announced_and_the_following_not() -> None:
+    fetch = operation(Retry(), Retry())
+    heard = hearing(fetch, OperationStarted)
+    attempt = fetch.start()
+    attempt.fail(OSError())
+    attempt = attempt.next()
+    attempt.fail(OSError())
+    attempt.following()
+    assert [fact.attempt for fact in heard] == [1, 2]  # type: ignore[attr-defined]
+
+
+def fail(attempt: Attempt) -> None:
+    attempt.fail(OSError())
+
+
+def succeed(attempt: Attempt) -> None:
+    attempt.succeed()
+
+
+def cancel(attempt: Attempt) -> None:
+    attempt.cancel()
+
+
+def give_up(attempt: Attempt) -> None:
+    attempt.give_up(GiveUp("no"))
+
+
+def reject(attempt: Attempt) -> None:
+    attempt.reject(GiveUp("no"))
+
+
+def cancel_while_waiting(attempt: Attempt) -> None:
+    fail(attempt)
+    cancel(attempt)
+
+
+def nothing(attempt: Attempt) -> None: ...
+
+
+@pytest.mark.parametrize("again", [fail, succeed, give_up, reject])
+@pytest.mark.parametrize("end", [fail, succeed, cancel, give_up, reject])
+def test_an_attempt_ends_once(end: Callable[[Attempt], None], again: Callable[[Attempt], None]) -> None:
+    attempt = operation(Retry()).start()
+    end(attempt)
+    with pytest.raises(RuntimeError, match="attempt 1 of run-1 has ended already"):
+        again(attempt)
+
+
+@pytest.mark.parametrize("before", [nothing, succeed, cancel, give_up, reject, cancel_while_waiting])
+def test_only_a_failure_that_may_go_on_has_a_next(before: Callable[[Attempt], None]) -> None:
+    attempt = operation(Retry()).start()
+    before(attempt)
+    with pytest.raises(RuntimeError, match="has no next"):
+        attempt.next()
+
+
+def test_giving_up_has_no_next() -> None:
+    attempt = operation(GiveUp("no")).start()
+    fail(attempt)
+    with pytest.raises(RuntimeError, match="has no next"):
+        attempt.next()
+
+
+# Ending
+
+
+def test_a_cancellation_is_a_fact_and_no_failure() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    fetch.start().cancel()
+    assert heard == [OperationCancelled(at=0.0, operation="fetch", call="run-1")]
+
+
+def test_a_call_can_be_cancelled_while_it_waits() -> None:
+    fetch = operation(Retry(1.0))
+    heard = hearing(fetch)
+    cancel_while_waiting(fetch.start())
+    assert [type(fact) for fact in heard] == [RetryScheduled, OperationCancelled]
+
+
+@pytest.mark.parametrize("end", [fail, succeed, cancel, give_up, reject, cancel_while_waiting])
+def test_cancelling_what_is_over_does_nothing(end: Callable[[Attempt], None]) -> None:
+    fetch = operation(GiveUp("no"))
+    attempt = fetch.start()
+    end(attempt)
+    heard = hearing(fetch)
+    attempt.cancel()
+    assert heard == []
+
+
+def test_a_call_can_be_given_up_before_its_attempt() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    fetch.start().give_up(GiveUp(("a", "b")), "OSError: disk")
+    assert heard == [GaveUp(at=0.0, operation="fetch", call="run-1", reason="a; b", error="OSError: disk")]
+
+
+def test_a_success_is_counted_and_nothing_else_is() -> None:
+    fetch = operation()
+    for end in (fail, cancel, give_up, reject, succeed, succeed):
+        end(fetch.start())
+    assert fetch.successes == 2
+
+
+@pytest.mark.parametrize("troubles", [0, 1])
+def test_a_success_says_whether_something_had_gone_wrong(troubles: int) -> None:
+    fetch = operation(Retry())
+    heard = hearing(fetch, OperationSucceeded)
+    attempt = fetch.start()
+    for _ in range(troubles):
+        attempt.fail(OSError())
+        attempt = attempt.next()
+    attempt.succeed()
+    assert [fact.recovered for fact in heard] == [troubles > 0]  # type: ignore[attr-defined]
+
+
+def test_a_recovery_says_how_long_it_took() -> None:
+    clock = VirtualClock(10.0)
+    fetch = operation(Retry(), clock=clock)
+    heard = hearing(fetch, OperationRecovered)
+    attempt = fetch.start()
+    attempt.fail(OSError())
+    clock.advance(4.0)
+    attempt.next().succeed()
+    assert heard == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0)]
+
+
+def test_a_healthy_call_recovers_from_nothing() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    fetch.start().succeed()
+    assert heard == []
+
+
+# What a journal wants to know
+
+
+def test_a_checkpoint_is_a_fact_and_is_kept() -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    attempt = fetch.start()
+    attempt.checkpoint(b'{"offset":7}')
+    assert heard == [CheckpointSaved(at=0.0, operation="fetch", call="run-1", data=msgspec.Raw(b'{"offset":7}'))]
+    assert attempt.saved == b'{"offset":7}'
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, NOTHING), (b"[[1],{}]", msgspec.Raw(b"[[1],{}]"))])
+def test_a_resumed_call_says_so_and_is_troubled(given: bytes | None, told: msgspec.Raw) -> None:
+    fetch = operation()
+    heard = hearing(fetch, OperationResumed)
+    attempt = Attempt(fetch, call="old-1", number=3, retries=2)
+    attempt.arguments = given
+    attempt.resumed(4.0)
+    assert heard == [OperationResumed(at=0.0, operation="fetch", call="old-1", attempt=3, after=4.0, arguments=told)]
+    assert attempt.troubled
+
+
+def test_an_announcement_tells_the_arguments_and_the_version() -> None:
+    fetch = operation()
+    heard = hearing(fetch, OperationStarted)
+    attempt = Attempt(fetch)
+    attempt.arguments, attempt.version = b"[[1],{}]", "2"
+    attempt.announce()
+    told = msgspec.Raw(b"[[1],{}]")
+    assert heard == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=told, version="2")]
+
+
+@pytest.mark.parametrize(
+    ("hold", "after", "why"),
+    [(Retry(2.0), 2.0, ""), (Park(2.0, until=("a", "b")), 2.0, "a; b"), (GiveUp("no"), 0.0, "")],
+)
+def test_a_held_attempt_says_so_and_goes_on(hold: Verdict, after: float, why: str) -> None:
+    fetch = operation()
+    heard = hearing(fetch)
+    attempt = Attempt(fetch)
+    attempt.parked(hold)
+    attempt.succeed()
+    assert heard == [Parked(at=0.0, operation="fetch", call="run-1", after=after, why=why)]
+
+
+# Parts
+
+
+def test_a_part_speaks_for_itself() -> None:
+    whole = operation(Retry(1.0))
+    part = Operation("fetch", whole.bus, key="host")
+    heard = hearing(whole)
+    part.start().fail(OSError())
+    assert [(fact.operation, fact.key) for fact in heard] == [("fetch", "host")]
+
+
+def test_a_part_counts_for_itself() -> None:
+    whole = operation()
+    part = Operation("fetch", whole.bus, key="host")
+    part.start().succeed()
+    assert (whole.successes, part.successes) == (0, 1)
+
+
+def test_an_operation_says_what_it_is() -> None:
+    assert repr(operation(key="host")) == "<Operation fetch[host]>"
+
+
+# Watched
+
+
+@pytest.mark.parametrize("kind", ON_REQUEST)
+def test_an_operation_is_watched_as_long_as_somebody_listens(kind: type[Fact]) -> None:
+    fetch = operation()
+    before = fetch.watched
+    with fetch.bus.subscribe(kind, lambda fact: None):
+        during = fetch.watched
+    assert (before, during, fetch.watched) == (False, True, False)
+
+
+@pytest.mark.parametrize("kind", ON_REQUEST)
+def test_a_foreign_receiver_watches_as_long_as_it_is_connected(kind: type[Fact]) -> None:
+    fetch = operation()
+    before = fetch.watched
+    with fetch.bus.signal(kind).connected_to(lambda sender, fact: None):
+        during = fetch.watched
+    assert (before, during, fetch.watched) == (False, True, False)
+
+
+def test_who_disconnects_from_one_sender_no_longer_watches_it() -> None:
+    fetch = operation()
+
+    def receiver(sender: str, fact: Fact) -> None: ...
+
+    signal = fetch.bus.signal(OperationStarted)
+    signal.connect(receiver, sender="fetch")
+    signal.disconnect(receiver, sender="fetch")
+    assert not fetch.watched
+
+
+def test_an_operation_made_later_is_watched_too() -> None:
+    bus = Bus()
+    bus.subscribe(OperationStarted, lambda fact: None)
+    assert Operation("fetch", bus).watched
+
+
+def test_the_last_watcher_to_leave_ends_the_watch() -> None:
+    fetch = operation()
+    seats = [fetch.bus.subscribe(kind, lambda fact: None) for kind in (*ON_REQUEST, *ON_REQUEST)]
+    watched = []
+    for seat in seats:
+        seat.close()
+        watched.append(fetch.watched)
+    assert watched == [True, True, True, False]
+
+
+def test_watching_one_part_leaves_the_others_alone() -> None:
+    fetch = operation()
+    parts = [fetch, *(Operation("fetch", fetch.bus, key=key) for key in "xy"), Operation("other", fetch.bus, key="x")]
+    fetch.bus.subscribe(OperationStarted, lambda fact: None, operation="fetch", key="x")
+    assert [part.watched for part in parts] == [False, True, False, False]
+
+
+def test_who_listens_to_everything_else_does_not_watch() -> None:
+    fetch = operation()
+    hearing(fetch, Fact)
+    assert not fetch.watched
+
+
+@pytest.mark.parametrize("kind", ON_REQUEST)
+def test_a_watcher_that_was_collected_no_longer_watches(kind: type[Fact]) -> None:
+    fetch = operation()
+
+    def receiver(sender: str, fact: Fact) -> None: ...
+
+    fetch.bus.signal(kind).connect(receiver)
+    del receiver
+    gc.collect()
+    fetch.start().succeed()  # the bus may notice it only now
+    assert not fetch.watched
+
+
+# What nobody hears
+
+
+def counted(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
+    """Have operations build a kind that notes each time it is built."""
+    built: list[Fact] = []
+
+    class Counted(kind, frozen=True, kw_only=True, omit_defaults=True):  # type: ignore[misc, valid-type]
+        def __post_init__(self) -> None:
+            built.append(self)
+
+    for module in ("events.facts", "events.bus"):
+        for name, kinds in (("FACTS", FACTS), ("ON_REQUEST", ON_REQUEST)):
+            monkeypatch.setattr(f"{module}.{name}", tuple(Counted if one is kind else one for one in kinds))
+    monkeypatch.setattr(f"events.operation.{kind.__name__}", Counted)
+    return built
+
+
+def a_bit_of_everything() -> Operation:
+    fetch = operation(*[Retry(), Park(), GiveUp("no")])
+    for end in (fail, fail, fail, succeed, cancel, give_up, reject):
+        end(fetch.start())
+    attempt = Attempt(fetch, number=2)
+    attempt.checkpoint(b"1")
+    attempt.resumed(0.0)
+    attempt.parked(Park())
+    attempt.succeed()
+    return fetch
+
+
+UNHEARD = [kind for kind in FACTS if hasattr(kind, "call") and kind not in (OperationFailed, FailureClassified)]
+
+
+@pytest.mark.parametrize("kind", UNHEARD)
+def test_a_fact_that_nobody_hears_is_not_built(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> None:
+    built = counted(kind, monkeypatch)
+    a_bit_of_everything()
+    assert built == []
+
+
+def test_a_fact_that_somebody_hears_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = counted(GaveUp, monkeypatch)
+    fetch = operation()
+    heard = hearing(fetch)
+    fetch.start().give_up(GiveUp("no"))
+    assert built == heard != []
+
+
+def test_a_healthy_call_reads_the_clock_only_when_it_begins() -> None:
+    readings = iter([1.0])
+    operation(clock=lambda: next(readings)).start().succeed()
+    assert list(readings) == []
