@@ -1,0 +1,91 @@
+"""What holds of every backoff, jitter, cap, retry and draw."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from recovery.backoff import JITTERS, LARGEST, Backoff, Constant, Exponential, Jitter, Linear, base_delay, delay
+from recovery.testing.strategies import backoffs, chances, seconds
+
+RETRIES = st.one_of(st.integers(1, 10), st.integers(1, 10**6))
+JITTER = st.sampled_from(JITTERS)
+ANY = st.floats(0.0, allow_nan=False, allow_infinity=False)
+EXTREME: st.SearchStrategy[Backoff] = st.one_of(
+    st.builds(Constant, ANY), st.builds(Linear, ANY, ANY), st.builds(Exponential, ANY, st.floats(1.0, 1e308))
+)
+EXPONENTIALS = st.builds(Exponential, ANY, st.one_of(st.floats(1.0, 10.0), st.floats(1.0, 1e308)))
+TINY = Exponential(1e-300, 2.0)
+"""Its factor overflows a float before the delay grows large."""
+
+
+@given(st.one_of(backoffs(), EXTREME), JITTER, seconds(1e6), RETRIES, seconds(1e6), chances())
+@example(TINY, "none", 60.0, 1025, 0.0, 0.5)
+@example(Exponential(), "decorrelated", 60.0, 1, math.inf, 0.0)
+def test_a_delay_is_finite_and_between_zero_and_the_cap(
+    backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
+) -> None:
+    assert 0.0 <= delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) <= cap
+
+
+@given(st.floats(), JITTER, seconds(), RETRIES, seconds(), chances())
+def test_whatever_a_function_answers_the_delay_is_between_zero_and_the_cap(
+    answer: float, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
+) -> None:
+    assert 0.0 <= delay(lambda _: answer, jitter, cap, retry=retry, previous=previous, chance=chance) <= cap
+
+
+@given(st.one_of(backoffs(), EXTREME), RETRIES)
+@example(TINY, 1025)
+def test_a_base_delay_is_between_zero_and_the_largest(backoff: Backoff, retry: int) -> None:
+    assert 0.0 <= base_delay(backoff, retry) <= LARGEST
+
+
+@given(EXPONENTIALS, RETRIES, RETRIES)
+@example(TINY, 1024, 1025)
+@example(Exponential(0.1, 2.0), 34, 35)
+def test_an_exponential_delay_never_shrinks(shape: Exponential, one: int, other: int) -> None:
+    earlier, later = (base_delay(shape, retry) for retry in sorted((one, other)))
+    assert earlier <= later * (1 + 1e-12)
+
+
+@given(st.builds(Linear, ANY, ANY), RETRIES, RETRIES)
+def test_a_linear_delay_never_shrinks(shape: Linear, one: int, other: int) -> None:
+    earlier, later = (base_delay(shape, retry) for retry in sorted((one, other)))
+    assert earlier <= later
+
+
+@given(backoffs(), seconds(), RETRIES, seconds(), chances())
+def test_without_jitter_neither_chance_nor_history_matters(
+    backoff: Backoff, cap: float, retry: int, previous: float, chance: float
+) -> None:
+    told = delay(backoff, "none", cap, retry=retry, previous=previous, chance=chance)
+    assert told == min(base_delay(backoff, retry), cap)
+
+
+@given(backoffs(), JITTER, seconds(), RETRIES, seconds(), chances(), chances())
+def test_a_larger_draw_is_never_a_shorter_delay(
+    backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, one: float, other: float
+) -> None:
+    short, long = (
+        delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) for chance in sorted((one, other))
+    )
+    assert short <= long * (1 + 1e-12)
+
+
+@given(backoffs(), seconds(), RETRIES, chances())
+def test_the_equal_jitter_keeps_half_of_the_delay(backoff: Backoff, cap: float, retry: int, chance: float) -> None:
+    told = delay(backoff, "equal", cap, retry=retry, previous=0.0, chance=chance)
+    assert told >= min(base_delay(backoff, retry), cap) / 2
+
+
+@given(backoffs(), JITTER, st.floats(1e-3, 1e3), RETRIES, seconds(), chances(), chances())
+@example(Exponential(), "decorrelated", 60.0, 50, 60.0, 0.6, 0.9)
+def test_a_capped_herd_spreads(
+    backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, one: float, other: float
+) -> None:
+    waits = [delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) for chance in (one, other)]
+    stands = delay(backoff, jitter, cap, retry=retry, previous=previous, chance=0.0) == cap
+    assert jitter == "none" or stands or abs(one - other) < 1e-9 or waits != [cap, cap]

@@ -1,0 +1,309 @@
+"""What holds of every circuit, reachable or not, and of those that can be reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from events.facts import (
+    CallFact,
+    CallRejected,
+    Category,
+    Evidence,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, step
+from recovery.policy import HOPELESS
+from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, failures, seconds
+
+COUNTER = st.integers(0, 3)
+HOPE = sorted(set(Category) - HOPELESS)
+CALL = st.sampled_from(CALLS)
+COUNTS_UNREACHABLE = st.one_of(
+    breaker_policies(categories=None), breaker_policies(categories=frozenset({Category.UNREACHABLE}))
+)
+
+
+def told(kind: type[CallFact], call: str = "a", at: float = 0.0, **fields: Any) -> CallFact:
+    return kind(at=at, operation="operation", call=call, **fields)
+
+
+def judged(policy: BreakerPolicy, category: Category, call: str = "a", at: float = 0.0) -> CallFact:
+    """A failure of the kind that *policy* counts."""
+    if policy.counts == "calls":
+        return told(GaveUp, call, at, category=category)
+    return told(FailureClassified, call, at, category=category, evidence=Evidence(type="x.Error"))
+
+
+def gave_ups() -> st.SearchStrategy[CallFact]:
+    return st.builds(told, st.just(GaveUp), CALL, seconds(20.0), category=st.one_of(st.none(), categories()))
+
+
+def facts() -> st.SearchStrategy[CallFact]:
+    """Every kind of fact about a call."""
+    plain = st.sampled_from(
+        [OperationStarted, OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected]
+    )
+    return st.one_of(
+        failures(),
+        gave_ups(),
+        st.builds(told, plain, CALL, seconds(20.0)),
+        st.builds(told, st.just(RetryScheduled), CALL, after=seconds(), retry=st.integers(1, 5)),
+        st.builds(told, st.just(Parked), CALL, after=seconds()),
+    )
+
+
+def half_opens(least: int = 0) -> st.SearchStrategy[HalfOpen]:
+    permits = st.lists(st.builds(Permit, CALL, seconds(20.0)), min_size=least, max_size=3, unique_by=lambda p: p.call)
+    return st.builds(HalfOpen, permits.map(tuple))
+
+
+def calls_with_permits(circuit: Circuit) -> list[str]:
+    return [permit.call for permit in circuit.permits] if isinstance(circuit, HalfOpen) else []
+
+
+def live(circuit: Circuit, now: float) -> int:
+    return sum(permit.expires > now for permit in circuit.permits) if isinstance(circuit, HalfOpen) else 0
+
+
+@given(breaker_policies(), circuits(), facts(), COUNTER)
+def test_a_step_is_total(policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int) -> None:
+    assert isinstance(step(policy, circuit, fact, successes), Closed | Open | HalfOpen)
+
+
+@given(breaker_policies(), circuits(), CALL, seconds(40.0))
+def test_admission_is_total(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> None:
+    after, wait = admit(policy, circuit, call, now)
+    assert isinstance(after, Closed | Open | HalfOpen)
+    assert wait is None or wait > 0.0
+
+
+@given(breaker_policies(), seconds(20.0), facts(), COUNTER)
+def test_nothing_that_is_said_changes_an_open_circuit(
+    policy: BreakerPolicy, until: float, fact: CallFact, successes: int
+) -> None:
+    assert step(policy, Open(until, 3), fact, successes) == Open(until, 3)
+
+
+@given(breaker_policies(categories=None), circuits(), st.sampled_from(sorted(HOPELESS)), CALL, COUNTER)
+def test_a_hopeless_failure_never_opens_a_circuit(
+    policy: BreakerPolicy, circuit: Circuit, category: Category, call: str, successes: int
+) -> None:
+    after = step(policy, circuit, judged(policy, category, call), successes)
+    assert isinstance(after, type(circuit))
+
+
+@given(breaker_policies(), circuits(), CALL, COUNTER)
+def test_a_cancelled_call_only_gives_back_its_permit(
+    policy: BreakerPolicy, circuit: Circuit, call: str, successes: int
+) -> None:
+    after = step(policy, circuit, told(OperationCancelled, call), successes)
+    kept = HalfOpen(tuple(p for p in circuit.permits if p.call != call)) if isinstance(circuit, HalfOpen) else circuit
+    assert after == kept
+
+
+@given(breaker_policies(), circuits(), st.sampled_from([Category.CANCELLED, Category.SPENT]), CALL, COUNTER)
+def test_a_change_of_mind_is_counted_neither_for_nor_against(
+    policy: BreakerPolicy, circuit: Circuit, category: Category, call: str, successes: int
+) -> None:
+    after = step(policy, circuit, judged(policy, category, call), successes)
+    assert after == circuit or isinstance(after, HalfOpen)
+
+
+@given(breaker_policies(), circuits(), st.lists(st.tuples(CALL, seconds(2.0)), max_size=8), seconds(20.0))
+def test_there_are_never_more_live_permits_than_the_policy_allows(
+    policy: BreakerPolicy, circuit: Circuit, asks: list[tuple[str, float]], now: float
+) -> None:
+    allowed = max(policy.half_open_permits, live(circuit, now))
+    for call, later in asks:
+        now += later
+        circuit, _ = admit(policy, circuit, call, now)
+        assert live(circuit, now) <= allowed
+
+
+@given(breaker_policies(), circuits(), CALL, seconds(40.0))
+def test_who_is_let_past_a_half_open_circuit_holds_a_permit(
+    policy: BreakerPolicy, circuit: Circuit, call: str, now: float
+) -> None:
+    after, wait = admit(policy, circuit, call, now)
+    assert not isinstance(after, HalfOpen) or (Permit(call, now + policy.lease) in after.permits) is (wait is None)
+
+
+@given(breaker_policies(), st.lists(CALL, max_size=3, unique=True), seconds(20.0))
+def test_a_lost_probe_does_not_wedge_the_circuit(policy: BreakerPolicy, lost: list[str], now: float) -> None:
+    circuit = HalfOpen(tuple(Permit(call, now) for call in lost))
+    assert admit(policy, circuit, "another", now)[1] is None
+
+
+@given(breaker_policies(), circuits(), CALL, seconds(40.0))
+def test_who_comes_back_when_told_is_let_in(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> None:
+    if isinstance(circuit, HalfOpen):
+        circuit = HalfOpen(circuit.permits[: policy.half_open_permits])
+    after, wait = admit(policy, circuit, call, now)
+    assert wait is None or admit(policy, after, call, now + wait + 1e-9)[1] is None
+
+
+@given(breaker_policies(), half_opens(), facts(), COUNTER)
+def test_a_late_answer_of_a_call_without_a_permit_changes_nothing(
+    policy: BreakerPolicy, circuit: HalfOpen, fact: CallFact, successes: int
+) -> None:
+    others = HalfOpen(tuple(permit for permit in circuit.permits if permit.call != fact.call))
+    assert step(policy, others, fact, successes) == others
+
+
+@given(breaker_policies(), st.integers(0, 3), COUNTER, facts(), COUNTER)
+def test_the_row_of_a_closed_circuit_never_reaches_the_threshold(
+    policy: BreakerPolicy, row: int, seen: int, fact: CallFact, successes: int
+) -> None:
+    after = step(policy, Closed(row % policy.failure_threshold, seen), fact, successes)
+    assert not isinstance(after, Closed) or after.failures < policy.failure_threshold
+
+
+@given(breaker_policies(), st.integers(0, 3), COUNTER, COUNTER, categories())
+def test_a_success_since_the_last_failure_breaks_the_row(
+    policy: BreakerPolicy, row: int, seen: int, successes: int, category: Category
+) -> None:
+    assume(seen != successes)
+    fact = judged(policy, category)
+    fresh = step(policy, Closed(0, successes), fact, successes)
+    is_neutral = category in (Category.CANCELLED, Category.SPENT)
+    assert is_neutral or step(policy, Closed(row, seen), fact, successes) == fresh
+
+
+@given(COUNTS_UNREACHABLE, COUNTER, seconds(20.0))
+def test_as_many_in_a_row_as_the_threshold_open_the_circuit_and_no_fewer(
+    policy: BreakerPolicy, successes: int, at: float
+) -> None:
+    circuit: Circuit = Closed(0, successes)
+    for row in range(1, policy.failure_threshold):
+        circuit = step(policy, circuit, judged(policy, Category.UNREACHABLE), successes)
+        assert circuit == Closed(row, successes)
+    circuit = step(policy, circuit, judged(policy, Category.UNREACHABLE, at=at), successes)
+    assert circuit == Open(at + policy.break_duration, policy.failure_threshold)
+
+
+@given(breaker_policies(counts="calls"), circuits(), failures(), COUNTER)
+def test_a_circuit_that_counts_calls_ignores_attempts(
+    policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
+) -> None:
+    assert step(policy, circuit, fact, successes) == circuit
+
+
+@given(breaker_policies(counts="attempts"), circuits(), gave_ups(), COUNTER)
+def test_a_circuit_that_counts_attempts_hears_of_calls_only_that_a_probe_is_over(
+    policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
+) -> None:
+    after = step(policy, circuit, fact, successes)
+    assert after == circuit or (isinstance(after, HalfOpen) and fact.call not in calls_with_permits(after))
+
+
+@given(breaker_policies(), half_opens(least=1), COUNTER)
+def test_a_probe_that_succeeds_closes_the_circuit(policy: BreakerPolicy, circuit: HalfOpen, successes: int) -> None:
+    succeeded = told(OperationSucceeded, circuit.permits[0].call)
+    assert step(policy, circuit, succeeded, successes) == Closed(0, successes)
+
+
+@given(COUNTS_UNREACHABLE, half_opens(least=1), COUNTER, seconds(20.0))
+def test_a_probe_that_fails_opens_the_circuit_for_a_whole_break(
+    policy: BreakerPolicy, circuit: HalfOpen, successes: int, at: float
+) -> None:
+    failed = judged(policy, Category.UNREACHABLE, circuit.permits[0].call, at)
+    assert step(policy, circuit, failed, successes) == Open(at + policy.break_duration, 1)
+
+
+class Reached(RuleBasedStateMachine):
+    """A circuit that counts calls, beside a model that keeps nothing but a row, a date and the probes' dates."""
+
+    @initialize(policy=breaker_policies(counts="calls", categories=None))
+    def begin(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+        self.circuit: Circuit = Closed()
+        self.now = 0.0
+        self.successes = 0
+        self.under_way: set[str] = set()
+        self.row = 0
+        self.open_until: float | None = None
+        self.probes: dict[str, float] | None = None
+
+    def hear(self, fact: CallFact) -> None:
+        self.circuit = step(self.policy, self.circuit, fact, self.successes)
+
+    @rule(elapsed=st.sampled_from([0.5, 1.0, 5.0, 10.0]))
+    def wait(self, elapsed: float) -> None:
+        self.now += elapsed
+
+    @rule(call=CALL)
+    def ask(self, call: str) -> None:
+        self.circuit, wait = admit(self.policy, self.circuit, call, self.now)
+        if self.open_until is not None and self.now >= self.open_until:
+            self.open_until, self.probes = None, {}
+        if self.probes is not None:
+            self.probes = {one: ends for one, ends in self.probes.items() if ends > self.now and one != call}
+            if len(self.probes) < self.policy.half_open_permits:
+                self.probes[call] = self.now + self.policy.lease
+        may = self.open_until is None and (self.probes is None or call in self.probes)
+        assert may is (wait is None)
+        if may:
+            self.under_way.add(call)
+
+    @rule(call=CALL)
+    def succeed(self, call: str) -> None:
+        if call in self.under_way:
+            self.under_way.remove(call)
+            self.successes += 1
+            self.hear(told(OperationSucceeded, call, self.now))
+            if self.probes is None:
+                self.row = 0 if self.open_until is None else self.row
+            elif call in self.probes:
+                self.row, self.probes = 0, None
+
+    @rule(call=CALL, category=st.sampled_from(HOPE))
+    def give_up(self, call: str, category: Category) -> None:
+        if call in self.under_way:
+            self.under_way.remove(call)
+            self.hear(told(GaveUp, call, self.now, category=category))
+            counted = self.open_until is None and (self.probes is None or call in self.probes)
+            self.row += counted
+            if counted and (self.probes is not None or self.row >= self.policy.failure_threshold):
+                self.open_until, self.probes = self.now + self.policy.break_duration, None
+
+    @rule(call=CALL, category=st.sampled_from(sorted(HOPELESS)))
+    def end_without_hope(self, call: str, category: Category) -> None:
+        self.end(call, told(GaveUp, call, self.now, category=category))
+
+    @rule(call=CALL)
+    def cancel(self, call: str) -> None:
+        self.end(call, told(OperationCancelled, call, self.now))
+
+    def end(self, call: str, fact: CallFact) -> None:
+        if call in self.under_way:
+            self.under_way.remove(call)
+            self.hear(fact)
+            if self.probes is not None:
+                self.probes.pop(call, None)
+
+    @invariant()
+    def the_circuit_is_where_the_model_is(self) -> None:
+        match self.circuit:
+            case Closed(failures, seen):
+                assert (self.open_until, self.probes) == (None, None)
+                # Of a success it learns with the next failure.
+                assert self.row == (failures if seen == self.successes else 0)
+            case Open(until):
+                assert self.open_until == until
+            case HalfOpen(permits):
+                assert self.probes == {permit.call: permit.expires for permit in permits}
+
+
+Reached.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestEveryReachableCircuit = Reached.TestCase

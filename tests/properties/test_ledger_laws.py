@@ -1,0 +1,286 @@
+"""What holds of every journal, and of every call that its attempts really wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from events.bus import Bus
+from events.facts import (
+    CallFact,
+    Category,
+    CheckpointSaved,
+    Evidence,
+    Fact,
+    FailureClassified,
+    OperationFailed,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from events.operation import Attempt, Operation
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.ledger import TERMINAL, CallRecord, Run, fold, remaining
+from recovery.testing import VirtualClock
+from recovery.testing.strategies import CALLS, failures, seconds
+
+Written = tuple[str, Fact]
+"""A fact, and the run that wrote it."""
+
+RUNS = ("first", "second")
+ERROR = OSError("reset")
+CALL = st.sampled_from(CALLS)
+SMALL = st.integers(1, 5)
+ERRORS = st.sampled_from([None, "OSError: reset"])
+
+
+def told(kind: type[CallFact], call: str, attempt: int, at: float, **fields: Any) -> CallFact:
+    return kind(at=at, operation="operation", call=call, attempt=attempt, **fields)
+
+
+def facts() -> st.SearchStrategy[Fact]:
+    """Facts about few calls in no order at all: a journal may have lost some."""
+
+    def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Fact]:
+        return st.builds(told, kinds, CALL, SMALL, seconds(), **fields)
+
+    return st.one_of(
+        failures(),
+        of(st.just(RetryScheduled), after=seconds(), retry=SMALL),
+        of(st.just(Parked), after=seconds(), error=ERRORS),
+        of(st.just(OperationStarted), arguments=st.just(msgspec.Raw(b"[[],{}]"))),
+        of(st.just(CheckpointSaved), data=st.just(msgspec.Raw(b"1"))),
+        of(st.just(OperationResumed), after=seconds()),
+        of(st.sampled_from(TERMINAL)),
+    )
+
+
+def journals() -> st.SearchStrategy[list[Written]]:
+    return st.lists(st.tuples(st.sampled_from(RUNS), facts()), max_size=12)
+
+
+def folded(journal: list[Written], records: dict[str, CallRecord] | None = None) -> dict[str, CallRecord]:
+    records = {} if records is None else records
+    for run, fact in journal:
+        fold(records, run, [fact])
+    return records
+
+
+def records_after_each(journal: list[Written], call: str = "a") -> Iterator[CallRecord]:
+    """Where *call* stands after each fact, from the first that is about it."""
+    for end in range(1, len(journal) + 1):
+        record = folded(journal[:end]).get(call)
+        if record is not None:
+            yield record
+
+
+class Live:
+    """A call whose attempts are real, and what they wrote to the journal; *moves* says how each goes."""
+
+    def __init__(self, moves: list[Verdict | str]) -> None:
+        self.written: list[Written] = []
+        self.run = 0
+        self.attempt = Attempt(self.operation(), call="a")
+        self.attempt.began = 0.0
+        self.attempt.arguments = b"[[],{}]"
+        self.is_over = False
+        self.begin()
+        for move in moves:
+            if not self.is_over:
+                self.make(move)
+
+    def operation(self) -> Operation:
+        """The operation, in a new process."""
+        run, clock = RUNS[self.run % 2], VirtualClock(1000.0 * self.run)
+        self.run += 1
+        bus = Bus(clock=clock, run=run)
+        bus.subscribe((Fact, OperationStarted, OperationSucceeded), lambda fact: self.written.append((run, fact)))
+        bus.subscribe(OperationFailed, self.classify)
+        return Operation("operation", bus)
+
+    def classify(self, failed: OperationFailed) -> list[Fact | Verdict]:
+        evidence = Evidence(type="builtins.OSError", message="reset")
+        fields = {name: getattr(failed, name) for name in ("at", "operation", "call", "attempt", "retries", "elapsed")}
+        return [FailureClassified(category=Category.TRANSIENT, evidence=evidence, **fields), self.verdict]
+
+    def begin(self) -> None:
+        self.attempt.announce()
+
+    def make(self, move: Verdict | str) -> None:
+        match move:
+            case Retry() | Park():
+                self.verdict = move
+                self.attempt.fail(ERROR)
+                self.attempt = self.attempt.following()
+            case GiveUp():
+                self.verdict = move
+                self.attempt.fail(ERROR)
+            case "begin":
+                self.begin()
+            case "hold":
+                self.attempt.parked(Park(5.0, until=("circuit open",)))
+            case "checkpoint":
+                self.attempt.checkpoint(b"1")
+            case "crash":
+                record = self.record
+                self.attempt = Attempt(self.operation(), call="a", number=record.attempt, retries=record.retries)
+                self.attempt.arguments = record.arguments
+                self.attempt.resumed(3.0)
+            case "succeed":
+                self.attempt.succeed()
+            case "cancel":
+                self.attempt.cancel()
+        self.is_over = isinstance(move, GiveUp) or move in ("succeed", "cancel")
+
+    @property
+    def record(self) -> CallRecord:
+        return folded(self.written)["a"]
+
+
+def moves() -> st.SearchStrategy[list[Verdict | str]]:
+    common = st.sampled_from([Retry(5.0), Park(7.0, until=("rate limit",)), "begin", "hold", "checkpoint", "crash"])
+    return st.builds(
+        lambda some, last: [*some, last],
+        st.lists(common, max_size=8),
+        st.sampled_from([GiveUp("no"), "succeed", "cancel", "hold"]),
+    )
+
+
+@given(journals(), st.integers(0, 12))
+def test_a_journal_may_be_folded_in_parts(journal: list[Written], cut: int) -> None:
+    assert folded(journal[cut:], folded(journal[:cut])) == folded(journal)
+
+
+@given(journals())
+def test_no_call_hears_of_another(journal: list[Written]) -> None:
+    apart = [folded([(run, fact) for run, fact in journal if fact.call == call]) for call in CALLS]  # type: ignore[attr-defined]
+    assert {call: record for records in apart for call, record in records.items()} == folded(journal)
+
+
+@given(journals())
+def test_a_call_has_one_outcome(journal: list[Written]) -> None:
+    assert all(later == earlier for earlier, later in pairwise(records_after_each(journal)) if earlier.is_over)
+
+
+@given(journals(), st.sampled_from(TERMINAL))
+def test_after_a_terminal_fact_a_call_is_over_whatever_came_before(
+    journal: list[Written], kind: type[CallFact]
+) -> None:
+    assert folded([*journal, ("first", told(kind, "a", 1, 0.0))])["a"].is_over
+
+
+@given(moves())
+@example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
+def test_while_a_call_goes_on_the_number_of_its_attempt_never_decreases(moves: list[Verdict | str]) -> None:
+    numbers = [record.attempt for record in records_after_each(Live(moves).written) if not record.is_over]
+    assert numbers == sorted(numbers)
+
+
+@given(moves())
+@example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
+def test_retries_decrease_only_by_the_charge_of_a_call_that_was_parked(moves: list[Verdict | str]) -> None:
+    written = Live(moves).written
+    retries = [record.retries for record in records_after_each(written)]
+    for (before, after), (_, fact) in zip(pairwise(retries), written[1:], strict=False):
+        assert after >= before or (after == before - 1 and isinstance(fact, Parked) and fact.error is not None)
+
+
+@given(moves())
+def test_the_journal_agrees_with_the_call_about_what_comes_next(moves: list[Verdict | str]) -> None:
+    live = Live(moves)
+    used = live.attempt.retries + isinstance(moves[-1], GiveUp)  # charged until we read otherwise
+    assert live.is_over or (live.record.attempt, live.record.retries) == (live.attempt.number, used)
+
+
+@given(moves())
+def test_a_call_that_ended_is_over_and_no_other(moves: list[Verdict | str]) -> None:
+    live = Live(moves)
+    assert live.record.is_over is live.is_over
+
+
+@given(moves())
+def test_whatever_was_written_last_an_unfinished_call_can_be_carried_on(moves: list[Verdict | str]) -> None:
+    assert all(record.is_resumable or record.is_over for record in records_after_each(Live(moves).written))
+
+
+# What is left of a wait
+
+WALLS = st.floats(0.0, 1e10)
+CLOCKS = st.floats(0.0, 1e6)
+BOOTS = st.sampled_from(["", "monday", "tuesday"])
+
+
+def runs(name: str) -> st.SearchStrategy[Run]:
+    return st.builds(Run, id=st.just(name), boot=BOOTS, monotonic=CLOCKS, wall=WALLS, pid=st.just(1))
+
+
+def waiting(at: float, delay: float) -> CallRecord:
+    return CallRecord(call="a", operation="operation", run="first", state="waiting", due=at + delay, delay=delay)
+
+
+@given(journals(), runs("first"), runs("second"), runs("now"))
+def test_what_is_left_of_a_wait_is_between_nothing_and_all_of_it(
+    journal: list[Written], first: Run, second: Run, now: Run
+) -> None:
+    for record in folded(journal).values():
+        assert 0.0 <= remaining(record, {"first": first, "second": second}, now) <= record.delay
+
+
+@given(CLOCKS, seconds(), runs("first"), runs("now"), WALLS)
+def test_within_a_boot_the_wall_clock_does_not_matter(
+    at: float, delay: float, then: Run, now: Run, wall: float
+) -> None:
+    then, now = (msgspec.structs.replace(run, boot="monday") for run in (then, now))
+    jumped = msgspec.structs.replace(now, wall=wall)
+    record = waiting(at, delay)
+    assert remaining(record, {"first": then}, jumped) == remaining(record, {"first": then}, now)
+
+
+@given(CLOCKS, seconds(), runs("first"), runs("now"), CLOCKS)
+def test_across_boots_the_monotonic_clock_does_not_matter(
+    at: float, delay: float, then: Run, now: Run, monotonic: float
+) -> None:
+    then = msgspec.structs.replace(then, boot="sunday")
+    other = msgspec.structs.replace(now, monotonic=monotonic)
+    record = waiting(at, delay)
+    assert remaining(record, {"first": then}, other) == remaining(record, {"first": then}, now)
+
+
+def later(run: Run, passed: float, boot: str) -> Run:
+    """A run that began *passed* seconds after *run* did, and was asked at once; its clocks are honest."""
+    monotonic = run.monotonic + passed if boot == run.boot else 5.0
+    return Run(id=f"{run.id}, later", boot=boot, monotonic=monotonic, wall=run.wall + passed, pid=2)
+
+
+FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=1e6, pid=1)
+
+
+@pytest.mark.parametrize("boot", ["monday", "tuesday"])
+@given(seconds(), seconds(), seconds(200.0))
+def test_by_honest_clocks_what_is_left_is_what_has_not_passed(
+    boot: str, after: float, delay: float, passed: float
+) -> None:
+    record = waiting(FIRST.monotonic + after, delay)
+    left = remaining(record, {"first": FIRST}, later(FIRST, after + passed, boot))
+    assert left == pytest.approx(max(delay - passed, 0.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("boot", ["monday", "tuesday"])
+@given(seconds(), seconds(), seconds())
+def test_a_wait_goes_on_through_a_second_restart(boot: str, delay: float, before: float, passed: float) -> None:
+    records = folded([("first", told(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
+    second = later(FIRST, before, boot)
+    left = remaining(records["a"], {"first": FIRST}, second)
+    fold(records, second.id, [told(OperationResumed, "a", 2, second.monotonic, after=left)])
+    now = later(second, passed, second.boot)
+    assert remaining(records["a"], {"first": FIRST, second.id: second}, now) == pytest.approx(
+        max(delay - before - passed, 0.0), abs=1e-6
+    )

@@ -1,0 +1,93 @@
+"""What holds of every policy, failure and draw."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.facts import Category, Evidence, FailureClassified
+from events.verdicts import GiveUp, Park, Retry, settle
+from recovery.policy import HOPELESS, RetryPolicy, decide
+from recovery.testing.strategies import chances, failures, policies, seconds
+
+LIMITED = st.builds(
+    lambda failure, asked: msgspec.structs.replace(failure, evidence=Evidence(type="x.Error", retry_after=asked)),
+    failures(category=Category.RATE_LIMITED),
+    seconds(3600.0),
+)
+"""Rate limits, of any attempt, with a wish."""
+
+
+@given(policies(), failures(), chances())
+def test_a_hopeless_failure_is_always_given_up(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
+    assert (failure.category not in HOPELESS) or isinstance(decide(policy, failure, chance), GiveUp)
+
+
+@given(
+    policies(max_retries=3),
+    st.one_of(failures(retries=3), failures(retries=3, category=Category.LOST)),
+    chances(),
+)
+def test_there_is_no_retry_once_all_are_used(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
+    assert not isinstance(decide(policy, failure, chance), Retry)
+
+
+@given(policies(), failures(), chances())
+def test_no_call_is_retried_more_often_than_its_policy_says(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    verdict = decide(policy, failure, chance)
+    assert not isinstance(verdict, Retry) or policy.max_retries is None or failure.retries < policy.max_retries
+
+
+@given(policies(max_elapsed=100.0, max_retries=None), st.one_of(LIMITED, failures(category=Category.LOST)), chances())
+def test_no_wait_ends_after_max_elapsed(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
+    verdict = settle([decide(policy, failure, chance)])
+    assert isinstance(verdict, GiveUp) or failure.elapsed + verdict.after <= 100.0 + 1e-6
+
+
+@given(policies(), failures(), chances())
+def test_a_policy_without_a_time_limit_never_runs_out_of_time(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    unlimited = msgspec.structs.replace(policy, max_elapsed=None)
+    verdict = decide(unlimited, failure, chance)
+    assert settle([verdict]) == verdict
+
+
+@given(policies(), st.one_of(LIMITED, failures()), chances())
+def test_nobody_comes_back_earlier_than_the_server_asked(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    verdict = decide(policy, failure, chance)
+    assert isinstance(verdict, GiveUp) or verdict.after >= (failure.evidence.retry_after or 0.0)
+
+
+@given(policies(), failures(), chances())
+def test_our_own_part_of_a_wait_is_at_most_max_delay(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    verdict = decide(policy, failure, chance)
+    asked = failure.evidence.retry_after or 0.0
+    assert isinstance(verdict, GiveUp) or 0.0 <= verdict.after <= policy.max_delay + asked
+
+
+@given(policies(), LIMITED, chances())
+def test_a_rate_limit_with_a_wish_parks_and_uses_up_no_retry(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    assert isinstance(decide(policy, failure, chance), Park)
+
+
+@given(policies(), failures(), chances())
+def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
+    wished = failure.category is Category.RATE_LIMITED and failure.evidence.retry_after is not None
+    assert isinstance(decide(policy, failure, chance), Park) is wished
+
+
+@given(policies(), failures(), chances())
+def test_the_same_failure_and_draw_are_decided_alike(
+    policy: RetryPolicy, failure: FailureClassified, chance: float
+) -> None:
+    assert decide(policy, failure, chance) == decide(policy, failure, chance)

@@ -1,0 +1,285 @@
+"""The circuits of all operations, on a real bus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from events.bus import Bus
+from events.errors import CallRejectedError
+from events.facts import (
+    Category,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    Evidence,
+    Fact,
+    FailureClassified,
+    GaveUp,
+    OperationStarted,
+)
+from events.operation import Attempt, Operation
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.breaker import BreakerPolicy, Closed, HalfOpen, Open
+from recovery.circuits import Break
+from recovery.plan import Plan
+from recovery.policy import RetryPolicy
+from recovery.registry import MAX_PARTS, Registry
+from recovery.testing import VirtualClock
+
+TWICE = BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0)
+HOST = BreakerPolicy(
+    failure_threshold=2, break_duration=10.0, counts="attempts", categories=frozenset({Category.UNREACHABLE})
+)
+
+
+class Service:
+    """A bus with a registry and its circuits, on a virtual clock, and what was heard of the circuits."""
+
+    def __init__(self, breaker: BreakerPolicy | None = TWICE, **plan: Any) -> None:
+        self.clock = VirtualClock()
+        self.bus = Bus(clock=self.clock, run="run")
+        self.registry = Registry(self.bus)
+        self.breaks = Break(self.bus, self.registry.plan_of, self.registry.successes)
+        self.heard: list[Fact] = []
+        self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.heard.append)
+        self.definition = self.registry.define(
+            "fetch", Plan(policy=RetryPolicy(), breaker=breaker, **plan), explicit=True
+        )
+
+    def part(self, key: str = "") -> Operation:
+        return self.definition.part(key)
+
+    def give_up(self, *, times: int = 1, key: str = "", **given: Any) -> None:
+        """Calls that began before anything was held back, and gave up now."""
+        for _ in range(times):
+            self.bus.publish(GaveUp(**{**self.about(key), "category": Category.TRANSIENT, **given}))
+
+    def fail(self, category: Category = Category.UNREACHABLE, key: str = "", **given: Any) -> Verdict | None:
+        evidence = Evidence(type="builtins.OSError")
+        return self.bus.publish(
+            FailureClassified(**{**self.about(key), "category": category, "evidence": evidence, **given})
+        )
+
+    def about(self, key: str) -> dict[str, Any]:
+        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call()}
+
+    def opened(self) -> Service:
+        self.give_up(times=2)
+        return self
+
+    def half_opened(self) -> tuple[Service, Attempt]:
+        """With a probe under way."""
+        self.opened().clock.advance(10.0)
+        return self, self.part().start()
+
+    @property
+    def kinds(self) -> list[type[Fact]]:
+        return [type(fact) for fact in self.heard]
+
+
+def asked(service: Service, attempt: int = 1, key: str = "") -> Verdict | None:
+    """What an attempt that wants to begin is answered."""
+    return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt))
+
+
+def test_calls_in_a_row_that_gave_up_open_the_circuit() -> None:
+    service = Service().opened()
+    assert service.heard == [CircuitOpened(at=0.0, operation="fetch", after=10.0, failures=2)]
+
+
+def test_noise_that_retries_absorb_never_opens_it() -> None:
+    service = Service()
+    for _ in range(50):
+        service.fail(Category.TRANSIENT)
+    assert service.breaks.circuits() == {}
+
+
+def test_a_success_in_between_breaks_the_row() -> None:
+    service = Service()
+    service.give_up()
+    service.part().successes += 1
+    service.give_up()
+    assert service.breaks.circuits() == {("fetch", ""): Closed(1, successes=1)}
+
+
+def test_what_succeeded_before_the_first_failure_breaks_no_row() -> None:
+    service = Service()
+    service.part().successes += 7
+    assert service.opened().kinds == [CircuitOpened]
+
+
+@pytest.mark.parametrize("category", [Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED])
+def test_what_no_retry_can_help_never_opens_it(category: Category) -> None:
+    service = Service()
+    service.give_up(times=20, category=category)
+    assert service.heard == []
+
+
+@pytest.mark.parametrize("breaker", [TWICE, HOST], ids=["calls", "attempts"])
+def test_a_closed_circuit_has_no_seat_on_the_hot_path(breaker: BreakerPolicy) -> None:
+    service = Service(breaker)
+    service.give_up()
+    service.fail()
+    assert not service.part().watched
+
+
+def test_an_open_circuit_has_a_seat_on_the_hot_path() -> None:
+    assert Service().opened().part().watched
+
+
+def test_a_circuit_that_is_closed_again_leaves_its_seat() -> None:
+    service, probe = Service().half_opened()
+    probe.succeed()
+    assert not service.part().watched
+
+
+def test_an_open_circuit_rejects_a_call_and_says_when_to_come_back() -> None:
+    service = Service().opened()
+    service.clock.advance(4.0)
+    with pytest.raises(CallRejectedError, match=r"circuit open: fetch; come back in 6\.0 s"):
+        service.part().start()
+
+
+@pytest.mark.parametrize(
+    ("when_open", "attempt", "verdict"),
+    [
+        ("reject", 1, GiveUp("circuit open: fetch", 10.0)),
+        ("reject", 2, Park(10.0, until=("circuit open: fetch",))),
+        ("wait", 1, Park(10.0, until=("circuit open: fetch",))),
+        ("wait", 2, Park(10.0, until=("circuit open: fetch",))),
+    ],
+)
+def test_only_a_call_that_has_not_begun_is_rejected(when_open: str, attempt: int, verdict: Verdict) -> None:
+    assert asked(Service(when_open=when_open).opened(), attempt) == verdict
+
+
+def test_a_call_under_way_that_fails_waits_until_the_break_is_over() -> None:
+    service = Service().opened()
+    service.clock.advance(4.0)
+    assert service.fail(Category.TRANSIENT) == Retry(6.0)
+
+
+def test_a_late_failure_does_not_extend_the_break() -> None:
+    service = Service().opened()
+    service.clock.advance(9.0)
+    service.give_up(times=5)
+    assert service.breaks.circuits() == {("fetch", ""): Open(10.0, 2)}
+
+
+def test_a_failure_after_the_break_is_not_parked() -> None:
+    service = Service().opened()
+    service.clock.advance(10.0)
+    assert service.fail(Category.TRANSIENT) is None
+
+
+def test_after_the_break_one_probe_may_pass() -> None:
+    service, _ = Service().half_opened()
+    assert (service.kinds, asked(service)) == ([CircuitOpened, CircuitHalfOpened], GiveUp("circuit open: fetch", 5.0))
+
+
+def test_a_probe_that_succeeds_closes_the_circuit() -> None:
+    service, probe = Service().half_opened()
+    probe.succeed()
+    assert (service.kinds[-1], service.breaks.circuits(), asked(service)) == (CircuitClosed, {}, None)
+
+
+def test_a_probe_that_gave_up_opens_the_circuit_again() -> None:
+    service, probe = Service().half_opened()
+    service.clock.advance(2.0)
+    service.give_up(call=probe.call)
+    assert service.heard[-1] == CircuitOpened(at=12.0, operation="fetch", after=10.0, failures=1)
+
+
+def test_a_circuit_that_opened_again_still_has_one_seat() -> None:
+    service, probe = Service().half_opened()
+    service.give_up(call=probe.call)
+    service.clock.advance(10.0)
+    service.part().start().succeed()
+    assert not service.part().watched
+
+
+def test_a_probe_that_is_cancelled_lets_another_pass() -> None:
+    service, probe = Service().half_opened()
+    probe.cancel()
+    assert asked(service) is None
+
+
+def test_a_probe_that_is_lost_lets_another_pass_when_its_lease_is_over() -> None:
+    service, _ = Service().half_opened()
+    service.clock.advance(5.0)
+    assert asked(service) is None
+
+
+def test_a_late_answer_from_before_the_break_decides_nothing() -> None:
+    service = Service()
+    late = service.part().start()
+    service.half_opened()
+    late.succeed()
+    assert isinstance(service.breaks.circuits()["fetch", ""], HalfOpen)
+
+
+def test_an_operation_without_a_breaker_has_no_circuit() -> None:
+    assert Service(None).opened().breaks.circuits() == {}
+
+
+def test_an_operation_that_is_not_the_services_has_no_circuit() -> None:
+    service = Service()
+    service.give_up(times=9, operation="foreign")
+    assert service.breaks.circuits() == {}
+
+
+def test_every_key_has_a_circuit_of_its_own() -> None:
+    service = Service()
+    service.give_up(times=2, key="sick")
+    assert [asked(service, key=key) for key in ("sick", "well", "")] == [
+        GiveUp("circuit open: fetch[sick]", 10.0),
+        None,
+        None,
+    ]
+
+
+def test_a_sick_part_takes_no_seat_on_its_siblings() -> None:
+    service = Service()
+    well = service.part("well")
+    service.give_up(times=2, key="sick")
+    assert (service.part("sick").watched, well.watched, service.part().watched) == (True, False, False)
+
+
+def test_a_whole_and_a_part_may_be_open_at_once() -> None:
+    service = Service().opened()
+    service.give_up(times=2, key="host")
+    service.clock.advance(10.0)
+    assert (asked(service, key="host"), asked(service, key="host")) == (None, GiveUp("circuit open: fetch[host]", 5.0))
+
+
+def test_a_circuit_of_a_host_opens_when_attempts_do_not_reach_it() -> None:
+    service = Service(HOST)
+    assert (service.fail(), service.fail()) == (None, Retry(10.0))
+
+
+def test_any_other_failure_shows_that_the_host_was_reached() -> None:
+    service = Service(HOST)
+    for category in (Category.UNREACHABLE, Category.TRANSIENT, Category.UNREACHABLE, Category.PERMANENT):
+        service.fail(category)
+    assert (service.heard, service.breaks.circuits()) == ([], {})
+
+
+def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
+    service = Service()
+    for number in range(MAX_PARTS + 100):
+        service.give_up(key=str(number))
+    assert len(service.breaks.circuits()) <= MAX_PARTS
+
+
+def test_closing_leaves_every_seat() -> None:
+    service = Service().opened()
+    service.breaks.close()
+    assert (service.part().watched, service.bus.listens(GaveUp, "fetch")) == (False, False)
+
+
+def test_what_is_shown_of_the_circuits_is_a_copy() -> None:
+    service = Service().opened()
+    service.breaks.circuits().clear()
+    assert service.breaks.circuits() != {}
