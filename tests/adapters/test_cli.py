@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.demo.server import FileServer, Hosted, Refuse, Reset, free_port
+from adapters.launch import Outcome
+from adapters.sqlite import SQLiteStore
+from adapters.status import JournalStatus
+from events.codec import decode
+from events.facts import CircuitOpened, Fact
+from recovery.ledger import Run
+
+CONTENT = b"0123456789abcdef" * 20_000
+TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
+
+
+class Ended(msgspec.Struct):
+    code: int
+    out: str
+    complaints: str
+
+    @property
+    def facts(self) -> list[Fact]:
+        """The facts of ``run --json``: every line but the last."""
+        return [decode(line) for line in self.out.splitlines()[:-1]]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        last = msgspec.json.decode(self.out.splitlines()[-1], type=dict[str, dict[str, Outcome]])
+        return {name: outcome.state for name, outcome in last["outcomes"].items()}
+
+    def names(self) -> list[str]:
+        return [type(fact).__name__ for fact in self.facts]
+
+
+def recovery(*arguments: object, **environment: str) -> Ended:
+    """The real command, in a process of its own; what it ought not to have left to the garbage collector is told."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "default", "-m", "adapters.cli", *map(str, arguments)],
+        capture_output=True, text=True, timeout=30, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    assert "Traceback" not in ended.stderr + ended.stdout
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def write_plan(folder: Path, *operations: str) -> Path:
+    path = folder / "launch.toml"
+    head = 'root = "models"\n[retry]\nmax_retries = 2\ninitial_delay = 0.01\n'
+    path.write_text("\n".join((head, *operations)), encoding="utf-8")
+    (folder / "models").mkdir(exist_ok=True)
+    return path
+
+
+def download(name: str, base: str, **more: Any) -> str:
+    return operation(name=name, kind="download", url=f"{base}/{name}", destination=name, **more)
+
+
+def command(name: str, *run: str, **more: Any) -> str:
+    return operation(name=name, kind="command", run=run, **more)
+
+
+def touch(name: str, **more: Any) -> str:
+    """A command that appends to the file *name*."""
+    return command(name, sys.executable, "-S", "-c", TOUCH, name, **more)
+
+
+def operation(**values: Any) -> str:
+    lines = (f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in values.items())
+    return "[[operation]]\n" + "".join(lines)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.suffix != ".db-shm"
+    }
+
+
+# run
+
+
+def test_a_launch_of_downloads_and_commands_is_done(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Reset(0.5)]), "/b": Hosted(b"b")}) as server:
+        plan = write_plan(
+            tmp_path, download("a", server.url), download("b", server.url), touch("c", needs=["a", "b"], cwd=".")
+        )
+        ended = recovery("run", plan)
+    assert (ended.code, ended.complaints) == (0, "")
+    assert (tmp_path / "models" / "a").read_bytes() == CONTENT
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["a", "b", "c"]
+    assert [row.split()[0] for row in ended.out.splitlines() if "✓ done" in row] == ["a", "b", "c"]
+    assert "retry 1 in" in ended.out
+
+
+def test_what_fails_does_not_keep_the_others_from_going_on(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT)}) as server:
+        plan = write_plan(
+            tmp_path,
+            download("a", server.url),
+            download("missing", server.url),
+            touch("after-a", needs=["a"]),
+            touch("after-missing", needs=["missing"]),
+            touch("after-that", needs=["after-missing"]),
+        )
+        ended = recovery("run", plan, "--json")
+    assert ended.code == 1
+    assert ended.outcomes == {
+        "a": "done",
+        "missing": "failed",
+        "after-a": "done",
+        "after-missing": "skipped",
+        "after-that": "skipped",
+    }
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["a", "after-a"]
+    assert [request.path for request in server.requests].count("/missing") == 1
+
+
+def test_a_command_that_fails_is_tried_again_and_its_output_kept(tmp_path: Path) -> None:
+    script = "import sys; print('no luck'); sys.exit(3)"
+    ended = recovery("run", write_plan(tmp_path, command("c", sys.executable, "-S", "-c", script)), "--json")
+    assert (ended.code, ended.outcomes) == (1, {"c": "failed"})
+    assert ended.names().count("RetryScheduled") == 2
+    assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == "no luck\n" * 3
+
+
+def test_a_command_that_is_not_there_is_not_tried_again(tmp_path: Path) -> None:
+    ended = recovery("run", write_plan(tmp_path, command("c", "no-such-program-anywhere")), "--json")
+    assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, 0)
+
+
+def test_json_is_one_fact_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Refuse(503)])}) as server:
+        ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")
+    assert (ended.code, ended.complaints, ended.outcomes) == (0, "", {"a": "done"})
+    about_a = [type(fact).__name__ for fact in ended.facts if fact.operation == "download"]
+    assert about_a == [
+        "OperationStarted",
+        "FailureClassified",
+        "RetryScheduled",
+        "OperationStarted",
+        "CheckpointSaved",
+        "OperationRecovered",
+        "OperationSucceeded",
+    ]
+
+
+def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:
+    down = f"http://127.0.0.1:{free_port()}"
+    with FileServer({"/a": Hosted(CONTENT)}) as server:
+        plan = write_plan(tmp_path, download("a", server.url), download("b", down), download("c", down))
+        circuit = "max_elapsed = 0.5\n[circuit]\nfailure_threshold = 2\nbreak_duration = 0.05\n"
+        plan.write_text(plan.read_text().replace("\n\n", f"\n{circuit}\n", 1))
+        ended = recovery("run", plan, "--json")
+    assert (ended.code, ended.outcomes) == (1, {"a": "done", "b": "failed", "c": "failed"})
+    opened = {fact.key for fact in ended.facts if isinstance(fact, CircuitOpened)}
+    assert opened == {down.removeprefix("http://")}
+
+
+def test_a_finished_plan_runs_again_and_fetches_nothing_twice(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT)}) as server:
+        plan = write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"]))
+        assert recovery("run", plan).code == 0
+        assert recovery("run", plan).code == 0
+    assert len(server.requests) == 1
+    assert (tmp_path / "models" / "c").read_text() == "xx"
+
+
+def test_the_journal_may_be_elsewhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "calls.db"
+    assert recovery("run", write_plan(tmp_path, touch("c")), "--journal", elsewhere).code == 0
+    assert elsewhere.is_file()
+    assert not (tmp_path / ".recovery").exists()
+
+
+def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(30)"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "command" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    out, complaints = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "OperationCancelled" in out
+    assert "Traceback" not in complaints
+
+
+# A journal that cannot be
+
+
+def test_a_journal_that_cannot_be_written_is_named_and_the_launch_goes_on(tmp_path: Path) -> None:
+    (tmp_path / ".recovery").write_text("a file where a folder should be")
+    with FileServer({"/a": Hosted(CONTENT)}) as server:
+        ended = recovery("run", write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"])), "--json")
+    assert (ended.code, ended.outcomes) == (0, {"a": "done", "c": "done"})
+    [warning] = [line for line in ended.complaints.splitlines() if line.startswith("warning")]
+    assert str(tmp_path / ".recovery" / "launch.db") in warning
+    assert ended.complaints.count("warning") == 1
+
+
+def test_a_journal_that_another_run_writes_is_named_and_the_launch_goes_on(tmp_path: Path) -> None:
+    async def run_beside_a_writer() -> Ended:
+        async with AsyncExitStack() as stack:
+            store = SQLiteStore(tmp_path / ".recovery" / "launch.db")
+            stack.push_async_callback(store.close)
+            await store.open(Run(id="other", boot="", monotonic=0.0, wall=0.0, pid=1))
+            return await asyncio.to_thread(recovery, "run", write_plan(tmp_path, touch("c")))
+
+    ended = asyncio.run(run_beside_a_writer())
+    assert ended.code == 0
+    assert "launch.db is being written by another process" in ended.complaints.replace("\n", " ")
+
+
+def test_somebody_elses_database_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(b"no database at all" * 1000)
+    before = path.read_bytes()
+    ended = recovery("run", write_plan(tmp_path, touch("c")), "--journal", path)
+    assert ended.code == 0
+    assert str(path) in ended.complaints
+    assert path.read_bytes() == before
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda text: text.replace('destination = "', 'destination = "../'), lambda text: text + "= ="],
+    ids=["outside the root", "not TOML"],
+)
+def test_nothing_is_started_of_a_wrong_plan(tmp_path: Path, spoil: Any) -> None:
+    with FileServer({"/a": Hosted(CONTENT)}) as server:
+        plan = write_plan(tmp_path, download("a", server.url), touch("c"))
+        plan.write_text(spoil(plan.read_text()))
+        ended = recovery("run", plan)
+    assert (ended.code, ended.out, server.requests) == (2, "", [])
+    assert ended.complaints.startswith(f"recovery: {plan}: ")
+    assert len(ended.complaints.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["launch.toml", "models"]
+
+
+@pytest.mark.parametrize("arguments", [("run", "nothing.toml"), ("run",), ("dance",)])
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    ended = recovery(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.complaints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--help",), ["run", "status", "demo", "Exit codes"]),
+        (("run", "-h"), ["PLAN", "--journal", "--json"]),
+        (("--version",), ["0.1.0"]),
+    ],
+)
+def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -> None:
+    ended = recovery(*arguments)
+    assert (ended.code, [word for word in words if word not in ended.out]) == (0, [])
+
+
+# status
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plan of a launch that is over: one operation done, one failed."""
+    plan = write_plan(tmp_path_factory.mktemp("launched"), touch("good"), command("bad", "no-such-program-anywhere"))
+    assert recovery("run", plan).code == 1
+    return plan
+
+
+def test_status_of_a_plan_and_of_its_journal_are_one_and_change_nothing(launched: Path) -> None:
+    journal = launched.parent / ".recovery" / "launch.db"
+    before = digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+    of_plan, of_journal = recovery("status", launched), recovery("status", journal)
+    assert (of_plan.code, of_plan.complaints, of_plan.out) == (0, "", of_journal.out)
+    assert "command good" in of_plan.out
+    assert "no process is writing it" in of_plan.out
+    assert before == digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+
+
+def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
+    ended = recovery("status", launched, "--json")
+    found = msgspec.json.decode(ended.out, type=JournalStatus)
+    assert ended.code == 0
+    assert {(call.operation, call.name, call.state) for call in found.calls} == {
+        ("launch", None, "succeeded"),
+        ("command", "good", "succeeded"),
+        ("command", "bad", "gave up"),
+    }
+
+
+@pytest.mark.parametrize("name", ["launch.toml", "launch.db"])
+def test_status_of_what_never_ran_names_the_journal_and_makes_none(tmp_path: Path, name: str) -> None:
+    write_plan(tmp_path, touch("c"))
+    ended = recovery("status", tmp_path / name)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.complaints.startswith(f"recovery: there is no journal at {tmp_path}")
+    assert not (tmp_path / ".recovery").exists()

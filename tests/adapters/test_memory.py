@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from adapters.memory import MemoryStore
+from recovery.journal import Row
+from recovery.ledger import TERMINAL, Run
+
+pytestmark = pytest.mark.anyio
+
+RUN = Run(id="r1", boot="boot", monotonic=1.0, wall=2.0, pid=3)
+
+
+def row(kind: str = "OperationStarted", call: str = "c1") -> Row:
+    return Row("r1", call, kind, b"{}")
+
+
+async def test_what_was_appended_is_unfinished_in_the_order_written() -> None:
+    store = MemoryStore()
+    written = [row(), row(call="c2"), row("FailureClassified")]
+    await store.append(written)
+    assert (await store.unfinished())[1] == written
+
+
+@pytest.mark.parametrize("kind", [fact.__name__ for fact in TERMINAL])
+async def test_a_call_with_a_terminal_fact_is_not_unfinished(kind: str) -> None:
+    store = MemoryStore()
+    await store.append([row(), row(call="c2"), row(kind)])
+    assert (await store.unfinished())[1] == [row(call="c2")]
+
+
+async def test_what_concerns_no_call_is_not_unfinished() -> None:
+    store = MemoryStore()
+    await store.append([row("CircuitOpened", call="")])
+    assert (await store.unfinished())[1] == []
+
+
+async def test_a_store_that_is_opened_again_still_has_its_rows_and_runs() -> None:
+    store = MemoryStore()
+    await store.open(RUN)
+    await store.append([row()])
+    await store.close()
+    await store.open(Run(id="r2", boot="boot", monotonic=5.0, wall=6.0, pid=7))
+    runs, rows = await store.unfinished()
+    assert ([run.id for run in runs], list(rows)) == (["r1", "r2"], [row()])
+
+
+async def test_only_the_latest_rows_are_kept() -> None:
+    store = MemoryStore(capacity=2)
+    await store.append([row(call=f"c{number}") for number in range(5)])
+    assert [kept.call for kept in store.rows] == ["c3", "c4"]
