@@ -1,8 +1,8 @@
 """What kind of trouble a failure is: pure, from its evidence alone.
 
-What is most specific decides: an HTTP status before an exit code, that before a class made for one trouble, that before
-an errno, that before a class that says little. Classes are looked up by qualified name, nearest base first, so no
-library need be imported to be known; answers by class are cached.
+What is most specific decides: an HTTP status, what a process complained about, its exit code, a class made for one
+trouble, an errno, a class that says little, its cause. Classes are looked up by qualified name, nearest base first, so
+no library need be imported to be known; answers by class are cached.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from events.facts import Category, Evidence
+from recovery.complaints import GPU, understand
 
 T, U, R, E, A, L, P, C = (
     Category.TRANSIENT,
@@ -91,8 +92,17 @@ BY_TYPE: dict[str, Category] = {
     "builtins.TimeoutError": T,
     "concurrent.futures._base.CancelledError": C,
     "events.errors.Retryable": T,
+    "aiohttp.client_exceptions.ClientConnectorError": U,
+    "requests.exceptions.ConnectionError": U,
+    "requests.exceptions.InvalidSchema": P,
+    "requests.exceptions.InvalidURL": P,
+    "requests.exceptions.MissingSchema": P,
+    "requests.exceptions.TooManyRedirects": P,
     "socket.gaierror": U,
+    "urllib3.exceptions.NewConnectionError": U,
     "ssl.SSLError": T,
+    "torch.OutOfMemoryError": E,
+    "torch.cuda.OutOfMemoryError": E,
     "subprocess.TimeoutExpired": T,
 }  # fmt: skip
 
@@ -107,7 +117,9 @@ def classify(evidence: Evidence) -> Classification:
     if evidence.status is not None:
         return by_status(evidence.status)
     if evidence.exit_code is not None:
-        return by_exit_code(evidence.exit_code)
+        code = by_exit_code(evidence.exit_code)
+        said = understand(evidence.stderr) if code.category is T else None  # who was killed did not mean what it said
+        return code if said is None else Classification(said.category, said.name)
     answer = by_type(evidence.type, evidence.kinds)
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
         return Classification(P, BAD_CERTIFICATE)
@@ -117,6 +129,8 @@ def classify(evidence: Evidence) -> Classification:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
         return classify(evidence.cause)  # where the outer error says nothing
+    if answer is None and (said := understand(evidence.message, GPU)) is not None:
+        return Classification(said.category, said.name)  # frameworks raise RuntimeError for everything
     return answer or Classification(T, "unknown error")
 
 

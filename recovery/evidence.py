@@ -21,20 +21,26 @@ MAX_TEXT = 4096
 MAX_RETRY_AFTER = 3600.0
 """A server's wish to wait longer than an hour is cut to an hour: a launcher's user would rather hear of it."""
 
+OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
+"""OSErrors whose errno is a number of another library, not the system's."""
+
+LEVELS = 4
+"""How many levels of causes are looked into."""
+
 SPENT_MARK = "__recovery_spent_by__"
 """The attribute by which an outer recoverable call sees that an inner one has tried everything."""
 
 
-def gather(error: BaseException, *, depth: int = 4) -> Evidence:
+def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
     kind = type(error)
     name, kinds = _names(kind)  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
-    cause = _cause(error)
+    cause = _cause(error, is_outermost=depth == LEVELS)
     found: dict[str, Any] = {}
     if cause is not None and depth > 0:
         found["cause"] = gather(cause, depth=depth - 1)
-    if isinstance(error, OSError) and kind.__module__ not in ("ssl", "socket"):  # they count by numbers of their own
-        found["errno"] = _int(error.errno)
+    if isinstance(error, OSError) and not OWN_NUMBERS & {name, *kinds}:
+        found["errno"] = _int(_attribute(error, "errno"))
     if kind.__module__ != "builtins":
         status, headers = _http(error)
         after = _attribute(error, "after") if isinstance(error, Retryable) else _retry_after(headers)
@@ -96,13 +102,17 @@ def _attribute(holder: object, name: str) -> object:
         return None
 
 
-def _cause(error: BaseException) -> BaseException | None:
-    """What *error* came from: its cause, its context, or the ``reason`` that urllib's errors hold."""
-    for holder in (error.__cause__, error.__context__):
-        if holder is not None:
-            return holder
-    reason = _attribute(error, "reason")
-    return reason if isinstance(reason, BaseException) else None
+def _cause(error: BaseException, *, is_outermost: bool) -> BaseException | None:
+    """What *error* came from: its cause, or the ``reason`` that urllib's errors hold.
+
+    What was being handled when the outermost error was raised need have nothing to do with it; further in, within one
+    library, it does (httpx2's errors hide TLS's that way).
+    """
+    for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
+        came_from = _attribute(error, name)
+        if isinstance(came_from, BaseException):
+            return came_from
+    return None
 
 
 def _text(error: BaseException) -> str:

@@ -64,8 +64,9 @@ class Classify:
             evidence = gather(leaf)
             answer = self._declared(leaf, plan, operation) or self._rule(evidence, plan, operation)
             judged.append((answer, evidence))
-        chosen = worst([answer for answer, _ in judged])
-        return next(one for one in judged if one[0] == chosen)
+        gravest = worst([answer for answer, _ in judged]).category
+        same = [one for one in judged if one[0].category is gravest]
+        return max(same, key=lambda one: one[1].retry_after or 0.0)  # of several waits, the longest
 
     def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
@@ -96,7 +97,9 @@ class Classify:
         """The operation's own classifier; one that is broken is logged, and the built-in rules decide."""
         try:
             answer = classifier(evidence)
-            return Classification(Category(answer), "classifier") if isinstance(answer, str) else answer
+            if answer is None or isinstance(answer, Classification):
+                return answer
+            return Classification(Category(answer), "classifier")
         except Exception:
             log.exception("the classifier of %s failed; the built-in rules decide", operation)
             return None

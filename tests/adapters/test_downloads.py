@@ -405,6 +405,16 @@ def test_a_part_that_starts_over_forgets_on_the_disk_before_new_bytes_come(tmp_p
     part.close()
 
 
+def test_what_is_saved_is_on_the_disk_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    part = opened(tmp_path)
+    part.write(b"12345")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    assert part.save() == 5
+    assert sizes == [5]
+    part.close()
+
+
 def test_what_is_noted_tells_no_secrets(tmp_path: Path) -> None:
     part = opened(tmp_path, url="https://user:hunter2@example.org/model.bin?token=hunter2#hunter2")
     part.write(b"12345")
@@ -681,16 +691,19 @@ async def test_another_file_than_was_promised_is_refused_for_good(tmp_path: Path
     assert target.files() == set()
 
 
+async def test_a_size_that_was_not_promised_is_seen_before_the_bytes_come(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.1, seconds=0.3)]) as target, pytest.raises(WrongContentError):
+        await target.attempt(size=7, silence=0.1)
+
+
 async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -> None:
     other = CONTENT[::-1]
     with (
         Target(tmp_path, name="model.ckpt", faults=[Reset(0.5)]) as ckpt,
         Target(tmp_path, name="model.safetensors", faults=[Reset(0.5)], content=other) as safetensors,
     ):
-        await ckpt.broken_attempt()
-        await safetensors.broken_attempt()
-        await ckpt.attempt()
-        await safetensors.attempt()
+        kept = [await ckpt.broken_attempt(), await safetensors.broken_attempt()]
+        assert [(await ckpt.attempt()).start, (await safetensors.attempt()).start] == kept
     assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
 
 

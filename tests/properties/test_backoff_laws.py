@@ -31,6 +31,8 @@ def test_a_delay_is_finite_and_between_zero_and_the_cap(
 
 
 @given(st.floats(), JITTER, seconds(), RETRIES, seconds(), chances())
+@example(math.nan, "none", 60.0, 1, 0.0, 0.5)
+@example(-math.inf, "none", 60.0, 1, 0.0, 0.5)
 def test_whatever_a_function_answers_the_delay_is_between_zero_and_the_cap(
     answer: float, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
 ) -> None:
@@ -51,7 +53,7 @@ def test_an_exponential_delay_never_shrinks(shape: Exponential, one: int, other:
     assert earlier <= later * (1 + 1e-12)
 
 
-@given(st.builds(Linear, ANY, ANY), RETRIES, RETRIES)
+@given(st.builds(Linear, seconds(), seconds()), RETRIES, RETRIES)
 def test_a_linear_delay_never_shrinks(shape: Linear, one: int, other: int) -> None:
     earlier, later = (base_delay(shape, retry) for retry in sorted((one, other)))
     assert earlier <= later

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from events.facts import (
     CallFact,
@@ -29,6 +29,7 @@ from recovery.testing.strategies import CALLS, breaker_policies, categories, cir
 COUNTER = st.integers(0, 3)
 HOPE = sorted(set(Category) - HOPELESS)
 CALL = st.sampled_from(CALLS)
+WHICH = st.integers(0, 2)
 COUNTS_UNREACHABLE = st.one_of(
     breaker_policies(categories=None), breaker_policies(categories=frozenset({Category.UNREACHABLE}))
 )
@@ -66,6 +67,14 @@ def facts() -> st.SearchStrategy[CallFact]:
 def half_opens(least: int = 0) -> st.SearchStrategy[HalfOpen]:
     permits = st.lists(st.builds(Permit, CALL, seconds(20.0)), min_size=least, max_size=3, unique_by=lambda p: p.call)
     return st.builds(HalfOpen, permits.map(tuple))
+
+
+@st.composite
+def busy(draw: st.DrawFn) -> tuple[BreakerPolicy, HalfOpen, float]:
+    """A policy, a circuit that has as many live probes as it allows, and the time."""
+    policy, now = draw(breaker_policies()), draw(seconds(20.0))
+    left = st.floats(0.1, policy.lease)
+    return policy, HalfOpen(tuple(Permit(c, now + draw(left)) for c in CALLS[: policy.half_open_permits])), now
 
 
 def calls_with_permits(circuit: Circuit) -> list[str]:
@@ -145,12 +154,29 @@ def test_a_lost_probe_does_not_wedge_the_circuit(policy: BreakerPolicy, lost: li
     assert admit(policy, circuit, "another", now)[1] is None
 
 
-@given(breaker_policies(), circuits(), CALL, seconds(40.0))
-def test_who_comes_back_when_told_is_let_in(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> None:
-    if isinstance(circuit, HalfOpen):
-        circuit = HalfOpen(circuit.permits[: policy.half_open_permits])
+@given(breaker_policies(), seconds(20.0), CALL, seconds(20.0))
+def test_nobody_is_let_in_before_the_break_is_over(policy: BreakerPolicy, until: float, call: str, now: float) -> None:
+    let_in = admit(policy, Open(until), call, now)[1] is None
+    assert let_in is (now >= until)
+
+
+@given(breaker_policies(), half_opens(least=1), seconds(20.0))
+def test_who_holds_a_permit_is_let_in_again_and_holds_one(policy: BreakerPolicy, circuit: HalfOpen, now: float) -> None:
+    circuit = HalfOpen(circuit.permits[: policy.half_open_permits])
+    call = circuit.permits[0].call
     after, wait = admit(policy, circuit, call, now)
-    assert wait is None or admit(policy, after, call, now + wait + 1e-9)[1] is None
+    assert (wait, calls_with_permits(after).count(call)) == (None, 1)
+
+
+@given(busy(), st.floats(0.0, 0.99))
+def test_who_comes_back_when_told_is_let_in_and_nobody_earlier(
+    busy: tuple[BreakerPolicy, HalfOpen, float], early: float
+) -> None:
+    policy, circuit, now = busy
+    after, wait = admit(policy, circuit, "another", now)
+    assert wait is not None
+    assert admit(policy, after, "another", now + wait * early)[1] is not None
+    assert admit(policy, after, "another", now + wait + 1e-9)[1] is None
 
 
 @given(breaker_policies(), half_opens(), facts(), COUNTER)
@@ -221,26 +247,46 @@ def test_a_probe_that_fails_opens_the_circuit_for_a_whole_break(
     assert step(policy, circuit, failed, successes) == Open(at + policy.break_duration, 1)
 
 
+@given(breaker_policies(), half_opens(least=1), categories(), COUNTER)
+def test_a_call_that_is_over_holds_no_permit(
+    policy: BreakerPolicy, circuit: HalfOpen, category: Category, successes: int
+) -> None:
+    call = circuit.permits[0].call
+    ends = [told(OperationSucceeded, call), told(OperationCancelled, call), told(GaveUp, call, category=category)]
+    assert not any(call in calls_with_permits(step(policy, circuit, end, successes)) for end in ends)
+
+
 class Reached(RuleBasedStateMachine):
     """A circuit that counts calls, beside a model that keeps nothing but a row, a date and the probes' dates."""
 
-    @initialize(policy=breaker_policies(counts="calls", categories=None))
+    @initialize(
+        policy=st.one_of(*(breaker_policies(counts="calls", categories=None, failure_threshold=n) for n in (1, 2)))
+    )
     def begin(self, policy: BreakerPolicy) -> None:
         self.policy = policy
         self.circuit: Circuit = Closed()
         self.now = 0.0
         self.successes = 0
-        self.under_way: set[str] = set()
+        self.under_way: list[str] = []
         self.row = 0
         self.open_until: float | None = None
         self.probes: dict[str, float] | None = None
 
-    def hear(self, fact: CallFact) -> None:
-        self.circuit = step(self.policy, self.circuit, fact, self.successes)
+    def end(self, which: int, kind: type[CallFact], **fields: Any) -> str:
+        """One of the calls under way ends so; which one it was."""
+        call = self.under_way.pop(which % len(self.under_way))
+        self.successes += kind is OperationSucceeded
+        self.circuit = step(self.policy, self.circuit, told(kind, call, self.now, **fields), self.successes)
+        return call
 
     @rule(elapsed=st.sampled_from([0.5, 1.0, 5.0, 10.0]))
     def wait(self, elapsed: float) -> None:
         self.now += elapsed
+
+    @precondition(lambda self: self.open_until is not None)
+    @rule()
+    def wait_for_the_end_of_the_break(self) -> None:
+        self.now = max(self.now, self.open_until or 0.0)
 
     @rule(call=CALL)
     def ask(self, call: str) -> None:
@@ -253,44 +299,31 @@ class Reached(RuleBasedStateMachine):
                 self.probes[call] = self.now + self.policy.lease
         may = self.open_until is None and (self.probes is None or call in self.probes)
         assert may is (wait is None)
-        if may:
-            self.under_way.add(call)
+        if may and call not in self.under_way:
+            self.under_way.append(call)
 
-    @rule(call=CALL)
-    def succeed(self, call: str) -> None:
-        if call in self.under_way:
-            self.under_way.remove(call)
-            self.successes += 1
-            self.hear(told(OperationSucceeded, call, self.now))
-            if self.probes is None:
-                self.row = 0 if self.open_until is None else self.row
-            elif call in self.probes:
-                self.row, self.probes = 0, None
+    @precondition(lambda self: self.under_way)
+    @rule(which=WHICH)
+    def succeed(self, which: int) -> None:
+        call = self.end(which, OperationSucceeded)
+        if self.open_until is None and (self.probes is None or call in self.probes):
+            self.row, self.probes = 0, None
 
-    @rule(call=CALL, category=st.sampled_from(HOPE))
-    def give_up(self, call: str, category: Category) -> None:
-        if call in self.under_way:
-            self.under_way.remove(call)
-            self.hear(told(GaveUp, call, self.now, category=category))
-            counted = self.open_until is None and (self.probes is None or call in self.probes)
-            self.row += counted
-            if counted and (self.probes is not None or self.row >= self.policy.failure_threshold):
+    @precondition(lambda self: self.under_way)
+    @rule(which=WHICH, category=st.sampled_from(HOPE))
+    def give_up(self, which: int, category: Category) -> None:
+        call = self.end(which, GaveUp, category=category)
+        if self.open_until is None and (self.probes is None or call in self.probes):
+            self.row += 1
+            if self.probes is not None or self.row >= self.policy.failure_threshold:
                 self.open_until, self.probes = self.now + self.policy.break_duration, None
 
-    @rule(call=CALL, category=st.sampled_from(sorted(HOPELESS)))
-    def end_without_hope(self, call: str, category: Category) -> None:
-        self.end(call, told(GaveUp, call, self.now, category=category))
-
-    @rule(call=CALL)
-    def cancel(self, call: str) -> None:
-        self.end(call, told(OperationCancelled, call, self.now))
-
-    def end(self, call: str, fact: CallFact) -> None:
-        if call in self.under_way:
-            self.under_way.remove(call)
-            self.hear(fact)
-            if self.probes is not None:
-                self.probes.pop(call, None)
+    @precondition(lambda self: self.under_way)
+    @rule(which=WHICH, category=st.one_of(st.none(), st.sampled_from(sorted(HOPELESS))))
+    def end_without_deciding(self, which: int, category: Category | None) -> None:
+        call = self.end(which, GaveUp, category=category) if category else self.end(which, OperationCancelled)
+        if self.probes is not None:
+            self.probes.pop(call, None)
 
     @invariant()
     def the_circuit_is_where_the_model_is(self) -> None:
@@ -305,5 +338,5 @@ class Reached(RuleBasedStateMachine):
                 assert self.probes == {permit.call: permit.expires for permit in permits}
 
 
-Reached.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Reached.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestEveryReachableCircuit = Reached.TestCase

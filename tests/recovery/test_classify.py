@@ -159,15 +159,17 @@ def test_an_http_status_decides(make: Any, status: int, category: Category) -> N
 @pytest.mark.parametrize(
     ("code", "category", "rule"),
     [
-        (1, TRANSIENT, "exit code 1"),
-        (128, TRANSIENT, "exit code 128"),
+        (1, TRANSIENT, "git-broken-off"),
+        (128, TRANSIENT, "git-broken-off"),
         (126, PERMANENT, "exit code 126"),
         (127, PERMANENT, "exit code 127"),
         (-9, LOST, "signal 9"),
         (-15, LOST, "signal 15"),
     ],
 )
-def test_an_exit_code_decides(code: int, category: Category, rule: str) -> None:
+def test_an_exit_code_decides_and_where_it_says_little_what_was_complained_about(
+    code: int, category: Category, rule: str
+) -> None:
     assert classify(gather(died(code))) == Classification(category, rule)
 
 
@@ -216,6 +218,28 @@ def test_a_bad_certificate_is_permanent_also_inside_a_clients_error(error: Excep
 @pytest.mark.parametrize("cause", [socket.gaierror(-2, "unknown"), ConnectionRefusedError(errno.ECONNREFUSED, "no")])
 def test_a_host_that_urllib_cannot_reach_is_unreachable(cause: Exception) -> None:
     assert classify(gather(urllib.error.URLError(cause))).category is UNREACHABLE  # type: ignore[arg-type]
+
+
+def while_handling(handled: Exception) -> UnknownError:
+    """What comes of ``except KeyError: fetch()``, when fetching fails."""
+    try:
+        try:
+            raise handled
+        except type(handled):
+            raise UnknownError  # noqa: B904  # no cause is the point
+    except UnknownError as error:
+        return error
+
+
+@pytest.mark.parametrize("handled", [KeyError("not in the cache"), FileNotFoundError(errno.ENOENT, "no", "cache")])
+def test_what_was_being_handled_is_not_the_cause(handled: Exception) -> None:
+    assert classify(gather(while_handling(handled))) == Classification(TRANSIENT, "unknown error")
+
+
+def test_an_error_that_says_nothing_is_as_bad_as_what_it_was_raised_from() -> None:
+    error = UnknownError()
+    error.__cause__ = OSError(errno.ENOSPC, "full")
+    assert classify(gather(error)) == Classification(ENVIRONMENT, "errno ENOSPC")
 
 
 @pytest.mark.parametrize(
@@ -346,6 +370,20 @@ def test_a_rate_limit_in_a_group_is_waited_for() -> None:
     classified = judged(ExceptionGroup("tasks", [answered(503), answered(429, Retry_After="30")]))
     verdict = decide(RetryPolicy(jitter="none", max_delay=0.0), classified, 0.0)
     assert verdict == Park(30.0, until=("rate limit",))
+
+
+def test_of_several_rate_limits_in_a_group_the_longest_is_waited_for() -> None:
+    classified = judged(ExceptionGroup("tasks", [answered(429, Retry_After=after) for after in ("5", "60", "7")]))
+    assert classified.evidence.retry_after == 60.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda _: 1 / 0, lambda _: "nonsense", lambda _: 7, lambda _: ("lost", "mine")],
+    ids=["raises", "no category", "a number", "a pair"],
+)
+def test_where_a_classifier_is_broken_the_built_in_rules_decide(answer: Any) -> None:
+    assert judged(KeyError(), classifier=answer).rule == "LookupError"
 
 
 def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:

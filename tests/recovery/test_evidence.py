@@ -88,9 +88,17 @@ def test_an_error_tells_what_it_carries(error: BaseException, expected: dict[str
     assert evidence(error, **expected) == expected
 
 
+class ConnectorSSLError(ssl.SSLError):
+    """As aiohttp derives one."""
+
+
 @pytest.mark.parametrize(
     "error",
-    [ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), ssl.SSLError(1, "[SSL: BAD_RECORD_MAC]")],
+    [
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        ssl.SSLError(1, "[SSL: BAD_RECORD_MAC]"),
+        ConnectorSSLError(1, "[SSL: BAD_RECORD_MAC]"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_number_of_the_ssl_library_is_not_an_errno(error: ssl.SSLError) -> None:
@@ -217,7 +225,15 @@ class RaisingPropertiesError(Exception):
     def response(self) -> Any:
         raise RuntimeError("the request has not been set")
 
-    status = code = errno = returncode = stderr = headers = __recovery_spent_by__ = response
+    status = code = errno = returncode = stderr = headers = reason = __recovery_spent_by__ = response
+
+
+class RaisingErrnoError(OSError):
+    errno = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class RaisingCauseError(Exception):
+    __cause__ = __context__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
 
 
 class ForgetfulError(Retryable):
@@ -235,6 +251,8 @@ HOSTILE = [
     NumberError(),
     NestedError(),
     RaisingPropertiesError("x"),
+    RaisingErrnoError(5, "x"),
+    RaisingCauseError(),
     ForgetfulError(7),
     AnyError(response=Raising()),
     AnyError(response=SimpleNamespace(status_code=429, headers=Raising())),
