@@ -30,6 +30,12 @@ from recovery.service import Recovery
 
 STDERR_TAIL = 4096
 CONNECT_TIMEOUT = 10.0
+ORPHAN_POLL = 0.2
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there an orphan is not noticed
+    fcntl = None  # type: ignore[assignment]
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -158,6 +164,7 @@ class Launch:
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         # Its output goes to a file: it may be long, and after a crash it is what one wants to read.
         with self._output_of(name) as file:
+            await _lock(file)
             begin = file.seek(0, os.SEEK_END)
             process = await anyio.run_process(
                 argv,
@@ -166,6 +173,7 @@ class Launch:
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd=self._plan.place(cwd),
+                pass_fds=(file.fileno(),) if fcntl is not None else (),
                 # Without it git waits for ever for a name that nobody types.
                 env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
             )
@@ -194,6 +202,21 @@ def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
+
+
+async def _lock(file: BinaryIO) -> None:
+    """Wait until nobody else runs this command.
+
+    The command inherits the file, and with it the lock: one that outlived a killed launcher still has it, and a second
+    one beside it (two ``pip install`` into one environment) would do harm.
+    """
+    while fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await anyio.sleep(ORPHAN_POLL)
+        else:
+            return
 
 
 def _as_file_name(name: str) -> str:

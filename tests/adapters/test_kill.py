@@ -194,3 +194,30 @@ def test_a_call_that_was_killed_between_two_attempts_makes_the_next_one_when_it_
     assert third.scene == "tree"
     assert DELAY <= third.at - second.at < DELAY + 0.8  # the whole delay again would end a second later
     assert count(journal, "OperationRecovered") == 1
+
+
+# A command that outlives its launcher
+
+ORPHAN = """
+import pathlib, time
+with open("log", "a") as log:
+    print("begin", file=log, flush=True)
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    print("end", file=log, flush=True)
+"""
+
+
+def test_a_command_that_outlived_its_launcher_is_waited_for_before_it_runs_again(tmp_path: Path) -> None:
+    plan, log = tmp_path / "launch.toml", tmp_path / "log"
+    run = msgspec.json.encode([sys.executable, "-S", "-c", ORPHAN]).decode()
+    plan.write_text(f'[[operation]]\nname = "install"\nkind = "command"\nrun = {run}\n')
+    with child(tmp_path / "first", "-m", "adapters.cli", "run", plan):
+        eventually(lambda: log.exists() and log.read_text() == "begin\n")
+    with child(tmp_path / "second", "-m", "adapters.cli", "run", plan, "--json") as process:
+        eventually(lambda: b"OperationStarted" in (tmp_path / "second").read_bytes())
+        time.sleep(0.5)  # long enough for a second one to begin, if it did not wait
+        assert log.read_text() == "begin\n"
+        (tmp_path / "go").touch()
+        assert process.wait(20) == 0
+    assert log.read_text() == "begin\nend\n" * 2

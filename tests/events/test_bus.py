@@ -697,13 +697,14 @@ def test_whoever_comes_hears_and_whoever_left_does_not_on_any_thread() -> None:
     bus = Bus()
 
     def come_and_go(name: str) -> None:
-        heard: list[Fact] = []
         for number in range(100):
-            operation = f"{name}-{number}"
-            with bus.subscribe(Fact, heard.append, operation=operation):
-                bus.publish(gave_up(operation))
-            bus.publish(gave_up(operation))
-        assert heard == [gave_up(f"{name}-{number}") for number in range(100)]
+            here, gone = f"{name}-{number}", f"{name}-{number}-gone"
+            heard: set[str] = set()
+            with bus.subscribe(Fact, lambda fact, heard=heard: heard.add(fact.call)):
+                bus.publish(gave_up(call=here))
+            bus.publish(gave_up(call=gone))
+            assert here in heard
+            assert gone not in heard
 
     assert together(*(partial(come_and_go, name) for name in "abcd")) == []
 
@@ -713,16 +714,55 @@ def test_who_stays_misses_nothing_while_others_come_and_go() -> None:
     bus = Bus()
     heard = hearing(bus, GaveUp)
 
-    def come_and_go() -> None:
+    def come_and_go(name: str) -> None:
         for number in range(300):
-            bus.subscribe(GaveUp, lambda fact: None, operation=f"{number}").close()
+            bus.subscribe(GaveUp, lambda fact: None, operation=f"{name}-{number}").close()
 
     def publish(name: str) -> None:
         for number in range(300):
             bus.publish(gave_up(call=f"{name}-{number}"))
 
-    assert together(come_and_go, partial(publish, "a"), come_and_go, partial(publish, "b")) == []
+    works = [partial(work, name) for work in (come_and_go, publish) for name in "ab"]
+    assert together(*works) == []
     assert len(heard) == 600
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_a_foreign_receiver_hears_at_once_while_others_publish() -> None:
+    bus = Bus()
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        try:
+            for number in range(200):
+                heard: set[str] = set()
+                with bus.signal(GaveUp).connected_to(lambda sender, fact, heard=heard: heard.add(fact.call)):
+                    bus.publish(gave_up(call=f"{number}"))
+                assert f"{number}" in heard
+        finally:
+            over.set()
+
+    def publish() -> None:
+        while not over.is_set():
+            bus.publish(gave_up())
+
+    assert together(come_and_go, publish, publish) == []
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_operations_may_be_made_while_watchers_come_and_go() -> None:
+    bus = Bus()
+    operations: list[Operation] = []
+
+    def make() -> None:
+        operations.extend(Operation(f"{number}", bus) for number in range(300))
+
+    def come_and_go() -> None:
+        for _ in range(100):
+            bus.subscribe(OperationStarted, lambda fact: None).close()
+
+    assert together(make, come_and_go, make, come_and_go) == []
+    assert not any(operation.watched for operation in operations)
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -743,8 +783,8 @@ def test_watched_is_right_after_threads_have_come_and_gone() -> None:
 def test_call_ids_are_unique_on_any_thread() -> None:
     bus = Bus()
     calls: list[str] = []
-    together(*[lambda: calls.extend(bus.new_call() for _ in range(500))] * 4)
-    assert len(set(calls)) == 2000
+    together(*[lambda: calls.extend(bus.new_call() for _ in range(5000))] * 4)
+    assert len(set(calls)) == 20_000
 
 
 def test_call_ids_begin_with_the_run() -> None:

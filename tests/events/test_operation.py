@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from events.bus import Bus
+from events.codec import decode, encode
 from events.errors import CallRejectedError
 from events.facts import (
     FACTS,
@@ -215,14 +216,14 @@ def test_a_wait_without_end_is_told_in_a_number_that_can_be_written(verdict: Ver
     fetch = operation(verdict)
     heard = hearing(fetch)
     assert fetch.start().fail(OSError()) == verdict
-    assert [fact.after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+    assert [decode(encode(fact)).after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
 
 
 def test_a_rejection_for_ever_is_told_in_a_number_that_can_be_written() -> None:
     fetch = operation()
     heard = hearing(fetch)
     assert fetch.start().reject(GiveUp("closed", math.inf)).retry_after == math.inf
-    assert [fact.retry_after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+    assert [decode(encode(fact)).retry_after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
 
 
 def test_nobody_hears_an_overruled_opinion() -> None:
