@@ -80,7 +80,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         return anyio.run(launch.run)
     console = make_console()
     if not console.is_terminal:
-        service.bus.subscribe(SEEN, lambda fact: _print_line(describe(fact)))
+        service.bus.subscribe(SEEN, lambda fact: _print_line(view.name_of(fact), describe(fact)))
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
         console.print(LaunchTable(view, time.monotonic()))
@@ -133,9 +133,9 @@ def _print_fact(fact: Fact) -> None:
         sys.stdout.buffer.flush()
 
 
-def _print_line(line: str | None) -> None:
+def _print_line(name: str | None, line: str | None) -> None:
     if line is not None:
-        click.echo(printable(line))
+        click.echo(printable(line if name is None else f"{name}: {line}"))
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from recovery.journal import Row
 from recovery.ledger import TERMINAL, Run
+from recovery.store import Row
 
 TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
 

@@ -16,8 +16,8 @@ import aiosqlite
 import anyio
 
 from events.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
-from recovery.journal import Row
 from recovery.ledger import TERMINAL, Run
+from recovery.store import Row
 
 try:
     import fcntl
@@ -67,7 +67,10 @@ class SQLiteStore:
                     pass  # raises for what is not ours to touch, without touching it
             await self._take_lock()
             os.close(_open_private(self.path))
-            self._connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT)
+            connection = aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT)
+            # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.
+            connection._thread.daemon = True
+            self._connection = await connection
             await _check_owner(self._connection, self.path)
             await self._connection.execute("PRAGMA journal_mode = WAL")
             await self._connection.execute("PRAGMA synchronous = NORMAL")

@@ -129,6 +129,10 @@ class LaunchView:
             if line is not None:
                 line.take(fact)
 
+    def name_of(self, fact: Fact) -> str | None:
+        """Which operation of the plan *fact* is about, if it is about one."""
+        return self._names.get(fact.call) if isinstance(fact, CallFact) else None
+
     def end(self, outcomes: dict[str, Outcome]) -> None:
         """Take the launch's word for how everything ended."""
         for name, outcome in outcomes.items():

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import blinker
 
 from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
+from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
 from events.verdicts import GiveUp, Park, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ Ready: TypeAlias = "tuple[tuple[Subscriber, Subscription | None], ...]"
 
 MAX_CASCADE = 64
 """How many facts one publish may cause before the rest are dropped: a pair of subscribers can answer each other."""
+
+MAX_READY = 8192
+"""How many ready tuples are kept; they are made anew in microseconds."""
 
 MAX_FAILURES = 10
 """How often in a row a subscriber may raise before it is set aside."""
@@ -102,6 +106,7 @@ class Bus:
         self._signals: dict[type[Fact], blinker.Signal] = {}
         self._ready: dict[tuple[type[Fact], str, str], Ready] = {}
         self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()
+        self._foreign_failures: dict[object, int] = {}
         for kind in FACTS:
             self._signals[kind] = self._new_signal(kind)
 
@@ -194,7 +199,9 @@ class Bus:
                 except Exception as error:  # an observer never breaks an operation
                     self._failed(function, seat, current, error, facts)
                 else:
-                    if seat is not None and seat.failures:
+                    if seat is None:
+                        self._foreign_failures.pop(identity(function), None)
+                    elif seat.failures:
                         seat.failures = 0
         return (settle(verdicts) if verdicts else None), facts
 
@@ -230,12 +237,17 @@ class Bus:
     def _failed(
         self, function: Subscriber, seat: Subscription | None, heard: Fact, error: Exception, facts: list[Fact]
     ) -> None:
-        set_aside = False
         if seat is not None:
             seat.failures += 1
             set_aside = seat.failures >= MAX_FAILURES and not seat.essential
             if set_aside:
                 seat.close()
+        else:
+            receiver = identity(function)
+            self._foreign_failures[receiver] = self._foreign_failures.get(receiver, 0) + 1
+            set_aside = self._foreign_failures[receiver] >= MAX_FAILURES
+            if set_aside:
+                self.signal(type(heard)).disconnect(receiver_of(function))
         log.error(
             "subscriber %s failed on %s%s",
             name_of(function),
@@ -268,52 +280,36 @@ class Bus:
         """Whether anybody hears the starts or the successes of *operation*."""
         return any(self.listens(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
-    def _receivers_changed(self, signal: blinker.Signal, **_: object) -> None:
+    def _receivers_changed(self, signal: blinker.Signal, sender: object = blinker.ANY, **_: object) -> None:
+        # A seat that is closed leaves by its identity alone, so blinker cannot say whom it heard.
+        def concerns(operation: str, key: str) -> bool:
+            return sender is blinker.ANY or sender in (operation, sender_of(operation, key))
+
         with self._lock:
-            self._ready = {}
+            self._ready = {part: ready for part, ready in self._ready.items() if not concerns(*part[1:])}
             if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
                 for operation in self._operations:
-                    operation.watched = self.watches(operation)
+                    if concerns(operation.name, operation.key):
+                        operation.watched = self.watches(operation)
 
     def _make_ready(self, kind: type[Fact], operation: str, key: str) -> Ready:
         with self._lock:
             signal = self.signal(kind)
-            receivers = {_identity(one): one for one in signal.receivers_for(operation)}
+            receivers = {identity(one): one for one in signal.receivers_for(operation)}
             if key:
-                receivers |= {_identity(one): one for one in signal.receivers_for(sender_of(operation, key))}
+                receivers |= {identity(one): one for one in signal.receivers_for(sender_of(operation, key))}
             seats = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
             ready: Ready = tuple((seat.function, seat) for seat in seats)
             if len(seats) == len(receivers):
+                if len(self._ready) >= MAX_READY:
+                    self._ready = {}
                 self._ready[kind, operation, key] = ready
                 return ready
             # Whoever connected to the signal itself may be weakly referenced: a ready tuple would keep them alive.
             foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]
-            return (*ready, *((functools.partial(_hear_as_blinker, one), None) for one in foreign))
-
-
-def _identity(receiver: Any) -> object:
-    """As blinker tells receivers apart: a bound method is another object each time it is looked up."""
-    function = getattr(receiver, "__func__", None)
-    return id(receiver) if function is None else (id(function), id(receiver.__self__))
-
-
-def _hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
-    return receiver(fact.operation, fact=fact)
+            return (*ready, *((functools.partial(hear_as_blinker, one), None) for one in foreign))
 
 
 def sender_of(operation: str, key: str | None) -> str:
     """What blinker knows an operation, or a keyed part of it, by."""
     return f"{operation}[{key}]" if key else operation
-
-
-def is_async(function: object) -> bool:
-    """Whether calling *function* gives something to await."""
-    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-
-
-def name_of(function: object) -> str:
-    """What to call a subscriber in a log."""
-    if isinstance(function, functools.partial):
-        function = function.args[0] if function.func is _hear_as_blinker else function.func
-    return getattr(function, "__qualname__", None) or type(function).__qualname__

@@ -174,7 +174,8 @@ class Attempt:
     def next(self) -> Attempt:
         """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
 
-        Raises RuntimeError unless this one failed with a Retry or a Park.
+        It begins whatever an open circuit says: by hand there is nobody to hold back. Raises RuntimeError unless this
+        one failed with a Retry or a Park and has no next yet.
         """
         following = self.following()
         following.announce()
@@ -187,6 +188,7 @@ class Attempt:
             raise RuntimeError(
                 f"attempt {self.number} of {self.call} has no next: it did not fail with a retry or a park"
             )
+        self._verdict = None  # it is followed once
         used = self.retries + isinstance(verdict, Retry)
         following = Attempt(self.operation, call=self.call, number=self.number + 1, retries=used)
         following.began = self.began
@@ -197,7 +199,13 @@ class Attempt:
         return following
 
     def checkpoint(self, data: bytes) -> None:
-        """Note how far the call has come, as JSON; later attempts find it in ``saved``, also after a restart."""
+        """Note how far the call has come, as JSON; later attempts find it in ``saved``, also after a restart.
+
+        Does nothing once the attempt has ended: a thread that runs on after a timeout must not overwrite what a newer
+        attempt has noted.
+        """
+        if self._ended:
+            return
         self.saved = data
         self._tell(CheckpointSaved, data=msgspec.Raw(data))
 

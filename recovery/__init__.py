@@ -6,12 +6,12 @@ from recovery import context
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy
 from recovery.classify import Classification, Classifier, classify
-from recovery.journal import Store
 from recovery.log import Log
 from recovery.plan import Settings
 from recovery.policy import RetryPolicy
 from recovery.resume import ResumedCall, Resumption
 from recovery.service import Recovery, configure, recoverable
+from recovery.store import Store
 
 __all__ = [
     "BreakerPolicy",

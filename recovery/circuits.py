@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from itertools import chain
 from typing import TypeAlias
 
 from events.bus import Bus, Subscription, sender_of
@@ -38,29 +37,30 @@ CIRCUIT_OPEN = "circuit open"
 class Break:
     """Failures -> CircuitOpened, CircuitHalfOpened, CircuitClosed; starts while a circuit is open -> Park or GiveUp.
 
-    *successes* reads the success counter of a part. Safe to use from any thread.
+    *successes* reads the success counter of a part; *released* is told of a part where a permit to probe was given
+    back. Safe to use from any thread.
     """
 
-    def __init__(self, bus: Bus, plan_of: PlanOf, successes: Callable[[str, str], int]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        plan_of: PlanOf,
+        successes: Callable[[str, str], int],
+        released: Callable[[str, str], object] = lambda _operation, _key: None,
+    ) -> None:
         self._bus = bus
+        self._released = released
         self._plan_of = plan_of
         self._successes = successes
         self._lock = threading.RLock()
         self._circuits: dict[Part, Circuit] = {}
         self._seats: dict[Part, tuple[Subscription, ...]] = {}
-        self._listening = bus.subscribe((FailureClassified, GaveUp), self.hear, essential=True)
+        bus.subscribe((FailureClassified, GaveUp), self.hear, essential=True)
 
     def circuits(self) -> dict[Part, Circuit]:
         """A copy of every circuit that is not plainly closed."""
         with self._lock:
             return dict(self._circuits)
-
-    def close(self) -> None:
-        """Leave every seat."""
-        with self._lock:
-            for seat in (self._listening, *chain.from_iterable(self._seats.values())):
-                seat.close()
-            self._seats.clear()
 
     def hear(self, fact: CallFact) -> list[Fact | Verdict] | None:
         """Count *fact*; say what it did to the circuit, and hold the next attempt back if the circuit is open now."""
@@ -76,6 +76,8 @@ class Break:
                 before = Closed(successes=self._successes(*part))
             after = step(policy, before, fact, self._successes(*part))
             answers = self._move(part, policy, before, after, fact.at)
+        if isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before:
+            self._released(*part)
         if isinstance(after, Open) and isinstance(fact, FailureClassified) and fact.at < after.until:
             # Not a Park: what has been tried has been tried, or a host that never comes back would be probed for ever.
             answers.append(Retry(after.until - fact.at))
@@ -110,7 +112,7 @@ class Break:
         else:
             self._circuits[part] = after
             if len(self._circuits) > MAX_PARTS:
-                self._forget_one()
+                self._forget_one(now)
         match before, after:
             case Closed(), Open(until, failures):
                 self._take_seats(part)
@@ -125,11 +127,18 @@ class Break:
                 return [CircuitClosed(at=now, operation=operation, key=key)]
         return []
 
-    def _forget_one(self) -> None:
-        """Of very many keys, forget the row of the one that failed first; what is open is never forgotten."""
-        oldest = next((part for part, circuit in self._circuits.items() if isinstance(circuit, Closed)), None)
-        if oldest is not None:
-            del self._circuits[oldest]
+    def _forget_one(self, now: float) -> None:
+        """Of very many keys, forget one that is closed, or else one whose break is over and that nobody has probed."""
+
+        def is_idle(circuit: Circuit) -> bool:
+            return isinstance(circuit, Closed) or (isinstance(circuit, Open) and circuit.until <= now)
+
+        idle = [part for part, circuit in self._circuits.items() if is_idle(circuit)]
+        if idle:
+            part = min(idle, key=lambda one: isinstance(self._circuits[one], Open))
+            del self._circuits[part]
+            for seat in self._seats.pop(part, ()):
+                seat.close()
 
     def _take_seats(self, part: Part) -> None:
         operation, key = part

@@ -15,8 +15,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from events.bus import is_async
 from events.operation import Attempt
+from events.receivers import is_async
 from recovery.drivers import Driver
 from recovery.registry import Definition
 
@@ -37,7 +37,8 @@ def check_function(function: object, timeout: float | None) -> None:
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"recoverable() takes a function, not {function!r}")
     name = getattr(function, "__qualname__", repr(function))
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (function, call)):
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if timeout is not None and not is_async(function):
         raise ValueError(f"timeout cannot be kept for {name}: a plain function cannot be stopped from outside")
@@ -63,7 +64,7 @@ def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Ca
 def _plain(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
     operation = definition.operation
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.watched:
             return driver.run(function, args, kwargs, _begun(Attempt(operation)))
         try:
@@ -79,14 +80,14 @@ def _plain(function: Callable[..., Any], definition: Definition, driver: Driver)
             del error  # its traceback holds this frame
 
     # Unless it holds the definition, nobody does: the registry is weak.
-    wrapper.__recovery_definition__ = definition  # type: ignore[attr-defined]
-    return wrapper
+    recoverable_call.__recovery_definition__ = definition  # type: ignore[attr-defined]
+    return recoverable_call
 
 
 def _plain_async(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
     operation = definition.operation
 
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+    async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.watched:
             return await driver.arun(function, args, kwargs, _begun(Attempt(operation)))
         try:
@@ -101,22 +102,22 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
         finally:
             del error  # its traceback holds this frame
 
-    wrapper.__recovery_definition__ = definition  # type: ignore[attr-defined]
-    return wrapper
+    recoverable_call.__recovery_definition__ = definition  # type: ignore[attr-defined]
+    return recoverable_call
 
 
 def _driven(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         return driver.run(function, args, kwargs, first_attempt(definition, args, kwargs))
 
-    return wrapper
+    return recoverable_call
 
 
 def _driven_async(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+    async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         return await driver.arun(function, args, kwargs, first_attempt(definition, args, kwargs))
 
-    return wrapper
+    return recoverable_call
 
 
 def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:

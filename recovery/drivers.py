@@ -6,6 +6,7 @@ waits. The two spellings differ in ``await`` and in the kind of waiter.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -24,6 +25,9 @@ from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter, WaitingRoo
 
 COMMIT_BUDGET = 5.0
 """Seconds that a next attempt waits for its schedule to be committed before it goes ahead without."""
+
+WRAPPER_NAME = "recoverable_call"
+"""What every wrapper's code is called (not the wrapper: that bears its function's name)."""
 
 _NO_CONTEXT = nullcontext()
 
@@ -56,8 +60,10 @@ class Driver:
             self._wait(delay)
             while True:
                 if not failed:
+                    since = self._room.wakes
                     while (held := attempt.announce()) is not None:
-                        self._wait_held(attempt, self._hold(attempt, held, error))
+                        self._wait_held(attempt, self._hold(attempt, held, error), since)
+                        since = self._room.wakes
                     try:
                         with self._around(attempt):
                             result = function(*args, **kwargs)
@@ -98,8 +104,10 @@ class Driver:
                 await self._await(delay)
             while True:
                 if not failed:
+                    since = self._room.wakes
                     while (held := attempt.announce()) is not None:
-                        await self._await_held(attempt, self._hold(attempt, held, error))
+                        await self._await_held(attempt, self._hold(attempt, held, error), since)
+                        since = self._room.wakes
                     try:
                         with self._around(attempt), anyio.fail_after(self._plan.policy.timeout):
                             result = await function(*args, **kwargs)
@@ -133,9 +141,10 @@ class Driver:
             attempt.parked(held)
             return held
         rejected = attempt.reject(held)
-        if error is None:
-            raise rejected
-        raise _noted(error, attempt, held)
+        try:
+            raise rejected if error is None else _noted(error, attempt, held)
+        finally:
+            del rejected, error  # their traceback holds this frame
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -147,15 +156,15 @@ class Driver:
         else:
             await anyio.lowlevel.checkpoint()  # even no delay yields once
 
-    def _wait_held(self, attempt: Attempt, held: Retry | Park) -> None:
-        """Wait to ask again whether the attempt may begin; the end of the cause wakes it early."""
+    def _wait_held(self, attempt: Attempt, held: Retry | Park, since: int) -> None:
+        """Wait to ask again whether the attempt may begin; the end of the cause, also *since* it asked, wakes it."""
         waiter = ThreadWaiter(self._clock)
-        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter):
+        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter, since):
             waiter.wait(held.after)
 
-    async def _await_held(self, attempt: Attempt, held: Retry | Park) -> None:
+    async def _await_held(self, attempt: Attempt, held: Retry | Park, since: int) -> None:
         waiter = TaskWaiter()
-        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter):
+        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter, since):
             await waiter.wait(held.after)
 
     def _wait_for_commit(self) -> None:
@@ -187,10 +196,30 @@ class Driver:
             journal.tell_when_committed(journal.position(), waiter)
 
 
+DRIVERS = frozenset({Driver.run.__code__, Driver.arun.__code__})
+
+
+def _is_nested() -> bool:
+    """Whether another recoverable call is around this one: asked of the stack, when a call has given up.
+
+    Whoever kept count on the way in would burden every call that succeeds.
+    """
+    wrappers = drivers = 0
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        drivers += code in DRIVERS
+        wrappers += code.co_name == WRAPPER_NAME
+        if drivers > 1 or wrappers > 1:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
     """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
     name = sender_of(attempt.operation.name, attempt.operation.key)
-    mark_spent(error, attempt.operation.name)
+    mark_spent(error, attempt.operation.name, is_nested=_is_nested())
     prefix = f"recovery: {name} gave up"
     try:
         # The same object may be raised again and again: its notes must not pile up.

@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from events.errors import Retryable
 from events.facts import Evidence
 
@@ -64,18 +66,41 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield one
 
 
-def mark_spent(error: Exception, operation: str) -> None:
+class Spent(msgspec.Struct, frozen=True):
+    """Who has tried everything, and whether another recoverable call was around it then."""
+
+    operation: str
+    is_nested: bool
+
+
+def mark_spent(error: Exception, operation: str, *, is_nested: bool = False) -> None:
     """Note on *error* that *operation* has tried everything; best effort, an error may refuse attributes."""
     try:
-        setattr(error, SPENT_MARK, operation)
-    except Exception:
+        setattr(error, SPENT_MARK, Spent(operation, is_nested))
+    except Exception:  # a frozen exception stays unmarked
         return
 
 
-def spent_by(error: BaseException) -> str | None:
-    """The operation that has marked *error*, or ``None``."""
+def spent_by(error: BaseException, operation: str) -> str | None:
+    """Who has marked *error* so that *operation*, which is around it, need not try again; ``None`` for nobody.
+
+    An operation's own mark counts only if it was made inside another call (a function made recoverable twice, a
+    recursion): the same exception object may be raised again later by an unrelated call.
+    """
     mark = _attribute(error, SPENT_MARK)
-    return mark if isinstance(mark, str) else None
+    if isinstance(mark, Spent) and (mark.is_nested or mark.operation != operation):
+        return mark.operation
+    return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What *error* was explicitly raised from, and so on, as many levels as are looked into."""
+    for _ in range(LEVELS):
+        cause = _attribute(error, "__cause__")
+        if not isinstance(cause, BaseException):
+            return
+        yield cause
+        error = cause
 
 
 def printable(text: str) -> str:

@@ -11,17 +11,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from events.bus import Bus, Subscription
+from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CodecError
 from events.facts import CallFact, Fact, JournalDegraded, OperationFailed, OperationStarted, OperationSucceeded
 from recovery.ledger import CallRecord, Run, fold
+from recovery.store import Pending, Row, Store
 from recovery.waiting import Gate, Waiter
 
 if TYPE_CHECKING:
@@ -33,38 +33,6 @@ CAPACITY = 10_000
 CLOSE_TIMEOUT = 5.0
 
 log = logging.getLogger("recovery.journal")
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON."""
-
-    run: str
-    call: str
-    kind: str
-    body: bytes
-
-
-class Store(Protocol):
-    """Where a journal writes. All of it is awaited from one task of one asyncio loop, one call at a time."""
-
-    async def open(self, run: Run) -> None:
-        """Make ready for *run* to write. Raises JournalError or OSError, saying what and where, if that cannot be."""
-
-    async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact, in the order written, and the runs that wrote them."""
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        """Write *rows* in this order, all or none; they are committed when this returns."""
-
-    async def close(self) -> None:
-        """Let go of everything; called once, also after a failed ``open``."""
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """What dead processes left: the calls that are not over, and the runs whose clocks they refer to."""
-
-    calls: tuple[CallRecord, ...] = ()
-    runs: dict[str, Run] = {}
 
 
 class Journal:
@@ -88,24 +56,24 @@ class Journal:
         self._filled = threading.Event()
         self._hurry = threading.Event()
         self.loaded = Gate()
+        self._is_open = True
         self._closing = False
+        self._said_closed = False
+        self._is_stuck = False
         self._thread: threading.Thread | None = None
         self._pending = Pending()
         self._degraded: str | None = None
         self.dropped = 0
         self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         self._followed: set[str] = set()
-        self._seats: list[Subscription] = [bus.subscribe(Fact, self.record, essential=True)]
+        bus.subscribe(Fact, self.record, essential=True)
 
     def follow(self, operation: str) -> None:
         """Write down the starts and successes of this operation too; asking twice is asking once."""
         if operation in self._followed:
             return
         self._followed.add(operation)
-        seat = self._bus.subscribe(
-            (OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True
-        )
-        self._seats.append(seat)
+        self._bus.subscribe((OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True)
 
     @property
     def degraded(self) -> str | None:
@@ -119,8 +87,11 @@ class Journal:
         if isinstance(fact, OperationSucceeded) and fact.recovered:
             return  # OperationRecovered has said so
         with self._lock:
-            if self._degraded is not None or self._closing or len(self._queue) >= CAPACITY:
+            if self._degraded is not None or not self._is_open or len(self._queue) >= CAPACITY:
                 self.dropped += 1
+                is_news, self._said_closed = self._closing and not self._said_closed, self._closing
+                if is_news:
+                    log.warning("the journal is closed; what happens from now on is not written")
                 return
             self._queue.append(fact)
             self._accepted += 1
@@ -162,11 +133,11 @@ class Journal:
         with self._lock:
             if self._thread is not None or self._closing:
                 return
-            self._thread = threading.Thread(target=self._work, name="recovery-journal")
+            # A daemon, for a store that hangs must not keep the interpreter from ending; the watcher sees to it that
+            # one that works is closed.
+            self._thread = threading.Thread(target=self._work, name="recovery-journal", daemon=True)
         self._thread.start()
-        # aiosqlite's own thread is not a daemon: without this watcher a journal that nobody closed would keep the
-        # interpreter from ending. Whoever joins the main thread returns before the interpreter joins the others.
-        threading.Thread(target=self._close_with_main_thread, name="recovery-journal-watcher", daemon=True).start()
+        _watch(self)
 
     def pending(self, timeout: float | None = None) -> Pending:
         """What the store held when it was opened; blocks until it is known, or *timeout* seconds (then: nothing)."""
@@ -174,26 +145,36 @@ class Journal:
         self.loaded.wait(timeout)
         return self._pending
 
+    def seal(self) -> None:
+        """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
+        with self._lock:
+            self._is_open = False
+
     def close(self) -> None:
         """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 5 s at the most."""
         with self._lock:
+            self._is_open = False
             self._closing = True
             thread = self._thread
-            seats, self._seats = self._seats, []
         if thread is None:
             self.loaded.open()
-        for seat in seats:
-            seat.close()
         self._hurry.set()
         self._filled.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT)
-            if thread.is_alive():
+            thread.join(0.0 if self._is_stuck else CLOSE_TIMEOUT)
+            if thread.is_alive() and not self._is_stuck:
+                self._is_stuck = True
                 log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
 
-    def _close_with_main_thread(self) -> None:
-        threading.main_thread().join()
-        self.close()
+    def after_fork(self) -> None:
+        """In a forked child: the thread and the file are the parent's, and stay so."""
+        if self._thread is None:
+            return
+        self._lock = threading.Lock()
+        self._degraded = "this process was forked from the one that writes the journal"
+        self._queue, self._receipts = [], []
+        self.loaded.open()
+        log.warning("%s; operations go on in memory", self._degraded)
 
     def _work(self) -> None:
         import asyncio  # here, so that importing recovery stays light
@@ -273,6 +254,38 @@ class Journal:
             waiter.wake()
         log.warning("the journal cannot be written, operations go on in memory: %s", reason)
         self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
+
+
+_started: weakref.WeakSet[Journal] = weakref.WeakSet()
+_watchers: list[threading.Thread] = []
+
+
+def _watch(journal: Journal) -> None:
+    """Close *journal* when the main thread ends, if nobody has.
+
+    Whoever joins the main thread returns before the interpreter waits for the threads that are no daemons: this one
+    keeps it waiting until everything is written, 5 s at the most for each journal.
+    """
+    _started.add(journal)
+    if not _watchers:
+        _watchers.append(threading.Thread(target=_close_with_main_thread, name="recovery-journal-watcher"))
+        _watchers[0].start()
+
+
+def _close_with_main_thread() -> None:
+    threading.main_thread().join()
+    for journal in list(_started):
+        journal.close()
+
+
+def _after_fork() -> None:
+    _watchers.clear()
+    for journal in list(_started):
+        journal.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def boot_id() -> str:

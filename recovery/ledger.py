@@ -121,6 +121,8 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             # Parked after a failure, which is not charged.
             changes |= {"state": "waiting", "due": fact.at + after, "delay": after}
             changes["retries"] = max(record.retries - 1, 0)
+        case CheckpointSaved() if fact.attempt < record.attempt:
+            return record  # an attempt that was over ran on
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
         case OperationResumed(after=after):

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
 
-from events.bus import is_async
+from events.receivers import is_async
 from recovery import checks
 from recovery.backoff import Exponential, Jitter
 from recovery.breaker import BreakerPolicy

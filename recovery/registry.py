@@ -28,6 +28,15 @@ class Definition:
         self._lock = threading.Lock()
         self._parts: OrderedDict[str, Operation] = OrderedDict()
 
+    def carry_on_with(self, function: Callable[..., Any]) -> None:
+        """Note the function that calls are carried on with. Raises ValueError if another one was noted before."""
+        before, after = (getattr(one, "__qualname__", None) for one in (self.resume, function))
+        if self.resume is not None and before != after:
+            raise ValueError(
+                f"operation {self.operation.name!r} is resumable as {before} already; name {after} otherwise"
+            )
+        self.resume = function
+
     def part(self, key: str) -> Operation:
         """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""
         if not key:
@@ -57,13 +66,15 @@ class Registry:
         """The operation *name* with *plan*, a new one or the one that was defined so before.
 
         If it was defined otherwise, a name that somebody chose (*explicit*) is refused with ValueError, as is any name
-        of a resumable operation, since the journal knows it by that; a name taken from a function gets a number.
+        of a resumable operation, since the journal knows it by that. A name taken from a function is that function's
+        alone: another one of that name (a closure, a lambda) gets a number.
         """
         with self._lock:
             chosen = name
             number = 1
-            while (known := self._definitions.get(chosen)) is not None and known.plan != plan:
-                if explicit or plan.resumable:
+            is_shared = explicit or plan.resumable
+            while (known := self._definitions.get(chosen)) is not None and not (is_shared and known.plan == plan):
+                if is_shared:
                     raise ValueError(
                         f"operation {name!r} is already defined with other settings; give this one its own name"
                     )
@@ -71,7 +82,7 @@ class Registry:
                 chosen = f"{name}#{number}"
             if known is None:
                 known = self._definitions[chosen] = Definition(plan, Operation(chosen, self._bus))
-            if explicit or plan.resumable:
+            if is_shared:
                 self._kept.add(known)
             return known
 

@@ -12,15 +12,16 @@ from typing import Any
 import anyio.abc
 import msgspec
 
-from events.bus import is_async
 from events.errors import RecoveryError
 from events.operation import Attempt
+from events.receivers import is_async
 from events.verdicts import GiveUp
 from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
-from recovery.journal import Journal, Pending
+from recovery.journal import Journal
 from recovery.ledger import CallRecord, remaining
 from recovery.registry import Definition, Registry
+from recovery.store import Pending
 from recovery.waiting import Gate
 
 THREADS = 4

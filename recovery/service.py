@@ -30,12 +30,13 @@ from recovery.breaker import BreakerPolicy
 from recovery.circuits import Break
 from recovery.decorator import check_function, wrap
 from recovery.drivers import Driver
-from recovery.journal import Journal, Store
+from recovery.journal import Journal
 from recovery.log import Log
 from recovery.plan import Settings, make_plan
 from recovery.policy import RetryPolicy
 from recovery.registry import Definition, Registry
 from recovery.resume import Resumer, Resumption
+from recovery.store import Store
 from recovery.subscribers import Classify, Schedule
 from recovery.waiting import Clock, WaitingRoom
 
@@ -71,6 +72,7 @@ class Recovery:
         chance: Callable[[], float] = random.random,
         run: str | None = None,
     ) -> None:
+        _check(store=store, policy=policy, breaker=breaker, clock=clock, chance=chance)
         self.bus = Bus(clock=clock, run=run)
         self._enabled = enabled
         self._policy = policy
@@ -86,7 +88,7 @@ class Recovery:
         plan_of = self._registry.plan_of
         self.bus.subscribe(OperationFailed, Classify(plan_of, lambda: self._classification), essential=True)
         self.bus.subscribe(FailureClassified, Schedule(plan_of, chance), essential=True)
-        self.circuits = Break(self.bus, plan_of, self._registry.successes)
+        self.circuits = Break(self.bus, plan_of, self._registry.successes, self._room.wake)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
 
@@ -115,6 +117,7 @@ class Recovery:
         A policy, a breaker and the off switch hold for operations defined from now on, everything else at once.
         Raises ValueError for a second store: calls may be under way that are journalled in the first.
         """
+        _check(store=store, policy=policy or self._policy, breaker=breaker)
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
@@ -148,6 +151,8 @@ class Recovery:
         contradictions, a ``timeout`` for a plain function, and a name that is defined with other settings already.
         """
         if name is not None and not isinstance(name, str):
+            if settings:
+                raise TypeError("recoverable() takes a name and settings, or a function: @recoverable(max_retries=5)")
             return self.recoverable(None)(name)
         if name == "":
             raise ValueError("the name of an operation must not be empty")
@@ -160,7 +165,7 @@ class Recovery:
             definition = self._registry.define(name or _name_of(function), plan, explicit=name is not None)
             self._attend_to(definition)
             if plan.resumable:
-                definition.resume = function
+                definition.carry_on_with(function)
             return wrap(function, definition, self._driver(definition))
 
         return decorate
@@ -223,6 +228,8 @@ class Recovery:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if raised[0] is not None:
+                if self._journal is not None:
+                    self._journal.seal()  # what is cancelled with the launcher is carried on next time
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
@@ -254,6 +261,19 @@ class Recovery:
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
         self._room.wake(fact.operation, fact.key)
+
+
+def _check(*, store: object, policy: object, breaker: object, clock: object = id, chance: object = id) -> None:
+    """Raise TypeError, naming the argument, for what a service cannot be made of."""
+    if store is not None and not all(hasattr(store, name) for name in ("open", "unfinished", "append", "close")):
+        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")
+    if not isinstance(breaker, BreakerPolicy | None):
+        raise TypeError(f"breaker must be a BreakerPolicy or None, not {breaker!r}")
+    for name, function in (("clock", clock), ("chance", chance)):
+        if not callable(function):
+            raise TypeError(f"{name} must be a function without arguments, not {function!r}")
 
 
 def _name_of(function: Any) -> str:

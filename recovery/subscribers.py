@@ -13,7 +13,7 @@ from events.errors import Permanent, Retryable
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
 from events.verdicts import Verdict
 from recovery.classify import Classification, Classifier, classify, worst
-from recovery.evidence import gather, leaves, spent_by
+from recovery.evidence import causes, gather, leaves, spent_by
 from recovery.plan import Plan
 from recovery.policy import decide
 
@@ -70,14 +70,15 @@ class Classify:
 
     def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
-        mark = spent_by(error)
-        # One's own mark is not honoured: the same exception object may be raised again by an unrelated call.
-        if mark is not None and mark != operation and not plan.retry_spent:
-            return Classification(Category.SPENT, f"{mark} has tried already")
-        if isinstance(error, Permanent):
+        spent = None if plan.retry_spent else spent_by(error, operation)
+        if spent is None and isinstance(error, Permanent):
             return Classification(Category.PERMANENT, "Permanent")
-        if isinstance(error, Retryable):
+        if spent is None and isinstance(error, Retryable):
             return Classification(Category.TRANSIENT, "Retryable")
+        if spent is None and not plan.retry_spent:
+            spent = next((who for cause in causes(error) if (who := spent_by(cause, operation))), None)
+        if spent is not None:
+            return Classification(Category.SPENT, f"{spent} has tried already")
         if plan.retry_on is not None and isinstance(error, plan.retry_on):
             return Classification(Category.TRANSIENT, "retry_on")
         return None

@@ -77,12 +77,20 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiters: defaultdict[tuple[str, str], set[Waiter]] = defaultdict(set)
+        self.wakes = 0
 
     @contextmanager
-    def waiting(self, operation: str, key: str, waiter: Waiter) -> Iterator[None]:
-        """While this is open, *waiter* is woken with those who wait for this part of an operation."""
+    def waiting(self, operation: str, key: str, waiter: Waiter, since: int) -> Iterator[None]:
+        """While this is open, *waiter* is woken with those who wait for this part of an operation.
+
+        *since* is what ``wakes`` said before the question was asked whose answer was to wait: if anybody was woken
+        since then, so is this one, or it might sleep through the end of its cause.
+        """
         with self._lock:
             self._waiters[operation, key].add(waiter)
+            is_late = self.wakes != since
+        if is_late:
+            waiter.wake()
         try:
             yield
         finally:
@@ -95,6 +103,7 @@ class WaitingRoom:
     def wake(self, operation: str, key: str) -> None:
         """Wake whoever is held back on this part; they ask again whether they may begin."""
         with self._lock:
+            self.wakes += 1
             waiters = list(self._waiters.get((operation, key), ()))
         for waiter in waiters:
             waiter.wake()

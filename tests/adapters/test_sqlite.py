@@ -16,8 +16,8 @@ import pytest
 
 from adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStore, is_being_written, reading
 from events.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
-from recovery.journal import Row
 from recovery.ledger import TERMINAL, Run
+from recovery.store import Row
 
 pytestmark = pytest.mark.anyio
 
@@ -152,7 +152,7 @@ async def test_the_lock_of_a_killed_process_is_free_and_its_rows_are_there(path:
     script = f"""if True:
         import asyncio, os
         from adapters.sqlite import SQLiteStore
-        from recovery.journal import Row
+        from recovery.store import Row
         from recovery.ledger import Run
         async def main():
             store = SQLiteStore({str(path)!r})

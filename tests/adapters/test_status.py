@@ -33,8 +33,8 @@ from events.facts import (
     OperationSucceeded,
     RetryScheduled,
 )
-from recovery.journal import Row
 from recovery.ledger import Run
+from recovery.store import Row
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from events.bus import MAX_CASCADE, MAX_FAILURES, Bus
+from events.bus import MAX_CASCADE, MAX_FAILURES, MAX_READY, Bus
 from events.facts import (
     FACTS,
     CallFact,
@@ -171,6 +171,25 @@ def test_a_narrow_and_a_wide_seat_keep_their_order() -> None:
     bus.subscribe(GaveUp, lambda _: order.append("whole"), operation="a")
     bus.publish(gave_up("a", "x"))
     assert order == ["part", "all", "whole"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"operation": "a"}, {"operation": "a", "key": "x"}])
+def test_a_seat_taken_late_is_heard(asked: dict[str, str]) -> None:
+    bus, heard = Bus(), []
+    bus.publish(gave_up("a", "x"))
+    bus.subscribe(GaveUp, heard.append, **asked)  # type: ignore[arg-type]
+    bus.publish(gave_up("a", "x"))
+    assert len(heard) == 1
+
+
+def test_what_is_remembered_of_many_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.bus.MAX_READY", 4)
+    bus = Bus()
+    heard = hearing(bus, GaveUp)
+    for number in range(20):
+        bus.publish(gave_up("a", f"{number % 10}"))
+    assert len(heard) == 20
+    assert len(bus._ready) <= 4
 
 
 def test_a_narrow_seat_can_be_closed() -> None:
@@ -749,16 +768,72 @@ def test_a_foreign_receiver_hears_at_once_while_others_publish() -> None:
     assert together(come_and_go, publish, publish) == []
 
 
+def connect(bus: Bus, ears: Ears) -> None:
+    bus.signal(GaveUp).connect(ears.hear)
+
+
+def subscribe(bus: Bus, ears: Ears) -> None:
+    bus.subscribe(GaveUp, partial(ears.hear, "me"))
+
+
+@pytest.mark.parametrize("come", [connect, subscribe])
+def test_who_comes_in_the_middle_of_a_look_up_is_heard_from_then_on(
+    come: Callable[[Bus, Ears], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, ears, came = Bus(), Ears(), threading.Event()
+    look_up = bus.signal(GaveUp).receivers_for
+
+    def interrupted_look_up(sender: str) -> list[Callable[..., object]]:
+        found = list(look_up(sender))
+        if other.ident is None:
+            other.start()
+            came.wait(0.01)  # in vain, where a lock is held here
+        return found
+
+    other = threading.Thread(target=lambda: (come(bus, ears), came.set()))
+    monkeypatch.setattr(bus.signal(GaveUp), "receivers_for", interrupted_look_up)
+    bus.publish(gave_up())
+    other.join(5)
+    bus.publish(gave_up(call="later"))
+    assert ears.heard == [gave_up(call="later")]
+
+
+def test_blinker_is_never_changed_by_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus, left = Bus(), threading.Event()
+    seat = bus.subscribe(GaveUp, lambda fact: None)
+    signal = bus.signal(GaveUp)
+    inside: list[str] = []
+    connect, disconnect = signal.connect, signal.disconnect
+
+    def connect_slowly(*args: object, **kwargs: object) -> object:
+        inside.append("connecting")
+        other.start()
+        left.wait(0.01)  # in vain, where a lock is held here
+        inside.append("connected")
+        return connect(*args, **kwargs)  # type: ignore[arg-type]
+
+    def disconnect_noticed(*args: object) -> None:
+        inside.append("disconnected")
+        disconnect(*args)  # type: ignore[arg-type]
+
+    other = threading.Thread(target=lambda: (seat.close(), left.set()))
+    monkeypatch.setattr(signal, "connect", connect_slowly)
+    monkeypatch.setattr(signal, "disconnect", disconnect_noticed)
+    bus.subscribe(GaveUp, lambda fact: None)
+    other.join(5)
+    assert inside == ["connecting", "connected", "disconnected"]
+
+
 @pytest.mark.usefixtures("hasty_threads")
 def test_operations_may_be_made_while_watchers_come_and_go() -> None:
     bus = Bus()
     operations: list[Operation] = []
 
     def make() -> None:
-        operations.extend(Operation(f"{number}", bus) for number in range(300))
+        operations.extend(Operation(f"{number}", bus) for number in range(100))
 
     def come_and_go() -> None:
-        for _ in range(100):
+        for _ in range(50):
             bus.subscribe(OperationStarted, lambda fact: None).close()
 
     assert together(make, come_and_go, make, come_and_go) == []
@@ -783,8 +858,8 @@ def test_watched_is_right_after_threads_have_come_and_gone() -> None:
 def test_call_ids_are_unique_on_any_thread() -> None:
     bus = Bus()
     calls: list[str] = []
-    together(*[lambda: calls.extend(bus.new_call() for _ in range(5000))] * 4)
-    assert len(set(calls)) == 20_000
+    together(*[lambda: calls.extend(bus.new_call() for _ in range(30_000))] * 4)
+    assert len(set(calls)) == 120_000
 
 
 def test_call_ids_begin_with_the_run() -> None:
@@ -806,3 +881,32 @@ def test_a_subscriber_may_subscribe_and_close_while_it_hears() -> None:
     for _ in range(3):
         bus.publish(gave_up())
     assert len(heard) == 2
+
+
+def test_ready_tuples_are_not_kept_for_every_key_there_ever_was() -> None:
+    bus = Bus()
+    for number in range(MAX_READY + 100):
+        bus.listens(GaveUp, "fetch", str(number))
+    assert len(bus._ready) <= MAX_READY
+
+
+def test_a_seat_on_one_operation_leaves_the_others_unwatched() -> None:
+    bus = Bus()
+    one, other = Operation("one", bus), Operation("other", bus)
+    with bus.subscribe(OperationStarted, print, operation="one"):
+        assert (one.watched, other.watched) == (True, False)
+    assert (one.watched, other.watched) == (False, False)
+
+
+def test_a_foreign_receiver_that_keeps_raising_is_set_aside() -> None:
+    bus = Bus()
+    calls: list[str] = []
+
+    def foreign(sender: str, fact: Fact) -> None:
+        calls.append(sender)
+        raise OSError
+
+    bus.signal(GaveUp).connect(foreign)
+    for _ in range(MAX_FAILURES + 5):
+        bus.publish(gave_up())
+    assert len(calls) == MAX_FAILURES

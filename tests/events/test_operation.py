@@ -356,6 +356,14 @@ def test_giving_up_has_no_next() -> None:
         attempt.next()
 
 
+def test_an_attempt_has_one_next() -> None:
+    attempt = operation(Retry()).start()
+    fail(attempt)
+    attempt.next()
+    with pytest.raises(RuntimeError, match="has no next"):
+        attempt.next()
+
+
 # Ending
 
 
@@ -378,6 +386,16 @@ def test_cancelling_what_is_over_does_nothing(end: Callable[[Attempt], None]) ->
     fetch = operation(GiveUp("no"))
     attempt = fetch.start()
     end(attempt)
+    heard = hearing(fetch)
+    attempt.cancel()
+    assert heard == []
+
+
+def test_cancelling_an_attempt_that_has_a_next_does_nothing() -> None:
+    fetch = operation(Retry())
+    attempt = fetch.start()
+    fail(attempt)
+    attempt.next()
     heard = hearing(fetch)
     attempt.cancel()
     assert heard == []
@@ -437,6 +455,17 @@ def test_a_checkpoint_is_a_fact_and_is_kept() -> None:
     attempt.checkpoint(b'{"offset":7}')
     assert heard == [CheckpointSaved(at=0.0, operation="fetch", call="run-1", data=msgspec.Raw(b'{"offset":7}'))]
     assert attempt.saved == b'{"offset":7}'
+
+
+@pytest.mark.parametrize("end", [fail, succeed, cancel, give_up, reject])
+def test_a_checkpoint_that_comes_too_late_is_not_noted(end: Callable[[Attempt], None]) -> None:
+    fetch = operation(Retry())
+    attempt = fetch.start()
+    attempt.checkpoint(b"1")
+    end(attempt)
+    heard = hearing(fetch)
+    attempt.checkpoint(b"2")
+    assert (attempt.saved, heard) == (b"1", [])
 
 
 @pytest.mark.parametrize(("given", "told"), [(None, NOTHING), (b"[[1],{}]", msgspec.Raw(b"[[1],{}]"))])
@@ -621,3 +650,11 @@ def test_a_healthy_call_reads_the_clock_only_when_it_begins() -> None:
     readings = iter([1.0])
     operation(clock=lambda: next(readings)).start().succeed()
     assert list(readings) == []
+
+
+def test_an_attempt_is_followed_once() -> None:
+    attempt = operation(Retry()).start()
+    attempt.fail(OSError())
+    attempt.next()
+    with pytest.raises(RuntimeError, match="has no next"):
+        attempt.next()

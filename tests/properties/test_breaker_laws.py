@@ -24,7 +24,7 @@ from events.facts import (
 )
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, step
 from recovery.policy import HOPELESS
-from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, failures, seconds
+from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, seconds
 
 COUNTER = st.integers(0, 3)
 HOPE = sorted(set(Category) - HOPELESS)
@@ -46,6 +46,11 @@ def judged(policy: BreakerPolicy, category: Category, call: str = "a", at: float
     return told(FailureClassified, call, at, category=category, evidence=Evidence(type="x.Error"))
 
 
+def failed() -> st.SearchStrategy[CallFact]:
+    evidence = st.just(Evidence(type="x.Error"))
+    return st.builds(told, st.just(FailureClassified), CALL, seconds(20.0), category=categories(), evidence=evidence)
+
+
 def gave_ups() -> st.SearchStrategy[CallFact]:
     return st.builds(told, st.just(GaveUp), CALL, seconds(20.0), category=st.one_of(st.none(), categories()))
 
@@ -56,7 +61,7 @@ def facts() -> st.SearchStrategy[CallFact]:
         [OperationStarted, OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected]
     )
     return st.one_of(
-        failures(),
+        failed(),
         gave_ups(),
         st.builds(told, plain, CALL, seconds(20.0)),
         st.builds(told, st.just(RetryScheduled), CALL, after=seconds(), retry=st.integers(1, 5)),
@@ -218,7 +223,7 @@ def test_as_many_in_a_row_as_the_threshold_open_the_circuit_and_no_fewer(
     assert circuit == Open(at + policy.break_duration, policy.failure_threshold)
 
 
-@given(breaker_policies(counts="calls"), circuits(), failures(), COUNTER)
+@given(breaker_policies(counts="calls"), circuits(), failed(), COUNTER)
 def test_a_circuit_that_counts_calls_ignores_attempts(
     policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
 ) -> None:

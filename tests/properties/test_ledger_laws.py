@@ -30,13 +30,14 @@ from events.operation import Attempt, Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.ledger import TERMINAL, CallRecord, Run, fold, remaining
 from recovery.testing import VirtualClock
-from recovery.testing.strategies import CALLS, failures, seconds
+from recovery.testing.strategies import CALLS, categories, seconds
 
 Written = tuple[str, Fact]
 """A fact, and the run that wrote it."""
 
 RUNS = ("first", "second")
 ERROR = OSError("reset")
+EVIDENCE = Evidence(type="builtins.OSError", message="reset")
 CALL = st.sampled_from(CALLS)
 SMALL = st.integers(1, 5)
 ERRORS = st.sampled_from([None, "OSError: reset"])
@@ -53,7 +54,7 @@ def facts() -> st.SearchStrategy[Fact]:
         return st.builds(told, kinds, CALL, SMALL, seconds(), **fields)
 
     return st.one_of(
-        failures(),
+        of(st.just(FailureClassified), category=categories(), evidence=st.just(EVIDENCE), retries=st.integers(0, 5)),
         of(st.just(RetryScheduled), after=seconds(), retry=SMALL),
         of(st.just(Parked), after=seconds(), error=ERRORS),
         of(st.just(OperationStarted), arguments=st.just(msgspec.Raw(b"[[],{}]"))),
@@ -111,9 +112,8 @@ class Live:
         return Operation("operation", bus)
 
     def classify(self, failed: OperationFailed) -> list[Fact | Verdict]:
-        evidence = Evidence(type="builtins.OSError", message="reset")
         fields = {name: getattr(failed, name) for name in ("at", "operation", "call", "attempt", "retries", "elapsed")}
-        return [FailureClassified(category=Category.TRANSIENT, evidence=evidence, **fields), self.verdict]
+        return [FailureClassified(category=Category.TRANSIENT, evidence=EVIDENCE, **fields), self.verdict]
 
     def begin(self) -> None:
         self.attempt.announce()

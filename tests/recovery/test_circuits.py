@@ -273,10 +273,16 @@ def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
     assert len(service.breaks.circuits()) <= MAX_PARTS
 
 
-def test_closing_leaves_every_seat() -> None:
-    service = Service().opened()
-    service.breaks.close()
-    assert (service.part().watched, service.bus.listens(GaveUp, "fetch")) == (False, False)
+def test_very_many_open_circuits_are_forgotten_when_their_break_is_over() -> None:
+    service = Service(HOST)
+    for number in range(MAX_PARTS):
+        service.fail(key=str(number))
+        service.fail(key=str(number))
+    service.clock.advance(HOST.break_duration)
+    for number in range(100):
+        service.fail(key=f"later {number}")
+        service.fail(key=f"later {number}")
+    assert len(service.breaks.circuits()) <= MAX_PARTS
 
 
 def test_what_is_shown_of_the_circuits_is_a_copy() -> None:

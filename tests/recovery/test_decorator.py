@@ -18,6 +18,7 @@ from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
 from events.facts import (
     CallRejected,
+    CheckpointSaved,
     CircuitClosed,
     CircuitOpened,
     FailureClassified,
@@ -327,6 +328,49 @@ def test_a_recoverable_call_in_a_recoverable_call_makes_four_real_calls(colour: 
     assert script.calls == 4
 
 
+def test_a_function_made_recoverable_twice_makes_four_real_calls() -> None:
+    service = Recovery()
+    script = Script(*[ConnectionError() for _ in range(99)])
+    call = service.recoverable("twice", **FAST)(service.recoverable("twice", **FAST)(lambda: script()))
+    with pytest.raises(ConnectionError):
+        call()
+    assert script.calls == 4
+
+
+@pytest.mark.anyio
+async def test_a_recursion_makes_four_real_calls() -> None:
+    calls = 0
+
+    @Recovery().recoverable(**FAST)
+    async def dive(depth: int) -> None:
+        nonlocal calls
+        if depth:
+            await dive(depth - 1)
+        calls += 1
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await dive(3)
+    assert calls == 4
+
+
+def test_what_was_raised_from_a_spent_error_is_spent() -> None:
+    service = Recovery()
+    script = Script(*[ConnectionError() for _ in range(99)])
+    inner = service.recoverable("inner", **FAST)(lambda: script())
+
+    @service.recoverable("outer", **FAST)
+    def outer() -> None:
+        try:
+            inner()
+        except ConnectionError as error:
+            raise RuntimeError("no page") from error
+
+    with pytest.raises(RuntimeError):
+        outer()
+    assert script.calls == 4
+
+
 def test_an_outer_call_may_retry_what_an_inner_one_has_tried() -> None:
     service = Recovery()
     script = Script(*[ConnectionError() for _ in range(99)])
@@ -466,6 +510,11 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
+class GeneratorCallable:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
 class Callme:
     @staticmethod
     def method() -> None: ...
@@ -476,6 +525,7 @@ class Callme:
     [
         (generator, "generator is a generator"),
         (async_generator, "async_generator is a generator"),
+        (GeneratorCallable(), "is a generator"),
         (Callme, "takes a function"),
         (42, "takes a function"),
         (Callme.__dict__["method"], "below @staticmethod"),
@@ -531,6 +581,89 @@ def test_a_function_decorated_in_a_loop_is_not_remembered_for_ever() -> None:
         service.recoverable(max_retries=retries)(generator.__call__)()
     gc.collect()
     assert len(service._registry._definitions) <= 1
+
+
+def test_closures_of_one_name_have_a_circuit_each() -> None:
+    service = Recovery()
+
+    def make(is_up: bool) -> Any:
+        @service.recoverable(max_retries=0, circuit_breaker_threshold=1)
+        def fetch() -> str:
+            if not is_up:
+                raise ConnectionError
+            return "page"
+
+        return fetch
+
+    sick, well = make(False), make(True)
+    with pytest.raises(ConnectionError):
+        sick()
+    assert well() == "page"
+
+
+def test_settings_beside_a_function_are_refused() -> None:
+    with pytest.raises(TypeError, match="a name and settings, or a function"):
+        recovery.recoverable(lambda: None, max_retries=0)  # type: ignore[call-overload]
+
+
+def test_a_rejected_call_leaves_no_cycle() -> None:
+    service = Recovery()
+    call = service.recoverable("sick", max_retries=0, circuit_breaker_threshold=1)(lambda: Script(ConnectionError())())
+    with contextlib.suppress(ConnectionError):
+        call()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            with contextlib.suppress(CallRejectedError):
+                call()
+        left = [one for one in gc.get_objects() if isinstance(one, CallRejectedError) and one.operation == "sick"]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "permanent"])
+def test_a_probe_that_gives_its_permit_back_wakes_who_waits_for_it(end: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=5.0, lease=600.0)
+
+    @service.recoverable("fetch", max_retries=0, breaker=breaker, when_open="wait")
+    async def fetch(kind: str) -> str:
+        if kind == "fails":
+            raise ConnectionError
+        if kind == "permanent":
+            await anyio.sleep(1.0)
+            raise ValueError
+        if kind == "cancelled":
+            await anyio.sleep(3600.0)
+        return "done"
+
+    async def probe() -> None:
+        with anyio.move_on_after(6.0), contextlib.suppress(ValueError):
+            await fetch(end)
+
+    async def main() -> None:
+        with contextlib.suppress(ConnectionError):
+            await fetch("fails")
+        async with anyio.create_task_group() as group:
+            group.start_soon(probe)
+            await anyio.sleep(5.1)
+            assert await fetch("well") == "done"
+
+    clock.run(main)
+    assert clock() < 20.0
+
+
+def test_a_checkpoint_of_an_attempt_that_is_over_is_not_taken() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service:
+        heard = facts_of(service, CheckpointSaved)
+        attempt = service.operation("copy", durability="journal").start()
+        attempt.fail(ConnectionError())
+        attempt.checkpoint(b"1")
+    assert heard == []
 
 
 class Counting:

@@ -270,7 +270,7 @@ def test_a_hostile_exception_is_evidence_too(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
 def test_asking_a_hostile_exception_for_its_mark_raises_nothing(error: Exception) -> None:
-    assert spent_by(error) is None
+    assert spent_by(error, "outer") is None
 
 
 def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
@@ -319,10 +319,10 @@ def test_the_leaves_of_a_group_are_found_however_deep() -> None:
 def test_a_mark_says_who_has_tried_everything() -> None:
     error = ValueError()
     mark_spent(error, "download")
-    assert spent_by(error) == "download"
+    assert spent_by(error, "outer") == "download"
 
 
 def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
     error = RaisingPropertiesError()
     mark_spent(error, "download")
-    assert spent_by(error) is None
+    assert spent_by(error, "outer") is None

@@ -16,9 +16,10 @@ from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
 from events.errors import JournalError
 from events.facts import GaveUp, JournalDegraded, RetryScheduled
-from recovery.journal import CAPACITY, Journal, Row
+from recovery.journal import CAPACITY, Journal
 from recovery.ledger import Run
 from recovery.service import Recovery
+from recovery.store import Row
 from recovery.waiting import ThreadWaiter
 from tests.recovery.flaky import Script, facts_of, names
 
@@ -216,6 +217,52 @@ def test_calls_after_the_close_run_unjournalled() -> None:
         call = service.recoverable("fetch", resumable=True, **FAST)(lambda: script())
     assert call() == "done"
     assert kinds(store) == []
+
+
+def test_what_happens_after_the_close_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with Recovery(store=MemoryStore()) as service:
+        pass
+    assert service.journal is not None
+    for _ in range(2):
+        service.bus.publish(gave_up())
+    assert service.journal.dropped == 2
+    assert caplog.text.count("the journal is closed") == 1
+
+
+STUCK = """
+import asyncio
+from adapters.memory import MemoryStore
+from recovery import Recovery
+class Stuck(MemoryStore):
+    async def append(self, rows):
+        await asyncio.sleep(3600)
+service = Recovery(store=Stuck())
+with service:
+    try: service.recoverable("fetch", max_retries=0)(lambda: open("/nonexistent"))()
+    except OSError: pass
+"""
+
+
+def test_a_store_that_hangs_does_not_hold_the_exit_longer_than_five_seconds() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", STUCK], timeout=60, check=True, capture_output=True, text=True)
+    assert time.monotonic() - began < 15.0
+    assert done.stderr.count("did not finish within 5 s") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_goes_on_in_memory_at_once() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service:
+        call = service.recoverable("fetch", resumable=True, **FAST)(lambda script: script())
+        call(Script())
+        child = os.fork()
+        if child == 0:
+            began = time.monotonic()
+            call(Script(ConnectionError(), ConnectionError()))
+            os._exit(0 if time.monotonic() - began < 2.0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        call(Script())
 
 
 def test_a_service_without_a_store_has_no_thread() -> None:

@@ -26,11 +26,11 @@ def definition() -> Definition:
     return Definition(PLAN, Operation("fetch", Bus()))
 
 
-@pytest.mark.parametrize("explicit", [True, False])
-def test_a_name_with_the_same_plan_is_the_same_operation(explicit: bool) -> None:
+@pytest.mark.parametrize(("plan", "explicit"), [(PLAN, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
+def test_a_name_with_the_same_plan_is_the_same_operation(plan: Plan, explicit: bool) -> None:
     known = registry()
-    first = known.define("fetch", PLAN, explicit=explicit)
-    assert known.define("fetch", PLAN, explicit=explicit) is first
+    first = known.define("fetch", plan, explicit=explicit)
+    assert known.define("fetch", plan, explicit=explicit) is first
 
 
 def test_a_chosen_name_with_another_plan_is_refused() -> None:
@@ -55,10 +55,10 @@ def test_a_functions_name_with_another_plan_gets_a_number() -> None:
     assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
 
 
-def test_a_numbered_name_is_found_again_by_its_plan() -> None:
+def test_two_functions_of_one_name_have_an_operation_each() -> None:
     known = registry()
-    kept = [known.define("fetch", plan, explicit=False) for plan in (PLAN, OTHER)]
-    assert known.define("fetch", OTHER, explicit=False) is kept[1]
+    kept = [known.define("fetch", PLAN, explicit=False) for _ in range(3)]
+    assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
 
 
 def test_a_function_that_is_gone_is_forgotten() -> None:

@@ -10,8 +10,8 @@ import pytest
 from adapters.memory import MemoryStore
 from events.facts import GaveUp, OperationRecovered, OperationResumed
 from recovery import context
-from recovery.journal import Row
 from recovery.service import Recovery
+from recovery.store import Row
 from tests.recovery.flaky import facts_of, names
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
@@ -32,16 +32,12 @@ def leave(store: MemoryStore, body: Callable[[], object], *args: Any, failures: 
             raise ConnectionError(f"failure {context.attempt()}")
         raise Killed
 
-    def muffle() -> None:
-        for seat in list(service.journal._seats):  # type: ignore[union-attr]
-            seat.close()
-
     original = body
 
     def body_then_die() -> None:
         original()
         if context.attempt() > failures:
-            muffle()
+            service.journal.seal()  # type: ignore[union-attr]
 
     body = body_then_die
     with service, pytest.raises(Killed):
@@ -241,6 +237,35 @@ def test_resuming_twice_carries_on_once() -> None:
         assert service.resume() is service.resume()
         assert service.resume().wait(10.0)
     assert seen == ["a"]
+
+
+def test_what_is_cancelled_because_the_launcher_ends_is_carried_on_next_time() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a")
+
+    async def work(_: str) -> None:
+        await anyio.sleep_forever()
+
+    async def launcher() -> None:
+        async with Recovery(store=store) as service:
+            service.recoverable("work", **SETTINGS)(work)
+            await service.resume().loaded.passed()
+            raise KeyError("a bug elsewhere")
+
+    with pytest.raises(KeyError):
+        anyio.run(launcher)
+    seen: list[str] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        assert service.resume().wait(10.0)
+    assert seen == ["a"]
+
+
+def test_another_function_cannot_take_over_a_resumable_name() -> None:
+    service = Recovery(store=MemoryStore())
+    service.recoverable("work", **SETTINGS)(test_resuming_needs_a_store)
+    with pytest.raises(ValueError, match="is resumable as test_resuming_needs_a_store already"):
+        service.recoverable("work", **SETTINGS)(nothing)
 
 
 def test_resuming_needs_a_store() -> None:

@@ -117,6 +117,15 @@ def test_persistence_without_a_store_is_refused_at_definition() -> None:
         recovery.recoverable(enable_persistence=True)(lambda: None)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("store", "recovery.db"), ("policy", {"max_retries": 3}), ("breaker", "x"), ("clock", None), ("chance", 0.5)],
+)
+def test_what_a_service_cannot_be_made_of_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be"):
+        Recovery(**{name: value})
+
+
 def test_an_empty_name_is_refused() -> None:
     with pytest.raises(ValueError, match="must not be empty"):
         recovery.recoverable("")(lambda: None)

@@ -60,7 +60,7 @@ def test_only_those_who_wait_for_the_same_part_are_woken() -> None:
     room = WaitingRoom()
     clock = VirtualClock()
     one, other = ThreadWaiter(clock), ThreadWaiter(clock)
-    with room.waiting("download", "a", one), room.waiting("download", "b", other):
+    with room.waiting("download", "a", one, 0), room.waiting("download", "b", other, 0):
         room.wake("download", "a")
     one.wait(1.0)
     assert clock() == 0.0
@@ -68,9 +68,19 @@ def test_only_those_who_wait_for_the_same_part_are_woken() -> None:
     assert clock() == 1.0
 
 
+def test_who_asked_before_the_cause_ended_is_woken_though_it_comes_late() -> None:
+    room = WaitingRoom()
+    clock = VirtualClock()
+    waiter, asked_at = ThreadWaiter(clock), room.wakes
+    room.wake("download", "a")
+    with room.waiting("download", "a", waiter, asked_at):
+        waiter.wait(60.0)
+    assert clock() == 0.0
+
+
 def test_the_room_is_empty_when_everybody_has_left() -> None:
     room = WaitingRoom()
-    with room.waiting("download", "", ThreadWaiter()):
+    with room.waiting("download", "", ThreadWaiter(), 0):
         pass
     assert not room._waiters
 
