@@ -78,7 +78,7 @@ class Subscription:
         return f"<Subscription of {name_of(self.function)}>"
 
     def close(self) -> None:
-        """Stop hearing. Closing twice is harmless; a publish under way on another thread may still be heard."""
+        """Stop hearing. Closing twice is harmless; a fact that is being published already may still be heard."""
         self._bus._unsubscribe(self, self._kinds)  # two halves of one object
 
     def __enter__(self) -> Self:

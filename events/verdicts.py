@@ -44,6 +44,8 @@ class GiveUp(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if isinstance(self.reasons, str):
             msgspec.structs.force_setattr(self, "reasons", (self.reasons,))
+        elif isinstance(self.reasons, tuple) and len(self.reasons) > 1:
+            msgspec.structs.force_setattr(self, "reasons", tuple(sorted(set(self.reasons))))
 
     @property
     def reason(self) -> str:

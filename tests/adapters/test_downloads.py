@@ -711,7 +711,7 @@ async def test_a_second_download_to_a_destination_is_turned_away_before_it_asks(
     with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
 
         async def second() -> None:
-            while not target.part.exists():
+            while not target.requests:  # the first one has the lock before it asks
                 await anyio.sleep(0.001)
             with pytest.raises(DestinationBusyError):
                 await target.attempt()

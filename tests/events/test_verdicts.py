@@ -110,3 +110,7 @@ def test_a_verdict_that_cannot_be_compared_is_refused(verdict: Verdict) -> None:
 )
 def test_a_verdict_that_can_be_compared_is_not_refused(verdict: Verdict) -> None:
     check(verdict)
+
+
+def test_reasons_are_sorted_from_the_start() -> None:
+    assert GiveUp(("b", "a", "b")).reason == "a; b"

@@ -273,6 +273,14 @@ def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
     assert len(service.breaks.circuits()) <= MAX_PARTS
 
 
+def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys() -> None:
+    service = Service()
+    service.give_up(times=2, key="sick")
+    for number in range(MAX_PARTS + 100):
+        service.give_up(key=str(number))
+    assert asked(service, key="sick") == GiveUp("circuit open: fetch[sick]", 10.0)
+
+
 def test_very_many_open_circuits_are_forgotten_when_their_break_is_over() -> None:
     service = Service(HOST)
     for number in range(MAX_PARTS):

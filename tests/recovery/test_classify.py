@@ -236,6 +236,12 @@ def test_what_was_being_handled_is_not_the_cause(handled: Exception) -> None:
     assert classify(gather(while_handling(handled))) == Classification(TRANSIENT, "unknown error")
 
 
+def test_an_error_that_says_something_is_not_overruled_by_its_cause() -> None:
+    error = TimeoutError()
+    error.__cause__ = KeyError()
+    assert classify(gather(error)) == Classification(TRANSIENT, "TimeoutError")
+
+
 def test_an_error_that_says_nothing_is_as_bad_as_what_it_was_raised_from() -> None:
     error = UnknownError()
     error.__cause__ = OSError(errno.ENOSPC, "full")
