@@ -7,8 +7,9 @@ Libraries are recognised by the attributes that their errors have, not by import
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -28,6 +29,8 @@ OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 
 LEVELS = 4
 """How many levels of causes are looked into."""
+
+QUOTA = re.compile(r";\s*r=([0-9]{1,9})\s*;\s*t=([0-9]{1,9})")
 
 SPENT_MARK = "__recovery_spent_by__"
 """The attribute by which an outer recoverable call sees that an inner one has tried everything."""
@@ -162,7 +165,11 @@ def _http(error: BaseException) -> tuple[int | None, object]:
 
 
 def _retry_after(headers: object) -> object:
-    """RFC 9110, 10.2.3: seconds, or a date."""
+    """Seconds to wait: ``Retry-After`` (RFC 9110, 10.2.3: seconds, or a date), or until a spent quota is renewed.
+
+    A quota is spoken of in ``RateLimit: "name";r=left;t=seconds`` (draft-ietf-httpapi-ratelimit-headers-10) or, in
+    older drafts, in ``RateLimit-Remaining`` and ``RateLimit-Reset``; one second more, since both are rounded.
+    """
     get = _attribute(headers, "get")
     if not callable(get):
         return None
@@ -171,11 +178,19 @@ def _retry_after(headers: object) -> object:
         if value.isdigit():
             return float(value)
         if not value:
-            return None
+            return _quota_renewed(get)
         date = parsedate_to_datetime(value)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
     except Exception:  # whatever a server wrote there, it is no reason to fail
         return None
+
+
+def _quota_renewed(get: Callable[[str], object]) -> float | None:
+    waits = [int(wait) for left, wait in QUOTA.findall(str(get("RateLimit") or "")) if int(left) == 0]
+    left, wait = str(get("RateLimit-Remaining") or ""), str(get("RateLimit-Reset") or "")
+    if left.strip() == "0" and re.fullmatch("[0-9]{1,9}", wait.strip()):
+        waits.append(int(wait))
+    return max(waits) + 1.0 if waits else None
 
 
 def _seconds(value: object) -> float | None:

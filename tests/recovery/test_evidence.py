@@ -326,3 +326,21 @@ def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
     error = RaisingPropertiesError()
     mark_spent(error, "download")
     assert spent_by(error, "outer") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"RateLimit": '"api";r=0;t=55'}, 56.0),
+        ({"RateLimit": '"api";r=0;t=55, "resolvers";r=0;t=90'}, 91.0),
+        ({"RateLimit": '"api";r=7;t=55'}, None),
+        ({"RateLimit": "nonsense"}, None),
+        ({"RateLimit": '"api";r=0;t=99999999999'}, MAX_RETRY_AFTER),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, 31.0),
+        ({"RateLimit-Remaining": "3", "RateLimit-Reset": "30"}, None),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "soon"}, None),
+        ({"Retry-After": "5", "RateLimit": '"api";r=0;t=55'}, 5.0),
+    ],
+)
+def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert gather(AiohttpLikeError(429, **headers)).retry_after == seconds
