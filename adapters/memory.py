@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from recovery.ledger import TERMINAL, Run
+from recovery.ledger import CIRCUIT, TERMINAL, Run
 from recovery.store import Row
 
 TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
+CIRCUIT_KINDS = frozenset(fact.__name__ for fact in CIRCUIT)
 
 
 class MemoryStore:
@@ -23,9 +24,10 @@ class MemoryStore:
         self.runs[run.id] = run
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact, and the runs."""
+        """Every row of every call that has no terminal fact and of every circuit, and the runs."""
         over = {row.call for row in self.rows if row.kind in TERMINAL_KINDS}
-        return list(self.runs.values()), [row for row in self.rows if row.call and row.call not in over]
+        wanted = [row for row in self.rows if (row.call and row.call not in over) or row.kind in CIRCUIT_KINDS]
+        return list(self.runs.values()), wanted
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep *rows*."""

@@ -16,7 +16,7 @@ import aiosqlite
 import anyio
 
 from events.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
-from recovery.ledger import TERMINAL, Run
+from recovery.ledger import CIRCUIT, TERMINAL, Run
 from recovery.store import Row
 
 try:
@@ -36,12 +36,19 @@ CREATE TABLE IF NOT EXISTS facts (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS facts_by_call ON facts (call, kind) WHERE call <> '';
+CREATE INDEX IF NOT EXISTS facts_of_no_call ON facts (kind) WHERE call = '';
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 UNFINISHED = f"""
 SELECT run, call, kind, body FROM facts WHERE call <> '' AND call NOT IN (
     SELECT call FROM facts WHERE call <> '' AND kind IN ({", ".join(f"'{fact.__name__}'" for fact in TERMINAL)})
+) ORDER BY id
+"""
+CIRCUITS = f"""
+SELECT run, call, kind, body FROM (
+    SELECT * FROM facts WHERE call = '' AND kind IN ({", ".join(f"'{fact.__name__}'" for fact in CIRCUIT)})
+    ORDER BY id DESC LIMIT 4096
 ) ORDER BY id
 """
 
@@ -95,9 +102,9 @@ class SQLiteStore:
             raise JournalBusyError(self.path)
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact, and the runs."""
+        """Every row of every call that has no terminal fact, the latest 4 096 about circuits, and the runs."""
         connection = self._opened()
-        return await _runs(connection), await _rows(connection, UNFINISHED)
+        return await _runs(connection), [*await _rows(connection, UNFINISHED), *await _rows(connection, CIRCUITS)]
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""

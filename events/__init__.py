@@ -2,10 +2,12 @@
 
 from events.bus import Bus, Subscription
 from events.codec import decode, encode
+from events.conditions import Condition
 from events.errors import CallRejectedError, CodecError, JournalError, Permanent, RecoveryError, Retryable
 from events.facts import (
     CallFact,
     CallRejected,
+    CallSteered,
     Category,
     CheckpointSaved,
     CircuitClosed,
@@ -35,12 +37,14 @@ __all__ = [
     "CallFact",
     "CallRejected",
     "CallRejectedError",
+    "CallSteered",
     "Category",
     "CheckpointSaved",
     "CircuitClosed",
     "CircuitHalfOpened",
     "CircuitOpened",
     "CodecError",
+    "Condition",
     "decode",
     "encode",
     "Evidence",

@@ -10,7 +10,8 @@ RecoveryError
 │   └── NewerJournalError      written by a newer release
 ├── PlanError              (``adapters.plans``) a launch plan that cannot be run
 ├── Permanent              raised by user code: do not try again
-└── Retryable              raised by user code: do try again
+├── Retryable              raised by user code: do try again
+└── UnwantedResult         what a result that ``retry_if`` refused is called on the bus; no caller gets it
 
 What comes out of a recoverable call after its last attempt is *the caller's own exception*, never one of these,
 with two exceptions: ``CallRejectedError``, and what user code raises itself.
@@ -73,6 +74,14 @@ class NewerJournalError(JournalError):
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
     """Raise it (or a subclass) from an operation: trying again cannot help, whatever any rule says."""
+
+
+class UnwantedResult(RecoveryError):  # noqa: N818  # it is no error until somebody refuses it
+    """A function returned what ``retry_if`` refuses; *result* is that. The caller gets the result, never this."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__(f"retry_if refused the result, a {type(result).__name__}")
+        self.result = result
 
 
 class Retryable(RecoveryError):  # noqa: N818  # as Permanent

@@ -38,8 +38,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     *type* is the qualified name of the exception's class, *kinds* those of its bases, nearest first, up to but
     without ``Exception``. *message* is at most 4 KiB. *errno* is the system's number, *status* an HTTP status,
     *retry_after* the seconds a server asked us to wait, *exit_code* a process's (negative: killed by that
-    signal), *stderr* the last 4 KiB of what it complained about. *cause* is the evidence of what the exception came
-    from, four levels deep at most.
+    signal), *stderr* the last 4 KiB of what it complained about, *bytes_done* how far a transfer came. *cause* is the
+    evidence of what the exception came from, four levels deep at most.
     """
 
     type: str
@@ -50,6 +50,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after: float | None = None
     exit_code: int | None = None
     stderr: str | None = None
+    bytes_done: int | None = None
     cause: Evidence | None = None
 
     @property
@@ -103,7 +104,8 @@ class OperationFailed(CallFact, frozen=True, kw_only=True):
     """An attempt raised. It holds the live exception and never leaves the process.
 
     *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,
-    *waited* the seconds it was told to wait before this attempt (0 for the first).
+    *waited* the seconds it was told to wait before this attempt (0 for the first). *progressed* says whether the
+    attempt came further than any before it; *refills* is how often progress has refilled the call's retries.
     """
 
     asks: ClassVar[bool] = True
@@ -112,12 +114,16 @@ class OperationFailed(CallFact, frozen=True, kw_only=True):
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0
+    progressed: bool = False
+    refills: int = 0
 
 
 class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """What a failure means: the first failure fact that anybody writes down.
 
-    *rule* names the rule that decided. *retries*, *elapsed* and *waited* are those of ``OperationFailed``.
+    *rule* names the rule that decided, *why* says what it means, where the name does not. *retry_after* is the seconds
+    that a server, or a rule, wants waited at least. *elapsed* and *waited* are those of ``OperationFailed``; so are
+    *retries* and *refills*, unless progress has just refilled the retries.
     """
 
     asks: ClassVar[bool] = True
@@ -125,9 +131,12 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
     category: Category
     evidence: Evidence
     rule: str = ""
+    why: str = ""
+    retry_after: float | None = None
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0
+    refills: int = 0
 
     @property
     def brief(self) -> str:
@@ -152,9 +161,10 @@ class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call waits for a cause to go away, *after* seconds from *at* at the most, using up no retry.
+    """The call waits for causes to go away, using up no retry.
 
-    *why* names the cause. A call is parked after a failure or before an attempt (then there is no *error*).
+    *why* names them. A call is parked after a failure, then it waits *after* seconds from *at* at the least, or before
+    an attempt (there is no *error*), then it asks again after so many seconds at the most.
     """
 
     after: float
@@ -181,7 +191,16 @@ class CallRejected(CallFact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationCancelled(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was cancelled from outside, in an attempt or while it waited. Not a failure."""
+    """A call was cancelled from outside, in an attempt or, if *waiting*, before that attempt began. Not a failure."""
+
+    waiting: bool = False
+
+
+class CallSteered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody has told a waiting call what to do: "retry now", "pause", "unpause" or "give up"; *reason* says why."""
+
+    command: str
+    reason: str = ""
 
 
 class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
@@ -201,10 +220,14 @@ class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """Too much went wrong; attempts are held back for *after* seconds. *failures* is what was counted."""
+    """Too much went wrong; attempts are held back for *after* seconds.
+
+    *failures* is what was counted, *times* how often in a row it has opened without a success in between.
+    """
 
     after: float
     failures: int = 0
+    times: int = 1
 
 
 class CircuitHalfOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -247,6 +270,7 @@ FACTS: tuple[type[Fact], ...] = (
     OperationRecovered,
     CallRejected,
     OperationCancelled,
+    CallSteered,
     OperationResumed,
     CheckpointSaved,
     CircuitOpened,

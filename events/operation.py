@@ -74,20 +74,29 @@ class Operation:
 class Attempt:
     """One try of one call. End it once: with ``fail``, ``succeed`` or ``cancel``.
 
-    *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none.
-    *began* is when the call's first attempt began, on the bus's clock; ``None`` until somebody took the time.
-    *waited* is the delay before this attempt in seconds. *troubled* says that something went wrong in this call.
-    *arguments* and *version* are what ``OperationStarted`` will say; *saved* is the JSON of the latest checkpoint.
+    *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none. *began* is
+    when the call's first attempt began, on the bus's clock; ``None`` until somebody took the time. *waited* is the
+    delay before this attempt in seconds. *troubled* says that something went wrong in this call. *category* and *error*
+    (one line) are of the call's latest failure. *done* is how far the call has come, in units of its own, *refills* how
+    often that has refilled its retries; *on_progress* is called when it comes further. *arguments* and *version* are
+    what ``OperationStarted`` will say; *saved* is the JSON of the latest checkpoint.
     """
 
     __slots__ = (
         "_ended",
+        "_is_running",
         "_verdict",
         "arguments",
         "began",
         "call",
+        "category",
+        "done",
+        "error",
         "number",
+        "on_progress",
         "operation",
+        "progressed",
+        "refills",
         "retries",
         "saved",
         "troubled",
@@ -106,18 +115,38 @@ class Attempt:
         self.arguments: bytes | None = None
         self.version = ""
         self.saved: bytes | None = None
+        self.category: Category | None = None
+        self.error: str | None = None
+        self.done = 0.0
+        self.progressed = False
+        self.refills = 0
+        self.on_progress: Callable[[], object] | None = None
+        self._is_running = False
         self._verdict: Verdict | None = None
         self._ended = False
 
     def announce(self) -> Verdict | None:
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
         operation = self.operation
-        if not operation.watched:
-            return None
-        if not operation.bus.listens(OperationStarted, operation.name, operation.key):
-            operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
-            return None
-        return self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
+        held = None
+        if operation.watched:
+            if operation.bus.listens(OperationStarted, operation.name, operation.key):
+                held = self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
+            else:
+                operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
+        self._is_running = held is None
+        return held
+
+    def progress(self, done: float) -> None:
+        """Note that the call has come as far as *done*, in units of its own (bytes, say); only the farthest counts.
+
+        Does nothing once the attempt has ended.
+        """
+        if done > self.done and not self._ended:
+            self.done = done
+            self.progressed = True
+            if self.on_progress is not None:
+                self.on_progress()
 
     def fail(self, error: Exception) -> Verdict:
         """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -143,33 +172,36 @@ class Attempt:
             retries=self.retries,
             elapsed=now - self.began,
             waited=self.waited,
+            progressed=self.progressed,
+            refills=self.refills,
         )
         verdict, facts = bus.cascade(failed)
         self._verdict = verdict or NOBODY
         for fact in facts:
             if isinstance(fact, FailureClassified):
-                self._publish_outcome(self._verdict, fact.category, fact.evidence.summary)
+                self.retries, self.refills = fact.retries, fact.refills
+                self.category, self.error = fact.category, fact.evidence.summary
                 break
-        else:
-            self._publish_outcome(self._verdict, None, None)
+        self._publish_outcome(self._verdict)
         return self._verdict
 
-    def _publish_outcome(self, verdict: Verdict, category: Category | None, error: str | None) -> None:
+    def _publish_outcome(self, verdict: Verdict) -> None:
         """After the fold: nobody records an overruled opinion."""
+        category, error = self.category, self.error
         match verdict:
             case Retry(after):
                 self._tell(
                     RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, category=category, error=error
                 )
-            case Park(after, until):
-                self._tell(Parked, after=min(after, FOREVER), why="; ".join(until), category=category, error=error)
+            case Park(after):
+                self._tell(Parked, after=min(after, FOREVER), why=verdict.why, category=category, error=error)
             case GiveUp():
                 self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
     def parked(self, hold: Verdict) -> None:
         """Say that the attempt is held back before it begins."""
-        until = hold.until if isinstance(hold, Park) else ()
-        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why="; ".join(until))
+        why = hold.why if isinstance(hold, Park) else ""
+        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why=why)
 
     def next(self) -> Attempt:
         """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
@@ -196,6 +228,10 @@ class Attempt:
         following.arguments = self.arguments
         following.version = self.version
         following.saved = self.saved
+        following.category = self.category
+        following.error = self.error
+        following.done = self.done
+        following.refills = self.refills
         return following
 
     def checkpoint(self, data: bytes) -> None:
@@ -235,14 +271,15 @@ class Attempt:
         """
         if self._ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
             return
+        is_waiting = self._ended or not self._is_running
         self._ended = True
         self._verdict = None
-        self._tell(OperationCancelled)
+        self._tell(OperationCancelled, waiting=is_waiting)
 
-    def give_up(self, verdict: GiveUp, error: str | None = None) -> None:
-        """End a call for good without another attempt; *error*, in one line, is what went wrong last."""
+    def give_up(self, verdict: GiveUp) -> None:
+        """End a call for good without this attempt; the caller's error is the latest failure's."""
         self._end()
-        self._tell(GaveUp, reason=verdict.reason, error=error)
+        self._tell(GaveUp, reason=verdict.reason, category=self.category, error=self.error)
 
     def reject(self, held: Verdict) -> CallRejectedError:
         """End a call that was held back before it began; the error to raise says when to come back."""
@@ -250,8 +287,8 @@ class Attempt:
         match held:
             case GiveUp():
                 reason = held.reason
-            case Park(_, until) if until:
-                reason = "; ".join(until)
+            case Park() if held.until:
+                reason = held.why
             case _:
                 reason = "held back"
         self._tell(CallRejected, reason=reason, retry_after=None if held.after is None else min(held.after, FOREVER))

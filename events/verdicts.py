@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from events.conditions import Condition
+
 
 class Retry(msgspec.Struct, frozen=True):
     """Try again *after* seconds, provided that this wait ends *within* so many seconds from now."""
@@ -22,14 +24,20 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Wait for a cause to go away, *after* seconds at the most; this uses up no retry.
+    """Wait for causes to go away, *after* seconds at the least; this uses up no retry.
 
-    *until* names the causes, sorted; *within* is as for ``Retry``.
+    *until* are the causes: those that are a ``Condition`` must all hold before the next attempt, those that are only a
+    name say why. *within* is as for ``Retry``; a wait for conditions is given up when it has passed.
     """
 
     after: float = 0.0
-    until: tuple[str, ...] = ()
+    until: tuple[Condition | str, ...] = ()
     within: float = math.inf
+
+    @property
+    def why(self) -> str:
+        """The causes in one line."""
+        return "; ".join(map(str, self.until))
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -64,7 +72,7 @@ def check(verdict: Verdict) -> None:
     Structs do not check what they are made of; the bus does, for what subscribers answer.
     """
     if isinstance(verdict, GiveUp):
-        texts = verdict.reasons
+        texts: tuple[object, ...] | str = verdict.reasons
         numbers = [] if verdict.after is None else [verdict.after]
     else:
         texts = verdict.until if isinstance(verdict, Park) else ()
@@ -74,8 +82,9 @@ def check(verdict: Verdict) -> None:
             raise TypeError(f"seconds must be a number: {verdict}")
         if math.isnan(number):
             raise ValueError(f"seconds must not be NaN: {verdict}")
-    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"reasons must be a tuple of str: {verdict}")
+    kinds = Condition | str if isinstance(verdict, Park) else str
+    if not isinstance(texts, tuple) or not all(isinstance(text, kinds) for text in texts):
+        raise TypeError(f"reasons must be a tuple of str, and what is waited for conditions or str: {verdict}")
 
 
 def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
@@ -91,10 +100,14 @@ def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
         return _join_give_up(one, other)
     after = max(one.after, other.after)
     within = min(one.within, other.within)
-    until = {*(one.until if isinstance(one, Park) else ()), *(other.until if isinstance(other, Park) else ())}
     if isinstance(one, Park) or isinstance(other, Park):
-        return Park(after, tuple(sorted(until)), within)
+        causes = {cause for verdict in (one, other) if isinstance(verdict, Park) for cause in verdict.until}
+        return Park(after, tuple(sorted(causes, key=_in_order)), within)
     return Retry(after, within)
+
+
+def _in_order(cause: Condition | str) -> tuple[str, bool]:
+    return str(cause), isinstance(cause, str)
 
 
 def _join_give_up(one: Verdict, other: Verdict) -> GiveUp:

@@ -1,25 +1,31 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, carry on."""
 
+from events.conditions import Condition
 from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable
 from events.facts import Category, Evidence
 from recovery import context
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy
+from recovery.budget import RetryBudget
 from recovery.classify import Classification, Classifier, classify
 from recovery.log import Log
-from recovery.plan import Settings
-from recovery.policy import RetryPolicy
+from recovery.plan import ABSENT, Settings
+from recovery.policy import RetryPolicy, Strategy
 from recovery.resume import ResumedCall, Resumption
+from recovery.rules import Rule
 from recovery.service import Recovery, configure, recoverable
 from recovery.store import Store
+from recovery.wait import WaitingCall
 
 __all__ = [
+    "ABSENT",
     "BreakerPolicy",
     "CallRejectedError",
     "Category",
     "Classification",
     "Classifier",
     "classify",
+    "Condition",
     "configure",
     "Constant",
     "context",
@@ -34,7 +40,11 @@ __all__ = [
     "ResumedCall",
     "Resumption",
     "Retryable",
+    "RetryBudget",
     "RetryPolicy",
+    "Rule",
     "Settings",
     "Store",
+    "Strategy",
+    "WaitingCall",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
@@ -39,3 +40,10 @@ def choice(field: str, value: object, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{field} must be one of {', '.join(map(repr, choices))}, not {value!r}")
     return str(value)
+
+
+def items(field: str, value: object) -> tuple[object, ...]:
+    """The items of *value*, if it is a collection and no text; otherwise TypeError."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{field} must be a collection, not {value!r}")
+    return tuple(value)

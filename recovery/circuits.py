@@ -2,16 +2,21 @@
 
 A closed circuit hears failures only. When it opens, it takes a seat on the starts and successes of its one operation
 (or of one key of it), and leaves the seat when it is closed again: a healthy operation is never asked.
+
+A circuit can be forced, as resilience4j's can: *open* lets nobody pass, *closed* everybody, and *metrics* only says
+what it would have done.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from events.bus import Bus, Subscription, sender_of
+from events.conditions import Condition
 from events.facts import (
+    FOREVER,
     CallFact,
     CircuitClosed,
     CircuitHalfOpened,
@@ -24,12 +29,16 @@ from events.facts import (
     OperationSucceeded,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, step
+from recovery import checks
+from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, stagger, step
+from recovery.plan import PlanOf
 from recovery.registry import MAX_PARTS
-from recovery.subscribers import PlanOf
 
 Part: TypeAlias = tuple[str, str]
 """An operation's name, and a key or ""."""
+
+Mode: TypeAlias = Literal["auto", "open", "closed", "metrics"]
+MODES: tuple[Mode, ...] = ("auto", "open", "closed", "metrics")
 
 CIRCUIT_OPEN = "circuit open"
 
@@ -55,6 +64,7 @@ class Break:
         self._lock = threading.RLock()
         self._circuits: dict[Part, Circuit] = {}
         self._seats: dict[Part, tuple[Subscription, ...]] = {}
+        self._forced: dict[Part, Mode] = {}
         bus.subscribe((FailureClassified, GaveUp), self.hear, essential=True)
 
     def circuits(self) -> dict[Part, Circuit]:
@@ -62,12 +72,51 @@ class Break:
         with self._lock:
             return dict(self._circuits)
 
+    def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
+        """Put the circuit of *operation* (or of one *key* of it) into *mode*, until it is told otherwise.
+
+        "open" holds back whoever comes, "closed" nobody, whatever happens; "metrics" counts, and publishes what it
+        would have done, but holds nobody back; "auto" is as its policy says, from a clean slate. An operation that has
+        no breaker can be forced, too. Raises ValueError for another mode.
+        """
+        checks.choice("mode", mode, MODES)
+        part = (operation, key)
+        with self._lock:
+            if mode == "auto":
+                self._forced.pop(part, None)
+            else:
+                self._forced[part] = mode
+            self._circuits.pop(part, None)
+            self._leave_seats(part)
+            if mode == "open":
+                self._take_seats(part)
+        self._released(operation, key)  # whoever waits asks again
+
+    def closed(self, operation: str, *, key: str = "") -> Condition:
+        """The condition that this circuit lets everybody pass: for ``Park``."""
+
+        def is_closed() -> bool:
+            with self._lock:
+                is_forced_open = self._forced.get((operation, key)) == "open"
+                return not is_forced_open and isinstance(self._circuits.get((operation, key)), Closed | None)
+
+        return Condition(f"circuit closed: {sender_of(operation, key)}", is_closed)
+
+    def restore(self, states: dict[Part, Open]) -> None:
+        """Take over what an earlier run knew, unless something is known already; the times are on the bus's clock."""
+        with self._lock:
+            for part, circuit in list(states.items())[-MAX_PARTS:]:
+                if part not in self._circuits and part not in self._forced:
+                    self._circuits[part] = circuit
+                    self._take_seats(part)
+
     def hear(self, fact: CallFact) -> list[Fact | Verdict] | None:
         """Count *fact*; say what it did to the circuit, and hold the next attempt back if the circuit is open now."""
         policy = self._policy(fact)
-        if policy is None:
-            return None
         part = (fact.operation, fact.key)
+        mode = self._forced.get(part)
+        if policy is None or mode in ("open", "closed"):
+            return None
         with self._lock:
             before = self._circuits.get(part)
             if before is None:
@@ -78,24 +127,27 @@ class Break:
             answers = self._move(part, policy, before, after, fact.at)
         if isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before:
             self._released(*part)
-        if isinstance(after, Open) and isinstance(fact, FailureClassified) and fact.at < after.until:
+        is_held = isinstance(after, Open) and fact.at < after.until and mode != "metrics"
+        if is_held and isinstance(after, Open) and isinstance(fact, FailureClassified):
             # Not a Park: what has been tried has been tried, or a host that never comes back would be probed for ever.
-            answers.append(Retry(after.until - fact.at))
+            answers.append(Retry(after.until - fact.at + stagger(policy, fact.attempt)))
         return answers
 
     def ask(self, fact: OperationStarted) -> list[Fact | Verdict] | None:
         """Whether an attempt may begin: the seat of a circuit that is not closed."""
         policy, plan = self._policy(fact), self._plan_of(fact.operation)
         part = (fact.operation, fact.key)
+        rejects = plan is not None and plan.when_open == "reject" and fact.attempt == 1
         with self._lock:
-            before = self._circuits.get(part)
-            if policy is None or plan is None or before is None:
+            mode, before = self._forced.get(part), self._circuits.get(part)
+            if mode == "open":
+                return [GiveUp(_why(fact)) if rejects else Park(FOREVER, (_why(fact),))]
+            if policy is None or before is None:
                 return None
-            after, wait = admit(policy, before, fact.call, fact.at)
+            after, wait = admit(policy, before, fact.call, fact.at, attempt=fact.attempt)
             answers = self._move(part, policy, before, after, fact.at)
-        if wait is not None:
-            rejected = plan.when_open == "reject" and fact.attempt == 1
-            answers.append(GiveUp(_why(fact), wait) if rejected else Park(wait, until=(_why(fact),)))
+        if wait is not None and mode != "metrics":
+            answers.append(GiveUp(_why(fact), wait) if rejects else Park(wait, (_why(fact),)))
         return answers
 
     def _policy(self, fact: CallFact) -> BreakerPolicy | None:
@@ -114,16 +166,15 @@ class Break:
             if len(self._circuits) > MAX_PARTS:
                 self._forget_one(now)
         match before, after:
-            case Closed(), Open(until, failures):
-                self._take_seats(part)
-                return [CircuitOpened(at=now, operation=operation, key=key, after=until - now, failures=failures)]
-            case HalfOpen(), Open(until, failures):
-                return [CircuitOpened(at=now, operation=operation, key=key, after=until - now, failures=failures)]
+            case Closed() | HalfOpen(), Open(until, failures, times):
+                if isinstance(before, Closed):
+                    self._take_seats(part)
+                wait = until - now
+                return [CircuitOpened(at=now, operation=operation, key=key, after=wait, failures=failures, times=times)]
             case Open(), HalfOpen():
                 return [CircuitHalfOpened(at=now, operation=operation, key=key)]
             case Open() | HalfOpen(), Closed():
-                for seat in self._seats.pop(part, ()):
-                    seat.close()
+                self._leave_seats(part)
                 return [CircuitClosed(at=now, operation=operation, key=key)]
         return []
 
@@ -137,8 +188,11 @@ class Break:
         if idle:
             part = min(idle, key=lambda one: isinstance(self._circuits[one], Open))
             del self._circuits[part]
-            for seat in self._seats.pop(part, ()):
-                seat.close()
+            self._leave_seats(part)
+
+    def _leave_seats(self, part: Part) -> None:
+        for seat in self._seats.pop(part, ()):
+            seat.close()
 
     def _take_seats(self, part: Part) -> None:
         operation, key = part

@@ -8,8 +8,9 @@ no library need be imported to be known; answers by class are cached.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -28,18 +29,46 @@ T, U, R, E, A, L, P, C = (
 )
 
 
+Recoverability: TypeAlias = Literal["retry", "wait", "ask", "never"]
+
+RECOVERABILITY: dict[Category, Recoverability] = {
+    T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", Category.SPENT: "never", C: "never",
+}  # fmt: skip
+"""What can become of a failure of each category: it may pass by itself, with its cause, with somebody's help, or never.
+
+This is how categories are meant; a policy may say otherwise for the operations it is for.
+"""
+
+
 class Classification(msgspec.Struct, frozen=True):
-    """A category, and the name of the rule that chose it."""
+    """A category, and the name of the rule that chose it; *why* it did, where the name does not say.
+
+    *retry_after* is the seconds that the rule wants waited at least, ``None`` where the policy alone decides.
+    """
 
     category: Category
     rule: str
+    why: str = ""
+    retry_after: float | None = None
+
+    @property
+    def recoverability(self) -> Recoverability:
+        """What can become of it."""
+        return RECOVERABILITY[self.category]
 
 
 class Classifier(Protocol):
-    """What users plug in: evidence in, a classification (or just its category) out, ``None`` to leave it to ours."""
+    """What users put in front: evidence in, a classification (or just its category) out, ``None`` for no opinion.
+
+    A ``recovery.rules.Rule`` is one; so is any plain function.
+    """
 
     def __call__(self, evidence: Evidence, /) -> Classification | Category | None:
         """Judge *evidence*."""
+
+
+Front: TypeAlias = Callable[[Evidence], Classification | None]
+"""The classifiers in front of the built-in judgement, as one."""
 
 
 BY_STATUS: dict[int, Category] = {
@@ -112,14 +141,19 @@ SEVERITY = (T, R, U, L, E, A, Category.SPENT, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
 
 
-def classify(evidence: Evidence) -> Classification:
-    """The built-in judgement. An exception nobody knows is transient: somebody asked for it to be retried."""
+def classify(evidence: Evidence, front: Front | None = None) -> Classification:
+    """What *front* says, or else the built-in judgement; of the cause, where the outer error says nothing.
+
+    An exception nobody knows is transient: somebody asked for it to be retried.
+    """
+    if front is not None and (chosen := front(evidence)) is not None:
+        return chosen
     if evidence.status is not None:
         return by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)
         said = understand(evidence.stderr) if code.category is T else None  # who was killed did not mean what it said
-        return code if said is None else Classification(said.category, said.name)
+        return code if said is None else Classification(said.category, said.name, said.why)
     answer = by_type(evidence.type, evidence.kinds)
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
         return Classification(P, BAD_CERTIFICATE)
@@ -128,9 +162,9 @@ def classify(evidence: Evidence) -> Classification:
     if evidence.errno is not None and evidence.errno in BY_ERRNO:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
-        return classify(evidence.cause)  # where the outer error says nothing
+        return classify(evidence.cause, front)
     if answer is None and (said := understand(evidence.message, GPU)) is not None:
-        return Classification(said.category, said.name)  # frameworks raise RuntimeError for everything
+        return Classification(said.category, said.name, said.why)  # frameworks raise RuntimeError for everything
     return answer or Classification(T, "unknown error")
 
 

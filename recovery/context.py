@@ -8,9 +8,9 @@
         ...
         context.checkpoint(position)
 
-There is a context in calls with durability "journal" (``resumable=True`` implies it): a call that is not journalled
-takes no part in any of this, and pays nothing for it. It is a context variable: it is seen in the tasks and worker
-threads that the call starts.
+There is a context in calls with durability "journal" (``resumable=True`` implies it), and where it matters how far a
+call has come (``stall_timeout``, ``refills``): other calls take no part in any of this, and pay nothing for it. It is a
+context variable: it is seen in the tasks and worker threads that the call starts.
 """
 
 from __future__ import annotations
@@ -41,15 +41,24 @@ def checkpoint(value: Any) -> None:
     """Note how far the call has come, for its later attempts and for a restart. Never blocks.
 
     *value* is plain data that JSON can hold. Make the effect durable first (fsync), then note it: a checkpoint must
-    never run ahead. Raises LookupError outside a journalled call, TypeError for what JSON cannot hold.
+    never run ahead. Raises LookupError where there is no context, TypeError for what JSON cannot hold.
     """
     _attempt().checkpoint(msgspec.json.encode(value))
+
+
+def progress(done: float) -> None:
+    """Note that the call has come as far as *done*, in units of its own (bytes, say). Microseconds; from any thread.
+
+    Only what is more than ever before in this call counts: it puts off the ``stall_timeout``, and at the next failure
+    ``refills`` the retries. Unlike a checkpoint it is not written down. Raises LookupError where there is no context.
+    """
+    _attempt().progress(done)
 
 
 def saved(default: Any = None) -> Any:
     """What ``checkpoint`` noted last in this call, in whatever attempt or process, or *default*.
 
-    Raises LookupError outside a journalled call.
+    Raises LookupError where there is no context.
     """
     data = _attempt().saved
     return default if data is None else msgspec.json.decode(data)
@@ -58,18 +67,18 @@ def saved(default: Any = None) -> Any:
 def key() -> str:
     """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
 
-    Raises LookupError outside a journalled call.
+    Raises LookupError where there is no context.
     """
     return _attempt().call
 
 
 def attempt() -> int:
-    """The number of the attempt that runs, from 1. Raises LookupError outside a journalled call."""
+    """The number of the attempt that runs, from 1. Raises LookupError where there is no context."""
     return _attempt().number
 
 
 def is_running() -> bool:
-    """Whether this is a journalled call, in which the other functions have an answer."""
+    """Whether this is a call in which the other functions have an answer."""
     return _current.get(None) is not None
 
 
@@ -78,5 +87,5 @@ def _attempt() -> Attempt:
         return _current.get()
     except LookupError:
         raise LookupError(
-            'no journalled call is running here; declare the operation with resumable=True or durability="journal"'
+            'no such call is running here; declare the operation with resumable=True, durability="journal", or refills'
         ) from None

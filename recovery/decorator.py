@@ -18,6 +18,7 @@ import msgspec
 from events.operation import Attempt
 from events.receivers import is_async
 from recovery.drivers import Driver
+from recovery.plan import Plan
 from recovery.registry import Definition
 
 P = ParamSpec("P")
@@ -26,11 +27,11 @@ R = TypeVar("R")
 log = logging.getLogger("recovery")
 
 
-def check_function(function: object, timeout: float | None) -> None:
+def check_function(function: object, plan: Plan) -> None:
     """Refuse what cannot be made recoverable: TypeError for no function or a generator, ValueError for a kept promise.
 
     A generator's body does not run when it is called, so there is nothing to try again; a thread cannot be stopped from
-    outside, so a plain function cannot have a timeout.
+    outside, so a plain function cannot have a timeout; nor can it await an async ``reconcile``.
     """
     if isinstance(function, staticmethod | classmethod):
         raise TypeError(f"put @recoverable below @{type(function).__name__}, next to the function")
@@ -40,14 +41,21 @@ def check_function(function: object, timeout: float | None) -> None:
     call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
     if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (function, call)):
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
-    if timeout is not None and not is_async(function):
-        raise ValueError(f"timeout cannot be kept for {name}: a plain function cannot be stopped from outside")
+    if is_async(function):
+        return
+    for limit in ("timeout", "stall_timeout"):
+        if getattr(plan.policy, limit) is not None:
+            raise ValueError(f"{limit} cannot be kept for {name}: a plain function cannot be stopped from outside")
+    if is_async(plan.reconcile):
+        raise TypeError(f"reconcile must be a plain function for {name}, which is one")
 
 
 def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Callable[P, R]:
     """*function* with recovery around it: same signature, same type."""
     plan = definition.plan
-    needs_driver = plan.journalled or plan.key is not None or plan.policy.timeout or plan.policy.max_elapsed is not None
+    needs_driver = (
+        plan.has_context or plan.key is not None or plan.policy.timeout or plan.policy.max_elapsed is not None
+    )
     wrapper: Callable[..., Any]
     match bool(needs_driver), is_async(function):
         case False, False:

@@ -13,15 +13,21 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from events.bus import sender_of
+from events.conditions import Condition
+from events.errors import UnwantedResult
 from events.operation import Attempt
-from events.verdicts import GiveUp, Park, Retry
+from events.verdicts import GiveUp, Park, Retry, Verdict, settle
 from recovery.context import running
 from recovery.evidence import mark_spent
 from recovery.journal import Journal
-from recovery.plan import Plan
-from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter, WaitingRoom
+from recovery.limits import in_time
+from recovery.plan import ABSENT, Plan
+from recovery.room import WaitingRoom
+from recovery.wait import Wait
+from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter
 
 COMMIT_BUDGET = 5.0
 """Seconds that a next attempt waits for its schedule to be committed before it goes ahead without."""
@@ -40,6 +46,7 @@ class Driver:
         self._clock = clock
         self._room = room
         self._journal = journal
+        self._reconcile: Callable[..., Any] | None = plan.reconcile
 
     def run(
         self,
@@ -57,16 +64,21 @@ class Driver:
         """
         failed = error is not None
         try:
-            self._wait(delay)
+            ended = self._wait(attempt, attempt.number, Retry(delay))
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while (held := attempt.announce()) is not None:
-                        self._wait_held(attempt, self._hold(attempt, held, error), since)
+                    while ended is not None or (held := attempt.announce()) is not None:
+                        hold = self._hold(attempt, ended or held, error)
+                        ended = self._wait(attempt, attempt.number, hold, since)
                         since = self._room.wakes
                     try:
                         with self._around(attempt):
-                            result = function(*args, **kwargs)
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                            if result is ABSENT:
+                                result = function(*args, **kwargs)
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
@@ -76,10 +88,13 @@ class Driver:
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
-                self._wait(verdict.after)
-                self._wait_for_commit()
+                ended = self._wait(attempt, attempt.number + 1, verdict)
+                if ended is None:
+                    self._wait_for_commit()
                 attempt = attempt.following()
                 failed = False
+        except UnwantedResult as unwanted:
+            return unwanted.result
         except Exception:
             raise
         except BaseException:
@@ -100,17 +115,22 @@ class Driver:
         """As ``run``, for a coroutine function."""
         failed = error is not None
         try:
-            if delay > 0:
-                await self._await(delay)
+            ended = await self._await(attempt, attempt.number, Retry(delay)) if delay > 0 else None
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while (held := attempt.announce()) is not None:
-                        await self._await_held(attempt, self._hold(attempt, held, error), since)
+                    while ended is not None or (held := attempt.announce()) is not None:
+                        hold = self._hold(attempt, ended or held, error)
+                        ended = await self._await(attempt, attempt.number, hold, since)
                         since = self._room.wakes
                     try:
-                        with self._around(attempt), anyio.fail_after(self._plan.policy.timeout):
-                            result = await function(*args, **kwargs)
+                        with self._around(attempt), in_time(attempt, self._plan.policy):
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                                result = await result if inspect.isawaitable(result) else result
+                            if result is ABSENT:
+                                result = await function(*args, **kwargs)
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
@@ -120,10 +140,13 @@ class Driver:
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
                     raise _noted(error, attempt, verdict)
-                await self._await(verdict.after)
-                await self._await_commit()
+                ended = await self._await(attempt, attempt.number + 1, verdict)
+                if ended is None:
+                    await self._await_commit()
                 attempt = attempt.following()
                 failed = False
+        except UnwantedResult as unwanted:
+            return unwanted.result
         except Exception:
             raise
         except BaseException:
@@ -133,39 +156,65 @@ class Driver:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
-        return running(attempt) if self._plan.journalled else _NO_CONTEXT
+        return running(attempt) if self._plan.has_context else _NO_CONTEXT
 
-    def _hold(self, attempt: Attempt, held: Retry | Park | GiveUp, error: Exception | None) -> Retry | Park:
+    def _hold(self, attempt: Attempt, held: Verdict | None, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
+        if attempt.began is not None and self._plan.policy.max_elapsed is not None:
+            left = attempt.began + self._plan.policy.max_elapsed - self._clock()
+            held = settle((held, Retry(within=left)))  # no wait past the deadline, whoever asks for it
+        assert held is not None
         if not isinstance(held, GiveUp):
             attempt.parked(held)
             return held
-        rejected = attempt.reject(held)
+        if error is None:
+            raise attempt.reject(held)
+        attempt.give_up(held)
         try:
-            raise rejected if error is None else _noted(error, attempt, held)
+            raise _noted(error, attempt, held)
         finally:
-            del rejected, error  # their traceback holds this frame
+            del error  # its traceback holds this frame
 
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            ThreadWaiter(self._clock).wait(seconds)
+    def _wait(self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None) -> GiveUp | None:
+        """Wait before attempt *number*, until it may begin, or may ask again: ``None``; or why it never will."""
+        if hold.after <= 0 and since is None and isinstance(hold, Retry):
+            return None
+        wait = Wait(self._room, attempt, number, hold, since)
+        with self._room.waiting(wait):
+            steps, answer = wait.steps(), None
+            try:
+                while True:
+                    wait.waiter = waiter = ThreadWaiter(self._clock)
+                    step = steps.send(answer)  # type: ignore[arg-type]  # the first is None, as generators want it
+                    answer = self._room.look(step) if isinstance(step, Condition) else waiter.wait(step)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # what the generator returns
+            finally:
+                steps.close()
 
-    async def _await(self, seconds: float) -> None:
-        if seconds > 0:
-            await anyio.sleep(seconds)
-        else:
+    async def _await(
+        self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
+    ) -> GiveUp | None:
+        if hold.after <= 0 and since is None and isinstance(hold, Retry):
             await anyio.lowlevel.checkpoint()  # even no delay yields once
-
-    def _wait_held(self, attempt: Attempt, held: Retry | Park, since: int) -> None:
-        """Wait to ask again whether the attempt may begin; the end of the cause, also *since* it asked, wakes it."""
-        waiter = ThreadWaiter(self._clock)
-        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter, since):
-            waiter.wait(held.after)
-
-    async def _await_held(self, attempt: Attempt, held: Retry | Park, since: int) -> None:
-        waiter = TaskWaiter()
-        with self._room.waiting(attempt.operation.name, attempt.operation.key, waiter, since):
-            await waiter.wait(held.after)
+            return None
+        wait = Wait(self._room, attempt, number, hold, since)
+        with self._room.waiting(wait):
+            steps, answer = wait.steps(), None
+            try:
+                while True:
+                    wait.waiter = waiter = TaskWaiter()
+                    step = steps.send(answer)  # type: ignore[arg-type]  # the first is None, as generators want it
+                    if not isinstance(step, Condition):
+                        answer = await waiter.wait(step)
+                    elif step.blocks:
+                        answer = await anyio.to_thread.run_sync(self._room.look, step, abandon_on_cancel=True)
+                    else:
+                        answer = self._room.look(step)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # what the generator returns
+            finally:
+                steps.close()
 
     def _wait_for_commit(self) -> None:
         """Hold the next attempt back for the journal's sake.

@@ -55,6 +55,7 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
             "exit_code": _int(_attribute(error, "returncode")),
             "stderr": _tail(_attribute(error, "stderr")),
         }
+    found["bytes_done"] = _bytes_done(error)
     return Evidence(type=name, kinds=kinds, message=_text(error), **found)
 
 
@@ -197,6 +198,13 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
         return None
     return float(min(max(value, 0.0), MAX_RETRY_AFTER))
+
+
+def _bytes_done(error: BaseException) -> int | None:
+    """How far a transfer came: ``bytes_done``, or what the standard library's incomplete reads hold of it."""
+    done = _int(_attribute(error, "bytes_done"))
+    partial = _attribute(error, "partial")
+    return len(partial) if done is None and isinstance(partial, bytes | bytearray) else done
 
 
 def _tail(value: object) -> str | None:

@@ -16,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CodecError
 from events.facts import CallFact, Fact, JournalDegraded, OperationFailed, OperationStarted, OperationSucceeded
-from recovery.ledger import CallRecord, Run, fold
+from recovery.breaker import Open
+from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits, reopened
 from recovery.store import Pending, Row, Store
 from recovery.waiting import Gate, Waiter
 
@@ -38,16 +41,23 @@ log = logging.getLogger("recovery.journal")
 class Journal:
     """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
-    *keeps* says which facts are wanted. A batch is written every 20 ms, at 512 facts, or as soon as somebody waits for
-    it. If the store fails, that is logged and published once as ``JournalDegraded``, and operations go on in memory.
-    ``loaded`` opens when ``pending`` knows what earlier runs left. More than 10 000 facts that wait to be written are
-    dropped, and counted in ``dropped``.
+    *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open. A batch is written
+    every 20 ms, at 512 facts, or as soon as somebody waits for it. If the store fails, that is logged and published
+    once as ``JournalDegraded``, and operations go on in memory. ``loaded`` opens when ``pending`` knows what earlier
+    runs left. More than 10 000 facts that wait to be written are dropped, and counted in ``dropped``.
     """
 
-    def __init__(self, store: Store, bus: Bus, keeps: Callable[[Fact], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        keeps: Callable[[Fact], bool],
+        restore: Callable[[dict[tuple[str, str], Open]], object] = id,
+    ) -> None:
         self._store = store
         self._bus = bus
         self._keeps = keeps
+        self._restore = restore
         self._lock = threading.Lock()
         self._queue: list[Fact] = []
         self._accepted = 0
@@ -202,13 +212,21 @@ class Journal:
         await self._store.open(self.run)
         runs, rows = await self._store.unfinished()
         records: dict[str, CallRecord] = {}
+        circuits: dict[tuple[str, str], OpenCircuit] = {}
         for row in rows:
             try:
-                fold(records, row.run, (decode(row.body),))
+                fact = decode(row.body)
             except CodecError as error:
                 log.warning("the journal holds a row of call %s that cannot be read: %s", row.call, error)
+            else:
+                fold(records, row.run, (fact,))
+                fold_circuits(circuits, row.run, (fact,))
         unfinished = tuple(record for record in records.values() if not record.is_over)
         self._pending = Pending(unfinished, {run.id: run for run in runs})
+        if not circuits:
+            return
+        now = msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
+        self._restore({part: reopened(circuit, self._pending.runs, now) for part, circuit in circuits.items()})
 
     def _flush(self, runner: asyncio.Runner) -> None:
         with self._lock:

@@ -11,6 +11,8 @@ from events.facts import (
     CallFact,
     CallRejected,
     CheckpointSaved,
+    CircuitClosed,
+    CircuitOpened,
     Fact,
     FailureClassified,
     GaveUp,
@@ -22,6 +24,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
+from recovery.breaker import Open
 
 State: TypeAlias = Literal["running", "waiting", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -33,6 +36,9 @@ TERMINAL: tuple[type[CallFact], ...] = (
     OperationCancelled,
 )
 """After one of these a call is over."""
+
+CIRCUIT: tuple[type[Fact], ...] = (CircuitOpened, CircuitClosed)
+"""What there is to know about a circuit that may still be open."""
 
 MAX_FAILURES_KEPT = 50
 
@@ -55,7 +61,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
-    wrong so far, one line each, the latest 50; *resumes* counts restarts. *elapsed* is how long the call had been under
+    wrong so far, one line each, the latest 50; *resumes* counts restarts, *refills* how often progress has refilled the
+    retries. *elapsed* is how long the call had been under
     way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are JSON.
     """
 
@@ -73,6 +80,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     saved: bytes | None = None
     failures: tuple[str, ...] = ()
     resumes: int = 0
+    refills: int = 0
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
@@ -110,7 +118,7 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
             failures = (*record.failures, fact.brief)[-MAX_FAILURES_KEPT:]
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retries + 1, "failures": failures}
-            changes["elapsed"] = fact.elapsed
+            changes |= {"elapsed": fact.elapsed, "refills": fact.refills}
         case RetryScheduled(after=after, retry=retry):
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retry}
             changes |= {"due": fact.at + after, "delay": after}
@@ -138,17 +146,50 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
     return msgspec.structs.replace(record, **changes)
 
 
+class OpenCircuit(msgspec.Struct, frozen=True):
+    """A circuit that *run* left open or half-open: until *due* on its clock, *after* seconds since it opened."""
+
+    run: str
+    due: float
+    after: float
+    failures: int = 0
+    times: int = 1
+
+
+def fold_circuits(
+    circuits: dict[tuple[str, str], OpenCircuit], run: str, facts: Iterable[Fact]
+) -> dict[tuple[str, str], OpenCircuit]:
+    """Take *facts*, written by *run*, into *circuits* (changed in place and returned), by operation and key."""
+    for fact in facts:
+        part = (fact.operation, fact.key)
+        match fact:
+            case CircuitOpened(after=after, failures=failures, times=times):
+                circuits.pop(part, None)
+                circuits[part] = OpenCircuit(run, fact.at + after, after, failures, times)
+            case CircuitClosed():
+                circuits.pop(part, None)
+    return circuits
+
+
+def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
+    """*circuit* as it is on the clock of *now* (read at this moment): what is left of its break is waited for."""
+    left = _left(circuit.run, circuit.due, circuit.after, runs, now)
+    return Open(now.monotonic + left, circuit.failures, circuit.times)
+
+
 def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
     """Seconds that are left of the wait that *record* was in, seen from *now* (its clocks read at this moment).
 
     Within one boot the monotonic clock goes on and the wall clock may be set at will; across boots only the wall
     clock means anything, and it is not trusted for more than the whole delay.
     """
-    then = runs.get(record.run)
-    if record.due is None or then is None:
+    return 0.0 if record.due is None else _left(record.run, record.due, record.delay, runs, now)
+
+
+def _left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+    then = runs.get(run)
+    if then is None:
         return 0.0
-    if then.boot and then.boot == now.boot:
-        left = record.due - now.monotonic
-    else:
-        left = record.due - then.monotonic + then.wall - now.wall
-    return min(max(left, 0.0), record.delay)
+    is_one_boot = then.boot and then.boot == now.boot
+    left = due - now.monotonic if is_one_boot else due - then.monotonic + then.wall - now.wall
+    return min(max(left, 0.0), delay)

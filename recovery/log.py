@@ -8,6 +8,7 @@ from collections.abc import Callable
 from events.bus import sender_of
 from events.facts import (
     CallRejected,
+    CallSteered,
     CircuitClosed,
     CircuitHalfOpened,
     CircuitOpened,
@@ -59,12 +60,14 @@ def describe(fact: Fact) -> str | None:
             return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
         case OperationResumed(attempt=attempt, after=after):
             return f"{name}: carried on with attempt {attempt} in {after:.2f} s"
-        case OperationCancelled(attempt=attempt):
-            return f"{name}: cancelled in attempt {attempt}"
+        case OperationCancelled(attempt=attempt, waiting=waiting):
+            return f"{name}: cancelled {'before' if waiting else 'in'} attempt {attempt}"
+        case CallSteered(command=command, reason=reason):
+            return f"{name}: told to {command}{f', {reason}' if reason else ''}"
         case CallRejected(reason=reason):
             return f"{name}: not started, {reason}"
         case CircuitOpened(after=after, failures=failures):
-            return f"{name}: circuit opened for {after:.1f} s after {failures} failures in a row"
+            return f"{name}: circuit opened for {after:.1f} s after {failures} failures"
         case CircuitHalfOpened():
             return f"{name}: circuit half-open, a probe may pass"
         case CircuitClosed():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
 
+from events.facts import Category
 from events.receivers import is_async
 from recovery import checks
 from recovery.backoff import Exponential, Jitter
 from recovery.breaker import BreakerPolicy
+from recovery.budget import RetryBudget
 from recovery.classify import Classifier
-from recovery.policy import RetryPolicy
+from recovery.policy import RetryPolicy, Strategy
+from recovery.rules import in_order
 
 Durability: TypeAlias = Literal["off", "lazy", "journal", "strict"]
 WhenOpen: TypeAlias = Literal["reject", "wait"]
@@ -21,14 +25,15 @@ WhenOpen: TypeAlias = Literal["reject", "wait"]
 class Settings(TypedDict, total=False):
     """The keyword arguments of ``recoverable`` and ``Recovery.operation``; what is left out has the service's default.
 
-    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``timeout``, ``jitter``
+    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``, ``timeout``,
+    ``stall_timeout``, ``refills``, ``per_category``
         As in ``RetryPolicy``; seconds. Not together with ``policy``.
     ``policy``
         A whole ``RetryPolicy``.
     ``retry_on``
         An exception class, or a tuple of them: only these are worth a retry, whatever any rule says.
     ``classifier``
-        Asked before the built-in classification; see ``recovery.classify.Classifier``.
+        One ``Rule`` or function of the evidence, or several in order, asked before the built-in classification.
     ``enable_classification``
         False treats every ``Exception`` as transient (``Permanent`` and ``Retryable`` still mean what they say).
     ``enable_persistence``
@@ -39,6 +44,8 @@ class Settings(TypedDict, total=False):
         ``failure_threshold`` and ``break_duration`` of the circuit. Not together with ``breaker``.
     ``breaker``
         A whole ``BreakerPolicy``, or ``None`` for no circuit.
+    ``budget``
+        A ``RetryBudget`` for all calls of the operation (of each key of it) together, or ``None`` for none.
     ``when_open``
         What an open circuit does to a call that has not begun: "reject" it (the default), or let it "wait".
     ``key``
@@ -51,8 +58,13 @@ class Settings(TypedDict, total=False):
         "off", "lazy", "journal" or "strict"; what each loses is in the README.
     ``retry_spent``
         Retry even what an inner recoverable call has already tried in vain.
-    ``retry_if``, ``idempotent``, ``reconcile``
-        Reserved; NotImplementedError.
+    ``retry_if``
+        Called with the result; if it says true, that was a failure. After the last attempt the caller gets the result.
+    ``idempotent``
+        False: what may have reached the other side is not tried again (RFC 9110, 9.2.2). True is the default.
+    ``reconcile``
+        For what is not idempotent: called with the call's arguments before it is done again. It returns the result, if
+        the effect is there after all, or ``ABSENT``: only then is it done again. For an async function it may be async.
     """
 
     max_retries: int | None
@@ -61,16 +73,20 @@ class Settings(TypedDict, total=False):
     max_delay: float
     max_elapsed: float | None
     timeout: float | None
+    stall_timeout: float | None
+    refills: int | None
+    per_category: Mapping[Category, Strategy]
     jitter: Jitter
     policy: RetryPolicy
     retry_on: type[Exception] | tuple[type[Exception], ...]
-    classifier: Classifier
+    classifier: Classifier | Sequence[Classifier]
     enable_classification: bool | None
     enable_persistence: bool | None
     enable_logging: bool | None
     circuit_breaker_threshold: int
     circuit_breaker_timeout: float
     breaker: BreakerPolicy | None
+    budget: RetryBudget | None
     when_open: WhenOpen
     key: Callable[..., str]
     resumable: bool
@@ -82,14 +98,37 @@ class Settings(TypedDict, total=False):
     reconcile: Callable[..., Any]
 
 
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for the operations of a service that declare nothing else. Raises TypeError for anything else."""
+
+    policy: RetryPolicy = RetryPolicy()
+    breaker: BreakerPolicy | None = BreakerPolicy()
+    budget: RetryBudget | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, RetryPolicy):
+            raise TypeError(f"policy must be a RetryPolicy, not {self.policy!r}")
+        if not isinstance(self.breaker, BreakerPolicy | None):
+            raise TypeError(f"breaker must be a BreakerPolicy or None, not {self.breaker!r}")
+        if not isinstance(self.budget, RetryBudget | None):
+            raise TypeError(f"budget must be a RetryBudget or None, not {self.budget!r}")
+
+
+class Absent(Enum):
+    """The type of ``ABSENT``."""
+
+    ABSENT = "absent"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The checked settings of one operation. ``None`` for an *enable_…* or the durability: the service decides."""
 
     policy: RetryPolicy
     breaker: BreakerPolicy | None
+    budget: RetryBudget | None = None
     when_open: WhenOpen = "reject"
     retry_on: tuple[type[Exception], ...] | None = None
-    classifier: Any = None  # a Classifier; msgspec need not look into it
+    classifiers: tuple[Any, ...] = ()  # of Classifier; msgspec need not look into it
     classification: bool | None = None
     logging: bool | None = None
     durability: Durability | None = None
@@ -97,6 +136,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     key: Any = None  # a Callable[..., str]
     retry_spent: bool = False
+    retry_if: Any = None  # a Callable[[Any], bool]
+    idempotent: bool = True
+    reconcile: Any = None  # a Callable[..., Any]
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether an attempt may be made that does what another may have done already."""
+        return self.idempotent or self.reconcile is not None
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a running call has something to ask and to note (``recovery.context``)."""
+        return self.journalled or self.policy.watches_progress
 
     @property
     def journalled(self) -> bool:
@@ -104,15 +156,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.durability == "journal"
 
 
-LATER = ("retry_if", "idempotent", "reconcile")
-FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_spent")
-POLICY_FIELDS = ("max_retries", "max_delay", "max_elapsed", "timeout", "jitter")
+PlanOf: TypeAlias = Callable[[str], Plan | None]
+"""Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
+
+ABSENT = Absent.ABSENT
+"""What ``reconcile`` returns when there is no trace of the effect, so that the operation may be done again."""
+
+FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_spent", "idempotent")
+POLICY_FIELDS = (
+    "max_retries", "max_delay", "max_elapsed", "timeout", "stall_timeout", "refills", "per_category", "jitter",
+)  # fmt: skip
 POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
 BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
 
 
-def make_plan(settings: Settings, *, policy: RetryPolicy, breaker: BreakerPolicy | None, has_store: bool) -> Plan:
-    """Check *settings* and fill them up from the service's *policy* and *breaker*.
+def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Plan:
+    """Check *settings* and fill them up from the service's *defaults*.
 
     Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
     names the setting), NotImplementedError for what a later release brings.
@@ -121,25 +180,26 @@ def make_plan(settings: Settings, *, policy: RetryPolicy, breaker: BreakerPolicy
     for name in given:
         if name not in Settings.__annotations__:
             raise TypeError(f"recoverable() has no setting {name!r}")
-    for name in LATER:
-        if name in given:
-            raise NotImplementedError(f"{name}= is not implemented yet")
     for name in FLAGS:
         if not isinstance(given.get(name), bool | None):
             raise TypeError(f"{name} must be True or False, not {given[name]!r}")
     return Plan(
-        policy=_policy(given, policy),
-        breaker=_breaker(given, breaker),
+        policy=_policy(given, defaults.policy),
+        breaker=_breaker(given, defaults.breaker),
+        budget=_budget(given, defaults.budget),
         when_open=checks.choice("when_open", given.get("when_open", "reject"), ("reject", "wait")),  # type: ignore[arg-type]  # checked
         retry_on=_retry_on(given),
-        classifier=_classifier(given),
+        classifiers=_classifiers(given),
         classification=given.get("enable_classification"),
         logging=given.get("enable_logging"),
         durability=_durability(given, has_store=has_store),
         resumable=bool(given.get("resumable")),
         version=_text(given, "version"),
-        key=_key(given),
+        key=_plain(given, "key", "of the call's arguments"),
         retry_spent=bool(given.get("retry_spent")),
+        retry_if=_plain(given, "retry_if", "of the result"),
+        idempotent=_idempotent(given),
+        reconcile=given.get("reconcile"),
     )
 
 
@@ -193,22 +253,35 @@ def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
     return kinds
 
 
-def _classifier(given: dict[str, Any]) -> Classifier | None:
-    classifier: Classifier | None = given.get("classifier")
-    if classifier is None:
-        return None
-    if not callable(classifier) or is_async(classifier):
-        raise TypeError(f"classifier must be a plain function of the evidence, not {classifier!r}")
+def _budget(given: dict[str, Any], default: RetryBudget | None) -> RetryBudget | None:
+    budget: RetryBudget | None = given.get("budget", default)
+    if not isinstance(budget, RetryBudget | None):
+        raise TypeError(f"budget must be a RetryBudget or None, not {budget!r}")
+    return budget
+
+
+def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:
+    if given.get("classifier") is None:
+        return ()
     if given.get("enable_classification") is False:
         raise ValueError("classifier and enable_classification=False contradict each other")
-    return classifier
+    return in_order("classifier", given["classifier"])
 
 
-def _key(given: dict[str, Any]) -> Callable[..., str] | None:
-    key: Callable[..., str] | None = given.get("key")
-    if key is not None and (not callable(key) or is_async(key)):
-        raise TypeError(f"key must be a plain function of the call's arguments, not {key!r}")
-    return key
+def _plain(given: dict[str, Any], name: str, what: str) -> Callable[..., Any] | None:
+    function: Callable[..., Any] | None = given.get(name)
+    if function is not None and (not callable(function) or is_async(function)):
+        raise TypeError(f"{name} must be a plain function {what}, not {function!r}")
+    return function
+
+
+def _idempotent(given: dict[str, Any]) -> bool:
+    reconcile, idempotent = given.get("reconcile"), given.get("idempotent")
+    if reconcile is not None and not callable(reconcile):
+        raise TypeError(f"reconcile must be a function of the call's arguments, not {reconcile!r}")
+    if reconcile is not None and idempotent:
+        raise ValueError("reconcile and idempotent=True contradict each other: there is nothing to look for")
+    return idempotent is not False and reconcile is None
 
 
 def _text(given: dict[str, Any], name: str) -> str:

@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
-from events.facts import Category, FailureClassified
+from events.conditions import Condition
+from events.facts import Category, FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 
 HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED})
 """Trying again unchanged cannot help with these."""
+
+NEVER = HOPELESS - {Category.AUTH}
+"""No strategy can ask for these to be tried again: nobody who waits changes anything."""
+
+UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
+"""The other side never heard of the attempt, or refused it: trying again cannot do a thing twice."""
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different for one category of failures; a field that is left out is as in the ``RetryPolicy``.
+
+    *max_retries* is how many retries, whatever they were for, the call may have used when a failure of this kind is
+    still tried again. *until* are conditions: then the call is parked until all of them hold, which uses up no retry,
+    *patience* seconds at the most (``None``: no limit).
+
+    Raises TypeError or ValueError, naming the field, for a value out of range.
+    """
+
+    max_retries: int | msgspec.UnsetType | None = msgspec.UNSET
+    backoff: Backoff | msgspec.UnsetType = msgspec.UNSET
+    jitter: Jitter | msgspec.UnsetType = msgspec.UNSET
+    max_delay: float | msgspec.UnsetType = msgspec.UNSET
+    until: tuple[Condition, ...] = ()
+    patience: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_shape(self)
+        until = (self.until,) if isinstance(self.until, Condition) else checks.items("until", self.until)
+        for condition in until:
+            if not isinstance(condition, Condition):
+                raise TypeError(f"until must be conditions, not {condition!r}")
+        msgspec.structs.force_setattr(self, "until", until)
+        if self.patience is not None:
+            checks.number("patience", self.patience)
+            if not until:
+                raise ValueError("patience is for conditions to wait for; there are none in until")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,8 +59,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     *max_retries* does not count the first try; 0 means none, ``None`` no limit. *backoff* is a shape, a sequence of
     delays, or a function from the retry's number; *jitter* is "none", "full", "equal" or "decorrelated". *max_delay*
     caps a delay of ours (not one that a server asked for). *max_elapsed* is seconds since the first try began, waits
-    included: no wait is begun that would end later; ``None`` means no limit. *timeout* is seconds per attempt, ``None``
-    for no limit.
+    included: no wait is begun that would end later; ``None`` means no limit. *per_category* says what is different for
+    failures of one kind.
+
+    *timeout* is seconds per attempt, *stall_timeout* seconds without progress (``recovery.context.progress``), ``None``
+    for no limit. With *refills*, an attempt that came further than any before it gives the call all its retries back,
+    so many times (``None``: as often as that happens): what counts, then, is failures in a row without progress, as
+    huggingface_hub counts them for downloads.
 
     Raises TypeError or ValueError, naming the field, for a value out of range.
     """
@@ -33,49 +76,105 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_delay: float = 60.0
     max_elapsed: float | None = None
     timeout: float | None = None
+    stall_timeout: float | None = None
+    refills: int | None = 0
+    per_category: Mapping[Category, Strategy] = {}
 
     def __post_init__(self) -> None:
-        if self.max_retries is not None:
-            checks.whole("max_retries", self.max_retries)
-        checks.choice("jitter", self.jitter, JITTERS)
-        checks.number("max_delay", self.max_delay)
+        _check_shape(self)
         if self.max_elapsed is not None:
             checks.number("max_elapsed", self.max_elapsed)
-        if self.timeout is not None:
-            checks.number("timeout", self.timeout, above=0.0)
-        if isinstance(self.backoff, list | tuple):
-            if not self.backoff:
-                raise ValueError("backoff must name at least one delay")
-            delays = tuple(checks.number(f"backoff[{i}]", one) for i, one in enumerate(self.backoff))
-            msgspec.structs.force_setattr(self, "backoff", delays)
-        elif not isinstance(self.backoff, Constant | Linear | Exponential) and (
-            isinstance(self.backoff, type) or not callable(self.backoff)
-        ):
-            raise TypeError(f"backoff must be a shape, a list of delays or a function, not {self.backoff!r}")
+        for field in ("timeout", "stall_timeout"):
+            if getattr(self, field) is not None:
+                checks.number(field, getattr(self, field), above=0.0)
+        if self.refills is not None:
+            checks.whole("refills", self.refills)
+        if not isinstance(self.per_category, Mapping):
+            raise TypeError(f"per_category must map categories to strategies, not {self.per_category!r}")
+        strategies = {}
+        for given, strategy in self.per_category.items():
+            category = Category(checks.choice("per_category", given, tuple(map(str, Category))))
+            if not isinstance(strategy, Strategy):
+                raise TypeError(f"per_category[{str(category)!r}] must be a Strategy, not {strategy!r}")
+            if category in NEVER:
+                raise ValueError(f"per_category[{str(category)!r}] cannot be: such a failure is never tried again")
+            strategies[category] = strategy
+        msgspec.structs.force_setattr(self, "per_category", strategies)
+
+    @property
+    def most_retries(self) -> int | None:
+        """More than any failure's category allows is too many, ``None`` for no limit."""
+        own = [strategy.max_retries for strategy in self.per_category.values()]
+        limits = [self.max_retries, *(limit for limit in own if not isinstance(limit, msgspec.UnsetType))]
+        finite = [limit for limit in limits if limit is not None]
+        return max(finite) if len(finite) == len(limits) else None
+
+    @property
+    def watches_progress(self) -> bool:
+        """Whether it matters how far an attempt has come."""
+        return self.stall_timeout is not None or self.refills != 0
+
+
+def _check_shape(given: RetryPolicy | Strategy) -> None:
+    """Check the fields that a policy and a strategy share; a sequence of delays becomes a tuple."""
+    if given.max_retries not in (None, msgspec.UNSET):
+        checks.whole("max_retries", given.max_retries)
+    if given.jitter is not msgspec.UNSET:
+        checks.choice("jitter", given.jitter, JITTERS)
+    if given.max_delay is not msgspec.UNSET:
+        checks.number("max_delay", given.max_delay)
+    backoff = given.backoff
+    if isinstance(backoff, list | tuple):
+        if not backoff:
+            raise ValueError("backoff must name at least one delay")
+        delays = tuple(checks.number(f"backoff[{i}]", one) for i, one in enumerate(backoff))
+        msgspec.structs.force_setattr(given, "backoff", delays)
+    elif not isinstance(backoff, Constant | Linear | Exponential | msgspec.UnsetType) and (
+        isinstance(backoff, type) or not callable(backoff)
+    ):
+        raise TypeError(f"backoff must be a shape, a list of delays or a function, not {backoff!r}")
+
+
+NO_STRATEGY = Strategy()
+
+
+def refilled(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
+    """The retries that a call has used, and how often they were refilled, once the progress it made is counted."""
+    may_refill = policy.refills is None or failed.refills < policy.refills
+    if failed.progressed and failed.retries and may_refill:
+        return 0, failed.refills + 1
+    return failed.retries, failed.refills
 
 
 def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Verdict:
     """What *policy* wants done about *failure*; *chance* is a draw from [0, 1).
 
-    A hopeless category ends the call. Where a server said how long to wait (RFC 9110, 10.2.3), that comes on top of
-    the jittered delay: never early, and not all at the same moment. A rate limit with such a wait parks the call,
-    which uses up no retry. Everything else uses one.
+    A hopeless category ends the call. Where a server said how long to wait (RFC 9110, 10.2.3; gRPC's A6 calls it
+    pushback), that comes on top of the jittered delay: never early, and not all at the same moment. A rate limit with
+    such a wait parks the call, and so does a category that has conditions to wait for; neither uses a retry. Everything
+    else uses one.
     """
-    if failure.category in HOPELESS:
+    strategy = policy.per_category.get(failure.category, NO_STRATEGY)
+    if failure.category in HOPELESS and (strategy is NO_STRATEGY or failure.category in NEVER):
         return GiveUp(f"{failure.category} ({failure.rule})" if failure.rule else str(failure.category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
-    asked = failure.evidence.retry_after
-    parks = failure.category is Category.RATE_LIMITED and asked is not None
-    if not parks and policy.max_retries is not None and failure.retries >= policy.max_retries:
-        return GiveUp(f"out of retries ({policy.max_retries})")
+    asked = failure.retry_after
+    is_limited = failure.category is Category.RATE_LIMITED and asked is not None
+    parks = is_limited or bool(strategy.until)
+    most = policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries
+    if not parks and most is not None and failure.retries >= most:
+        return GiveUp(f"out of retries ({most})")
     wait = delay(
-        policy.backoff,
-        policy.jitter,
-        policy.max_delay,
+        policy.backoff if isinstance(strategy.backoff, msgspec.UnsetType) else strategy.backoff,
+        policy.jitter if isinstance(strategy.jitter, msgspec.UnsetType) else strategy.jitter,
+        policy.max_delay if isinstance(strategy.max_delay, msgspec.UnsetType) else strategy.max_delay,
         retry=failure.attempt if parks else failure.retries + 1,
         previous=failure.waited,
         chance=chance,
     )
-    if parks:
-        return Park(wait + (asked or 0.0), ("rate limit",), within)
-    return Retry(wait + (asked or 0.0), within)
+    if not parks:
+        return Retry(wait + (asked or 0.0), within)
+    if strategy.until:
+        within = within if strategy.patience is None else min(within, strategy.patience)
+        wait = max(0.0, min(wait, within))  # patience is for the conditions, not for a delay of ours
+    return Park(wait + (asked or 0.0), (*strategy.until, *(("rate limit",) if is_limited else ())), within)

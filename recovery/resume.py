@@ -20,8 +20,10 @@ from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
 from recovery.journal import Journal
 from recovery.ledger import CallRecord, remaining
+from recovery.plan import Plan
 from recovery.registry import Definition, Registry
 from recovery.store import Pending
+from recovery.subscribers import MAYBE_SENT
 from recovery.waiting import Gate
 
 THREADS = 4
@@ -182,6 +184,16 @@ class Resumer:
             call.end(error=error)
             raise
 
+    @staticmethod
+    def _why_not(record: CallRecord, plan: Plan) -> str | None:
+        """Why there cannot be another attempt, or ``None``: what its process died too early to say."""
+        limit = plan.policy.most_retries
+        if limit is not None and record.retries > limit:
+            return f"out of retries ({limit})"
+        if record.state == "running" and not plan.may_repeat:
+            return MAYBE_SENT
+        return None
+
     def _prepare(
         self, record: CallRecord
     ) -> tuple[Driver, Attempt, Callable[..., Any], list[Any], dict[str, Any], float]:
@@ -199,11 +211,12 @@ class Resumer:
         now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
         delay = remaining(record, pending.runs, now)
         attempt.began = operation.bus.clock() - record.elapsed
-        limit = definition.plan.policy.max_retries
-        if limit is not None and record.retries > limit:
-            # The process died between the last failure and the note that it was the last.
-            attempt.give_up(GiveUp(f"out of retries ({limit})"), error=record.failures[-1] if record.failures else None)
-            raise RecoveryError(f"{record.operation}: call {record.call} was out of retries when its process died")
+        attempt.error = record.failures[-1] if record.failures else None
+        attempt.refills = record.refills
+        hopeless = self._why_not(record, definition.plan)
+        if hopeless is not None:
+            attempt.give_up(GiveUp(hopeless))
+            raise RecoveryError(f"{record.operation}: call {record.call} is not carried on: {hopeless}")
         attempt.waited = record.delay
         attempt.resumed(delay)
         return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay

@@ -4,10 +4,11 @@ One failing operation, start to end:
 
 1. the driver (``recovery.drivers``) or code by hand publishes ``OperationFailed`` (``events.operation``);
 2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers``, ``recovery.classify``);
-3. ``Schedule`` asks the policy for a verdict (``recovery.policy``), ``Break`` counts for the circuit
-   (``recovery.circuits``);
+3. ``Schedule`` asks the policy for a verdict (``recovery.policy``) and the budget for a token (``recovery.budget``),
+   ``Break`` counts for the circuit (``recovery.circuits``), ``Pause`` notes what a server asked for
+   (``recovery.pauses``);
 4. the bus joins all verdicts, plug-ins' included, to the strictest (``events.bus``, ``events.verdicts``);
-5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits (``recovery.waiting``);
+5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits (``recovery.room``);
 6. the journal (``recovery.journal``), ``Log`` and whoever else subscribes hear every fact of it.
 """
 
@@ -16,47 +17,57 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+import msgspec
 
 from events.bus import Bus, Subscription
 from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
 from events.operation import Operation
 from recovery.breaker import BreakerPolicy
+from recovery.budget import RetryBudget
 from recovery.circuits import Break
+from recovery.classify import Classifier
 from recovery.decorator import check_function, wrap
 from recovery.drivers import Driver
 from recovery.journal import Journal
 from recovery.log import Log
-from recovery.plan import Settings, make_plan
+from recovery.outcomes import refusing
+from recovery.pauses import Pause
+from recovery.plan import Defaults, Settings, make_plan
 from recovery.policy import RetryPolicy
 from recovery.registry import Definition, Registry
 from recovery.resume import Resumer, Resumption
+from recovery.room import WaitingRoom
+from recovery.rules import in_order
+from recovery.spending import Spend
 from recovery.store import Store
 from recovery.subscribers import Classify, Schedule
-from recovery.waiting import Clock, WaitingRoom
+from recovery.waiting import Clock
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_POLICY = RetryPolicy()
-DEFAULT_BREAKER = BreakerPolicy()
+DEFAULTS = Defaults()
 
 
 class Recovery:
     """A recovery service. Use it as a context manager; ``async with`` lets it carry on async calls after a restart.
 
     *store* is where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``); without one
-    nothing is persisted and there is no thread. *policy* and *breaker* (``None``: no circuits) hold for operations that
-    declare none. *enable_classification* and *enable_logging* hold for operations that leave it open. With *enabled*
-    False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
+    nothing is persisted and there is no thread. *policy*, *breaker* (``None``: no circuits) and *budget* hold for
+    operations that declare none. *classifier*, one ``Rule`` or function or several, is asked after an operation's own
+    and before the built-in judgement. *enable_classification* and *enable_logging* hold for operations that leave it
+    open. With *enabled* False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
 
     *clock* reads monotonic seconds, *chance* draws from [0, 1) for the jitter: both for tests. *run* names this
     process's run in the journal.
+
+    ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
     """
 
     def __init__(
@@ -64,31 +75,38 @@ class Recovery:
         *,
         store: Store | None = None,
         enabled: bool = True,
-        policy: RetryPolicy = DEFAULT_POLICY,
-        breaker: BreakerPolicy | None = DEFAULT_BREAKER,
+        policy: RetryPolicy = DEFAULTS.policy,
+        breaker: BreakerPolicy | None = DEFAULTS.breaker,
+        budget: RetryBudget | None = None,
+        classifier: Classifier | Sequence[Classifier] = (),
         enable_classification: bool = True,
         enable_logging: bool = False,
         clock: Clock = time.monotonic,
         chance: Callable[[], float] = random.random,
         run: str | None = None,
     ) -> None:
-        _check(store=store, policy=policy, breaker=breaker, clock=clock, chance=chance)
+        for name, function in (("clock", clock), ("chance", chance)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         self.bus = Bus(clock=clock, run=run)
         self._enabled = enabled
-        self._policy = policy
-        self._breaker = breaker
+        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
+        self._classifiers = in_order("classifier", classifier)
         self._classification = enable_classification
         self._logging = enable_logging
         self._registry = Registry(self.bus)
-        self._room = WaitingRoom()
+        self.waits = WaitingRoom(clock, chance)
         self._journal: Journal | None = None
         self._log_seat: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._resumption: Resumption | None = None
         plan_of = self._registry.plan_of
-        self.bus.subscribe(OperationFailed, Classify(plan_of, lambda: self._classification), essential=True)
-        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance), essential=True)
-        self.circuits = Break(self.bus, plan_of, self._registry.successes, self._room.wake)
+        classify = Classify(plan_of, lambda: self._classification, lambda: self._classifiers)
+        self.bus.subscribe(OperationFailed, classify, essential=True)
+        self.budgets = Spend(self.bus, plan_of, self._registry.successes)
+        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance, self.budgets), essential=True)
+        self.circuits = Break(self.bus, plan_of, self._registry.successes, self.waits.wake)
+        self.pauses = Pause(self.bus, plan_of, chance)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
 
@@ -109,22 +127,29 @@ class Recovery:
         enabled: bool | None = None,
         policy: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
+        budget: RetryBudget | None = None,
+        classifier: Classifier | Sequence[Classifier] | None = None,
         enable_classification: bool | None = None,
         enable_logging: bool | None = None,
     ) -> None:
         """Change the service in place; what is ``None`` stays as it is.
 
-        A policy, a breaker and the off switch hold for operations defined from now on, everything else at once.
+        A policy, a breaker, a budget and the off switch hold for operations defined from now on, everything else at
+        once.
         Raises ValueError for a second store: calls may be under way that are journalled in the first.
         """
-        _check(store=store, policy=policy or self._policy, breaker=breaker)
+        _check_store(store)
+        changes = {"policy": policy, "breaker": breaker, "budget": budget}
+        given = {name: value for name, value in changes.items() if value is not None}
+        defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
+        classifiers = self._classifiers if classifier is None else in_order("classifier", classifier)
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
-            self._journal = Journal(store, self.bus, self._keeps)
+            self._journal = Journal(store, self.bus, self._keeps, self.circuits.restore)
         self._enabled = self._enabled if enabled is None else enabled
-        self._policy = policy or self._policy
-        self._breaker = breaker or self._breaker
+        self._defaults = defaults
+        self._classifiers = classifiers
         if enable_classification is not None:
             self._classification = enable_classification
         if enable_logging is not None:
@@ -156,14 +181,16 @@ class Recovery:
             return self.recoverable(None)(name)
         if name == "":
             raise ValueError("the name of an operation must not be empty")
-        plan = make_plan(settings, policy=self._policy, breaker=self._breaker, has_store=self._journal is not None)
+        plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            check_function(function, plan.policy.timeout)
+            check_function(function, plan)
             if not self.is_enabled:
                 return function
             definition = self._registry.define(name or _name_of(function), plan, explicit=name is not None)
             self._attend_to(definition)
+            if plan.retry_if is not None:
+                function = refusing(function, plan.retry_if)
             if plan.resumable:
                 definition.carry_on_with(function)
             return wrap(function, definition, self._driver(definition))
@@ -174,14 +201,16 @@ class Recovery:
         """The operation of that name, for code that emits by hand; defined with *settings* if it was not yet.
 
         Asking again with the same settings, or with none, gives the same one. Raises as ``recoverable`` does, and
-        ValueError for settings that need a wrapper around the function (``timeout``, ``key``, ``resumable``).
+        ValueError for settings that need a wrapper around the function (``timeout``, ``key``, ``resumable``, ...).
         """
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation
-        plan = make_plan(settings, policy=self._policy, breaker=self._breaker, has_store=self._journal is not None)
-        for setting, is_set in (("timeout", plan.policy.timeout), ("key", plan.key), ("resumable", plan.resumable)):
-            if is_set:
+        plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
+        wrapped = {name: getattr(plan, name) for name in ("key", "resumable", "retry_if", "reconcile")}
+        limits = {name: getattr(plan.policy, name) for name in ("timeout", "stall_timeout")}
+        for setting, value in (limits | wrapped).items():
+            if value:
                 raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
         if not self.is_enabled:
             return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up
@@ -237,12 +266,14 @@ class Recovery:
                 await anyio.to_thread.run_sync(self.close)
 
     def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.plan, self.bus.clock, self._room, lambda: self._journal)
+        return Driver(definition.plan, self.bus.clock, self.waits, lambda: self._journal)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""
         if definition.plan.journalled and self._journal is not None:
             self._journal.follow(definition.operation.name)
+        if definition.plan.budget is not None:
+            self.budgets.follow(definition.operation.name)
         if definition.plan.logging:
             self._attach_log()
 
@@ -260,20 +291,12 @@ class Recovery:
 
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
-        self._room.wake(fact.operation, fact.key)
+        self.waits.wake(fact.operation, fact.key, spread=isinstance(fact, CircuitClosed))
 
 
-def _check(*, store: object, policy: object, breaker: object, clock: object = id, chance: object = id) -> None:
-    """Raise TypeError, naming the argument, for what a service cannot be made of."""
+def _check_store(store: object) -> None:
     if store is not None and not all(hasattr(store, name) for name in ("open", "unfinished", "append", "close")):
         raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")
-    if not isinstance(policy, RetryPolicy):
-        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")
-    if not isinstance(breaker, BreakerPolicy | None):
-        raise TypeError(f"breaker must be a BreakerPolicy or None, not {breaker!r}")
-    for name, function in (("clock", clock), ("chance", chance)):
-        if not callable(function):
-            raise TypeError(f"{name} must be a function without arguments, not {function!r}")
 
 
 def _name_of(function: Any) -> str:

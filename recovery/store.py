@@ -26,7 +26,10 @@ class Store(Protocol):
         """Make ready for *run* to write. Raises JournalError or OSError, saying what and where, if that cannot be."""
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact, in the order written, and the runs that wrote them."""
+        """The rows of every call that has no terminal fact, and the latest about circuits, in the order written.
+
+        With them come the runs that wrote them.
+        """
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in this order, all or none; they are committed when this returns."""

@@ -7,32 +7,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
 
-from events.errors import Permanent, Retryable
+from events.errors import Permanent, Retryable, UnwantedResult
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
-from events.verdicts import Verdict
-from recovery.classify import Classification, Classifier, classify, worst
+from events.receivers import name_of
+from events.verdicts import GiveUp, Verdict
+from recovery.classify import Classification, Classifier, Front, classify, worst
 from recovery.evidence import causes, gather, leaves, spent_by
-from recovery.plan import Plan
-from recovery.policy import decide
+from recovery.plan import Plan, PlanOf
+from recovery.policy import UNSENT, decide, refilled
+from recovery.rules import front_of
+from recovery.spending import Spend
 
 log = logging.getLogger("recovery")
 
-PlanOf: TypeAlias = Callable[[str], Plan | None]
-"""Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
+MAYBE_SENT = "not idempotent, and may have been done"
 
 
 class Classify:
     """OperationFailed -> FailureClassified: takes the evidence, and asks the rules in order.
 
     The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, its ``classifier``, and last the built-in table. Of a group, every leaf is judged; the worst counts.
+    ``retry_on``, its ``classifier``, the *classifiers* of the service, and last the built-in table. Of a group, every
+    leaf is judged; the worst counts. *enabled* says whether the service wants the built-in table asked.
     """
 
-    def __init__(self, plan_of: PlanOf, enabled: Callable[[], bool]) -> None:
+    def __init__(
+        self, plan_of: PlanOf, enabled: Callable[[], bool], classifiers: Callable[[], tuple[Classifier, ...]]
+    ) -> None:
         self._plan_of = plan_of
         self._enabled = enabled
+        self._classifiers = classifiers
 
     def __call__(self, failed: OperationFailed) -> FailureClassified | None:
         """What *failed* means, or ``None`` for an operation that is not the service's."""
@@ -40,6 +45,7 @@ class Classify:
         if plan is None:
             return None
         answer, evidence = self._judge(failed.error, plan, failed.operation)
+        retries, refills = refilled(plan.policy, failed)
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -48,10 +54,13 @@ class Classify:
             attempt=failed.attempt,
             category=answer.category,
             rule=answer.rule,
+            why=answer.why,
+            retry_after=evidence.retry_after if answer.retry_after is None else answer.retry_after,
             evidence=evidence,
-            retries=failed.retries,
+            retries=retries,
             elapsed=failed.elapsed,
             waited=failed.waited,
+            refills=refills,
         )
 
     def _judge(self, error: Exception, plan: Plan, operation: str) -> tuple[Classification, Evidence]:
@@ -75,6 +84,8 @@ class Classify:
             return Classification(Category.PERMANENT, "Permanent")
         if spent is None and isinstance(error, Retryable):
             return Classification(Category.TRANSIENT, "Retryable")
+        if isinstance(error, UnwantedResult):
+            return Classification(Category.TRANSIENT, "retry_if")
         if spent is None and not plan.retry_spent:
             spent = next((who for cause in causes(error) if (who := spent_by(cause, operation))), None)
         if spent is not None:
@@ -86,34 +97,43 @@ class Classify:
     def _rule(self, evidence: Evidence, plan: Plan, operation: str) -> Classification:
         if plan.retry_on is not None:
             return Classification(Category.PERMANENT, "retry_on")
-        if plan.classifier is not None:
-            answer = self._ask(plan.classifier, evidence, operation)
-            if answer is not None:
-                return answer
-        if not (self._enabled() if plan.classification is None else plan.classification):
-            return Classification(Category.TRANSIENT, "classification is off")
-        return classify(evidence)
+        front = self._front(plan, operation)
+        if self._enabled() if plan.classification is None else plan.classification:
+            return classify(evidence, front)
+        return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
-    def _ask(self, classifier: Classifier, evidence: Evidence, operation: str) -> Classification | None:
-        """The operation's own classifier; one that is broken is logged, and the built-in rules decide."""
-        try:
-            answer = classifier(evidence)
-            if answer is None or isinstance(answer, Classification):
-                return answer
-            return Classification(Category(answer), "classifier")
-        except Exception:
-            log.exception("the classifier of %s failed; the built-in rules decide", operation)
+    def _front(self, plan: Plan, operation: str) -> Front | None:
+        """The classifiers of the operation and of the service; one that breaks is logged, and the next is asked."""
+        classifiers = (*plan.classifiers, *self._classifiers())
+        if not classifiers:
             return None
+
+        def failed(classifier: Classifier, error: Exception) -> None:
+            name = name_of(classifier)
+            log.error("the classifier of %s failed (%s); what comes after it decides", operation, name, exc_info=error)
+
+        return front_of(classifiers, failed)
 
 
 class Schedule:
-    """FailureClassified -> Retry, Park or GiveUp, as the operation's policy wants it. *chance* draws from [0, 1)."""
+    """FailureClassified -> Retry, Park or GiveUp, as the operation's policy and its budget want it.
 
-    def __init__(self, plan_of: PlanOf, chance: Callable[[], float]) -> None:
+    *chance* draws from [0, 1). What was declared not idempotent is not tried again once it may have been sent, unless
+    somebody can look whether it took effect.
+    """
+
+    def __init__(self, plan_of: PlanOf, chance: Callable[[], float], spend: Spend) -> None:
         self._plan_of = plan_of
         self._chance = chance
+        self._spend = spend
 
     def __call__(self, failure: FailureClassified) -> Verdict | None:
         """The policy's verdict, or ``None`` for an operation that is not the service's."""
         plan = self._plan_of(failure.operation)
-        return None if plan is None else decide(plan.policy, failure, self._chance())
+        if plan is None:
+            return None
+        if not plan.may_repeat and failure.category not in UNSENT:
+            verdict: Verdict = GiveUp(MAYBE_SENT)
+        else:
+            verdict = decide(plan.policy, failure, self._chance())
+        return self._spend.ask(failure, verdict)

@@ -1,6 +1,7 @@
 """The only way to wait: for a delay, a parked cause or a receipt, in threads, asyncio and trio.
 
-``publish()`` never waits; only the drivers do, with a waiter that anybody may wake early from any thread.
+``publish()`` never waits; only the drivers do, with a waiter that anybody may wake early from any thread. What they
+wait for, and who may end it, is in ``recovery.room``.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
@@ -36,16 +36,15 @@ class ThreadWaiter:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._event = threading.Event()
-        self._wait: Callable[[threading.Event, float], object] = getattr(clock, "wait", threading.Event.wait)
+        self._wait: Callable[[threading.Event, float], bool] = getattr(clock, "wait", threading.Event.wait)
 
     def wake(self) -> None:
         """End the wait."""
         self._event.set()
 
-    def wait(self, seconds: float) -> None:
-        """Block for *seconds* at the most."""
-        if seconds > 0:
-            self._wait(self._event, min(seconds, threading.TIMEOUT_MAX))
+    def wait(self, seconds: float) -> bool:
+        """Block for *seconds* at the most; whether it was woken before."""
+        return seconds > 0 and self._wait(self._event, min(seconds, threading.TIMEOUT_MAX))
 
 
 class TaskWaiter:
@@ -62,51 +61,14 @@ class TaskWaiter:
         with suppress(RuntimeError):  # trio.RunFinishedError is one too
             self._soon(self._event.set)
 
-    async def wait(self, seconds: float) -> None:
-        """Suspend for *seconds* at the most; even no seconds yield once."""
+    async def wait(self, seconds: float) -> bool:
+        """Suspend for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
-            return
+            return False
         with anyio.move_on_after(seconds):
             await self._event.wait()
-
-
-class WaitingRoom:
-    """Who is held back before an attempt, so that the end of the cause can wake them. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiters: defaultdict[tuple[str, str], set[Waiter]] = defaultdict(set)
-        self.wakes = 0
-
-    @contextmanager
-    def waiting(self, operation: str, key: str, waiter: Waiter, since: int) -> Iterator[None]:
-        """While this is open, *waiter* is woken with those who wait for this part of an operation.
-
-        *since* is what ``wakes`` said before the question was asked whose answer was to wait: if anybody was woken
-        since then, so is this one, or it might sleep through the end of its cause.
-        """
-        with self._lock:
-            self._waiters[operation, key].add(waiter)
-            is_late = self.wakes != since
-        if is_late:
-            waiter.wake()
-        try:
-            yield
-        finally:
-            with self._lock:
-                waiters = self._waiters[operation, key]
-                waiters.discard(waiter)
-                if not waiters:
-                    del self._waiters[operation, key]
-
-    def wake(self, operation: str, key: str) -> None:
-        """Wake whoever is held back on this part; they ask again whether they may begin."""
-        with self._lock:
-            self.wakes += 1
-            waiters = list(self._waiters.get((operation, key), ()))
-        for waiter in waiters:
-            waiter.wake()
+        return self._event.is_set()
 
 
 class Gate:

@@ -86,6 +86,7 @@ def failures(**fixed: Any) -> SearchStrategy[FailureClassified]:
         "evidence": evidences(),
         "elapsed": seconds(1000.0),
         "waited": seconds(),
+        "retry_after": st.one_of(st.none(), seconds(3600.0)),
     }
     return st.builds(FailureClassified, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
 
@@ -107,6 +108,8 @@ def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
     fields: dict[str, SearchStrategy[Any]] = {
         "failure_threshold": st.integers(1, 4),
         "break_duration": st.sampled_from([1.0, 10.0]),
+        "break_growth": st.sampled_from([1.0, 2.0]),
+        "max_break": st.sampled_from([1.0, 15.0]),
         "counts": st.sampled_from(["calls", "attempts"]),
         "categories": st.one_of(st.none(), st.frozensets(categories(), max_size=3)),
         "half_open_permits": st.integers(1, 3),
@@ -122,6 +125,6 @@ def circuits() -> SearchStrategy[Circuit]:
     )
     return st.one_of(
         st.builds(Closed, st.integers(0, 5), st.integers(0, 3)),
-        st.builds(Open, seconds(20.0), st.integers(1, 5)),
-        st.builds(HalfOpen, permits.map(tuple)),
+        st.builds(Open, seconds(20.0), st.integers(1, 5), st.integers(1, 3)),
+        st.builds(HalfOpen, permits.map(tuple), st.integers(1, 3)),
     )

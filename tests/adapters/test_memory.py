@@ -31,7 +31,7 @@ async def test_a_call_with_a_terminal_fact_is_not_unfinished(kind: str) -> None:
 
 async def test_what_concerns_no_call_is_not_unfinished() -> None:
     store = MemoryStore()
-    await store.append([row("CircuitOpened", call="")])
+    await store.append([row("CircuitHalfOpened", call="")])
     assert (await store.unfinished())[1] == []
 
 

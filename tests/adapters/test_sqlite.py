@@ -82,7 +82,7 @@ async def test_a_call_with_a_terminal_fact_is_not_unfinished(path: Path, kind: s
 
 async def test_what_concerns_no_call_is_not_unfinished(path: Path) -> None:
     async with opened(path) as store:
-        await store.append([row("CircuitOpened", call="")])
+        await store.append([row("CircuitHalfOpened", call="")])
     assert await unfinished(path) == []
 
 

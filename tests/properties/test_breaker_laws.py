@@ -22,7 +22,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, step
+from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, break_length, step
 from recovery.policy import HOPELESS
 from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, seconds
 
@@ -71,7 +71,7 @@ def facts() -> st.SearchStrategy[CallFact]:
 
 def half_opens(least: int = 0) -> st.SearchStrategy[HalfOpen]:
     permits = st.lists(st.builds(Permit, CALL, seconds(20.0)), min_size=least, max_size=3, unique_by=lambda p: p.call)
-    return st.builds(HalfOpen, permits.map(tuple))
+    return st.builds(HalfOpen, permits.map(tuple), st.integers(1, 3))
 
 
 @st.composite
@@ -80,6 +80,13 @@ def busy(draw: st.DrawFn) -> tuple[BreakerPolicy, HalfOpen, float]:
     policy, now = draw(breaker_policies()), draw(seconds(20.0))
     left = st.floats(0.1, policy.lease)
     return policy, HalfOpen(tuple(Permit(c, now + draw(left)) for c in CALLS[: policy.half_open_permits])), now
+
+
+def without(circuit: Circuit, call: str) -> Circuit:
+    """*circuit* without the permit of *call*."""
+    if not isinstance(circuit, HalfOpen):
+        return circuit
+    return HalfOpen(tuple(permit for permit in circuit.permits if permit.call != call), circuit.times)
 
 
 def calls_with_permits(circuit: Circuit) -> list[str]:
@@ -122,8 +129,7 @@ def test_a_cancelled_call_only_gives_back_its_permit(
     policy: BreakerPolicy, circuit: Circuit, call: str, successes: int
 ) -> None:
     after = step(policy, circuit, told(OperationCancelled, call), successes)
-    kept = HalfOpen(tuple(p for p in circuit.permits if p.call != call)) if isinstance(circuit, HalfOpen) else circuit
-    assert after == kept
+    assert after == without(circuit, call)
 
 
 @given(breaker_policies(), circuits(), st.sampled_from([Category.CANCELLED, Category.SPENT]), CALL, COUNTER)
@@ -188,7 +194,7 @@ def test_who_comes_back_when_told_is_let_in_and_nobody_earlier(
 def test_a_late_answer_of_a_call_without_a_permit_changes_nothing(
     policy: BreakerPolicy, circuit: HalfOpen, fact: CallFact, successes: int
 ) -> None:
-    others = HalfOpen(tuple(permit for permit in circuit.permits if permit.call != fact.call))
+    others = without(circuit, fact.call)
     assert step(policy, others, fact, successes) == others
 
 
@@ -245,11 +251,12 @@ def test_a_probe_that_succeeds_closes_the_circuit(policy: BreakerPolicy, circuit
 
 
 @given(COUNTS_UNREACHABLE, half_opens(least=1), COUNTER, seconds(20.0))
-def test_a_probe_that_fails_opens_the_circuit_for_a_whole_break(
+def test_a_probe_that_fails_opens_the_circuit_for_a_break_that_has_grown(
     policy: BreakerPolicy, circuit: HalfOpen, successes: int, at: float
 ) -> None:
     failed = judged(policy, Category.UNREACHABLE, circuit.permits[0].call, at)
-    assert step(policy, circuit, failed, successes) == Open(at + policy.break_duration, 1)
+    times = circuit.times + 1
+    assert step(policy, circuit, failed, successes) == Open(at + break_length(policy, times), 1, times)
 
 
 @given(breaker_policies(), half_opens(least=1), categories(), COUNTER)
@@ -274,6 +281,7 @@ class Reached(RuleBasedStateMachine):
         self.successes = 0
         self.under_way: list[str] = []
         self.row = 0
+        self.times = 0
         self.open_until: float | None = None
         self.probes: dict[str, float] | None = None
 
@@ -312,7 +320,7 @@ class Reached(RuleBasedStateMachine):
     def succeed(self, which: int) -> None:
         call = self.end(which, OperationSucceeded)
         if self.open_until is None and (self.probes is None or call in self.probes):
-            self.row, self.probes = 0, None
+            self.row, self.times, self.probes = 0, 0, None
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH, category=st.sampled_from(HOPE))
@@ -321,7 +329,10 @@ class Reached(RuleBasedStateMachine):
         if self.open_until is None and (self.probes is None or call in self.probes):
             self.row += 1
             if self.probes is not None or self.row >= self.policy.failure_threshold:
-                self.open_until, self.probes = self.now + self.policy.break_duration, None
+                self.times += 1
+                growth = self.policy.break_growth ** (self.times - 1)
+                most = max(self.policy.max_break, self.policy.break_duration)
+                self.open_until, self.probes = self.now + min(self.policy.break_duration * growth, most), None
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH, category=st.one_of(st.none(), st.sampled_from(sorted(HOPELESS))))

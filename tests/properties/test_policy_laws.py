@@ -13,7 +13,7 @@ from recovery.testing.strategies import chances, failures, policies, seconds
 
 PLAIN = Evidence(type="x.Error")
 LIMITED = st.builds(
-    lambda failure, asked: msgspec.structs.replace(failure, evidence=Evidence(type="x.Error", retry_after=asked)),
+    lambda failure, asked: msgspec.structs.replace(failure, retry_after=asked),
     failures(category=Category.RATE_LIMITED, evidence=PLAIN),
     seconds(3600.0),
 )
@@ -69,7 +69,7 @@ def test_nobody_comes_back_earlier_than_the_server_asked(
     policy: RetryPolicy, failure: FailureClassified, chance: float
 ) -> None:
     verdict = decide(policy, failure, chance)
-    assert isinstance(verdict, GiveUp) or verdict.after >= (failure.evidence.retry_after or 0.0)
+    assert isinstance(verdict, GiveUp) or verdict.after >= (failure.retry_after or 0.0)
 
 
 @given(PATIENT, st.one_of(LIMITED, failures()), chances())
@@ -77,7 +77,7 @@ def test_our_own_part_of_a_wait_is_at_most_max_delay(
     policy: RetryPolicy, failure: FailureClassified, chance: float
 ) -> None:
     verdict = decide(policy, failure, chance)
-    asked = failure.evidence.retry_after or 0.0
+    asked = failure.retry_after or 0.0
     assert isinstance(verdict, GiveUp) or 0.0 <= verdict.after <= policy.max_delay + asked
 
 
@@ -90,7 +90,7 @@ def test_a_rate_limit_with_a_wish_parks_and_uses_up_no_retry(
 
 @given(policies(), failures(), chances())
 def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
-    wished = failure.category is Category.RATE_LIMITED and failure.evidence.retry_after is not None
+    wished = failure.category is Category.RATE_LIMITED and failure.retry_after is not None
     assert isinstance(decide(policy, failure, chance), Park) is wished
 
 

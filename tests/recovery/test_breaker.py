@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.facts import Category, Evidence, FailureClassified, GaveUp, OperationCancelled, OperationSucceeded
-from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, step
+from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, break_length, step
 
 POLICY = BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0)
 HOST = BreakerPolicy(
@@ -50,7 +50,7 @@ def cancelled(call: str = "a") -> OperationCancelled:
         (Open(10.0, 2), gave_up(at=9.0), Open(10.0, 2)),
         (Open(10.0, 2), succeeded(), Open(10.0, 2)),
         (PROBING, succeeded("probe"), Closed()),
-        (PROBING, gave_up(at=22.0, call="probe"), Open(32.0, 1)),
+        (PROBING, gave_up(at=22.0, call="probe"), Open(42.0, 1, 2)),
         (PROBING, gave_up(Category.PERMANENT, call="probe"), HalfOpen()),
         (PROBING, gave_up(Category.SPENT, call="probe"), HalfOpen()),
         (PROBING, cancelled("probe"), HalfOpen()),
@@ -72,7 +72,7 @@ def test_a_circuit_that_counts_calls_follows_the_table(circuit: Circuit, fact: A
         (Closed(1), failed(Category.PERMANENT), Closed(0)),
         (Closed(1), failed(Category.CANCELLED), Closed(1)),
         (Closed(1), gave_up(Category.UNREACHABLE), Closed(1)),
-        (PROBING, failed(Category.UNREACHABLE, at=22.0, call="probe"), Open(32.0, 1)),
+        (PROBING, failed(Category.UNREACHABLE, at=22.0, call="probe"), Open(42.0, 1, 2)),
         (PROBING, failed(Category.PERMANENT, call="probe"), Closed(0)),
         (PROBING, gave_up(Category.UNREACHABLE, call="probe"), HalfOpen()),
     ],
@@ -140,3 +140,84 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(
 ) -> None:
     with pytest.raises(error, match=f"^{field} must "):
         BreakerPolicy(**{field: value})
+
+
+def test_a_break_grows_whenever_a_probe_fails_and_no_longer_than_its_most() -> None:
+    policy = BreakerPolicy(break_duration=10.0, break_growth=3.0, max_break=100.0)
+    assert [break_length(policy, times) for times in (1, 2, 3, 4, 10**9)] == [10.0, 30.0, 90.0, 100.0, 100.0]
+
+
+def test_a_break_never_shrinks_below_its_duration() -> None:
+    assert break_length(BreakerPolicy(break_duration=600.0, max_break=300.0), 2) == 600.0
+
+
+def test_after_a_success_breaks_are_short_again() -> None:
+    circuit: Circuit = HalfOpen((Permit("probe", 25.0),), times=4)
+    circuit = step(POLICY, circuit, succeeded("probe"))
+    circuit = step(POLICY, step(POLICY, circuit, gave_up()), gave_up(at=30.0))
+    assert circuit == Open(40.0, 2, times=1)
+
+
+def test_who_has_made_more_attempts_asks_later() -> None:
+    waits = [admit(POLICY, Open(10.0), "a", 4.0, attempt=attempt)[1] for attempt in (1, 2, 3, 4, 99)]
+    assert waits == [6.0, 6.0, 6.5, 7.0, 11.0]
+
+
+RATE = BreakerPolicy(failure_rate=0.5, window=10)
+
+
+def after(policy: BreakerPolicy, calls: str) -> Circuit:
+    """The circuit after these calls: "x" for one that gave up, "." for a success."""
+    circuit: Circuit = Closed()
+    successes = 0
+    for call in calls:
+        if call == ".":
+            successes += 1
+        else:
+            circuit = step(policy, circuit, gave_up(), successes)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("calls", "opens"),
+    [
+        ("xxxxxxxxx", False),  # nine: not a whole window yet
+        ("xxxxxxxxxx", True),
+        ("x.x.x.x.x.x", True),  # six of the last ten, then five of them: half
+        ("x" + "." * 9 + "x" * 4, False),  # the first one has left the window
+        ("x" * 4 + "." * 6 + "x", False),  # four of the last ten
+        ("x" * 5 + "." * 4 + "x", True),
+    ],
+)
+def test_a_rate_counts_the_failures_of_the_last_window(calls: str, opens: bool) -> None:
+    assert isinstance(after(RATE, calls), Open) is opens
+
+
+def test_the_memory_of_a_rate_is_bounded_by_its_window() -> None:
+    policy = BreakerPolicy(failure_rate=1.0, window=10)
+    circuit = after(policy, "xxxxxxxxx." * 500)
+    assert isinstance(circuit, Closed)
+    assert len(circuit.recent) <= 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "field"),
+    [
+        ({"failure_rate": 0.0}, ValueError, "failure_rate"),
+        ({"failure_rate": 1.1}, ValueError, "failure_rate"),
+        ({"failure_rate": True}, TypeError, "failure_rate"),
+        ({"failure_rate": 0.5, "window": 9}, ValueError, "window"),
+        ({"failure_rate": 0.5, "window": 99, "counts": "attempts"}, ValueError, "window"),
+        ({"window": 0}, ValueError, "window"),
+        ({"window": 1.5}, TypeError, "window"),
+        ({"break_growth": 0.9}, ValueError, "break_growth"),
+        ({"break_growth": math.nan}, ValueError, "break_growth"),
+        ({"max_break": 0.0}, ValueError, "max_break"),
+        ({"max_break": math.inf}, ValueError, "max_break"),
+    ],
+)
+def test_a_rate_or_a_growth_out_of_range_is_refused_by_the_name_of_its_field(
+    fields: dict[str, Any], error: type[Exception], field: str
+) -> None:
+    with pytest.raises(error, match=f"^{field} must "):
+        BreakerPolicy(**fields)

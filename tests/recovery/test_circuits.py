@@ -9,6 +9,7 @@ import pytest
 from events.bus import Bus
 from events.errors import CallRejectedError
 from events.facts import (
+    FOREVER,
     Category,
     CircuitClosed,
     CircuitHalfOpened,
@@ -185,17 +186,17 @@ def test_a_probe_that_succeeds_closes_the_circuit() -> None:
     assert (service.kinds[-1], service.breaks.circuits(), asked(service)) == (CircuitClosed, {}, None)
 
 
-def test_a_probe_that_gave_up_opens_the_circuit_again() -> None:
+def test_a_probe_that_gave_up_opens_the_circuit_again_for_a_longer_break() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(2.0)
     service.give_up(call=probe.call)
-    assert service.heard[-1] == CircuitOpened(at=12.0, operation="fetch", after=10.0, failures=1)
+    assert service.heard[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
 
 
 def test_a_circuit_that_opened_again_still_has_one_seat() -> None:
     service, probe = Service().half_opened()
     service.give_up(call=probe.call)
-    service.clock.advance(10.0)
+    service.clock.advance(20.0)
     service.part().start().succeed()
     assert not service.part().watched
 
@@ -297,3 +298,108 @@ def test_what_is_shown_of_the_circuits_is_a_copy() -> None:
     service = Service().opened()
     service.breaks.circuits().clear()
     assert service.breaks.circuits() != {}
+
+
+# Forced by hand
+
+
+def test_a_circuit_that_is_forced_open_holds_whoever_comes_and_no_other_part() -> None:
+    service = Service()
+    service.breaks.force("fetch", "open", key="host")
+    service.clock.advance(10_000.0)
+    assert asked(service, key="host") == GiveUp("circuit open: fetch[host]")
+    assert asked(service, attempt=2, key="host") == Park(FOREVER, ("circuit open: fetch[host]",))
+    assert asked(service) is None
+
+
+def test_a_circuit_that_is_forced_closed_never_opens() -> None:
+    service = Service()
+    service.breaks.force("fetch", "closed")
+    service.give_up(times=10)
+    assert (asked(service), service.heard) == (None, [])
+
+
+def test_a_circuit_that_is_forced_closed_while_open_lets_everybody_pass_at_once() -> None:
+    service = Service().opened()
+    released: list[tuple[str, str]] = []
+    service.breaks._released = lambda operation, key: released.append((operation, key))
+    service.breaks.force("fetch", "closed")
+    assert (asked(service), service.part().watched, released) == (None, False, [("fetch", "")])
+
+
+def test_for_metrics_only_a_circuit_says_what_it_would_have_done_and_holds_nobody() -> None:
+    service = Service()
+    service.breaks.force("fetch", "metrics")
+    service.opened()
+    assert asked(service) is None
+    service.clock.advance(10.0)
+    probe = service.part().start()
+    assert asked(service) is None
+    probe.succeed()
+    assert service.kinds == [CircuitOpened, CircuitHalfOpened, CircuitClosed]
+
+
+def test_for_metrics_only_a_failure_is_not_held_back() -> None:
+    service = Service(HOST)
+    service.breaks.force("fetch", "metrics")
+    assert (service.fail(), service.fail(), service.kinds) == (None, None, [CircuitOpened])
+
+
+def test_a_circuit_that_is_left_to_itself_again_begins_anew() -> None:
+    service = Service()
+    service.breaks.force("fetch", "open")
+    service.breaks.force("fetch", "auto")
+    assert (asked(service), service.part().watched) == (None, False)
+    assert service.opened().kinds == [CircuitOpened]
+
+
+def test_an_operation_without_a_breaker_can_be_forced_open() -> None:
+    service = Service(breaker=None)
+    service.breaks.force("fetch", "open")
+    assert asked(service) == GiveUp("circuit open: fetch")
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^mode must be one of"):
+        Service().breaks.force("fetch", "ajar")  # type: ignore[arg-type]
+
+
+def test_the_condition_that_a_circuit_is_closed_follows_it() -> None:
+    service = Service()
+    closed = service.breaks.closed("fetch")
+    assert closed.is_met()
+    service.give_up()
+    assert closed.is_met()  # one failure is not a row
+    service.give_up()
+    assert not closed.is_met()
+    service.clock.advance(10.0)
+    service.part().start().succeed()
+    assert closed.is_met()
+    service.breaks.force("fetch", "open")
+    assert not closed.is_met()
+
+
+# What an earlier run knew
+
+
+def test_a_restored_circuit_holds_for_what_is_left_of_its_break_and_goes_on_growing() -> None:
+    service = Service()
+    service.breaks.restore({("fetch", ""): Open(until=6.0, failures=1, times=3)})
+    assert asked(service) == GiveUp("circuit open: fetch", 6.0)
+    service.clock.advance(6.0)
+    probe = service.part().start()
+    service.give_up(call=probe.call)
+    assert service.heard[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
+
+
+def test_what_is_known_already_is_not_restored() -> None:
+    service = Service().opened()
+    service.breaks.restore({("fetch", ""): Open(until=600.0)})
+    assert asked(service) == GiveUp("circuit open: fetch", 10.0)
+
+
+def test_no_more_circuits_are_restored_than_are_remembered() -> None:
+    service = Service()
+    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(MAX_PARTS + 10)})
+    assert len(service.breaks.circuits()) == MAX_PARTS
+    assert asked(service, key="host 0") is None

@@ -18,14 +18,15 @@ import httpcore2
 import httpx2
 import pytest
 
+from events.bus import Bus
 from events.errors import CallRejectedError, Permanent, Retryable
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
 from events.verdicts import Park
-from recovery.breaker import BreakerPolicy
 from recovery.classify import SEVERITY, Classification, by_exit_code, by_status, classify, worst
 from recovery.evidence import gather, mark_spent
-from recovery.plan import Settings, make_plan
+from recovery.plan import Defaults, PlanOf, Settings, make_plan
 from recovery.policy import RetryPolicy, decide
+from recovery.spending import Spend
 from recovery.subscribers import Classify, Schedule
 
 TRANSIENT, UNREACHABLE, RATE_LIMITED, ENVIRONMENT, AUTH, LOST, PERMANENT, SPENT, CANCELLED = Category
@@ -170,7 +171,8 @@ def test_an_http_status_decides(make: Any, status: int, category: Category) -> N
 def test_an_exit_code_decides_and_where_it_says_little_what_was_complained_about(
     code: int, category: Category, rule: str
 ) -> None:
-    assert classify(gather(died(code))) == Classification(category, rule)
+    judged = classify(gather(died(code)))
+    assert (judged.category, judged.rule) == (category, rule)
 
 
 @pytest.mark.parametrize("code", [137, 139, 3221225477], ids=["OOM killer", "SIGSEGV", "access violation"])
@@ -274,8 +276,8 @@ def test_the_worst_of_several_counts() -> None:
 
 
 def stage(enabled: bool = True, **settings: Any) -> Classify:
-    plan = make_plan(Settings(**settings), policy=RetryPolicy(), breaker=BreakerPolicy(), has_store=False)
-    return Classify({"fetch": plan}.get, lambda: enabled)
+    plan = make_plan(Settings(**settings), defaults=Defaults(), has_store=False)
+    return Classify({"fetch": plan}.get, lambda: enabled, tuple)
 
 
 def failed(error: Exception, **given: Any) -> OperationFailed:
@@ -400,11 +402,15 @@ def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:
     assert judged(BusyError(7)).category is TRANSIENT
 
 
+def scheduled(plan_of: PlanOf) -> Schedule:
+    return Schedule(plan_of, lambda: 0.25, Spend(Bus(), plan_of, lambda _operation, _key: 0))
+
+
 def test_the_schedule_is_the_policys() -> None:
-    plan = make_plan(Settings(), policy=RetryPolicy(), breaker=None, has_store=False)
+    plan = make_plan(Settings(), defaults=Defaults(), has_store=False)
     classified = judged(TimeoutError())
-    assert Schedule({"fetch": plan}.get, lambda: 0.25)(classified) == decide(plan.policy, classified, 0.25)
+    assert scheduled({"fetch": plan}.get)(classified) == decide(plan.policy, classified, 0.25)
 
 
 def test_nobody_schedules_an_operation_that_is_not_the_services() -> None:
-    assert Schedule({}.get, lambda: 0.25)(judged(TimeoutError())) is None
+    assert scheduled({}.get)(judged(TimeoutError())) is None

@@ -67,7 +67,7 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
         (
             made(CircuitOpened, after=30.0, failures=5),
             "ERROR",
-            "fetch[host]: circuit opened for 30.0 s after 5 failures in a row",
+            "fetch[host]: circuit opened for 30.0 s after 5 failures",
         ),
         (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may pass"),
         (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),

@@ -9,15 +9,16 @@ import pytest
 
 from recovery.backoff import Constant, Exponential
 from recovery.breaker import BreakerPolicy
-from recovery.plan import Plan, make_plan
-from recovery.policy import RetryPolicy
+from recovery.plan import Defaults, Plan, make_plan
+from recovery.policy import RetryPolicy, Strategy
 
 DEFAULT = RetryPolicy()
 
 
 def plan(*, default: RetryPolicy = DEFAULT, has_store: bool = True, **settings: Any) -> Plan:
     breaker = settings.pop("services_breaker", BreakerPolicy())
-    return make_plan(settings, policy=default, breaker=breaker, has_store=has_store)  # type: ignore[arg-type]
+    defaults = Defaults(policy=default, breaker=breaker)
+    return make_plan(settings, defaults=defaults, has_store=has_store)  # type: ignore[arg-type]
 
 
 class AsyncCallable:
@@ -83,9 +84,19 @@ async def coroutine_function(*_: object) -> str:
         ("durability", "total", ValueError),
         ("durability", None, ValueError),
         ("durability", "strict", NotImplementedError),
-        ("retry_if", bool, NotImplementedError),
-        ("idempotent", True, NotImplementedError),
-        ("reconcile", print, NotImplementedError),
+        ("retry_if", "empty", TypeError),
+        ("retry_if", coroutine_function, TypeError),
+        ("idempotent", 1, TypeError),
+        ("reconcile", "look", TypeError),
+        ("stall_timeout", 0, ValueError),
+        ("stall_timeout", True, TypeError),
+        ("refills", -1, ValueError),
+        ("refills", True, TypeError),
+        ("per_category", {"nonsense": Strategy()}, ValueError),
+        ("per_category", {"permanent": Strategy()}, ValueError),
+        ("per_category", {"transient": 3}, TypeError),
+        ("per_category", [], TypeError),
+        ("budget", 0.1, TypeError),
         ("max_retry", 3, TypeError),
         ("retries", 3, TypeError),
     ],

@@ -17,10 +17,8 @@ from recovery.policy import HOPELESS, RetryPolicy, decide
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(2.0), jitter="none")
 
 
-def failed(
-    category: Category = Category.TRANSIENT, retry_after: float | None = None, **given: Any
-) -> FailureClassified:
-    evidence = Evidence(type="builtins.OSError", retry_after=retry_after)
+def failed(category: Category = Category.TRANSIENT, **given: Any) -> FailureClassified:
+    evidence = Evidence(type="builtins.OSError")
     return FailureClassified(**{"at": 0.0, "call": "a", "category": category, "evidence": evidence, **given})
 
 

@@ -8,7 +8,7 @@ import anyio.to_thread
 import pytest
 
 from recovery.testing import VirtualClock
-from recovery.waiting import Gate, TaskWaiter, ThreadWaiter, WaitingRoom
+from recovery.waiting import Gate, TaskWaiter, ThreadWaiter
 
 
 def test_a_thread_that_waits_is_woken_from_another() -> None:
@@ -54,35 +54,6 @@ def test_a_task_waits_as_long_as_it_was_told(backend: str) -> None:
 
     clock.run(main, backend=backend)
     assert clock() == pytest.approx(3600.0)
-
-
-def test_only_those_who_wait_for_the_same_part_are_woken() -> None:
-    room = WaitingRoom()
-    clock = VirtualClock()
-    one, other = ThreadWaiter(clock), ThreadWaiter(clock)
-    with room.waiting("download", "a", one, 0), room.waiting("download", "b", other, 0):
-        room.wake("download", "a")
-    one.wait(1.0)
-    assert clock() == 0.0
-    other.wait(1.0)
-    assert clock() == 1.0
-
-
-def test_who_asked_before_the_cause_ended_is_woken_though_it_comes_late() -> None:
-    room = WaitingRoom()
-    clock = VirtualClock()
-    waiter, asked_at = ThreadWaiter(clock), room.wakes
-    room.wake("download", "a")
-    with room.waiting("download", "a", waiter, asked_at):
-        waiter.wait(60.0)
-    assert clock() == 0.0
-
-
-def test_the_room_is_empty_when_everybody_has_left() -> None:
-    room = WaitingRoom()
-    with room.waiting("download", "", ThreadWaiter(), 0):
-        pass
-    assert not room._waiters
 
 
 def test_an_open_gate_lets_threads_through() -> None:

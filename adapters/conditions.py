@@ -1,0 +1,66 @@
+"""Conditions of this machine and its network: room on a disk, a free port, a host that answers.
+
+For ``Park`` and ``Strategy``:
+
+    Strategy(until=(disk_space("models", 8_000_000_000),), patience=3600.0)
+
+Each raises TypeError or ValueError, naming the argument, for what cannot be asked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from events.conditions import Condition
+from recovery import checks
+
+
+def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0) -> Condition:
+    """There are *free* bytes for us on the file system where *path* is, or will be."""
+    needed = checks.number("free", free)
+    place = Path(path).absolute()
+
+    def is_met() -> bool:
+        there = next(one for one in (place, *place.parents) if one.exists())
+        return shutil.disk_usage(there).free >= needed
+
+    return Condition(f"{needed:.0f} bytes free at {place}", is_met, blocks=True, every=every)
+
+
+def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:
+    """A server could listen on *port* of *host*, an address of this machine: nobody else does."""
+    if checks.whole("port", port, least=1) > 65535:
+        raise ValueError(f"port must be at most 65535, not {port}")
+
+    def is_met() -> bool:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as server:
+            if os.name == "posix":
+                # As servers do: connections that a former server left behind do not matter. Elsewhere it means theft.
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                server.bind(address)
+            except OSError:
+                return False
+        return True
+
+    return Condition(f"port {port} of {host} free", is_met, blocks=True, every=every)
+
+
+def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: float = 5.0) -> Condition:
+    """Somebody accepts a TCP connection on *port* of *host* within *timeout* seconds."""
+    if checks.whole("port", port, least=1) > 65535:
+        raise ValueError(f"port must be at most 65535, not {port}")
+    checks.number("timeout", timeout, above=0.0)
+
+    def is_met() -> bool:
+        try:
+            with socket.create_connection((host, port), timeout):
+                return True
+        except OSError:
+            return False
+
+    return Condition(f"{host}:{port} reachable", is_met, blocks=True, every=every)

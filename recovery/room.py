@@ -1,0 +1,176 @@
+"""The waiting room: every call that waits, for a delay, a cause or a circuit, and everybody who may end its wait.
+
+What one call's wait consists of is in ``recovery.wait``. Whoever wakes a wait notes why and never blocks, on any
+thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from events.conditions import Condition
+from events.facts import CallSteered
+from recovery.wait import Command, Part, Wait, WaitingCall
+from recovery.waiting import Clock
+
+SPREAD = 0.02
+"""Seconds, for each call that waits for one cause, over which they come back when it is gone..."""
+
+MOST_SPREAD = 5.0
+"""...and seconds that this is at the most."""
+
+log = logging.getLogger("recovery")
+
+
+class WaitingRoom:
+    """Knows who waits, so that anybody can tell them something. Safe to use from any thread.
+
+    The four commands take the id of a call (facts have it), act within milliseconds, and publish ``CallSteered``. They
+    act on waits, never on a function that runs: they return whether the call was waiting. *chance* draws from [0, 1).
+    """
+
+    def __init__(self, clock: Clock, chance: Callable[[], float]) -> None:
+        self.clock = clock
+        self.chance = chance
+        self.wakes = 0
+        self._lock = threading.RLock()
+        self._waits: dict[str, Wait] = {}
+        self._held: defaultdict[Part, set[Wait]] = defaultdict(set)
+        self._watchers: defaultdict[Condition, list[Wait]] = defaultdict(list)
+        self._reported: set[str] = set()
+        self._answers: dict[str, object] = {}
+
+    def calls(self) -> list[WaitingCall]:
+        """Every call that waits now."""
+        with self._lock:
+            return [wait.describe() for wait in self._waits.values()]
+
+    def retry_now(self, call: str, reason: str = "") -> bool:
+        """End its wait: the delay, what it waits for, and a pause. An open circuit is asked again, and may say no."""
+        return self._steer(call, "retry now", reason)
+
+    def pause(self, call: str, reason: str = "") -> bool:
+        """Stop its clock, until somebody unpauses it or its deadline (``max_elapsed``) has come."""
+        return self._steer(call, "pause", reason)
+
+    def unpause(self, call: str, reason: str = "") -> bool:
+        """Let it wait for what was left of its delay."""
+        return self._steer(call, "unpause", reason)
+
+    def give_up(self, call: str, reason: str = "") -> bool:
+        """End it for good: its caller gets its last error, with a note that says so."""
+        return self._steer(call, "give up", reason)
+
+    def _steer(self, call: str, command: Command, reason: str) -> bool:
+        with self._lock:
+            wait = self._waits.get(call)
+            if wait is None or not wait.take(command, reason):
+                return False
+        operation = wait.attempt.operation
+        operation.bus.publish(
+            CallSteered(
+                at=self.clock(),
+                operation=operation.name,
+                key=operation.key,
+                call=call,
+                attempt=wait.number,
+                command=command,
+                reason=reason,
+            )
+        )
+        wait.wake()
+        return True
+
+    def question(self, name: str) -> Condition:
+        """The condition that a person has answered *name*: for ``Park`` and ``Strategy``. See ``answer``."""
+        return Condition(f"an answer: {name}", lambda: name in self._answers)
+
+    def answer(self, name: str, value: object = True) -> None:
+        """Answer the question of that name, for those who wait for it and for all who will; *value* is kept."""
+        self._answers[name] = value
+        self.look_again(self.question(name))
+
+    def answered(self, name: str) -> object:
+        """What was answered to the question of that name, ``None`` if nothing was."""
+        return self._answers.get(name)
+
+    def look_again(self, condition: Condition) -> None:
+        """Have *condition* asked now, if anybody waits for it: something may have changed."""
+        with self._lock:
+            watchers = self._watchers.get(condition, ())
+            if watchers:
+                watchers[0].wake()
+
+    def wake(self, operation: str, key: str, *, spread: bool = False) -> None:
+        """Wake whoever is held back on this part: they ask again whether they may begin, all at once or *spread*."""
+        with self._lock:
+            self.wakes += 1
+            held = list(self._held.get((operation, key), ()))
+            for wait in held:
+                wait.let_go(self._spread(len(held)) if spread else 0.0)
+
+    def look(self, condition: Condition) -> bool:
+        """Whether *condition* is met. One that raises is not, and is reported once."""
+        try:
+            return bool(condition.is_met())
+        except Exception:
+            if condition.name not in self._reported:
+                self._reported.add(condition.name)
+                log.warning("the condition %r failed; it counts as not met", condition.name, exc_info=True)
+            return False
+
+    def _spread(self, number: int) -> float:
+        return self.chance() * min(SPREAD * (number - 1), MOST_SPREAD)
+
+    @contextmanager
+    def waiting(self, wait: Wait) -> Iterator[None]:
+        """While this is open, *wait* can be steered, and woken with those who are held back on its part."""
+        with self._lock:
+            self._waits[wait.attempt.call] = wait
+            if wait.is_held:
+                self._held[wait.part].add(wait)
+                if self.wakes != wait.since:
+                    wait.let_go(0.0)  # woken since it asked: or it would sleep through the end of its cause
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waits.get(wait.attempt.call) is wait:
+                    del self._waits[wait.attempt.call]
+                if wait.is_held:
+                    held = self._held[wait.part]
+                    held.discard(wait)
+                    if not held:
+                        del self._held[wait.part]
+
+    def watch(self, condition: Condition, wait: Wait) -> bool:
+        """Have *wait* told when *condition* is met; whether it is the one to look for all."""
+        with self._lock:
+            watchers = self._watchers[condition]
+            if wait not in watchers:
+                watchers.append(wait)
+            return watchers[0] is wait
+
+    def unwatch(self, condition: Condition, wait: Wait) -> None:
+        """*wait* does not wait for *condition* any more; if it looked for all, the next one does."""
+        with self._lock:
+            watchers = self._watchers.get(condition, [])
+            if wait in watchers:
+                was_first = watchers[0] is wait
+                watchers.remove(wait)
+                if watchers and was_first:
+                    watchers[0].wake()
+                if not watchers:
+                    del self._watchers[condition]
+
+    def met(self, condition: Condition, wait: Wait) -> None:
+        """*wait* saw that *condition* is met: so do all who wait for it, each a little later."""
+        with self._lock:
+            watchers = self._watchers.pop(condition, [])
+            for other in watchers:
+                if other is not wait:
+                    other.pass_by(condition, self._spread(len(watchers)))

@@ -1,0 +1,106 @@
+"""``Spend`` holds everybody to the retry budget: a token is reserved with a retry, and given back if it is not made."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from events.bus import Bus, sender_of
+from events.facts import (
+    CallFact,
+    CallRejected,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    Parked,
+)
+from events.verdicts import GiveUp, Retry, Verdict
+from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
+from recovery.plan import PlanOf
+from recovery.registry import MAX_PARTS
+
+MAX_RESERVED = 100_000
+"""Of how many calls it is remembered that they hold a token; of more, the oldest are taken to have used it."""
+
+Part = tuple[str, str]
+
+
+class Spend:
+    """Asked by ``Schedule`` for the token of a retry. Safe to use from any thread.
+
+    A token is taken as soon as the policy wants a retry, so that two callers cannot share it, and given back if the
+    outcome is another, or the retry is not made: the call was cancelled, given up or rejected while it waited.
+    *successes* reads the success counter of a part.
+    """
+
+    def __init__(self, bus: Bus, plan_of: PlanOf, successes: Callable[[str, str], int]) -> None:
+        self._bus = bus
+        self._plan_of = plan_of
+        self._successes = successes
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[Part, Bucket] = OrderedDict()
+        self._reserved: OrderedDict[str, Part] = OrderedDict()
+        self._followed: set[str] = set()
+
+    def follow(self, operation: str) -> None:
+        """Listen to what becomes of this operation's calls; asking twice is asking once."""
+        if operation not in self._followed:
+            self._followed.add(operation)
+            outcomes = (Parked, GaveUp, CallRejected, OperationCancelled, OperationRecovered)
+            self._bus.subscribe(outcomes, self.settle, operation=operation, essential=True)
+
+    def ask(self, failure: FailureClassified, verdict: Verdict) -> Verdict:
+        """*verdict*, which the policy wants; a retry that no token is left for is given up."""
+        budget = self._budget(failure)
+        if budget is None:
+            return verdict
+        part = (failure.operation, failure.key)
+        with self._lock:
+            self._reserved.pop(failure.call, None)  # the retry that it was for has been made
+            if not isinstance(verdict, Retry):
+                return verdict
+            bucket = self._bucket(budget, part, failure.at)
+            taken = reserve(bucket)
+            self._buckets[part] = bucket if taken is None else taken
+            if taken is None:
+                return GiveUp(f"retry budget spent: {sender_of(*part)}")
+            self._reserved[failure.call] = part
+            if len(self._reserved) > MAX_RESERVED:
+                self._reserved.popitem(last=False)
+        return verdict
+
+    def settle(self, fact: CallFact) -> None:
+        """Give back the token of a retry that is not made."""
+        with self._lock:
+            part = self._reserved.get(fact.call)
+            if part is None or (isinstance(fact, Parked) and fact.error is None):
+                return  # held back before its attempt, which is still to come
+            del self._reserved[fact.call]
+            was_made = isinstance(fact, OperationRecovered) or (
+                isinstance(fact, OperationCancelled) and not fact.waiting
+            )
+            budget = self._budget(fact)
+            if budget is not None and not was_made:
+                self._buckets[part] = refund(budget, self._bucket(budget, part, fact.at))
+
+    def tokens(self, operation: str, key: str = "") -> float | None:
+        """How many tokens there were at the latest, ``None`` if none was ever asked for."""
+        with self._lock:
+            bucket = self._buckets.get((operation, key))
+            return None if bucket is None else bucket.tokens
+
+    def _budget(self, fact: CallFact) -> RetryBudget | None:
+        plan = self._plan_of(fact.operation)
+        return None if plan is None else plan.budget
+
+    def _bucket(self, budget: RetryBudget, part: Part, now: float) -> Bucket:
+        """The bucket of *part* as it is now, and the latest to be forgotten."""
+        successes = self._successes(*part)
+        bucket = self._buckets.get(part) or full(budget, now, successes)
+        self._buckets[part] = bucket
+        self._buckets.move_to_end(part)
+        if len(self._buckets) > MAX_PARTS:
+            self._buckets.popitem(last=False)
+        return refill(budget, bucket, now, successes)
