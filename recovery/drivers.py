@@ -47,6 +47,7 @@ class Driver:
         self._room = room
         self._journal = journal
         self._reconcile: Callable[..., Any] | None = plan.reconcile
+        self._has_context = plan.has_context
 
     def run(
         self,
@@ -64,7 +65,7 @@ class Driver:
         """
         failed = error is not None
         try:
-            ended = self._wait(attempt, attempt.number, Retry(delay))
+            ended = self._wait(attempt, attempt.number, Retry(delay)) if delay > 0 else None
             while True:
                 if not failed:
                     since = self._room.wakes
@@ -156,7 +157,7 @@ class Driver:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
-        return running(attempt) if self._plan.has_context else _NO_CONTEXT
+        return running(attempt) if self._has_context else _NO_CONTEXT
 
     def _hold(self, attempt: Attempt, held: Verdict | None, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""

@@ -54,8 +54,8 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
             "retry_after": _seconds(after),
             "exit_code": _int(_attribute(error, "returncode")),
             "stderr": _tail(_attribute(error, "stderr")),
+            "bytes_done": _bytes_done(error),
         }
-    found["bytes_done"] = _bytes_done(error)
     return Evidence(type=name, kinds=kinds, message=_text(error), **found)
 
 

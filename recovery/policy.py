@@ -135,9 +135,6 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
         raise TypeError(f"backoff must be a shape, a list of delays or a function, not {backoff!r}")
 
 
-NO_STRATEGY = Strategy()
-
-
 def refilled(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
     """The retries that a call has used, and how often they were refilled, once the progress it made is counted."""
     may_refill = policy.refills is None or failed.refills < policy.refills
@@ -154,27 +151,42 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
     such a wait parks the call, and so does a category that has conditions to wait for; neither uses a retry. Everything
     else uses one.
     """
-    strategy = policy.per_category.get(failure.category, NO_STRATEGY)
-    if failure.category in HOPELESS and (strategy is NO_STRATEGY or failure.category in NEVER):
+    strategy = policy.per_category.get(failure.category)
+    if failure.category in HOPELESS and (strategy is None or failure.category in NEVER):
         return GiveUp(f"{failure.category} ({failure.rule})" if failure.rule else str(failure.category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
     is_limited = failure.category is Category.RATE_LIMITED and asked is not None
-    parks = is_limited or bool(strategy.until)
-    most = policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries
+    until: tuple[Condition, ...] = () if strategy is None else strategy.until
+    parks = is_limited or bool(until)
+    most, backoff, jitter, max_delay = (
+        (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
+        if strategy is None
+        else _overridden(policy, strategy)
+    )
     if not parks and most is not None and failure.retries >= most:
         return GiveUp(f"out of retries ({most})")
     wait = delay(
-        policy.backoff if isinstance(strategy.backoff, msgspec.UnsetType) else strategy.backoff,
-        policy.jitter if isinstance(strategy.jitter, msgspec.UnsetType) else strategy.jitter,
-        policy.max_delay if isinstance(strategy.max_delay, msgspec.UnsetType) else strategy.max_delay,
+        backoff,
+        jitter,
+        max_delay,
         retry=failure.attempt if parks else failure.retries + 1,
         previous=failure.waited,
         chance=chance,
     )
     if not parks:
         return Retry(wait + (asked or 0.0), within)
-    if strategy.until:
+    if strategy is not None and until:
         within = within if strategy.patience is None else min(within, strategy.patience)
         wait = max(0.0, min(wait, within))  # patience is for the conditions, not for a delay of ours
-    return Park(wait + (asked or 0.0), (*strategy.until, *(("rate limit",) if is_limited else ())), within)
+    return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+
+
+def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:
+    """What the policy says of retries and delays, but for what the strategy says."""
+    return (
+        policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries,
+        policy.backoff if isinstance(strategy.backoff, msgspec.UnsetType) else strategy.backoff,
+        policy.jitter if isinstance(strategy.jitter, msgspec.UnsetType) else strategy.jitter,
+        policy.max_delay if isinstance(strategy.max_delay, msgspec.UnsetType) else strategy.max_delay,
+    )

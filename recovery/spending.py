@@ -51,11 +51,8 @@ class Spend:
             outcomes = (Parked, GaveUp, CallRejected, OperationCancelled, OperationRecovered)
             self._bus.subscribe(outcomes, self.settle, operation=operation, essential=True)
 
-    def ask(self, failure: FailureClassified, verdict: Verdict) -> Verdict:
-        """*verdict*, which the policy wants; a retry that no token is left for is given up."""
-        budget = self._budget(failure)
-        if budget is None:
-            return verdict
+    def ask(self, budget: RetryBudget, failure: FailureClassified, verdict: Verdict) -> Verdict:
+        """*verdict*, which the policy wants; a retry that *budget* has no token left for is given up."""
         part = (failure.operation, failure.key)
         with self._lock:
             self._reserved.pop(failure.call, None)  # the retry that it was for has been made

@@ -136,4 +136,4 @@ class Schedule:
             verdict: Verdict = GiveUp(MAYBE_SENT)
         else:
             verdict = decide(plan.policy, failure, self._chance())
-        return self._spend.ask(failure, verdict)
+        return verdict if plan.budget is None else self._spend.ask(plan.budget, failure, verdict)
