@@ -1,5 +1,10 @@
-"""For tests of code that recovers: a virtual clock here, hypothesis strategies in ``recovery.testing.strategies``."""
+"""For tests of code that recovers: a virtual clock, scripted failures, seeded chance.
+
+What needs hypothesis or pytest is imported by name: ``recovery.testing.strategies``, ``recovery.testing.machine``
+(every invariant, tried on your subscriber or policy) and ``recovery.testing.plugin`` (fixtures).
+"""
 
 from recovery.testing.clock import VirtualClock
+from recovery.testing.script import Script, seeded
 
-__all__ = ["VirtualClock"]
+__all__ = ["Script", "seeded", "VirtualClock"]

@@ -42,8 +42,13 @@ class VirtualClock:
             self._mock.jump(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """What a plain wait does: nothing but let the time pass, unless *event* is set already."""
+        """What a plain wait does: nothing but let the time pass, unless *event* is set already.
+
+        Raises RuntimeError for a wait without an end: on one thread nobody would ever end it.
+        """
         if not event.is_set():
+            if seconds >= threading.TIMEOUT_MAX:
+                raise RuntimeError("nobody would end this wait; use a loop (VirtualClock.run), or a clock that is real")
             self.advance(seconds)
         return event.is_set()
 

@@ -6,17 +6,21 @@ def test_no_delay_exceeds_the_cap(policy, failure, chance): ...
 
 from __future__ import annotations
 
+import errno
 import math
+import subprocess
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from events.errors import Permanent, Retryable
 from events.facts import Category, Evidence, FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
-from recovery.policy import RetryPolicy
+from recovery.budget import RetryBudget
+from recovery.policy import NEVER, RetryPolicy, Strategy
 
 CALLS = ("a", "b", "c")
 """Few call ids, so that permits and results meet."""
@@ -52,6 +56,53 @@ def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
         "max_elapsed": st.one_of(st.none(), seconds(1000.0)),
     }
     return st.builds(RetryPolicy, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def category_strategies() -> SearchStrategy[dict[Category, Strategy]]:
+    """What is different for a few categories, conditions aside: for ``RetryPolicy.per_category``."""
+    strategy = st.builds(
+        Strategy,
+        max_retries=st.one_of(st.none(), st.integers(0, 5)),
+        backoff=backoffs(),
+        jitter=st.sampled_from(JITTERS),
+        max_delay=seconds(),
+    )
+    return st.dictionaries(st.sampled_from(sorted(set(Category) - NEVER)), strategy, max_size=3)
+
+
+class LimitedError(Exception):
+    """What a client raises for 429 with a ``Retry-After``."""
+
+    status = 429
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(f"429, come back in {wait} s")
+        self.headers = {"Retry-After": str(wait)}
+
+
+def errors() -> SearchStrategy[Exception]:
+    """Live exceptions of many categories, a fresh object each time."""
+    plain = st.sampled_from(
+        [ConnectionResetError, ConnectionRefusedError, TimeoutError, RuntimeError, ValueError, Permanent]
+    ).map(lambda kind: kind("scripted"))
+    return st.one_of(
+        plain,
+        st.sampled_from([errno.ENOSPC, errno.EADDRINUSE, errno.EACCES]).map(lambda number: OSError(number, "scripted")),
+        st.integers(0, 100).map(LimitedError),
+        st.one_of(st.none(), seconds()).map(lambda after: Retryable("scripted", after=after)),
+        st.sampled_from([1, 127, -9]).map(lambda code: subprocess.CalledProcessError(code, "scripted")),
+        st.lists(plain, min_size=1, max_size=3).map(lambda some: ExceptionGroup("scripted", some)),
+    )
+
+
+def budgets() -> SearchStrategy[RetryBudget]:
+    """Retry budgets, sparse ones mostly."""
+    return st.builds(
+        RetryBudget,
+        reserve=st.sampled_from([1.0, 2.0, 10.0]),
+        ratio=st.sampled_from([0.0, 0.1, 1.0]),
+        per_second=st.sampled_from([0.0, 0.01, 1.0]),
+    )
 
 
 def categories() -> SearchStrategy[Category]:

@@ -9,7 +9,8 @@ import pytest
 from adapters.memory import MemoryStore
 from recovery import context
 from recovery.service import Recovery
-from tests.recovery.flaky import Script, facts_of, names
+from recovery.testing import Script
+from tests.recovery.ears import facts_of, names
 
 
 def test_there_is_no_context_outside_a_journalled_call() -> None:

@@ -34,8 +34,8 @@ from events.verdicts import GiveUp, Park, Retry
 from recovery.breaker import BreakerPolicy
 from recovery.decorator import decode_arguments, encode_arguments
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script, facts_of, names
+from recovery.testing import Script, VirtualClock
+from tests.recovery.ears import facts_of, names
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 

@@ -20,8 +20,9 @@ from recovery.journal import CAPACITY, Journal
 from recovery.ledger import Run
 from recovery.service import Recovery
 from recovery.store import Row
+from recovery.testing import Script
 from recovery.waiting import ThreadWaiter
-from tests.recovery.flaky import Script, facts_of, names
+from tests.recovery.ears import facts_of, names
 
 FAST = {"initial_delay": 0.0}
 

@@ -13,7 +13,7 @@ from adapters.downloads import HOST_BREAKER
 from events.facts import CircuitOpened, FailureClassified, GaveUp
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recovery.flaky import facts_of
+from tests.recovery.ears import facts_of
 
 BACK = 1200.0
 

@@ -11,7 +11,7 @@ from events.operation import Attempt, Operation
 from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recovery.flaky import facts_of
+from tests.recovery.ears import facts_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

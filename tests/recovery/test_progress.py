@@ -13,7 +13,7 @@ from recovery.ledger import fold
 from recovery.policy import RetryPolicy, refilled
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recovery.flaky import facts_of
+from tests.recovery.ears import facts_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

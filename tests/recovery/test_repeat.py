@@ -11,8 +11,8 @@ from adapters.memory import MemoryStore
 from events.facts import Category, FailureClassified, GaveUp, OperationFailed
 from recovery.plan import ABSENT
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script, facts_of
+from recovery.testing import Script, VirtualClock
+from tests.recovery.ears import facts_of
 
 
 def run(kind: str, service: Recovery, function: Any, *args: Any, **settings: Any) -> Any:

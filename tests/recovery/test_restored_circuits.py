@@ -15,8 +15,7 @@ from events.facts import CircuitClosed, CircuitOpened
 from recovery.breaker import BreakerPolicy, Open
 from recovery.ledger import OpenCircuit, Run, fold_circuits, reopened
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script
+from recovery.testing import Script, VirtualClock
 
 BREAKER = BreakerPolicy(failure_threshold=1, break_duration=600.0)
 

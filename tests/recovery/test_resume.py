@@ -12,7 +12,7 @@ from events.facts import GaveUp, OperationRecovered, OperationResumed
 from recovery import context
 from recovery.service import Recovery
 from recovery.store import Row
-from tests.recovery.flaky import facts_of, names
+from tests.recovery.ears import facts_of, names
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
 

@@ -25,8 +25,8 @@ from events.verdicts import Park
 from recovery.backoff import Constant
 from recovery.policy import RetryPolicy, Strategy
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script, facts_of, names
+from recovery.testing import Script, VirtualClock
+from tests.recovery.ears import facts_of, names
 
 HOUR = RetryPolicy(backoff=Constant(3600.0), jitter="none", max_delay=3600.0)
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])

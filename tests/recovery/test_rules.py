@@ -13,8 +13,8 @@ from recovery.classify import RECOVERABILITY, Classification
 from recovery.evidence import gather
 from recovery.rules import Rule, front_of, in_order
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script, facts_of
+from recovery.testing import Script, VirtualClock
+from tests.recovery.ears import facts_of
 
 REFUSED = Evidence(type="builtins.ConnectionRefusedError", kinds=("builtins.ConnectionError", "builtins.OSError"))
 LOST = Category.LOST

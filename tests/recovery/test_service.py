@@ -11,7 +11,8 @@ from events.errors import CallRejectedError
 from events.facts import OperationRecovered
 from events.verdicts import GiveUp, Park, Retry
 from recovery.service import Recovery
-from tests.recovery.flaky import Script, facts_of
+from recovery.testing import Script
+from tests.recovery.ears import facts_of
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 

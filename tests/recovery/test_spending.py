@@ -11,8 +11,8 @@ from events.facts import Category, FailureClassified, GaveUp
 from events.verdicts import GiveUp, Park, Retry
 from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
-from tests.recovery.flaky import Script, facts_of
+from recovery.testing import Script, VirtualClock
+from tests.recovery.ears import facts_of
 
 SPARSE = RetryBudget(reserve=2.0, ratio=0.5, per_second=0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 from typing import Any
 
@@ -11,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.errors import Permanent
-from events.facts import Category, Evidence, FailureClassified
+from events.facts import Category, Evidence, Fact, FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry
 from recovery import Recovery
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.policy import RetryPolicy
-from recovery.testing import VirtualClock, strategies
+from recovery.testing import Script, VirtualClock, seeded, strategies
 from recovery.waiting import ThreadWaiter
 
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -211,3 +213,119 @@ def test_seconds_and_chances_stay_in_range(seconds: float, chance: float) -> Non
 )
 def test_a_field_may_be_fixed(policy: RetryPolicy, failure: FailureClassified, breaker: BreakerPolicy) -> None:
     assert (policy.max_retries, failure.category, breaker.lease) == (2, Category.AUTH, 7)
+
+
+# Scripts and seeded chance
+
+
+def test_a_script_does_what_it_says_in_turn_and_then_is_done() -> None:
+    script = Script(1, KeyError("x"), None)
+    assert script("a", b=2) == 1
+    with pytest.raises(KeyError):
+        script()
+    assert (script(), script(), script.calls) == (None, "done", 4)
+    assert script.arguments[0] == (("a",), {"b": 2})
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_script_can_be_awaited(backend: str) -> None:
+    script = Script("page")
+    assert (anyio.run(script.as_async(), backend=backend), script.calls) == ("page", 1)
+
+
+def test_the_same_seed_makes_the_same_draws() -> None:
+    one, same, other = seeded(7), seeded(7), seeded(8)
+    draws = [one() for _ in range(5)]
+    assert draws == [same() for _ in range(5)] != [other() for _ in range(5)]
+    assert all(0.0 <= draw < 1.0 for draw in draws)
+
+
+def test_the_same_seed_makes_the_same_trace() -> None:
+    def trace() -> list[object]:
+        clock = VirtualClock()
+        service = Recovery(clock=clock, chance=seeded(3), run="run")
+        facts: list[object] = []
+        service.bus.subscribe(Fact, facts.append)
+        flaky = seeded(5)
+
+        async def fetch() -> None:
+            if flaky() < 0.5:
+                raise ConnectionError
+
+        async def main() -> None:
+            call = service.recoverable("fetch")(fetch)
+
+            async def once() -> None:
+                with contextlib.suppress(ConnectionError):
+                    await call()
+
+            async with anyio.create_task_group() as group:
+                for _ in range(50):
+                    group.start_soon(once)
+
+        clock.run(main)
+        return [fact for fact in facts if not isinstance(fact, OperationFailed)]  # which holds an exception
+
+    first = trace()
+    assert first == trace() != []
+
+
+def test_nobody_waits_for_a_wait_without_an_end_on_a_virtual_clock() -> None:
+    with pytest.raises(RuntimeError, match="nobody would end this wait"):
+        VirtualClock().wait(threading.Event(), math.inf)
+
+
+# The pytest plugin
+
+PLUGIN_TEST = """
+import anyio, pytest
+from recovery import Recovery, recoverable
+from recovery.testing import Script
+
+def test_plain(no_waiting):
+    script = Script(ConnectionError(), ConnectionError())
+    service = Recovery()
+    assert service.recoverable("fetch", initial_delay=3600.0, max_delay=9999.0, jitter="none")(script)() == "done"
+    assert no_waiting == [3600.0, 7200.0]
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_async(no_waiting, backend):
+    script = Script(ConnectionError())
+    fetch = recoverable(initial_delay=3600.0, max_delay=9999.0, jitter="none")(script.as_async())
+    assert anyio.run(fetch, backend=backend) == "done"
+    assert no_waiting == [3600.0]
+
+def test_the_clock_and_the_chance(virtual_clock, seeded_chance):
+    service = Recovery(clock=virtual_clock, chance=seeded_chance)
+    service.recoverable("fetch", initial_delay=10.0)(Script(ConnectionError()))()
+    assert virtual_clock() == pytest.approx(8.444218515250482)
+"""
+
+
+def test_the_plugin_is_switched_on_by_its_name(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
+    pytester.makepyfile(PLUGIN_TEST)
+    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=4)
+
+
+def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PLUGIN_TEST)
+    pytester.runpytest().assert_outcomes(errors=4)
+
+
+def test_a_condition_is_asked_as_always_when_nobody_waits(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from recovery import Category, Condition, Recovery, RetryPolicy, Strategy
+        from recovery.testing import Script
+        pytest_plugins = ["recovery.testing.plugin"]
+
+        def test_it(no_waiting):
+            answers = [False, False, True]
+            disk = Condition("disk", lambda: answers.pop(0))
+            policy = RetryPolicy(per_category={Category.TRANSIENT: Strategy(until=[disk])})
+            Recovery(policy=policy).recoverable("fetch")(Script(ConnectionError()))()
+            assert answers == []
+        """
+    )
+    pytester.runpytest("-p", "recovery.testing.plugin").assert_outcomes(passed=1)
