@@ -84,8 +84,8 @@ class Attempt:
 
     __slots__ = (
         "_ended",
-        "_is_running",
         "_verdict",
+        "announced",
         "arguments",
         "began",
         "call",
@@ -121,7 +121,7 @@ class Attempt:
         self.progressed = False
         self.refills = 0
         self.on_progress: Callable[[], object] | None = None
-        self._is_running = False
+        self.announced = False
         self._verdict: Verdict | None = None
         self._ended = False
 
@@ -134,7 +134,7 @@ class Attempt:
                 held = self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
             else:
                 operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
-        self._is_running = held is None
+        self.announced = held is None
         return held
 
     def progress(self, done: float) -> None:
@@ -271,7 +271,7 @@ class Attempt:
         """
         if self._ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
             return
-        is_waiting = self._ended or not self._is_running
+        is_waiting = self._ended or not self.announced
         self._ended = True
         self._verdict = None
         self._tell(OperationCancelled, waiting=is_waiting)

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from events.operation import Attempt
+from events.operation import Attempt, Operation
 from events.receivers import is_async
 from recovery.drivers import Driver
 from recovery.plan import Plan
@@ -79,6 +79,9 @@ def _plain(function: Callable[..., Any], definition: Definition, driver: Driver)
             result = function(*args, **kwargs)
         except Exception as raised:  # the driver decides
             error = raised
+        except BaseException:
+            _cancelled(operation)
+            raise
         else:
             operation.successes += 1
             return result
@@ -102,6 +105,9 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
             result = await function(*args, **kwargs)
         except Exception as raised:  # the driver decides
             error = raised
+        except BaseException:
+            _cancelled(operation)
+            raise
         else:
             operation.successes += 1
             return result
@@ -112,6 +118,13 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
 
     recoverable_call.__recovery_definition__ = definition  # type: ignore[attr-defined]
     return recoverable_call
+
+
+def _cancelled(operation: Operation) -> None:
+    """Say that a call was cancelled in an attempt of which nothing was known until now."""
+    attempt = Attempt(operation)
+    attempt.announced = True
+    attempt.cancel()
 
 
 def _driven(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:

@@ -1,0 +1,323 @@
+"""What holds of whole calls, whatever fails: attempts, waits, probes, cancellation, budgets, traces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.memory import MemoryStore
+from events.errors import CallRejectedError, Permanent
+from events.facts import FailureClassified, OperationCancelled, OperationStarted, RetryScheduled
+from events.verdicts import Park
+from recovery import context
+from recovery.breaker import BreakerPolicy, HalfOpen
+from recovery.budget import RetryBudget
+from recovery.policy import RetryPolicy
+from recovery.service import Recovery
+from recovery.testing import Script, VirtualClock, seeded
+from recovery.testing.strategies import budgets, chances, policies
+from tests.recovery.ears import facts_of, names
+
+BACKENDS = st.sampled_from(["asyncio", "trio"])
+
+
+def failed_for_good(service: Recovery, function: Any, **settings: Any) -> Exception:
+    """The exception that comes out of a call of *function*."""
+    call = service.recoverable("fetch", breaker=None, **settings)(function)
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+# Attempts
+
+
+@given(policies(), chances())
+def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, chance: float) -> None:
+    script = Script(Permanent("no"), "a second attempt")
+    service = Recovery(clock=VirtualClock(), chance=lambda: chance)
+    assert isinstance(failed_for_good(service, script, policy=policy), Permanent)
+    assert script.calls == 1
+
+
+@given(
+    retries=st.integers(0, 4),
+    refills=st.integers(0, 4),
+    reached=st.lists(st.integers(1, 6), max_size=40),
+)
+def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
+    retries: int, refills: int, reached: list[int]
+) -> None:
+    made = 0
+
+    def download() -> None:
+        nonlocal made
+        made += 1
+        if made <= len(reached):
+            context.progress(reached[made - 1])
+        raise ConnectionResetError
+
+    policy = RetryPolicy(max_retries=retries, refills=refills)
+    has_context = {"durability": "journal"} if not refills else {}
+    with Recovery(clock=VirtualClock(), store=MemoryStore()) as service:
+        failed_for_good(service, download, policy=policy, **has_context)
+    assert retries + 1 <= made <= retries + 1 + refills * retries
+
+
+class Crash(BaseException):
+    """Stands for a process that dies: nothing of ours may run after it."""
+
+
+@settings(max_examples=30)
+@given(retries=st.integers(0, 4), crashes=st.lists(st.integers(1, 3), max_size=4))
+def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[int]) -> None:
+    store, made = MemoryStore(), []
+    ended = False
+    for run, crash_at in enumerate([*crashes, 99]):
+        failures = 0
+        with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
+
+            def fetch(url: str) -> None:
+                nonlocal failures
+                made.append(run)  # noqa: B023  # called within its run
+                raise ConnectionResetError
+
+            def die(_: object) -> None:
+                nonlocal failures
+                failures += 1
+                if failures == crash_at:  # noqa: B023  # called within its run
+                    raise Crash  # after the failure was judged and written, before the next attempt
+
+            call = service.recoverable("fetch", resumable=True, max_retries=retries, breaker=None)(fetch)
+            service.bus.subscribe(RetryScheduled, die)
+            journal = service.journal
+            assert journal is not None
+            try:
+                if run == 0:
+                    call("url")
+                else:
+                    resumption = service.resume()
+                    assert resumption.wait(10.0)
+                    ended = not resumption.calls
+                    for resumed in resumption.calls:
+                        if isinstance(resumed.error, Crash):
+                            raise resumed.error
+            except Crash:
+                journal.seal()
+            except ConnectionResetError:
+                pass
+    assert len(made) <= retries + 1
+    assert ended or len(made) == retries + 1
+
+
+# Waits
+
+
+@given(policies(max_retries=3), chances())
+def test_nobody_waits_after_the_last_attempt_or_past_the_deadline(policy: RetryPolicy, chance: float) -> None:
+    clock, attempts = VirtualClock(), []
+
+    def fetch() -> None:
+        attempts.append(clock())
+        raise ConnectionResetError
+
+    failed_for_good(Recovery(clock=clock, chance=lambda: chance), fetch, policy=policy)
+    assert clock() == attempts[-1]
+    assert policy.max_elapsed is None or clock() <= policy.max_elapsed + 1e-9
+
+
+@given(
+    deadline=st.floats(0.0, 100.0),
+    until=st.floats(0.0, 200.0),
+    backend=st.sampled_from(["plain", "asyncio", "trio"]),
+)
+def test_nobody_who_is_held_back_waits_past_the_deadline(deadline: float, until: float, backend: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    service.bus.subscribe(OperationStarted, lambda started: Park(until - started.at) if started.at < until else None)
+    script = Script()
+    fetch = service.recoverable("fetch", max_elapsed=deadline)
+    with contextlib.suppress(CallRejectedError):
+        fetch(script)() if backend == "plain" else clock.run(fetch(script.as_async()), backend=backend)
+    assert clock() <= deadline + 1e-6
+    assert script.calls == (until <= deadline)
+
+
+# Probes
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("permits", [1, 3])
+def test_of_a_thousand_callers_at_half_open_no_more_probe_than_there_are_permits(backend: str, permits: int) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, chance=seeded(1))
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, half_open_permits=permits)
+    inside = most = 0
+
+    @service.recoverable("fetch", breaker=breaker, when_open="wait", max_retries=0)
+    async def fetch(number: int) -> None:
+        nonlocal inside, most
+        if number < 0:
+            raise ConnectionRefusedError
+        if ("fetch", "") in service.circuits.circuits():
+            inside += 1
+            most = max(most, inside)
+            await anyio.sleep(0.5)
+            inside -= 1
+
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await fetch(-1)
+        async with anyio.create_task_group() as group:
+            for number in range(1000):
+                group.start_soon(fetch, number)
+
+    clock.run(main, backend=backend)
+    assert 1 <= most <= permits
+    assert service.circuits.circuits() == {}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_probe_that_is_never_heard_of_again_does_not_wedge_the_circuit(backend: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, lease=60.0)
+    operation = service.operation("fetch", breaker=breaker, when_open="wait", max_retries=0)
+    operation.start().fail(ConnectionRefusedError())
+    clock.advance(10.0)
+    lost = operation.start()  # by hand, and then forgotten
+    fetch = service.recoverable("fetch", breaker=breaker, when_open="wait", max_retries=0)
+
+    @fetch
+    async def probe() -> str:
+        before = service.circuits.circuits()
+        lost.fail(ConnectionRefusedError())  # far too late: it decides nothing
+        assert service.circuits.circuits() == before
+        assert isinstance(before["fetch", ""], HalfOpen)
+        return "done"
+
+    assert clock.run(probe, backend=backend) == "done"
+    assert clock() == pytest.approx(70.0)
+    assert service.circuits.circuits() == {}
+
+
+# Cancellation
+
+
+@settings(max_examples=200)
+@given(backend=BACKENDS, at=st.floats(0.001, 40.0), failures=st.integers(0, 5), held=st.booleans())
+def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
+    backend: str, at: float, failures: int, held: bool
+) -> None:
+    clock = VirtualClock()
+    budget = RetryBudget(reserve=10.0, ratio=0.0, per_second=0.0)
+    service = Recovery(clock=clock, budget=budget, chance=lambda: 0.5)
+    heard = facts_of(service)
+    caught: list[BaseException] = []
+    if held:
+        service.circuits.force("fetch", "open")
+
+    @service.recoverable("fetch", initial_delay=2.0, max_retries=9, when_open="wait")
+    async def fetch() -> None:
+        await anyio.sleep(3.0)
+        if clock() < failures * 5.0:
+            raise ConnectionResetError
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        async def watched() -> None:
+            try:
+                await fetch()
+            except BaseException as error:
+                caught.append(error)
+                raise
+
+        with anyio.move_on_after(at):
+            await watched()
+
+    clock.run(main, backend=backend)
+    [error] = caught
+    assert isinstance(error, asyncio.CancelledError | trio.Cancelled)
+    assert getattr(error, "__notes__", []) == []
+    cancelled = [fact for fact in heard if isinstance(fact, OperationCancelled)]
+    assert (len(cancelled), heard[-1]) == (1, cancelled[0])
+    assert service.circuits.circuits() == {}
+    retried = sum(isinstance(fact, RetryScheduled) for fact in heard)
+    left = service.budgets.tokens("fetch")
+    assert left in (None, 10.0 - retried + cancelled[0].waiting * (retried > 0))
+    assert service.waits.calls() == []
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("before", [0, 2])
+def test_who_wants_out_gets_out_with_the_same_exception(kind: type[BaseException], before: int) -> None:
+    service = Recovery(clock=VirtualClock(), breaker=BreakerPolicy(failure_threshold=1))
+    heard = facts_of(service)
+    error = kind()
+    script = Script(*[ConnectionResetError()] * before, error)
+    with pytest.raises(kind) as caught:
+        service.recoverable("fetch")(script)()
+    assert caught.value is error
+    assert names(heard).count("OperationCancelled") == 1
+    assert service.circuits.circuits() == {}
+
+
+# Budgets
+
+
+@settings(max_examples=50)
+@given(budget=budgets(), gaps=st.lists(st.floats(0.0, 20.0), min_size=1, max_size=60))
+def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
+    budget: RetryBudget, gaps: list[float]
+) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, budget=budget, breaker=None)
+    retried: list[float] = []
+    service.bus.subscribe(RetryScheduled, lambda fact: retried.append(fact.at))
+    first_tries: list[float] = []
+    fetch = service.recoverable("fetch", initial_delay=0.0)(Script(*[ConnectionResetError()] * 999))
+    for gap in gaps:
+        clock.advance(gap)
+        first_tries.append(clock())
+        with pytest.raises(ConnectionResetError):
+            fetch()
+    for begin in first_tries:
+        for end in first_tries:
+            retries = sum(begin <= at <= end for at in retried)
+            tries = sum(begin <= at <= end for at in first_tries)
+            assert end < begin or retries <= budget.reserve + budget.per_second * (end - begin) + 1e-6
+            assert (
+                end < begin
+                or retries <= budget.ratio * tries + budget.reserve + budget.per_second * (end - begin) + 1e-6
+            )
+
+
+# Noise
+
+
+def test_noise_on_many_keys_is_rescued_too() -> None:
+    chance = seeded(11)
+    service = Recovery(clock=VirtualClock(), chance=chance)
+    failed = facts_of(service, FailureClassified)
+
+    @service.recoverable("fetch", key=lambda number: f"host {number % 7}")
+    def fetch(number: int) -> str:
+        if chance() < 0.3:
+            raise ConnectionResetError
+        return "page"
+
+    done = 0
+    for number in range(5000):
+        with contextlib.suppress(ConnectionResetError):
+            done += fetch(number) == "page"
+    assert done >= 0.99 * 5000
+    assert len(failed) > 1500
