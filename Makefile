@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props bench clean
+.PHONY: help install demo test check format lint types arch props mutants bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ arch: $(READY) ## the layers hold (import-linter)
 
 props: $(READY) ## the laws alone, with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
+
+mutants: $(READY) ## plant each known bug, and see which test kills it (three minutes)
+	$(BIN)/python -m tests.mutants
 
 bench: $(READY) ## success path and failure path, as ratios taken in one run
 	$(BIN)/python -m bench

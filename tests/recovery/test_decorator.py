@@ -395,13 +395,13 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
-def test_what_is_no_exception_passes_through_untouched(kind: type[BaseException]) -> None:
+def test_what_is_no_exception_passes_through_and_is_a_cancellation(kind: type[BaseException]) -> None:
     service = Recovery()
     heard = facts_of(service)
     script = Script(kind())
     with pytest.raises(kind):
         service.recoverable(lambda: script())()
-    assert (script.calls, heard) == (1, [])
+    assert (script.calls, names(heard)) == (1, ["OperationCancelled"])
 
 
 def test_a_cancellation_in_a_retry_is_published_once_and_not_retried() -> None:
