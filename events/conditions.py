@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from events.receivers import is_async
+
 
 class Condition(msgspec.Struct, frozen=True, eq=False):
     """A cause that can go away, named *name*; *is_met* says whether it has.
 
     *is_met* takes no argument, and anything true means yes; if it raises, that counts as no. One that may take long (a
-    connection, a disk of the network) *blocks*: tasks then ask it in a worker thread. It is asked *every* so many
+    connection, a disk of the network) *blocks*: it is then asked in a thread of its own. It is asked *every* so many
     seconds by one of those who wait, whoever they are: two conditions of one name are the same condition.
 
     Raises TypeError or ValueError, naming the field, for what cannot be asked.
@@ -28,8 +30,8 @@ class Condition(msgspec.Struct, frozen=True, eq=False):
             raise TypeError(f"name must be a str, not {self.name!r}")
         if not self.name:
             raise ValueError("name must not be empty")
-        if not callable(self.is_met):
-            raise TypeError(f"is_met must be a function without arguments, not {self.is_met!r}")
+        if not callable(self.is_met) or is_async(self.is_met):
+            raise TypeError(f"is_met must be a plain function without arguments, not {self.is_met!r}")
         if isinstance(self.every, bool) or not isinstance(self.every, int | float):
             raise TypeError(f"every must be a number, not {self.every!r}")
         if not 0.0 < self.every < math.inf:

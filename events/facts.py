@@ -84,14 +84,16 @@ class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
 class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
 
-    *arguments* is the JSON of ``[args, kwargs]`` where the call can be carried on after a restart, otherwise empty;
-    *version* is the version its operation was declared with.
+    *again* says that something of the call was tried before, by this process or another. *arguments* is the JSON of
+    ``[args, kwargs]`` where the call can be carried on after a restart, otherwise empty; *version* is the version its
+    operation was declared with.
     """
 
     asks: ClassVar[bool] = True
 
     arguments: msgspec.Raw = NOTHING
     version: str = ""
+    again: bool = False
 
 
 class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True):

@@ -96,6 +96,7 @@ class Attempt:
         "on_progress",
         "operation",
         "progressed",
+        "reached",
         "refills",
         "retries",
         "saved",
@@ -118,6 +119,7 @@ class Attempt:
         self.category: Category | None = None
         self.error: str | None = None
         self.done = 0.0
+        self.reached = 0.0
         self.progressed = False
         self.refills = 0
         self.on_progress: Callable[[], object] | None = None
@@ -131,22 +133,33 @@ class Attempt:
         held = None
         if operation.watched:
             if operation.bus.listens(OperationStarted, operation.name, operation.key):
-                held = self._tell(OperationStarted, arguments=self._raw_arguments(), version=self.version)
+                arguments = self._raw_arguments()
+                held = self._tell(OperationStarted, arguments=arguments, version=self.version, again=self.troubled)
             else:
                 operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
         self.announced = held is None
         return held
 
     def progress(self, done: float) -> None:
-        """Note that the call has come as far as *done*, in units of its own (bytes, say); only the farthest counts.
+        """Note that the call has come as far as *done*, in units of its own (bytes, say).
 
-        Does nothing once the attempt has ended.
+        Farther than before in this attempt is a sign of life, farther than ever is progress. Does nothing once the
+        attempt has ended.
         """
-        if done > self.done and not self._ended:
+        if not done > self.reached or self._ended:
+            return
+        self.reached = done
+        if done > self.done:
             self.done = done
             self.progressed = True
-            if self.on_progress is not None:
-                self.on_progress()
+        on_progress = self.on_progress
+        if on_progress is not None:
+            on_progress()
+
+    @property
+    def made(self) -> int:
+        """How many attempts the call has made, this one included if it was let begin."""
+        return self.number if self.announced else max(self.number - 1, 1)
 
     def fail(self, error: Exception) -> Verdict:
         """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -157,7 +170,7 @@ class Attempt:
         if not isinstance(error, Exception):
             raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
         self._end()
-        self.troubled = True
+        self.troubled = self.announced = True
         operation, bus = self.operation, self.operation.bus
         now = bus.clock()
         if self.began is None:

@@ -7,27 +7,30 @@ waits. The two spellings differ in ``await`` and in the kind of waiter.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from events.bus import sender_of
-from events.conditions import Condition
-from events.errors import UnwantedResult
+from events.errors import RecoveryError, UnwantedResult
 from events.operation import Attempt
-from events.verdicts import GiveUp, Park, Retry, Verdict, settle
+from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
 from recovery.context import running
 from recovery.evidence import mark_spent
 from recovery.journal import Journal
 from recovery.limits import in_time
+from recovery.outcomes import refusing
 from recovery.plan import ABSENT, Plan
 from recovery.room import WaitingRoom
 from recovery.wait import Wait
 from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter
+
+LEAST_HOLD = 0.05
+"""Seconds before who is held back for no time at all asks again."""
 
 COMMIT_BUDGET = 5.0
 """Seconds that a next attempt waits for its schedule to be committed before it goes ahead without."""
@@ -47,6 +50,8 @@ class Driver:
         self._room = room
         self._journal = journal
         self._reconcile: Callable[..., Any] | None = plan.reconcile
+        if plan.reconcile is not None and plan.retry_if is not None:
+            self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
         self._has_context = plan.has_context
 
     def run(
@@ -65,7 +70,7 @@ class Driver:
         """
         failed = error is not None
         try:
-            ended = self._wait(attempt, attempt.number, Retry(delay)) if delay > 0 else None
+            ended = self._wait(attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0 else None
             while True:
                 if not failed:
                     since = self._room.wakes
@@ -91,7 +96,7 @@ class Driver:
                     raise _noted(error, attempt, verdict)
                 ended = self._wait(attempt, attempt.number + 1, verdict)
                 if ended is None:
-                    self._wait_for_commit()
+                    self._wait_for_commit(attempt)
                 attempt = attempt.following()
                 failed = False
         except UnwantedResult as unwanted:
@@ -116,7 +121,7 @@ class Driver:
         """As ``run``, for a coroutine function."""
         failed = error is not None
         try:
-            ended = await self._await(attempt, attempt.number, Retry(delay)) if delay > 0 else None
+            ended = await self._await(attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0 else None
             while True:
                 if not failed:
                     since = self._room.wakes
@@ -143,7 +148,7 @@ class Driver:
                     raise _noted(error, attempt, verdict)
                 ended = await self._await(attempt, attempt.number + 1, verdict)
                 if ended is None:
-                    await self._await_commit()
+                    await self._await_commit(attempt)
                 attempt = attempt.following()
                 failed = False
         except UnwantedResult as unwanted:
@@ -159,19 +164,35 @@ class Driver:
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
         return running(attempt) if self._has_context else _NO_CONTEXT
 
+    def _resumed(self, attempt: Attempt, delay: float) -> Retry:
+        """The rest of a wait that another process began."""
+        return Retry(delay, max(self._time_left(attempt), 0.0))
+
+    def _time_left(self, attempt: Attempt) -> float:
+        most = self._plan.policy.max_elapsed
+        return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
+
     def _hold(self, attempt: Attempt, held: Verdict | None, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
-        if attempt.began is not None and self._plan.policy.max_elapsed is not None:
-            left = attempt.began + self._plan.policy.max_elapsed - self._clock()
-            held = settle((held, Retry(within=left)))  # no wait past the deadline, whoever asks for it
         assert held is not None
+        left = self._time_left(attempt)
         if not isinstance(held, GiveUp):
-            attempt.parked(held)
-            return held
-        if error is None:
+            if left > 0.0:
+                # Whatever holds it back may end early: it waits as long as it has, not less because that may not do.
+                least = LEAST_HOLD if held.after <= 0.0 else held.after
+                until = held.until if isinstance(held, Park) else ()
+                held = Park(min(least, left), until, min(held.within, left))
+                attempt.parked(held)
+                return held
+            reasons = tuple(map(str, held.until)) if isinstance(held, Park) else ()
+            held = GiveUp((OUT_OF_TIME, *reasons), held.after)
+        if error is None and not attempt.troubled:
             raise attempt.reject(held)
         attempt.give_up(held)
         try:
+            if error is None:  # another process has it
+                call = attempt.call
+                raise RecoveryError(f"{attempt.operation.name}: call {call} is not carried on: {held.reason}")
             raise _noted(error, attempt, held)
         finally:
             del error  # its traceback holds this frame
@@ -182,42 +203,45 @@ class Driver:
             return None
         wait = Wait(self._room, attempt, number, hold, since)
         with self._room.waiting(wait):
-            steps, answer = wait.steps(), None
+            steps, woken = wait.steps(), None
             try:
                 while True:
                     wait.waiter = waiter = ThreadWaiter(self._clock)
-                    step = steps.send(answer)  # type: ignore[arg-type]  # the first is None, as generators want it
-                    answer = self._room.look(step) if isinstance(step, Condition) else waiter.wait(step)
+                    woken = waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first, as generators want it
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # what the generator returns
+                return self._after_wait(wait, end.value)
             finally:
                 steps.close()
 
     async def _await(
         self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
     ) -> GiveUp | None:
-        if hold.after <= 0 and since is None and isinstance(hold, Retry):
+        if hold.after <= 0 and since is None:
             await anyio.lowlevel.checkpoint()  # even no delay yields once
-            return None
+            if isinstance(hold, Retry):
+                return None
         wait = Wait(self._room, attempt, number, hold, since)
         with self._room.waiting(wait):
-            steps, answer = wait.steps(), None
+            steps, woken = wait.steps(), None
             try:
                 while True:
                     wait.waiter = waiter = TaskWaiter()
-                    step = steps.send(answer)  # type: ignore[arg-type]  # the first is None, as generators want it
-                    if not isinstance(step, Condition):
-                        answer = await waiter.wait(step)
-                    elif step.blocks:
-                        answer = await anyio.to_thread.run_sync(self._room.look, step, abandon_on_cancel=True)
-                    else:
-                        answer = self._room.look(step)
+                    woken = await waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # what the generator returns
+                return self._after_wait(wait, end.value)
             finally:
                 steps.close()
 
-    def _wait_for_commit(self) -> None:
+    def _after_wait(self, wait: Wait, ended: GiveUp | None) -> GiveUp | None:
+        """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
+        if ended is None and wait.was_in_vain and not wait.is_held:
+            wait.attempt.retries += 1
+            most = self._plan.policy.most_retries
+            if most is not None and wait.attempt.retries > most:
+                return GiveUp(f"out of retries ({most})")
+        return ended
+
+    def _wait_for_commit(self, attempt: Attempt) -> None:
         """Hold the next attempt back for the journal's sake.
 
         A journalled call's starts after the commit of its schedule, or a restart would repeat an attempt; any call's
@@ -226,13 +250,13 @@ class Driver:
         if self._must_wait_for_commit():
             waiter = ThreadWaiter()
             self._ask_for_receipt(waiter)
-            waiter.wait(COMMIT_BUDGET)
+            waiter.wait(min(COMMIT_BUDGET, self._time_left(attempt)))
 
-    async def _await_commit(self) -> None:
+    async def _await_commit(self, attempt: Attempt) -> None:
         if self._must_wait_for_commit():
             waiter = TaskWaiter()
             self._ask_for_receipt(waiter)
-            await waiter.wait(COMMIT_BUDGET)
+            await waiter.wait(min(COMMIT_BUDGET, self._time_left(attempt)))
 
     def _must_wait_for_commit(self) -> bool:
         journal = self._journal()
@@ -274,7 +298,7 @@ def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
     try:
         # The same object may be raised again and again: its notes must not pile up.
         notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.number}: {verdict.reason}"]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.made}: {verdict.reason}"]
     except Exception:
         pass
     return error

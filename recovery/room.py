@@ -23,6 +23,9 @@ SPREAD = 0.02
 MOST_SPREAD = 5.0
 """...and seconds that this is at the most."""
 
+MAX_REPORTED = 1024
+"""Of so many conditions it is remembered that their failure was reported; those of more are not."""
+
 log = logging.getLogger("recovery")
 
 
@@ -30,23 +33,25 @@ class WaitingRoom:
     """Knows who waits, so that anybody can tell them something. Safe to use from any thread.
 
     The four commands take the id of a call (facts have it), act within milliseconds, and publish ``CallSteered``. They
-    act on waits, never on a function that runs: they return whether the call was waiting. *chance* draws from [0, 1).
+    act on waits, never on a function that runs, and return whether that changed anything: not if the call does not wait
+    (it begins to when everybody has heard its ``RetryScheduled`` or ``Parked``). *chance* draws from [0, 1).
     """
 
     def __init__(self, clock: Clock, chance: Callable[[], float]) -> None:
         self.clock = clock
         self.chance = chance
         self.wakes = 0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._waits: dict[str, Wait] = {}
         self._held: defaultdict[Part, set[Wait]] = defaultdict(set)
         self._watchers: defaultdict[Condition, list[Wait]] = defaultdict(list)
+        self._asked: set[Condition] = set()
         self._reported: set[str] = set()
         self._answers: dict[str, object] = {}
 
     def calls(self) -> list[WaitingCall]:
         """Every call that waits now."""
-        with self._lock:
+        with self.lock:
             return [wait.describe() for wait in self._waits.values()]
 
     def retry_now(self, call: str, reason: str = "") -> bool:
@@ -62,11 +67,15 @@ class WaitingRoom:
         return self._steer(call, "unpause", reason)
 
     def give_up(self, call: str, reason: str = "") -> bool:
-        """End it for good: its caller gets its last error, with a note that says so."""
+        """End it for good: its caller gets its last error, with a note that says so.
+
+        Where there is none CallRejectedError (nothing was tried) or, for a call that another process began,
+        RecoveryError. For its circuit it is a call that gave up.
+        """
         return self._steer(call, "give up", reason)
 
     def _steer(self, call: str, command: Command, reason: str) -> bool:
-        with self._lock:
+        with self.lock:
             wait = self._waits.get(call)
             if wait is None or not wait.take(command, reason):
                 return False
@@ -100,28 +109,57 @@ class WaitingRoom:
 
     def look_again(self, condition: Condition) -> None:
         """Have *condition* asked now, if anybody waits for it: something may have changed."""
-        with self._lock:
-            watchers = self._watchers.get(condition, ())
-            if watchers:
-                watchers[0].wake()
+        with self.lock:
+            for wait in self._watchers.get(condition, ())[:1]:
+                wait.ask_again()
 
     def wake(self, operation: str, key: str, *, spread: bool = False) -> None:
         """Wake whoever is held back on this part: they ask again whether they may begin, all at once or *spread*."""
-        with self._lock:
+        with self.lock:
             self.wakes += 1
             held = list(self._held.get((operation, key), ()))
             for wait in held:
                 wait.let_go(self._spread(len(held)) if spread else 0.0)
 
-    def look(self, condition: Condition) -> bool:
-        """Whether *condition* is met. One that raises is not, and is reported once."""
+    def ask(self, condition: Condition) -> bool:
+        """Look at *condition* for all who wait for it; whether the answer is still to come, from a thread."""
+        if not condition.blocks or hasattr(self.clock, "wait"):  # a virtual clock would race past a thread
+            self._tell(condition, is_met=self._look(condition))
+            return False
+        with self.lock:
+            if condition in self._asked:
+                return True
+            self._asked.add(condition)
+
+        def ask() -> None:
+            is_met = self._look(condition)
+            with self.lock:
+                self._asked.discard(condition)
+                self._tell(condition, is_met=is_met)
+
+        # A daemon, and no worker of the loop's: those may all be taken by calls that wait for this very answer.
+        threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
+        return True
+
+    def _look(self, condition: Condition) -> bool:
         try:
             return bool(condition.is_met())
         except Exception:
-            if condition.name not in self._reported:
+            if condition.name not in self._reported and len(self._reported) < MAX_REPORTED:
                 self._reported.add(condition.name)
                 log.warning("the condition %r failed; it counts as not met", condition.name, exc_info=True)
             return False
+
+    def _tell(self, condition: Condition, *, is_met: bool) -> None:
+        """Tell all who wait for *condition*: if it is met they go on, the first at once, each of the others later."""
+        with self.lock:
+            watchers = list(self._watchers.get(condition, ()))
+            was_unmet = any(wait.was_unmet for wait in watchers)
+            for number, wait in enumerate(watchers):
+                wait.was_unmet |= was_unmet
+                if is_met:
+                    self.unwatch(wait, hand_over=False)
+                wait.answered(condition, is_met=is_met, extra=self._spread(len(watchers)) if number else 0.0)
 
     def _spread(self, number: int) -> float:
         return self.chance() * min(SPREAD * (number - 1), MOST_SPREAD)
@@ -129,7 +167,7 @@ class WaitingRoom:
     @contextmanager
     def waiting(self, wait: Wait) -> Iterator[None]:
         """While this is open, *wait* can be steered, and woken with those who are held back on its part."""
-        with self._lock:
+        with self.lock:
             self._waits[wait.attempt.call] = wait
             if wait.is_held:
                 self._held[wait.part].add(wait)
@@ -138,7 +176,7 @@ class WaitingRoom:
         try:
             yield
         finally:
-            with self._lock:
+            with self.lock:
                 if self._waits.get(wait.attempt.call) is wait:
                     del self._waits[wait.attempt.call]
                 if wait.is_held:
@@ -148,29 +186,24 @@ class WaitingRoom:
                         del self._held[wait.part]
 
     def watch(self, condition: Condition, wait: Wait) -> bool:
-        """Have *wait* told when *condition* is met; whether it is the one to look for all."""
-        with self._lock:
+        """Have *wait* told about *condition*, and about no other; whether it is the one to look for all."""
+        with self.lock:
+            if wait.watches != condition:
+                self.unwatch(wait)
+                wait.watches = condition
+                self._watchers[condition].append(wait)
+            return self._watchers[condition][0] is wait
+
+    def unwatch(self, wait: Wait, *, hand_over: bool = True) -> None:
+        """*wait* waits for no condition now; if it looked for all, the next one does."""
+        with self.lock:
+            condition, wait.watches = wait.watches, None
+            if condition is None:
+                return
             watchers = self._watchers[condition]
-            if wait not in watchers:
-                watchers.append(wait)
-            return watchers[0] is wait
-
-    def unwatch(self, condition: Condition, wait: Wait) -> None:
-        """*wait* does not wait for *condition* any more; if it looked for all, the next one does."""
-        with self._lock:
-            watchers = self._watchers.get(condition, [])
-            if wait in watchers:
-                was_first = watchers[0] is wait
-                watchers.remove(wait)
-                if watchers and was_first:
-                    watchers[0].wake()
-                if not watchers:
-                    del self._watchers[condition]
-
-    def met(self, condition: Condition, wait: Wait) -> None:
-        """*wait* saw that *condition* is met: so do all who wait for it, each a little later."""
-        with self._lock:
-            watchers = self._watchers.pop(condition, [])
-            for other in watchers:
-                if other is not wait:
-                    other.pass_by(condition, self._spread(len(watchers)))
+            was_first = watchers[0] is wait
+            watchers.remove(wait)
+            if not watchers:
+                del self._watchers[condition]
+            elif was_first and hand_over:
+                watchers[0].wake()

@@ -1,7 +1,7 @@
-"""One call's wait, as steps without a colour: seconds to let pass, and conditions to look at.
+"""One call's wait, as steps without a colour: each says how many seconds to let pass, unless somebody wakes the waiter.
 
 The drivers take the steps in threads and tasks (``recovery.drivers``); the waiting room (``recovery.room``) knows who
-waits, and passes on what anybody tells them.
+waits, asks conditions, and passes on what anybody tells them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ class Wait:
     """One call's wait, before attempt *number* of it begins, or may ask again whether it may begin (*is_held*).
 
     *hold* says how long and what for, *since* what ``WaitingRoom.wakes`` said before the question was asked whose
-    answer was to wait. ``waiter`` is whom to wake: the driver puts a fresh one there before each step.
+    answer was to wait. ``waiter`` is whom to wake: the driver puts a fresh one there before each step, so that whatever
+    changes after the step was chosen wakes it.
     """
 
     __slots__ = (
-        "_due", "_gave_up", "_is_over", "_is_paused", "_left", "_room", "_was_paused",
-        "attempt", "deadline", "is_held", "number", "part", "passed", "since", "until", "waiter",
+        "_ask_at", "_due", "_gave_up", "_is_over", "_is_paused", "_left", "_passed", "_room", "_sleep",
+        "attempt", "deadline", "is_held", "number", "part", "since", "until", "waiter", "was_unmet", "watches",
     )  # fmt: skip
 
     def __init__(self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None) -> None:
@@ -57,63 +58,83 @@ class Wait:
         self.is_held = since is not None
         self.since = since
         self.until = tuple(c for c in hold.until if isinstance(c, Condition)) if isinstance(hold, Park) else ()
-        self.passed: set[Condition] = set()
         self.deadline = now + hold.within
+        self.watches: Condition | None = None
         self.waiter: Waiter | None = None
         self._room = room
         self._due = now + hold.after
         self._left = 0.0  # of a paused wait
-        self._is_paused = self._was_paused = False
+        self._passed: set[Condition] = set()
+        self._ask_at = -math.inf
+        self.was_unmet = False
+        self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
+        self._is_paused = False
         self._is_over = False
         self._gave_up: GiveUp | None = None
 
-    def steps(self) -> Generator[float | Condition, bool, GiveUp | None]:
-        """What to do until the wait is over: seconds to let pass, or conditions to look at.
+    @property
+    def was_in_vain(self) -> bool:
+        """Whether there were conditions, and all held from the start: they were not the cause of the failure."""
+        return bool(self.until) and not self.was_unmet
 
-        Send whether the seconds were cut short by somebody who woke the waiter, or whether the condition is met.
-        Returns ``None`` if the attempt may go ahead, or why it never will.
+    def steps(self) -> Generator[float, bool, GiveUp | None]:
+        """Seconds to let pass, again and again until the wait is over; send whether somebody woke the waiter before.
+
+        Returns ``None`` if the attempt may go ahead, or why it never will. From then on the wait takes no command.
         """
-        clock = self._room.clock
-        is_late = False
         try:
-            while not self._is_over:
-                now = clock()
-                if self._is_paused:
-                    self._unwatch()
-                    if not (yield self.deadline - now):
-                        return GiveUp(OUT_OF_TIME)
-                elif self._due > now:
-                    if self._was_paused and self._due > self.deadline:
-                        return GiveUp(OUT_OF_TIME)
-                    if not (yield self._due - now):
-                        self._due = -math.inf
-                else:
-                    unmet = yield from self._first_unmet()
-                    if unmet is None:
-                        return None
-                    left = self.deadline - clock()
-                    if is_late or left <= 0.0:
-                        return GiveUp(OUT_OF_TIME)
-                    seconds = min(unmet.every, left) if self._room.watch(unmet, self) else left
-                    is_late = not (yield seconds) and seconds >= left
+            while (seconds := self._next()) is not None:
+                if not (yield seconds):
+                    self._slept()
             return self._gave_up
         finally:
-            self._unwatch()
+            self._room.unwatch(self)
 
-    def _first_unmet(self) -> Generator[float | Condition, bool, Condition | None]:
-        """The first condition that does not hold; all of them must, at one time."""
-        for condition in self.until:
-            if condition in self.passed:
-                continue
-            if not self._room.watch(condition, self) or not (yield condition):
-                self.passed.clear()  # they are looked at again when this one holds
-                return condition
-            self._room.met(condition, self)
-        return None
+    def _next(self) -> float | None:
+        """How long to sleep now, ``None`` if the wait is over."""
+        room = self._room
+        while True:
+            with room.lock:
+                now = room.clock()
+                left = self.deadline - now
+                if self._is_over:
+                    return None
+                if self._is_paused or self._due > now:
+                    room.unwatch(self)  # or nobody would look at it meanwhile
+                    seconds = left if self._is_paused else self._due - now
+                    self._sleep = "deadline" if self._is_paused else "delay"
+                    if seconds <= left and left > 0.0:
+                        return seconds
+                    self._run_out_of_time()
+                    return None
+                condition = next((one for one in self.until if one not in self._passed), None)
+                if condition is None:
+                    self._is_over = True
+                    return None
+                if left <= 0.0:
+                    self._run_out_of_time()
+                    return None
+                looks = room.watch(condition, self)  # for all who wait for it
+                seconds = min(self._ask_at - now, left) if looks and self._ask_at > now else left
+                self._sleep = "deadline" if seconds == left else "question"
+            if not looks or self._ask_at > now or room.ask(condition):
+                return seconds  # whoever looks, a thread perhaps, wakes us
 
-    def _unwatch(self) -> None:
-        for condition in self.until:
-            self._room.unwatch(condition, self)
+    def _run_out_of_time(self) -> None:
+        self._gave_up = GiveUp(OUT_OF_TIME)
+        self._is_over = True
+
+    def _slept(self) -> None:
+        """Nobody woke us: the time that was chosen has passed, whatever the clock says."""
+        with self._room.lock:
+            now = self._room.clock()
+            match self._sleep:
+                case "delay" if not self._is_paused:
+                    self._due = now
+                case "question":
+                    self._ask_at = now
+                case "deadline":
+                    self.deadline = min(self.deadline, now)
 
     def wake(self) -> None:
         """Have the steps go on, to see what has changed."""
@@ -124,13 +145,14 @@ class Wait:
 
     def take(self, command: Command, reason: str) -> bool:
         """Do as told; whether that changes anything."""
-        if self._is_over or ((command == "pause") is self._is_paused and command in ("pause", "unpause")):
+        if self._is_over or (command in ("pause", "unpause") and (command == "pause") is self._is_paused):
             return False
         now = self._room.clock()
         match command:
             case "pause":
                 self._left = max(self._due - now, 0.0)
-                self._is_paused = self._was_paused = True
+                self._passed.clear()  # whatever held now need not hold then
+                self._is_paused = True
             case "unpause":
                 self._due = now + self._left
                 self._is_paused = False
@@ -143,13 +165,25 @@ class Wait:
 
     def let_go(self, extra: float) -> None:
         """The circuit that held it back has changed: ask again in *extra* seconds."""
-        self.until = ()
+        self._passed.update(self.until)
         self._go_on(min(self._due, self._room.clock() + extra))
 
-    def pass_by(self, condition: Condition, extra: float) -> None:
-        """Somebody saw that *condition* is met; go on in *extra* seconds."""
-        self.passed.add(condition)
-        self._go_on(self._room.clock() + extra)
+    def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
+        """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
+        if is_met:
+            self._passed.add(condition)
+            now = self._room.clock()
+            self._go_on(min(now + extra, max(now, self.deadline)))
+        else:
+            self.was_unmet = True
+            self._passed.clear()  # the others are looked at again when this one holds
+            self._ask_at = self._room.clock() + condition.every
+            self.wake()
+
+    def ask_again(self) -> None:
+        """Look at once at what it waits for."""
+        self._ask_at = -math.inf
+        self.wake()
 
     def _go_on(self, due: float) -> None:
         if self._is_paused:

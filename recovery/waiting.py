@@ -99,7 +99,10 @@ class Gate:
         """Block until the gate is open, *timeout* seconds at the most; whether it is."""
         waiter = ThreadWaiter()
         self.tell(waiter)
-        waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
+        try:
+            waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
+        finally:
+            self._forget(waiter)
         return self.is_open
 
     async def passed(self) -> None:
@@ -107,4 +110,12 @@ class Gate:
         while not self.is_open:
             waiter = TaskWaiter()
             self.tell(waiter)
-            await waiter.wait(math.inf)
+            try:
+                await waiter.wait(math.inf)
+            finally:
+                self._forget(waiter)
+
+    def _forget(self, waiter: Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)

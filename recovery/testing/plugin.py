@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from events.conditions import Condition
 from events.verdicts import GiveUp
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded
@@ -39,17 +38,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     steps = Wait.steps
 
-    def at_once(wait: Wait) -> Generator[float | Condition, bool, GiveUp | None]:
+    def at_once(wait: Wait) -> Generator[float, bool, GiveUp | None]:
         taken = steps(wait)
-        step = next(taken)
+        seconds = next(taken)
         try:
             while True:
-                if isinstance(step, Condition):
-                    step = taken.send((yield step))
-                else:
-                    waited.append(round(step, 3))
-                    yield 0.0  # a task lets others run
-                    step = taken.send(False)
+                waited.append(round(seconds, 3))
+                yield 0.0  # a task lets others run
+                seconds = taken.send(False)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returns
 

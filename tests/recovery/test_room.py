@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from events.conditions import Condition
+from events.errors import CallRejectedError
 from events.facts import (
     CallSteered,
     Category,
@@ -23,7 +26,9 @@ from events.facts import (
 )
 from events.verdicts import Park
 from recovery.backoff import Constant
+from recovery.breaker import BreakerPolicy
 from recovery.policy import RetryPolicy, Strategy
+from recovery.room import WaitingRoom
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recovery.ears import facts_of, names
@@ -42,6 +47,10 @@ def parks(*until: Condition, **fields: float) -> RetryPolicy:
     """Transient failures are parked until these hold."""
     strategy = Strategy(until=until, backoff=Constant(0.0), **fields)
     return RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy})
+
+
+def nothing_left(room: WaitingRoom) -> bool:
+    return not (room._waits or room._held or room._watchers or room._asked)
 
 
 # Steering
@@ -105,7 +114,7 @@ def test_a_call_that_is_given_up_by_hand_raises_its_last_error_with_a_note(backe
             service.waits.give_up(only(service), reason="enough")
 
     clock.run(main, backend=backend)
-    assert error.__notes__ == ["recovery: fetch gave up after attempt 2: given up by hand: enough"]
+    assert error.__notes__ == ["recovery: fetch gave up after attempt 1: given up by hand: enough"]
     assert [(fact.reason, fact.category, fact.error) for fact in gave_up] == [  # type: ignore[attr-defined]
         ("given up by hand: enough", Category.TRANSIENT, "ConnectionError: reset")
     ]
@@ -273,16 +282,44 @@ def test_a_call_that_is_held_back_by_a_circuit_can_be_given_up(backend: str) -> 
 @pytest.mark.parametrize("blocks", [False, True])
 def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, blocks: bool) -> None:
     clock = VirtualClock()
-    room = Condition("room on the disk", lambda: clock() >= 1000.0, blocks=blocks and kind == "plain", every=10.0)
-    service = Recovery(clock=clock, policy=parks(room))
-    script = Script(ConnectionError(), ConnectionError(), ConnectionError())
+    service = Recovery(clock=clock)
     parked = facts_of(service, Parked)
+    full_until = 0.0
+    room = Condition("room on the disk", lambda: clock() >= full_until, blocks=blocks, every=10.0)
+    script = Script()
+
+    def fetch() -> Any:
+        nonlocal full_until
+        if script.calls < 3:
+            full_until = clock() + 1000.0
+            script()
+            raise ConnectionError
+        return script()
+
+    async def fetch_async() -> Any:
+        return fetch()
+
     if kind == "plain":
-        service.recoverable("fetch")(script)()
+        service.recoverable("fetch", policy=parks(room))(fetch)()
     else:
-        clock.run(service.recoverable("fetch")(script.as_async()), backend=kind)
-    assert (script.calls, clock()) == (4, pytest.approx(1000.0))
+        clock.run(service.recoverable("fetch", policy=parks(room))(fetch_async), backend=kind)
+    assert (script.calls, clock()) == (4, pytest.approx(3000.0))
     assert [fact.why for fact in parked] == ["room on the disk"] * 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_failure_whose_condition_held_all_the_time_uses_up_a_retry(kind: str, blocks: bool) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, policy=parks(Condition("disk", lambda: True, blocks=blocks)))
+    gave_up = facts_of(service, GaveUp)
+    script = Script(*[ConnectionError()] * 99)
+    with pytest.raises(ConnectionError):
+        if kind == "plain":
+            service.recoverable("fetch")(script)()
+        else:
+            clock.run(service.recoverable("fetch")(script.as_async()), backend=kind)
+    assert (script.calls, [fact.reason for fact in gave_up]) == (2, ["out of retries (1)"])  # type: ignore[attr-defined]
 
 
 @BACKENDS
@@ -387,7 +424,7 @@ def test_a_call_is_not_parked_for_longer_than_it_is_patient(kind: str) -> None:
         else:
             clock.run(service.recoverable("fetch")(script.as_async()), backend=kind)
     assert (clock(), script.calls) == (pytest.approx(30.0), 1)
-    assert caught.value.__notes__ == ["recovery: fetch gave up after attempt 2: out of time"]
+    assert caught.value.__notes__ == ["recovery: fetch gave up after attempt 1: out of time"]
 
 
 def test_a_parked_call_that_is_told_to_retry_now_does_not_wait_for_its_condition() -> None:
@@ -490,4 +527,290 @@ def test_the_room_is_empty_when_everybody_has_left() -> None:
     service = Recovery(clock=clock, policy=parks(Condition("host", lambda: clock() >= 5.0)))
     service.recoverable("fetch")(Script(ConnectionError()))()
     room = service.waits
-    assert (room._waits, dict(room._held), dict(room._watchers)) == ({}, {}, {})
+    assert nothing_left(room)
+
+
+# What may happen while somebody looks at a condition, and at its end
+
+
+@BACKENDS
+@pytest.mark.parametrize("answer", [True, False])
+@pytest.mark.parametrize("command", ["give_up", "retry_now", "pause"])
+def test_what_is_said_while_a_condition_is_looked_at_is_heeded(backend: str, answer: bool, command: str) -> None:
+    service = Recovery(breaker=None)
+    looking, go_on = threading.Event(), threading.Event()
+
+    def is_met() -> bool:
+        looking.set()
+        assert go_on.wait(10.0)
+        return answer
+
+    script = Script(ConnectionError())
+    fetch = service.recoverable("fetch", policy=parks(Condition("slow", is_met, blocks=True, every=60.0)))
+    ended: list[str] = []
+
+    def steer() -> None:
+        assert looking.wait(10.0)
+        call = only(service)
+        assert getattr(service.waits, command)(call)
+        if command == "pause":
+            go_on.set()
+            [waiting] = service.waits.calls()
+            assert waiting.is_paused
+            service.waits.give_up(call)
+
+    async def main() -> None:
+        threading.Thread(target=steer, daemon=True).start()
+        try:
+            ended.append(await fetch(script.as_async())())
+        except ConnectionError:
+            ended.append("given up")
+        go_on.set()
+
+    began = time.perf_counter()
+    anyio.run(main, backend=backend)
+    assert ended == ["done" if command == "retry_now" else "given up"]
+    assert time.perf_counter() - began < 5.0
+
+
+def test_a_command_from_within_a_condition_is_heeded() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+
+    def is_met() -> bool:
+        service.waits.give_up(only(service))
+        return False
+
+    script = Script(ConnectionError())
+    with pytest.raises(ConnectionError):
+        service.recoverable("fetch", policy=parks(Condition("suicidal", is_met, every=60.0)))(script)()
+    assert clock() == 0.0
+
+
+@pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
+def test_a_look_that_hangs_does_not_keep_a_call_beyond_its_time(kind: str) -> None:
+    service = Recovery(breaker=None)
+    go_on = threading.Event()
+    policy = parks(Condition("dead share", lambda: go_on.wait(10.0), blocks=True), patience=0.05)
+    script = Script(ConnectionError())
+    began = time.perf_counter()
+    with pytest.raises(ConnectionError):
+        if kind == "plain":
+            service.recoverable("fetch", policy=policy)(script)()
+        else:
+            anyio.run(service.recoverable("fetch", policy=policy)(script.as_async()), backend=kind)
+    assert time.perf_counter() - began < 5.0
+    go_on.set()
+
+
+def test_a_held_call_that_was_let_go_looks_at_nothing_any_more() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    never = Condition("never", lambda: False)
+    is_held = True
+
+    def hold(_: object) -> Park | None:
+        return Park(0.0, (never,)) if is_held else None
+
+    service.bus.subscribe(OperationStarted, hold, operation="fetch")
+
+    async def main() -> None:
+        nonlocal is_held
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.recoverable("fetch")(Script().as_async()))
+            await anyio.sleep(5.0)
+            is_held = False
+            service.waits.wake("fetch", "")
+
+    clock.run(main)
+    assert clock() == pytest.approx(5.0)
+    assert nothing_left(service.waits)
+
+
+def test_who_waits_for_another_condition_first_leaves_looking_to_others() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    a_holds = True
+    a = Condition("a", lambda: a_holds)
+    b = Condition("b", lambda: clock() >= 50.0)
+    done: dict[str, float] = {}
+
+    async def call(name: str, policy: RetryPolicy) -> None:
+        await service.recoverable(name, policy=policy)(Script(ConnectionError()).as_async())()
+        done[name] = clock()
+
+    async def main() -> None:
+        nonlocal a_holds
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, "both", parks(a, b))
+            await anyio.sleep(10.0)
+            a_holds = False
+            await anyio.sleep(10.0)
+            group.start_soon(call, "only b", parks(b))
+            await anyio.sleep(80.0)
+            a_holds = True
+
+    clock.run(main)
+    assert done == {"only b": pytest.approx(50.0, abs=2.0), "both": pytest.approx(100.0, abs=2.0)}
+
+
+def test_calls_in_all_of_the_loops_worker_threads_do_not_starve_their_condition() -> None:
+    service = Recovery(breaker=None)
+    is_up = False
+    up = Condition("up", lambda: is_up, blocks=True, every=0.01)
+
+    @service.recoverable("fetch", policy=parks(up))
+    def fetch() -> None:
+        if not is_up:
+            raise ConnectionError
+
+    @service.recoverable("first", policy=parks(up))
+    async def first() -> None:
+        if not is_up:
+            raise ConnectionError
+
+    async def main() -> None:
+        nonlocal is_up
+        with anyio.fail_after(20.0):
+            async with anyio.create_task_group() as group:
+                group.start_soon(first)
+                while not service.waits.calls():
+                    await anyio.sleep(0)
+                for _ in range(45):
+                    group.start_soon(anyio.to_thread.run_sync, fetch)
+                while len(service.waits.calls()) < 40:
+                    await anyio.sleep(0.001)
+                is_up = True
+
+    anyio.run(main)
+
+
+def test_nobody_is_spread_out_beyond_its_time() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, chance=lambda: 0.999, policy=parks(Condition("up", lambda: clock() >= 9.0)))
+    began: list[float] = []
+
+    @service.recoverable("fetch", max_elapsed=10.0)
+    async def fetch() -> None:
+        if clock() < 9.0:
+            raise ConnectionError
+        began.append(clock())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(300):
+                group.start_soon(fetch)
+
+    clock.run(main)
+    assert (len(began), max(began) <= 10.0) == (300, True)
+
+
+def test_what_held_before_a_pause_is_looked_at_again_after_it() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, chance=lambda: 0.999)
+    is_up = Condition("up", lambda: 5.0 <= clock() < 5.5 or clock() >= 100.0)
+    began: list[float] = []
+
+    @service.recoverable("fetch", policy=parks(is_up))
+    async def fetch() -> None:
+        if clock() < 5.0:
+            raise ConnectionError
+        began.append(clock())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(99):
+                group.start_soon(fetch)
+            await anyio.sleep(5.5)
+            paused = [call.call for call in service.waits.calls()]
+            assert [service.waits.pause(call) for call in paused] == [True] * 98  # all but the one that looked
+            await anyio.sleep(3.0)
+            for call in paused:
+                service.waits.unpause(call)
+
+    clock.run(main)
+    assert sorted(began)[1] >= 100.0
+
+
+@BACKENDS
+def test_a_call_that_is_parked_in_vain_lets_others_run(backend: str) -> None:
+    service = Recovery(policy=RetryPolicy(max_retries=None, per_category=parks(Condition("x", bool)).per_category))
+    ran: list[int] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.recoverable("fetch", breaker=None)(Script(*[ConnectionError()] * 9999).as_async()))
+            for turn in range(5):
+                await anyio.lowlevel.checkpoint()
+                ran.append(turn)
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+    assert ran == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
+def test_who_is_held_for_no_time_at_all_does_not_ask_without_a_pause(kind: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    asked: list[float] = []
+
+    def hold(started: OperationStarted) -> Park | None:
+        asked.append(started.at)
+        return Park(0.0, ("busy",)) if started.at < 1.0 else None
+
+    service.bus.subscribe(OperationStarted, hold)
+    if kind == "plain":
+        service.recoverable("fetch")(Script())()
+    else:
+        clock.run(service.recoverable("fetch")(Script().as_async()), backend=kind)
+    assert 2 <= len(asked) <= 30
+
+
+def test_who_is_held_back_longer_than_it_has_waits_as_long_as_it_has() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    ended: list[str] = []
+
+    @service.recoverable(
+        "fetch",
+        max_elapsed=50.0,
+        when_open="wait",
+        initial_delay=1.0,
+        jitter="none",
+        breaker=BreakerPolicy(counts="attempts", failure_threshold=2, break_duration=10.0),
+    )
+    async def fetch() -> None:
+        await anyio.sleep(0.1)
+        if clock() < 10.0:
+            raise ConnectionError
+
+    async def one(number: int) -> None:
+        await anyio.sleep(0.01 * number)
+        await fetch()
+        ended.append("done")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(one, number)
+
+    clock.run(main)
+    assert ended == ["done"] * 4  # the lease of the probe is longer than they have, the probe is not
+
+
+def test_who_ran_out_of_time_while_held_back_is_told_by_what() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    service.circuits.force("fetch", "open")
+    with pytest.raises(CallRejectedError, match=r"circuit open: fetch; out of time"):
+        service.recoverable("fetch", when_open="wait", max_elapsed=20.0)(Script())()
+    assert clock() == pytest.approx(20.0)
+
+
+def test_a_condition_is_no_coroutine_function() -> None:
+    async def is_met() -> bool:
+        return True
+
+    with pytest.raises(TypeError, match="^is_met must be a plain function"):
+        Condition("disk", is_met)
