@@ -87,7 +87,8 @@ class UnwantedResult(RecoveryError):  # noqa: N818  # it is no error until someb
 class Retryable(RecoveryError):  # noqa: N818  # as Permanent
     """Raise it (or a subclass) from an operation: trying again may help, whatever any rule says.
 
-    *after* is the number of seconds to wait at least, ``None`` where the policy alone decides.
+    *after* is the number of seconds to wait at least (not cut, as a server's wish is), ``None`` where the policy alone
+    decides.
     """
 
     def __init__(self, *args: object, after: float | None = None) -> None:

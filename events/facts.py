@@ -107,7 +107,8 @@ class OperationFailed(CallFact, frozen=True, kw_only=True):
 
     *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,
     *waited* the seconds it was told to wait before this attempt (0 for the first). *progressed* says whether the
-    attempt came further than any before it; *refills* is how often progress has refilled the call's retries.
+    attempt came further than any before it, *done* how far the call has come; *refills* is how often progress has
+    refilled its retries.
     """
 
     asks: ClassVar[bool] = True
@@ -117,6 +118,7 @@ class OperationFailed(CallFact, frozen=True, kw_only=True):
     elapsed: float = 0.0
     waited: float = 0.0
     progressed: bool = False
+    done: float = 0.0
     refills: int = 0
 
 
@@ -124,8 +126,8 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
     """What a failure means: the first failure fact that anybody writes down.
 
     *rule* names the rule that decided, *why* says what it means, where the name does not. *retry_after* is the seconds
-    that a server, or a rule, wants waited at least. *elapsed* and *waited* are those of ``OperationFailed``; so are
-    *retries* and *refills*, unless progress has just refilled the retries.
+    that a server, or a rule, wants waited at least. *elapsed*, *waited* and *done* are those of ``OperationFailed``; so
+    are *retries* and *refills*, unless progress has just refilled the retries.
     """
 
     asks: ClassVar[bool] = True
@@ -138,6 +140,7 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0
+    done: float = 0.0
     refills: int = 0
 
     @property
@@ -163,7 +166,7 @@ class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call waits for causes to go away, using up no retry.
+    """The call waits for causes to go away, using up no retry unless it is *charged*.
 
     *why* names them. A call is parked after a failure, then it waits *after* seconds from *at* at the least, or before
     an attempt (there is no *error*), then it asks again after so many seconds at the most.
@@ -171,6 +174,7 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     after: float
     why: str = ""
+    charged: bool = False
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
@@ -224,12 +228,14 @@ class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):
 class CircuitOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """Too much went wrong; attempts are held back for *after* seconds.
 
-    *failures* is what was counted, *times* how often in a row it has opened without a success in between.
+    *failures* is what was counted, *times* how often in a row it has opened without a success in between. *dry* says
+    that nobody is held back: the circuit is for metrics only.
     """
 
     after: float
     failures: int = 0
     times: int = 1
+    dry: bool = False
 
 
 class CircuitHalfOpened(Fact, frozen=True, kw_only=True, omit_defaults=True):

@@ -186,6 +186,7 @@ class Attempt:
             elapsed=now - self.began,
             waited=self.waited,
             progressed=self.progressed,
+            done=self.done,
             refills=self.refills,
         )
         verdict, facts = bus.cascade(failed)
@@ -207,7 +208,14 @@ class Attempt:
                     RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, category=category, error=error
                 )
             case Park(after):
-                self._tell(Parked, after=min(after, FOREVER), why=verdict.why, category=category, error=error)
+                self._tell(
+                    Parked,
+                    after=min(after, FOREVER),
+                    why=verdict.why,
+                    charged=verdict.charged,
+                    category=category,
+                    error=error,
+                )
             case GiveUp():
                 self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
@@ -234,7 +242,7 @@ class Attempt:
                 f"attempt {self.number} of {self.call} has no next: it did not fail with a retry or a park"
             )
         self._verdict = None  # it is followed once
-        used = self.retries + isinstance(verdict, Retry)
+        used = self.retries + (isinstance(verdict, Retry) or verdict.charged)
         following = Attempt(self.operation, call=self.call, number=self.number + 1, retries=used)
         following.began = self.began
         following.waited = verdict.after

@@ -24,8 +24,9 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Wait for causes to go away, *after* seconds at the least; this uses up no retry.
+    """Wait for causes to go away, *after* seconds at the least; this uses up no retry, unless it is *charged*.
 
+    A park that somebody else answered with a retry is charged: nobody gets attempts beyond the policy by parking.
     *until* are the causes: those that are a ``Condition`` must all hold before the next attempt, those that are only a
     name say why. *within* is as for ``Retry``; a wait for conditions is given up when it has passed.
     """
@@ -33,6 +34,7 @@ class Park(msgspec.Struct, frozen=True):
     after: float = 0.0
     until: tuple[Condition | str, ...] = ()
     within: float = math.inf
+    charged: bool = False
 
     @property
     def why(self) -> str:
@@ -90,7 +92,8 @@ def check(verdict: Verdict) -> None:
 def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     """The stricter of both in every respect; ``None`` (no opinion) is neutral.
 
-    The kind is the strictest (Retry < Park < GiveUp), *after* the longest, *within* the shortest; reasons are united.
+    The kind is the strictest (Retry < Park < GiveUp), *after* the longest, *within* the shortest; reasons are united;
+    a park with a retry is charged.
     """
     if one is None or one == other:
         return other
@@ -102,7 +105,8 @@ def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     within = min(one.within, other.within)
     if isinstance(one, Park) or isinstance(other, Park):
         causes = {cause for verdict in (one, other) if isinstance(verdict, Park) for cause in verdict.until}
-        return Park(after, tuple(sorted(causes, key=_in_order)), within)
+        charged = any(isinstance(verdict, Retry) or verdict.charged for verdict in (one, other))
+        return Park(after, tuple(sorted(causes, key=_in_order)), within, charged)
     return Retry(after, within)
 
 

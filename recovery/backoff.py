@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import force_setattr as force
 
 from recovery import checks
 
@@ -27,7 +28,7 @@ class Constant(msgspec.Struct, frozen=True, tag=True):
     delay: float
 
     def __post_init__(self) -> None:
-        checks.number("delay", self.delay)
+        force(self, "delay", checks.number("delay", self.delay))  # a float: ints overflow in their own way
 
 
 class Linear(msgspec.Struct, frozen=True, tag=True):
@@ -37,8 +38,8 @@ class Linear(msgspec.Struct, frozen=True, tag=True):
     step: float
 
     def __post_init__(self) -> None:
-        checks.number("initial", self.initial)
-        checks.number("step", self.step)
+        force(self, "initial", checks.number("initial", self.initial))
+        force(self, "step", checks.number("step", self.step))
 
 
 class Exponential(msgspec.Struct, frozen=True, tag=True):
@@ -48,8 +49,8 @@ class Exponential(msgspec.Struct, frozen=True, tag=True):
     factor: float = 2.0
 
     def __post_init__(self) -> None:
-        checks.number("initial_delay", self.initial)
-        checks.number("backoff_factor", self.factor, least=1.0)
+        force(self, "initial", checks.number("initial_delay", self.initial))
+        force(self, "factor", checks.number("backoff_factor", self.factor, least=1.0))
 
 
 Backoff: TypeAlias = Constant | Linear | Exponential | tuple[float, ...] | Callable[[int], float]

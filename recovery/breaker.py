@@ -13,16 +13,30 @@ counts attempts suits a host: whether it can be reached is the same question for
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.facts import CallFact, Category, FailureClassified, GaveUp, OperationCancelled, OperationSucceeded
+from events.facts import (
+    CallFact,
+    CallRejected,
+    Category,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationSucceeded,
+    Parked,
+)
 from recovery import checks
 from recovery.policy import HOPELESS
 
 STAGGER = 0.05
 """Of a break: how much later a call asks to probe for every attempt but its first, so that others go before it."""
+
+
+MAX_LATE = 8
+"""So many probes whose lease has run out are remembered: they may still prove that somebody is there."""
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +89,7 @@ class Closed(msgspec.Struct, frozen=True):
     """Everybody passes. *failures* in a row so far, and what the success counter said at the latest.
 
     For a rate: *recent* holds the numbers of the failures within the window, where everything since the circuit was
-    closed is numbered through; *failures* is all of them, *base* what the success counter said at the beginning.
+    closed is numbered through; *failures* is all that did not succeed, *base* what the success counter said then.
     """
 
     failures: int = 0
@@ -93,7 +107,10 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """The right of one call to probe, until it *expires*: a probe that is lost must not wedge the circuit."""
+    """The right of one call to probe, until it *expires*: a probe that is lost must not wedge the circuit.
+
+    A probe that takes longer may still close the circuit; its failure does not count once another probes in its place.
+    """
 
     call: str
     expires: float
@@ -112,8 +129,11 @@ Circuit: TypeAlias = Closed | Open | HalfOpen
 def break_length(policy: BreakerPolicy, times: int) -> float:
     """Seconds that a circuit stays open when it opens for the *times*-th time in a row."""
     longest = max(policy.max_break, policy.break_duration)
-    # Bounded before the power, which overflows; no growth needs more steps than doubling from the smallest float.
-    return float(min(policy.break_duration * min(policy.break_growth, 1e6) ** min(times - 1, 50), longest))
+    growth = (times - 1) * math.log(policy.break_growth)
+    # Compared as logarithms before the power, which raises OverflowError long before a break stops growing.
+    if growth >= math.log(longest / policy.break_duration):
+        return policy.break_duration if times == 1 else longest
+    return float(policy.break_duration * policy.break_growth ** (times - 1))
 
 
 def step(policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int = 0) -> Circuit:
@@ -126,18 +146,23 @@ def step(policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
             counts = _counts(policy, fact)
             failed = _after_failure(policy, circuit, successes, counts=counts)
             if counts and _is_too_much(policy, failed):
-                return Open(fact.at + break_length(policy, 1), failed.failures)
+                return Open(fact.at + break_length(policy, 1), len(failed.recent) or failed.failures)
             return failed
         case HalfOpen(permits, times), _ if any(permit.call == fact.call for permit in permits):
             others = HalfOpen(tuple(permit for permit in permits if permit.call != fact.call), times)
+            is_superseded = any(permit.expires > fact.at for permit in others.permits) and all(
+                permit.expires <= fact.at for permit in permits if permit.call == fact.call
+            )
             match fact:
-                case OperationSucceeded():
+                case OperationSucceeded():  # however late: somebody was there
                     return Closed(0, successes)
                 case FailureClassified() | GaveUp() if _is_judged(policy, fact):
+                    if is_superseded:
+                        return others
                     if _counts(policy, fact):
                         return Open(fact.at + break_length(policy, times + 1), 1, times + 1)
                     return Closed(0, successes) if policy.categories is not None else others
-                case GaveUp() | OperationCancelled():
+                case GaveUp() | OperationCancelled() | CallRejected() | Parked(error=None):
                     return others
     return circuit
 
@@ -150,7 +175,7 @@ def _after_failure(policy: BreakerPolicy, circuit: Closed, successes: int, *, co
         return Closed(failures + 1, successes)
     # Successes come without numbers, but how many there were between two failures is known: that is all it takes.
     base = circuit.base if circuit.failures else circuit.successes
-    failures = circuit.failures + counts
+    failures = circuit.failures + 1
     number = failures + successes - base
     recent = (*circuit.recent, number) if counts else circuit.recent
     return Closed(failures, successes, tuple(one for one in recent if one > number - policy.window), base)
@@ -178,9 +203,11 @@ def admit(
         case Open(_, _, times):
             permits: tuple[Permit, ...] = ()
         case HalfOpen(permits, times):
-            permits = tuple(permit for permit in permits if permit.expires > now and permit.call != call)
-    if len(permits) >= policy.half_open_permits:
-        return HalfOpen(permits, times), min(permit.expires for permit in permits) - now
+            permits = tuple(permit for permit in permits if permit.call != call)
+    live = [permit for permit in permits if permit.expires > now]
+    if len(live) >= policy.half_open_permits:
+        return HalfOpen(permits, times), min(permit.expires for permit in live) - now
+    permits = (*[permit for permit in permits if permit.expires <= now][-MAX_LATE:], *live)
     return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
 
 

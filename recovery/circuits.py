@@ -18,6 +18,7 @@ from events.conditions import Condition
 from events.facts import (
     FOREVER,
     CallFact,
+    CallRejected,
     CircuitClosed,
     CircuitHalfOpened,
     CircuitOpened,
@@ -27,6 +28,7 @@ from events.facts import (
     OperationCancelled,
     OperationStarted,
     OperationSucceeded,
+    Parked,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
@@ -65,6 +67,7 @@ class Break:
         self._circuits: dict[Part, Circuit] = {}
         self._seats: dict[Part, tuple[Subscription, ...]] = {}
         self._forced: dict[Part, Mode] = {}
+        self._latest: object = None
         bus.subscribe((FailureClassified, GaveUp), self.hear, essential=True)
 
     def circuits(self) -> dict[Part, Circuit]:
@@ -75,6 +78,7 @@ class Break:
     def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
         """Put the circuit of *operation* (or of one *key* of it) into *mode*, until it is told otherwise.
 
+        What holds for the whole operation holds for each of its keys that is not told otherwise itself.
         "open" holds back whoever comes, "closed" nobody, whatever happens; "metrics" counts, and publishes what it
         would have done, but holds nobody back; "auto" is as its policy says, from a clean slate. An operation that has
         no breaker can be forced, too. Raises ValueError for another mode.
@@ -86,19 +90,32 @@ class Break:
                 self._forced.pop(part, None)
             else:
                 self._forced[part] = mode
-            self._circuits.pop(part, None)
+            dropped = self._circuits.pop(part, None)
             self._leave_seats(part)
             if mode == "open":
                 self._take_seats(part)
+        if isinstance(dropped, Open | HalfOpen):  # or the next run would restore it
+            self._bus.publish(CircuitClosed(at=self._bus.clock(), operation=operation, key=key))
         self._released(operation, key)  # whoever waits asks again
 
     def closed(self, operation: str, *, key: str = "") -> Condition:
-        """The condition that this circuit lets everybody pass: for ``Park``."""
+        """The condition that this circuit lets somebody pass, if only to probe: for ``Park``."""
 
         def is_closed() -> bool:
+            plan = self._plan_of(operation)
             with self._lock:
-                is_forced_open = self._forced.get((operation, key)) == "open"
-                return not is_forced_open and isinstance(self._circuits.get((operation, key)), Closed | None)
+                mode = self._mode((operation, key))
+                if mode is not None:
+                    return mode != "open"
+                if plan is not None and plan.breaker is None:
+                    return True
+                now = self._bus.clock()
+                match self._circuits.get((operation, key)):
+                    case Open(until):
+                        return until <= now
+                    case HalfOpen(permits):
+                        return all(permit.expires <= now for permit in permits)
+                return True
 
         return Condition(f"circuit closed: {sender_of(operation, key)}", is_closed)
 
@@ -113,16 +130,26 @@ class Break:
     def hear(self, fact: CallFact) -> list[Fact | Verdict] | None:
         """Count *fact*; say what it did to the circuit, and hold the next attempt back if the circuit is open now."""
         policy = self._policy(fact)
-        part = (fact.operation, fact.key)
-        mode = self._forced.get(part)
-        if policy is None or mode in ("open", "closed"):
+        if policy is None:
             return None
+        part = (fact.operation, fact.key)
         with self._lock:
+            mode = self._mode(part)
+            if mode in ("open", "closed"):
+                return None
             before = self._circuits.get(part)
             if before is None:
                 if isinstance(fact, GaveUp) is not (policy.counts == "calls"):
                     return None  # the common case: nothing known, nothing counted
-                before = Closed(successes=self._successes(*part))
+                # What succeeded before counts for a rate, and breaks no row.
+                before = Closed(successes=0 if policy.failure_rate is not None else self._successes(*part))
+            if isinstance(fact, FailureClassified | GaveUp):
+                is_echo, self._latest = (
+                    self._latest == (type(fact), fact.call, fact.attempt),
+                    (type(fact), fact.call, fact.attempt),
+                )
+                if is_echo:
+                    return None  # somebody judged the same failure once more
             after = step(policy, before, fact, self._successes(*part))
             answers = self._move(part, policy, before, after, fact.at)
         if isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before:
@@ -137,18 +164,25 @@ class Break:
         """Whether an attempt may begin: the seat of a circuit that is not closed."""
         policy, plan = self._policy(fact), self._plan_of(fact.operation)
         part = (fact.operation, fact.key)
-        rejects = plan is not None and plan.when_open == "reject" and fact.attempt == 1
+        rejects = plan is not None and plan.when_open == "reject" and not fact.again
         with self._lock:
-            mode, before = self._forced.get(part), self._circuits.get(part)
+            mode, before = self._mode(part), self._circuits.get(part)
             if mode == "open":
                 return [GiveUp(_why(fact)) if rejects else Park(FOREVER, (_why(fact),))]
-            if policy is None or before is None:
+            if plan is not None and policy is None:
+                self._circuits.pop(part, None)  # restored, for an operation that has no circuit any more
+                self._leave_seats(part)
+            if policy is None or before is None or mode == "closed":
                 return None
             after, wait = admit(policy, before, fact.call, fact.at, attempt=fact.attempt)
             answers = self._move(part, policy, before, after, fact.at)
         if wait is not None and mode != "metrics":
             answers.append(GiveUp(_why(fact), wait) if rejects else Park(wait, (_why(fact),)))
         return answers
+
+    def _mode(self, part: Part) -> Mode | None:
+        forced = self._forced
+        return (forced and (forced.get(part) or forced.get((part[0], "")))) or None
 
     def _policy(self, fact: CallFact) -> BreakerPolicy | None:
         plan = self._plan_of(fact.operation)
@@ -159,7 +193,7 @@ class Break:
     ) -> list[Fact | Verdict]:
         """Note the new state, take or leave the seats it needs, and say what changed."""
         operation, key = part
-        if isinstance(after, Closed) and after.failures == 0:
+        if isinstance(after, Closed) and after.failures == 0 and policy.failure_rate is None:
             self._circuits.pop(part, None)  # nothing to remember
         else:
             self._circuits[part] = after
@@ -179,16 +213,27 @@ class Break:
         return []
 
     def _forget_one(self, now: float) -> None:
-        """Of very many keys, forget one that is closed, or else one whose break is over and that nobody has probed."""
+        """Of very many keys, forget the one that matters least: closed, or else the one whose break ends first."""
 
-        def is_idle(circuit: Circuit) -> bool:
-            return isinstance(circuit, Closed) or (isinstance(circuit, Open) and circuit.until <= now)
+        def weight(part: Part) -> tuple[int, float]:
+            match self._circuits[part]:
+                case Closed():
+                    return 0, 0.0
+                case Open(until):
+                    return 1, until
+                case HalfOpen(permits):
+                    return 1, max((permit.expires for permit in permits), default=now)
 
-        idle = [part for part, circuit in self._circuits.items() if is_idle(circuit)]
-        if idle:
-            part = min(idle, key=lambda one: isinstance(self._circuits[one], Open))
-            del self._circuits[part]
-            self._leave_seats(part)
+        part = min(self._circuits, key=weight)
+        del self._circuits[part]
+        self._leave_seats(part)
+
+    def forget(self, operation: str) -> None:
+        """Forget every circuit of *operation*: its name is another's now."""
+        with self._lock:
+            for part in [part for part in self._circuits if part[0] == operation]:
+                del self._circuits[part]
+                self._leave_seats(part)
 
     def _leave_seats(self, part: Part) -> None:
         for seat in self._seats.pop(part, ()):
@@ -201,7 +246,11 @@ class Break:
         self._seats[part] = (
             subscribe(OperationStarted, self.ask, operation=operation, key=narrow, essential=True),
             subscribe(
-                (OperationSucceeded, OperationCancelled), self.hear, operation=operation, key=narrow, essential=True
+                (OperationSucceeded, OperationCancelled, CallRejected, Parked),
+                self.hear,
+                operation=operation,
+                key=narrow,
+                essential=True,
             ),
         )
 

@@ -122,12 +122,16 @@ BY_TYPE: dict[str, Category] = {
     "concurrent.futures._base.CancelledError": C,
     "events.errors.Retryable": T,
     "aiohttp.client_exceptions.ClientConnectorError": U,
-    "requests.exceptions.ConnectionError": U,
+    # Not ConnectionError of requests, which says nothing of when it happened: what it came from does.
+    "requests.exceptions.ConnectTimeout": U,
     "requests.exceptions.InvalidSchema": P,
     "requests.exceptions.InvalidURL": P,
     "requests.exceptions.MissingSchema": P,
     "requests.exceptions.TooManyRedirects": P,
     "socket.gaierror": U,
+    "aiohttp.client_exceptions.ClientPayloadError": T,
+    "urllib3.exceptions.ConnectTimeoutError": U,
+    "urllib3.exceptions.NameResolutionError": U,
     "urllib3.exceptions.NewConnectionError": U,
     "ssl.SSLError": T,
     "torch.OutOfMemoryError": E,
@@ -137,7 +141,7 @@ BY_TYPE: dict[str, Category] = {
 
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
-SEVERITY = (T, R, U, L, E, A, Category.SPENT, P, C)
+SEVERITY = (T, U, R, L, E, A, Category.SPENT, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from events.errors import Retryable
-from events.facts import Evidence
+from events.facts import FOREVER, Evidence
 
 MAX_TEXT = 4096
 MAX_RETRY_AFTER = 3600.0
@@ -30,7 +30,7 @@ OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 LEVELS = 4
 """How many levels of causes are looked into."""
 
-QUOTA = re.compile(r";\s*r=([0-9]{1,9})\s*;\s*t=([0-9]{1,9})")
+QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
 
 SPENT_MARK = "__recovery_spent_by__"
 """The attribute by which an outer recoverable call sees that an inner one has tried everything."""
@@ -39,7 +39,10 @@ SPENT_MARK = "__recovery_spent_by__"
 def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
     kind = type(error)
-    name, kinds = _names(kind)  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+    try:
+        name, kinds = _names(kind)  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+    except Exception:  # unless its metaclass says otherwise
+        name, kinds = _names.__wrapped__(kind)
     cause = _cause(error, is_outermost=depth == LEVELS)
     found: dict[str, Any] = {}
     if cause is not None and depth > 0:
@@ -48,12 +51,16 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
         found["errno"] = _int(_attribute(error, "errno"))
     if kind.__module__ != "builtins":
         status, headers = _http(error)
-        after = _attribute(error, "after") if isinstance(error, Retryable) else _retry_after(headers)
+        if isinstance(error, Retryable):
+            found["retry_after"] = _seconds(_attribute(error, "after"), most=FOREVER)
+        else:
+            found["retry_after"] = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
+        stderr = _tail(_attribute(error, "stderr"))
+        code = _int(_attribute(error, "returncode"))
         found |= {
             "status": status,
-            "retry_after": _seconds(after),
-            "exit_code": _int(_attribute(error, "returncode")),
-            "stderr": _tail(_attribute(error, "stderr")),
+            "exit_code": _int(_attribute(error, "status")) if code is None and stderr and status is None else code,
+            "stderr": stderr or _tail(_attribute(error, "output")),
             "bytes_done": _bytes_done(error),
         }
     return Evidence(type=name, kinds=kinds, message=_text(error), **found)
@@ -132,7 +139,7 @@ def _attribute(holder: object, name: str) -> object:
 
 
 def _cause(error: BaseException, *, is_outermost: bool) -> BaseException | None:
-    """What *error* came from: its cause, or the ``reason`` that urllib's errors hold.
+    """What *error* came from: its cause, or the ``reason`` or the argument that the errors of HTTP clients hold.
 
     What was being handled when the outermost error was raised need have nothing to do with it; further in, within one
     library, it does (httpx2's errors hide TLS's that way).
@@ -141,7 +148,9 @@ def _cause(error: BaseException, *, is_outermost: bool) -> BaseException | None:
         came_from = _attribute(error, name)
         if isinstance(came_from, BaseException):
             return came_from
-    return None
+    args = _attribute(error, "args")  # requests and urllib3 hold there what they came from
+    inner = [one for one in args if isinstance(one, BaseException)] if isinstance(args, tuple) else []
+    return inner[0] if inner and not isinstance(error, BaseExceptionGroup) else None
 
 
 def _text(error: BaseException) -> str:
@@ -153,15 +162,17 @@ def _text(error: BaseException) -> str:
 
 
 def _int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    # A plain int, whatever a subclass thinks of comparisons.
+    return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _http(error: BaseException) -> tuple[int | None, object]:
     response = _attribute(error, "response")
     for holder, name in ((response, "status_code"), (response, "status"), (error, "status"), (error, "code")):
-        status = _int(_attribute(holder, name))
-        if status is not None and 100 <= status <= 599:
-            return status, _attribute(holder, "headers")
+        status, headers = _int(_attribute(holder, name)), _attribute(holder, "headers")
+        # An error of its own that has no headers means something else by it (a parser's code, GitPython's exit status).
+        if status is not None and 100 <= status <= 599 and (holder is response or headers is not None):
+            return status, headers
     return None, None
 
 
@@ -176,28 +187,33 @@ def _retry_after(headers: object) -> object:
         return None
     try:
         value = str(get("Retry-After") or get("retry-after") or "").strip()
-        if value.isdigit():
-            return float(value)
-        if not value:
+        try:
+            if value.isdigit():
+                return float(value)
+            date = parsedate_to_datetime(value)
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+        except (ValueError, OverflowError):  # nothing there, or nothing that can be read
             return _quota_renewed(get)
-        date = parsedate_to_datetime(value)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
     except Exception:  # whatever a server wrote there, it is no reason to fail
         return None
 
 
 def _quota_renewed(get: Callable[[str], object]) -> float | None:
-    waits = [int(wait) for left, wait in QUOTA.findall(str(get("RateLimit") or "")) if int(left) == 0]
+    waits = []
+    for quota in str(get("RateLimit") or "").split(","):
+        found = {name: int(value) for name, value in QUOTA.findall(quota)}
+        if found.get("r") == 0 and "t" in found:
+            waits.append(found["t"])
     left, wait = str(get("RateLimit-Remaining") or ""), str(get("RateLimit-Reset") or "")
     if left.strip() == "0" and re.fullmatch("[0-9]{1,9}", wait.strip()):
         waits.append(int(wait))
     return max(waits) + 1.0 if waits else None
 
 
-def _seconds(value: object) -> float | None:
+def _seconds(value: object, *, most: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
         return None
-    return float(min(max(value, 0.0), MAX_RETRY_AFTER))
+    return float(min(max(value, 0.0), most))
 
 
 def _bytes_done(error: BaseException) -> int | None:

@@ -62,8 +62,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
     wrong so far, one line each, the latest 50; *resumes* counts restarts, *refills* how often progress has refilled the
-    retries. *elapsed* is how long the call had been under
-    way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are JSON.
+    retries, *done* how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long
+    the call had been under way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and
+    *saved* are JSON.
     """
 
     call: str
@@ -81,6 +82,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     resumes: int = 0
     refills: int = 0
+    done: float = 0.0
+    judged: FailureClassified | None = None
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
@@ -118,17 +121,17 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
             failures = (*record.failures, fact.brief)[-MAX_FAILURES_KEPT:]
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retries + 1, "failures": failures}
-            changes |= {"elapsed": fact.elapsed, "refills": fact.refills}
+            changes |= {"elapsed": fact.elapsed, "refills": fact.refills, "done": fact.done, "judged": fact}
         case RetryScheduled(after=after, retry=retry):
             changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retry}
-            changes |= {"due": fact.at + after, "delay": after}
+            changes |= {"due": fact.at + after, "delay": after, "judged": None}
         case Parked(error=None):
             # Held back before an attempt: whoever held it is asked again, there is no time to remember.
             changes |= {"state": "waiting", "attempt": fact.attempt, "due": None}
-        case Parked(after=after):
-            # Parked after a failure, which is not charged.
-            changes |= {"state": "waiting", "due": fact.at + after, "delay": after}
-            changes["retries"] = max(record.retries - 1, 0)
+        case Parked(after=after, charged=charged):
+            # Parked after a failure, which is not charged as a rule.
+            changes |= {"state": "waiting", "due": fact.at + after, "delay": after, "judged": None}
+            changes["retries"] = record.retries if charged else max(record.retries - 1, 0)
         case CheckpointSaved() if fact.attempt < record.attempt:
             return record  # an attempt that was over ran on
         case CheckpointSaved(data=data):
@@ -163,7 +166,7 @@ def fold_circuits(
     for fact in facts:
         part = (fact.operation, fact.key)
         match fact:
-            case CircuitOpened(after=after, failures=failures, times=times):
+            case CircuitOpened(after=after, failures=failures, times=times, dry=False):
                 circuits.pop(part, None)
                 circuits[part] = OpenCircuit(run, fact.at + after, after, failures, times)
             case CircuitClosed():

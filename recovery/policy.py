@@ -9,6 +9,7 @@ import msgspec
 
 from events.conditions import Condition
 from events.facts import Category, FailureClassified, OperationFailed
+from events.receivers import is_async
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
@@ -117,6 +118,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 def _check_shape(given: RetryPolicy | Strategy) -> None:
     """Check the fields that a policy and a strategy share; a sequence of delays becomes a tuple."""
+    if isinstance(given, RetryPolicy):
+        for field in ("max_retries", "backoff", "jitter", "max_delay"):
+            if getattr(given, field) is msgspec.UNSET:
+                raise TypeError(f"{field} must be set in a policy")
     if given.max_retries not in (None, msgspec.UNSET):
         checks.whole("max_retries", given.max_retries)
     if given.jitter is not msgspec.UNSET:
@@ -130,9 +135,9 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
         delays = tuple(checks.number(f"backoff[{i}]", one) for i, one in enumerate(backoff))
         msgspec.structs.force_setattr(given, "backoff", delays)
     elif not isinstance(backoff, Constant | Linear | Exponential | msgspec.UnsetType) and (
-        isinstance(backoff, type) or not callable(backoff)
+        isinstance(backoff, type) or not callable(backoff) or is_async(backoff)
     ):
-        raise TypeError(f"backoff must be a shape, a list of delays or a function, not {backoff!r}")
+        raise TypeError(f"backoff must be a shape, a list of delays or a plain function, not {backoff!r}")
 
 
 def refilled(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
@@ -156,7 +161,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
         return GiveUp(f"{failure.category} ({failure.rule})" if failure.rule else str(failure.category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
-    is_limited = failure.category is Category.RATE_LIMITED and asked is not None
+    is_limited = failure.category is Category.RATE_LIMITED and bool(asked)
     until: tuple[Condition, ...] = () if strategy is None else strategy.until
     parks = is_limited or bool(until)
     most, backoff, jitter, max_delay = (

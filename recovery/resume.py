@@ -15,7 +15,7 @@ import msgspec
 from events.errors import RecoveryError
 from events.operation import Attempt
 from events.receivers import is_async
-from events.verdicts import GiveUp
+from events.verdicts import GiveUp, settle
 from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
 from recovery.journal import Journal
@@ -23,7 +23,7 @@ from recovery.ledger import CallRecord, remaining
 from recovery.plan import Plan
 from recovery.registry import Definition, Registry
 from recovery.store import Pending
-from recovery.subscribers import MAYBE_SENT
+from recovery.subscribers import MAYBE_SENT, judge
 from recovery.waiting import Gate
 
 THREADS = 4
@@ -153,7 +153,8 @@ class Resumer:
 
     def _start_threads(self, calls: list[ResumedCall]) -> None:
         todo: queue.SimpleQueue[ResumedCall] = queue.SimpleQueue()
-        for call in calls:
+        # Who is ready comes first: a delay keeps a thread busy.
+        for call in sorted(calls, key=lambda call: call.record.due or 0.0):
             todo.put(call)
 
         def work() -> None:
@@ -187,6 +188,9 @@ class Resumer:
     @staticmethod
     def _why_not(record: CallRecord, plan: Plan) -> str | None:
         """Why there cannot be another attempt, or ``None``: what its process died too early to say."""
+        if record.judged is not None:  # the same question again
+            verdict = settle([judge(plan, record.judged, 0.0)])
+            return verdict.reason if isinstance(verdict, GiveUp) else None
         limit = plan.policy.most_retries
         if limit is not None and record.retries > limit:
             return f"out of retries ({limit})"
@@ -213,6 +217,7 @@ class Resumer:
         attempt.began = operation.bus.clock() - record.elapsed
         attempt.error = record.failures[-1] if record.failures else None
         attempt.refills = record.refills
+        attempt.done = record.done
         hopeless = self._why_not(record, definition.plan)
         if hopeless is not None:
             attempt.give_up(GiveUp(hopeless))

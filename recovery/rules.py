@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from events.facts import Category, Evidence
+from events.facts import FOREVER, Category, Evidence
 from events.receivers import is_async
 from recovery import checks
 from recovery.classify import Classification, Classifier, Front
@@ -63,7 +63,7 @@ class Rule(msgspec.Struct, frozen=True):
             raise TypeError(f"text must be a regular expression, not {self.text!r}")
         try:
             _compiled(self.text)
-        except re.error as error:
+        except (re.error, OverflowError) as error:
             raise ValueError(f"text must be a regular expression: {error}") from error
         if self.retry_after is not None:
             checks.number("retry_after", self.retry_after)
@@ -105,8 +105,9 @@ def front_of(classifiers: Iterable[Classifier], failed: Callable[[Classifier, Ex
             try:
                 answer = classifier(evidence)
                 if isinstance(answer, Classification):
-                    checks.choice("category", answer.category, tuple(Category))
-                    return answer
+                    after = answer.retry_after
+                    after = None if after is None else min(checks.number("retry_after", after), FOREVER)
+                    return Classification(Category(answer.category), str(answer.rule), str(answer.why), after)
                 if answer is not None:
                     return Classification(Category(answer), "classifier")
             except Exception as error:  # whatever it does, the failure is judged

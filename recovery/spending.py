@@ -72,8 +72,8 @@ class Spend:
         """Give back the token of a retry that is not made."""
         with self._lock:
             part = self._reserved.get(fact.call)
-            if part is None or (isinstance(fact, Parked) and fact.error is None):
-                return  # held back before its attempt, which is still to come
+            if part is None or (isinstance(fact, Parked) and (fact.error is None or fact.charged)):
+                return  # the attempt that it is for is still to come
             del self._reserved[fact.call]
             was_made = isinstance(fact, OperationRecovered) or (
                 isinstance(fact, OperationCancelled) and not fact.waiting

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from events.errors import Permanent, Retryable, UnwantedResult
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
 from events.receivers import name_of
@@ -55,11 +57,12 @@ class Classify:
             category=answer.category,
             rule=answer.rule,
             why=answer.why,
-            retry_after=evidence.retry_after if answer.retry_after is None else answer.retry_after,
+            retry_after=_asked(answer, evidence),
             evidence=evidence,
             retries=retries,
             elapsed=failed.elapsed,
             waited=failed.waited,
+            done=failed.done,
             refills=refills,
         )
 
@@ -73,9 +76,12 @@ class Classify:
             evidence = gather(leaf)
             answer = self._declared(leaf, plan, operation) or self._rule(evidence, plan, operation)
             judged.append((answer, evidence))
+        asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
+        if not plan.may_repeat:  # what may have been done weighs more than what was not
+            judged = [one for one in judged if one[0].category not in UNSENT] or judged
         gravest = worst([answer for answer, _ in judged]).category
-        same = [one for one in judged if one[0].category is gravest]
-        return max(same, key=lambda one: one[1].retry_after or 0.0)  # of several waits, the longest
+        answer, evidence = next(one for one in judged if one[0].category is gravest)
+        return msgspec.structs.replace(answer, retry_after=asked or None), evidence  # of several waits, the longest
 
     def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
@@ -115,6 +121,26 @@ class Classify:
         return front_of(classifiers, failed)
 
 
+def _asked(answer: Classification, evidence: Evidence | None) -> float | None:
+    """The seconds that somebody wants waited: the rule, the server that answered, or one that a cause has asked."""
+    asked = answer.retry_after
+    while asked is None and evidence is not None:
+        asked, evidence = evidence.retry_after, evidence.cause
+    return asked
+
+
+def judge(plan: Plan, failure: FailureClassified, chance: float) -> Verdict:
+    """What *plan* wants done about *failure*, its budget aside; *chance* is a draw from [0, 1)."""
+    try:
+        verdict = decide(plan.policy, failure, chance)
+    except Exception as error:  # a backoff of the user's own
+        log.exception("the policy of %s cannot decide", failure.operation)
+        return GiveUp(f"the policy failed, {type(error).__name__}")
+    if not (plan.may_repeat or failure.category in UNSENT or isinstance(verdict, GiveUp)):
+        return GiveUp(MAYBE_SENT)
+    return verdict
+
+
 class Schedule:
     """FailureClassified -> Retry, Park or GiveUp, as the operation's policy and its budget want it.
 
@@ -132,8 +158,5 @@ class Schedule:
         plan = self._plan_of(failure.operation)
         if plan is None:
             return None
-        if not plan.may_repeat and failure.category not in UNSENT:
-            verdict: Verdict = GiveUp(MAYBE_SENT)
-        else:
-            verdict = decide(plan.policy, failure, self._chance())
+        verdict = judge(plan, failure, self._chance())
         return verdict if plan.budget is None else self._spend.ask(plan.budget, failure, verdict)

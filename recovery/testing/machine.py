@@ -120,7 +120,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         assert classified, "a failure was not classified"
         self._check_verdict(verdict, classified[0])
         if not isinstance(verdict, GiveUp):
-            if isinstance(verdict, Park):
+            if isinstance(verdict, Park) and not verdict.charged:
                 self.parks[attempt.call] = self.parks.get(attempt.call, 0) + 1
             self.waiting.append((attempt.following(), self.clock() + verdict.after))
 
@@ -197,6 +197,7 @@ class RecoveryMachine(RuleBasedStateMachine):
             attempt = Attempt(self.operation, call=record.call, number=record.attempt, retries=record.retries)
             attempt.began = known[record.call].began
             attempt.refills = record.refills
+            attempt.done = record.done
             self.waiting.append((attempt, self.clock() if record.due is None else record.due))
 
     # What must always hold

@@ -273,7 +273,7 @@ def test_the_strictest_verdict_is_returned() -> None:
     bus = Bus()
     for verdict in (Retry(5.0), None, Park(1.0, until=("disk",)), Retry(2.0)):
         bus.subscribe(OperationFailed, lambda _, verdict=verdict: verdict)
-    assert bus.publish(failed()) == Park(5.0, until=("disk",))
+    assert bus.publish(failed()) == Park(5.0, until=("disk",), charged=True)
 
 
 def test_without_an_opinion_there_is_no_verdict() -> None:

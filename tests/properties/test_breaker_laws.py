@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -254,6 +255,7 @@ def test_a_probe_that_succeeds_closes_the_circuit(policy: BreakerPolicy, circuit
 def test_a_probe_that_fails_opens_the_circuit_for_a_break_that_has_grown(
     policy: BreakerPolicy, circuit: HalfOpen, successes: int, at: float
 ) -> None:
+    assume(circuit.permits[0].expires > at)
     failed = judged(policy, Category.UNREACHABLE, circuit.permits[0].call, at)
     times = circuit.times + 1
     assert step(policy, circuit, failed, successes) == Open(at + break_length(policy, times), 1, times)
@@ -307,13 +309,16 @@ class Reached(RuleBasedStateMachine):
         if self.open_until is not None and self.now >= self.open_until:
             self.open_until, self.probes = None, {}
         if self.probes is not None:
-            self.probes = {one: ends for one, ends in self.probes.items() if ends > self.now and one != call}
-            if len(self.probes) < self.policy.half_open_permits:
+            self.probes.pop(call, None)
+            if self.live() < self.policy.half_open_permits:
                 self.probes[call] = self.now + self.policy.lease
         may = self.open_until is None and (self.probes is None or call in self.probes)
         assert may is (wait is None)
         if may and call not in self.under_way:
             self.under_way.append(call)
+
+    def live(self) -> int:
+        return sum(ends > self.now for ends in (self.probes or {}).values())
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH)
@@ -326,7 +331,9 @@ class Reached(RuleBasedStateMachine):
     @rule(which=WHICH, category=st.sampled_from(HOPE))
     def give_up(self, which: int, category: Category) -> None:
         call = self.end(which, GaveUp, category=category)
-        if self.open_until is None and (self.probes is None or call in self.probes):
+        if self.probes is not None and self.probes.get(call, math.inf) <= self.now and self.live():
+            del self.probes[call]  # it took too long, and another probes in its place
+        elif self.open_until is None and (self.probes is None or call in self.probes):
             self.row += 1
             if self.probes is not None or self.row >= self.policy.failure_threshold:
                 self.times += 1

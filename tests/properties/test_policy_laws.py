@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from events.facts import Category, Evidence, FailureClassified
 from events.verdicts import GiveUp, Park, Retry, settle
 from recovery.policy import HOPELESS, RetryPolicy, decide
-from recovery.testing.strategies import chances, failures, policies, seconds
+from recovery.testing.strategies import chances, failures, policies
 
 PLAIN = Evidence(type="x.Error")
 LIMITED = st.builds(
     lambda failure, asked: msgspec.structs.replace(failure, retry_after=asked),
     failures(category=Category.RATE_LIMITED, evidence=PLAIN),
-    seconds(3600.0),
+    st.floats(0.001, 3600.0),
 )
 """Rate limits, of any attempt, with a wish."""
 
@@ -90,7 +90,7 @@ def test_a_rate_limit_with_a_wish_parks_and_uses_up_no_retry(
 
 @given(policies(), failures(), chances())
 def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
-    wished = failure.category is Category.RATE_LIMITED and failure.retry_after is not None
+    wished = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
     assert isinstance(decide(policy, failure, chance), Park) is wished
 
 

@@ -96,7 +96,7 @@ def test_a_circuit_that_closes_remembers_the_success_counter() -> None:
         (Open(10.0), 4.0, Open(10.0), 6.0),
         (Open(10.0), 10.0, HalfOpen((Permit("a", 15.0),)), None),
         (PROBING, 20.0, PROBING, 5.0),
-        (PROBING, 25.0, HalfOpen((Permit("a", 30.0),)), None),
+        (PROBING, 25.0, HalfOpen((Permit("probe", 25.0), Permit("a", 30.0))), None),
         (HalfOpen(), 1.0, HalfOpen((Permit("a", 6.0),)), None),
         (HalfOpen((Permit("a", 3.0),)), 1.0, HalfOpen((Permit("a", 6.0),)), None),
     ],

@@ -82,7 +82,7 @@ class Service:
 
 def asked(service: Service, attempt: int = 1, key: str = "") -> Verdict | None:
     """What an attempt that wants to begin is answered."""
-    return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt))
+    return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt, again=attempt > 1))
 
 
 def test_calls_in_a_row_that_gave_up_open_the_circuit() -> None:

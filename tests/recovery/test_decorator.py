@@ -158,12 +158,12 @@ def test_a_plug_in_cannot_cause_a_retry_past_the_policy(colour: Colour, service:
     assert script.calls == 2
 
 
-def test_parking_uses_up_no_retry(colour: Colour, service: Recovery) -> None:
-    parks = iter([Park(1.0, until=("a cause",))] * 5)
-    service.bus.subscribe(FailureClassified, lambda _: next(parks, None))
-    script = Script(*[ConnectionError() for _ in range(5)])
-    assert colour.decorate(service, script, max_retries=1)() == "done"
-    assert script.calls == 6
+def test_a_park_instead_of_a_retry_uses_that_retry_up(colour: Colour, service: Recovery) -> None:
+    service.bus.subscribe(FailureClassified, lambda _: Park(1.0, until=("a cause",)))
+    script = Script(*[ConnectionError() for _ in range(99)])
+    with pytest.raises(ConnectionError):
+        colour.decorate(service, script, max_retries=3)()
+    assert script.calls == 4  # as many as the policy allows, whoever parks
 
 
 def test_nobody_wakes_who_waits_for_a_server_when_a_circuit_closes(colour: Colour, service: Recovery) -> None:

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
 
 from events.errors import Permanent, Retryable
-from events.facts import Evidence
+from events.facts import FOREVER, Evidence
+from recovery.classify import classify
 from recovery.evidence import MAX_RETRY_AFTER, MAX_TEXT, gather, leaves, mark_spent, printable, spent_by
 
 
@@ -163,11 +164,12 @@ def test_every_http_date_of_rfc_9110_is_utc_wherever_we_are(form: str) -> None:
         (0, 0.0),
         (2.5, 2.5),
         (-3, 0.0),
-        (math.inf, MAX_RETRY_AFTER),
+        (7200, 7200.0),
+        (math.inf, FOREVER),
         (math.nan, None),
         (True, None),
         ("5", None),
-        pytest.param(10**400, MAX_RETRY_AFTER, id="huge"),
+        pytest.param(10**400, FOREVER, id="huge"),
     ],
 )
 def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float | None) -> None:
@@ -339,8 +341,98 @@ def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, 31.0),
         ({"RateLimit-Remaining": "3", "RateLimit-Reset": "30"}, None),
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "soon"}, None),
+        ({"RateLimit": '"api";t=30;r=0'}, 31.0),
+        ({"RateLimit": '"api";r=1;t=30, "burst";t=7;r=0'}, 8.0),
         ({"Retry-After": "5", "RateLimit": '"api";r=0;t=55'}, 5.0),
+        ({"Retry-After": "soon", "RateLimit": '"api";r=0;t=55'}, 56.0),
     ],
 )
 def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
     assert gather(AiohttpLikeError(429, **headers)).retry_after == seconds
+
+
+def named(name: str, *bases: type[Exception]) -> type[Exception]:
+    """A class as a library that is not installed here would have it."""
+    module, _, last = name.rpartition(".")
+    return type(last, bases or (Exception,), {"__module__": module})
+
+
+def test_a_status_of_an_error_without_headers_is_none_of_http() -> None:
+    class ParserError(Exception):
+        code = 400
+
+    assert gather(ParserError()).status is None
+
+
+def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
+    class GitCommandError(Exception):
+        status = 128
+        stderr = "fatal: Could not resolve host: github.com"
+
+    evidence = gather(GitCommandError())
+    assert (evidence.status, evidence.exit_code) == (None, 128)
+    assert classify(evidence).category == "unreachable"
+
+
+def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error_output() -> None:
+    error = subprocess.CalledProcessError(1, "pip", output="ERROR: No matching distribution found for torchx")
+    assert classify(gather(error)).rule == "pip-missing"
+
+
+def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
+    class TransferEncodingError(Exception):
+        code = 400
+
+    error = named("aiohttp.client_exceptions.ClientPayloadError")("Response payload is not completed")
+    error.__cause__ = TransferEncodingError()
+    assert classify(gather(error)).category == "transient"
+
+
+REQUESTS = named("requests.exceptions.ConnectionError", named("requests.exceptions.RequestException", OSError))
+
+
+def requests_error(name: str, reason: Exception) -> Exception:
+    """As requests raises it: around urllib3's, which holds its reason."""
+    kind = REQUESTS if name == "ConnectionError" else named(f"requests.exceptions.{name}", REQUESTS)
+    inner = named("urllib3.exceptions.MaxRetryError")("Max retries exceeded")
+    inner.reason = reason  # type: ignore[attr-defined]
+    return kind(inner)
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (requests_error("ConnectionError", named("urllib3.exceptions.NewConnectionError")("refused")), "unreachable"),
+        (requests_error("ConnectionError", named("urllib3.exceptions.ProtocolError")("aborted")), "transient"),
+        (REQUESTS("('Connection aborted.', RemoteDisconnected('closed'))"), "transient"),
+        (requests_error("SSLError", ssl.SSLCertVerificationError(1, "self-signed")), "permanent"),
+        (requests_error("SSLError", ssl.SSLError(1, "decryption failed")), "transient"),
+        (named("requests.exceptions.ConnectTimeout", REQUESTS)("timed out"), "unreachable"),
+    ],
+)
+def test_of_what_requests_raises_only_what_never_got_through_is_unreachable(error: Exception, category: str) -> None:
+    assert classify(gather(error)).category == category
+
+
+def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:
+    class Unhashable(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class HostileError(Exception, metaclass=Unhashable):
+        pass
+
+    assert gather(HostileError("no")).message == "no"
+
+
+def test_a_number_with_comparisons_of_its_own_is_looked_into_all_the_same() -> None:
+    class Odd(int):
+        def __le__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __ge__ = __lt__ = __gt__ = __le__
+
+    class HostileError(Exception):
+        status = Odd(503)
+        headers: ClassVar = {}
+
+    assert gather(HostileError()).status == 503

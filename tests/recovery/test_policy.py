@@ -66,8 +66,8 @@ def test_a_rate_limit_with_a_wish_parks_the_call_however_many_retries_are_used()
 
 def test_a_rate_limit_parks_for_longer_each_time() -> None:
     policy = RetryPolicy(backoff=Exponential(1.0), jitter="none")
-    waits = [decided(policy, category=Category.RATE_LIMITED, retry_after=0.0, attempt=n).after for n in (1, 2, 3)]
-    assert waits == [1.0, 2.0, 4.0]
+    waits = [decided(policy, category=Category.RATE_LIMITED, retry_after=1.0, attempt=n).after for n in (1, 2, 3)]
+    assert waits == [2.0, 3.0, 5.0]
 
 
 @pytest.mark.parametrize(("retries", "verdict"), [(0, Retry(2.0)), (3, GiveUp("out of retries (3)"))])

@@ -812,5 +812,5 @@ def test_a_condition_is_no_coroutine_function() -> None:
     async def is_met() -> bool:
         return True
 
-    with pytest.raises(TypeError, match="^is_met must be a plain function"):
+    with pytest.raises(TypeError, match=r"^is_met must be a plain function"):
         Condition("disk", is_met)

@@ -104,11 +104,11 @@ def test_a_retry_that_somebody_overruled_is_given_back() -> None:
     assert tokens(service) == 2.0
 
 
-def test_a_retry_that_somebody_parked_is_given_back() -> None:
+def test_a_retry_that_somebody_parked_is_paid_for_all_the_same() -> None:
     service, _ = service_with()
     service.bus.subscribe(FailureClassified, lambda _: Park(1.0))
     service.recoverable("fetch")(Script(ConnectionError()))()
-    assert tokens(service) == 2.0
+    assert tokens(service) == 1.0
 
 
 def test_the_last_failure_gives_nothing_back() -> None:
