@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
@@ -47,3 +47,10 @@ def items(field: str, value: object) -> tuple[object, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{field} must be a collection, not {value!r}")
     return tuple(value)
+
+
+def flags(given: Mapping[str, object]) -> None:
+    """Raise TypeError for a value that is neither True nor False nor ``None``."""
+    for field, value in given.items():
+        if not isinstance(value, bool | None):
+            raise TypeError(f"{field} must be True or False, not {value!r}")

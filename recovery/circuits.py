@@ -30,6 +30,7 @@ from events.facts import (
     OperationSucceeded,
     Parked,
 )
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, stagger, step
@@ -48,7 +49,7 @@ CIRCUIT_OPEN = "circuit open"
 class Break:
     """Failures -> CircuitOpened, CircuitHalfOpened, CircuitClosed; starts while a circuit is open -> Park or GiveUp.
 
-    *successes* reads the success counter of a part; *released* is told of a part where a permit to probe was given
+    *part_of* finds a part, with its success counter; *released* is told of a part where a permit to probe was given
     back. Safe to use from any thread.
     """
 
@@ -56,16 +57,17 @@ class Break:
         self,
         bus: Bus,
         plan_of: PlanOf,
-        successes: Callable[[str, str], int],
+        part_of: Callable[[str, str], Operation | None],
         released: Callable[[str, str], object] = lambda _operation, _key: None,
     ) -> None:
         self._bus = bus
         self._released = released
         self._plan_of = plan_of
-        self._successes = successes
+        self._part_of = part_of
         self._lock = threading.RLock()
         self._circuits: dict[Part, Circuit] = {}
         self._seats: dict[Part, tuple[Subscription, ...]] = {}
+        self._kept: dict[Part, Operation | None] = {}  # for their counters
         self._forced: dict[Part, Mode] = {}
         self._latest: object = None
         bus.subscribe((FailureClassified, GaveUp), self.hear, essential=True)
@@ -90,7 +92,7 @@ class Break:
                 self._forced.pop(part, None)
             else:
                 self._forced[part] = mode
-            dropped = self._circuits.pop(part, None)
+            dropped = self._drop(part)
             self._leave_seats(part)
             if mode == "open":
                 self._take_seats(part)
@@ -137,12 +139,13 @@ class Break:
             mode = self._mode(part)
             if mode in ("open", "closed"):
                 return None
-            before = self._circuits.get(part)
+            before, operation = self._circuits.get(part), self._part_of(*part)
+            successes = 0 if operation is None else operation.successes
             if before is None:
                 if isinstance(fact, GaveUp) is not (policy.counts == "calls"):
                     return None  # the common case: nothing known, nothing counted
                 # What succeeded before counts for a rate, and breaks no row.
-                before = Closed(successes=0 if policy.failure_rate is not None else self._successes(*part))
+                before = Closed(successes=0 if policy.failure_rate is not None else successes)
             if isinstance(fact, FailureClassified | GaveUp):
                 is_echo, self._latest = (
                     self._latest == (type(fact), fact.call, fact.attempt),
@@ -150,7 +153,8 @@ class Break:
                 )
                 if is_echo:
                     return None  # somebody judged the same failure once more
-            after = step(policy, before, fact, self._successes(*part))
+            after = step(policy, before, fact, successes)
+            self._kept[part] = operation
             answers = self._move(part, policy, before, after, fact.at)
         if isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before:
             self._released(*part)
@@ -170,7 +174,7 @@ class Break:
             if mode == "open":
                 return [GiveUp(_why(fact)) if rejects else Park(FOREVER, (_why(fact),))]
             if plan is not None and policy is None:
-                self._circuits.pop(part, None)  # restored, for an operation that has no circuit any more
+                self._drop(part)  # restored, for an operation that has no circuit any more
                 self._leave_seats(part)
             if policy is None or before is None or mode == "closed":
                 return None
@@ -194,17 +198,27 @@ class Break:
         """Note the new state, take or leave the seats it needs, and say what changed."""
         operation, key = part
         if isinstance(after, Closed) and after.failures == 0 and policy.failure_rate is None:
-            self._circuits.pop(part, None)  # nothing to remember
+            self._drop(part)  # nothing to remember
         else:
             self._circuits[part] = after
             if len(self._circuits) > MAX_PARTS:
                 self._forget_one(now)
+                if part not in self._circuits:
+                    return []
         match before, after:
             case Closed() | HalfOpen(), Open(until, failures, times):
                 if isinstance(before, Closed):
                     self._take_seats(part)
-                wait = until - now
-                return [CircuitOpened(at=now, operation=operation, key=key, after=wait, failures=failures, times=times)]
+                opened = CircuitOpened(
+                    at=now,
+                    operation=operation,
+                    key=key,
+                    after=until - now,
+                    failures=failures,
+                    times=times,
+                    dry=self._mode(part) == "metrics",
+                )
+                return [opened]
             case Open(), HalfOpen():
                 return [CircuitHalfOpened(at=now, operation=operation, key=key)]
             case Open() | HalfOpen(), Closed():
@@ -225,15 +239,19 @@ class Break:
                     return 1, max((permit.expires for permit in permits), default=now)
 
         part = min(self._circuits, key=weight)
-        del self._circuits[part]
+        self._drop(part)
         self._leave_seats(part)
 
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: its name is another's now."""
         with self._lock:
             for part in [part for part in self._circuits if part[0] == operation]:
-                del self._circuits[part]
+                self._drop(part)
                 self._leave_seats(part)
+
+    def _drop(self, part: Part) -> Circuit | None:
+        self._kept.pop(part, None)
+        return self._circuits.pop(part, None)
 
     def _leave_seats(self, part: Part) -> None:
         for seat in self._seats.pop(part, ()):

@@ -180,9 +180,7 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
     for name in given:
         if name not in Settings.__annotations__:
             raise TypeError(f"recoverable() has no setting {name!r}")
-    for name in FLAGS:
-        if not isinstance(given.get(name), bool | None):
-            raise TypeError(f"{name} must be True or False, not {given[name]!r}")
+    checks.flags({name: given.get(name) for name in FLAGS})
     return Plan(
         policy=_policy(given, defaults.policy),
         breaker=_breaker(given, defaults.breaker),

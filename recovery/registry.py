@@ -19,7 +19,7 @@ MAX_PARTS = 1024
 class Definition:
     """One operation of a service: what it was declared with, and its parts by key."""
 
-    __slots__ = ("__weakref__", "_lock", "_parts", "operation", "plan", "resume")
+    __slots__ = ("__weakref__", "_alive", "_lock", "_parts", "operation", "plan", "resume")
 
     def __init__(self, plan: Plan, operation: Operation) -> None:
         self.plan = plan
@@ -27,6 +27,8 @@ class Definition:
         self.resume: Callable[..., Any] | None = None
         self._lock = threading.Lock()
         self._parts: OrderedDict[str, Operation] = OrderedDict()
+        # One that is forgotten here, but held by its circuit, its budget or a call, is found again with its counter.
+        self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
 
     def carry_on_with(self, function: Callable[..., Any]) -> None:
         """Note the function that calls are carried on with. Raises ValueError if another one was noted before."""
@@ -44,7 +46,8 @@ class Definition:
         with self._lock:
             part = self._parts.get(key)
             if part is None:
-                part = self._parts[key] = Operation(self.operation.name, self.operation.bus, key=key)
+                part = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
+                self._parts[key] = self._alive[key] = part
                 if len(self._parts) > MAX_PARTS:
                     self._parts.popitem(last=False)
             else:
@@ -53,10 +56,15 @@ class Definition:
 
 
 class Registry:
-    """Operations by name. One name is one operation: it has one plan, and its circuit is shared by all its calls."""
+    """Operations by name. One name is one operation: it has one plan, and its circuit is shared by all its calls.
 
-    def __init__(self, bus: Bus) -> None:
+    *renamed* is told of a name that is given once more, because nobody had the operation any more that it was for.
+    """
+
+    def __init__(self, bus: Bus, renamed: Callable[[str], object] = lambda _name: None) -> None:
         self._bus = bus
+        self._renamed = renamed
+        self._names: set[str] = set()
         self._lock = threading.Lock()
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
         self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
@@ -81,6 +89,9 @@ class Registry:
                 number += 1
                 chosen = f"{name}#{number}"
             if known is None:
+                if chosen in self._names:
+                    self._renamed(chosen)
+                self._names.add(chosen)
                 known = self._definitions[chosen] = Definition(plan, Operation(chosen, self._bus))
             if is_shared:
                 self._kept.add(known)
@@ -95,7 +106,7 @@ class Registry:
         definition = self._definitions.get(name)
         return None if definition is None else definition.plan
 
-    def successes(self, name: str, key: str) -> int:
-        """What the success counter of that part says; 0 if there is none."""
+    def part_of(self, name: str, key: str) -> Operation | None:
+        """That part of the operation, ``None`` if it is not defined. Whoever holds it keeps its counter."""
         definition = self._definitions.get(name)
-        return 0 if definition is None else definition.part(key).successes
+        return None if definition is None else definition.part(key)

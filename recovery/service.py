@@ -28,6 +28,7 @@ import msgspec
 from events.bus import Bus, Subscription
 from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
 from events.operation import Operation
+from recovery import checks
 from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
 from recovery.circuits import Break
@@ -45,7 +46,7 @@ from recovery.resume import Resumer, Resumption
 from recovery.room import WaitingRoom
 from recovery.rules import in_order
 from recovery.spending import Spend
-from recovery.store import Store
+from recovery.store import Store, check_store
 from recovery.subscribers import Classify, Schedule
 from recovery.waiting import Clock
 
@@ -85,6 +86,9 @@ class Recovery:
         chance: Callable[[], float] = random.random,
         run: str | None = None,
     ) -> None:
+        check_store(store)
+        flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
+        checks.flags(flags)
         for name, function in (("clock", clock), ("chance", chance)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
@@ -94,7 +98,7 @@ class Recovery:
         self._classifiers = in_order("classifier", classifier)
         self._classification = enable_classification
         self._logging = enable_logging
-        self._registry = Registry(self.bus)
+        self._registry = Registry(self.bus, self._forget)
         self.waits = WaitingRoom(clock, chance)
         self._journal: Journal | None = None
         self._log_seat: Subscription | None = None
@@ -103,9 +107,9 @@ class Recovery:
         plan_of = self._registry.plan_of
         classify = Classify(plan_of, lambda: self._classification, lambda: self._classifiers)
         self.bus.subscribe(OperationFailed, classify, essential=True)
-        self.budgets = Spend(self.bus, plan_of, self._registry.successes)
+        self.budgets = Spend(self.bus, plan_of, self._registry.part_of)
         self.bus.subscribe(FailureClassified, Schedule(plan_of, chance, self.budgets), essential=True)
-        self.circuits = Break(self.bus, plan_of, self._registry.successes, self.waits.wake)
+        self.circuits = Break(self.bus, plan_of, self._registry.part_of, self.waits.wake)
         self.pauses = Pause(self.bus, plan_of, chance)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
@@ -138,7 +142,9 @@ class Recovery:
         once.
         Raises ValueError for a second store: calls may be under way that are journalled in the first.
         """
-        _check_store(store)
+        check_store(store)
+        flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
+        checks.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
         given = {name: value for name, value in changes.items() if value is not None}
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
@@ -277,6 +283,10 @@ class Recovery:
         if definition.plan.logging:
             self._attach_log()
 
+    def _forget(self, operation: str) -> None:
+        self.circuits.forget(operation)
+        self.budgets.forget(operation)
+
     def _attach_log(self) -> None:
         if self._log_seat is None:
             self._log_seat = self.bus.subscribe(Fact, Log(self._logs), essential=True)
@@ -292,11 +302,6 @@ class Recovery:
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
         self.waits.wake(fact.operation, fact.key, spread=isinstance(fact, CircuitClosed))
-
-
-def _check_store(store: object) -> None:
-    if store is not None and not all(hasattr(store, name) for name in ("open", "unfinished", "append", "close")):
-        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")
 
 
 def _name_of(function: Any) -> str:

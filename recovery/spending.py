@@ -16,6 +16,7 @@ from events.facts import (
     OperationRecovered,
     Parked,
 )
+from events.operation import Operation
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
 from recovery.plan import PlanOf
@@ -32,16 +33,21 @@ class Spend:
 
     A token is taken as soon as the policy wants a retry, so that two callers cannot share it, and given back if the
     outcome is another, or the retry is not made: the call was cancelled, given up or rejected while it waited.
-    *successes* reads the success counter of a part.
+    *part_of* finds a part, with its success counter.
+
+    Of very many keys the buckets are forgotten that have not been asked for longest. Had one tokens missing, every new
+    bucket begins without any: nobody gets a fresh budget by being forgotten.
     """
 
-    def __init__(self, bus: Bus, plan_of: PlanOf, successes: Callable[[str, str], int]) -> None:
+    def __init__(self, bus: Bus, plan_of: PlanOf, part_of: Callable[[str, str], Operation | None]) -> None:
         self._bus = bus
         self._plan_of = plan_of
-        self._successes = successes
-        self._lock = threading.Lock()
+        self._part_of = part_of
+        self._lock = threading.RLock()
         self._buckets: OrderedDict[Part, Bucket] = OrderedDict()
-        self._reserved: OrderedDict[str, Part] = OrderedDict()
+        self._reserved: OrderedDict[str, tuple[Part, int]] = OrderedDict()
+        self._kept: dict[Part, Operation | None] = {}  # for their counters
+        self._has_forgotten = False
         self._followed: set[str] = set()
 
     def follow(self, operation: str) -> None:
@@ -55,6 +61,9 @@ class Spend:
         """*verdict*, which the policy wants; a retry that *budget* has no token left for is given up."""
         part = (failure.operation, failure.key)
         with self._lock:
+            held = self._reserved.get(failure.call)
+            if held is not None and held[1] == failure.attempt:
+                return verdict  # somebody judged the same failure once more
             self._reserved.pop(failure.call, None)  # the retry that it was for has been made
             if not isinstance(verdict, Retry):
                 return verdict
@@ -63,7 +72,7 @@ class Spend:
             self._buckets[part] = bucket if taken is None else taken
             if taken is None:
                 return GiveUp(f"retry budget spent: {sender_of(*part)}")
-            self._reserved[failure.call] = part
+            self._reserved[failure.call] = (part, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)
         return verdict
@@ -71,8 +80,8 @@ class Spend:
     def settle(self, fact: CallFact) -> None:
         """Give back the token of a retry that is not made."""
         with self._lock:
-            part = self._reserved.get(fact.call)
-            if part is None or (isinstance(fact, Parked) and (fact.error is None or fact.charged)):
+            held = self._reserved.get(fact.call)
+            if held is None or (isinstance(fact, Parked) and (fact.error is None or fact.charged)):
                 return  # the attempt that it is for is still to come
             del self._reserved[fact.call]
             was_made = isinstance(fact, OperationRecovered) or (
@@ -80,7 +89,7 @@ class Spend:
             )
             budget = self._budget(fact)
             if budget is not None and not was_made:
-                self._buckets[part] = refund(budget, self._bucket(budget, part, fact.at))
+                self._buckets[held[0]] = refund(budget, self._bucket(budget, held[0], fact.at))
 
     def tokens(self, operation: str, key: str = "") -> float | None:
         """How many tokens there were at the latest, ``None`` if none was ever asked for."""
@@ -92,12 +101,27 @@ class Spend:
         plan = self._plan_of(fact.operation)
         return None if plan is None else plan.budget
 
+    def forget(self, operation: str) -> None:
+        """Forget every bucket of *operation*: its name is another's now."""
+        with self._lock:
+            for part in [part for part in self._buckets if part[0] == operation]:
+                del self._buckets[part]
+                del self._kept[part]
+
     def _bucket(self, budget: RetryBudget, part: Part, now: float) -> Bucket:
         """The bucket of *part* as it is now, and the latest to be forgotten."""
-        successes = self._successes(*part)
-        bucket = self._buckets.get(part) or full(budget, now, successes)
-        self._buckets[part] = bucket
+        operation = self._kept.get(part) or self._part_of(*part)
+        successes = 0 if operation is None else operation.successes
+        bucket = self._buckets.get(part)
+        if bucket is None:
+            bucket = full(budget, now, successes)
+            if self._has_forgotten:
+                bucket = Bucket(0.0, now, successes)
+        bucket = self._buckets[part] = refill(budget, bucket, now, successes)
+        self._kept[part] = operation
         self._buckets.move_to_end(part)
         if len(self._buckets) > MAX_PARTS:
-            self._buckets.popitem(last=False)
-        return refill(budget, bucket, now, successes)
+            forgotten, lost = self._buckets.popitem(last=False)
+            self._kept.pop(forgotten, None)
+            self._has_forgotten |= lost.tokens < budget.reserve
+        return bucket

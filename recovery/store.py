@@ -43,3 +43,9 @@ class Pending(msgspec.Struct, frozen=True):
 
     calls: tuple[CallRecord, ...] = ()
     runs: dict[str, Run] = {}
+
+
+def check_store(store: object) -> None:
+    """Raise TypeError for what is neither a store nor ``None``."""
+    if store is not None and not all(hasattr(store, name) for name in ("open", "unfinished", "append", "close")):
+        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")

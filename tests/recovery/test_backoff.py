@@ -120,3 +120,8 @@ def test_a_cap_of_zero_means_no_wait() -> None:
 def test_a_shape_out_of_range_is_refused_by_the_name_of_its_field(make: Any, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must be "):
         make()
+
+
+def test_shapes_of_huge_ints_stay_in_range() -> None:
+    assert base_delay(Linear(10**308, 10**308), 11) == LARGEST
+    assert base_delay(Exponential(40000, 2), 1010) == LARGEST

@@ -147,6 +147,11 @@ def test_a_break_grows_whenever_a_probe_fails_and_no_longer_than_its_most() -> N
     assert [break_length(policy, times) for times in (1, 2, 3, 4, 10**9)] == [10.0, 30.0, 90.0, 100.0, 100.0]
 
 
+def test_a_break_that_grows_slowly_reaches_its_most_too() -> None:
+    policy = BreakerPolicy(break_duration=30.0, break_growth=1.01, max_break=300.0)
+    assert (break_length(policy, 2), break_length(policy, 1000)) == (pytest.approx(30.3), 300.0)
+
+
 def test_a_break_never_shrinks_below_its_duration() -> None:
     assert break_length(BreakerPolicy(break_duration=600.0, max_break=300.0), 2) == 600.0
 

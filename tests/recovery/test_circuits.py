@@ -24,6 +24,7 @@ from events.operation import Attempt, Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.circuits import Break
+from recovery.ledger import fold_circuits
 from recovery.plan import Plan
 from recovery.policy import RetryPolicy
 from recovery.registry import MAX_PARTS, Registry
@@ -42,7 +43,7 @@ class Service:
         self.clock = VirtualClock()
         self.bus = Bus(clock=self.clock, run="run")
         self.registry = Registry(self.bus)
-        self.breaks = Break(self.bus, self.registry.plan_of, self.registry.successes)
+        self.breaks = Break(self.bus, self.registry.plan_of, self.registry.part_of)
         self.heard: list[Fact] = []
         self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.heard.append)
         self.definition = self.registry.define(
@@ -403,3 +404,147 @@ def test_no_more_circuits_are_restored_than_are_remembered() -> None:
     service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(MAX_PARTS + 10)})
     assert len(service.breaks.circuits()) == MAX_PARTS
     assert asked(service, key="host 0") is None
+
+
+@pytest.mark.parametrize("mode", ["closed", "auto"])
+def test_a_circuit_that_was_dropped_by_hand_is_closed_for_the_journal_too(mode: Any) -> None:
+    service = Service().opened()
+    service.breaks.force("fetch", mode)
+    assert service.kinds == [CircuitOpened, CircuitClosed]
+
+
+def test_what_a_circuit_would_have_done_is_marked_and_not_restored() -> None:
+    service = Service()
+    service.breaks.force("fetch", "metrics")
+    service.opened()
+    assert [fact.dry for fact in service.heard if isinstance(fact, CircuitOpened)] == [True]
+    assert fold_circuits({}, "run", service.heard) == {}
+
+
+def test_what_is_forced_on_the_whole_holds_for_its_keys_unless_they_are_told_otherwise() -> None:
+    service = Service()
+    service.breaks.force("fetch", "open")
+    service.breaks.force("fetch", "closed", key="well")
+    assert [asked(service, key=key) for key in ("", "host", "well")] == [
+        GiveUp("circuit open: fetch"),
+        GiveUp("circuit open: fetch[host]"),
+        None,
+    ]
+
+
+def test_who_waits_for_a_circuit_to_close_may_probe_it_when_its_break_is_over() -> None:
+    service = Service().opened()
+    closed = service.breaks.closed("fetch")
+    assert not closed.is_met()
+    service.clock.advance(10.0)
+    assert closed.is_met()
+    service.part().start()  # somebody probes
+    assert not closed.is_met()
+    service.clock.advance(5.0)  # and is lost
+    assert closed.is_met()
+
+
+def test_for_metrics_only_a_circuit_counts_as_closed() -> None:
+    service = Service()
+    service.breaks.force("fetch", "metrics")
+    service.opened()
+    assert service.breaks.closed("fetch").is_met()
+
+
+def test_a_restored_circuit_of_an_operation_without_one_holds_nobody_and_leaves_its_seat() -> None:
+    service = Service(breaker=None)
+    service.breaks.restore({("fetch", ""): Open(until=600.0)})
+    assert service.breaks.closed("fetch").is_met()
+    assert asked(service) is None
+    assert not service.part().watched
+
+
+def test_a_call_that_a_dead_process_began_is_parked_and_not_rejected() -> None:
+    service = Service().opened()
+    started = OperationStarted(**service.about(""), attempt=1, again=True)
+    assert service.bus.publish(started) == Park(10.0, ("circuit open: fetch",))
+
+
+def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> None:
+    service, probe = Service().half_opened()
+    service.clock.advance(5.0)
+    service.part().start()  # another takes its place
+    probe.succeed()
+    assert service.breaks.circuits() == {}
+
+
+def test_a_probe_that_somebody_else_turned_away_lets_another_pass() -> None:
+    service = Service().opened()
+    service.clock.advance(10.0)
+    with service.bus.subscribe(OperationStarted, lambda _: GiveUp("not now")), pytest.raises(CallRejectedError):
+        service.part().start()
+    assert asked(service) is None
+
+
+def test_a_probe_that_somebody_else_parked_lets_another_pass() -> None:
+    service = Service().opened()
+    service.clock.advance(10.0)
+    attempt = Attempt(service.part())
+    with service.bus.subscribe(OperationStarted, lambda _: Park(60.0)):
+        held = attempt.announce()
+    assert held is not None
+    attempt.parked(held)
+    assert asked(service) is None
+
+
+def test_a_failure_that_is_judged_twice_is_counted_once() -> None:
+    service = Service(HOST)
+    attempt = service.about("")
+    assert (service.fail(**attempt), service.fail(**attempt), service.heard) == (None, None, [])
+
+
+def test_very_many_sick_hosts_are_not_all_remembered() -> None:
+    service = Service(BreakerPolicy(failure_threshold=1, break_duration=10.0))
+    for number in range(MAX_PARTS + 50):
+        service.clock.advance(0.001)
+        service.give_up(key=f"host {number}")
+    assert len(service.breaks.circuits()) == len(service.breaks._seats) == MAX_PARTS
+    assert asked(service, key="host 0") is None  # whose break ends first
+    assert asked(service, key=f"host {MAX_PARTS + 49}") is not None
+
+
+def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_meanwhile() -> None:
+    service = Service()
+    for _ in range(6):
+        service.give_up(key="flaky")
+        service.part("flaky").successes += 1
+        for number in range(MAX_PARTS + 10):
+            service.part(f"host {number}")
+    assert service.heard == []
+
+
+def test_what_succeeded_before_the_first_failure_counts_for_a_rate() -> None:
+    service = Service(BreakerPolicy(failure_rate=0.5, window=100))
+    service.part().successes = 1000
+    service.give_up(times=49)
+    assert service.heard == []
+    service.give_up()
+    assert service.kinds == [CircuitOpened]
+
+
+def test_a_rate_begins_anew_when_the_circuit_has_closed() -> None:
+    service = Service(BreakerPolicy(failure_rate=0.5, window=10, break_duration=10.0))
+    service.give_up(times=10)
+    service.clock.advance(10.0)
+    service.part().start().succeed()
+    service.give_up(times=9)
+    assert service.kinds == [CircuitOpened, CircuitHalfOpened, CircuitClosed]
+
+
+def test_any_other_failure_counts_as_none_of_a_rates() -> None:
+    service = Service(BreakerPolicy(failure_rate=0.5, window=10, categories=frozenset({Category.UNREACHABLE})))
+    for _ in range(50):
+        service.give_up(times=4)
+        service.give_up(category=Category.UNREACHABLE)
+    assert service.heard == []
+
+
+def test_the_circuits_of_a_name_that_is_anothers_now_are_forgotten() -> None:
+    service = Service().opened()
+    service.breaks.forget("fetch")
+    assert (service.breaks.circuits(), service.part().watched) == ({}, False)

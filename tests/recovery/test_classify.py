@@ -403,7 +403,7 @@ def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:
 
 
 def scheduled(plan_of: PlanOf) -> Schedule:
-    return Schedule(plan_of, lambda: 0.25, Spend(Bus(), plan_of, lambda _operation, _key: 0))
+    return Schedule(plan_of, lambda: 0.25, Spend(Bus(), plan_of, lambda _operation, _key: None))
 
 
 def test_the_schedule_is_the_policys() -> None:

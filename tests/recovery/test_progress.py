@@ -184,3 +184,55 @@ def test_an_error_of_the_function_is_not_taken_for_a_stall(backend: str) -> None
 def test_a_plain_function_cannot_be_stopped_from_outside(limit: str) -> None:
     with pytest.raises(ValueError, match=f"^{limit} cannot be kept"):
         quick().recoverable("download", **{limit: 1.0})(lambda: None)  # type: ignore[arg-type]
+
+
+@BACKENDS
+def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backend: str) -> None:
+    clock = VirtualClock()
+    began: list[float] = []
+
+    @Recovery(clock=clock, chance=lambda: 0.0).recoverable("download", stall_timeout=60.0, max_retries=1)
+    async def download() -> str:
+        began.append(clock())
+        for chunk in range(1, 11):
+            await anyio.sleep(50.0)
+            context.progress(chunk)
+            if len(began) == 1 and chunk == 9:
+                raise ConnectionResetError
+        return "whole"
+
+    assert clock.run(download, backend=backend) == "whole"
+
+
+def test_what_was_reached_before_a_restart_is_no_progress_after_it() -> None:
+    store, attempts = MemoryStore(), []
+
+    def run(number: int) -> None:
+        with Recovery(store=store, run=f"run{number}", clock=VirtualClock()) as service:
+            journal = service.journal
+            assert journal is not None
+
+            class Crash(BaseException):
+                pass
+
+            @service.recoverable("download", resumable=True, max_retries=1, refills=None, breaker=None)
+            def download(url: str) -> None:
+                attempts.append(number)
+                if attempts.count(number) == 2:
+                    journal.seal()
+                    raise Crash  # in the middle of the second attempt of each run
+                context.progress(5.0)
+                raise ConnectionResetError
+
+            try:
+                if number == 0:
+                    download("url")
+                else:
+                    resumption = service.resume()
+                    assert resumption.wait(10.0)
+            except (Crash, ConnectionResetError):
+                pass
+
+    for number in range(6):
+        run(number)
+    assert len(attempts) <= 4

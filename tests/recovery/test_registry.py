@@ -77,7 +77,7 @@ def test_what_must_be_found_by_name_is_kept(plan: Plan, explicit: bool) -> None:
 
 
 def test_an_unknown_operation_has_no_plan_and_no_successes() -> None:
-    assert (registry().plan_of("fetch"), registry().successes("fetch", "")) == (None, 0)
+    assert (registry().plan_of("fetch"), registry().part_of("fetch", "")) == (None, None)
 
 
 def test_the_part_without_a_key_is_the_whole() -> None:
@@ -94,14 +94,38 @@ def test_every_part_counts_its_own_successes() -> None:
     known = registry()
     one = known.define("fetch", PLAN, explicit=True)
     one.part("a").start().succeed()
-    assert [known.successes("fetch", key) for key in ("a", "b", "")] == [1, 0, 0]
+    assert [known.part_of("fetch", key).successes for key in ("a", "b", "")] == [1, 0, 0]  # type: ignore[union-attr]
 
 
 def test_the_part_unused_for_longest_is_forgotten_first() -> None:
     one = definition()
-    first, second = one.part("first"), one.part("second")
+    one.part("first").successes = one.part("second").successes = 7
     for number in range(MAX_PARTS - 2):
         one.part(str(number))
     one.part("first")
     one.part("one too many")
-    assert (one.part("first") is first, one.part("second") is second) == (True, False)
+    assert (one.part("first").successes, one.part("second").successes) == (7, 0)
+
+
+def test_a_part_that_somebody_holds_is_found_again_with_its_counter() -> None:
+    definition = registry().define("fetch", Plan(policy=RetryPolicy(), breaker=None), explicit=True)
+    held = definition.part("held")
+    held.successes = 7
+    definition.part("not held").successes = 7
+    for number in range(MAX_PARTS):
+        definition.part(str(number))
+    assert definition.part("held") is held
+    assert definition.part("not held").successes == 0
+
+
+def test_a_name_that_is_given_once_more_is_told() -> None:
+    told: list[str] = []
+    known = Registry(Bus(), told.append)
+    plan = Plan(policy=RetryPolicy(), breaker=None)
+    first = known.define("closure", plan, explicit=False)
+    known.define("closure", plan, explicit=False)
+    assert told == []
+    del first
+    gc.collect()
+    known.define("closure", plan, explicit=False)
+    assert "closure" in told

@@ -10,6 +10,7 @@ import pytest
 from adapters.memory import MemoryStore
 from events.facts import Category, FailureClassified, GaveUp, OperationFailed
 from recovery.plan import ABSENT
+from recovery.policy import Strategy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recovery.ears import facts_of
@@ -236,3 +237,48 @@ def test_a_resumed_call_whose_result_is_refused_to_the_end_has_that_result() -> 
         resumption = service.resume()
         assert resumption.wait(10.0)
     assert (resumption.calls[0].result, resumption.calls[0].error, len(failed)) == (None, None, 4)
+
+
+def test_of_a_group_of_errors_one_that_may_have_been_done_counts() -> None:
+    script = Script(*[ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()])] * 9)
+    with pytest.raises(ExceptionGroup):
+        run("plain", quick(), script, idempotent=False)
+    assert script.calls == 1
+
+
+def test_what_is_hopeless_anyway_says_so() -> None:
+    error = ValueError("wrong")
+    with pytest.raises(ValueError, match="wrong"):
+        run("plain", quick(), Script(error), idempotent=False)
+    assert "permanent" in error.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "settings"),
+    [
+        (ValueError("wrong"), {}),
+        (TimeoutError(), {"idempotent": False}),
+        (ConnectionRefusedError(), {"per_category": {Category.UNREACHABLE: Strategy(max_retries=0)}}),
+    ],
+)
+def test_what_had_no_hope_when_its_process_died_has_none_after_it(error: Exception, settings: dict[str, Any]) -> None:
+    store = MemoryStore()
+    with Recovery(store=store, run="dead") as service:
+        service.bus.subscribe(FailureClassified, lambda _: service.journal.seal())  # type: ignore[union-attr]
+        with pytest.raises(type(error)):
+            service.recoverable("post", resumable=True, **settings)(Script(error))("order 7")
+    assert [row.kind for row in store.rows][-1] == "FailureClassified"
+    script = Script()
+    with Recovery(store=store) as service:
+        service.recoverable("post", resumable=True, **settings)(script)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    assert (len(resumption.calls), script.calls) == (1, 0)
+
+
+def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
+    script = Script(TimeoutError(), "receipt")
+    looked = iter(["pending", ABSENT])
+    settings = {"reconcile": lambda: next(looked), "retry_if": lambda result: result == "pending"}
+    assert run("plain", quick(), script, **settings) == "receipt"
+    assert script.calls == 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from events.errors import Permanent
+from events.errors import Permanent, Retryable
 from events.facts import Category, Evidence, FailureClassified
+from events.verdicts import Park, Retry
 from recovery.classify import RECOVERABILITY, Classification
 from recovery.evidence import gather
 from recovery.rules import Rule, front_of, in_order
@@ -190,3 +191,45 @@ def test_the_bytes_done_that_an_error_names_are_taken() -> None:
         bytes_done = 7
 
     assert gather(StalledError()).bytes_done == 7
+
+
+@pytest.mark.parametrize("after", [-50.0, float("nan"), float("inf"), "soon", True])
+def test_an_answer_with_an_impossible_wait_is_none(after: Any) -> None:
+    service = Recovery(clock=VirtualClock(), chance=lambda: 0.5)
+    failures = facts_of(service, FailureClassified)
+    classify = lambda _: Classification(Category.TRANSIENT, "mine", retry_after=after)  # noqa: E731
+    service.recoverable("fetch", classifier=classify)(Script(ConnectionError()))()
+    assert [(fact.rule, fact.retry_after) for fact in failures] == [("ConnectionError", None)]  # type: ignore[attr-defined]
+
+
+def test_a_category_may_be_answered_by_its_name() -> None:
+    front = front_of([lambda _: Classification("lost", "mine")], lambda *_: None)  # type: ignore[arg-type]
+    answer = front(REFUSED)
+    assert answer is not None
+    assert answer.category is Category.LOST
+
+
+class LimitedError(Exception):
+    status = 429
+    headers: ClassVar = {"Retry-After": "600"}
+
+
+def caused_by(cause: Exception) -> Exception:
+    error = RuntimeError("outer")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "least"),
+    [
+        (caused_by(LimitedError()), 600.0),
+        (caused_by(Retryable(after=30.0)), 30.0),
+        (ExceptionGroup("both", [LimitedError(), ConnectionRefusedError()]), 600.0),
+        (ExceptionGroup("both", [Retryable(after=5.0), Retryable(after=100.0)]), 100.0),
+    ],
+)
+def test_a_wait_that_was_asked_for_is_found_wherever_it_is(error: Exception, least: float) -> None:
+    verdict = Recovery(clock=VirtualClock()).operation("fetch").start().fail(error)
+    assert isinstance(verdict, Park | Retry)
+    assert verdict.after >= least

@@ -10,6 +10,7 @@ import pytest
 from events.facts import Category, FailureClassified, GaveUp
 from events.verdicts import GiveUp, Park, Retry
 from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
+from recovery.policy import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recovery.ears import facts_of
@@ -218,3 +219,45 @@ def test_a_budget_out_of_range_is_refused_by_the_name_of_its_field(
 ) -> None:
     with pytest.raises(error, match=f"^{field} must be"):
         RetryBudget(**{field: value})
+
+
+def test_a_failure_that_is_judged_twice_costs_one_token() -> None:
+    service, _ = service_with()
+    again: list[FailureClassified] = []
+
+    def judge_again(failure: FailureClassified) -> FailureClassified | None:
+        again.append(failure)
+        return failure if len(again) == 1 else None
+
+    service.bus.subscribe(FailureClassified, judge_again)
+    service.recoverable("fetch")(Script(ConnectionError()))()
+    assert tokens(service) == 1.0
+
+
+def test_nobody_gets_a_fresh_budget_by_being_forgotten() -> None:
+    service, _ = service_with()
+    script = Script(*[ConnectionError()] * 9999)
+    fetch = service.recoverable("fetch", key=lambda host: host)(lambda _: script())
+    made = 0
+    for _ in range(3):
+        before = script.calls
+        with pytest.raises(ConnectionError):
+            fetch("hot")
+        made += script.calls - before - 1
+        for number in range(1100):
+            with pytest.raises(ConnectionError):
+                fetch(f"host {number}")
+    assert made == 2
+
+
+def test_a_policy_that_cannot_decide_ends_the_call_and_pays_back_nothing() -> None:
+    service, _ = service_with()
+
+    def backoff(retry: int) -> float:
+        return [0.0][retry - 1]
+
+    error = ConnectionError()
+    with pytest.raises(ConnectionError):
+        service.recoverable("fetch", policy=RetryPolicy(backoff=backoff))(Script(*[error] * 9))()
+    assert tokens(service) == 1.0
+    assert error.__notes__ == ["recovery: fetch gave up after attempt 2: the policy failed, IndexError"]
