@@ -201,23 +201,14 @@ class Attempt:
 
     def _publish_outcome(self, verdict: Verdict) -> None:
         """After the fold: nobody records an overruled opinion."""
-        category, error = self.category, self.error
+        judged = {"category": self.category, "error": self.error}
         match verdict:
             case Retry(after):
-                self._tell(
-                    RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, category=category, error=error
-                )
+                self._tell(RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, **judged)
             case Park(after):
-                self._tell(
-                    Parked,
-                    after=min(after, FOREVER),
-                    why=verdict.why,
-                    charged=verdict.charged,
-                    category=category,
-                    error=error,
-                )
+                self._tell(Parked, after=min(after, FOREVER), why=verdict.why, charged=verdict.charged, **judged)
             case GiveUp():
-                self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
+                self._tell(GaveUp, reason=verdict.reason, **judged)
 
     def parked(self, hold: Verdict) -> None:
         """Say that the attempt is held back before it begins."""

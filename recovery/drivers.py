@@ -237,7 +237,7 @@ class Driver:
         if ended is None and wait.was_in_vain and not wait.is_held:
             wait.attempt.retries += 1
             most = self._plan.policy.most_retries
-            if most is not None and wait.attempt.retries > most:
+            if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
         return ended
 

@@ -22,7 +22,8 @@ import msgspec
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("events", "recovery", "adapters", "tests", "pyproject.toml", "README.md")
-LIMIT = 120.0
+LIMIT = 30.0
+"""Seconds after which a test is taken to hang, as a mutant may make it: it does not pass."""
 
 
 class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -112,8 +112,26 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule(which=WHICH, data=st.data())
     def fail(self, which: int, data: st.DataObject) -> None:
         """An attempt fails."""
+        self._fail(self.running.pop(which % len(self.running)), data.draw(self.errors, "error"))
+
+    @precondition(lambda self: self.running)
+    @rule(which=WHICH, data=st.data())
+    def fail_on_and_on(self, which: int, data: st.DataObject) -> None:
+        """A call fails whatever it tries, until it gives up, is held back, or has been patient for long."""
         attempt = self.running.pop(which % len(self.running))
-        error = data.draw(self.errors, "error")
+        for _ in range(10):
+            self._fail(attempt, data.draw(self.errors, "error"))
+            if not self.waiting or self.waiting[-1][0].call != attempt.call:
+                return
+            attempt, due = self.waiting.pop()
+            self.clock.advance(max(due - self.clock(), 0.0))
+            self._ask(attempt)
+            if not self.running or self.running[-1] is not attempt:
+                return
+            self.running.pop()
+        self.running.append(attempt)
+
+    def _fail(self, attempt: Attempt, error: Exception) -> None:
         told = len(self.facts)
         verdict = attempt.fail(error)
         classified = [fact for fact in self.facts[told:] if isinstance(fact, FailureClassified)]
