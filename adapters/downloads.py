@@ -114,6 +114,7 @@ async def download(
         note(there, there)
         return Downloaded(path=str(destination), size=there)
     part = await anyio.to_thread.run_sync(lambda: Part.open(destination, url=url, sha256=sha256, size=size))
+    total: int | None = None
     try:
         # Whoever had the lock until now may have finished it.
         there = None if part.offset else await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
@@ -128,6 +129,8 @@ async def download(
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(part.close)
+        if total is None and part.sidecar.offset > 0:
+            note(part.sidecar.offset, part.sidecar.size)  # it failed: what came since it was noted last
     note(total, total)
     return Downloaded(path=str(destination), size=total, start=start, received=received)
 

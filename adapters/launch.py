@@ -67,7 +67,8 @@ class Launch:
         )
         self._download = service.recoverable(
             "download",
-            policy=plan.policy,
+            # What counts is failures in a row that brought no byte: a large file breaks off more often.
+            policy=msgspec.structs.replace(plan.policy, refills=None),
             breaker=plan.breaker,
             when_open="wait",
             key=lambda _name, url, *_: host_of(url),
@@ -158,7 +159,7 @@ class Launch:
                 self._plan.place(destination),
                 sha256=sha256,
                 size=size,
-                note=lambda offset, total: context.checkpoint({"offset": offset, "size": total}),
+                note=_note_progress,
             )
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
@@ -187,6 +188,11 @@ class Launch:
         except OSError as error:
             log.warning("the output of %s cannot be kept: %s", name, error)
             return cast("BinaryIO", tempfile.TemporaryFile())
+
+
+def _note_progress(offset: int, size: int | None) -> None:
+    context.checkpoint({"offset": offset, "size": size})
+    context.progress(offset)
 
 
 def open_service(journal: Path, *, on_degraded: Callable[[JournalDegraded], object]) -> Recovery:

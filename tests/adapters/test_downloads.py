@@ -31,6 +31,8 @@ from adapters.demo.server import (
     Stall,
 )
 from adapters.downloads import Downloaded, download, host_of, read_answer
+from adapters.launch import Launch
+from adapters.memory import MemoryStore
 from adapters.parts import (
     DestinationBusyError,
     DownloadError,
@@ -41,6 +43,7 @@ from adapters.parts import (
     files_of,
     part_of,
 )
+from adapters.plans import load_plan
 from events.errors import Permanent, Retryable
 from recovery.service import Recovery
 
@@ -938,3 +941,30 @@ async def test_two_downloads_to_one_destination_both_end_well(tmp_path: Path) ->
             group.start_soon(fetch)
     assert len(target.requests) == 1
     assert target.destination.read_bytes() == CONTENT
+
+
+# Progress
+
+
+async def test_what_a_broken_attempt_has_left_is_noted(tmp_path: Path) -> None:
+    noted: list[int] = []
+    with Target(tmp_path, faults=[Reset(0.5)], rate=5e7) as target:
+        left = await target.broken_attempt(note=lambda offset, _: noted.append(offset))
+    assert left > 0
+    assert noted[-1] == left
+
+
+async def test_a_launch_does_not_give_up_on_a_download_that_comes_further_each_time(tmp_path: Path) -> None:
+    steps = [Reset(0.1 * number) for number in range(1, 10)]
+    with Target(tmp_path, faults=steps, rate=5e7) as target:
+        path = tmp_path / "launch.toml"
+        path.write_text(
+            f"[retry]\nmax_retries = 1\ninitial_delay = 0.001\n"
+            f'[[operation]]\nname = "model"\nkind = "download"\nurl = "{target.url}"\ndestination = "model.bin"\n'
+            f'sha256 = "{SHA256}"\n'
+        )
+        plan = load_plan(path)
+        launch = Launch(plan, Recovery(store=MemoryStore()), logs=tmp_path / "logs")
+        outcomes = await launch.run()
+    assert [outcome.state for outcome in outcomes.values()] == ["done"]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT

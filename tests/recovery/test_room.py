@@ -307,6 +307,22 @@ def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, b
     assert [fact.why for fact in parked] == ["room on the disk"] * 3  # type: ignore[attr-defined]
 
 
+def test_after_parking_a_call_still_has_its_retries() -> None:
+    clock = VirtualClock()
+    room = Condition("room on the disk", lambda: clock() % 2.0 >= 1.0, every=0.5)
+    strategy = Strategy(until=(room,), backoff=Constant(0.0))
+    service = Recovery(clock=clock, chance=lambda: 0.0)
+    full = OSError(28, "No space left on device")
+    script = Script(full, full, full, ConnectionError())
+
+    @service.recoverable("fetch", max_retries=1, per_category={Category.ENVIRONMENT: strategy})
+    def fetch() -> Any:
+        clock.advance(2.0 - clock() % 2.0)  # the disk is full again
+        return script()
+
+    assert (fetch(), script.calls) == ("done", 5)
+
+
 @pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
 @pytest.mark.parametrize("blocks", [False, True])
 def test_a_failure_whose_condition_held_all_the_time_uses_up_a_retry(kind: str, blocks: bool) -> None:
