@@ -42,7 +42,7 @@ arch: $(READY) ## the layers hold (import-linter)
 props: $(READY) ## the laws alone, with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
 
-mutants: $(READY) ## plant each known bug, and see which test kills it (three minutes)
+mutants: $(READY) ## plant each known bug, and see which test kills it (four minutes)
 	$(BIN)/python -m tests.mutants
 
 bench: $(READY) ## success path and failure path, as ratios taken in one run

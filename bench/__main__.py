@@ -18,9 +18,15 @@ from typing import Any
 import tenacity
 
 from adapters.sqlite import SQLiteStore
+from events.facts import Evidence
 from recovery import Recovery
+from recovery.classify import BY_TYPE, classify
+from recovery.evidence import gather
 
 ROUNDS = 31
+RESET = gather(ConnectionResetError("reset"))
+BUSY = Evidence(type="httpx2.HTTPStatusError", status=503)
+BROKEN_OFF = Evidence(type="subprocess.CalledProcessError", exit_code=128, stderr="fatal: early EOF")
 Candidate = tuple[str, Callable[[int], float]]
 
 
@@ -133,6 +139,16 @@ def main() -> None:
                 ("tenacity", plain(theirs(FailsFirst()))),
             ],
             200,
+        )
+        compare(
+            "what a failure means, from its evidence",
+            [
+                ("a look-up in a dict", plain(functools.partial(BY_TYPE.get, RESET.type))),
+                ("by its class (cached)", plain(functools.partial(classify, RESET))),
+                ("by its HTTP status", plain(functools.partial(classify, BUSY))),
+                ("by what git complained about", plain(functools.partial(classify, BROKEN_OFF))),
+            ],
+            20_000,
         )
 
 

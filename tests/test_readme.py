@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from adapters.plans import load_plan
 
@@ -24,7 +26,16 @@ def test_each_example_of_the_readme_runs(
 
 
 def test_the_readme_has_an_example_of_each_use() -> None:
-    assert [title for title, _ in EXAMPLES] == ["Decorate", "Emit by hand", "Subscribe", "Test an invariant"]
+    uses = ["Decorate", "Emit by hand", "Subscribe", "Wait for the cause", "Test an invariant"]
+    assert [title for title, _ in EXAMPLES] == uses
+
+
+def test_the_machine_of_the_readme_runs() -> None:
+    [example] = re.findall(r"in five lines:\n\n```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "machine"}
+    exec(compile(example, "README.md, the machine", "exec"), names)
+    names["TestSlowedDown"].settings = settings(max_examples=10, deadline=None)
+    names["TestSlowedDown"]().runTest()
 
 
 def test_the_plan_of_the_readme_can_be_run(tmp_path: Path) -> None:
