@@ -21,6 +21,8 @@ from recovery import checks
 def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0) -> Condition:
     """There are *free* bytes for us on the file system where *path* is, or will be."""
     needed = checks.number("free", free)
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise TypeError(f"path must be a path that is not empty, not {path!r}")
     place = Path(path).absolute()
 
     def is_met() -> bool:
@@ -32,8 +34,8 @@ def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0)
 
 def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:
     """A server could listen on *port* of *host*, an address of this machine: nobody else does."""
-    if checks.whole("port", port, least=1) > 65535:
-        raise ValueError(f"port must be at most 65535, not {port}")
+    _port(port)
+    _host(host)
 
     def is_met() -> bool:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -52,8 +54,8 @@ def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Cond
 
 def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: float = 5.0) -> Condition:
     """Somebody accepts a TCP connection on *port* of *host* within *timeout* seconds."""
-    if checks.whole("port", port, least=1) > 65535:
-        raise ValueError(f"port must be at most 65535, not {port}")
+    _port(port)
+    _host(host)
     checks.number("timeout", timeout, above=0.0)
 
     def is_met() -> bool:
@@ -64,3 +66,18 @@ def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: f
             return False
 
     return Condition(f"{host}:{port} reachable", is_met, blocks=True, every=every)
+
+
+def _host(host: object) -> str:
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a name or an address, not {host!r}")
+    if not host or set(host) & set("/@ "):
+        raise ValueError(f"host must be a name or an address without a scheme or a path, not {host!r}")
+    return host
+
+
+def _port(port: object) -> int:
+    number = checks.whole("port", port, least=1)
+    if number > 65535:
+        raise ValueError(f"port must be at most 65535, not {port!r}")
+    return number

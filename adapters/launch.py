@@ -166,6 +166,7 @@ class Launch:
         # Its output goes to a file: it may be long, and after a crash it is what one wants to read.
         with self._output_of(name) as file:
             await _lock(file)
+            self._plan.root.mkdir(parents=True, exist_ok=True)  # where it runs, unless it says otherwise
             begin = file.seek(0, os.SEEK_END)
             process = await anyio.run_process(
                 argv,

@@ -185,7 +185,7 @@ def _is_too_much(policy: BreakerPolicy, circuit: Closed) -> bool:
     if policy.failure_rate is None:
         return circuit.failures >= policy.failure_threshold
     total = circuit.failures + circuit.successes - circuit.base
-    return total >= policy.window and len(circuit.recent) >= policy.failure_rate * policy.window
+    return total >= policy.window and len(circuit.recent) / policy.window >= policy.failure_rate
 
 
 def admit(

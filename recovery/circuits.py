@@ -35,6 +35,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, stagger, step
 from recovery.plan import PlanOf
+from recovery.policy import parks
 from recovery.registry import MAX_PARTS
 
 Part: TypeAlias = tuple[str, str]
@@ -156,10 +157,12 @@ class Break:
             after = step(policy, before, fact, successes)
             self._kept[part] = operation
             answers = self._move(part, policy, before, after, fact.at)
-        if isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before:
+        # Whoever parked this call parks the others too, and wakes them: they would only wake each other.
+        is_given_back = isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before
+        if is_given_back and not isinstance(fact, Parked):
             self._released(*part)
         is_held = isinstance(after, Open) and fact.at < after.until and mode != "metrics"
-        if is_held and isinstance(after, Open) and isinstance(fact, FailureClassified):
+        if is_held and isinstance(after, Open) and isinstance(fact, FailureClassified) and not self._parks(fact):
             # Not a Park: what has been tried has been tried, or a host that never comes back would be probed for ever.
             answers.append(Retry(after.until - fact.at + stagger(policy, fact.attempt)))
         return answers
@@ -183,6 +186,11 @@ class Break:
         if wait is not None and mode != "metrics":
             answers.append(GiveUp(_why(fact), wait) if rejects else Park(wait, (_why(fact),)))
         return answers
+
+    def _parks(self, failure: FailureClassified) -> bool:
+        """Whether the policy parks the call: then it asks before its next attempt, and need not be charged here."""
+        plan = self._plan_of(failure.operation)
+        return plan is not None and parks(plan.policy, failure)
 
     def _mode(self, part: Part) -> Mode | None:
         forced = self._forced
@@ -245,7 +253,8 @@ class Break:
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: its name is another's now."""
         with self._lock:
-            for part in [part for part in self._circuits if part[0] == operation]:
+            for part in [part for part in {**self._circuits, **self._forced} if part[0] == operation]:
+                self._forced.pop(part, None)
                 self._drop(part)
                 self._leave_seats(part)
 

@@ -49,9 +49,12 @@ def checkpoint(value: Any) -> None:
 def progress(done: float) -> None:
     """Note that the call has come as far as *done*, in units of its own (bytes, say). Microseconds; from any thread.
 
-    Only what is more than ever before in this call counts: it puts off the ``stall_timeout``, and at the next failure
-    ``refills`` the retries. Unlike a checkpoint it is not written down. Raises LookupError where there is no context.
+    What is more than before in this attempt puts off the ``stall_timeout``; what is more than ever before in this call
+    ``refills`` the retries at the next failure. Unlike a checkpoint it is not written down. Raises TypeError for no
+    number, LookupError where there is no context.
     """
+    if not isinstance(done, int | float):
+        raise TypeError(f"progress is a number, not {done!r}")
     _attempt().progress(done)
 
 
@@ -87,5 +90,6 @@ def _attempt() -> Attempt:
         return _current.get()
     except LookupError:
         raise LookupError(
-            'no such call is running here; declare the operation with resumable=True, durability="journal", or refills'
+            "no such call is running here; declare the operation with resumable=True, durability='journal', "
+            "refills or stall_timeout"
         ) from None

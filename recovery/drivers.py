@@ -209,7 +209,7 @@ class Driver:
                     wait.waiter = waiter = ThreadWaiter(self._clock)
                     woken = waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first, as generators want it
             except StopIteration as end:
-                return self._after_wait(wait, end.value)
+                return self._after_wait(wait, hold, end.value)
             finally:
                 steps.close()
 
@@ -228,15 +228,16 @@ class Driver:
                     wait.waiter = waiter = TaskWaiter()
                     woken = await waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first
             except StopIteration as end:
-                return self._after_wait(wait, end.value)
+                return self._after_wait(wait, hold, end.value)
             finally:
                 steps.close()
 
-    def _after_wait(self, wait: Wait, ended: GiveUp | None) -> GiveUp | None:
+    def _after_wait(self, wait: Wait, hold: Retry | Park, ended: GiveUp | None) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
-        if ended is None and wait.was_in_vain and not wait.is_held:
+        is_charged = isinstance(hold, Park) and hold.charged
+        if ended is None and wait.was_in_vain and not wait.is_held and not is_charged:
             wait.attempt.retries += 1
-            most = self._plan.policy.most_retries
+            most = self._plan.policy.retries_for(wait.attempt.category)
             if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
         return ended

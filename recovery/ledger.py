@@ -114,7 +114,7 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
     changes: dict[str, object] = {"at": fact.at, "run": run}
     match fact:
         case OperationStarted(arguments=arguments, version=version):
-            changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version}
+            changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version, "judged": None}
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
         case FailureClassified(retries=retries):
@@ -143,6 +143,8 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             changes |= {"state": "succeeded", "attempt": fact.attempt, "due": None}
         case GaveUp(reason=reason) | CallRejected(reason=reason):
             state = "gave up" if isinstance(fact, GaveUp) else "rejected"
+            if record.judged is not None:
+                changes |= {"retries": record.judged.retries, "judged": None}  # it was not made
             changes |= {"state": state, "attempt": fact.attempt, "due": None, "reason": reason}
         case OperationCancelled():
             changes |= {"state": "cancelled", "attempt": fact.attempt, "due": None}

@@ -27,7 +27,7 @@ class Settings(TypedDict, total=False):
 
     ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``, ``timeout``,
     ``stall_timeout``, ``refills``, ``per_category``
-        As in ``RetryPolicy``; seconds. Not together with ``policy``.
+        As in ``RetryPolicy``; seconds. Not together with ``policy``. The two timeouts are for async functions only.
     ``policy``
         A whole ``RetryPolicy``.
     ``retry_on``
@@ -60,11 +60,13 @@ class Settings(TypedDict, total=False):
         Retry even what an inner recoverable call has already tried in vain.
     ``retry_if``
         Called with the result; if it says true, that was a failure. After the last attempt the caller gets the result.
+        If it raises, that is a failure of the attempt.
     ``idempotent``
         False: what may have reached the other side is not tried again (RFC 9110, 9.2.2). True is the default.
     ``reconcile``
         For what is not idempotent: called with the call's arguments before it is done again. It returns the result, if
-        the effect is there after all, or ``ABSENT``: only then is it done again. For an async function it may be async.
+        the effect is there after all (``None`` is a result), or ``ABSENT``: only then is it done again. For an async
+        function it may be async. Not together with ``idempotent=True``.
     """
 
     max_retries: int | None
@@ -247,7 +249,7 @@ def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
     kinds = given["retry_on"] if isinstance(given["retry_on"], tuple) else (given["retry_on"],)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"retry_on must name subclasses of Exception, not {kind!r}")
+            raise TypeError(f"retry_on must be a subclass of Exception, or a tuple of them, not {kind!r}")
     return kinds
 
 

@@ -28,8 +28,8 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """What is different for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
     *max_retries* is how many retries, whatever they were for, the call may have used when a failure of this kind is
-    still tried again. *until* are conditions: then the call is parked until all of them hold, which uses up no retry,
-    *patience* seconds at the most (``None``: no limit).
+    still tried again. *until* are conditions: then the call is parked until all of them hold, *patience* seconds at the
+    most (``None``: no limit). That uses up no retry, unless they held from the start: then they were not the cause.
 
     Raises TypeError or ValueError, naming the field, for a value out of range.
     """
@@ -110,6 +110,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         finite = [limit for limit in limits if limit is not None]
         return max(finite) if len(finite) == len(limits) else None
 
+    def retries_for(self, category: Category | None) -> int | None:
+        """How many retries a call may have used when a failure of *category* is still tried again."""
+        strategy = None if category is None else self.per_category.get(category)
+        if strategy is None or isinstance(strategy.max_retries, msgspec.UnsetType):
+            return self.max_retries
+        return strategy.max_retries
+
     @property
     def watches_progress(self) -> bool:
         """Whether it matters how far an attempt has come."""
@@ -163,28 +170,35 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
     asked = failure.retry_after
     is_limited = failure.category is Category.RATE_LIMITED and bool(asked)
     until: tuple[Condition, ...] = () if strategy is None else strategy.until
-    parks = is_limited or bool(until)
+    is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
         (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
         if strategy is None
         else _overridden(policy, strategy)
     )
-    if not parks and most is not None and failure.retries >= most:
+    if not is_parked and most is not None and failure.retries >= most:
         return GiveUp(f"out of retries ({most})")
     wait = delay(
         backoff,
         jitter,
         max_delay,
-        retry=failure.attempt if parks else failure.retries + 1,
+        retry=failure.attempt if is_parked else failure.retries + 1,
         previous=failure.waited,
         chance=chance,
     )
-    if not parks:
+    if not is_parked:
         return Retry(wait + (asked or 0.0), within)
     if strategy is not None and until:
         within = within if strategy.patience is None else min(within, strategy.patience)
         wait = max(0.0, min(wait, within))  # patience is for the conditions, not for a delay of ours
     return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+
+
+def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
+    """Whether *policy* parks *failure*, if it does not end the call: for a rate limit with a wish, or conditions."""
+    strategy = policy.per_category.get(failure.category)
+    is_limited = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
+    return is_limited or (strategy is not None and bool(strategy.until))
 
 
 def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:

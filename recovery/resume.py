@@ -15,7 +15,7 @@ import msgspec
 from events.errors import RecoveryError
 from events.operation import Attempt
 from events.receivers import is_async
-from events.verdicts import GiveUp, settle
+from events.verdicts import GiveUp, Retry, settle
 from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
 from recovery.journal import Journal
@@ -206,6 +206,7 @@ class Resumer:
         assert definition.resume is not None
         assert record.arguments is not None
         args, kwargs = decode_arguments(record.arguments)
+        record = _decided(record, definition.plan)
         operation = definition.part(record.key)
         attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
         attempt.arguments = record.arguments
@@ -216,6 +217,7 @@ class Resumer:
         delay = remaining(record, pending.runs, now)
         attempt.began = operation.bus.clock() - record.elapsed
         attempt.error = record.failures[-1] if record.failures else None
+        attempt.category = None if record.judged is None else record.judged.category
         attempt.refills = record.refills
         attempt.done = record.done
         hopeless = self._why_not(record, definition.plan)
@@ -225,3 +227,15 @@ class Resumer:
         attempt.waited = record.delay
         attempt.resumed(delay)
         return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
+
+
+def _decided(record: CallRecord, plan: Plan) -> CallRecord:
+    """*record* with the wait that its process died too early to write down."""
+    if record.judged is None:
+        return record
+    verdict = judge(plan, record.judged, 0.0)
+    if isinstance(verdict, GiveUp):
+        return record
+    retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.charged)
+    due = record.judged.at + verdict.after
+    return msgspec.structs.replace(record, due=due, delay=verdict.after, retries=retries)

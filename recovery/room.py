@@ -99,7 +99,10 @@ class WaitingRoom:
         return Condition(f"an answer: {name}", lambda: name in self._answers)
 
     def answer(self, name: str, value: object = True) -> None:
-        """Answer the question of that name, for those who wait for it and for all who will; *value* is kept."""
+        """Answer the question of that name, for those who wait for it and for all who will.
+
+        *value* is kept, whatever it is: False is an answer, too. What was answered stays so; ask anew by another name.
+        """
         self._answers[name] = value
         self.look_again(self.question(name))
 
@@ -114,10 +117,14 @@ class WaitingRoom:
                 wait.ask_again()
 
     def wake(self, operation: str, key: str, *, spread: bool = False) -> None:
-        """Wake whoever is held back on this part: they ask again whether they may begin, all at once or *spread*."""
+        """Wake whoever is held back on this part: they ask again whether they may begin, all at once or *spread*.
+
+        Without a key, it is whoever is held back on any part of the operation.
+        """
         with self.lock:
             self.wakes += 1
-            held = list(self._held.get((operation, key), ()))
+            parts = [(operation, key)] if key else [part for part in self._held if part[0] == operation]
+            held = [wait for part in parts for wait in self._held.get(part, ())]
             for wait in held:
                 wait.let_go(self._spread(len(held)) if spread else 0.0)
 
@@ -132,19 +139,28 @@ class WaitingRoom:
             self._asked.add(condition)
 
         def ask() -> None:
-            is_met = self._look(condition)
-            with self.lock:
-                self._asked.discard(condition)
-                self._tell(condition, is_met=is_met)
+            self._answer(condition, is_met=self._look(condition))
 
-        # A daemon, and no worker of the loop's: those may all be taken by calls that wait for this very answer.
-        threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
+        try:
+            # A daemon, and no worker of the loop's: those may all be taken by calls that wait for this very answer.
+            threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("the condition %r cannot be asked: %s", condition.name, error)
+            self._answer(condition, is_met=False)
+            return False
         return True
+
+    def _answer(self, condition: Condition, *, is_met: bool) -> None:
+        with self.lock:
+            self._asked.discard(condition)
+            self._tell(condition, is_met=is_met)
 
     def _look(self, condition: Condition) -> bool:
         try:
             return bool(condition.is_met())
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit, too: it is a question, and ends nothing
             if condition.name not in self._reported and len(self._reported) < MAX_REPORTED:
                 self._reported.add(condition.name)
                 log.warning("the condition %r failed; it counts as not met", condition.name, exc_info=True)
@@ -154,9 +170,10 @@ class WaitingRoom:
         """Tell all who wait for *condition*: if it is met they go on, the first at once, each of the others later."""
         with self.lock:
             watchers = list(self._watchers.get(condition, ()))
-            was_unmet = any(wait.was_unmet for wait in watchers)
+            if any(condition in wait.unmet for wait in watchers):
+                for wait in watchers:
+                    wait.unmet.add(condition)
             for number, wait in enumerate(watchers):
-                wait.was_unmet |= was_unmet
                 if is_met:
                     self.unwatch(wait, hand_over=False)
                 wait.answered(condition, is_met=is_met, extra=self._spread(len(watchers)) if number else 0.0)

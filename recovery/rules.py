@@ -10,6 +10,7 @@ They are asked in order, the first that fits decides; what none fits is left to 
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -29,9 +30,10 @@ class Rule(msgspec.Struct, frozen=True):
     """A failure that fits all of what is given means *category*; *name* and *why* say so in facts and logs.
 
     *types* are exception classes, or their qualified names ("httpx2.ReadTimeout"): the class itself or a base of it.
-    *statuses*, *errnos* and *exit_codes* are numbers, one of which must be there. *text* is a regular expression that
-    is searched for in the message and in the error output, case ignored, ``.`` spanning lines. *retry_after* is how
-    many seconds to wait at least.
+    *statuses* are of HTTP errors: a response's, or those of an exception that has headers too. They, *errnos* and
+    *exit_codes* are numbers, one of which must be there. *text* is a regular expression that is searched for in the
+    message and in the error output, case ignored, ``.`` spanning lines. *retry_after* is how many seconds to wait at
+    least.
 
     A rule is a ``Classifier``. Raises TypeError or ValueError, naming the field, for what is no such thing, and
     ValueError for a rule that looks for nothing.
@@ -120,9 +122,9 @@ def front_of(classifiers: Iterable[Classifier], failed: Callable[[Classifier, Ex
 def _type_name(kind: object) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseException):
         return f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(kind, str) and kind:
+    if isinstance(kind, str) and ("." in kind or hasattr(builtins, kind)):
         return kind if "." in kind else f"builtins.{kind}"
-    raise TypeError(f"types must be exception classes or their qualified names, not {kind!r}")
+    raise TypeError(f"types must be exception classes or their qualified names (module.Class), not {kind!r}")
 
 
 @lru_cache(maxsize=MAX_COMPILED)

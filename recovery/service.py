@@ -209,6 +209,8 @@ class Recovery:
         Asking again with the same settings, or with none, gives the same one. Raises as ``recoverable`` does, and
         ValueError for settings that need a wrapper around the function (``timeout``, ``key``, ``resumable``, ...).
         """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"the name of an operation must be a text that is not empty, not {name!r}")
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation

@@ -36,7 +36,7 @@ class Spend:
     *part_of* finds a part, with its success counter.
 
     Of very many keys the buckets are forgotten that have not been asked for longest. Had one tokens missing, every new
-    bucket begins without any: nobody gets a fresh budget by being forgotten.
+    bucket of its operation begins without any: nobody gets a fresh budget by being forgotten.
     """
 
     def __init__(self, bus: Bus, plan_of: PlanOf, part_of: Callable[[str, str], Operation | None]) -> None:
@@ -47,7 +47,7 @@ class Spend:
         self._buckets: OrderedDict[Part, Bucket] = OrderedDict()
         self._reserved: OrderedDict[str, tuple[Part, int]] = OrderedDict()
         self._kept: dict[Part, Operation | None] = {}  # for their counters
-        self._has_forgotten = False
+        self._has_forgotten: set[str] = set()
         self._followed: set[str] = set()
 
     def follow(self, operation: str) -> None:
@@ -115,13 +115,16 @@ class Spend:
         bucket = self._buckets.get(part)
         if bucket is None:
             bucket = full(budget, now, successes)
-            if self._has_forgotten:
+            if part[0] in self._has_forgotten:
                 bucket = Bucket(0.0, now, successes)
         bucket = self._buckets[part] = refill(budget, bucket, now, successes)
         self._kept[part] = operation
         self._buckets.move_to_end(part)
         if len(self._buckets) > MAX_PARTS:
             forgotten, lost = self._buckets.popitem(last=False)
-            self._kept.pop(forgotten, None)
-            self._has_forgotten |= lost.tokens < budget.reserve
+            kept, plan = self._kept.pop(forgotten, None), self._plan_of(forgotten[0])
+            if plan is not None and plan.budget is not None:
+                lost = refill(plan.budget, lost, now, lost.successes if kept is None else kept.successes)
+                if lost.tokens < plan.budget.reserve:
+                    self._has_forgotten.add(forgotten[0])
         return bucket

@@ -26,7 +26,7 @@ Part: TypeAlias = tuple[str, str]
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits: for its attempt number *attempt*, *left* more seconds at the least, and for *until*."""
+    """A call that waits before its attempt number *attempt*: *left* more seconds, and for the causes *until*."""
 
     call: str
     operation: str
@@ -46,8 +46,9 @@ class Wait:
     """
 
     __slots__ = (
-        "_ask_at", "_due", "_gave_up", "_is_over", "_is_paused", "_left", "_passed", "_room", "_sleep",
-        "attempt", "deadline", "is_held", "number", "part", "since", "until", "waiter", "was_unmet", "watches",
+        "_ask_at", "_due", "_gave_up", "_has_waited", "_is_over", "_is_paused", "_left", "_passed", "_room",
+        "_sleep", "attempt",
+        "causes", "deadline", "is_held", "number", "part", "since", "unmet", "until", "waiter", "watches",
     )  # fmt: skip
 
     def __init__(self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None) -> None:
@@ -57,7 +58,9 @@ class Wait:
         self.part = (attempt.operation.name, attempt.operation.key)
         self.is_held = since is not None
         self.since = since
-        self.until = tuple(c for c in hold.until if isinstance(c, Condition)) if isinstance(hold, Park) else ()
+        causes = hold.until if isinstance(hold, Park) else ()
+        self.causes = tuple(map(str, causes))
+        self.until = tuple(cause for cause in causes if isinstance(cause, Condition))
         self.deadline = now + hold.within
         self.watches: Condition | None = None
         self.waiter: Waiter | None = None
@@ -66,7 +69,8 @@ class Wait:
         self._left = 0.0  # of a paused wait
         self._passed: set[Condition] = set()
         self._ask_at = -math.inf
-        self.was_unmet = False
+        self._has_waited = False  # since the others were looked at
+        self.unmet: set[Condition] = set()  # those that did not hold when they were asked
         self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
         self._is_paused = False
         self._is_over = False
@@ -74,8 +78,8 @@ class Wait:
 
     @property
     def was_in_vain(self) -> bool:
-        """Whether there were conditions, and all held from the start: they were not the cause of the failure."""
-        return bool(self.until) and not self.was_unmet
+        """Whether all its conditions were asked, and all held at once: they were not the cause of the failure."""
+        return bool(self.until) and not self.unmet and self._passed >= set(self.until)
 
     def steps(self) -> Generator[float, bool, GiveUp | None]:
         """Seconds to let pass, again and again until the wait is over; send whether somebody woke the waiter before.
@@ -158,6 +162,7 @@ class Wait:
                 self._is_paused = False
             case "retry now":
                 self._is_over = True
+                self._passed.clear()
             case "give up":
                 self._gave_up = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self._is_over = True
@@ -171,12 +176,15 @@ class Wait:
     def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
         """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
         if is_met:
+            if self._has_waited:
+                self._passed.clear()  # the others are looked at again: all must hold at one time
+                self._has_waited = False
             self._passed.add(condition)
             now = self._room.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:
-            self.was_unmet = True
-            self._passed.clear()  # the others are looked at again when this one holds
+            self.unmet.add(condition)
+            self._has_waited = True
             self._ask_at = self._room.clock() + condition.every
             self.wake()
 
@@ -201,6 +209,6 @@ class Wait:
             key=key,
             attempt=self.number,
             left=self._left if self._is_paused else max(self._due - self._room.clock(), 0.0),
-            until=tuple(map(str, self.until)),
+            until=self.causes,
             is_paused=self._is_paused,
         )

@@ -109,7 +109,7 @@ def main(words: list[str]) -> int:
             thread.join()
     died = outcomes.count("died")
     print(f"{died} of {len(chosen)} mutants died")
-    return 0 if died == len(outcomes) == len(chosen) else 1
+    return 0 if 0 < died == len(outcomes) == len(chosen) else 1
 
 
 if __name__ == "__main__":

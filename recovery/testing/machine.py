@@ -15,18 +15,29 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from events.facts import CallFact, Category, Fact, FailureClassified, OperationCancelled, RetryScheduled
+from events.facts import (
+    CallFact,
+    Category,
+    Fact,
+    FailureClassified,
+    OperationCancelled,
+    OperationSucceeded,
+    RetryScheduled,
+    SubscriberFailed,
+)
 from events.operation import Attempt, Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.breaker import BreakerPolicy, HalfOpen, Open
 from recovery.budget import RetryBudget
 from recovery.ledger import TERMINAL, OpenCircuit, Run, fold, fold_circuits, reopened
-from recovery.policy import RetryPolicy, decide
+from recovery.policy import RetryPolicy
 from recovery.service import Recovery
+from recovery.subscribers import judge
 from recovery.testing.clock import VirtualClock
 from recovery.testing.strategies import breaker_policies, budgets, category_strategies, chances, errors, policies
 
@@ -41,17 +52,22 @@ EPSILON = 1e-6
 class RecoveryMachine(RuleBasedStateMachine):
     """Subclass it, override ``plug_in`` or the strategies below, and collect ``YourMachine.TestCase``.
 
-    *policies*, *breakers*, *budgets* and *errors* are strategies of what their names say; ``None`` for a breaker or a
-    budget means none.
+    *policies*, *breakers*, *budgets* and *errors* are strategies of what their names say, or one such thing; ``None``
+    for a breaker or a budget means none. Timeouts of a policy are left out: the calls are made by hand, so that what is
+    tried is the bus and everybody on it; waits, conditions and wrappers are not. With *may_fail* subscribers may raise.
     """
 
-    policies: ClassVar[SearchStrategy[RetryPolicy]] = st.builds(
+    may_fail: ClassVar[bool] = False
+
+    policies: ClassVar[SearchStrategy[RetryPolicy] | RetryPolicy] = st.builds(
         lambda policy, own: RetryPolicy(**{**_fields(policy), "per_category": own}),
         policies(),
         st.one_of(st.just({}), category_strategies()),
     )
-    breakers: ClassVar[SearchStrategy[BreakerPolicy | None]] = st.one_of(st.none(), breaker_policies())
-    budgets: ClassVar[SearchStrategy[RetryBudget | None]] = st.one_of(st.none(), budgets())
+    breakers: ClassVar[SearchStrategy[BreakerPolicy | None] | BreakerPolicy | None] = st.one_of(
+        st.none(), breaker_policies()
+    )
+    budgets: ClassVar[SearchStrategy[RetryBudget | None] | RetryBudget | None] = st.one_of(st.none(), budgets())
     errors: ClassVar[SearchStrategy[Exception]] = errors()
 
     def plug_in(self, service: Recovery) -> None:
@@ -60,9 +76,10 @@ class RecoveryMachine(RuleBasedStateMachine):
     @initialize(data=st.data(), chance=chances(), when_open=st.sampled_from(["reject", "wait"]))
     def begin(self, data: st.DataObject, chance: float, when_open: Any) -> None:
         """A first process begins."""
-        self.policy = data.draw(self.policies, "policy")
-        self.breaker = data.draw(self.breakers, "breaker")
-        self.budget = data.draw(self.budgets, "budget")
+        policy = data.draw(_strategy(self.policies), "policy")
+        self.policy = msgspec.structs.replace(policy, timeout=None, stall_timeout=None)
+        self.breaker = data.draw(_strategy(self.breakers), "breaker")
+        self.budget = data.draw(_strategy(self.budgets), "budget")
         self.when_open = when_open
         self.chance = chance
         self.clock = VirtualClock()
@@ -78,11 +95,15 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.running: list[Attempt] = []
         self.waiting: list[tuple[Attempt, float]] = []
         self.service = Recovery(clock=self.clock, chance=lambda: self.chance, run=f"run{self.runs}")
-        self.service.bus.subscribe(Fact, self.facts.append)
+        self.service.bus.subscribe((Fact, OperationSucceeded), self._hear, essential=True)
         self.operation: Operation = self.service.operation(
             NAME, policy=self.policy, breaker=self.breaker, budget=self.budget, when_open=self.when_open
         )
         self.plug_in(self.service)
+
+    def _hear(self, fact: Fact) -> None:
+        if not (isinstance(fact, OperationSucceeded) and fact.recovered):  # OperationRecovered has said so
+            self.facts.append(fact)
 
     # What can happen
 
@@ -136,14 +157,16 @@ class RecoveryMachine(RuleBasedStateMachine):
         verdict = attempt.fail(error)
         classified = [fact for fact in self.facts[told:] if isinstance(fact, FailureClassified)]
         assert classified, "a failure was not classified"
-        self._check_verdict(verdict, classified[0])
+        plan = self.service._registry.plan_of(NAME)
+        assert plan is not None
+        alone = judge(plan, classified[0], self.chance)
+        self._check_verdict(verdict, alone, classified[0])
         if not isinstance(verdict, GiveUp):
-            if isinstance(verdict, Park) and not verdict.charged:
+            if isinstance(alone, Park):
                 self.parks[attempt.call] = self.parks.get(attempt.call, 0) + 1
             self.waiting.append((attempt.following(), self.clock() + verdict.after))
 
-    def _check_verdict(self, verdict: Verdict, failure: FailureClassified) -> None:
-        alone = decide(self.policy, failure, self.chance)
+    def _check_verdict(self, verdict: Verdict, alone: Verdict, failure: FailureClassified) -> None:
         order = (Retry, Park, GiveUp)
         assert order.index(type(verdict)) >= order.index(type(alone)), f"{verdict} is milder than the policy's {alone}"
         if failure.category is Category.PERMANENT:
@@ -231,6 +254,15 @@ class RecoveryMachine(RuleBasedStateMachine):
                     over.add(fact.call)
 
     @invariant()
+    def nobody_on_the_bus_is_broken(self) -> None:
+        """No subscriber raises, answers nonsense, causes facts without end, or gives verdicts that nobody asked for."""
+        if hasattr(self, "service"):
+            failed = [] if self.may_fail else [fact for fact in self.facts if isinstance(fact, SubscriberFailed)]
+            assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
+            assert self.service.bus.dropped_facts == 0, "facts caused facts without end"
+            assert self.service.bus.ignored_verdicts == 0, "a verdict was given to a fact that asks for none"
+
+    @invariant()
     def no_call_is_tried_too_often(self) -> None:
         """Attempts never exceed the retries and one, plus what was parked: across restarts, too."""
         most = self.policy.most_retries if hasattr(self, "policy") else None
@@ -258,6 +290,10 @@ class RecoveryMachine(RuleBasedStateMachine):
             allowed = self.budget.reserve * self.runs + came
             refunded = sum(isinstance(fact, TERMINAL) for fact in self.facts)  # a retry that was not made is given back
             assert retries <= allowed + refunded + EPSILON, f"{retries} retries where the budget has {allowed}"
+
+
+def _strategy(given: Any) -> SearchStrategy[Any]:
+    return given if isinstance(given, SearchStrategy) else st.just(given)
 
 
 def _fields(policy: RetryPolicy) -> dict[str, Any]:

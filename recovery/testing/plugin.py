@@ -5,6 +5,7 @@ It is not loaded by itself: nobody's tests change because this distribution is i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator
 
 import pytest
@@ -13,6 +14,8 @@ from events.verdicts import GiveUp
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded
 from recovery.wait import Wait
+
+MOST_WAITS = 1000
 
 
 @pytest.fixture
@@ -31,11 +34,12 @@ def seeded_chance() -> Callable[[], float]:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No recoverable call waits, of whatever service: every delay is over at once.
 
-    The list fills with the seconds that would have been waited, to the millisecond. Conditions are asked as always, one
-    time after another: one that is never met is asked for ever. Clocks stand still; where time must pass, use
-    ``virtual_clock``.
+    A call that would wait for ever raises RuntimeError: one step of it cannot be waited for more than 1 000 times. The
+    list fills with the seconds that would have been waited, to the millisecond. Conditions are asked as always, one
+    time after another. Clocks stand still; where time must pass, use ``virtual_clock``.
     """
     waited: list[float] = []
+    times: Counter[tuple[str, int]] = Counter()
     steps = Wait.steps
 
     def at_once(wait: Wait) -> Generator[float, bool, GiveUp | None]:
@@ -44,6 +48,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         try:
             while True:
                 waited.append(round(seconds, 3))
+                step = (wait.attempt.call, wait.number)
+                times[step] += 1
+                if times[step] > MOST_WAITS:
+                    held_by = ", ".join(wait.describe().until) or "something that no time ends"
+                    raise RuntimeError(f"{wait.part[0]} would wait for ever, for: {held_by}; use a VirtualClock")
                 yield 0.0  # a task lets others run
                 seconds = taken.send(False)
         except StopIteration as end:

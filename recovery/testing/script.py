@@ -28,9 +28,9 @@ class Script:
         return len(self.arguments)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """Do what the script says next. Raises the outcomes that are exceptions."""
+        """Do what the script says next. Raises the outcomes that are exceptions, or classes of them."""
         self.arguments.append((args, kwargs))
-        if self.outcomes and isinstance(self.outcomes[0], BaseException):
+        if self.outcomes and _is_error(self.outcomes[0]):
             raise self.outcomes.pop(0)  # type: ignore[misc]  # it is an exception; a name for it would make a cycle
         return self.outcomes.pop(0) if self.outcomes else "done"
 
@@ -41,6 +41,10 @@ class Script:
             return self(*args, **kwargs)
 
         return script
+
+
+def _is_error(outcome: object) -> bool:
+    return isinstance(outcome, BaseException) or (isinstance(outcome, type) and issubclass(outcome, BaseException))
 
 
 def seeded(seed: int) -> Callable[[], float]:

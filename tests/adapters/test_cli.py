@@ -279,6 +279,13 @@ def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -
 # status
 
 
+def test_a_plan_of_commands_alone_makes_the_place_where_they_run(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, touch("made"))
+    (tmp_path / "models").rmdir()
+    assert recovery("run", plan).code == 0
+    assert (tmp_path / "models" / "made").exists()
+
+
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plan of a launch that is over: one operation done, one failed."""

@@ -75,6 +75,12 @@ def test_a_host_whose_name_nobody_knows_is_not_reachable() -> None:
         (lambda: port_free("80"), "port"),  # type: ignore[arg-type]
         (lambda: host_reachable("h", 70000), "port"),
         (lambda: host_reachable("h", timeout=0), "timeout"),
+        (lambda: host_reachable("https://example.org/x"), "host"),
+        (lambda: host_reachable(""), "host"),
+        (lambda: host_reachable(5), "host"),  # type: ignore[arg-type]
+        (lambda: port_free(80, None), "host"),  # type: ignore[arg-type]
+        (lambda: disk_space("", 1), "path"),
+        (lambda: disk_space(5, 8), "path"),  # type: ignore[arg-type]
         (lambda: host_reachable("h", every=0), "every"),
     ],
 )

@@ -226,3 +226,13 @@ def test_a_rate_or_a_growth_out_of_range_is_refused_by_the_name_of_its_field(
 ) -> None:
     with pytest.raises(error, match=f"^{field} must "):
         BreakerPolicy(**fields)
+
+
+@pytest.mark.parametrize("failures", range(1, 101))
+def test_a_share_of_exactly_the_rate_opens(failures: int) -> None:
+    policy = BreakerPolicy(failure_rate=failures / 100, window=100)
+    circuit: Circuit = Closed()
+    for _ in range(failures):
+        assert isinstance(circuit, Closed)
+        circuit = step(policy, circuit, gave_up(), 100 - failures)
+    assert isinstance(circuit, Open)

@@ -548,3 +548,24 @@ def test_the_circuits_of_a_name_that_is_anothers_now_are_forgotten() -> None:
     service = Service().opened()
     service.breaks.forget("fetch")
     assert (service.breaks.circuits(), service.part().watched) == ({}, False)
+
+
+def test_a_permit_that_is_given_back_wakes_those_who_wait_for_it() -> None:
+    service, probe = Service().half_opened()
+    woken: list[tuple[str, str]] = []
+    service.breaks._released = lambda operation, key: woken.append((operation, key))
+    probe.cancel()
+    assert woken == [("fetch", "")]
+
+
+def test_what_the_policy_parks_is_not_held_back_once_more() -> None:
+    service = Service(BreakerPolicy(failure_threshold=1, counts="attempts"))
+    assert service.fail(Category.RATE_LIMITED, retry_after=60.0) is None
+    assert service.kinds == [CircuitOpened]
+
+
+def test_what_was_forced_on_a_name_that_is_anothers_now_is_forgotten() -> None:
+    service = Service()
+    service.breaks.force("fetch", "open")
+    service.breaks.forget("fetch")
+    assert (asked(service), service.part().watched) == (None, False)

@@ -181,3 +181,10 @@ def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_
     fold(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
     third = Run(id="third", boot="tuesday", monotonic=23.0, wall=50_130.0, pid=3)
     assert remaining(records["a"], {"first": FIRST, "second": second}, third) == pytest.approx(30.0)
+
+
+def test_a_park_that_was_charged_is_charged_in_the_ledger() -> None:
+    classified = made(FailureClassified, 1.0, 1, category=Category.TRANSIENT, evidence=Evidence(type="x.Error"))
+    free = made(Parked, 1.0, 1, after=1.0, error="x")
+    charged = made(Parked, 1.0, 1, after=1.0, error="x", charged=True)
+    assert [fold({}, "r", [classified, fact])["a"].retries for fact in (free, charged)] == [0, 1]

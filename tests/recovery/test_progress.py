@@ -99,6 +99,35 @@ def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None
     assert (record.refills, record.retries) == (1, 1)
 
 
+def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
+    store, attempts = MemoryStore(), []
+
+    class Crash(BaseException):
+        pass
+
+    for run in range(2):
+        with Recovery(store=store, run=f"run{run}", clock=VirtualClock()) as service:
+            journal = service.journal
+            assert journal is not None
+
+            @service.recoverable("download", resumable=True, max_retries=1, refills=1, breaker=None)
+            def download(url: str) -> None:
+                attempts.append(run)  # noqa: B023  # called within its run
+                context.progress(len(attempts))
+                if run == 0 and len(attempts) == 3:  # noqa: B023
+                    journal.seal()  # noqa: B023
+                    raise Crash
+                raise ConnectionResetError
+
+            if run == 0:
+                with pytest.raises(Crash):
+                    download("url")
+            else:
+                assert service.resume().wait(10.0)
+    # Two failures, of which the second gave its retry back; the third attempt died, and is made again: no more.
+    assert attempts == [0, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("allowed", "progressed", "refills", "after"),
     [

@@ -282,3 +282,29 @@ def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
     settings = {"reconcile": lambda: next(looked), "retry_if": lambda result: result == "pending"}
     assert run("plain", quick(), script, **settings) == "receipt"
     assert script.calls == 2
+
+
+def test_what_may_have_been_done_before_a_second_crash_is_not_done_again() -> None:
+    store, done = MemoryStore(), []
+    settings: dict[str, Any] = {"resumable": True, "idempotent": False, "breaker": None, "initial_delay": 0.0}
+    for run in range(3):
+        with Recovery(store=store, run=f"run{run}") as service:
+            journal = service.journal
+            assert journal is not None
+
+            @service.recoverable("pay", **settings)
+            def pay(order: str) -> None:
+                done.append(run)  # noqa: B023  # called within its run
+                if run == 0:  # noqa: B023
+                    raise ConnectionRefusedError
+                journal.seal()  # noqa: B023  # in the middle of it, the process dies
+                raise Crash
+
+            if run == 0:
+                service.bus.subscribe(FailureClassified, lambda _: journal.seal())  # noqa: B023
+                with pytest.raises(ConnectionRefusedError):
+                    pay("order 7")
+            else:
+                assert service.resume().wait(10.0)
+    assert done.count(1) == 1
+    assert done.count(2) == 0

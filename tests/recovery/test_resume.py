@@ -1,17 +1,27 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
 from adapters.memory import MemoryStore
-from events.facts import GaveUp, OperationRecovered, OperationResumed
+from events.facts import (
+    Category,
+    CircuitOpened,
+    FailureClassified,
+    GaveUp,
+    OperationRecovered,
+    OperationResumed,
+    RetryScheduled,
+)
 from recovery import context
 from recovery.service import Recovery
 from recovery.store import Row
+from recovery.testing import Script, VirtualClock
 from tests.recovery.ears import facts_of, names
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
@@ -284,3 +294,64 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(caplog: pytest.LogCa
         assert service.resume().wait(10.0)
     assert seen == ["a"]
     assert "call other" in caplog.text
+
+
+class LimitedError(Exception):
+    status = 429
+    headers: ClassVar = {"Retry-After": "600"}
+
+
+def test_a_crash_does_not_forget_how_long_a_server_wanted_to_be_left_alone() -> None:
+    store = MemoryStore()
+    clock = VirtualClock(start=time.monotonic())
+    with Recovery(store=store, clock=clock) as service:
+
+        def die(_: Any) -> None:
+            service.journal.seal()  # type: ignore[union-attr]
+            raise Killed
+
+        service.bus.subscribe(FailureClassified, die)
+        with pytest.raises(Killed):
+            service.recoverable("work", **SETTINGS)(Script(LimitedError()))()
+    later = VirtualClock(start=clock() + 100.0)
+    with Recovery(store=store, clock=later) as service:
+        service.recoverable("work", **SETTINGS)(Script())
+        assert service.resume().wait(10.0)
+    assert later() >= clock() + 600.0
+
+
+def test_permanent_failures_that_were_not_decided_open_no_circuit() -> None:
+    store = MemoryStore()
+    for run in range(5):
+        with Recovery(store=store, run=f"run{run}") as service:
+
+            def die(_: Any) -> None:
+                service.journal.seal()  # type: ignore[union-attr]
+                raise Killed
+
+            service.bus.subscribe(FailureClassified, die)
+            with pytest.raises(Killed):
+                service.recoverable("work", **SETTINGS)(Script(ValueError("wrong")))()
+    with Recovery(store=store) as service:
+        gave_up, opened = facts_of(service, GaveUp), facts_of(service, CircuitOpened)
+        service.recoverable("work", **SETTINGS)(Script())
+        assert service.resume().wait(10.0)
+    assert ([fact.category for fact in gave_up], opened) == ([Category.PERMANENT] * 5, [])  # type: ignore[attr-defined]
+
+
+def test_a_call_that_had_no_retry_left_when_its_process_died_is_given_up() -> None:
+    store = MemoryStore()
+    with Recovery(store=store, run="dead") as service:
+
+        def die(_: Any) -> None:
+            service.journal.seal()  # type: ignore[union-attr]
+            raise Killed
+
+        service.bus.subscribe(RetryScheduled, die)
+        with pytest.raises(Killed):
+            service.recoverable("work", **SETTINGS, max_retries=3)(Script(*[ConnectionError()] * 3))()
+    script = Script()
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS, max_retries=0)(script)  # the policy has changed meanwhile
+        assert service.resume().wait(10.0)
+    assert script.calls == 0

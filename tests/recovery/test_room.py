@@ -26,7 +26,7 @@ from events.facts import (
 )
 from events.verdicts import Park
 from recovery.backoff import Constant
-from recovery.breaker import BreakerPolicy
+from recovery.breaker import BreakerPolicy, Open
 from recovery.policy import RetryPolicy, Strategy
 from recovery.room import WaitingRoom
 from recovery.service import Recovery
@@ -830,3 +830,172 @@ def test_a_condition_is_no_coroutine_function() -> None:
 
     with pytest.raises(TypeError, match=r"^is_met must be a plain function"):
         Condition("disk", is_met)
+
+
+@BACKENDS
+def test_a_call_that_somebody_else_parks_at_a_half_open_circuit_does_not_go_round_and_round(backend: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    parked = facts_of(service, Parked)
+    service.circuits.restore({("fetch", ""): Open(until=1.0)})
+    service.bus.subscribe(OperationStarted, lambda s: Park(60.0 - s.at, ("busy",)) if s.at < 60.0 else None)
+    fetch = service.recoverable("fetch", breaker=BreakerPolicy(), when_open="wait")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(fetch(Script().as_async()))
+
+    clock.run(main, backend=backend)
+    assert clock() >= 60.0
+    assert len(parked) < 50
+
+
+def test_who_asked_before_its_cause_ended_does_not_sleep_through_it() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    holds = iter([Park(1000.0, ("busy",)), None])
+    service.bus.subscribe(OperationStarted, lambda _: next(holds))
+    # The cause ends between the question and the wait.
+    service.bus.subscribe(Parked, lambda fact: service.waits.wake(fact.operation, ""))
+    service.recoverable("fetch")(Script())()
+    assert clock() == 0.0
+
+
+@BACKENDS
+def test_letting_go_of_a_whole_operation_wakes_who_waits_on_its_keys(backend: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    service.circuits.force("fetch", "open")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                service.recoverable("fetch", key=lambda host: host, when_open="wait")(Script().as_async()), "hf.co"
+            )
+            await anyio.sleep(5.0)
+            service.circuits.force("fetch", "auto")
+
+    clock.run(main, backend=backend)
+    assert clock() == pytest.approx(5.0)
+
+
+def test_each_condition_is_asked_at_its_own_pace() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    is_up = False
+    up = Condition("up", lambda: is_up)
+    slow = Condition("slow", lambda: clock() >= 5000.0, every=3600.0)
+    done: dict[str, float] = {}
+
+    async def call(name: str, *until: Condition) -> None:
+        await service.recoverable(name, policy=parks(*until))(Script(ConnectionError()).as_async())()
+        done[name] = clock()
+
+    async def main() -> None:
+        nonlocal is_up
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, "both", slow, up)
+            await anyio.sleep(10.0)
+            group.start_soon(call, "up", up)
+            await anyio.sleep(10.0)
+            is_up = True
+
+    clock.run(main)
+    assert done["up"] == pytest.approx(20.0, abs=1.5)
+
+
+def test_what_another_waits_for_does_not_excuse_a_failure() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    holds = Condition("holds", lambda: True)
+    never = Condition("never", lambda: False)
+    script = Script(*[ConnectionError()] * 99)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            policy = parks(holds, never)
+            group.start_soon(service.recoverable("both", policy=policy)(Script(ConnectionError()).as_async()))
+            await anyio.sleep(5.0)
+            with pytest.raises(ConnectionError):
+                await service.recoverable("holds", policy=parks(holds))(script.as_async())()
+            group.cancel_scope.cancel()
+
+    clock.run(main)
+    assert script.calls == 2
+
+
+def test_to_retry_now_costs_nothing() -> None:
+    clock = VirtualClock()
+    strategy = Strategy(until=(Condition("never", lambda: False),), backoff=Constant(10.0), jitter="none")
+    policy = RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy})
+    service = Recovery(clock=clock, policy=policy)
+    script = Script(*[ConnectionError()] * 5)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.recoverable("fetch")(script.as_async()))
+            for _ in range(5):
+                await anyio.sleep(1.0)
+                assert service.waits.retry_now(only(service))
+
+    clock.run(main)
+    assert script.calls == 6
+
+
+def test_a_park_of_a_plug_in_is_charged_once() -> None:
+    service = Recovery(clock=VirtualClock())
+    service.bus.subscribe(FailureClassified, lambda _: Park(1.0, (Condition("always", lambda: True),)))
+    script = Script(*[ConnectionError()] * 99)
+    with pytest.raises(ConnectionError):
+        service.recoverable("fetch", max_retries=3)(script)()
+    assert script.calls == 4
+
+
+def test_a_condition_that_wants_to_exit_is_not_met_and_is_asked_again() -> None:
+    asked: list[int] = []
+
+    def is_met() -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            raise SystemExit
+        return True
+
+    service = Recovery(policy=parks(Condition("odd", is_met, blocks=True, every=0.001), patience=10.0))
+    service.recoverable("fetch")(Script(ConnectionError()))()
+    assert len(asked) == 2
+
+
+def test_where_no_thread_can_be_had_a_condition_is_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Recovery(policy=parks(Condition("disk", lambda: True, blocks=True, every=0.001), patience=0.01))
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(ConnectionError, match="reset"):
+        service.recoverable("fetch")(Script(ConnectionError("reset")))()
+    assert nothing_left(service.waits)
+
+
+def test_the_limit_of_its_own_category_ends_what_is_parked_in_vain() -> None:
+    service = Recovery(clock=VirtualClock())
+    strategies = {
+        Category.TRANSIENT: Strategy(until=(Condition("always", lambda: True),)),
+        Category.UNREACHABLE: Strategy(max_retries=None),
+    }
+    script = Script(*[ConnectionError()] * 99)
+    with pytest.raises(ConnectionError):
+        service.recoverable("fetch", max_retries=3, per_category=strategies)(script)()
+    assert script.calls == 4
+
+
+def test_what_a_held_call_waits_for_is_told() -> None:
+    with waiting_in_a_thread(HOUR) as (service, _):
+        service.circuits.force("fetch", "open")
+        call = only(service)
+        service.waits.retry_now(call)
+        while not (waiting := service.waits.calls()) or not waiting[0].until:
+            time.sleep(0)
+        assert waiting[0].until == ("circuit open: fetch",)
+        service.circuits.force("fetch", "auto")

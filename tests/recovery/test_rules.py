@@ -47,7 +47,7 @@ def test_a_rule_fits_what_it_looks_for(wanted: dict[str, Any], evidence: Evidenc
     ("wanted", "evidence"),
     [
         ({"types": KeyError}, REFUSED),
-        ({"types": "OSError2"}, REFUSED),
+        ({"types": "builtins.OSError2"}, REFUSED),
         ({"statuses": {503}}, Evidence(type="x.Error")),
         ({"statuses": {503}}, Evidence(type="x.Error", status=500)),
         ({"text": "busy", "statuses": {503}}, Evidence(type="x.Error", status=503, message="lazy")),
@@ -66,6 +66,7 @@ def test_a_rule_fits_nothing_else(wanted: dict[str, Any], evidence: Evidence) ->
         ({"types": int}, TypeError, "types"),
         ({"types": 3}, TypeError, "types"),
         ({"types": [""]}, TypeError, "types"),
+        ({"types": "ReadTimeout"}, TypeError, "types"),
         ({"statuses": "503"}, TypeError, "statuses"),
         ({"statuses": True}, TypeError, "statuses"),
         ({"statuses": [5.0]}, TypeError, "statuses"),

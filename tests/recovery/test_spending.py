@@ -261,3 +261,15 @@ def test_a_policy_that_cannot_decide_ends_the_call_and_pays_back_nothing() -> No
         service.recoverable("fetch", policy=RetryPolicy(backoff=backoff))(Script(*[error] * 9))()
     assert tokens(service) == 1.0
     assert error.__notes__ == ["recovery: fetch gave up after attempt 2: the policy failed, IndexError"]
+
+
+def test_buckets_that_were_full_are_forgotten_without_a_trace() -> None:
+    service, clock = service_with(RetryBudget(reserve=5.0, ratio=0.0, per_second=1.0))
+    fetch = service.recoverable("fetch", key=lambda host: host, max_retries=1)(Script(*[ConnectionError()] * 9999))
+    for number in range(1100):
+        clock.advance(10.0)
+        with pytest.raises(ConnectionError):
+            fetch(f"host {number}")
+    with pytest.raises(ConnectionError):
+        fetch("new")
+    assert tokens(service, "new") == 4.0
