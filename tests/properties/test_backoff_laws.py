@@ -26,6 +26,9 @@ TINY = Exponential(1e-300, 2.0)
 @given(st.one_of(backoffs(), EXTREME), JITTER, seconds(1e6), RETRIES, seconds(1e6), chances())
 @example(TINY, "none", 60.0, 1025, 0.0, 0.5)
 @example(Exponential(), "decorrelated", 60.0, 1, math.inf, 0.0)
+@example(Exponential(60.0), "full", 60.0, 1, 0.0, 0.999)
+@example(Exponential(60.0), "equal", 60.0, 1, 0.0, 0.999)
+@example(Exponential(60.0), "decorrelated", 60.0, 2, 60.0, 0.999)
 def test_a_delay_is_finite_and_between_zero_and_the_cap(
     backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
@@ -54,6 +54,7 @@ def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, chance: floa
     refills=st.integers(0, 4),
     reached=st.lists(st.integers(1, 6), max_size=40),
 )
+@example(retries=1, refills=1, reached=[1, 2, 3, 4, 5, 6])
 def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
     retries: int, refills: int, reached: list[int]
 ) -> None:
@@ -82,6 +83,8 @@ class Crash(BaseException):
     retries=st.integers(0, 4),
     crashes=st.lists(st.tuples(st.sampled_from([FailureClassified, RetryScheduled]), st.integers(1, 3)), max_size=4),
 )
+@example(retries=1, crashes=[(FailureClassified, 1), (RetryScheduled, 1)])
+@example(retries=2, crashes=[(FailureClassified, 2)])
 def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[type[Fact], int]]) -> None:
     store, made = MemoryStore(), []
     resumed = True
@@ -270,6 +273,7 @@ def test_who_wants_out_gets_out_with_the_same_exception(kind: type[BaseException
 
 @settings(max_examples=50)
 @given(budget=budgets(), gaps=st.lists(st.floats(0.0, 20.0), min_size=1, max_size=60))
+@example(budget=RetryBudget(reserve=1.0, ratio=0.0, per_second=1.0), gaps=[0.0, 20.0])
 def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
     budget: RetryBudget, gaps: list[float]
 ) -> None:

@@ -834,7 +834,7 @@ def test_a_condition_is_no_coroutine_function() -> None:
 
 @BACKENDS
 def test_a_call_that_somebody_else_parks_at_a_half_open_circuit_does_not_go_round_and_round(backend: str) -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(start=2.0)
     service = Recovery(clock=clock)
     parked = facts_of(service, Parked)
     service.circuits.restore({("fetch", ""): Open(until=1.0)})
