@@ -36,10 +36,7 @@ from recovery import checks
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, stagger, step
 from recovery.plan import PlanOf
 from recovery.policy import parks
-from recovery.registry import MAX_PARTS
-
-Part: TypeAlias = tuple[str, str]
-"""An operation's name, and a key or ""."""
+from recovery.registry import MAX_PARTS, Part
 
 Mode: TypeAlias = Literal["auto", "open", "closed", "metrics"]
 MODES: tuple[Mode, ...] = ("auto", "open", "closed", "metrics")

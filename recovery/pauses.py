@@ -12,7 +12,7 @@ from events.bus import Bus, Subscription, sender_of
 from events.facts import Category, FailureClassified, OperationStarted
 from events.verdicts import Park
 from recovery.plan import PlanOf
-from recovery.registry import MAX_PARTS
+from recovery.registry import MAX_PARTS, Part
 
 SPREAD = 0.1
 """Of what is left of a pause: within how much more time those who wait come back, each at its own moment..."""
@@ -34,8 +34,8 @@ class Pause:
         self._plan_of = plan_of
         self._chance = chance
         self._lock = threading.RLock()
-        self._until: dict[tuple[str, str], float] = {}
-        self._seats: dict[tuple[str, str], Subscription] = {}
+        self._until: dict[Part, float] = {}
+        self._seats: dict[Part, Subscription] = {}
         bus.subscribe(FailureClassified, self.hear, essential=True)
 
     def hear(self, failure: FailureClassified) -> None:
@@ -69,7 +69,7 @@ class Pause:
         spread = self._chance() * min(left * SPREAD, MOST_SPREAD)
         return Park(left + spread, (f"rate limit: {sender_of(*part)}",))
 
-    def _end(self, part: tuple[str, str]) -> None:
+    def _end(self, part: Part) -> None:
         self._until.pop(part, None)
         seat = self._seats.pop(part, None)
         if seat is not None:

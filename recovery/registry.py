@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from events.bus import Bus
 from events.operation import Operation
 from recovery.plan import Plan
+
+Part: TypeAlias = tuple[str, str]
+"""An operation's name, and a key or ""."""
 
 MAX_PARTS = 1024
 """How many keys of one operation are remembered; the one unused for longest is forgotten first."""

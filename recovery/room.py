@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from events.conditions import Condition
 from events.facts import CallSteered
-from recovery.wait import Command, Part, Wait, WaitingCall
+from recovery.registry import Part
+from recovery.wait import Command, Wait, WaitingCall
 from recovery.waiting import Clock
 
 SPREAD = 0.02

@@ -20,12 +20,10 @@ from events.operation import Operation
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
 from recovery.plan import PlanOf
-from recovery.registry import MAX_PARTS
+from recovery.registry import MAX_PARTS, Part
 
 MAX_RESERVED = 100_000
 """Of how many calls it is remembered that they hold a token; of more, the oldest are taken to have used it."""
-
-Part = tuple[str, str]
 
 
 class Spend:

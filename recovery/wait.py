@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from recovery.room import WaitingRoom
 
 Command: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
-Part: TypeAlias = tuple[str, str]
-"""An operation's name, and a key or ""."""
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +178,7 @@ class Wait:
                 self._passed.clear()  # the others are looked at again: all must hold at one time
                 self._has_waited = False
             self._passed.add(condition)
+            self._ask_at = -math.inf  # that was for this condition
             now = self._room.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:

@@ -999,3 +999,27 @@ def test_what_a_held_call_waits_for_is_told() -> None:
             time.sleep(0)
         assert waiting[0].until == ("circuit open: fetch",)
         service.circuits.force("fetch", "auto")
+
+
+def test_what_was_waited_for_does_not_set_the_pace_of_what_is_asked_next() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    asked: list[float] = []
+
+    def quick() -> bool:
+        asked.append(clock())
+        return clock() < 1.0 or clock() >= 100.0
+
+    fast = Condition("fast", quick)
+    slow = Condition("slow", lambda: clock() >= 50.0, every=3600.0)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                service.recoverable("fetch", policy=parks(fast, slow))(Script(ConnectionError()).as_async())
+            )
+            await anyio.sleep(60.0)
+            service.waits.look_again(slow)
+
+    clock.run(main)
+    assert clock() == pytest.approx(100.0, abs=1.5)
