@@ -171,9 +171,10 @@ class WaitingRoom:
         """Tell all who wait for *condition*: if it is met they go on, the first at once, each of the others later."""
         with self.lock:
             watchers = list(self._watchers.get(condition, ()))
-            if any(condition in wait.unmet for wait in watchers):
-                for wait in watchers:
+            if any(wait.has_waited for wait in watchers):
+                for wait in watchers:  # also those who came when it had been asked
                     wait.unmet.add(condition)
+                    wait.has_waited = True
             for number, wait in enumerate(watchers):
                 if is_met:
                     self.unwatch(wait, hand_over=False)

@@ -44,9 +44,9 @@ class Wait:
     """
 
     __slots__ = (
-        "_ask_at", "_due", "_gave_up", "_has_waited", "_is_over", "_is_paused", "_left", "_passed", "_room",
+        "_ask_at", "_due", "_gave_up", "_is_over", "_is_paused", "_left", "_passed", "_room",
         "_sleep", "attempt",
-        "causes", "deadline", "is_held", "number", "part", "since", "unmet", "until", "waiter", "watches",
+        "causes", "deadline", "has_waited", "is_held", "number", "part", "since", "unmet", "until", "waiter", "watches",
     )  # fmt: skip
 
     def __init__(self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None) -> None:
@@ -67,7 +67,7 @@ class Wait:
         self._left = 0.0  # of a paused wait
         self._passed: set[Condition] = set()
         self._ask_at = -math.inf
-        self._has_waited = False  # since the others were looked at
+        self.has_waited = False  # since the others were looked at
         self.unmet: set[Condition] = set()  # those that did not hold when they were asked
         self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
         self._is_paused = False
@@ -174,16 +174,16 @@ class Wait:
     def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
         """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
         if is_met:
-            if self._has_waited:
+            if self.has_waited:
                 self._passed.clear()  # the others are looked at again: all must hold at one time
-                self._has_waited = False
+                self.has_waited = False
             self._passed.add(condition)
             self._ask_at = -math.inf  # that was for this condition
             now = self._room.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:
             self.unmet.add(condition)
-            self._has_waited = True
+            self.has_waited = True
             self._ask_at = self._room.clock() + condition.every
             self.wake()
 
