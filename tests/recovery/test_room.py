@@ -1015,8 +1015,10 @@ def test_what_was_waited_for_does_not_set_the_pace_of_what_is_asked_next() -> No
             group.start_soon(call, "slow", slow)
             await anyio.sleep(0.5)
             group.start_soon(call, "both", fast, slow)
-            await anyio.sleep(60.0)
-            service.waits.look_again(slow)  # long before it would be asked
+            await anyio.sleep(10.0)
+            service.waits.look_again(slow)  # not yet: both are told so
+            await anyio.sleep(50.0)
+            service.waits.look_again(slow)  # long before it would be asked again
 
     clock.run(main)
     assert clock() == pytest.approx(100.0, abs=2.0)
