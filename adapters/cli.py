@@ -27,6 +27,7 @@ from events.errors import RecoveryError
 from events.facts import Fact, JournalDegraded, OperationFailed
 from recovery.evidence import printable
 from recovery.log import describe
+from recovery.redact import redact, redacted
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -74,7 +75,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
     service = open_service(journal, on_degraded=warn)
     launch = Launch(plan, service, logs=journal.parent / "logs")
-    service.bus.subscribe(SEEN, view.feed)
+    service.bus.subscribe(SEEN, lambda fact: view.feed(redacted(fact)))
     if as_json:
         service.bus.subscribe(SEEN, _print_fact)
         return anyio.run(launch.run)
@@ -119,7 +120,7 @@ def demo(keep: Path | None, as_json: bool) -> None:
 
 
 def _usage_error(error: Exception) -> NoReturn:
-    click.echo(f"recovery: {printable(str(error))}", err=True)
+    click.echo(f"recovery: {redact(printable(str(error)))}", err=True)
     sys.exit(2)
 
 
@@ -129,13 +130,13 @@ def _print_json(value: object) -> None:
 
 def _print_fact(fact: Fact) -> None:
     if not isinstance(fact, OperationFailed):
-        sys.stdout.buffer.write(encode(fact) + b"\n")
+        sys.stdout.buffer.write(encode(redacted(fact)) + b"\n")
         sys.stdout.buffer.flush()
 
 
 def _print_line(name: str | None, line: str | None) -> None:
     if line is not None:
-        click.echo(printable(line if name is None else f"{name}: {line}"))
+        click.echo(redact(printable(line if name is None else f"{name}: {line}")))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from events.errors import Retryable
 from events.facts import FOREVER, Evidence
+from recovery.redact import redact
 
 MAX_TEXT = 4096
 MAX_RETRY_AFTER = 3600.0
@@ -158,7 +159,9 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its text cannot be had)"
-    return printable(text[:MAX_TEXT])
+    if len(text) > MAX_TEXT:  # cut after redacting: half a token would not be recognised any more
+        text = redact(text[: 2 * MAX_TEXT])[:MAX_TEXT]
+    return printable(text)
 
 
 def _int(value: object) -> int | None:
@@ -225,5 +228,9 @@ def _bytes_done(error: BaseException) -> int | None:
 
 def _tail(value: object) -> str | None:
     if isinstance(value, bytes):
-        value = value[-MAX_TEXT:].decode("utf-8", "replace")
-    return printable(value[-MAX_TEXT:]) if isinstance(value, str) and value else None
+        value = value[-2 * MAX_TEXT :].decode("utf-8", "replace")
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > MAX_TEXT:
+        value = redact(value[-2 * MAX_TEXT :])[-MAX_TEXT:]
+    return printable(value)

@@ -24,6 +24,7 @@ from events.errors import CodecError
 from events.facts import CallFact, Fact, JournalDegraded, OperationFailed, OperationStarted, OperationSucceeded
 from recovery.breaker import Open
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits, reopened
+from recovery.redact import redacted
 from recovery.store import Pending, Row, Store
 from recovery.waiting import Gate, Waiter
 
@@ -255,7 +256,7 @@ class Journal:
         for fact in batch:
             call = fact.call if isinstance(fact, CallFact) else ""
             try:
-                rows.append(Row(self.run.id, call, type(fact).__name__, encode(fact)))
+                rows.append(Row(self.run.id, call, type(fact).__name__, encode(redacted(fact))))
             except CodecError as error:  # one fact that cannot be written must not take its neighbours along
                 self.dropped += 1
                 log.warning("a fact is not journalled: %s", error)

@@ -22,6 +22,7 @@ from events.facts import (
     RetryScheduled,
 )
 from recovery.evidence import printable
+from recovery.redact import redact
 
 
 class Log:
@@ -40,7 +41,7 @@ class Log:
             return
         line = describe(fact)
         if line is not None:
-            self._logger.log(_level(fact), "%s", printable(line))
+            self._logger.log(_level(fact), "%s", redact(printable(line)))
 
 
 def describe(fact: Fact) -> str | None:

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.sqlite import SQLiteStore
+from events.codec import decode
+from events.facts import Evidence, Fact, FailureClassified, GaveUp
+from recovery import redact as module
+from recovery.evidence import MAX_TEXT, gather
+from recovery.redact import MASK, hide, redact, redacted
+from recovery.service import Recovery
+
+SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
+JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
+
+LEAKS = [
+    f"clone of https://user:{SECRET}@example.org/x.git failed",
+    f"clone of https://{SECRET}@example.org/x.git failed",
+    f"https://user:p@ss{SECRET}@example.org/",
+    f"url=https%3A%2F%2Fuser%3A{SECRET}%40example.org%2Fx",
+    f"GET https://example.org/m?a=1&token={SECRET}&b=2",
+    f"GET https://example.org/m?api_key={SECRET}#x",
+    f"GET https://example.org/m?sig={SECRET} failed",
+    f"GET https://example.org/m?Signature={SECRET}",
+    f"GET https://example.org/m?client_secret={SECRET}",
+    f"GET https://s3.example.org/?X-Amz-Credential={SECRET}%2F2026&X-Amz-Signature={SECRET}",
+    f"next=https%3A%2F%2Fexample.org%2F%3Ftoken%3D{SECRET}%26b%3D1",
+    f"password={SECRET}",
+    f'{{"password": "{SECRET}"}}',
+    f"{{'api_key': '{SECRET}'}}",
+    f"Authorization: Bearer {SECRET} was refused",
+    f"Authorization: Basic {SECRET}==",
+    f"proxy-authorization: Digest username=u, response={SECRET}",
+    f"{{'Authorization': 'Bearer {SECRET}'}}",
+    f"[('authorization', 'Bearer {SECRET}')]",
+    f"Cookie: session={SECRET}; other={SECRET}",
+    f"Set-Cookie: id={SECRET}; Path=/",
+    f"invalid token: {SECRET}",
+    f"hf_{SECRET} is not valid",
+    f"token%3Dhf_{SECRET}",
+    f"ghp_{SECRET}",
+    f"github_pat_{SECRET}_{SECRET}",
+    f"(sk-proj-{SECRET})",
+    f"glpat-{SECRET}",
+    JWT,
+    str(subprocess.CalledProcessError(1, ["tool", "--token", SECRET])),
+    f"tool --password {SECRET} --verbose",
+    f"tool --api-key={SECRET}",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_literals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_literals", set())
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_a_secret_is_taken_out_by_its_shape(text: str) -> None:
+    assert SECRET not in redact(text)
+    assert MASK in redact(text)
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_what_is_redacted_once_stays_as_it_is(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
+
+
+def test_what_is_around_a_secret_is_kept() -> None:
+    assert redact(f"GET https://u:{SECRET}@host/m?a=1&token={SECRET}&b=2 failed") == (
+        "GET https://***@host/m?a=1&token=***&b=2 failed"
+    )
+
+
+def test_what_real_failures_say_is_left_alone() -> None:
+    cases = tomllib.loads((Path(__file__).parents[1] / "golden" / "failures.toml").read_text())
+    texts = json.dumps(cases)
+    assert redact(texts) == texts
+
+
+@pytest.mark.parametrize("text", ["", "disk-full", "sk-learn is missing", "KeyError: 'frame'", "mail a@b.org", "1 + 1"])
+def test_what_is_no_secret_is_left_alone(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=8), st.text(), st.text())
+def test_a_hidden_literal_is_found_as_it_is_and_percent_encoded(secret: str, before: str, after: str) -> None:
+    module._literals.clear()
+    hide(secret)
+    if secret not in before + after and secret not in MASK:
+        assert secret not in redact(f"{before}|{secret}|{after}").replace(MASK, "")
+    assert redact(quote(secret, safe="")) == MASK
+
+
+@pytest.mark.parametrize(("secret", "error"), [("", ValueError), ("abc", ValueError), (b"bytes", TypeError)])
+def test_what_cannot_be_hidden_is_refused(secret: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match="secret"):
+        hide(secret)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("a", "a;", "-a", "--", "%3D", "token", "token=", "token:  ", "--token ", "X-Amz-", "sk-", "hf_-"),
+        *("://", "://a", "://" + "a" * 512, "%3A%2F%2F", "eyJaaaa.", "eyJaaaa-", "Authorization: ", "cookie: a;"),
+    ],
+)
+def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        began = time.perf_counter()
+        redact(text)
+        return time.perf_counter() - began
+
+    small = min(seconds(20_000) for _ in range(3))
+    assert min(seconds(160_000) for _ in range(2)) < 24 * small + 0.05  # eight times as much; 64 if it were squared
+
+
+def test_evidence_is_redacted_with_its_causes_and_what_a_fact_is_found_by_is_not() -> None:
+    inner = Evidence(type="x.Inner", message=f"token={SECRET}")
+    evidence = Evidence(type="x.Outer", stderr=f"password={SECRET}", cause=inner)
+    fact = FailureClassified(at=0.0, operation="token=name", call="c", category="transient", evidence=evidence)  # type: ignore[arg-type]
+    after = redacted(fact)
+    assert SECRET not in str(after)
+    assert after.operation == "token=name"
+
+
+def test_a_fact_without_a_secret_stays_the_same_object() -> None:
+    fact = GaveUp(at=0.0, operation="fetch", call="c", reason="out of retries (3)", error="OSError: no")
+    assert redacted(fact) is fact
+
+
+@pytest.mark.parametrize("offset", range(-40, 8))
+def test_a_secret_is_not_cut_before_it_is_recognised(offset: int) -> None:
+    token = f"hf_{SECRET}"
+    filled = "x " * (MAX_TEXT // 2) + " " * 48
+    message = filled[: MAX_TEXT + offset] + token + " tail" * 10
+    evidence = gather(OSError(message))
+    assert SECRET[:6] not in evidence.message
+    assert len(evidence.message) <= MAX_TEXT
+    process = subprocess.CalledProcessError(1, "tool", stderr="head " * 10 + token + filled[: MAX_TEXT + offset])
+    assert SECRET[-6:] not in str(gather(process).stderr)
+
+
+def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_read_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last section of the durability contract: secrets."""
+    path = tmp_path / "journal" / "calls.db"
+    url = f"https://user:{SECRET}@example.org/m?token={SECRET}"
+
+    def fails() -> None:
+        try:
+            raise ConnectionError(f"GET {url} with Authorization: Bearer {SECRET}")
+        except ConnectionError as error:
+            failed = subprocess.CalledProcessError(128, ["git", "clone", url], stderr=f"fatal: hf_{SECRET}")
+            raise failed from error
+
+    service = Recovery(store=SQLiteStore(path), enable_logging=True)
+    with caplog.at_level(logging.INFO), service:
+        with pytest.raises(subprocess.CalledProcessError):
+            service.recoverable("fetch", initial_delay=0.0, max_retries=1)(fails)()
+        assert service.journal is not None
+        while not service.journal.is_committed(service.journal.position()):
+            time.sleep(0.005)
+        files = list(path.parent.iterdir())
+        assert any(file.name.endswith("-wal") for file in files)
+        on_disk = b"".join(file.read_bytes() for file in files)
+    assert SECRET.encode() not in on_disk
+    assert b"FailureClassified" in on_disk
+    assert SECRET not in caplog.text
+    assert "gave up" in caplog.text
+    on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert SECRET.encode() not in on_disk
+    program = (
+        "import anyio, sys\nfrom adapters.sqlite import reading\n"
+        "async def main():\n  async with reading(sys.argv[1]) as r:\n"
+        "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
+    )
+    read = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    facts: list[Fact] = [decode(line) for line in read.stdout.splitlines()]
+    assert facts
+    assert SECRET not in str(facts)
