@@ -70,7 +70,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
     def warn(fact: JournalDegraded) -> None:
         warnings.print(
-            f"warning: the journal {journal} cannot be written, going on in memory: {printable(fact.reason)}"
+            f"warning: the journal {journal} cannot be written, going on in memory: {redact(printable(fact.reason))}"
         )
 
     service = open_service(journal, on_degraded=warn)

@@ -25,6 +25,7 @@ from events.facts import JournalDegraded
 from events.operation import Attempt
 from recovery import context
 from recovery.policy import RetryPolicy
+from recovery.redact import redact
 from recovery.resume import ResumedCall, Resumption
 from recovery.service import Recovery
 
@@ -138,7 +139,7 @@ class Launch:
                 if call.error is not None:
                     raise call.error
         except Exception as error:  # its retries are spent; the other operations go on
-            return Outcome("failed", f"{type(error).__name__}: {error}")
+            return Outcome("failed", redact(f"{type(error).__name__}: {error}"))
         return Outcome("done")
 
     def _start(self, step: Step) -> Awaitable[object]:

@@ -19,7 +19,7 @@ import msgspec
 
 from events.errors import Retryable
 from events.facts import FOREVER, Evidence
-from recovery.redact import redact
+from recovery.redact import clipped
 
 MAX_TEXT = 4096
 MAX_RETRY_AFTER = 3600.0
@@ -159,9 +159,7 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its text cannot be had)"
-    if len(text) > MAX_TEXT:  # cut after redacting: half a token would not be recognised any more
-        text = redact(text[: 2 * MAX_TEXT])[:MAX_TEXT]
-    return printable(text)
+    return printable(clipped(text, MAX_TEXT))
 
 
 def _int(value: object) -> int | None:
@@ -228,9 +226,5 @@ def _bytes_done(error: BaseException) -> int | None:
 
 def _tail(value: object) -> str | None:
     if isinstance(value, bytes):
-        value = value[-2 * MAX_TEXT :].decode("utf-8", "replace")
-    if not isinstance(value, str) or not value:
-        return None
-    if len(value) > MAX_TEXT:
-        value = redact(value[-2 * MAX_TEXT :])[-MAX_TEXT:]
-    return printable(value)
+        value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has four bytes at the most
+    return printable(clipped(value, MAX_TEXT, tail=True)) if isinstance(value, str) and value else None

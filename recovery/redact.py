@@ -10,6 +10,7 @@ Every pattern takes time in proportion to the text: nothing that repeats can mat
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, quote_plus
 
@@ -24,39 +25,59 @@ MASK = "***"
 LEAST_LITERAL = 4
 """Shorter literals would take too much else along."""
 
-NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
-VALUE = r"(?:(?!%26|\*\*\*)[^&#\s'\"<>])+"
+MARGIN = 512
+"""How much of a text that was cut short may be a secret's beginning, without what it would be recognised by."""
 
-SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
+NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
+IS = r"(?:['\"]|%22|%27)?\s{0,2}(?:[=:]|%3D|%3A)\s{0,2}(?:%22|%27)?"
+WORD = r"['\"]?(?:(?!%2[267])[^&#\s'\"<>])+"
+VALUE = rf"(?:'(?:[^'\\\r\n]|\\.)*'|\"(?:[^\"\\\r\n]|\\.)*\"|{WORD})"
+
+
+def _masked(found: re.Match[str]) -> str:
+    """The name as it is, the value masked, its quotes kept: what is around it can still be read, also by redacting."""
+    value = found[0].removeprefix(found[1])
+    quotes = value[0] if value[0] in "'\"" and value[0] == value[-1] else ""
+    return f"{found[1]}{quotes}{MASK}{quotes}"
+
+
+SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (needles, re.compile(pattern, re.IGNORECASE), replacement)
+    for needles, pattern, replacement in (
         # scheme://user:password@host; the password may itself hold an @.
-        (r"(://)(?!\*\*\*@)[^\s/?#'\"<>]{1,512}@", rf"\1{MASK}@"),
-        (r"(%3A%2F%2F)(?!\*\*\*)(?:(?!%2F|%40)[^\s/?#@'\"<>&]){1,512}(%40|@)", rf"\1{MASK}\2"),
-        # name=value, in queries (also percent-encoded) and elsewhere.
-        (rf"((?:{NAMES}|key|sig|signature|X-Amz-[\w-]{{1,40}})(?:=|%3D))['\"]?{VALUE}", rf"\1{MASK}"),
-        # name: value, in JSON, in headers and in prose.
-        (rf"((?:{NAMES}|api[-_ ]?key)['\"]?:\s{{0,2}})['\"]?{VALUE}", rf"\1{MASK}"),
+        (("://",), rf"(://)[^\s/?#'\"<>]{{1,{MARGIN}}}@", rf"\1{MASK}@"),
+        (("%3a%2f%2f",), rf"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&]){{1,{MARGIN}}}(%40|@)", rf"\1{MASK}\2"),
+        # name=value or name: value, in queries (also percent-encoded), JSON, headers and prose.
+        (("token", "secret", "pass", "pwd", "credential"), rf"((?:{NAMES}){IS}){VALUE}", _masked),
+        (("key", "sig", "x-amz-"), rf"((?:key|sig|signature|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}", _masked),
+        (("api",), rf"(api[-_ ]?key{IS}){VALUE}", _masked),
         # --name value, and as the list of arguments that CalledProcessError shows.
-        (rf"(--[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}})['\"]?{VALUE}", rf"\1{MASK}"),
+        (("--",), rf"(--[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}}){VALUE}", _masked),
         (
-            r"(authorization['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)"
-            r"(?!\*\*\*)(?:digest\s[^\r\n]*|(?:[a-z-]{1,20}\s{1,4})?[^\s'\"]+)",
+            ("authorization",),
+            r"(authorization['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)(?:digest\s[^\r\n]*|(?:[a-z-]{1,20}\s{1,4})?[^\s'\"]+)",
             rf"\1{MASK}",
         ),
-        (r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)(?!\*\*\*)[^\s;'\"]+(?:;\s{0,2}[^\s;'\"]+){0,100}", rf"\1{MASK}"),
+        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
+        (
+            ("cookie",),
+            r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
+            rf"\1{MASK}",
+        ),
+        # Hugging Face, GitHub, GitLab, OpenAI; JSON Web Tokens (RFC 7519).
+        (("hf_",), r"hf_[A-Z0-9_-]{16,}", MASK),
+        (("gh",), r"(?:gh[pousr]_|github_pat_)[A-Z0-9_-]{16,}", MASK),
+        (("glpat-",), r"glpat-[A-Z0-9_-]{16,}", MASK),
+        (("sk-",), r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))sk-[A-Z0-9_-]{16,}", MASK),
+        (("eyj",), r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.[\w-]*", MASK),
     )
 )
-TOKENS = re.compile(
-    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|(?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))sk-)[A-Za-z0-9_-]{16,}"
-    r"|(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.[\w-]*"
-)
-"""Hugging Face, GitHub, GitLab, OpenAI; JSON Web Tokens (RFC 7519)."""
+"""What to look for: a pattern, tried only where one of its needles is in the lower-case text; most texts hold none."""
 
 IDENTITY = frozenset({"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber"})
 """What facts are found by; it is not touched."""
 
-_literals: set[str] = set()
+_literals: list[str] = []
 
 
 def hide(*secrets: str) -> None:
@@ -70,18 +91,36 @@ def hide(*secrets: str) -> None:
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
     for secret in secrets:
-        encoded = quote(secret, safe="", errors="replace")
-        _literals.update({secret, encoded, encoded.lower(), quote_plus(secret, errors="replace"), repr(secret)[1:-1]})
+        for encoded in (quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")):
+            in_lower = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
+            _literals.extend({secret, encoded, in_lower, repr(secret)[1:-1]} - {*_literals})
+    _literals.sort(key=len, reverse=True)  # the whole before a part of it
 
 
 def redact(text: str) -> str:
     """*text* with every secret that can be recognised replaced by ``***``; the same object if there is none."""
-    for secret in sorted(_literals, key=len, reverse=True):
+    for secret in _literals:
         text = text.replace(secret, MASK)
-    text = TOKENS.sub(MASK, text)
-    for pattern, replacement in SHAPES:
-        text = pattern.sub(replacement, text)
+    lower = text.lower()
+    for needles, pattern, replacement in SHAPES:
+        for needle in needles:
+            if needle in lower:
+                text = pattern.sub(replacement, text)
+                break
     return text
+
+
+def clipped(text: str, most: int, *, tail: bool = False) -> str:
+    """The first *most* characters of *text*, or the last ones (*tail*), redacted if it is longer than that.
+
+    Half a secret would not be recognised any more, so this is cut after redacting; of a text that is longer than twice
+    as much no more is looked at.
+    """
+    if len(text) <= most:
+        return text
+    if tail:
+        return redact(text[-2 * most :])[MARGIN if len(text) > 2 * most else 0 :][-most:]
+    return redact(text[: 2 * most])[: -MARGIN if len(text) > 2 * most else None][:most]
 
 
 def redacted(fact: S) -> S:

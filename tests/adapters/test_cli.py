@@ -156,6 +156,22 @@ def test_json_is_one_fact_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
     ]
 
 
+def test_no_secret_that_a_command_complains_of_is_printed_for_programs_or_journalled(tmp_path: Path) -> None:
+    says = "import sys; sys.exit('fatal: hf_' + 'abcdefghij' * 3)"
+    plan, journal = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says)), tmp_path / "calls.db"
+    ended = recovery("run", plan, "--journal", journal, "--json")
+    assert (ended.code, "fatal: ***" in ended.out, b"fatal: ***" in journal.read_bytes()) == (1, True, True)
+    assert "abcdefghijabcdefghij" not in ended.out + ended.complaints + str(journal.read_bytes())
+
+
+def test_no_secret_of_a_command_line_is_printed_for_people(tmp_path: Path) -> None:
+    url = "https://user:hunter22@example.org/x"
+    plan, journal = write_plan(tmp_path, command("c", sys.executable, "-c", "1/0", url)), tmp_path / "calls.db"
+    ended, shown = recovery("run", plan, "--journal", journal), recovery("status", journal)
+    assert (ended.code, "***@example.org" in ended.out) == (1, True)
+    assert "hunter22" not in ended.out + ended.complaints + shown.out
+
+
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:
     down = f"http://127.0.0.1:{free_port()}"
     with FileServer({"/a": Hosted(CONTENT)}) as server:

@@ -18,8 +18,9 @@ from events.codec import decode
 from events.facts import Evidence, Fact, FailureClassified, GaveUp
 from recovery import redact as module
 from recovery.evidence import MAX_TEXT, gather
-from recovery.redact import MASK, hide, redact, redacted
+from recovery.redact import MASK, clipped, hide, redact, redacted
 from recovery.service import Recovery
+from recovery.waiting import ThreadWaiter
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
@@ -32,6 +33,7 @@ LEAKS = [
     f"GET https://example.org/m?a=1&token={SECRET}&b=2",
     f"GET https://example.org/m?api_key={SECRET}#x",
     f"GET https://example.org/m?sig={SECRET} failed",
+    f"GET https://example.org/m?key={SECRET}",
     f"GET https://example.org/m?Signature={SECRET}",
     f"GET https://example.org/m?client_secret={SECRET}",
     f"GET https://s3.example.org/?X-Amz-Credential={SECRET}%2F2026&X-Amz-Signature={SECRET}",
@@ -53,6 +55,14 @@ LEAKS = [
     f"github_pat_{SECRET}_{SECRET}",
     f"(sk-proj-{SECRET})",
     f"glpat-{SECRET}",
+    f"gho_{SECRET}",
+    f"Bearer {SECRET} was refused",
+    f"password = {SECRET}",
+    f"password='two words {SECRET}'",
+    f'{{"password": "quoted \\" {SECRET}"}}',
+    f"password=***{SECRET}",
+    f"Cookie: a=b ;c={SECRET}",
+    f"refresh_token%22%3A%22{SECRET}%22",
     JWT,
     str(subprocess.CalledProcessError(1, ["tool", "--token", SECRET])),
     f"tool --password {SECRET} --verbose",
@@ -62,7 +72,7 @@ LEAKS = [
 
 @pytest.fixture(autouse=True)
 def own_literals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_literals", set())
+    monkeypatch.setattr(module, "_literals", [])
 
 
 @pytest.mark.parametrize("text", LEAKS)
@@ -100,6 +110,16 @@ def test_a_hidden_literal_is_found_as_it_is_and_percent_encoded(secret: str, bef
     if secret not in before + after and secret not in MASK:
         assert secret not in redact(f"{before}|{secret}|{after}").replace(MASK, "")
     assert redact(quote(secret, safe="")) == MASK
+
+
+def test_a_hidden_literal_is_found_however_its_percent_signs_are_spelt() -> None:
+    hide("Pass/Wörd")
+    assert redact("Pass/Wörd Pass%2FW%C3%B6rd Pass%2fW%c3%b6rd") == f"{MASK} {MASK} {MASK}"
+
+
+def test_the_longer_of_two_hidden_literals_is_taken_out_whole() -> None:
+    hide("open", "open-sesame")
+    assert redact("say open-sesame") == f"say {MASK}"
 
 
 @pytest.mark.parametrize(("secret", "error"), [("", ValueError), ("abc", ValueError), (b"bytes", TypeError)])
@@ -152,6 +172,16 @@ def test_a_secret_is_not_cut_before_it_is_recognised(offset: int) -> None:
     assert SECRET[-6:] not in str(gather(process).stderr)
 
 
+@pytest.mark.parametrize("cut", range(1, 36))
+def test_half_a_secret_at_the_end_of_what_is_looked_at_is_dropped(cut: int) -> None:
+    """A long secret that is taken out lets the end of what was looked at move up."""
+    token = f"hf_{SECRET}"
+    shrinks = f"glpat-{'x' * (2 * MAX_TEXT)}"
+    head = shrinks[: 2 * MAX_TEXT - 1 - cut]
+    assert SECRET[:1] not in clipped(f"{head} {token} and more", MAX_TEXT)
+    assert SECRET[-1:] not in clipped(f"and more {token} token={head[: 2 * MAX_TEXT - 7 - cut]}", MAX_TEXT, tail=True)
+
+
 def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_read_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,8 +201,9 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
         with pytest.raises(subprocess.CalledProcessError):
             service.recoverable("fetch", initial_delay=0.0, max_retries=1)(fails)()
         assert service.journal is not None
-        while not service.journal.is_committed(service.journal.position()):
-            time.sleep(0.005)
+        waiter = ThreadWaiter()
+        service.journal.tell_when_committed(service.journal.position(), waiter)
+        assert waiter.wait(10.0)
         files = list(path.parent.iterdir())
         assert any(file.name.endswith("-wal") for file in files)
         on_disk = b"".join(file.read_bytes() for file in files)
