@@ -75,7 +75,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
     service = open_service(journal, on_degraded=warn)
     launch = Launch(plan, service, logs=journal.parent / "logs")
-    service.bus.subscribe(SEEN, lambda fact: view.feed(redacted(fact)))
+    service.bus.subscribe(SEEN, view.feed)
     if as_json:
         service.bus.subscribe(SEEN, _print_fact)
         return anyio.run(launch.run)

@@ -27,6 +27,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
+from recovery.redact import redacted
 
 State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
 
@@ -127,7 +128,7 @@ class LaunchView:
         if isinstance(fact, CallFact):
             line = self.lines.get(self._names.get(fact.call, ""))
             if line is not None:
-                line.take(fact)
+                line.take(redacted(fact))
 
     def name_of(self, fact: Fact) -> str | None:
         """Which operation of the plan *fact* is about, if it is about one."""

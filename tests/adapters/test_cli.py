@@ -170,6 +170,9 @@ def test_no_secret_of_a_command_line_is_printed_for_people(tmp_path: Path) -> No
     ended, shown = recovery("run", plan, "--journal", journal), recovery("status", journal)
     assert (ended.code, "***@example.org" in ended.out) == (1, True)
     assert "hunter22" not in ended.out + ended.complaints + shown.out
+    outcomes = recovery("run", plan, "--journal", tmp_path / "other.db", "--json").out.splitlines()[-1]
+    assert "***@example.org" in outcomes
+    assert "hunter22" not in outcomes
 
 
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:

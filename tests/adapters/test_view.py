@@ -165,6 +165,12 @@ def test_a_circuit_is_shown_as_it_stands() -> None:
     ]
 
 
+def test_no_secret_of_a_failure_is_shown() -> None:
+    seen = line(of_call(GaveUp, reason="out of retries (3)", error="GET https://user:hunter22@host/x"))
+    assert "https://***@host/x" in seen.why
+    assert "hunter22" not in seen.why
+
+
 def test_the_launch_has_the_last_word() -> None:
     seen = view(started(), of_call(OperationSucceeded))
     seen.end({"model": Outcome("done"), "install": Outcome("skipped", "needs model"), "unknown": Outcome("done")})
