@@ -166,7 +166,10 @@ def test_no_secret_that_a_command_complains_of_is_printed_for_programs_or_journa
 
 def test_no_secret_of_a_command_line_is_printed_for_people(tmp_path: Path) -> None:
     url = "https://user:hunter22@example.org/x"
-    plan, journal = write_plan(tmp_path, command("c", sys.executable, "-c", "1/0", url)), tmp_path / "calls.db"
+    plan, journal = (
+        write_plan(tmp_path, command("c", sys.executable, "-c", "raise SystemExit(1)", url)),
+        tmp_path / "calls.db",
+    )
     ended, shown = recovery("run", plan, "--journal", journal), recovery("status", journal)
     assert (ended.code, "***@example.org" in ended.out) == (1, True)
     assert "hunter22" not in ended.out + ended.complaints + shown.out
