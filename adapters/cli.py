@@ -24,7 +24,7 @@ from adapters.status import StatusTable, read_status
 from adapters.view import SEEN, LaunchView
 from events.codec import encode
 from events.errors import RecoveryError
-from events.facts import Fact, JournalDegraded, OperationFailed
+from events.facts import Fact, JournalDegraded, JournalQuarantined, OperationFailed
 from recovery.evidence import printable
 from recovery.log import describe
 from recovery.redact import redact, redacted
@@ -68,12 +68,17 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     view = LaunchView(plan.steps)
     warnings = make_console(stderr=True)
 
-    def warn(fact: JournalDegraded) -> None:
-        warnings.print(
-            f"warning: the journal {journal} cannot be written, going on in memory: {redact(printable(fact.reason))}"
-        )
+    def warn(fact: Fact) -> None:
+        match fact:
+            case JournalDegraded(reason=reason):
+                trouble = f"the journal {journal} cannot be written, going on in memory: {reason}"
+            case JournalQuarantined(reason=reason):
+                trouble = f"the journal is begun anew: {reason}"
+            case _:
+                return
+        warnings.print(f"warning: {redact(printable(trouble))}")
 
-    service = open_service(journal, on_degraded=warn)
+    service = open_service(journal, on_trouble=warn)
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:

@@ -21,7 +21,7 @@ import msgspec
 from adapters.downloads import download, host_of
 from adapters.plans import Command, Download, LaunchPlan, Step
 from adapters.sqlite import SQLiteStore
-from events.facts import JournalDegraded
+from events.facts import Fact, JournalDegraded, JournalQuarantined
 from events.operation import Attempt
 from recovery import context
 from recovery.policy import RetryPolicy
@@ -197,10 +197,10 @@ def _note_progress(offset: int, size: int | None) -> None:
     context.progress(offset)
 
 
-def open_service(journal: Path, *, on_degraded: Callable[[JournalDegraded], object]) -> Recovery:
-    """A service that writes its journal to *journal*; *on_degraded* is told if that cannot be."""
+def open_service(journal: Path, *, on_trouble: Callable[[Fact], object]) -> Recovery:
+    """A service that writes its journal to *journal*; *on_trouble* is told if that cannot be, or not to this file."""
     service = Recovery(store=SQLiteStore(journal))
-    service.bus.subscribe(JournalDegraded, on_degraded)
+    service.bus.subscribe((JournalDegraded, JournalQuarantined), on_trouble)
     return service
 
 

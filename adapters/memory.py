@@ -6,22 +6,25 @@ from collections import deque
 from collections.abc import Sequence
 
 from recovery.ledger import CIRCUIT, TERMINAL, Run
-from recovery.store import Row
+from recovery.store import Row, Store
 
 TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
 CIRCUIT_KINDS = frozenset(fact.__name__ for fact in CIRCUIT)
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """Keeps the latest *capacity* rows. Open it again (in another service) and it still has them."""
 
     def __init__(self, capacity: int = 100_000) -> None:
-        self.rows: deque[Row] = deque(maxlen=capacity)
+        self.rows: deque[Row] = deque()
         self.runs: dict[str, Run] = {}
+        self._capacity = capacity
+        self._known: set[tuple[str, int]] = set()
 
-    async def open(self, run: Run) -> None:
+    async def open(self, run: Run) -> Sequence[str]:
         """Note the run."""
         self.runs[run.id] = run
+        return ()
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """Every row of every call that has no terminal fact and of every circuit, and the runs."""
@@ -31,7 +34,14 @@ class MemoryStore:
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep *rows*."""
-        self.rows.extend(rows)
+        for row in rows:
+            identity = (row.run, row.number)
+            if not row.number or identity not in self._known:
+                self._known.add(identity)
+                self.rows.append(row)
+        while len(self.rows) > self._capacity:
+            gone = self.rows.popleft()
+            self._known.discard((gone.run, gone.number))
 
     async def close(self) -> None:
         """Nothing to let go of."""

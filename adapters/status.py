@@ -11,15 +11,17 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from adapters.files import is_being_written, parts_of
 from adapters.launch import name_in_arguments
+from adapters.schema import reading
 from adapters.screen import STYLES
-from adapters.sqlite import is_being_written, reading
 from events.bus import sender_of
 from events.codec import decode
 from events.errors import CodecError
 from events.facts import CircuitClosed, CircuitHalfOpened, CircuitOpened, Fact
 from recovery.evidence import printable
 from recovery.ledger import CallRecord, Run, fold
+from recovery.store import Row
 
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
@@ -52,14 +54,19 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_status(path: Path) -> JournalStatus:
     """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
-    async with reading(path) as reader:
-        runs = {run.id: run for run in await reader.runs()}
-        rows = await reader.rows()
+    runs: dict[str, Run] = {}
+    rows: list[Row] = []
+    for part in parts_of(path) or [path]:
+        async with reading(part) as reader:
+            runs |= {run.id: run for run in await reader.runs()}
+            rows += await reader.rows()
     records: dict[str, CallRecord] = {}
     circuits: dict[str, str] = {}
     unreadable = 0
     for row in rows:
         try:
+            if not row.is_readable:
+                raise CodecError("it is not as it was written")
             fact: Fact = decode(row.body)
         except CodecError:
             unreadable += 1

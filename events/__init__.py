@@ -3,7 +3,7 @@
 from events.bus import Bus, Subscription
 from events.codec import decode, encode
 from events.conditions import Condition
-from events.errors import CallRejectedError, CodecError, JournalError, Permanent, RecoveryError, Retryable
+from events.errors import CallRejectedError, CodecError, JournalError, NotDurable, Permanent, RecoveryError, Retryable
 from events.facts import (
     CallFact,
     CallRejected,
@@ -18,6 +18,8 @@ from events.facts import (
     FailureClassified,
     GaveUp,
     JournalDegraded,
+    JournalQuarantined,
+    JournalRestored,
     OperationCancelled,
     OperationFailed,
     OperationRecovered,
@@ -55,6 +57,9 @@ __all__ = [
     "join",
     "JournalDegraded",
     "JournalError",
+    "JournalQuarantined",
+    "JournalRestored",
+    "NotDurable",
     "Operation",
     "OperationCancelled",
     "OperationFailed",

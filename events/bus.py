@@ -267,6 +267,10 @@ class Bus:
             )
             self._add(failed, facts)
 
+    def begin_run(self) -> None:
+        """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
+        self.run = secrets.token_hex(4)
+
     def new_call(self) -> str:
         """An id for a new call, unique among all runs."""
         return f"{self.run}-{next(self._calls)}"

@@ -252,6 +252,22 @@ class JournalDegraded(Fact, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
 
 
+class JournalRestored(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The journal can write again; the facts that waited are written first.
+
+    *waiting* is how many still did at this moment, *dropped* how many of this run are lost for good.
+    """
+
+    waiting: int = 0
+    dropped: int = 0
+
+
+class JournalQuarantined(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """What was in the journal's place could not be read; it is kept elsewhere, as *reason* says. A new one is begun."""
+
+    reason: str
+
+
 class SubscriberFailed(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """A subscriber raised, or answered with something that is no answer. The operation went on without it.
 
@@ -285,6 +301,8 @@ FACTS: tuple[type[Fact], ...] = (
     CircuitHalfOpened,
     CircuitClosed,
     JournalDegraded,
+    JournalRestored,
+    JournalQuarantined,
     SubscriberFailed,
 )
 """Every fact there is."""

@@ -1,16 +1,18 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, carry on."""
 
 from events.conditions import Condition
-from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable
+from events.errors import CallRejectedError, NotDurable, Permanent, RecoveryError, Retryable
 from events.facts import Category, Evidence
 from recovery import context
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
 from recovery.classify import Classification, Classifier, classify
+from recovery.intake import Counts
 from recovery.log import Log
 from recovery.plan import ABSENT, Settings
 from recovery.policy import RetryPolicy, Strategy
+from recovery.receipts import Receipt
 from recovery.resume import ResumedCall, Resumption
 from recovery.rules import Rule
 from recovery.service import Recovery, configure, recoverable
@@ -29,11 +31,14 @@ __all__ = [
     "configure",
     "Constant",
     "context",
+    "Counts",
     "Evidence",
     "Exponential",
     "Linear",
     "Log",
+    "NotDurable",
     "Permanent",
+    "Receipt",
     "recoverable",
     "Recovery",
     "RecoveryError",

@@ -19,6 +19,7 @@ from events.bus import sender_of
 from events.errors import RecoveryError, UnwantedResult
 from events.operation import Attempt
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
+from recovery.commits import Commits
 from recovery.context import running
 from recovery.evidence import mark_spent
 from recovery.journal import Journal
@@ -27,13 +28,10 @@ from recovery.outcomes import refusing
 from recovery.plan import ABSENT, Plan
 from recovery.room import WaitingRoom
 from recovery.wait import Wait
-from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, Waiter
+from recovery.waiting import Clock, TaskWaiter, ThreadWaiter
 
 LEAST_HOLD = 0.05
 """Seconds before who is held back for no time at all asks again."""
-
-COMMIT_BUDGET = 5.0
-"""Seconds that a next attempt waits for its schedule to be committed before it goes ahead without."""
 
 WRAPPER_NAME = "recoverable_call"
 """What every wrapper's code is called (not the wrapper: that bears its function's name)."""
@@ -48,7 +46,8 @@ class Driver:
         self._plan = plan
         self._clock = clock
         self._room = room
-        self._journal = journal
+        self._commits = Commits(plan, journal)
+        self._is_strict = self._commits.is_strict
         self._reconcile: Callable[..., Any] | None = plan.reconcile
         if plan.reconcile is not None and plan.retry_if is not None:
             self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
@@ -74,7 +73,7 @@ class Driver:
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while ended is not None or (held := attempt.announce()) is not None:
+                    while ended is not None or (held := self._announce(attempt)) is not None:
                         hold = self._hold(attempt, ended or held, error)
                         ended = self._wait(attempt, attempt.number, hold, since)
                         since = self._room.wakes
@@ -89,14 +88,16 @@ class Driver:
                         error = raised
                     else:
                         attempt.succeed()
+                        self._commits.end()
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
+                    self._commits.end()
                     raise _noted(error, attempt, verdict)
                 ended = self._wait(attempt, attempt.number + 1, verdict)
                 if ended is None:
-                    self._wait_for_commit(attempt)
+                    self._commits.before_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False
         except UnwantedResult as unwanted:
@@ -125,7 +126,7 @@ class Driver:
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while ended is not None or (held := attempt.announce()) is not None:
+                    while ended is not None or (held := await self._announced(attempt)) is not None:
                         hold = self._hold(attempt, ended or held, error)
                         ended = await self._await(attempt, attempt.number, hold, since)
                         since = self._room.wakes
@@ -141,14 +142,16 @@ class Driver:
                         error = raised
                     else:
                         attempt.succeed()
+                        await self._commits.aend()
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
+                    await self._commits.aend()
                     raise _noted(error, attempt, verdict)
                 ended = await self._await(attempt, attempt.number + 1, verdict)
                 if ended is None:
-                    await self._await_commit(attempt)
+                    await self._commits.abefore_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False
         except UnwantedResult as unwanted:
@@ -160,6 +163,14 @@ class Driver:
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
+
+    def _announce(self, attempt: Attempt) -> Verdict | None:
+        held = attempt.announce()
+        return self._commits.start(self._time_left(attempt)) if held is None and self._is_strict else held
+
+    async def _announced(self, attempt: Attempt) -> Verdict | None:
+        held = attempt.announce()
+        return await self._commits.astart(self._time_left(attempt)) if held is None and self._is_strict else held
 
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
         return running(attempt) if self._has_context else _NO_CONTEXT
@@ -241,34 +252,6 @@ class Driver:
             if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
         return ended
-
-    def _wait_for_commit(self, attempt: Attempt) -> None:
-        """Hold the next attempt back for the journal's sake.
-
-        A journalled call's starts after the commit of its schedule, or a restart would repeat an attempt; any call's
-        waits while the journal's queue is half full, so that a flood of failures does not overrun it.
-        """
-        if self._must_wait_for_commit():
-            waiter = ThreadWaiter()
-            self._ask_for_receipt(waiter)
-            waiter.wait(min(COMMIT_BUDGET, self._time_left(attempt)))
-
-    async def _await_commit(self, attempt: Attempt) -> None:
-        if self._must_wait_for_commit():
-            waiter = TaskWaiter()
-            self._ask_for_receipt(waiter)
-            await waiter.wait(min(COMMIT_BUDGET, self._time_left(attempt)))
-
-    def _must_wait_for_commit(self) -> bool:
-        journal = self._journal()
-        if journal is None or not (self._plan.journalled or journal.is_crowded):
-            return False
-        return not journal.is_committed(journal.position())
-
-    def _ask_for_receipt(self, waiter: Waiter) -> None:
-        journal = self._journal()
-        if journal is not None:
-            journal.tell_when_committed(journal.position(), waiter)
 
 
 DRIVERS = frozenset({Driver.run.__code__, Driver.arun.__code__})

@@ -1,8 +1,8 @@
-"""The journal: facts are appended to memory by whoever publishes, and written in batches by a thread of its own.
+"""The journal: facts are accepted into memory by whoever publishes, and written in batches by a thread of its own.
 
-A fact is *accepted* when ``record`` returns (microseconds, no I/O), and *committed* when the store says so. The store
-is used from one thread and one asyncio loop, both the journal's: nobody else ever awaits it, so a cancelled task cannot
-leave a transaction open, and trio and plain threads need no bridge.
+A fact is *accepted* when ``record`` returns (microseconds, no I/O), *committed* when the store has it (it survives
+``kill -9``), and *synced* when the disk has it (it survives a loss of power, as far as the disk is honest). The queue
+is ``recovery.intake``, the thread ``recovery.writer``; here is what the rest of the service sees of them.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from events.bus import Bus
-from events.codec import decode, encode
-from events.errors import CodecError
-from events.facts import CallFact, Fact, JournalDegraded, OperationFailed, OperationStarted, OperationSucceeded
+from events.facts import (
+    Fact,
+    JournalDegraded,
+    JournalQuarantined,
+    JournalRestored,
+    OperationFailed,
+    OperationStarted,
+    OperationSucceeded,
+)
 from recovery.breaker import Open
-from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits, reopened
-from recovery.redact import redacted
-from recovery.store import Pending, Row, Store
+from recovery.intake import Counts, Intake
+from recovery.ledger import OpenCircuit, Run, reopened
+from recovery.receipts import Receipt
+from recovery.store import Pending, Store
 from recovery.waiting import Gate, Waiter
+from recovery.writer import Writer
 
-if TYPE_CHECKING:
-    import asyncio
-
-FLUSH_INTERVAL = 0.02
-BATCH = 512
-CAPACITY = 10_000
 CLOSE_TIMEOUT = 5.0
 
 log = logging.getLogger("recovery.journal")
@@ -43,9 +44,10 @@ class Journal:
     """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
     *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open. A batch is written
-    every 20 ms, at 512 facts, or as soon as somebody waits for it. If the store fails, that is logged and published
-    once as ``JournalDegraded``, and operations go on in memory. ``loaded`` opens when ``pending`` knows what earlier
-    runs left. More than 10 000 facts that wait to be written are dropped, and counted in ``dropped``.
+    every 20 ms, at 512 facts or 1 MiB, or as soon as somebody waits for it. While the store fails, operations go on in
+    memory: ``JournalDegraded`` is published once for each reason, 10 000 facts and 16 MiB wait (the rest is dropped,
+    and counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens
+    when ``pending`` knows what earlier runs left.
     """
 
     def __init__(
@@ -59,25 +61,27 @@ class Journal:
         self._bus = bus
         self._keeps = keeps
         self._restore = restore
+        self._followed: set[str] = set()
+        self._is_started = False
+        self._begin()
+        _journals.add(self)
+        bus.subscribe(Fact, self.record, essential=True)
+
+    def _begin(self) -> None:
+        """Be new: in a process that starts, or that was forked from one that had begun."""
         self._lock = threading.Lock()
-        self._queue: list[Fact] = []
-        self._accepted = 0
-        self._committed = 0
-        self._receipts: list[tuple[int, Waiter]] = []
-        self._filled = threading.Event()
-        self._hurry = threading.Event()
+        self._receipts: list[tuple[bool, int, Waiter]] = []
         self.loaded = Gate()
-        self._is_open = True
+        self._pending = Pending()
+        self._is_sealed = False
         self._closing = False
         self._said_closed = False
         self._is_stuck = False
-        self._thread: threading.Thread | None = None
-        self._pending = Pending()
-        self._degraded: str | None = None
-        self.dropped = 0
+        self._is_started = False
+        bus = self._bus
         self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
-        self._followed: set[str] = set()
-        bus.subscribe(Fact, self.record, essential=True)
+        self._intake = Intake()
+        self._writer = Writer(self._store, self._intake, self.run, self)
 
     def follow(self, operation: str) -> None:
         """Write down the starts and successes of this operation too; asking twice is asking once."""
@@ -86,10 +90,29 @@ class Journal:
         self._followed.add(operation)
         self._bus.subscribe((OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True)
 
+    # what may be asked at any time
+
     @property
-    def degraded(self) -> str | None:
-        """Why nothing is written any more, or ``None``."""
-        return self._degraded
+    def reason(self) -> str | None:
+        """Why nothing is written at the moment, or ``None``."""
+        return self._writer.reason
+
+    @property
+    def counts(self) -> Counts:
+        """What became of every fact that was to be written."""
+        return self._intake.counts
+
+    @property
+    def dropped(self) -> int:
+        """How many facts will never be written."""
+        return self._intake.dropped
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits to be written that those who can wait had better."""
+        return self._intake.is_crowded
+
+    # for whoever publishes
 
     def record(self, fact: Fact) -> None:
         """Accept *fact*, if it is wanted. Never waits for the store and raises nothing for its sake."""
@@ -97,195 +120,168 @@ class Journal:
             return
         if isinstance(fact, OperationSucceeded) and fact.recovered:
             return  # OperationRecovered has said so
-        with self._lock:
-            if self._degraded is not None or not self._is_open or len(self._queue) >= CAPACITY:
-                self.dropped += 1
-                is_news, self._said_closed = self._closing and not self._said_closed, self._closing
-                if is_news:
-                    log.warning("the journal is closed; what happens from now on is not written")
-                return
-            self._queue.append(fact)
-            self._accepted += 1
-            length = len(self._queue)
-        if length == 1:
-            self._filled.set()
-            if self._thread is None:
+        if self._closing and isinstance(fact, JournalDegraded | JournalRestored):
+            return  # about itself, at its end
+        if self._intake.put(fact):
+            if not self._is_started:
                 self.start()
-        elif length == BATCH:
-            self._hurry.set()
+        elif self._closing and not self._said_closed:
+            self._said_closed = True
+            log.warning("the journal is closed; what happens from now on is not written")
+
+    # for whoever waits
+
+    def receipt(self) -> Receipt:
+        """A receipt for everything accepted until now: ``await receipt.committed()``, or block with ``wait``."""
+        return Receipt(self, self._intake.issued, self._writer.committed)
 
     def position(self) -> int:
-        """How many facts have been accepted: what was recorded before is committed when ``committed`` gets there."""
-        return self._accepted
+        """The number of the latest fact: what was recorded before is committed when ``is_committed`` of it."""
+        return self._intake.issued
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so much waits to be written that those who can wait had better."""
-        return len(self._queue) >= CAPACITY // 2
+    def is_settled(self, position: int, *, synced: bool = False) -> bool:
+        """Whether nothing up to *position* need be waited for: it is where it should be, or cannot be now."""
+        writer = self._writer
+        reached = writer.synced if synced else writer.committed
+        return reached >= position or writer.reason is not None or writer.is_over
 
-    def is_committed(self, position: int) -> bool:
-        """Whether nothing up to *position* need be waited for: it is committed, or it never will be."""
-        return self._committed >= position or self._degraded is not None
+    def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
+        """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
+        writer = self._writer
+        if self._intake.lost > since:
+            return "the journal is closed" if self._closing else "facts were dropped: too many were waiting"
+        if (writer.synced if synced else writer.committed) >= position:
+            return None
+        return writer.reason or ("the journal is closed" if self._closing else "it took too long")
 
-    def tell_when_committed(self, position: int, waiter: Waiter) -> None:
-        """Wake *waiter* as soon as ``is_committed(position)``; the batch is written at once."""
+    def tell_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
+        """Wake *waiter* as soon as ``is_settled(position)``; the batch is written at once."""
         with self._lock:
-            settled = self.is_committed(position)
+            settled = self.is_settled(position, synced=synced)
             if not settled:
-                self._receipts.append((position, waiter))
+                self._receipts.append((synced, position, waiter))
         if settled:
             waiter.wake()
+            return
+        self.start()
+        if synced:
+            self._writer.ask_for_sync()
         else:
-            self._hurry.set()
-            self._filled.set()
+            self._writer.hurry()
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not wake *waiter* any more."""
+        with self._lock:
+            self._receipts = [receipt for receipt in self._receipts if receipt[2] is not waiter]
+
+    def look(self) -> None:
+        """Find out what dead processes left; ``loaded`` opens when that is known."""
+        self.start()
+        if self._is_started:
+            self._writer.ask_for_pending()
+
+    def pending(self, timeout: float | None = None) -> Pending:
+        """What dead processes left; blocks until it is known, or *timeout* seconds (then: nothing)."""
+        if not self.loaded.is_open:
+            self.look()
+            self.loaded.wait(timeout)
+        return self._pending
+
+    # from the first to the last
 
     def start(self) -> None:
         """Start the thread, which opens the store. Harmless when it runs already."""
         with self._lock:
-            if self._thread is not None or self._closing:
+            if self._is_started or self._closing:
                 return
-            # A daemon, for a store that hangs must not keep the interpreter from ending; the watcher sees to it that
-            # one that works is closed.
-            self._thread = threading.Thread(target=self._work, name="recovery-journal", daemon=True)
-        self._thread.start()
-        _watch(self)
-
-    def pending(self, timeout: float | None = None) -> Pending:
-        """What the store held when it was opened; blocks until it is known, or *timeout* seconds (then: nothing)."""
-        self.start()
-        self.loaded.wait(timeout)
-        return self._pending
+            self._is_started = True
+        self._writer.thread.start()
+        _watch()
 
     def seal(self) -> None:
         """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
-        with self._lock:
-            self._is_open = False
+        self._intake.close()
 
     def close(self) -> None:
         """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 5 s at the most."""
         with self._lock:
-            self._is_open = False
             self._closing = True
-            thread = self._thread
-        if thread is None:
+            is_started = self._is_started
+        self._intake.close()
+        if not is_started:
             self.loaded.open()
-        self._hurry.set()
-        self._filled.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(0.0 if self._is_stuck else CLOSE_TIMEOUT)
-            if thread.is_alive() and not self._is_stuck:
-                self._is_stuck = True
-                log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
+            return
+        self._writer.finish()
+        thread = self._writer.thread
+        if thread is threading.current_thread():
+            return
+        thread.join(0.0 if self._is_stuck else CLOSE_TIMEOUT)
+        if thread.is_alive() and not self._is_stuck:
+            self._is_stuck = True
+            log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
 
     def after_fork(self) -> None:
-        """In a forked child: the thread and the file are the parent's, and stay so."""
-        if self._thread is None:
-            return
-        self._lock = threading.Lock()
-        self._degraded = "this process was forked from the one that writes the journal"
-        self._queue, self._receipts = [], []
-        self.loaded.open()
-        log.warning("%s; operations go on in memory", self._degraded)
+        """In a forked child: the queue, the thread and the file are the parent's; the child gets its own."""
+        if self._is_started:
+            self._store = self._store.forked()
+        self._bus.begin_run()
+        self._begin()
 
-    def _work(self) -> None:
-        import asyncio  # here, so that importing recovery stays light
+    # what the writer says, on its thread
 
-        with asyncio.Runner() as runner:
-            try:
-                runner.run(self._open())
-            except Exception as error:  # whatever a store raises, operations go on
-                self._degrade(error)
-            self.loaded.open()
-            while self._degraded is None:
-                self._filled.wait()
-                if not self._closing:
-                    self._hurry.wait(FLUSH_INTERVAL)
-                closing = self._closing  # read before the flush: what was accepted before closing is in it
-                self._flush(runner)
-                if closing:
-                    break
-            try:
-                runner.run(self._store.close())
-            except Exception as error:
-                log.warning("closing the journal failed: %s", error)
+    def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
+        """Put back the circuits that earlier runs left open."""
+        if circuits:
+            now = msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
+            self._restore({part: reopened(circuit, pending.runs, now) for part, circuit in circuits.items()})
 
-    async def _open(self) -> None:
-        await self._store.open(self.run)
-        runs, rows = await self._store.unfinished()
-        records: dict[str, CallRecord] = {}
-        circuits: dict[tuple[str, str], OpenCircuit] = {}
-        for row in rows:
-            try:
-                fact = decode(row.body)
-            except CodecError as error:
-                log.warning("the journal holds a row of call %s that cannot be read: %s", row.call, error)
-            else:
-                fold(records, row.run, (fact,))
-                fold_circuits(circuits, row.run, (fact,))
-        unfinished = tuple(record for record in records.values() if not record.is_over)
-        self._pending = Pending(unfinished, {run.id: run for run in runs})
-        if not circuits:
-            return
-        now = msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
-        self._restore({part: reopened(circuit, self._pending.runs, now) for part, circuit in circuits.items()})
-
-    def _flush(self, runner: asyncio.Runner) -> None:
-        with self._lock:
-            batch, self._queue = self._queue, []  # group commit: whatever came during the previous one
-            self._filled.clear()
-            self._hurry.clear()
-        if not batch:
-            return
-        try:
-            runner.run(self._store.append(self._rows(batch)))
-        except Exception as error:
-            self.dropped += len(batch)
-            self._degrade(error)
-            return
-        with self._lock:
-            self._committed += len(batch)
-            due = [waiter for position, waiter in self._receipts if position <= self._committed]
-            self._receipts = [receipt for receipt in self._receipts if receipt[0] > self._committed]
-            if self._receipts:
-                self._hurry.set()
-        for waiter in due:
-            waiter.wake()
-
-    def _rows(self, batch: list[Fact]) -> list[Row]:
-        rows = []
-        for fact in batch:
-            call = fact.call if isinstance(fact, CallFact) else ""
-            try:
-                rows.append(Row(self.run.id, call, type(fact).__name__, encode(redacted(fact))))
-            except CodecError as error:  # one fact that cannot be written must not take its neighbours along
-                self.dropped += 1
-                log.warning("a fact is not journalled: %s", error)
-        return rows
-
-    def _degrade(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        with self._lock:
-            self._degraded = reason
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            receipts, self._receipts = self._receipts, []
-        for _, waiter in receipts:
-            waiter.wake()
+    def degraded(self, reason: str) -> None:
+        """Say that nothing is written for now."""
         log.warning("the journal cannot be written, operations go on in memory: %s", reason)
         self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
 
+    def restored(self, waiting: int) -> None:
+        """Say that everything is written again."""
+        log.warning("the journal is written again")
+        self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=self._intake.dropped))
 
-_started: weakref.WeakSet[Journal] = weakref.WeakSet()
+    def set_aside(self, what: str) -> None:
+        """Say that a file was damaged, and where it is kept."""
+        log.warning("the journal was damaged: %s", what)
+        self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=what))
+
+    def found(self, pending: Pending) -> None:
+        """Let those go on who wait for what dead processes left."""
+        self._pending = pending
+        self.loaded.open()
+
+    def settled(self) -> None:
+        """Wake who has nothing more to wait for."""
+        with self._lock:
+            receipts, self._receipts = self._receipts, []
+            due: list[tuple[bool, int, Waiter]] = []
+            for receipt in receipts:
+                synced, position, waiter = receipt
+                (due if self.is_settled(position, synced=synced) else self._receipts).append(receipt)
+            left = list(self._receipts)
+        if any(synced for synced, _, _ in left):
+            self._writer.ask_for_sync()
+        elif left:
+            self._writer.hurry()
+        for _, _, waiter in due:
+            waiter.wake()
+
+
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 _watchers: list[threading.Thread] = []
 
 
-def _watch(journal: Journal) -> None:
-    """Close *journal* when the main thread ends, if nobody has.
+def _watch() -> None:
+    """Close every journal when the main thread ends, if nobody has.
 
     Whoever joins the main thread returns before the interpreter waits for the threads that are no daemons: this one
     keeps it waiting until everything is written, 5 s at the most for each journal.
     """
-    _started.add(journal)
     if not _watchers:
         _watchers.append(threading.Thread(target=_close_with_main_thread, name="recovery-journal-watcher"))
         _watchers[0].start()
@@ -293,13 +289,13 @@ def _watch(journal: Journal) -> None:
 
 def _close_with_main_thread() -> None:
     threading.main_thread().join()
-    for journal in list(_started):
+    for journal in list(_journals):
         journal.close()
 
 
 def _after_fork() -> None:
     _watchers.clear()
-    for journal in list(_started):
+    for journal in list(_journals):
         journal.after_fork()
 
 

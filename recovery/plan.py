@@ -15,10 +15,10 @@ from recovery.backoff import Exponential, Jitter
 from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
 from recovery.classify import Classifier
+from recovery.durability import Durability, OnDegraded, durability_of, on_degraded_of
 from recovery.policy import RetryPolicy, Strategy
 from recovery.rules import in_order
 
-Durability: TypeAlias = Literal["off", "lazy", "journal", "strict"]
 WhenOpen: TypeAlias = Literal["reject", "wait"]
 
 
@@ -56,6 +56,8 @@ class Settings(TypedDict, total=False):
         A call journalled under another version is not carried on.
     ``durability``
         "off", "lazy", "journal" or "strict"; what each loses is in the README.
+    ``on_degraded``
+        What a strict call does while the journal cannot be written: "run" (the default) all the same, or "refuse".
     ``retry_spent``
         Retry even what an inner recoverable call has already tried in vain.
     ``retry_if``
@@ -94,6 +96,7 @@ class Settings(TypedDict, total=False):
     resumable: bool
     version: str
     durability: Durability
+    on_degraded: OnDegraded
     retry_spent: bool
     retry_if: Callable[[Any], bool]
     idempotent: bool
@@ -134,6 +137,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     classification: bool | None = None
     logging: bool | None = None
     durability: Durability | None = None
+    on_degraded: OnDegraded = "run"
     resumable: bool = False
     version: str = ""
     key: Any = None  # a Callable[..., str]
@@ -155,7 +159,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def journalled(self) -> bool:
         """Whether starts are written down too, so that there is something to carry on."""
-        return self.durability == "journal"
+        return self.durability in ("journal", "strict")
 
 
 PlanOf: TypeAlias = Callable[[str], Plan | None]
@@ -192,7 +196,8 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
         classifiers=_classifiers(given),
         classification=given.get("enable_classification"),
         logging=given.get("enable_logging"),
-        durability=_durability(given, has_store=has_store),
+        durability=durability_of(given, has_store=has_store),
+        on_degraded=on_degraded_of(given),
         resumable=bool(given.get("resumable")),
         version=_text(given, "version"),
         key=_plain(given, "key", "of the call's arguments"),
@@ -289,29 +294,3 @@ def _text(given: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {value!r}")
     return value
-
-
-def _durability(given: dict[str, Any], *, has_store: bool) -> Durability | None:
-    durability: Durability | None = given.get("durability")
-    if "durability" in given:
-        checks.choice("durability", durability, ("off", "lazy", "journal", "strict"))
-    if durability == "strict":
-        raise NotImplementedError('durability="strict" is not implemented yet; "journal" is the safest today')
-    persistence = given.get("enable_persistence")
-    if persistence is False:
-        if durability not in (None, "off"):
-            raise ValueError(f"enable_persistence=False and durability={durability!r} contradict each other")
-        durability = "off"
-    if persistence is True:
-        if durability == "off":
-            raise ValueError("enable_persistence=True and durability='off' contradict each other")
-        durability = durability or "lazy"
-    if given.get("resumable"):
-        if durability in ("off", "lazy") and ("durability" in given or persistence is False):
-            asked = "enable_persistence=False" if persistence is False else f"durability={durability!r}"
-            raise ValueError(f"resumable=True and {asked} contradict each other")
-        durability = "journal"
-    if durability in ("lazy", "journal") and not has_store:
-        name = next(name for name in ("resumable", "enable_persistence", "durability") if given.get(name))
-        raise ValueError(f"{name}={given[name]!r} needs a service with a store: Recovery(store=...)")
-    return durability

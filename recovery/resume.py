@@ -122,7 +122,7 @@ class Resumer:
         self._start_threads(plain)
 
     async def _load_and_start(self, found: Resumption, group: anyio.abc.TaskGroup) -> None:
-        self._journal.start()
+        self._journal.look()
         await self._journal.loaded.passed()
         plain, awaited = self._sort(found, self._journal.pending())
         found.calls = plain + awaited

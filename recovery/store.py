@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -11,19 +11,32 @@ from recovery.ledger import CallRecord, Run
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON."""
+    """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
+
+    *number* counts the facts of that run, from 1: the two together are the row's identity (0: it has none).
+    *is_readable* is false for a row that is not as it was written; then its body must not be believed.
+    """
 
     run: str
     call: str
     kind: str
     body: bytes
+    number: int = 0
+    is_readable: bool = True
 
 
 class Store(Protocol):
-    """Where a journal writes. All of it is awaited from one task of one asyncio loop, one call at a time."""
+    """Where a journal writes. All of it is awaited from one task of one asyncio loop, one call at a time.
 
-    async def open(self, run: Run) -> None:
-        """Make ready for *run* to write. Raises JournalError or OSError, saying what and where, if that cannot be."""
+    Whatever a method raises, the journal closes the store, and opens it again later. Derive from this class to inherit
+    what a store without files need not care about.
+    """
+
+    async def open(self, run: Run) -> Sequence[str]:
+        """Make ready for *run* to write; what had to be set aside for that, one text each (mostly nothing).
+
+        Raises JournalError or OSError, saying what and where, if that cannot be.
+        """
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of every call that has no terminal fact, and the latest about circuits, in the order written.
@@ -32,20 +45,45 @@ class Store(Protocol):
         """
 
     async def append(self, rows: Sequence[Row]) -> None:
-        """Write *rows* in this order, all or none; they are committed when this returns."""
+        """Write *rows* in this order, all or none; they survive the process when this returns.
+
+        Rows that are there already (the same run and number) are left as they are: a batch may come twice.
+        """
 
     async def close(self) -> None:
-        """Let go of everything; called once, also after a failed ``open``."""
+        """Let go of everything; also after a failed ``open``, and before another one."""
+
+    async def sync(self) -> None:
+        """Return when everything appended survives a loss of power, as far as the disk is honest."""
+
+    async def adopt(self) -> bool:
+        """Take over what processes left that wrote elsewhere and died; whether there was anything."""
+        return False
+
+    async def tidy(self) -> bool:
+        """Delete a little of what need not be kept any more; whether there may be more of it."""
+        return False
+
+    def forked(self) -> Self:
+        """In a forked child: a store of its own, which touches nothing that the parent has open."""
+        return self
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What dead processes left: the calls that are not over, and the runs whose clocks they refer to."""
+    """What dead processes left: the calls that are not over, and the runs whose clocks they refer to.
+
+    *unreadable* are calls of which a row is not as it was written: nobody can know where they stand.
+    """
 
     calls: tuple[CallRecord, ...] = ()
     runs: dict[str, Run] = {}
+    unreadable: tuple[str, ...] = ()
+
+
+METHODS = ("open", "unfinished", "append", "close", "sync", "adopt", "tidy", "forked")
 
 
 def check_store(store: object) -> None:
     """Raise TypeError for what is neither a store nor ``None``."""
-    if store is not None and not all(hasattr(store, name) for name in ("open", "unfinished", "append", "close")):
+    if store is not None and not all(hasattr(store, name) for name in METHODS):
         raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")

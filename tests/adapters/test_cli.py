@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def test_a_journal_that_cannot_be_written_is_named_and_the_launch_goes_on(tmp_pa
     assert ended.complaints.count("warning") == 1
 
 
-def test_a_journal_that_another_run_writes_is_named_and_the_launch_goes_on(tmp_path: Path) -> None:
+def test_a_launch_beside_another_one_of_the_same_plan_has_a_journal_of_its_own(tmp_path: Path) -> None:
     async def run_beside_a_writer() -> Ended:
         async with AsyncExitStack() as stack:
             store = SQLiteStore(tmp_path / ".recovery" / "launch.db")
@@ -245,13 +246,24 @@ def test_a_journal_that_another_run_writes_is_named_and_the_launch_goes_on(tmp_p
             return await asyncio.to_thread(recovery, "run", write_plan(tmp_path, touch("c")))
 
     ended = asyncio.run(run_beside_a_writer())
+    assert (ended.code, ended.complaints) == (0, "")
+    assert len(list((tmp_path / ".recovery" / "launch.db.d").glob("*.db"))) == 1
+
+
+def test_a_damaged_journal_is_named_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(b"no database at all" * 1000)
+    ended = recovery("run", write_plan(tmp_path, touch("c")), "--journal", path)
+    [kept] = tmp_path.glob("calls.db.damaged-*")
     assert ended.code == 0
-    assert "launch.db is being written by another process" in ended.complaints.replace("\n", " ")
+    assert "is kept as" in " ".join(ended.complaints.split())
+    assert kept.read_bytes() == b"no database at all" * 1000
 
 
 def test_somebody_elses_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    path.write_bytes(b"no database at all" * 1000)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
     before = path.read_bytes()
     ended = recovery("run", write_plan(tmp_path, touch("c")), "--journal", path)
     assert ended.code == 0

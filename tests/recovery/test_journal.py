@@ -16,7 +16,8 @@ from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
 from events.errors import JournalError
 from events.facts import GaveUp, JournalDegraded, RetryScheduled
-from recovery.journal import CAPACITY, Journal
+from recovery.intake import CAPACITY
+from recovery.journal import Journal
 from recovery.ledger import Run
 from recovery.service import Recovery
 from recovery.store import Row
@@ -153,7 +154,7 @@ def test_who_waits_for_a_commit_is_woken_after_it_and_not_before() -> None:
         assert journal is not None
         service.bus.publish(gave_up())
         waiter, woken = ThreadWaiter(), threading.Event()
-        journal.tell_when_committed(journal.position(), waiter)
+        journal.tell_when_settled(journal.position(), waiter)
         threading.Thread(target=lambda: (waiter.wait(30.0), woken.set())).start()
         assert not woken.wait(0.01)
         store.gate.set()
@@ -302,7 +303,7 @@ def test_a_journal_that_nobody_closed_is_written_and_does_not_hold_the_exit(end:
 
 async def rows_in(path: Path) -> list[str]:
     store = SQLiteStore(path)
-    from adapters.sqlite import reading
+    from adapters.schema import reading
 
     async with reading(store.path) as reader:
         return [row.kind for row in await reader.rows()]

@@ -202,7 +202,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
             service.recoverable("fetch", initial_delay=0.0, max_retries=1)(fails)()
         assert service.journal is not None
         waiter = ThreadWaiter()
-        service.journal.tell_when_committed(service.journal.position(), waiter)
+        service.journal.tell_when_settled(service.journal.position(), waiter)
         assert waiter.wait(10.0)
         files = list(path.parent.iterdir())
         assert any(file.name.endswith("-wal") for file in files)
@@ -214,7 +214,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
     on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert SECRET.encode() not in on_disk
     program = (
-        "import anyio, sys\nfrom adapters.sqlite import reading\n"
+        "import anyio, sys\nfrom adapters.schema import reading\n"
         "async def main():\n  async with reading(sys.argv[1]) as r:\n"
         "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
     )

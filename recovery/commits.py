@@ -1,0 +1,94 @@
+"""What a call waits for the journal's sake, in both colours: drivers do, ``publish()`` never does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from events.errors import NotDurable
+from events.verdicts import GiveUp
+from recovery.journal import Journal
+from recovery.plan import Plan
+from recovery.receipts import COMMIT_BUDGET, Receipt
+
+log = logging.getLogger("recovery")
+
+
+class Commits:
+    """The waits of the calls of operations that have this *plan*.
+
+    A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. Any
+    call's next attempt waits while the journal's queue is half full, so that a flood of failures does not overrun it. A
+    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. All of
+    them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"`` does not.
+    """
+
+    def __init__(self, plan: Plan, journal: Callable[[], Journal | None]) -> None:
+        self._is_journalled = plan.journalled
+        self.is_strict = plan.durability == "strict"
+        self._refuses = plan.on_degraded == "refuse"
+        self._journal = journal
+
+    def before_next(self, most: float) -> None:
+        """Wait before the next attempt, *most* seconds at the most."""
+        receipt = self._receipt_if_due()
+        if receipt is not None:
+            _wait(receipt, most)
+
+    async def abefore_next(self, most: float) -> None:
+        """As ``before_next``."""
+        receipt = self._receipt_if_due()
+        if receipt is not None:
+            await _await(receipt, most)
+
+    def _receipt_if_due(self) -> Receipt | None:
+        journal = self._journal()
+        if journal is None or not (self._is_journalled or journal.is_crowded):
+            return None
+        return None if journal.is_settled(journal.position()) else journal.receipt()
+
+    def start(self, most: float) -> GiveUp | None:
+        """Wait until a strict call's start is committed; why it must not begin."""
+        journal = self._journal()
+        return None if journal is None else self._verdict(_wait(journal.receipt(), most))
+
+    async def astart(self, most: float) -> GiveUp | None:
+        """As ``start``."""
+        journal = self._journal()
+        return None if journal is None else self._verdict(await _await(journal.receipt(), most))
+
+    def _verdict(self, reason: str | None) -> GiveUp | None:
+        return GiveUp(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None
+
+    def end(self) -> None:
+        """Wait until a strict call's end is committed."""
+        journal = self._journal()
+        if journal is not None and self.is_strict:
+            _say(_wait(journal.receipt(), COMMIT_BUDGET))
+
+    async def aend(self) -> None:
+        """As ``end``."""
+        journal = self._journal()
+        if journal is not None and self.is_strict:
+            _say(await _await(journal.receipt(), COMMIT_BUDGET))
+
+
+def _wait(receipt: Receipt, most: float) -> str | None:
+    try:
+        receipt.wait(min(COMMIT_BUDGET, most))
+    except NotDurable as error:
+        return error.reason
+    return None
+
+
+async def _await(receipt: Receipt, most: float) -> str | None:
+    try:
+        await receipt.committed(min(COMMIT_BUDGET, most))
+    except NotDurable as error:
+        return error.reason
+    return None
+
+
+def _say(reason: str | None) -> None:
+    if reason is not None:  # what was done is done: the caller gets its result
+        log.warning("the end of a strict call is not known to be written: %s", reason)

@@ -1,0 +1,218 @@
+"""What waits to be written: bounded in number and in bytes, and counted to the last fact.
+
+``issued = stored + coalesced + dropped + waiting`` holds at every moment. Two classes of facts wait here. *Progress*
+(checkpoints) counts only in its latest state: a newer one takes the place of one that still waits, and progress is the
+first to go when there is no room. Everything else (failures, schedules, ends, starts) is dropped only when the room is
+full of its like.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+
+import msgspec
+
+from events.facts import CheckpointSaved, Evidence, Fact, FailureClassified, OperationStarted, Outcome
+
+CAPACITY = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+BATCH = 512
+BATCH_BYTES = 1024 * 1024
+
+BASE_WEIGHT = 400
+"""About what a fact takes in memory beside its texts, in bytes."""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of the facts that were to be written: *issued* is the sum of the others."""
+
+    issued: int
+    stored: int
+    coalesced: int
+    dropped: int
+    waiting: int
+
+
+class Entry:
+    """One fact that waits. Its *number* counts the facts of this run, from 1; *fact* is ``None`` once it is out."""
+
+    __slots__ = ("fact", "number", "weight")
+
+    def __init__(self, number: int, fact: Fact, weight: int) -> None:
+        self.number = number
+        self.fact: Fact | None = fact
+        self.weight = weight
+
+
+class Intake:
+    """The queue between whoever publishes and the writer, who takes a batch and says what became of it.
+
+    *filled* is set while something waits, *hurry* when a batch is worth writing before the flush interval is over.
+    """
+
+    def __init__(self, capacity: int = CAPACITY, max_bytes: int = MAX_BYTES) -> None:
+        self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.filled = threading.Event()
+        self.hurry = threading.Event()
+        self._lock = threading.Lock()
+        self._queue: deque[Entry] = deque()
+        self._progress: OrderedDict[str, Entry] = OrderedDict()
+        self._writing: list[Entry] = []
+        self._live = 0
+        self._bytes = 0
+        self._is_closed = False
+        self._next = 0
+        self.stored = 0
+        self.coalesced = 0
+        self.dropped = 0
+        self.lost = 0
+        """The number of the latest fact that was dropped."""
+
+    @property
+    def issued(self) -> int:
+        """The number of the latest fact."""
+        return self._next
+
+    @property
+    def counts(self) -> Counts:
+        """What became of everything until now."""
+        with self._lock:
+            return Counts(self._next, self.stored, self.coalesced, self.dropped, self._live)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits that those who can wait had better."""
+        return self._live >= self.capacity // 2 or self._bytes >= self.max_bytes // 2
+
+    @property
+    def first(self) -> int:
+        """The number of the earliest fact of which nothing has become yet; beyond the latest, if there is none."""
+        with self._lock:
+            self._skip_coalesced()
+            waiting = self._writing or self._queue
+            return waiting[0].number if waiting else self._next + 1
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether a whole batch waits."""
+        return self._live >= BATCH
+
+    def put(self, fact: Fact) -> bool:
+        """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
+        weight = weigh(fact)
+        is_progress = type(fact) is CheckpointSaved
+        with self._lock:
+            self._next += 1
+            entry = Entry(self._next, fact, weight)
+            if is_progress and (old := self._progress.pop(fact.call, None)) is not None:  # type: ignore[attr-defined]
+                self._remove(old)
+                self.coalesced += 1
+            if self._is_closed or not self._make_room(weight):
+                self.dropped += 1
+                self.lost = entry.number
+                return False
+            if is_progress:
+                self._progress[fact.call] = entry  # type: ignore[attr-defined]
+            self._queue.append(entry)
+            self._live += 1
+            self._bytes += weight
+            length = self._live
+        if length == 1:
+            self.filled.set()
+        elif length == BATCH:
+            self.hurry.set()
+        return True
+
+    def _make_room(self, weight: int) -> bool:
+        while self._live >= self.capacity or self._bytes + weight > self.max_bytes:
+            if not self._progress:
+                return False
+            _, entry = self._progress.popitem(last=False)
+            self._remove(entry)
+            self.dropped += 1
+            self.lost = max(self.lost, entry.number)
+        return True
+
+    def _remove(self, entry: Entry) -> None:
+        entry.fact = None
+        self._live -= 1
+        self._bytes -= entry.weight
+
+    def _skip_coalesced(self) -> None:
+        while self._queue and self._queue[0].fact is None:
+            self._queue.popleft()
+
+    def take(self) -> list[Entry]:
+        """The batch to write next, oldest first; the same one again until it is ``done``."""
+        with self._lock:
+            self.hurry.clear()
+            if self._writing:
+                return self._writing
+            size = 0
+            while len(self._writing) < BATCH and size < BATCH_BYTES:
+                self._skip_coalesced()
+                if not self._queue:
+                    break
+                entry = self._queue.popleft()
+                if type(entry.fact) is CheckpointSaved and self._progress.get(entry.fact.call) is entry:
+                    del self._progress[entry.fact.call]
+                self._writing.append(entry)
+                size += entry.weight
+            if not self._writing:
+                self.filled.clear()
+            return self._writing
+
+    def done(self, unwritable: int = 0) -> None:
+        """The batch is stored, but for *unwritable* facts that no store could take."""
+        with self._lock:
+            self.stored += len(self._writing) - unwritable
+            self.dropped += unwritable
+            if unwritable:
+                self.lost = max(self.lost, self._writing[-1].number)
+            self._forget(self._writing)
+            self._writing = []
+            if not self._live:
+                self.filled.clear()
+
+    def _forget(self, entries: list[Entry]) -> None:
+        self._live -= len(entries)
+        self._bytes -= sum(entry.weight for entry in entries)
+
+    def close(self) -> None:
+        """Take nothing in any more: from now on everything is dropped, and counted."""
+        with self._lock:
+            self._is_closed = True
+
+    def give_up(self) -> None:
+        """Drop whatever waits, and count it: nobody will write it."""
+        with self._lock:
+            self._is_closed = True
+            self.dropped += self._live
+            self.lost = self._next
+            self._queue.clear()
+            self._progress.clear()
+            self._writing = []
+            self._live = self._bytes = 0
+
+
+def weigh(fact: Fact) -> int:
+    """About how many bytes *fact* takes in memory."""
+    if isinstance(fact, Outcome):
+        return BASE_WEIGHT + len(fact.error or "")
+    if isinstance(fact, FailureClassified):
+        return BASE_WEIGHT + _weigh_evidence(fact.evidence)
+    if isinstance(fact, CheckpointSaved):
+        return BASE_WEIGHT + memoryview(fact.data).nbytes
+    if isinstance(fact, OperationStarted):
+        return BASE_WEIGHT + memoryview(fact.arguments).nbytes
+    return BASE_WEIGHT
+
+
+def _weigh_evidence(evidence: Evidence | None) -> int:
+    weight = 0
+    while evidence is not None:
+        weight += BASE_WEIGHT + len(evidence.message) + len(evidence.stderr or "")
+        evidence = evidence.cause
+    return weight

@@ -1,0 +1,251 @@
+"""The journal's thread: it opens the store, writes batch after batch, and goes on trying when the store fails.
+
+The store is used from this thread and one asyncio loop of its own: nobody else ever awaits it, so a cancelled task
+cannot leave a transaction open, and trio and plain threads need no bridge.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from events.codec import decode, encode
+from events.errors import CodecError
+from events.facts import CallFact, Fact
+from recovery.intake import Entry, Intake
+from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
+from recovery.redact import redacted
+from recovery.store import Pending, Row, Store
+
+if TYPE_CHECKING:
+    import asyncio
+
+FLUSH_INTERVAL = 0.02
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds before a store that failed is tried again: the first time, and at the most, doubling in between."""
+TIDY_EVERY = 4096
+"""Facts written before what need not be kept is looked for again."""
+
+log = logging.getLogger("recovery.journal")
+
+
+class Listener(Protocol):
+    """Who is told what becomes of the store; all of it on the writer's thread."""
+
+    def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
+        """The store was opened for the first time, and held this."""
+
+    def degraded(self, reason: str) -> None:
+        """Nothing can be written for now."""
+
+    def restored(self, waiting: int) -> None:
+        """The store can be written again; *waiting* facts will be, now."""
+
+    def set_aside(self, what: str) -> None:
+        """Something in the store's place was no journal, and is kept elsewhere."""
+
+    def settled(self) -> None:
+        """A batch was written, synced, or given up: whoever waits may look again."""
+
+    def found(self, pending: Pending) -> None:
+        """This is what dead processes left."""
+
+
+class Writer:
+    """Takes batches from *intake* to *store*, on its own thread, from ``start`` to ``finish``."""
+
+    def __init__(self, store: Store, intake: Intake, run: Run, listener: Listener) -> None:
+        self._store = store
+        self._intake = intake
+        self._run = run
+        self._listener = listener
+        self._closing = False
+        self._is_open = False
+        self._was_opened = False
+        self._pause = FIRST_PAUSE
+        self._again_at = 0.0
+        self._stir = threading.Event()
+        self._wants_sync = False
+        self._wants_pending = False
+        self._pending = Pending()
+        self._tidied_at = 0
+        self._has_rubbish = True
+        self.reason: str | None = None
+        """Why nothing can be written at the moment."""
+        self.committed = 0
+        self.synced = 0
+        self.is_over = False
+        # A daemon, for a store that hangs must not keep the interpreter from ending; the journal's watcher sees to it
+        # that one that works is closed.
+        self.thread = threading.Thread(target=self._work, name="recovery-journal", daemon=True)
+
+    def ask_for_sync(self) -> None:
+        """Have everything synced that is written next; ``listener.settled`` says when."""
+        self._wants_sync = True
+        self.hurry()
+
+    def ask_for_pending(self) -> None:
+        """Have orphans adopted, and ``listener.found`` called."""
+        self._wants_pending = True
+        self.hurry()
+
+    def finish(self) -> None:
+        """Write what waits, close the store, and end the thread."""
+        self._closing = True
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Write what waits without waiting for more. Harmless at any time, from any thread."""
+        self._stir.set()
+        self._intake.hurry.set()
+        self._intake.filled.set()
+
+    def _work(self) -> None:
+        import asyncio  # here, so that importing recovery stays light
+
+        with asyncio.Runner() as runner:
+            self._try_to_open(runner)
+            while True:
+                self._wait()
+                closing = self._closing  # read before the flush: what was accepted before closing is in it
+                if not self._is_open and (closing or time.monotonic() >= self._again_at):
+                    self._try_to_open(runner)
+                if self._wants_pending:
+                    self._find(runner)
+                while self._is_open and self._flush(runner) and closing:
+                    pass
+                if closing:
+                    break
+            self._close(runner)
+        self._intake.give_up()
+        self.is_over = True
+        self._listener.settled()
+
+    def _wait(self) -> None:
+        self._stir.clear()
+        if self._closing or self._wants_pending:
+            return  # whoever set these stirs afterwards: not a moment is missed
+        if not self._is_open:
+            self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
+        elif not self._wants_sync:
+            self._intake.filled.wait()
+            if not self._closing and not self._intake.has_batch:
+                self._intake.hurry.wait(FLUSH_INTERVAL)
+
+    def _try_to_open(self, runner: asyncio.Runner) -> None:
+        try:
+            for what in runner.run(self._store.open(self._run)):
+                self._listener.set_aside(what)
+            if not self._was_opened:
+                circuits, self._pending = runner.run(self._read())
+                self._was_opened = True
+                self._listener.opened(circuits, self._pending)
+        except Exception as error:  # whatever a store raises, operations go on
+            self._fail(error, runner)
+            return
+        self._is_open = True
+        self._pause = FIRST_PAUSE
+        if self.reason is not None and self._flush(runner, is_first=True):
+            self.reason = None
+            self._listener.restored(self._intake.counts.waiting)
+
+    async def _read(self) -> tuple[dict[tuple[str, str], OpenCircuit], Pending]:
+        runs, rows = await self._store.unfinished()
+        records: dict[str, CallRecord] = {}
+        circuits: dict[tuple[str, str], OpenCircuit] = {}
+        unreadable: dict[str, None] = {}
+        for row in rows:
+            try:
+                if not row.is_readable:
+                    raise CodecError("it is not as it was written")
+                fact = decode(row.body)
+            except CodecError as error:
+                log.warning("the journal holds a row of call %s that cannot be read: %s", row.call, error)
+                unreadable[row.call] = None
+            else:
+                fold(records, row.run, (fact,))
+                fold_circuits(circuits, row.run, (fact,))
+        # What this very run has written is under way.
+        left = [record for record in records.values() if not record.is_over and record.run != self._run.id]
+        calls = tuple(record for record in left if record.call not in unreadable)
+        return circuits, Pending(calls, {run.id: run for run in runs}, tuple(filter(None, unreadable)))
+
+    def _find(self, runner: asyncio.Runner) -> None:
+        self._wants_pending = False
+        try:
+            if self._is_open and runner.run(self._store.adopt()):
+                _, self._pending = runner.run(self._read())
+        except Exception as error:
+            self._fail(error, runner)
+        self._listener.found(self._pending)
+
+    def _flush(self, runner: asyncio.Runner, *, is_first: bool = False) -> bool:
+        """Write one batch: group commit, it holds whatever came during the previous one. Whether there may be more."""
+        wants_sync, self._wants_sync = self._wants_sync, False
+        batch = self._intake.take()
+        try:
+            if batch:
+                rows = self._rows(batch)
+                runner.run(self._store.append(rows))
+                self._intake.done(unwritable=len(batch) - len(rows))
+            self.committed = self._intake.first - 1
+            if wants_sync:
+                runner.run(self._store.sync())
+                self.synced = self.committed
+        except Exception as error:
+            self._wants_sync = wants_sync
+            self._fail(error, runner)
+            return False
+        self._listener.settled()
+        return (bool(batch) and self._tidy(runner)) or is_first
+
+    def _rows(self, batch: list[Entry]) -> list[Row]:
+        rows = []
+        for entry in batch:
+            fact = entry.fact
+            assert fact is not None
+            try:
+                body = encode(redacted(fact))
+            except CodecError as error:  # one fact that cannot be written must not take its neighbours along
+                log.warning("a fact is not journalled: %s", error)
+            else:
+                rows.append(Row(self._run.id, _call_of(fact), type(fact).__name__, body, entry.number))
+        return rows
+
+    def _tidy(self, runner: asyncio.Runner) -> bool:
+        """Delete a little more than a batch may have brought; whether the store is well."""
+        if self._intake.stored >= self._tidied_at + TIDY_EVERY:
+            self._tidied_at = self._intake.stored
+            self._has_rubbish = True
+        try:
+            for _ in range(2):
+                self._has_rubbish = self._has_rubbish and runner.run(self._store.tidy())
+        except Exception as error:
+            self._fail(error, runner)
+        return self._is_open
+
+    def _fail(self, error: Exception, runner: asyncio.Runner) -> None:
+        self._is_open = False
+        self._again_at = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2.0, LONGEST_PAUSE)
+        with suppress(Exception):  # the trouble is known
+            runner.run(self._store.close())
+        reason = f"{type(error).__name__}: {error}"
+        is_news, self.reason = reason != self.reason, reason
+        if is_news:
+            self._listener.degraded(reason)
+        self._listener.settled()
+
+    def _close(self, runner: asyncio.Runner) -> None:
+        try:
+            runner.run(self._store.close())
+        except Exception as error:
+            log.warning("closing the journal failed: %s", error)
+
+
+def _call_of(fact: Fact) -> str:
+    return fact.call if isinstance(fact, CallFact) else ""

@@ -1,0 +1,169 @@
+"""The queue before the store: bounded, by class, and counted (D7)."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.facts import (
+    Category,
+    CheckpointSaved,
+    Evidence,
+    Fact,
+    FailureClassified,
+    GaveUp,
+    OperationStarted,
+    RetryScheduled,
+)
+from recovery.intake import BASE_WEIGHT, BATCH, BATCH_BYTES, CAPACITY, Counts, Intake, weigh
+
+
+def end(call: str = "a") -> GaveUp:
+    return GaveUp(at=0.0, operation="fetch", call=call)
+
+
+def progress(call: str = "a", data: object = 0) -> CheckpointSaved:
+    return CheckpointSaved(at=0.0, operation="fetch", call=call, data=msgspec.Raw(msgspec.json.encode(data)))
+
+
+def taken(intake: Intake) -> list[Fact]:
+    """All that waits, batch by batch."""
+    facts: list[Fact] = []
+    while batch := intake.take():
+        facts += [entry.fact for entry in batch if entry.fact is not None]
+        intake.done()
+    return facts
+
+
+def test_facts_come_out_in_the_order_they_went_in() -> None:
+    intake = Intake()
+    facts = [end(str(number)) for number in range(BATCH + 5)]
+    for fact in facts:
+        intake.put(fact)
+    assert taken(intake) == facts
+
+
+def test_a_batch_that_is_not_done_is_taken_again() -> None:
+    intake = Intake()
+    intake.put(end())
+    first = list(intake.take())
+    intake.put(end("b"))
+    assert intake.take() == first
+
+
+def test_a_batch_holds_512_facts_or_a_mebibyte() -> None:
+    intake = Intake()
+    for number in range(600):
+        intake.put(end(str(number)))
+    assert len(intake.take()) == BATCH
+    intake = Intake()
+    for number in range(100):
+        intake.put(progress(str(number), "x" * 100_000))
+    assert len(intake.take()) == -(-BATCH_BYTES // weigh(progress("0", "x" * 100_000)))
+
+
+def test_d7_progress_coalesces_to_the_latest_of_each_call() -> None:
+    intake = Intake()
+    for number in range(100):
+        intake.put(progress("a", number))
+        intake.put(progress("b", -number))
+    assert taken(intake) == [progress("a", 99), progress("b", -99)]
+    assert intake.counts == Counts(issued=200, stored=2, coalesced=198, dropped=0, waiting=0)
+
+
+def test_d7_progress_that_is_being_written_is_not_taken_back() -> None:
+    intake = Intake()
+    intake.put(progress("a", 1))
+    [entry] = intake.take()
+    intake.put(progress("a", 2))
+    assert entry.fact == progress("a", 1)
+    assert taken(intake) == [progress("a", 1), progress("a", 2)]
+
+
+def test_d7_progress_goes_first_where_there_is_no_room() -> None:
+    intake = Intake(capacity=3)
+    for fact in (progress("a"), progress("b"), end("c"), end("d"), end("e"), end("f")):
+        intake.put(fact)
+    assert taken(intake) == [end("c"), end("d"), end("e")]
+    assert intake.counts == Counts(issued=6, stored=3, coalesced=0, dropped=3, waiting=0)
+
+
+def test_d7_one_gigantic_fact_is_dropped_and_its_neighbours_are_not() -> None:
+    intake = Intake(max_bytes=10 * BASE_WEIGHT)
+    assert [intake.put(fact) for fact in (end("a"), progress("a", "x" * 10_000), end("b"))] == [True, False, True]
+    assert taken(intake) == [end("a"), end("b")]
+
+
+def test_nothing_is_taken_in_after_the_close() -> None:
+    intake = Intake()
+    intake.put(end())
+    intake.close()
+    assert not intake.put(end("b"))
+    assert taken(intake) == [end()]
+    assert intake.lost == 2
+
+
+def test_what_is_given_up_is_dropped() -> None:
+    intake = Intake()
+    for number in range(3):
+        intake.put(end(str(number)))
+    intake.take()
+    intake.give_up()
+    assert intake.counts == Counts(issued=3, stored=0, coalesced=0, dropped=3, waiting=0)
+
+
+def test_texts_weigh_what_they_are_long() -> None:
+    cause = Evidence(type="B", stderr="x" * 30)
+    evidence = Evidence(type="A", message="x" * 20, cause=cause)
+    failure = FailureClassified(at=0.0, call="a", category=Category.TRANSIENT, evidence=evidence)
+    assert weigh(failure) == 3 * BASE_WEIGHT + 50
+    assert weigh(OperationStarted(at=0.0, call="a", arguments=msgspec.Raw(b"x" * 70))) == BASE_WEIGHT + 70
+    assert weigh(RetryScheduled(at=0.0, call="a", error="x" * 9, after=1.0, retry=1)) == BASE_WEIGHT + 9
+
+
+def test_d7_the_memory_of_a_flood_is_bounded() -> None:
+    intake = Intake()
+    tracemalloc.start()
+    try:
+        for number in range(10 * CAPACITY):
+            evidence = Evidence(type="E", message=f"{number:01000}")
+            intake.put(FailureClassified(at=0.0, call="a", category=Category.TRANSIENT, evidence=evidence))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 32 * 1024 * 1024
+    assert intake.counts.dropped == 10 * CAPACITY - intake.counts.waiting
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("end"), st.sampled_from("abc")),
+    st.tuples(st.just("progress"), st.sampled_from("abc")),
+    st.sampled_from([("take", ""), ("done", "")]),
+)
+
+
+@given(st.lists(STEPS, max_size=60), st.integers(1, 6))
+def test_d7_every_fact_is_waiting_stored_coalesced_or_dropped(steps: list[tuple[str, str]], capacity: int) -> None:
+    intake, stored, is_taken = Intake(capacity=capacity), [], False
+    for step, call in steps:
+        match step:
+            case "end":
+                intake.put(end(call))
+            case "progress":
+                intake.put(progress(call))
+            case "take":
+                is_taken = bool(intake.take())
+            case "done" if is_taken:
+                stored += [entry.number for entry in intake.take()]
+                intake.done()
+                is_taken = False
+        counts = intake.counts
+        assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting
+        assert counts.stored == len(stored)
+        assert 0 <= counts.waiting <= capacity
+    assert stored == sorted(set(stored))
+    taken(intake)
+    assert intake.counts.waiting == 0
