@@ -43,5 +43,8 @@ class MemoryStore(Store):
             gone = self.rows.popleft()
             self._known.discard((gone.run, gone.number))
 
+    async def sync(self) -> None:
+        """Nothing to do: no power loss leaves anything here."""
+
     async def close(self) -> None:
         """Nothing to let go of."""
