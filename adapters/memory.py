@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -31,6 +32,15 @@ class MemoryStore(Store):
         over = {row.call for row in self.rows if row.kind in TERMINAL_KINDS}
         wanted = [row for row in self.rows if (row.call and row.call not in over) or row.kind in CIRCUIT_KINDS]
         return list(self.runs.values()), wanted
+
+    async def history(self, call: str) -> Sequence[Row]:
+        """Every row of one call."""
+        return [row for row in self.rows if row.call == call]
+
+    async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
+        """The latest rows with a result of that *key*, or of any."""
+        wanted = (row for row in reversed(self.rows) if row.result_key and key in (None, row.result_key))
+        return list(itertools.islice(wanted, limit))
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep *rows*."""

@@ -3,8 +3,8 @@
 ``runs`` has a row for each process that wrote, ``facts`` (append-only) one for each fact: its JSON in ``body``, Unix
 time in ``written``, and in ``sum`` a CRC-32 of the rest, for SQLite itself does not notice a flipped bit in a text.
 
-A row's ``number`` is null where it was written without one. Format 1 had no ``number``, ``written`` and ``sum``. A
-file of an older format is brought up to date in one transaction when it is opened for writing; one of a newer format is
+A row's ``number`` is null where it was written without one; ``result_key`` is what a recorded result is found by, null
+in all other rows. Format 1 had no ``number``, ``written``, ``sum`` and ``result_key``. A file of an older format is brought up to date in one transaction when it is opened for writing; one of a newer format is
 never written.
 """
 
@@ -40,23 +40,27 @@ TABLES = (
     ) STRICT""",
     """CREATE TABLE IF NOT EXISTS facts (
         id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
-        number INTEGER, written INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0
+        number INTEGER, written INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0, result_key TEXT
     ) STRICT""",
     "CREATE INDEX IF NOT EXISTS facts_by_call ON facts (call, kind) WHERE call <> ''",
     "CREATE INDEX IF NOT EXISTS facts_of_no_call ON facts (kind) WHERE call = ''",
     "CREATE UNIQUE INDEX IF NOT EXISTS facts_by_number ON facts (run, number)",
+    "CREATE INDEX IF NOT EXISTS facts_by_result ON facts (result_key) WHERE result_key IS NOT NULL",
     f"CREATE INDEX IF NOT EXISTS facts_done ON facts (written, call) WHERE kind IN ({DONE})",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-COLUMNS = "run, call, kind, body, number, written, sum"
-INSERT = f"INSERT INTO facts ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
+COLUMNS = "run, call, kind, body, number, written, sum, result_key"
+INSERT = f"INSERT INTO facts ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 UNFINISHED = f"""
 SELECT {COLUMNS} FROM facts WHERE call <> '' AND call NOT IN (
     SELECT call FROM facts WHERE call <> '' AND kind IN ({_TERMINAL})
 ) ORDER BY id
 """
+OF_CALL = f"SELECT {COLUMNS} FROM facts WHERE call = ? AND call <> '' ORDER BY id"
+RESULT = f"SELECT {COLUMNS} FROM facts WHERE result_key = ? ORDER BY id DESC LIMIT ?"
+RESULTS = f"SELECT {COLUMNS} FROM facts WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?"
 CIRCUITS = f"""
 SELECT {COLUMNS} FROM (
     SELECT * FROM facts WHERE call = '' AND kind IN ({_CIRCUIT})
@@ -73,7 +77,7 @@ def checksum(run: str, number: int, call: str, kind: str, body: bytes) -> int:
 def values_of(row: Row, written: int) -> tuple[object, ...]:
     """*row* for ``INSERT``."""
     total = checksum(row.run, row.number, row.call, row.kind, row.body)
-    return row.run, row.call, row.kind, row.body, row.number or None, written, total
+    return row.run, row.call, row.kind, row.body, row.number or None, written, total, row.result_key or None
 
 
 async def bring_up_to_date(connection: aiosqlite.Connection) -> None:
@@ -87,6 +91,7 @@ async def bring_up_to_date(connection: aiosqlite.Connection) -> None:
             await connection.execute("ALTER TABLE facts ADD COLUMN number INTEGER")
             for column in ("written", "sum"):
                 await connection.execute(f"ALTER TABLE facts ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+            await connection.execute("ALTER TABLE facts ADD COLUMN result_key TEXT")
             rows = await connection.execute_fetchall("SELECT id, run, call, kind, body FROM facts")
             await connection.executemany(
                 "UPDATE facts SET written = unixepoch(), sum = ? WHERE id = ?",
@@ -125,12 +130,12 @@ async def rows_in(connection: aiosqlite.Connection, query: str, *values: object)
 
 
 def _as_rows(found: Iterable[Sequence[object]]) -> Iterable[Row]:
-    for run, call, kind, body, number, _, total in found:
+    for run, call, kind, body, number, _, total, result_key in found:
         try:
             is_readable = checksum(run, number or 0, call, kind, body) == total  # type: ignore[arg-type]  # if they are
         except (TypeError, UnicodeError):
             is_readable = False
-        yield Row(str(run), str(call), str(kind), bytes(body), number or 0, is_readable)  # type: ignore[arg-type, call-overload]
+        yield Row(str(run), str(call), str(kind), bytes(body), number or 0, is_readable, str(result_key or ""))  # type: ignore[arg-type, call-overload]
 
 
 class Reader:

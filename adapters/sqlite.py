@@ -141,6 +141,20 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             raise schema.error_for(error, self.own, "read") from error
 
+    async def history(self, call: str) -> Sequence[Row]:
+        """Every row of one call."""
+        return await self._read(schema.OF_CALL, call)
+
+    async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
+        """The latest rows with a result of that *key*, or of any."""
+        return await (self._read(schema.RESULTS, limit) if key is None else self._read(schema.RESULT, key, limit))
+
+    async def _read(self, query: str, *values: object) -> list[Row]:
+        try:
+            return await schema.rows_in(self._opened(), query, *values)
+        except sqlite3.Error as error:
+            raise schema.error_for(error, self.own, "read") from error
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
         written = int(self._wall())

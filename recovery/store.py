@@ -14,7 +14,8 @@ class Row(msgspec.Struct, frozen=True):
     """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
 
     *number* counts the facts of that run, from 1: the two together are the row's identity (0: it has none).
-    *is_readable* is false for a row that is not as it was written; then its body must not be believed.
+    *is_readable* is false for a row that is not as it was written; then its body must not be believed. *result_key* is
+    what the result that the fact records is found by ("" if it records none).
     """
 
     run: str
@@ -23,6 +24,7 @@ class Row(msgspec.Struct, frozen=True):
     body: bytes
     number: int = 0
     is_readable: bool = True
+    result_key: str = ""
 
 
 class Store(Protocol):
@@ -43,6 +45,12 @@ class Store(Protocol):
 
         With them come the runs that wrote them.
         """
+
+    async def history(self, call: str) -> Sequence[Row]:
+        """Every row of one call, in the order written."""
+
+    async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
+        """The latest rows with that *result_key*, or with any if it is ``None``; the newest first, *limit* at most."""
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in this order, all or none; they survive the process when this returns.
@@ -80,7 +88,7 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-METHODS = ("open", "unfinished", "append", "close", "sync", "adopt", "tidy", "forked")
+METHODS = ("open", "unfinished", "history", "recorded", "append", "close", "sync", "adopt", "tidy", "forked")
 
 
 def check_store(store: object) -> None:

@@ -70,6 +70,20 @@ class ChaosStore(Store):
         self._afterwards()
         return found
 
+    async def history(self, call: str) -> Sequence[Row]:
+        """As the store's, or fail."""
+        self._before("history")
+        found = await self.store.history(call)
+        self._afterwards()
+        return found
+
+    async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
+        """As the store's, or fail."""
+        self._before("recorded")
+        found = await self.store.recorded(key, limit=limit)
+        self._afterwards()
+        return found
+
     async def append(self, rows: Sequence[Row]) -> None:
         """As the store's, or fail."""
         self._before("append")
