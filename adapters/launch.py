@@ -26,7 +26,7 @@ from events.operation import Attempt
 from recovery import context
 from recovery.policy import RetryPolicy
 from recovery.redact import redact
-from recovery.resume import ResumedCall, Resumption
+from recovery.resumption import ResumedCall, Resumption
 from recovery.service import Recovery
 
 STDERR_TAIL = 4096

@@ -4,8 +4,8 @@
 time in ``written``, and in ``sum`` a CRC-32 of the rest, for SQLite itself does not notice a flipped bit in a text.
 
 A row's ``number`` is null where it was written without one; ``result_key`` is what a recorded result is found by, null
-in all other rows. Format 1 had no ``number``, ``written``, ``sum`` and ``result_key``. A file of an older format is brought up to date in one transaction when it is opened for writing; one of a newer format is
-never written.
+in all other rows. Format 1 had no ``number``, ``written``, ``sum`` and ``result_key``. A file of an older format is
+brought up to date in one transaction when it is opened for writing; one of a newer format is never written.
 """
 
 from __future__ import annotations

@@ -81,12 +81,20 @@ class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a call with an idempotency *key*: its JSON, good *until* that Unix time."""
+
+    key: str
+    result: msgspec.Raw
+    until: float
+
+
 class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
 
     *again* says that something of the call was tried before, by this process or another. *arguments* is the JSON of
     ``[args, kwargs]`` where the call can be carried on after a restart, otherwise empty; *version* is the version its
-    operation was declared with.
+    operation was declared with, *idempotency_key* what the call was given as such ("" for none).
     """
 
     asks: ClassVar[bool] = True
@@ -94,12 +102,17 @@ class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     arguments: msgspec.Raw = NOTHING
     version: str = ""
     again: bool = False
+    idempotency_key: str = ""
 
 
 class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call returned; *recovered* says whether something had gone wrong before."""
+    """A call returned; *recovered* says whether something had gone wrong before.
+
+    *recorded* is its result, if it is to be returned to later calls with the same idempotency key.
+    """
 
     recovered: bool = False
+    recorded: Recorded | None = None
 
 
 class OperationFailed(CallFact, frozen=True, kw_only=True):
@@ -184,9 +197,13 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationRecovered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began."""
+    """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began.
+
+    *recorded* is as for ``OperationSucceeded``.
+    """
 
     elapsed: float = 0.0
+    recorded: Recorded | None = None
 
 
 class CallRejected(CallFact, frozen=True, kw_only=True, omit_defaults=True):
@@ -217,6 +234,15 @@ class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
 
     after: float = 0.0
     arguments: msgspec.Raw = NOTHING
+
+
+class OperationQuarantined(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """A call is not carried on any more, though it is not over: it seems to kill its process. *reason* says why.
+
+    Somebody has to look at it, and may carry it on by hand.
+    """
+
+    reason: str = ""
 
 
 class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):
@@ -296,6 +322,7 @@ FACTS: tuple[type[Fact], ...] = (
     OperationCancelled,
     CallSteered,
     OperationResumed,
+    OperationQuarantined,
     CheckpointSaved,
     CircuitOpened,
     CircuitHalfOpened,

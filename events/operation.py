@@ -28,11 +28,13 @@ from events.facts import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
     Parked,
+    Recorded,
     RetryScheduled,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
@@ -79,7 +81,9 @@ class Attempt:
     delay before this attempt in seconds. *troubled* says that something went wrong in this call. *category* and *error*
     (one line) are of the call's latest failure. *done* is how far the call has come, in units of its own, *refills* how
     often that has refilled its retries; *on_progress* is called when it comes further. *arguments* and *version* are
-    what ``OperationStarted`` will say; *saved* is the JSON of the latest checkpoint.
+    what ``OperationStarted`` will say, and so is *idempotency_key*; *saved* is the JSON of the latest checkpoint,
+    *recorded* the result that is told with the success; *carried_on* says that another process began the
+    call.
     """
 
     __slots__ = (
@@ -89,14 +93,17 @@ class Attempt:
         "arguments",
         "began",
         "call",
+        "carried_on",
         "category",
         "done",
         "error",
+        "idempotency_key",
         "number",
         "on_progress",
         "operation",
         "progressed",
         "reached",
+        "recorded",
         "refills",
         "retries",
         "saved",
@@ -115,6 +122,9 @@ class Attempt:
         self.troubled = number > 1 or retries > 0
         self.arguments: bytes | None = None
         self.version = ""
+        self.idempotency_key = ""
+        self.carried_on = False
+        self.recorded: Recorded | None = None
         self.saved: bytes | None = None
         self.category: Category | None = None
         self.error: str | None = None
@@ -133,8 +143,13 @@ class Attempt:
         held = None
         if operation.watched:
             if operation.bus.listens(OperationStarted, operation.name, operation.key):
-                arguments = self._raw_arguments()
-                held = self._tell(OperationStarted, arguments=arguments, version=self.version, again=self.troubled)
+                held = self._tell(
+                    OperationStarted,
+                    arguments=self._raw_arguments(),
+                    version=self.version,
+                    again=self.troubled,
+                    idempotency_key=self.idempotency_key,
+                )
             else:
                 operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
         self.announced = held is None
@@ -239,6 +254,7 @@ class Attempt:
         following.waited = verdict.after
         following.arguments = self.arguments
         following.version = self.version
+        following.idempotency_key = self.idempotency_key
         following.saved = self.saved
         following.category = self.category
         following.error = self.error
@@ -259,11 +275,16 @@ class Attempt:
 
     def resumed(self, after: float) -> None:
         """Say that this attempt carries on what a dead process left, in *after* seconds."""
-        self.troubled = True
+        self.troubled = self.carried_on = True
         self._tell(OperationResumed, after=after, arguments=self._raw_arguments())
 
     def _raw_arguments(self) -> msgspec.Raw:
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
+
+    def quarantined(self, reason: str) -> None:
+        """Say that the call, which is not over, is left alone from now on."""
+        self._end()
+        self._tell(OperationQuarantined, reason=reason)
 
     def succeed(self) -> None:
         """Report that the attempt returned. Raises RuntimeError if it has ended already."""
@@ -272,9 +293,10 @@ class Attempt:
         operation.successes += 1
         if self.troubled:
             now = operation.bus.clock()
-            self._tell(OperationRecovered, elapsed=0.0 if self.began is None else now - self.began)
+            elapsed = 0.0 if self.began is None else now - self.began
+            self._tell(OperationRecovered, elapsed=elapsed, recorded=self.recorded)
         if operation.watched:
-            self._tell(OperationSucceeded, recovered=self.troubled)
+            self._tell(OperationSucceeded, recovered=self.troubled, recorded=self.recorded)
 
     def cancel(self) -> None:
         """Report that somebody changed their mind, in the attempt or in the wait after it. Never a failure.

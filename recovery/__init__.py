@@ -10,10 +10,11 @@ from recovery.budget import RetryBudget
 from recovery.classify import Classification, Classifier, classify
 from recovery.intake import Counts
 from recovery.log import Log
+from recovery.plain import Secret
 from recovery.plan import ABSENT, Settings
 from recovery.policy import RetryPolicy, Strategy
 from recovery.receipts import Receipt
-from recovery.resume import ResumedCall, Resumption
+from recovery.resumption import ResumedCall, Resumption
 from recovery.rules import Rule
 from recovery.service import Recovery, configure, recoverable
 from recovery.store import Store
@@ -48,6 +49,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Rule",
+    "Secret",
     "Settings",
     "Store",
     "Strategy",

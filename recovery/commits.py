@@ -19,8 +19,10 @@ class Commits:
 
     A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. Any
     call's next attempt waits while the journal's queue is half full, so that a flood of failures does not overrun it. A
-    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. All of
-    them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"`` does not.
+    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
+    carried on after a restart starts like that too, or a call that kills its process at once would never be found out.
+    All of them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"``
+    does not.
     """
 
     def __init__(self, plan: Plan, journal: Callable[[], Journal | None]) -> None:
@@ -48,7 +50,7 @@ class Commits:
         return None if journal.is_settled(journal.position()) else journal.receipt()
 
     def start(self, most: float) -> GiveUp | None:
-        """Wait until a strict call's start is committed; why it must not begin."""
+        """Wait until an attempt's start is committed; why it must not begin."""
         journal = self._journal()
         return None if journal is None else self._verdict(_wait(journal.receipt(), most))
 

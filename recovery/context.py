@@ -70,9 +70,11 @@ def saved(default: Any = None) -> Any:
 def key() -> str:
     """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
 
-    Raises LookupError where there is no context.
+    It is what the operation's ``idempotency_key`` made of the call's arguments, or else the call's id. Raises
+    LookupError where there is no context.
     """
-    return _attempt().call
+    attempt = _attempt()
+    return attempt.idempotency_key or attempt.call
 
 
 def attempt() -> int:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
-
-import msgspec
 
 from events.operation import Attempt, Operation
 from events.receivers import is_async
 from recovery.drivers import Driver
+from recovery.plain import decoded, encoded_or_none
 from recovery.plan import Plan
 from recovery.registry import Definition
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("recovery")
+NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
 
 
 def check_function(function: object, plan: Plan) -> None:
@@ -128,15 +126,25 @@ def _cancelled(operation: Operation) -> None:
 
 
 def _driven(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    results = driver.results
+
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        return driver.run(function, args, kwargs, first_attempt(definition, args, kwargs))
+        attempt = first_attempt(definition, args, kwargs)
+        if results is not None and (recorded := results.recall(attempt)) is not None:
+            return decoded(recorded.result)
+        return driver.run(function, args, kwargs, attempt)
 
     return recoverable_call
 
 
 def _driven_async(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
+    results = driver.results
+
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        return await driver.arun(function, args, kwargs, first_attempt(definition, args, kwargs))
+        attempt = first_attempt(definition, args, kwargs)
+        if results is not None and (recorded := await results.arecall(attempt)) is not None:
+            return decoded(recorded.result)
+        return await driver.arun(function, args, kwargs, attempt)
 
     return recoverable_call
 
@@ -147,46 +155,13 @@ def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[st
     operation = definition.operation if plan.key is None else definition.part(str(plan.key(*args, **kwargs)))
     attempt = _begun(Attempt(operation))
     attempt.version = plan.version
+    if plan.idempotency_key is not None:
+        attempt.idempotency_key = str(plan.idempotency_key(*args, **kwargs))
     if plan.resumable:
-        attempt.arguments = encode_arguments(operation.name, args, kwargs)
+        attempt.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.complain, NOT_RESUMABLE))
     return attempt
 
 
 def _begun(attempt: Attempt) -> Attempt:
     attempt.began = attempt.operation.bus.clock()
     return attempt
-
-
-def encode_arguments(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
-    """``[args, kwargs]`` as JSON, or ``None`` (and a warning) if they would not come back as they are.
-
-    JSON turns a NaN into null, int keys into text and tuples into lists: carrying on with such arguments would make
-    another call than the one that was made.
-    """
-    given = [list(args), kwargs]
-    try:
-        encoded = msgspec.json.encode(given)
-        problem = None if _is_same(given, msgspec.json.decode(encoded)) else "they would come back changed"
-    except Exception as error:  # whatever the arguments do, the call goes on
-        problem = f"{type(error).__name__}: {error}"
-    if problem is None:
-        return encoded
-    log.warning("a call of %s is not resumable, its arguments are not plain data: %s", operation, problem)
-    return None
-
-
-def decode_arguments(encoded: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """What ``encode_arguments`` made. Raises msgspec.DecodeError for anything else."""
-    return msgspec.json.decode(encoded, type=tuple[list[Any], dict[str, Any]])
-
-
-def _is_same(one: object, other: object) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict) and isinstance(other, dict):
-        return list(one) == list(other) and all(
-            type(key) is str and _is_same(value, other[key]) for key, value in one.items()
-        )
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    return one == other

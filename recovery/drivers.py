@@ -6,6 +6,7 @@ waits. The two spellings differ in ``await`` and in the kind of waiter.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from recovery.journal import Journal
 from recovery.limits import in_time
 from recovery.outcomes import refusing
 from recovery.plan import ABSENT, Plan
+from recovery.results import Results
 from recovery.room import WaitingRoom
 from recovery.wait import Wait
 from recovery.waiting import Clock, TaskWaiter, ThreadWaiter
@@ -42,12 +44,25 @@ _NO_CONTEXT = nullcontext()
 class Driver:
     """Runs the calls of operations that have this *plan*."""
 
-    def __init__(self, plan: Plan, clock: Clock, room: WaitingRoom, journal: Callable[[], Journal | None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        clock: Clock,
+        room: WaitingRoom,
+        journal: Callable[[], Journal | None],
+        complain: Callable[[str, str], object],
+    ) -> None:
         self._plan = plan
         self._clock = clock
         self._room = room
         self._commits = Commits(plan, journal)
         self._is_strict = self._commits.is_strict
+        self.results: Results | None = None
+        """What finished idempotency keys have recorded, where that is wanted."""
+        if plan.remember is not None:
+            self.results = Results(
+                plan.remember, journal, functools.partial(complain, "a result is not recorded, it is not plain data")
+            )
         self._reconcile: Callable[..., Any] | None = plan.reconcile
         if plan.reconcile is not None and plan.retry_if is not None:
             self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
@@ -87,6 +102,8 @@ class Driver:
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
+                        if self.results is not None:
+                            self.results.record(attempt, result)
                         attempt.succeed()
                         self._commits.end()
                         return result
@@ -141,6 +158,8 @@ class Driver:
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
+                        if self.results is not None:
+                            self.results.record(attempt, result)
                         attempt.succeed()
                         await self._commits.aend()
                         return result
@@ -166,11 +185,15 @@ class Driver:
 
     def _announce(self, attempt: Attempt) -> Verdict | None:
         held = attempt.announce()
-        return self._commits.start(self._time_left(attempt)) if held is None and self._is_strict else held
+        if held is None and (self._is_strict or attempt.carried_on):
+            return self._commits.start(self._time_left(attempt))
+        return held
 
     async def _announced(self, attempt: Attempt) -> Verdict | None:
         held = attempt.announce()
-        return await self._commits.astart(self._time_left(attempt)) if held is None and self._is_strict else held
+        if held is None and (self._is_strict or attempt.carried_on):
+            return await self._commits.astart(self._time_left(attempt))
+        return held
 
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
         return running(attempt) if self._has_context else _NO_CONTEXT

@@ -10,6 +10,8 @@ from recovery import checks
 Durability: TypeAlias = Literal["off", "lazy", "journal", "strict"]
 OnDegraded: TypeAlias = Literal["run", "refuse"]
 
+NEED_A_STORE = ("resumable", "idempotency_key", "enable_persistence", "durability")
+
 
 def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | None:
     """The durability that the settings *given* amount to; ``None``: the service decides.
@@ -28,13 +30,15 @@ def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | 
         if durability == "off":
             raise ValueError("enable_persistence=True and durability='off' contradict each other")
         durability = durability or "lazy"
-    if given.get("resumable"):
-        if durability in ("off", "lazy") and ("durability" in given or persistence is False):
-            asked = "enable_persistence=False" if persistence is False else f"durability={durability!r}"
-            raise ValueError(f"resumable=True and {asked} contradict each other")
-        durability = "strict" if durability == "strict" else "journal"
+    for name in ("resumable", "idempotency_key"):
+        if given.get(name):
+            if durability in ("off", "lazy") and ("durability" in given or persistence is False):
+                asked = "enable_persistence=False" if persistence is False else f"durability={durability!r}"
+                what = "resumable=True" if name == "resumable" else name
+                raise ValueError(f"{what} and {asked} contradict each other")
+            durability = "strict" if durability == "strict" else "journal"
     if durability in ("lazy", "journal", "strict") and not has_store:
-        name = next(name for name in ("resumable", "enable_persistence", "durability") if given.get(name))
+        name = next(name for name in NEED_A_STORE if given.get(name))
         raise ValueError(f"{name}={given[name]!r} needs a service with a store: Recovery(store=...)")
     return durability
 

@@ -10,10 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 import msgspec
 
-from events.facts import CheckpointSaved, Evidence, Fact, FailureClassified, OperationStarted, Outcome
+from events.facts import (
+    CheckpointSaved,
+    Evidence,
+    Fact,
+    FailureClassified,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+    Outcome,
+)
 
 CAPACITY = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -144,6 +154,13 @@ class Intake:
         while self._queue and self._queue[0].fact is None:
             self._queue.popleft()
 
+    def waiting(self, wanted: Callable[[Fact], bool]) -> list[tuple[int, Fact]]:
+        """The *wanted* facts among those that wait, with their numbers. Looks at every one."""
+        with self._lock:
+            entries = [*self._writing, *self._queue]
+        found = [(entry.number, entry.fact) for entry in entries]
+        return [(number, fact) for number, fact in found if fact is not None and wanted(fact)]
+
     def take(self) -> list[Entry]:
         """The batch to write next, oldest first; the same one again until it is ``done``."""
         with self._lock:
@@ -207,6 +224,8 @@ def weigh(fact: Fact) -> int:
         return BASE_WEIGHT + memoryview(fact.data).nbytes
     if isinstance(fact, OperationStarted):
         return BASE_WEIGHT + memoryview(fact.arguments).nbytes
+    if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
+        return BASE_WEIGHT + memoryview(fact.recorded.result).nbytes
     return BASE_WEIGHT
 
 

@@ -30,7 +30,9 @@ from events.facts import (
 from recovery.breaker import Open
 from recovery.intake import Counts, Intake
 from recovery.ledger import OpenCircuit, Run, reopened
+from recovery.lookup import Lookup, Question
 from recovery.receipts import Receipt
+from recovery.recent import Recent
 from recovery.store import Pending, Store
 from recovery.waiting import Gate, Waiter
 from recovery.writer import Writer
@@ -47,7 +49,7 @@ class Journal:
     every 20 ms, at 512 facts or 1 MiB, or as soon as somebody waits for it. While the store fails, operations go on in
     memory: ``JournalDegraded`` is published once for each reason, 10 000 facts and 16 MiB wait (the rest is dropped,
     and counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens
-    when ``pending`` knows what earlier runs left.
+    when ``pending`` knows what earlier runs left; ``lookup`` finds single calls and results.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Journal:
         bus = self._bus
         self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         self._intake = Intake()
-        self._writer = Writer(self._store, self._intake, self.run, self)
+        recent = Recent(self.run.id)
+        self._writer = Writer(self._store, self._intake, recent, self.run, self)
+        self.lookup = Lookup(recent, self._intake, self._ask)
 
     def follow(self, operation: str) -> None:
         """Write down the starts and successes of this operation too; asking twice is asking once."""
@@ -186,6 +190,13 @@ class Journal:
             self.look()
             self.loaded.wait(timeout)
         return self._pending
+
+    def _ask(self, question: Question) -> None:
+        self.start()
+        if self._is_started:
+            self._writer.ask(question)
+        else:
+            question.gate.open()
 
     # from the first to the last
 

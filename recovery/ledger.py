@@ -17,6 +17,7 @@ from events.facts import (
     FailureClassified,
     GaveUp,
     OperationCancelled,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     OperationStarted,
@@ -26,7 +27,7 @@ from events.facts import (
 )
 from recovery.breaker import Open
 
-State: TypeAlias = Literal["running", "waiting", "succeeded", "gave up", "rejected", "cancelled"]
+State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
 TERMINAL: tuple[type[CallFact], ...] = (
     OperationSucceeded,
@@ -61,10 +62,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
-    wrong so far, one line each, the latest 50; *resumes* counts restarts, *refills* how often progress has refilled the
-    retries, *done* how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long
-    the call had been under way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and
-    *saved* are JSON.
+    wrong so far, one line each, the latest 50; *resumes* counts restarts, *deaths* those for which the process had died
+    in an attempt, since the latest new checkpoint; *refills* counts how often progress has refilled the retries, *done*
+    is how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long the call had
+    been under way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are
+    JSON.
     """
 
     call: str
@@ -80,7 +82,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     saved: bytes | None = None
     failures: tuple[str, ...] = ()
+    idempotency_key: str = ""
     resumes: int = 0
+    deaths: int = 0
     refills: int = 0
     done: float = 0.0
     judged: FailureClassified | None = None
@@ -91,7 +95,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_over(self) -> bool:
         """Whether nothing more can come of it."""
-        return self.state not in ("running", "waiting")
+        return self.state not in ("running", "waiting", "quarantined")
 
     @property
     def is_resumable(self) -> bool:
@@ -117,6 +121,8 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version, "judged": None}
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
+            if fact.idempotency_key:
+                changes["idempotency_key"] = fact.idempotency_key
         case FailureClassified(retries=retries):
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
             failures = (*record.failures, fact.brief)[-MAX_FAILURES_KEPT:]
@@ -136,9 +142,17 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
             return record  # an attempt that was over ran on
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
+            if bytes(data) != record.saved:
+                changes["deaths"] = 0  # it comes further each time
         case OperationResumed(after=after):
             # What is left of its wait counts on from here, on the clock of the run that carries it on.
             changes |= {"resumes": record.resumes + 1, "attempt": fact.attempt, "due": fact.at + after}
+            if record.state == "quarantined":
+                changes |= {"state": "waiting", "deaths": 0, "reason": ""}  # by hand
+            elif record.state == "running":
+                changes["deaths"] = record.deaths + 1
+        case OperationQuarantined(reason=reason):
+            changes |= {"state": "quarantined", "due": None, "reason": reason}
         case OperationSucceeded() | OperationRecovered():
             changes |= {"state": "succeeded", "attempt": fact.attempt, "due": None}
         case GaveUp(reason=reason) | CallRejected(reason=reason):

@@ -12,6 +12,7 @@ import anyio.lowlevel
 
 from events.operation import Attempt
 from recovery.policy import RetryPolicy
+from recovery.waiting import soon_in_this_loop
 
 
 def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[object]:
@@ -24,7 +25,7 @@ def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[obj
 @contextmanager
 def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[None]:
     token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
-    soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
+    soon = soon_in_this_loop()
     home = threading.get_ident()
     with anyio.fail_after(timeout), anyio.CancelScope() as scope:
         now = _clock_of(token)

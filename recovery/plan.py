@@ -52,6 +52,12 @@ class Settings(TypedDict, total=False):
         Called with the call's arguments; names the part of the operation (the host, say) with a circuit of its own.
     ``resumable``
         Carry a call on after a restart: durability "journal" at least; the arguments must be plain data.
+    ``idempotency_key``
+        Called with the call's arguments; what ``recovery.context.key()`` is, for all attempts and across restarts.
+        Implies durability "journal".
+    ``remember``
+        Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
+        must be plain data, and is kept no longer than the store's retention says.
     ``version``
         A call journalled under another version is not carried on.
     ``durability``
@@ -94,6 +100,8 @@ class Settings(TypedDict, total=False):
     when_open: WhenOpen
     key: Callable[..., str]
     resumable: bool
+    idempotency_key: Callable[..., str]
+    remember: float
     version: str
     durability: Durability
     on_degraded: OnDegraded
@@ -140,6 +148,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     on_degraded: OnDegraded = "run"
     resumable: bool = False
     version: str = ""
+    idempotency_key: Any = None  # a Callable[..., str]
+    remember: float | None = None
     key: Any = None  # a Callable[..., str]
     retry_spent: bool = False
     retry_if: Any = None  # a Callable[[Any], bool]
@@ -200,6 +210,8 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
         on_degraded=on_degraded_of(given),
         resumable=bool(given.get("resumable")),
         version=_text(given, "version"),
+        idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
+        remember=_remember(given),
         key=_plain(given, "key", "of the call's arguments"),
         retry_spent=bool(given.get("retry_spent")),
         retry_if=_plain(given, "retry_if", "of the result"),
@@ -287,6 +299,14 @@ def _idempotent(given: dict[str, Any]) -> bool:
     if reconcile is not None and idempotent:
         raise ValueError("reconcile and idempotent=True contradict each other: there is nothing to look for")
     return idempotent is not False and reconcile is None
+
+
+def _remember(given: dict[str, Any]) -> float | None:
+    if "remember" not in given:
+        return None
+    if given.get("idempotency_key") is None:
+        raise ValueError("remember needs an idempotency_key to remember results by")
+    return checks.number("remember", given["remember"], least=0.0)
 
 
 def _text(given: dict[str, Any], name: str) -> str:

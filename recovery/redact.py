@@ -74,7 +74,9 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
 )
 """What to look for: a pattern, tried only where one of its needles is in the lower-case text; most texts hold none."""
 
-IDENTITY = frozenset({"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber"})
+IDENTITY = frozenset(
+    {"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber", "idempotency_key"}
+)
 """What facts are found by; it is not touched."""
 
 _literals: list[str] = []

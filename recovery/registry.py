@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from weakref import WeakValueDictionary
 
 from events.bus import Bus
 from events.operation import Operation
+from recovery.evidence import printable
 from recovery.plan import Plan
+from recovery.redact import redact
 
 Part: TypeAlias = tuple[str, str]
 """An operation's name, and a key or ""."""
@@ -18,16 +21,19 @@ Part: TypeAlias = tuple[str, str]
 MAX_PARTS = 1024
 """How many keys of one operation are remembered; the one unused for longest is forgotten first."""
 
+log = logging.getLogger("recovery")
+
 
 class Definition:
     """One operation of a service: what it was declared with, and its parts by key."""
 
-    __slots__ = ("__weakref__", "_alive", "_lock", "_parts", "operation", "plan", "resume")
+    __slots__ = ("__weakref__", "_alive", "_complaints", "_lock", "_parts", "operation", "plan", "resume")
 
     def __init__(self, plan: Plan, operation: Operation) -> None:
         self.plan = plan
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
+        self._complaints: set[str] = set()
         self._lock = threading.Lock()
         self._parts: OrderedDict[str, Operation] = OrderedDict()
         # One that is forgotten here, but held by its circuit, its budget or a call, is found again with its counter.
@@ -41,6 +47,12 @@ class Definition:
                 f"operation {self.operation.name!r} is resumable as {before} already; name {after} otherwise"
             )
         self.resume = function
+
+    def complain(self, what: str, why: str) -> None:
+        """Log *what* is the matter with a call, and *why*; once for all calls of the operation."""
+        if what not in self._complaints:
+            self._complaints.add(what)
+            log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:1000])))
 
     def part(self, key: str) -> Operation:
         """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""

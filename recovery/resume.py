@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import anyio.abc
@@ -16,99 +17,72 @@ from events.errors import RecoveryError
 from events.operation import Attempt
 from events.receivers import is_async
 from events.verdicts import GiveUp, Retry, settle
-from recovery.decorator import decode_arguments
 from recovery.drivers import Driver
 from recovery.journal import Journal
 from recovery.ledger import CallRecord, remaining
+from recovery.plain import decoded_arguments
 from recovery.plan import Plan
 from recovery.registry import Definition, Registry
+from recovery.resumption import ResumedCall, Resumption
 from recovery.store import Pending
 from recovery.subscribers import MAYBE_SENT, judge
-from recovery.waiting import Gate
+from recovery.waiting import soon_in_this_loop
 
 THREADS = 4
 """How many plain calls are carried on at a time."""
 
+MOST_DEATHS = 3
+"""So often a call is carried on though its process died in an attempt, without a new checkpoint in between."""
+
 log = logging.getLogger("recovery")
-
-
-class ResumedCall:
-    """One call that is carried on. Wait for it with ``wait()`` or ``await``; then *result* or *error* is set."""
-
-    def __init__(self, record: CallRecord) -> None:
-        self.record = record
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._over = Gate()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self._over.is_open
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has ended, *timeout* seconds at the most; whether it has."""
-        return self._over.wait(timeout)
-
-    def __await__(self) -> Generator[Any, None, ResumedCall]:
-        """Suspend until it has ended."""
-        yield from self._over.passed().__await__()
-        return self
-
-    def end(self, result: Any = None, error: BaseException | None = None) -> None:
-        """Note how it ended."""
-        self.result = result
-        self.error = error
-        self._over.open()
-
-
-class Resumption:
-    """What ``resume()`` found. Complete once ``loaded`` is open, which both waits include.
-
-    *calls* are carried on here. *left* are pending calls that are not: their operation is not defined here, has another
-    version, kept no arguments, or is async where no loop runs; they stay in the journal.
-    """
-
-    def __init__(self) -> None:
-        self.loaded = Gate()
-        self.calls: list[ResumedCall] = []
-        self.left: list[CallRecord] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until every call has ended, *timeout* seconds at the most; whether they have."""
-        end = None if timeout is None else time.monotonic() + timeout
-        return all(gate.wait(None if end is None else max(0.0, end - time.monotonic())) for gate in self._gates())
-
-    def _gates(self) -> Generator[Gate | ResumedCall, None, None]:
-        yield self.loaded
-        yield from self.calls
-
-    def __await__(self) -> Generator[Any, None, Resumption]:
-        """Suspend until every call has ended."""
-        yield from self.loaded.passed().__await__()
-        for call in self.calls:
-            yield from call.__await__()
-        return self
 
 
 class Resumer:
     """Finds the calls of a journal that the registry can carry on, and runs them."""
 
-    def __init__(self, registry: Registry, driver_of: Callable[[Definition], Driver], journal: Journal) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        driver_of: Callable[[Definition], Driver],
+        journal: Journal,
+        spread: Callable[[int], float],
+    ) -> None:
         self._registry = registry
         self._driver_of = driver_of
         self._journal = journal
+        self._spread = spread
 
     def in_threads(self) -> Resumption:
         """Carry on plain calls on daemon threads; async ones stay pending, and are named in one warning."""
-        found = Resumption()
+        found = Resumption(lambda call: self._start_threads([call]))
         threading.Thread(target=self._load_and_run, args=(found,), name="recovery-resume", daemon=True).start()
         return found
 
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
         """Carry on async calls as tasks of *group*, and plain calls on daemon threads."""
-        found = Resumption()
+        soon = soon_in_this_loop()
+        hand_in, handed_in = anyio.create_memory_object_stream[ResumedCall](math.inf)
+
+        def start(call: ResumedCall) -> None:
+            if self._is_async(call.record):
+                soon(take, call)
+            else:
+                self._start_threads([call])
+
+        def take(call: ResumedCall) -> None:
+            try:
+                hand_in.send_nowait(call)
+            except anyio.ClosedResourceError:
+                call.end(error=RecoveryError("the service has ended"))
+
+        async def receive() -> None:  # a callback of the loop's is no task, and cannot start one
+            with handed_in:
+                async for call in handed_in:
+                    group.start_soon(self._carry_on_async, call)
+
+        found = Resumption(start, hand_in.close)
         group.start_soon(self._load_and_start, found, group)
+        group.start_soon(receive)
         return found
 
     def _load_and_run(self, found: Resumption) -> None:
@@ -126,14 +100,16 @@ class Resumer:
         await self._journal.loaded.passed()
         plain, awaited = self._sort(found, self._journal.pending())
         found.calls = plain + awaited
-        for call in awaited:
-            group.start_soon(self._carry_on_async, call)
+        for number, call in enumerate(awaited):
+            # Those that are overdue do not start all at once.
+            group.start_soon(self._carry_on_async, call, self._spread(len(awaited)) if number else 0.0)
         found.loaded.open()
         self._start_threads(plain)
 
     def _sort(self, found: Resumption, pending: Pending) -> tuple[list[ResumedCall], list[ResumedCall]]:
         plain: list[ResumedCall] = []
         awaited: list[ResumedCall] = []
+        found.unreadable = pending.unreadable
         for record in pending.calls:
             definition = self._registry.get(record.operation)
             if definition is None or definition.resume is None or not record.is_resumable:
@@ -147,9 +123,21 @@ class Resumer:
                     record.version,
                     definition.plan.version,
                 )
+            elif record.state == "quarantined":
+                found.quarantined.append(record)
+            elif record.state == "running" and record.deaths >= MOST_DEATHS:
+                reason = f"{record.deaths + 1} processes died in it without a new checkpoint"
+                log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
+                operation = definition.part(record.key)
+                Attempt(operation, call=record.call, number=record.attempt).quarantined(reason)
+                found.quarantined.append(record)
             else:
-                (awaited if is_async(definition.resume) else plain).append(ResumedCall(record))
+                (awaited if self._is_async(record) else plain).append(ResumedCall(record))
         return plain, awaited
+
+    def _is_async(self, record: CallRecord) -> bool:
+        definition = self._registry.get(record.operation)
+        return definition is not None and is_async(definition.resume)
 
     def _start_threads(self, calls: list[ResumedCall]) -> None:
         todo: queue.SimpleQueue[ResumedCall] = queue.SimpleQueue()
@@ -175,9 +163,9 @@ class Resumer:
         except BaseException as error:  # it has been published; whoever waits is told
             call.end(error=error)
 
-    async def _carry_on_async(self, call: ResumedCall) -> None:
+    async def _carry_on_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call.record)
+            driver, attempt, function, args, kwargs, delay = self._prepare(call.record, extra)
             call.end(result=await driver.arun(function, tuple(args), kwargs, attempt, delay=delay))
         except Exception as error:  # it has been published; whoever waits is told
             call.end(error=error)
@@ -199,22 +187,23 @@ class Resumer:
         return None
 
     def _prepare(
-        self, record: CallRecord
+        self, record: CallRecord, extra: float = 0.0
     ) -> tuple[Driver, Attempt, Callable[..., Any], list[Any], dict[str, Any], float]:
         definition = self._registry.get(record.operation)
         assert definition is not None
         assert definition.resume is not None
         assert record.arguments is not None
-        args, kwargs = decode_arguments(record.arguments)
+        args, kwargs = decoded_arguments(record.arguments)
         record = _decided(record, definition.plan)
         operation = definition.part(record.key)
         attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
         attempt.arguments = record.arguments
         attempt.version = record.version
+        attempt.idempotency_key = record.idempotency_key
         attempt.saved = record.saved
         pending = self._journal.pending()
         now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
-        delay = remaining(record, pending.runs, now)
+        delay = remaining(record, pending.runs, now) or extra
         attempt.began = operation.bus.clock() - record.elapsed
         attempt.error = record.failures[-1] if record.failures else None
         attempt.category = None if record.judged is None else record.judged.category

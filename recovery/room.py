@@ -127,7 +127,7 @@ class WaitingRoom:
             parts = [(operation, key)] if key else [part for part in self._held if part[0] == operation]
             held = [wait for part in parts for wait in self._held.get(part, ())]
             for wait in held:
-                wait.let_go(self._spread(len(held)) if spread else 0.0)
+                wait.let_go(self.spread(len(held)) if spread else 0.0)
 
     def ask(self, condition: Condition) -> bool:
         """Look at *condition* for all who wait for it; whether the answer is still to come, from a thread."""
@@ -178,9 +178,10 @@ class WaitingRoom:
             for number, wait in enumerate(watchers):
                 if is_met:
                     self.unwatch(wait, hand_over=False)
-                wait.answered(condition, is_met=is_met, extra=self._spread(len(watchers)) if number else 0.0)
+                wait.answered(condition, is_met=is_met, extra=self.spread(len(watchers)) if number else 0.0)
 
-    def _spread(self, number: int) -> float:
+    def spread(self, number: int) -> float:
+        """How many seconds to wait for one of *number* who could all go on now: at random, 5 s at the most."""
         return self.chance() * min(SPREAD * (number - 1), MOST_SPREAD)
 
     @contextmanager

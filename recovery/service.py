@@ -42,7 +42,8 @@ from recovery.pauses import Pause
 from recovery.plan import Defaults, Settings, make_plan
 from recovery.policy import RetryPolicy
 from recovery.registry import Definition, Registry
-from recovery.resume import Resumer, Resumption
+from recovery.resume import Resumer
+from recovery.resumption import Resumption
 from recovery.room import WaitingRoom
 from recovery.rules import in_order
 from recovery.spending import Spend
@@ -215,7 +216,9 @@ class Recovery:
         if known is not None and not settings:
             return known.operation
         plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
-        wrapped = {name: getattr(plan, name) for name in ("key", "resumable", "retry_if", "reconcile")}
+        wrapped = {
+            name: getattr(plan, name) for name in ("key", "idempotency_key", "resumable", "retry_if", "reconcile")
+        }
         limits = {name: getattr(plan.policy, name) for name in ("timeout", "stall_timeout")}
         for setting, value in (limits | wrapped).items():
             if value:
@@ -236,7 +239,7 @@ class Recovery:
         if self._journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         if self._resumption is None:
-            resumer = Resumer(self._registry, self._driver, self._journal)
+            resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
             self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
         return self._resumption
 
@@ -262,6 +265,8 @@ class Recovery:
     async def __aexit__(self, *raised: object) -> None:
         group, self._group = self._group, None
         assert group is not None
+        if self._resumption is not None:
+            self._resumption.close()
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if raised[0] is not None:
@@ -274,7 +279,7 @@ class Recovery:
                 await anyio.to_thread.run_sync(self.close)
 
     def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.plan, self.bus.clock, self.waits, lambda: self._journal)
+        return Driver(definition.plan, self.bus.clock, self.waits, lambda: self._journal, definition.complain)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""

@@ -52,9 +52,7 @@ class TaskWaiter:
 
     def __init__(self) -> None:
         self._event = anyio.Event()
-        token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
-        # Never anyio.from_thread.run_sync: it blocks the waker behind a busy loop.
-        self._soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
+        self._soon = soon_in_this_loop()
 
     def wake(self) -> None:
         """End the wait; does nothing when the loop has ended."""
@@ -69,6 +67,14 @@ class TaskWaiter:
         with anyio.move_on_after(seconds):
             await self._event.wait()
         return self._event.is_set()
+
+
+def soon_in_this_loop() -> Callable[..., object]:
+    """What has a plain function called soon in the loop that runs now; from any thread, and it never blocks."""
+    token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
+    # Never anyio.from_thread.run_sync: it blocks the waker behind a busy loop.
+    soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
+    return soon
 
 
 class Gate:

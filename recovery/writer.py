@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,8 @@ from events.errors import CodecError
 from events.facts import CallFact, Fact
 from recovery.intake import Entry, Intake
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
+from recovery.lookup import Question
+from recovery.recent import Recent, recorded_in, result_key
 from recovery.redact import redacted
 from recovery.store import Pending, Row, Store
 
@@ -56,13 +59,19 @@ class Listener(Protocol):
 
 
 class Writer:
-    """Takes batches from *intake* to *store*, on its own thread, from ``start`` to ``finish``."""
+    """Takes batches from *intake* to *store*, on its own thread, from ``start`` to ``finish``.
 
-    def __init__(self, store: Store, intake: Intake, run: Run, listener: Listener) -> None:
+    What was written is noted in *recent*.
+    """
+
+    def __init__(self, store: Store, intake: Intake, recent: Recent, run: Run, listener: Listener) -> None:
         self._store = store
         self._intake = intake
+        self._recent = recent
         self._run = run
         self._listener = listener
+        self._lock = threading.Lock()
+        self._questions: deque[Question] = deque()
         self._closing = False
         self._is_open = False
         self._was_opened = False
@@ -93,6 +102,15 @@ class Writer:
         self._wants_pending = True
         self.hurry()
 
+    def ask(self, question: Question) -> None:
+        """Have *question* answered, after what waits has been written; at once, and in vain, when all is over."""
+        with self._lock:
+            if not self.is_over:
+                self._questions.append(question)
+                self.hurry()
+                return
+        question.gate.open()
+
     def finish(self) -> None:
         """Write what waits, close the store, and end the thread."""
         self._closing = True
@@ -118,16 +136,20 @@ class Writer:
                     self._find(runner)
                 while self._is_open and self._flush(runner) and closing:
                     pass
+                self._answer(runner)
                 if closing:
                     break
             self._close(runner)
         self._intake.give_up()
-        self.is_over = True
+        with self._lock:
+            self.is_over = True
+        for question in self._questions:
+            question.gate.open()
         self._listener.settled()
 
     def _wait(self) -> None:
         self._stir.clear()
-        if self._closing or self._wants_pending:
+        if self._closing or self._wants_pending or self._questions:
             return  # whoever set these stirs afterwards: not a moment is missed
         if not self._is_open:
             self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
@@ -174,6 +196,16 @@ class Writer:
         calls = tuple(record for record in left if record.call not in unreadable)
         return circuits, Pending(calls, {run.id: run for run in runs}, tuple(filter(None, unreadable)))
 
+    def _answer(self, runner: asyncio.Runner) -> None:
+        while self._questions:
+            question = self._questions.popleft()
+            try:
+                if self._is_open:
+                    question.answer = runner.run(question.ask(self._store))
+            except Exception as error:
+                self._fail(error, runner)
+            question.gate.open()
+
     def _find(self, runner: asyncio.Runner) -> None:
         self._wants_pending = False
         try:
@@ -191,6 +223,7 @@ class Writer:
             if batch:
                 rows = self._rows(batch)
                 runner.run(self._store.append(rows))
+                self._recent.add((entry.number, entry.fact) for entry in batch if entry.fact is not None)
                 self._intake.done(unwritable=len(batch) - len(rows))
             self.committed = self._intake.first - 1
             if wants_sync:
@@ -213,7 +246,9 @@ class Writer:
             except CodecError as error:  # one fact that cannot be written must not take its neighbours along
                 log.warning("a fact is not journalled: %s", error)
             else:
-                rows.append(Row(self._run.id, _call_of(fact), type(fact).__name__, body, entry.number))
+                recorded = recorded_in(fact)
+                key = "" if recorded is None else result_key(fact.operation, recorded.key)
+                rows.append(Row(self._run.id, _call_of(fact), type(fact).__name__, body, entry.number, result_key=key))
         return rows
 
     def _tidy(self, runner: asyncio.Runner) -> bool:

@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 
 from events.codec import WIRE_FACTS, decode, encode
 from events.errors import CodecError
-from events.facts import NOTHING, Category, Evidence, Fact, OperationResumed, OperationStarted
+from events.facts import NOTHING, Category, Evidence, Fact, OperationResumed, OperationStarted, Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
 json = st.recursive(
@@ -28,6 +28,7 @@ simple: dict[object, SearchStrategy[Any]] = {
     NoneType: st.none(),
     Category: st.sampled_from(Category),
     msgspec.Raw: json.map(lambda value: msgspec.Raw(msgspec.json.encode(value))),
+    Recorded: st.deferred(lambda: structs(Recorded)),
     Evidence: st.deferred(lambda: evidences),  # it may have a cause of its own kind
     tuple[str, ...]: st.lists(texts, max_size=3).map(tuple),
 }

@@ -32,7 +32,6 @@ from events.facts import (
 )
 from events.verdicts import GiveUp, Park, Retry
 from recovery.breaker import BreakerPolicy
-from recovery.decorator import decode_arguments, encode_arguments
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recovery.ears import facts_of, names
@@ -806,33 +805,6 @@ def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
             with pytest.raises(ValueError):
                 wrong()
     assert attempts == 20_000
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ("text", 1, 1.5, None, True, [1, [2]], {"a": {"b": [None]}}),
-        (),
-        ("ünïcode \u2028",),
-        (2**80,),
-    ],
-)
-def test_plain_data_comes_back_as_it_was(args: tuple[Any, ...]) -> None:
-    encoded = encode_arguments("fetch", args, {"key": args})
-    assert encoded is None or decode_arguments(encoded) == (list(args), {"key": args})
-    assert encode_arguments("fetch", args, {}) is not None
-
-
-CYCLE: list[Any] = []
-CYCLE.append(CYCLE)
-
-
-@pytest.mark.parametrize(
-    "argument", [float("nan"), (1, 2), {1: "a"}, {"a", "b"}, object(), CYCLE, b"bytes", "\ud800", {"x": (1,)}]
-)
-def test_what_json_would_change_is_not_resumable_and_says_so(argument: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert encode_arguments("fetch", (argument,), {}) is None
-    assert "fetch is not resumable" in caplog.text
 
 
 def test_a_recovered_call_says_how_long_it_took(colour: Colour, service: Recovery) -> None:

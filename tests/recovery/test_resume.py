@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from adapters.memory import MemoryStore
@@ -14,11 +15,13 @@ from events.facts import (
     CircuitOpened,
     FailureClassified,
     GaveUp,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     RetryScheduled,
 )
 from recovery import context
+from recovery.resumption import Resumption
 from recovery.service import Recovery
 from recovery.store import Row
 from recovery.testing import Script, VirtualClock
@@ -355,3 +358,153 @@ def test_a_call_that_had_no_retry_left_when_its_process_died_is_given_up() -> No
         service.recoverable("work", **SETTINGS, max_retries=0)(script)  # the policy has changed meanwhile
         assert service.resume().wait(10.0)
     assert script.calls == 0
+
+
+# Poison: a call that kills its process
+
+
+def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None, **settings: Any) -> Resumption:
+    """Carry on what is left in *store* in a process that is killed in the attempt."""
+    with Recovery(store=store) as service:
+
+        def work(*_: Any) -> None:
+            body()
+            service.journal.seal()  # type: ignore[union-attr]
+            raise Killed
+
+        service.recoverable("work", **{**SETTINGS, **settings})(work)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    return resumption
+
+
+def test_a_call_that_was_carried_on_three_times_in_vain_is_quarantined(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "poison")
+    assert [len(die_again(store).calls) for _ in range(3)] == [1, 1, 1]
+    seen: list[Any] = []
+    for _ in range(2):  # and stays so
+        with Recovery(store=store) as service:
+            heard = facts_of(service, OperationQuarantined)
+            service.recoverable("work", **SETTINGS)(seen.append)
+            resumption = service.resume()
+            assert resumption.wait(10.0)
+        assert resumption.calls == []
+        assert [record.operation for record in resumption.quarantined] == ["work"]
+    assert (seen, names(heard)) == ([], [])
+    assert caplog.text.count("is quarantined: 4 processes died in it") == 1
+    assert [row.kind for row in store.rows].count("OperationQuarantined") == 1
+
+
+def test_one_poison_call_does_not_stop_the_others() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "poison")
+    for _ in range(3):
+        die_again(store)
+    leave(store, lambda: None, "good")
+    seen: list[Any] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    assert (seen, len(resumption.quarantined)) == (["good"], 1)
+
+
+def test_a_call_that_comes_further_each_time_is_not_poison() -> None:
+    store, frames = MemoryStore(), iter(range(100))
+    leave(store, lambda: None)
+    for _ in range(6):
+        assert len(die_again(store, lambda: context.checkpoint(next(frames))).calls) == 1
+
+
+def test_the_same_checkpoint_again_is_no_progress() -> None:
+    store = MemoryStore()
+    leave(store, lambda: context.checkpoint(7))
+    for _ in range(3):
+        die_again(store, lambda: context.checkpoint(7))
+    assert len(die_again(store).quarantined) == 1
+
+
+def test_a_call_whose_process_died_while_it_waited_is_not_poison() -> None:
+    store = MemoryStore()
+    for _ in range(6):
+        with Recovery(store=store) as service:
+
+            def die(_: Any) -> None:
+                service.journal.seal()  # type: ignore[union-attr]
+                raise Killed
+
+            service.bus.subscribe(OperationResumed, die)
+            service.bus.subscribe(RetryScheduled, die)
+            call = service.recoverable("work", **SETTINGS)(Script(ConnectionError()))
+            if not store.rows:
+                with pytest.raises(Killed):
+                    call()
+            resumption = service.resume()
+            resumption.wait(10.0)
+    assert (len(resumption.calls), resumption.quarantined) == (1, [])
+
+
+def test_a_quarantined_call_is_carried_on_by_hand_and_may_die_three_times_more() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "poison")
+    for _ in range(3):
+        die_again(store)
+    with Recovery(store=store) as service:
+
+        def dies(_: Any) -> None:
+            service.journal.seal()  # type: ignore[union-attr]
+            raise Killed
+
+        service.recoverable("work", **SETTINGS)(dies)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        with pytest.raises(LookupError, match="'nobody' is quarantined"):
+            resumption.retry("nobody")
+        assert resumption.retry(resumption.quarantined[0].call).wait(10.0)
+    assert [len(die_again(store).calls) for _ in range(4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.anyio
+async def test_a_quarantined_coroutine_is_carried_on_in_its_loop() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "poison")
+    for _ in range(3):
+        await anyio.to_thread.run_sync(die_again, store)
+    seen: list[Any] = []
+
+    async def work(argument: str) -> None:
+        seen.append(argument)
+
+    async with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = await service.resume()
+        call = resumption.quarantined[0].call
+        await (await anyio.to_thread.run_sync(resumption.retry, call))
+    assert seen == ["poison"]
+
+
+# Not all at once
+
+
+@pytest.mark.anyio
+async def test_what_is_overdue_starts_spread_out_and_the_first_at_once() -> None:
+    store = MemoryStore()
+    for _ in range(3):
+        leave(store, lambda: None)
+
+    async with Recovery(store=store, chance=lambda: 0.5) as service:
+        heard = facts_of(service, OperationResumed)
+        service.recoverable("work", **SETTINGS)(nothing)
+        await service.resume()
+    assert sorted(fact.after for fact in heard if isinstance(fact, OperationResumed)) == [0.0, 0.02, 0.02]
+
+
+def test_a_call_that_is_carried_on_starts_when_that_is_committed() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    seen: list[list[str]] = []
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(lambda: seen.append([row.kind for row in store.rows]))
+        assert service.resume().wait(10.0)
+    assert seen[0][-2:] == ["OperationResumed", "OperationStarted"]

@@ -1,0 +1,104 @@
+"""Arguments and results as JSON: what does not come back exactly as it was is refused, never silently changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from recovery.redact import LEAST_LITERAL, hide
+
+MOST = 1024 * 1024
+"""Bytes that the arguments, or the result, of one call may take in the journal."""
+
+MARK = "$secret"
+
+
+class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
+    """An argument of a resumable call of which the journal gets only the *reference*: where the secret is to be had.
+
+    ``Secret("env:HF_TOKEN")`` is in the environment, ``Secret("file:/run/secrets/token")`` in a file (its text without
+    white space around it). Raises ValueError for any other reference.
+    """
+
+    reference: str
+
+    def __post_init__(self) -> None:
+        kind, _, where = self.reference.partition(":") if isinstance(self.reference, str) else ("", "", "")
+        if kind not in ("env", "file") or not where:
+            raise ValueError(f"a reference to a secret is env:NAME or file:PATH, not {self.reference!r:.40}")
+
+    def reveal(self) -> str:
+        """The secret, which is hidden from then on in what is journalled, logged and printed.
+
+        Raises LookupError if there is no such variable, OSError if the file cannot be read.
+        """
+        kind, _, where = self.reference.partition(":")
+        if kind == "env" and where not in os.environ:
+            raise LookupError(f"the environment has no {where}")
+        secret = os.environ[where] if kind == "env" else Path(where).read_text(encoding="utf-8").strip()
+        if len(secret) >= LEAST_LITERAL:
+            hide(secret)
+        return secret
+
+
+def encoded(value: object) -> bytes:
+    """*value* as JSON. Raises ValueError, saying why, if it would not come back as it is, or takes more than 1 MiB.
+
+    JSON turns a NaN into null, int keys into text and tuples into lists: carrying on with such arguments would make
+    another call than the one that was made.
+    """
+    try:
+        data = msgspec.json.encode(value)
+        if len(data) > MOST:
+            raise ValueError(f"{len(data)} bytes are more than {MOST}")
+        is_same = _is_same(value, decoded(data))
+    except Exception as error:  # whatever is in there, the call goes on
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not is_same:
+        raise ValueError("it would come back changed")
+    return data
+
+
+def decoded(data: bytes | msgspec.Raw) -> Any:
+    """What ``encoded`` made. Raises msgspec.DecodeError for anything else."""
+    value = msgspec.json.decode(data)
+    return _with_secrets(value) if MARK.encode() in bytes(data) else value
+
+
+def decoded_arguments(data: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call, ``[args, kwargs]``. Raises msgspec.DecodeError or ValueError for anything else."""
+    args, kwargs = msgspec.convert(decoded(data), tuple[list[Any], dict[str, Any]])
+    return args, kwargs
+
+
+def encoded_or_none(value: object, complain: Callable[[str], object]) -> bytes | None:
+    """As ``encoded``; ``None`` if that cannot be, and *complain* is told why."""
+    try:
+        return encoded(value)
+    except ValueError as error:
+        complain(str(error))
+        return None
+
+
+def _with_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {MARK}:
+            return Secret(value[MARK])
+        return {key: _with_secrets(one) for key, one in value.items()}
+    return [_with_secrets(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_same(one: object, other: object) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(
+            type(key) is str and _is_same(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return one == other
