@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import anyio
 import click
@@ -17,6 +17,7 @@ import msgspec
 from rich.live import Live
 
 from adapters.demo.scenario import run_demo
+from adapters.inbox import hand_in
 from adapters.launch import Launch, Outcome, open_service
 from adapters.plans import LaunchPlan, PlanError, load_plan
 from adapters.screen import LaunchTable, make_console
@@ -27,7 +28,11 @@ from events.errors import RecoveryError
 from events.facts import Fact, JournalDegraded, JournalQuarantined, OperationFailed
 from recovery.evidence import printable
 from recovery.log import describe
+from recovery.orders import Command, Order
 from recovery.redact import redact, redacted
+
+TAKEN_WITHIN = 5.0
+"""Seconds that a process may take to do what it is told."""
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -103,14 +108,40 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 def status(path: Path, as_json: bool) -> None:
     """Show the journal at PATH, which is a journal's file or a launch plan."""
     try:
-        journal = load_plan(path).journal if path.suffix == ".toml" else path
-        found = anyio.run(read_status, journal)
+        found = anyio.run(read_status, _journal_at(path))
     except (RecoveryError, OSError) as error:
         _usage_error(error)
     if as_json:
         _print_json(found)
     else:
         make_console().print(StatusTable(found))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("call")
+@click.argument("command", type=click.Choice(get_args(Command)))
+@click.option("--reason", default="", help="Why: it is written down with it.")
+def tell(path: Path, call: str, command: Command, reason: str) -> None:
+    """Tell the process that writes the journal at PATH (or runs that plan) to do COMMAND with the waiting CALL.
+
+    "retry" ends its wait, or carries on a call that is quarantined; "pause" and "unpause" stop and start it; "give up"
+    ends the call. `recovery status` shows the ids of calls.
+    """
+    try:
+        journal = _journal_at(path)
+        if not journal.exists():
+            raise FileNotFoundError(f"there is no journal at {journal}")
+        handed_in = hand_in(journal, Order(command, call, reason))
+    except (RecoveryError, OSError) as error:
+        _usage_error(error)
+    end = time.monotonic() + TAKEN_WITHIN
+    while handed_in.exists():
+        if time.monotonic() > end:
+            handed_in.unlink(missing_ok=True)
+            click.echo(f"recovery: no process that writes {journal} has a waiting call {call!r:.100}", err=True)
+            sys.exit(1)
+        time.sleep(0.02)
 
 
 @cli.command()
@@ -122,6 +153,10 @@ def demo(keep: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json(report)
     sys.exit(0 if report.is_proven else 1)
+
+
+def _journal_at(path: Path) -> Path:
+    return load_plan(path).journal if path.suffix == ".toml" else path
 
 
 def _usage_error(error: Exception) -> NoReturn:

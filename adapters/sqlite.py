@@ -19,9 +19,11 @@ import msgspec
 
 from adapters import files, schema
 from adapters.files import Lock
+from adapters.inbox import take_orders
 from events.errors import DamagedJournalError, JournalBusyError, JournalError
 from recovery import checks
 from recovery.ledger import Run
+from recovery.orders import Order
 from recovery.store import Row, Store
 
 BUSY_TIMEOUT = 5.0
@@ -247,6 +249,10 @@ class SQLiteStore(Store):
             return deleted >= SLICE or (deleted > 0 and size > keep.bytes)
         except sqlite3.Error as error:
             raise schema.error_for(error, self.own, "tidied") from error
+
+    async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
+        """Take what is in the inbox."""
+        return take_orders(self.path, is_ours)
 
     def forked(self) -> Self:
         """A store for a forked child, which gets a file of its own; the parent's connection is left alone."""

@@ -31,6 +31,7 @@ from recovery.breaker import Open
 from recovery.intake import Counts, Intake
 from recovery.ledger import OpenCircuit, Run, reopened
 from recovery.lookup import Lookup, Question
+from recovery.orders import Order, Orders
 from recovery.receipts import Receipt
 from recovery.recent import Recent
 from recovery.store import Pending, Store
@@ -45,7 +46,8 @@ log = logging.getLogger("recovery.journal")
 class Journal:
     """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
-    *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open. A batch is written
+    *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open, *orders* what
+    people tell this process through the store. A batch is written
     every 20 ms, at 512 facts or 1 MiB, or as soon as somebody waits for it. While the store fails, operations go on in
     memory: ``JournalDegraded`` is published once for each reason, 10 000 facts and 16 MiB wait (the rest is dropped,
     and counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens
@@ -58,11 +60,13 @@ class Journal:
         bus: Bus,
         keeps: Callable[[Fact], bool],
         restore: Callable[[dict[tuple[str, str], Open]], object] = id,
+        orders: Orders | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
         self._keeps = keeps
         self._restore = restore
+        self._orders = orders
         self._followed: set[str] = set()
         self._is_started = False
         self._begin()
@@ -265,6 +269,15 @@ class Journal:
         """Let those go on who wait for what dead processes left."""
         self._pending = pending
         self.loaded.open()
+
+    def concerns(self, call: str) -> bool:
+        """Whether an order for that call is for this process."""
+        return self._orders is not None and self._orders.concern(call)
+
+    def ordered(self, order: Order) -> None:
+        """Carry it out."""
+        if self._orders is not None:
+            self._orders.carry_out(order)
 
     def settled(self) -> None:
         """Wake who has nothing more to wait for."""

@@ -37,6 +37,7 @@ from recovery.decorator import check_function, wrap
 from recovery.drivers import Driver
 from recovery.journal import Journal
 from recovery.log import Log
+from recovery.orders import Orders
 from recovery.outcomes import refusing
 from recovery.pauses import Pause
 from recovery.plan import Defaults, Settings, make_plan
@@ -153,7 +154,8 @@ class Recovery:
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
-            self._journal = Journal(store, self.bus, self._keeps, self.circuits.restore)
+            orders = Orders(self.waits, lambda: self._resumption)
+            self._journal = Journal(store, self.bus, self._keeps, self.circuits.restore, orders)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._classifiers = classifiers

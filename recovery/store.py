@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import msgspec
 
 from recovery.ledger import CallRecord, Run
+from recovery.orders import Order
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -72,6 +73,13 @@ class Store(Protocol):
         """Delete a little of what need not be kept any more; whether there may be more of it."""
         return False
 
+    async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
+        """What people have told this process since it was asked last; *is_ours* says which calls are its own.
+
+        If this raises, the journal says so, and asks again; that alone is no trouble with the store.
+        """
+        return ()
+
     def forked(self) -> Self:
         """In a forked child: a store of its own, which touches nothing that the parent has open."""
         return self
@@ -88,7 +96,7 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-METHODS = ("open", "unfinished", "history", "recorded", "append", "close", "sync", "adopt", "tidy", "forked")
+METHODS = ("open", "unfinished", "history", "recorded", "append", "close", "sync", "adopt", "tidy", "orders", "forked")
 
 
 def check_store(store: object) -> None:

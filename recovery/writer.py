@@ -19,6 +19,7 @@ from events.facts import CallFact, Fact
 from recovery.intake import Entry, Intake
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
 from recovery.lookup import Question
+from recovery.orders import Order
 from recovery.recent import Recent, recorded_in, result_key
 from recovery.redact import redacted
 from recovery.store import Pending, Row, Store
@@ -30,6 +31,8 @@ FLUSH_INTERVAL = 0.02
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before a store that failed is tried again: the first time, and at the most, doubling in between."""
+ORDERS_EVERY = 0.5
+"""Seconds after which it is looked whether somebody has told the process something."""
 TIDY_EVERY = 4096
 """Facts written before what need not be kept is looked for again."""
 
@@ -57,6 +60,12 @@ class Listener(Protocol):
     def found(self, pending: Pending) -> None:
         """This is what dead processes left."""
 
+    def concerns(self, call: str) -> bool:
+        """Whether an order for that call is for this process."""
+
+    def ordered(self, order: Order) -> None:
+        """Somebody has told this process to do that."""
+
 
 class Writer:
     """Takes batches from *intake* to *store*, on its own thread, from ``start`` to ``finish``.
@@ -77,6 +86,7 @@ class Writer:
         self._was_opened = False
         self._pause = FIRST_PAUSE
         self._again_at = 0.0
+        self._look_at = 0.0
         self._stir = threading.Event()
         self._wants_sync = False
         self._wants_pending = False
@@ -137,6 +147,7 @@ class Writer:
                 while self._is_open and self._flush(runner) and closing:
                     pass
                 self._answer(runner)
+                self._take_orders(runner)
                 if closing:
                     break
             self._close(runner)
@@ -154,7 +165,8 @@ class Writer:
         if not self._is_open:
             self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
         elif not self._wants_sync:
-            self._intake.filled.wait()
+            if not self._intake.filled.wait(ORDERS_EVERY):
+                return
             if not self._closing and not self._intake.has_batch:
                 self._intake.hurry.wait(FLUSH_INTERVAL)
 
@@ -205,6 +217,17 @@ class Writer:
             except Exception as error:
                 self._fail(error, runner)
             question.gate.open()
+
+    def _take_orders(self, runner: asyncio.Runner) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + ORDERS_EVERY
+        try:
+            for order in runner.run(self._store.orders(self._listener.concerns)):
+                self._listener.ordered(order)
+        except Exception:
+            log.exception("what this process was told cannot be done")
 
     def _find(self, runner: asyncio.Runner) -> None:
         self._wants_pending = False

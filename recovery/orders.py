@@ -1,0 +1,58 @@
+"""What people tell a running process to do with its calls, from outside of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from recovery.resumption import Resumption
+from recovery.room import WaitingRoom
+
+Command: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
+
+log = logging.getLogger("recovery")
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Do as *command* says with the call of that id; *reason* is told with it."""
+
+    command: Command
+    call: str
+    reason: str = ""
+
+
+class Orders:
+    """Carries out orders on the calls that wait here, or are quarantined here. From any thread."""
+
+    def __init__(self, waits: WaitingRoom, resumption: Callable[[], Resumption | None]) -> None:
+        self._waits = waits
+        self._resumption = resumption
+
+    def concern(self, call: str) -> bool:
+        """Whether an order for the call of that id is for this process."""
+        return self._is_quarantined(call) or any(waiting.call == call for waiting in self._waits.calls())
+
+    def _is_quarantined(self, call: str) -> bool:
+        resumption = self._resumption()
+        return resumption is not None and any(record.call == call for record in resumption.quarantined)
+
+    def carry_out(self, order: Order) -> None:
+        """Do it, if it still can be done; say so, if not."""
+        resumption = self._resumption()
+        match order.command:
+            case "retry" if resumption is not None and self._is_quarantined(order.call):
+                resumption.retry(order.call)
+                return
+            case "retry":
+                is_done = self._waits.retry_now(order.call, order.reason)
+            case "pause":
+                is_done = self._waits.pause(order.call, order.reason)
+            case "unpause":
+                is_done = self._waits.unpause(order.call, order.reason)
+            case "give up":
+                is_done = self._waits.give_up(order.call, order.reason)
+        if not is_done:
+            log.warning("told to %s call %s, which cannot be done with it now", order.command, order.call)
