@@ -190,7 +190,7 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
     """Check *settings* and fill them up from the service's *defaults*.
 
     Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
-    names the setting), NotImplementedError for what a later release brings.
+    names the setting).
     """
     given: dict[str, Any] = dict(settings)
     for name in given:
