@@ -93,6 +93,7 @@ class SQLiteStore(Store):
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and note the run."""
+        await self._disconnect()
         self._take_lock(run)
         try:
             await self._open_own(run)

@@ -55,6 +55,27 @@ class Entry:
         self.weight = weight
 
 
+class Losses:
+    """The numbers of the facts that were dropped, as ranges; where these are many, the oldest are taken for one."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._ranges: deque[tuple[int, int]] = deque()
+
+    def add(self, first: int, last: int) -> None:
+        """Note that *first* to *last* were dropped."""
+        if self._ranges and self._ranges[-1][1] + 1 == first:
+            first = self._ranges.pop()[0]
+        self._ranges.append((first, last))
+        if len(self._ranges) > self._most:
+            one, other = self._ranges.popleft(), self._ranges.popleft()
+            self._ranges.appendleft((min(*one, *other), max(*one, *other)))
+
+    def between(self, since: int, position: int) -> bool:
+        """Whether anything after *since* and up to *position* was dropped."""
+        return any(first <= position and last > since for first, last in self._ranges)
+
+
 class Intake:
     """The queue between whoever publishes and the writer, who takes a batch and says what became of it.
 
@@ -77,8 +98,7 @@ class Intake:
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
-        self.lost = 0
-        """The number of the latest fact that was dropped."""
+        self._losses = Losses()
 
     @property
     def issued(self) -> int:
@@ -95,6 +115,11 @@ class Intake:
     def is_crowded(self) -> bool:
         """Whether so much waits that those who can wait had better."""
         return self._live >= self.capacity // 2 or self._bytes >= self.max_bytes // 2
+
+    def lost_any(self, since: int, position: int) -> bool:
+        """Whether any fact after *since* and up to *position* was dropped."""
+        with self._lock:
+            return self._losses.between(since, position)
 
     @property
     def first(self) -> int:
@@ -121,7 +146,7 @@ class Intake:
                 self.coalesced += 1
             if self._is_closed or not self._make_room(weight):
                 self.dropped += 1
-                self.lost = entry.number
+                self._losses.add(entry.number, entry.number)
                 return False
             if is_progress:
                 self._progress[fact.call] = entry  # type: ignore[attr-defined]
@@ -142,7 +167,7 @@ class Intake:
             _, entry = self._progress.popitem(last=False)
             self._remove(entry)
             self.dropped += 1
-            self.lost = max(self.lost, entry.number)
+            self._losses.add(entry.number, entry.number)
         return True
 
     def _remove(self, entry: Entry) -> None:
@@ -187,7 +212,7 @@ class Intake:
             self.stored += len(self._writing) - unwritable
             self.dropped += unwritable
             if unwritable:
-                self.lost = max(self.lost, self._writing[-1].number)
+                self._losses.add(self._writing[0].number, self._writing[-1].number)
             self._forget(self._writing)
             self._writing = []
             if not self._live:
@@ -207,7 +232,9 @@ class Intake:
         with self._lock:
             self._is_closed = True
             self.dropped += self._live
-            self.lost = self._next
+            waiting = self._writing or self._queue
+            if waiting:
+                self._losses.add(waiting[0].number, self._next)
             self._queue.clear()
             self._progress.clear()
             self._writing = []

@@ -156,7 +156,7 @@ class Journal:
     def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
         """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
         writer = self._writer
-        if self._intake.lost > since:
+        if self._intake.lost_any(since, position):
             return "the journal is closed" if self._closing else "facts were dropped: too many were waiting"
         if (writer.synced if synced else writer.committed) >= position:
             return None

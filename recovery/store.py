@@ -31,12 +31,15 @@ class Row(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Where a journal writes. All of it is awaited from one task of one asyncio loop, one call at a time.
 
-    Whatever a method raises, the journal closes the store, and opens it again later. Derive from this class to inherit
-    what a store without files need not care about.
+    Whatever a method raises, the journal opens the store again later; it closes it once, at the end. Derive from this
+    class to inherit what a store without files need not care about.
     """
 
     async def open(self, run: Run) -> Sequence[str]:
         """Make ready for *run* to write; what had to be set aside for that, one text each (mostly nothing).
+
+        After a failure this is called again: begin anew, but stay who may write. Nobody else may take over what was
+        written meanwhile, for its calls are still under way.
 
         Raises JournalError or OSError, saying what and where, if that cannot be.
         """
@@ -60,7 +63,7 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of everything; also after a failed ``open``, and before another one."""
+        """Let go of everything; also after a failed ``open``."""
 
     async def sync(self) -> None:
         """Return when everything appended survives a loss of power, as far as the disk is honest."""

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from events.codec import decode, encode
@@ -179,7 +178,7 @@ class Writer:
                 self._was_opened = True
                 self._listener.opened(circuits, self._pending)
         except Exception as error:  # whatever a store raises, operations go on
-            self._fail(error, runner)
+            self._fail(error)
             return
         self._is_open = True
         self._pause = FIRST_PAUSE
@@ -215,7 +214,7 @@ class Writer:
                 if self._is_open:
                     question.answer = runner.run(question.ask(self._store))
             except Exception as error:
-                self._fail(error, runner)
+                self._fail(error)
             question.gate.open()
 
     def _take_orders(self, runner: asyncio.Runner) -> None:
@@ -235,7 +234,7 @@ class Writer:
             if self._is_open and runner.run(self._store.adopt()):
                 _, self._pending = runner.run(self._read())
         except Exception as error:
-            self._fail(error, runner)
+            self._fail(error)
         self._listener.found(self._pending)
 
     def _flush(self, runner: asyncio.Runner, *, is_first: bool = False) -> bool:
@@ -254,7 +253,7 @@ class Writer:
                 self.synced = self.committed
         except Exception as error:
             self._wants_sync = wants_sync
-            self._fail(error, runner)
+            self._fail(error)
             return False
         self._listener.settled()
         return (bool(batch) and self._tidy(runner)) or is_first
@@ -283,15 +282,13 @@ class Writer:
             for _ in range(2):
                 self._has_rubbish = self._has_rubbish and runner.run(self._store.tidy())
         except Exception as error:
-            self._fail(error, runner)
+            self._fail(error)
         return self._is_open
 
-    def _fail(self, error: Exception, runner: asyncio.Runner) -> None:
+    def _fail(self, error: Exception) -> None:
         self._is_open = False
         self._again_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2.0, LONGEST_PAUSE)
-        with suppress(Exception):  # the trouble is known
-            runner.run(self._store.close())
         reason = f"{type(error).__name__}: {error}"
         is_news, self.reason = reason != self.reason, reason
         if is_news:

@@ -351,3 +351,12 @@ async def test_asking_turns_no_writer_away(path: Path) -> None:
     finally:
         is_over.set()
         curious.join()
+
+
+async def test_d8_who_writes_stays_who_writes_while_the_store_fails(path: Path) -> None:
+    async with opened(path) as first:
+        await first._disconnect()  # as after a failure
+        async with opened(path, OTHER) as second:
+            assert second.own != path
+        await first.open(RUN)
+        assert first.own == path

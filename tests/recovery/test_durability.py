@@ -185,6 +185,15 @@ def test_d2_a_receipt_does_not_cover_up_what_was_dropped() -> None:
         service.journal.receipt().wait()
 
 
+def test_d2_a_receipt_is_not_taken_back_for_what_was_dropped_later() -> None:
+    with Recovery(store=MemoryStore()) as service:
+        assert service.journal is not None
+        service.bus.publish(gave_up())
+        receipt = service.journal.receipt()
+    service.bus.publish(gave_up())
+    receipt.wait()
+
+
 def test_d2_a_receipt_after_the_close_promises_nothing() -> None:
     with Recovery(store=MemoryStore()) as service:
         service.bus.publish(gave_up())
@@ -312,6 +321,14 @@ def test_d8_what_waited_is_written_in_order_when_the_trouble_passes() -> None:
     ours = [row for row in memory.rows if row.kind == "GaveUp"]
     assert [row.call for row in ours] == [f"call-{number}" for number in range(1000)]
     assert names(heard) == ["JournalDegraded", "JournalRestored"]
+
+
+def test_d8_a_store_that_fails_for_a_while_is_closed_once_at_the_end() -> None:
+    store = ChaosStore(MemoryStore(), fail_at=3)
+    with Recovery(store=store) as service, waiting_for(service, JournalRestored):
+        service.bus.publish(gave_up())
+    assert store.calls.count("close") == 1
+    assert store.calls.count("open") == 2
 
 
 def test_d8_each_change_is_said_once() -> None:

@@ -18,7 +18,7 @@ from events.facts import (
     OperationStarted,
     RetryScheduled,
 )
-from recovery.intake import BASE_WEIGHT, BATCH, BATCH_BYTES, CAPACITY, Counts, Intake, weigh
+from recovery.intake import BASE_WEIGHT, BATCH, BATCH_BYTES, CAPACITY, Counts, Intake, Losses, weigh
 
 
 def end(call: str = "a") -> GaveUp:
@@ -103,7 +103,33 @@ def test_nothing_is_taken_in_after_the_close() -> None:
     intake.close()
     assert not intake.put(end("b"))
     assert taken(intake) == [end()]
-    assert intake.lost == 2
+    assert [intake.lost_any(0, 1), intake.lost_any(0, 2), intake.lost_any(2, 9)] == [False, True, False]
+
+
+def test_d2_what_was_dropped_is_known_by_its_number() -> None:
+    intake = Intake(capacity=4)
+    for call in "abcdef":
+        intake.put(progress(call))  # the first two make room for the last
+    intake.give_up()
+    intake.put(end())
+    lost = [number for number in range(1, 8) if intake.lost_any(number - 1, number)]
+    assert lost == [1, 2, 3, 4, 5, 6, 7]
+    intake = Intake(capacity=4)
+    for call in "abcdef":
+        intake.put(progress(call))
+    assert [number for number in range(1, 7) if intake.lost_any(number - 1, number)] == [1, 2]
+
+
+@given(st.lists(st.integers(0, 3), max_size=60))
+def test_d2_no_loss_is_forgotten_however_many_there_are(gaps: list[int]) -> None:
+    losses, lost, number = Losses(most=3), set[int](), 0
+    for gap in gaps:
+        number += gap + 1
+        losses.add(number, number)
+        lost.add(number)
+    assert all(losses.between(one - 1, one) for one in lost)
+    if gaps:
+        assert not losses.between(number, number + 10)
 
 
 def test_what_is_given_up_is_dropped() -> None:
