@@ -382,16 +382,16 @@ def test_d11_a_store_that_flaps_loses_nothing() -> None:
     store = Flapping()
     with Recovery(store=store) as service:
         for number in range(3):
-            service.bus.publish(gave_up(number))
             with waiting_for(service, JournalRestored):
-                pass
+                service.bus.publish(gave_up(number))
     assert [row.call for row in store.rows if row.kind == "GaveUp"] == ["call-0", "call-1", "call-2"]
 
 
 def test_d12_a_journal_that_is_degraded_when_it_is_closed_tries_once_more() -> None:
     memory = MemoryStore()
     store = ChaosStore(memory, fail_at=1)
-    with Recovery(store=store) as service, waiting_for(service, JournalDegraded):
+    service = Recovery(store=store)
+    with waiting_for(service, JournalDegraded), service:
         service.bus.publish(gave_up())
     assert "GaveUp" in kinds(memory)
 
