@@ -8,7 +8,9 @@ whose lock is free is an orphan: its process is dead, for ``kill -9`` frees a lo
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,8 @@ try:
 except ImportError:  # Windows has no flock; there two processes on one file are not told apart
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger("recovery.journal")
+
 PATIENCE = (0.005, 0.015, 0.05, 0.15)
 """Seconds between tries for a lock: who only asks whether it is taken holds it for a moment."""
 
@@ -32,7 +36,12 @@ def folder_of(path: Path) -> Path:
 
 def parts_of(path: Path) -> list[Path]:
     """The journal's file and those of further processes, as far as they exist."""
-    return [part for part in (path, *sorted(folder_of(path).glob("*.db"))) if part.exists()]
+    return [part for part in (path, *others_of(path)) if part.exists()]
+
+
+def others_of(path: Path) -> list[Path]:
+    """The files of further processes."""
+    return [part for part in sorted(folder_of(path).glob("*.db")) if part.is_file() and not part.is_symlink()]
 
 
 class Lock:
@@ -45,7 +54,7 @@ class Lock:
     def take(self, patience: Sequence[float] = ()) -> bool:
         """Take it if it is free, asking again after each of the seconds of *patience*; whether it could be taken.
 
-        Raises OSError where there can be no lock: no such folder, no flock.
+        Raises OSError where there can be no lock file, JournalError where the file system has no locks.
         """
         pauses = iter(patience)
         while not self._try():
@@ -64,10 +73,10 @@ class Lock:
             except BlockingIOError:
                 os.close(file)
                 return False
-            except OSError:
+            except OSError as error:
                 os.close(file)
-                raise
-            if _is_still(self.path, file):
+                raise JournalError(f"{self.path} cannot be locked ({error}); a journal needs a local disk") from error
+            if is_still(self.path, os.fstat(file)):
                 self._file = file
                 return True
             os.close(file)  # whoever retired the file took it away in between
@@ -78,17 +87,32 @@ class Lock:
             os.close(self._file)
             self._file = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours, and is still what others would ask for: its file may have been removed."""
+        return self._file is not None and is_still(self.path, os.fstat(self._file))
+
+    def retire(self) -> None:
+        """Give it back for good, its file too, which nobody needs any more."""
+        self.path.unlink(missing_ok=True)
+        self.release()
+
 
 def is_being_written(path: str | os.PathLike[str]) -> bool:
     """Whether a living process writes the journal at *path*. False where the system has no flock."""
     for part in parts_of(Path(path)) if fcntl is not None else ():
         try:
-            with part.with_name(part.name + "-lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            continue
+            file = os.open(part.with_name(part.name + "-lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue  # nobody has made one, or nobody could lock that
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:
+            continue
+        finally:
+            os.close(file)
     return False
 
 
@@ -106,7 +130,7 @@ def prepare(path: Path) -> bool:
     hard link (another name for somebody's file), a folder, a pipe, a file of another user.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (path, *_companions(path)):
+    for name in (path, *companions_of(path)):
         try:
             found = name.lstat()
         except FileNotFoundError:
@@ -126,23 +150,59 @@ def prepare(path: Path) -> bool:
     return is_there
 
 
+def is_torn_apart(path: Path) -> bool:
+    """Whether there is a log whose file is gone or empty: SQLite would take it for another file's and delete it."""
+    return _size(path) <= 1 and _size(path.with_name(path.name + "-wal")) > 0  # one byte is nothing, too, for SQLite
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged journal, all files of it together, so that nothing is lost; its new name."""
+    aside = _free_name(path)
+    # The journal itself first: a log without it is recognized (``is_torn_apart``), should we be killed in between.
+    for name, kept in _pairs(path, aside):
+        name.rename(kept)
+    return aside
+
+
+def keep_copy(path: Path) -> Path:
+    """Copy a journal that will be repaired, as it is now; the name of the copy.
+
+    Nothing in this process may have it open, for closing the files that are read here gives up SQLite's own locks.
+    """
+    aside = _free_name(path)
+    for name, kept in _pairs(path, aside):
+        with name.open("rb") as source, os.fdopen(open_private(kept, os.O_RDWR | os.O_EXCL), "wb") as target:
+            shutil.copyfileobj(source, target)
+    return aside
+
+
+def _free_name(path: Path) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in itertools.count(1):
         aside = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not aside.exists():
+        if not any(name.exists() for name in (aside, *companions_of(aside))):
             break
-    for name, kept in zip((path, *_companions(path)), (aside, *_companions(aside)), strict=True):
-        if name.exists():
-            name.rename(kept)
     return aside
+
+
+def _pairs(path: Path, aside: Path) -> list[tuple[Path, Path]]:
+    names = zip((path, *companions_of(path)), (aside, *companions_of(aside)), strict=True)
+    return [(name, kept) for name, kept in names if name.exists()]
 
 
 def remove(path: Path, lock: Lock) -> None:
     """Remove an orphan of which everything has been copied; its lock, which we hold, goes last."""
-    for name in (path, *_companions(path), lock.path):
+    # The log goes before its file: what is left of the two, should we be killed in between, is whole.
+    for name in (*companions_of(path), path):
         name.unlink(missing_ok=True)
+    lock.retire()
 
 
 def sync_file(path: Path) -> None:
@@ -159,18 +219,25 @@ def sync_file(path: Path) -> None:
 
 def orphans(path: Path, own: Path) -> Iterator[tuple[Path, Lock]]:
     """The files of dead processes beside the journal *path*, each with its lock, which was free and is now ours."""
-    for part in sorted(folder_of(path).glob("*.db")):
+    for part in others_of(path):
         lock = Lock(part)
-        if part != own and lock.take():
+        try:
+            is_free = part != own and lock.take()
+        except (JournalError, OSError) as error:
+            log.warning("what a dead process left is not adopted: %s", error)
+            continue
+        if is_free:
             yield part, lock
 
 
-def _companions(path: Path) -> tuple[Path, Path]:
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+def companions_of(path: Path) -> tuple[Path, ...]:
+    """What SQLite keeps beside its file *path*: the log, the index of it, the journal of the time before the log."""
+    return tuple(path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
 
 
-def _is_still(path: Path, file: int) -> bool:
+def is_still(path: Path, found: os.stat_result) -> bool:
+    """Whether *path* names the file that was *found* before."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(file))
+        return os.path.samestat(path.stat(), found)
     except FileNotFoundError:
         return False

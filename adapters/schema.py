@@ -1,58 +1,40 @@
-"""What a journal's file holds: its tables, its formats from the first to today's, and how rows are read back.
+"""How a journal's file is read: what is found in it is believed only as far as it can be.
 
-``runs`` has a row for each process that wrote, ``facts`` (append-only) one for each fact: its JSON in ``body``, Unix
-time in ``written``, and in ``sum`` a CRC-32 of the rest, for SQLite itself does not notice a flipped bit in a text.
-
-A row's ``number`` is null where it was written without one; ``result_key`` is what a recorded result is found by, null
-in all other rows. Format 1 had no ``number``, ``written``, ``sum`` and ``result_key``. A file of an older format is
-brought up to date in one transaction when it is opened for writing; one of a newer format is never written.
+A file needs the tables and indexes of its format (``adapters.formats``) and nothing else: a trigger or a view could
+make what is written vanish. A row needs its checksum, and a value longer than any we write is not read into memory.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
+from adapters import files
+from adapters.formats import APPLICATION_ID, SCHEMA_VERSION, checksum, number_of, plain, schema_of
 from events.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
-from events.facts import CallRejected, OperationCancelled, OperationRecovered, OperationSucceeded
 from recovery.ledger import CIRCUIT, TERMINAL, Run
 from recovery.store import Row
 
-APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
-SCHEMA_VERSION = 2
-
 _TERMINAL = ", ".join(f"'{fact.__name__}'" for fact in TERMINAL)
 _CIRCUIT = ", ".join(f"'{fact.__name__}'" for fact in CIRCUIT)
-DONE = ", ".join(
-    f"'{fact.__name__}'" for fact in (OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected)
-)
-"""The ends of calls that nobody needs to look at again; those that gave up are kept."""
+LONGEST_BODY = 32 * 1024 * 1024
+"""Bytes of a body that may be read back: twice what the journal's queue takes in."""
+LONGEST_VALUE = 48 * 1024 * 1024
+WHOLE_CHECK = 128 * 1024 * 1024
+"""Bytes up to which a file's indexes are compared with its rows when it is opened: half a second for 64 MiB."""
 
-TABLES = (
-    """CREATE TABLE IF NOT EXISTS runs (
-        id TEXT PRIMARY KEY, boot TEXT NOT NULL, monotonic REAL NOT NULL, wall REAL NOT NULL, pid INTEGER NOT NULL
-    ) STRICT""",
-    """CREATE TABLE IF NOT EXISTS facts (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
-        number INTEGER, written INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0, result_key TEXT
-    ) STRICT""",
-    "CREATE INDEX IF NOT EXISTS facts_by_call ON facts (call, kind) WHERE call <> ''",
-    "CREATE INDEX IF NOT EXISTS facts_of_no_call ON facts (kind) WHERE call = ''",
-    "CREATE UNIQUE INDEX IF NOT EXISTS facts_by_number ON facts (run, number)",
-    "CREATE INDEX IF NOT EXISTS facts_by_result ON facts (result_key) WHERE result_key IS NOT NULL",
-    f"CREATE INDEX IF NOT EXISTS facts_done ON facts (written, call) WHERE kind IN ({DONE})",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
-COLUMNS = "run, call, kind, body, number, written, sum, result_key"
-INSERT = f"INSERT INTO facts ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
+_WRITTEN = "run, call, kind, body, number, written, sum, result_key"
+COLUMNS = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL), number, written, sum, result_key"
+INSERT = f"INSERT INTO facts ({_WRITTEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+# A row without a number gets one by its place, for whoever copies a file a second time must find it there.
+COPIED = f"SELECT {_WRITTEN.replace('number', 'coalesce(number, -id)')} FROM facts ORDER BY id"
 UNFINISHED = f"""
 SELECT {COLUMNS} FROM facts WHERE call <> '' AND call NOT IN (
     SELECT call FROM facts WHERE call <> '' AND kind IN ({_TERMINAL})
@@ -62,57 +44,49 @@ OF_CALL = f"SELECT {COLUMNS} FROM facts WHERE call = ? AND call <> '' ORDER BY i
 RESULT = f"SELECT {COLUMNS} FROM facts WHERE result_key = ? ORDER BY id DESC LIMIT ?"
 RESULTS = f"SELECT {COLUMNS} FROM facts WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?"
 CIRCUITS = f"""
-SELECT {COLUMNS} FROM (
-    SELECT * FROM facts WHERE call = '' AND kind IN ({_CIRCUIT})
+SELECT {COLUMNS} FROM facts WHERE id IN (
+    SELECT id FROM facts INDEXED BY facts_of_no_call WHERE call = '' AND kind IN ({_CIRCUIT})
     ORDER BY id DESC LIMIT 4096
 ) ORDER BY id
 """
 
 
-def checksum(run: str, number: int, call: str, kind: str, body: bytes) -> int:
-    """The CRC-32 of a fact's row."""
-    return zlib.crc32(body, zlib.crc32(f"{run}\0{number}\0{call}\0{kind}".encode()))
-
-
 def values_of(row: Row, written: int) -> tuple[object, ...]:
     """*row* for ``INSERT``."""
-    total = checksum(row.run, row.number, row.call, row.kind, row.body)
+    total = checksum(row.run, row.number, row.call, row.kind, row.body, row.result_key)
     return row.run, row.call, row.kind, row.body, row.number or None, written, total, row.result_key or None
 
 
-async def bring_up_to_date(connection: aiosqlite.Connection) -> None:
-    """Make the tables, or those of an older format today's: all of it or, if anything fails, none."""
-    [(version,)] = await connection.execute_fetchall("PRAGMA user_version")
-    if version == SCHEMA_VERSION:
-        return
-    await connection.execute("BEGIN IMMEDIATE")
-    try:
-        if version == 1:
-            await connection.execute("ALTER TABLE facts ADD COLUMN number INTEGER")
-            for column in ("written", "sum"):
-                await connection.execute(f"ALTER TABLE facts ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
-            await connection.execute("ALTER TABLE facts ADD COLUMN result_key TEXT")
-            rows = await connection.execute_fetchall("SELECT id, run, call, kind, body FROM facts")
-            await connection.executemany(
-                "UPDATE facts SET written = unixepoch(), sum = ? WHERE id = ?",
-                [(checksum(run, 0, call, kind, body), key) for key, run, call, kind, body in rows],
-            )
-        for statement in TABLES:
-            await connection.execute(statement)
-        await connection.execute("COMMIT")
-    except BaseException:
-        await connection.execute("ROLLBACK")
-        raise
+def values_of_run(run: Run) -> tuple[object, ...]:
+    """*run* for ``INSERT_RUN``."""
+    return run.id, run.boot, run.monotonic, run.wall, run.pid
 
 
-async def check_owner(connection: aiosqlite.Connection, path: Path) -> None:
-    """Raise ForeignJournalError or NewerJournalError for what we must not write."""
-    query = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM %s"
-    [(owner, version, tables)] = await connection.execute_fetchall(query % "pragma_application_id, pragma_user_version")
-    if owner != APPLICATION_ID and (tables or owner != 0):
+async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:
+    """Raise for what we must not write or cannot believe.
+
+    ForeignJournalError or NewerJournalError for what belongs to others, DamagedJournalError if the file does not have
+    the tables of its format, or more than them.
+    """
+    owner = await number_of(connection, "application_id")  # first: this much is read of a damaged file, too
+    if owner not in (0, APPLICATION_ID):
         raise ForeignJournalError(path)
+    try:
+        query = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'"
+        found = {(kind, name, plain(sql)) for kind, name, sql in await connection.execute_fetchall(query)}
+    except sqlite3.Error as error:
+        if owner == 0 and _code(error) == sqlite3.SQLITE_CORRUPT:  # ours has its number since it has tables
+            raise ForeignJournalError(path) from error
+        raise
+    if owner == 0:
+        if found:
+            raise ForeignJournalError(path)
+        return
+    version = await number_of(connection, "user_version")
     if version > SCHEMA_VERSION:
         raise NewerJournalError(path, version)
+    if found != schema_of(version):
+        raise DamagedJournalError(f"{path} does not have the tables of a journal of format {version}")
 
 
 async def runs_in(connection: aiosqlite.Connection) -> list[Run]:
@@ -129,13 +103,18 @@ async def rows_in(connection: aiosqlite.Connection, query: str, *values: object)
     return list(_as_rows(await connection.execute_fetchall(query, values)))
 
 
-def _as_rows(found: Iterable[Sequence[object]]) -> Iterable[Row]:
+def _as_rows(found: Iterable[Sequence[Any]]) -> Iterable[Row]:
+    # Any: a damaged file may hold anything anywhere.
     for run, call, kind, body, number, _, total, result_key in found:
         try:
-            is_readable = checksum(run, number or 0, call, kind, body) == total  # type: ignore[arg-type]  # if they are
+            counted = max(number or 0, 0)
+            is_readable = checksum(run, counted, call, kind, body, result_key or "") == total
         except (TypeError, UnicodeError):
-            is_readable = False
-        yield Row(str(run), str(call), str(kind), bytes(body), number or 0, is_readable, str(result_key or ""))  # type: ignore[arg-type, call-overload]
+            counted, is_readable = 0, False
+        yield Row(
+            str(run), str(call), str(kind), body if isinstance(body, bytes) else b"", counted, is_readable,
+            str(result_key or ""),
+        )  # fmt: skip
 
 
 class Reader:
@@ -150,17 +129,21 @@ class Reader:
 
     async def rows(self) -> Sequence[Row]:
         """Every row, in the order written."""
-        [(version,)] = await self._connection.execute_fetchall("PRAGMA user_version")
-        if version == 1:
-            found = await self._connection.execute_fetchall("SELECT run, call, kind, body FROM facts ORDER BY id")
-            return [Row(*row) for row in found]
+        if await number_of(self._connection, "user_version") == 1:
+            query = f"SELECT run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL) FROM facts ORDER BY id"
+            found = await self._connection.execute_fetchall(query)
+            return [Row(run, call, kind, body or b"", 0, body is not None) for run, call, kind, body in found]
         return await rows_in(self._connection, f"SELECT {COLUMNS} FROM facts ORDER BY id")
 
-    async def check(self) -> None:
-        """Raise sqlite3.DatabaseError if the file's structure is damaged. Reads all of it."""
+    async def check(self, path: Path) -> bool:
+        """Read the whole file; whether its indexes agree with its rows. Raises DamagedJournalError if it is damaged."""
         [(answer,)] = await self._connection.execute_fetchall("PRAGMA quick_check(1)")
         if answer != "ok":
-            raise DamagedJournalError(answer)
+            raise DamagedJournalError(f"{path} is damaged: {plain(answer)}")
+        if path.stat().st_size > WHOLE_CHECK:
+            return True
+        [(answer,)] = await self._connection.execute_fetchall("PRAGMA integrity_check(1)")
+        return bool(answer == "ok")
 
 
 @asynccontextmanager
@@ -173,28 +156,51 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no journal at {path}")
+    for name in files.companions_of(path):
+        if name.exists() and not name.is_file():
+            raise JournalError(f"{name} is no file")  # a pipe would keep us waiting for ever
     # Where nobody writes there is no log to take part in, and nothing needs to be made beside the file.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     try:
-        async with aiosqlite.connect(f"{path.absolute().as_uri()}?{mode}", uri=True) as connection:
-            make_careful(connection)
-            await check_owner(connection, path)
+        async with connecting(f"{path.absolute().as_uri()}?{mode}", uri=True) as connection:
+            await _check_owner(connection, path)
             yield Reader(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise error_for(error, path, "read") from error
 
 
-def make_careful(connection: aiosqlite.Connection) -> None:
-    """Have text that is no UTF-8 read as something, so that its row alone is unreadable."""
-    connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+class _Careful(sqlite3.Connection):
+    """Believes nothing that a file says about itself."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # whatever sqlite3.connect hands on
+        super().__init__(*args, **options)
+        self.execute("PRAGMA trusted_schema = OFF")
+        self.execute("PRAGMA cell_size_check = ON")
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        # Text that is no UTF-8 is read as something, so that its row alone is unreadable.
+        self.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
 
 
-def error_for(error: sqlite3.Error, path: Path, what: str) -> JournalError:
+def connecting(database: str | Path, **options: Any) -> aiosqlite.Connection:
+    """A connection to be awaited or entered; *options* are those of ``sqlite3.connect``."""
+    connection = aiosqlite.connect(database, isolation_level=None, factory=_Careful, **options)
+    # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.
+    connection._thread.daemon = True
+    return connection
+
+
+def error_for(error: sqlite3.Error | UnicodeDecodeError, path: Path, what: str) -> JournalError:
     """What SQLite's *error* means for the file at *path*, which could not be read, opened or written (*what*)."""
-    is_damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such" in str(error)
+    code = _code(error)
+    is_damaged = (
+        code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or (code == sqlite3.SQLITE_TOOBIG and what != "written")  # we write no such thing
+        or isinstance(error, UnicodeDecodeError)  # what SQLite wanted to say holds bytes of a damaged schema
+        or "no such" in str(error)
+    )
     kind = DamagedJournalError if is_damaged else JournalError
     return kind(f"{path} cannot be {what}: {error}")
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

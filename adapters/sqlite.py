@@ -10,56 +10,35 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
 import aiosqlite
-import msgspec
 
-from adapters import files, schema
+from adapters import files, formats, retention, schema
 from adapters.files import Lock
 from adapters.inbox import take_orders
-from events.errors import DamagedJournalError, JournalBusyError, JournalError
+from adapters.opening import open_file
+from adapters.orphans import Unusable, slices_of
+from adapters.retention import Retention
+from events.errors import (
+    DamagedJournalError,
+    ForeignJournalError,
+    JournalBusyError,
+    JournalError,
+    NewerJournalError,
+)
 from recovery import checks
 from recovery.ledger import Run
 from recovery.orders import Order
 from recovery.store import Row, Store
 
-BUSY_TIMEOUT = 5.0
-"""Seconds that a transaction waits for somebody who has locked the file."""
-SLICE = 500
-"""Rows that are deleted at a time."""
-NO_CALL_KEPT = 10_000
-"""Rows that concern no call (circuits, the journal itself) of which the latest so many are kept."""
-WAL_LIMIT = 16 * 1024 * 1024
-SETTINGS = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA trusted_schema = OFF",
-    f"PRAGMA journal_size_limit = {WAL_LIMIT}",
-)
-
 log = logging.getLogger("recovery.journal")
 
 _of_parents: list[object] = []
 """Connections that a forked child has inherited: never closed, not even by the collector, for they are not ours."""
-
-
-class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long calls that are over are kept: *seconds* since their end, at most *calls* of them, and *bytes* in all.
-
-    Calls that succeeded, were cancelled or turned away are deleted, the oldest first; those that gave up and those that
-    are not over never are. Raises TypeError or ValueError for what is no number or negative.
-    """
-
-    seconds: float = 7 * 86400.0
-    calls: int = 50_000
-    bytes: int = 64 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        checks.number("seconds", self.seconds, least=0.0)
-        checks.whole("calls", self.calls, least=0)
-        checks.whole("bytes", self.bytes, least=0)
 
 
 class SQLiteStore(Store):
@@ -90,23 +69,33 @@ class SQLiteStore(Store):
         self._wall = wall
         self._lock: Lock | None = None
         self._connection: aiosqlite.Connection | None = None
+        self._identity: os.stat_result | None = None
+        self._damages: list[DamagedJournalError] = []
+        self._kept: list[str] = []
 
     async def open(self, run: Run) -> Sequence[str]:
-        """Take a lock, open the file, and note the run."""
+        """Take a lock, open the file, and note the run. What was open is closed first; the lock is kept."""
         await self._disconnect()
         self._take_lock(run)
         try:
+            if len(self._damages) > 1:  # the file looked sound when it was opened again after the first
+                raise self._damages[-1]
             await self._open_own(run)
         except DamagedJournalError as error:
             await self._disconnect()
-            aside = files.set_aside(self.own)
+            self._kept.append(f"{error}; it is kept as {files.set_aside(self.own)}")
+            self._damages.clear()
             await self._open_own(run)
-            return [f"{error}; it is kept as {aside}"]
-        return ()
+        except (ForeignJournalError, NewerJournalError):
+            self._retire_lock()
+            raise
+        kept, self._kept = self._kept, []
+        return kept
 
     def _take_lock(self, run: Run) -> None:
-        if self._lock is not None:
+        if self._lock is not None and self._lock.is_held:
             return
+        self._release_lock()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if files.folder_of(self.path).is_symlink():
             raise JournalError(f"{files.folder_of(self.path)} is a symbolic link; choose another path for the journal")
@@ -121,28 +110,23 @@ class SQLiteStore(Store):
 
     async def _open_own(self, run: Run) -> None:
         path = self.own
-        if files.prepare(path):
-            async with schema.reading(path) as reader:
-                await reader.check()  # also raises for what is not ours to touch, without touching it
+        self._connection = connection = await open_file(path, self._kept.append)
         try:
-            connection = self._connection = await _connect(path)
             await connection.execute(f"PRAGMA synchronous = {self._sync}")
-            await schema.bring_up_to_date(connection)
-            await connection.execute(schema.INSERT_RUN, (run.id, run.boot, run.monotonic, run.wall, run.pid))
+            await connection.execute(schema.INSERT_RUN, schema.values_of_run(run))
             [known] = [known for known in await schema.runs_in(connection) if known.id == run.id]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise schema.error_for(error, path, "opened") from error
+        self._identity = path.stat()
         if known.pid != run.pid or known.wall != run.wall:
             raise JournalError(f"{path}: another run called {run.id!r} has written here; each run needs its own name")
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """Every row of every call that has no terminal fact, the latest 4 096 about circuits, and the runs."""
         connection = self._opened()
-        try:
+        with self._naming("read"):
             calls = await schema.rows_in(connection, schema.UNFINISHED)
             return await schema.runs_in(connection), [*calls, *await schema.rows_in(connection, schema.CIRCUITS)]
-        except sqlite3.Error as error:
-            raise schema.error_for(error, self.own, "read") from error
 
     async def history(self, call: str) -> Sequence[Row]:
         """Every row of one call."""
@@ -153,10 +137,8 @@ class SQLiteStore(Store):
         return await (self._read(schema.RESULTS, limit) if key is None else self._read(schema.RESULT, key, limit))
 
     async def _read(self, query: str, *values: object) -> list[Row]:
-        try:
+        with self._naming("read"):
             return await schema.rows_in(self._opened(), query, *values)
-        except sqlite3.Error as error:
-            raise schema.error_for(error, self.own, "read") from error
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
@@ -165,23 +147,29 @@ class SQLiteStore(Store):
 
     async def _write(self, statement: str, values: Sequence[Sequence[object]]) -> None:
         connection = self._opened()
-        try:
-            await connection.execute("BEGIN IMMEDIATE")
-            try:
+        if self._identity is None or not files.is_still(self.own, self._identity):
+            raise JournalError(f"{self.own} was moved or removed while it was being written")
+        with self._naming("written"):
+            async with formats.transaction(connection):
                 await connection.executemany(statement, values)
-                await connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    await connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise schema.error_for(error, self.own, "written") from error
+
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        """Raise SQLite's errors as ours; what was damaged is looked at when it is opened again."""
+        try:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            ours = schema.error_for(error, self.own, what)
+            if isinstance(ours, DamagedJournalError):
+                self._damages.append(ours)
+            raise ours from error
 
     async def sync(self) -> None:
         """Have the log synced, and the folder that names it."""
-        # SQLite does so itself only at checkpoints. No lock is held on the log, so that closing it here loses none.
+        # SQLite does so itself only at checkpoints. The journal's own file must not be opened here: closing it would
+        # give up the locks that SQLite holds on it, and the next who closes it elsewhere would remove our log. There
+        # is no lock on the log itself, and what is not in it any more was synced when it was taken from there.
         files.sync_file(self.own.with_name(self.own.name + "-wal"))
-        files.sync_file(self.own)
         files.sync_file(self.own.parent)
 
     async def close(self) -> None:
@@ -189,14 +177,13 @@ class SQLiteStore(Store):
         try:
             await self._disconnect()
         finally:
-            lock, self._lock = self._lock, None
-            if lock is not None:
-                lock.release()
+            self._release_lock()
 
     async def adopt(self) -> bool:
         """Copy what dead processes wrote into files of their own, and remove those files."""
-        adopting = Lock(files.folder_of(self.path) / "adopting")
-        if not files.folder_of(self.path).exists() or not adopting.take():
+        folder = files.folder_of(self.path)
+        adopting = Lock(folder / "adopting")
+        if not folder.is_dir() or not adopting.take():
             return False  # there is nobody, or another process is at it
         found = False
         try:
@@ -206,10 +193,13 @@ class SQLiteStore(Store):
                     await self.sync()
                     files.remove(part, lock)
                     found = True
-                except DamagedJournalError as error:
-                    log.warning("%s; it is kept as %s", error, files.set_aside(part))
-                except (JournalError, OSError) as error:
-                    log.warning("what a dead process left is not adopted: %s", error)
+                except Unusable as unusable:
+                    error = unusable.error
+                    if isinstance(error, DamagedJournalError):
+                        log.warning("%s; it is kept as %s", error, files.set_aside(part))
+                        lock.retire()
+                    else:
+                        log.warning("what a dead process left is not adopted: %s", error)
                 finally:
                     lock.release()
         finally:
@@ -217,43 +207,29 @@ class SQLiteStore(Store):
         return found
 
     async def _copy(self, part: Path) -> None:
-        if files.prepare(part):
-            async with schema.reading(part) as reader:
-                await reader.check()
-        try:
-            orphan = await _connect(part)
-            try:
-                await schema.bring_up_to_date(orphan)
-                runs = [(run.id, run.boot, run.monotonic, run.wall, run.pid) for run in await schema.runs_in(orphan)]
-                await self._write(schema.INSERT_RUN, runs)
-                query, last = f"SELECT id, {schema.COLUMNS} FROM facts WHERE id > ? ORDER BY id LIMIT 2000", 0
-                while rows := list(await orphan.execute_fetchall(query, (last,))):
-                    await self._write(schema.INSERT, [row[1:] for row in rows])
-                    last = rows[-1][0]
-            finally:
-                await orphan.close()
-        except sqlite3.Error as error:
-            raise schema.error_for(error, part, "adopted") from error
+        """Write what *part* holds, a slice at a time; doing so again, after a crash, adds nothing."""
+        async with aclosing(slices_of(part)) as slices:
+            async for statement, values in slices:
+                await self._write(statement, values)
 
     async def tidy(self) -> bool:
         """Delete calls that are over and too old or too many, 500 rows at the most; whether there may be more."""
-        connection = self._opened()
-        keep = self._retention
-        try:
-            before = int(self._wall() - keep.seconds)
-            deleted = await _delete(connection, _OLD_NO_CALL, (before, NO_CALL_KEPT, SLICE))
-            [(done, oldest)] = await connection.execute_fetchall(_DONE_CALLS)
-            [(size,)] = await connection.execute_fetchall(_SIZE)
-            too_many = max(done - keep.calls, SLICE if size > keep.bytes else 0)
-            if done and (too_many > 0 or oldest < before):
-                deleted += await _delete(connection, _OLD_CALLS, (before, max(too_many, 0), SLICE, SLICE))
-            return deleted >= SLICE or (deleted > 0 and size > keep.bytes)
-        except sqlite3.Error as error:
-            raise schema.error_for(error, self.own, "tidied") from error
+        with self._naming("tidied"):
+            return await retention.tidy(self._opened(), self._retention, self._wall())
 
     async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
         """Take what is in the inbox."""
         return take_orders(self.path, is_ours)
+
+    def _release_lock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _retire_lock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.retire()
 
     def forked(self) -> Self:
         """A store for a forked child, which gets a file of its own; the parent's connection is left alone."""
@@ -272,42 +248,3 @@ class SQLiteStore(Store):
         if self._connection is None:
             raise JournalError(f"{self.own} is not open")
         return self._connection
-
-
-_DONE_CALLS = f"SELECT count(*), coalesce(min(written), 0) FROM facts WHERE kind IN ({schema.DONE})"
-_SIZE = (
-    "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-)
-_OLD_NO_CALL = """
-SELECT id FROM facts WHERE call = '' AND (
-    written < ? OR id < (SELECT id FROM facts WHERE call = '' ORDER BY id DESC LIMIT 1 OFFSET ?)
-) LIMIT ?
-"""
-# Whole calls, the oldest first; the row that says that a call is over goes last, should it have more than a slice.
-_OLD_CALLS = f"""
-WITH done AS (
-    SELECT call, written, row_number() OVER (ORDER BY written, id) AS place FROM facts WHERE kind IN ({schema.DONE})
-    ORDER BY written, id LIMIT 500
-), old AS (SELECT call, place FROM done WHERE written < ? OR place <= ?),
-rows AS (
-    SELECT facts.id, sum(1) OVER (ORDER BY old.place, facts.kind IN ({schema.DONE}), facts.id) AS total, old.place
-    FROM old JOIN facts ON facts.call = old.call AND facts.call <> ''
-), whole AS (SELECT place FROM rows GROUP BY place HAVING max(total) <= ? OR place = 1)
-SELECT id FROM rows WHERE place IN (SELECT place FROM whole) ORDER BY total LIMIT ?
-"""
-
-
-async def _delete(connection: aiosqlite.Connection, query: str, values: Sequence[object]) -> int:
-    async with connection.execute(f"DELETE FROM facts WHERE id IN ({query})", values) as cursor:
-        return cursor.rowcount
-
-
-async def _connect(path: Path) -> aiosqlite.Connection:
-    connecting = aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
-    # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.
-    connecting._thread.daemon = True
-    connection = await connecting
-    schema.make_careful(connection)
-    for setting in SETTINGS:
-        await connection.execute(setting)
-    return connection
