@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import blinker
 
 from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
+from events.forks import surviving
 from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
 from events.verdicts import GiveUp, Park, Retry, Verdict, check, settle
 
@@ -102,7 +103,7 @@ class Bus:
         self.dropped_facts = 0
         self._calls = itertools.count(1)
         self._numbers = itertools.count()
-        self._lock = threading.RLock()
+        self._lock = surviving(threading.RLock())
         self._signals: dict[type[Fact], blinker.Signal] = {}
         self._ready: dict[tuple[type[Fact], str, str], Ready] = {}
         self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()

@@ -30,6 +30,7 @@ from events.facts import (
     OperationSucceeded,
     Parked,
 )
+from events.forks import surviving
 from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
@@ -62,7 +63,7 @@ class Break:
         self._released = released
         self._plan_of = plan_of
         self._part_of = part_of
-        self._lock = threading.RLock()
+        self._lock = surviving(threading.RLock())
         self._circuits: dict[Part, Circuit] = {}
         self._seats: dict[Part, tuple[Subscription, ...]] = {}
         self._kept: dict[Part, Operation | None] = {}  # for their counters

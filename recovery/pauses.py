@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from events.bus import Bus, Subscription, sender_of
 from events.facts import Category, FailureClassified, OperationStarted
+from events.forks import surviving
 from events.verdicts import Park
 from recovery.plan import PlanOf
 from recovery.registry import MAX_PARTS, Part
@@ -33,7 +34,7 @@ class Pause:
         self._bus = bus
         self._plan_of = plan_of
         self._chance = chance
-        self._lock = threading.RLock()
+        self._lock = surviving(threading.RLock())
         self._until: dict[Part, float] = {}
         self._seats: dict[Part, Subscription] = {}
         bus.subscribe(FailureClassified, self.hear, essential=True)

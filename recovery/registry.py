@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from events.bus import Bus
+from events.forks import surviving
 from events.operation import Operation
 from recovery.evidence import printable
 from recovery.plan import Plan
@@ -34,7 +35,7 @@ class Definition:
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
         self._complaints: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = surviving(threading.Lock())
         self._parts: OrderedDict[str, Operation] = OrderedDict()
         # One that is forgotten here, but held by its circuit, its budget or a call, is found again with its counter.
         self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
@@ -80,7 +81,7 @@ class Registry:
         self._bus = bus
         self._renamed = renamed
         self._names: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = surviving(threading.Lock())
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
         self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
         self._kept: set[Definition] = set()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from events.conditions import Condition
 from events.facts import CallSteered
+from events.forks import surviving
 from recovery.registry import Part
 from recovery.wait import Command, Wait, WaitingCall
 from recovery.waiting import Clock
@@ -42,7 +43,7 @@ class WaitingRoom:
         self.clock = clock
         self.chance = chance
         self.wakes = 0
-        self.lock = threading.RLock()
+        self.lock = surviving(threading.RLock())
         self._waits: dict[str, Wait] = {}
         self._held: defaultdict[Part, set[Wait]] = defaultdict(set)
         self._watchers: defaultdict[Condition, list[Wait]] = defaultdict(list)

@@ -16,6 +16,7 @@ from events.facts import (
     OperationRecovered,
     Parked,
 )
+from events.forks import surviving
 from events.operation import Operation
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.budget import Bucket, RetryBudget, full, refill, refund, reserve
@@ -41,7 +42,7 @@ class Spend:
         self._bus = bus
         self._plan_of = plan_of
         self._part_of = part_of
-        self._lock = threading.RLock()
+        self._lock = surviving(threading.RLock())
         self._buckets: OrderedDict[Part, Bucket] = OrderedDict()
         self._reserved: OrderedDict[str, tuple[Part, int]] = OrderedDict()
         self._kept: dict[Part, Operation | None] = {}  # for their counters

@@ -1,0 +1,199 @@
+"""A forked child never touches what its parent has open, and gets a file of its own (D13)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters.schema import reading
+from adapters.sqlite import SQLiteStore
+from adapters.status import read_status
+from recovery.service import Recovery
+
+BEGIN = """
+import json, multiprocessing, os, subprocess, sys, threading, time, warnings
+warnings.simplefilter("ignore")  # that one forks with threads is what is tried
+from adapters.sqlite import SQLiteStore
+from events.facts import GaveUp
+from recovery.service import Recovery
+
+path = sys.argv[1]
+service = Recovery(store=SQLiteStore(path))
+journal = service.journal
+
+def publish(name, count):
+    for number in range(count):
+        service.bus.publish(GaveUp(at=0.0, operation="fetch", call=f"{name}-{number}"))
+
+def wait_for(child):
+    for _ in range(2000):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, 9)
+    return "it hung"
+"""
+
+FORK = """
+def child(name):
+    code = 1
+    try:
+        publish(name, 100)
+        journal.receipt().wait(5.0)
+        service.close()
+        code = 0
+    finally:
+        os._exit(code)
+
+is_over = threading.Event()
+counts = [0, 0]
+def busy(index):  # commits are in flight all the time
+    while not is_over.is_set():
+        publish(f"parent-{index}-{counts[index]}", 1)
+        counts[index] += 1
+        if counts[index] % 16 == 0:
+            journal.receipt().wait(5.0)
+
+with service:
+    threads = [threading.Thread(target=busy, args=(index,)) for index in range(2)]
+    for thread in threads: thread.start()
+    codes = []
+    for number in range(6):
+        time.sleep(0.01)
+        pid = os.fork()
+        if not pid:
+            child(f"child-{number}")
+        codes.append(wait_for(pid))
+    is_over.set()
+    for thread in threads: thread.join()
+    journal.receipt().wait(5.0)
+    print(json.dumps({"codes": codes, "parent": sum(counts), "run": service.bus.run, "dropped": journal.dropped}))
+"""
+
+MULTIPROCESSING = """
+def work():
+    publish("child", 50)  # closed by the journal's own watcher when the process ends
+
+with service:
+    publish("before", 50)
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    publish("after", 50)
+    process.join(10)
+    journal.receipt().wait(5.0)
+    print(json.dumps({"codes": [process.exitcode], "parent": 100, "run": service.bus.run, "dropped": journal.dropped}))
+"""
+
+HELD = """
+locks = {
+    "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service.waits.lock,
+    "intake": journal._intake._lock, "journal": journal._lock,
+}
+call = service.recoverable("fetch", resumable=True, initial_delay=0.0, max_retries=1)(lambda: 1 / 0)
+with service:
+    publish("before", 10)
+    journal.receipt().wait(5.0)
+    codes = []
+    for name in sorted(locks):
+        taken, free = threading.Event(), threading.Event()
+        def hold(lock=locks[name]):
+            with lock:
+                taken.set()
+                free.wait(20)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        taken.wait()
+        pid = os.fork()
+        if not pid:
+            publish("child", 5)
+            service.bus.subscribe(GaveUp, print).close()
+            try:
+                call()
+            except ZeroDivisionError:
+                pass
+            journal.receipt().wait(5.0)
+            os._exit(0)
+        codes.append(wait_for(pid))
+        free.set()
+        holder.join()
+    print(json.dumps({"codes": codes, "parent": 10, "run": service.bus.run, "dropped": journal.dropped}))
+"""
+
+EXEC = """
+with service:
+    publish("before", 1)
+    journal.receipt().wait(5.0)
+    child = subprocess.Popen([sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
+        close_fds=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+os.close(os.dup(1))
+second = Recovery(store=SQLiteStore(path))
+with second:
+    second.journal.receipt().wait(5.0)
+    second.journal.pending(5.0)
+    is_first = str(second.journal._store.own) == path
+child.communicate(b"")
+print(json.dumps({"codes": [0 if is_first else 1], "parent": 1, "run": service.bus.run, "dropped": 0}))
+"""
+
+
+class Told(msgspec.Struct):
+    codes: list[int | str]
+    parent: int
+    run: str
+    dropped: int
+
+
+def run(script: str, path: Path) -> Told:
+    command = [sys.executable, "-c", BEGIN + script, str(path)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Told)
+
+
+def calls_in(path: Path) -> list[tuple[str, str]]:
+    async def main() -> list[tuple[str, str]]:
+        async with reading(path) as reader:
+            return [(row.run, row.call) for row in await reader.rows() if row.kind == "GaveUp" and row.is_readable]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("script", "children"), [(FORK, [100] * 6), (MULTIPROCESSING, [50])], ids=["fork", "processes"]
+)
+def test_d13_a_forked_child_writes_its_own_file_and_its_parent_goes_on(
+    script: str, children: list[int], tmp_path: Path
+) -> None:
+    path = tmp_path / "calls.db"
+    told = run(script, path)
+    assert told.codes == [0] * len(children)
+    assert told.dropped == 0
+    ours = calls_in(path)
+    assert {one for one, _ in ours} == {told.run}
+    assert len(ours) == len(set(ours)) == told.parent
+    parts = sorted((tmp_path / "calls.db.d").glob("*.db"))
+    assert sorted(len(calls_in(part)) for part in parts) == sorted(children)
+    assert all({run for run, _ in calls_in(part)} == {part.stem} for part in parts)
+
+    before = asyncio.run(read_status(path))
+    with Recovery(store=SQLiteStore(path)) as service:
+        assert service.journal is not None
+        service.resume().wait(10.0)
+    assert not list((tmp_path / "calls.db.d").glob("*.db*"))
+    assert len(calls_in(path)) == told.parent + sum(children)
+    assert len(before.calls) == len(asyncio.run(read_status(path)).calls) == told.parent + sum(children)
+
+
+def test_d13_a_child_that_was_forked_while_a_lock_was_held_does_not_wait_for_it(tmp_path: Path) -> None:
+    assert run(HELD, tmp_path / "calls.db").codes == [0] * 5
+
+
+def test_d13_a_program_that_was_started_does_not_hold_the_lock(tmp_path: Path) -> None:
+    assert run(EXEC, tmp_path / "calls.db").codes == [0]
