@@ -56,10 +56,16 @@ _OLD_NO_CALL = f"SELECT id FROM facts WHERE call = '' AND written < ? ORDER BY w
 _TOO_MANY_NO_CALL = f"""
 SELECT id FROM facts WHERE call = '' ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET {NO_CALL_KEPT}
 """
+_RUNS = f"""
+SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM facts WHERE facts.run = runs.id) LIMIT {SLICE}
+"""
 
 
-async def tidy(connection: aiosqlite.Connection, keep: Retention, now: float) -> bool:
-    """Delete a slice of what *keep* does not want at Unix time *now*; whether there may be more of it."""
+async def tidy(connection: aiosqlite.Connection, keep: Retention, now: float, run: str) -> bool:
+    """Delete a slice of what *keep* does not want at Unix time *now*; whether there may be more of it.
+
+    With the last rows of a run goes what is known of it, but for *run*, which is writing.
+    """
     before = int(now - keep.seconds)
     deleted = await _delete(connection, _OLD_NO_CALL, (before,)) or await _delete(connection, _TOO_MANY_NO_CALL)
     is_big = await _size(connection) > keep.bytes
@@ -67,6 +73,8 @@ async def tidy(connection: aiosqlite.Connection, keep: Retention, now: float) ->
     oldest = list(await connection.execute_fetchall(_OLDEST_CALL))
     if is_big or too_many or (oldest and oldest[0][0] < before):
         deleted += await _delete(connection, _OLD_CALLS, (before, SLICE if is_big else too_many))
+    if not deleted:
+        await connection.execute(f"DELETE FROM runs WHERE rowid IN ({_RUNS})", (run,))
     return deleted >= SLICE or (deleted > 0 and is_big)
 
 

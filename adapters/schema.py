@@ -35,14 +35,17 @@ INSERT = f"INSERT INTO facts ({_WRITTEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CON
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 # A row without a number gets one by its place, for whoever copies a file a second time must find it there.
 COPIED = f"SELECT {_WRITTEN.replace('number', 'coalesce(number, -id)')} FROM facts ORDER BY id"
+# One walk over the index; the rows of calls that are over are not touched.
 UNFINISHED = f"""
-SELECT {COLUMNS} FROM facts WHERE call <> '' AND call NOT IN (
-    SELECT call FROM facts WHERE call <> '' AND kind IN ({_TERMINAL})
+SELECT {COLUMNS} FROM facts WHERE call <> '' AND call IN (
+    SELECT call FROM facts INDEXED BY facts_by_call WHERE call <> '' GROUP BY call HAVING max(kind IN ({_TERMINAL})) = 0
 ) ORDER BY id
 """
 OF_CALL = f"SELECT {COLUMNS} FROM facts WHERE call = ? AND call <> '' ORDER BY id"
 RESULT = f"SELECT {COLUMNS} FROM facts WHERE result_key = ? ORDER BY id DESC LIMIT ?"
-RESULTS = f"SELECT {COLUMNS} FROM facts WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?"
+RESULTS = f"""
+SELECT {COLUMNS} FROM facts INDEXED BY facts_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
+"""
 CIRCUITS = f"""
 SELECT {COLUMNS} FROM facts WHERE id IN (
     SELECT id FROM facts INDEXED BY facts_of_no_call WHERE call = '' AND kind IN ({_CIRCUIT})

@@ -69,6 +69,7 @@ class SQLiteStore(Store):
         self._wall = wall
         self._lock: Lock | None = None
         self._connection: aiosqlite.Connection | None = None
+        self._run = ""
         self._identity: os.stat_result | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
@@ -76,6 +77,7 @@ class SQLiteStore(Store):
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and note the run. What was open is closed first; the lock is kept."""
         await self._disconnect()
+        self._run = run.id
         self._take_lock(run)
         try:
             if len(self._damages) > 1:  # the file looked sound when it was opened again after the first
@@ -215,7 +217,7 @@ class SQLiteStore(Store):
     async def tidy(self) -> bool:
         """Delete calls that are over and too old or too many, 500 rows at the most; whether there may be more."""
         with self._naming("tidied"):
-            return await retention.tidy(self._opened(), self._retention, self._wall())
+            return await retention.tidy(self._opened(), self._retention, self._wall(), self._run)
 
     async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
         """Take what is in the inbox."""
