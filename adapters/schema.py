@@ -128,11 +128,16 @@ class Reader:
 
     async def runs(self) -> Sequence[Run]:
         """Every process that wrote."""
+        if await number_of(self._connection, "user_version") == 0:
+            return []  # it is being made at this moment
         return await runs_in(self._connection)
 
     async def rows(self) -> Sequence[Row]:
         """Every row, in the order written."""
-        if await number_of(self._connection, "user_version") == 1:
+        version = await number_of(self._connection, "user_version")
+        if version == 0:
+            return []
+        if version == 1:
             query = f"SELECT run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL) FROM facts ORDER BY id"
             found = await self._connection.execute_fetchall(query)
             return [Row(run, call, kind, body or b"", 0, body is not None) for run, call, kind, body in found]

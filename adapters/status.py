@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,13 +11,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from adapters.files import is_being_written, parts_of
+from adapters.files import is_being_written, others_of
 from adapters.launch import name_in_arguments
 from adapters.schema import reading
 from adapters.screen import STYLES
 from events.bus import sender_of
 from events.codec import decode
-from events.errors import CodecError
+from events.errors import CodecError, DamagedJournalError, JournalError
 from events.facts import CircuitClosed, CircuitHalfOpened, CircuitOpened, Fact
 from recovery.evidence import printable
 from recovery.ledger import CallRecord, Run, fold
@@ -27,7 +27,10 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 
 
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. *state* is "left" for one that a dead process left; *seen* is Unix time of its latest fact."""
+    """One call. *seen* is Unix time of its latest fact.
+
+    *state* is "left" for one that a dead process left, "unreadable" for one that is not over and has a damaged row.
+    """
 
     call: str
     operation: str
@@ -43,55 +46,106 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no facts."""
+    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no facts.
+
+    *damaged* are files of dead processes that cannot be read; whoever resumes keeps them aside.
+    """
 
     path: str
     is_being_written: bool
     calls: tuple[CallStatus, ...]
     circuits: dict[str, str]
     unreadable: int
+    damaged: tuple[str, ...] = ()
+
+
+class _Contents(msgspec.Struct):
+    runs: dict[str, Run] = {}
+    rows: list[Row] = []
 
 
 async def read_status(path: Path) -> JournalStatus:
     """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
-    runs: dict[str, Run] = {}
-    rows: list[Row] = []
-    for part in parts_of(path) or [path]:
-        async with reading(part) as reader:
-            runs |= {run.id: run for run in await reader.runs()}
-            rows += await reader.rows()
+    damaged: list[str] = []
+    found: list[_Contents] = []
+    # The journal itself last: what is adopted meanwhile is seen twice then, and not missed.
+    for part in others_of(path):
+        try:
+            found.append(await _contents_of(part))
+        except FileNotFoundError:
+            continue
+        except JournalError:
+            if part.exists():
+                damaged.append(str(part))
+    if path.exists() or not found:
+        found.insert(0, await _contents_of(path))
+    runs = {run: known for one in found for run, known in one.runs.items()}
     records: dict[str, CallRecord] = {}
     circuits: dict[str, str] = {}
-    unreadable = 0
-    for row in rows:
+    unreadable: dict[str, int] = {}
+    for row in _once(row for one in found for row in one.rows):
         try:
             if not row.is_readable:
                 raise CodecError("it is not as it was written")
             fact: Fact = decode(row.body)
         except CodecError:
-            unreadable += 1
+            unreadable[row.call] = unreadable.get(row.call, 0) + 1
             continue
         fold(records, row.run, (fact,))
         if type(fact) in CIRCUIT_STATES:
             circuits[sender_of(fact.operation, fact.key)] = CIRCUIT_STATES[type(fact)]
+    for call in unreadable:
+        if call:
+            records.setdefault(call, CallRecord(call=call, operation="?"))
     alive = is_being_written(path)
     return JournalStatus(
         path=str(path),
         is_being_written=alive,
-        calls=tuple(_status(record, runs, alive=alive) for record in records.values()),
+        calls=tuple(
+            _status(record, runs, alive=alive, is_readable=record.call not in unreadable) for record in records.values()
+        ),
         circuits=circuits,
-        unreadable=unreadable,
+        unreadable=sum(unreadable.values()),
+        damaged=tuple(damaged),
     )
 
 
-def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool) -> CallStatus:
+async def _contents_of(path: Path) -> _Contents:
+    for again in (True, False):
+        try:
+            async with reading(path) as reader:
+                return _Contents({run.id: run for run in await reader.runs()}, list(await reader.rows()))
+        except DamagedJournalError:
+            if not again:
+                raise
+            # Whoever began to write it at this very moment may have confused us; once more, then.
+    raise AssertionError("unreachable")
+
+
+def _once(rows: Iterable[Row]) -> Iterator[Row]:
+    """Each of *rows* once: what is being adopted is in two files."""
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        identity = (row.run, row.number) if row.number else (row.run, row.call, row.kind, row.body)
+        if identity not in seen or not row.is_readable:
+            seen.add(identity)
+            yield row
+
+
+def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readable: bool) -> CallStatus:
     run = runs.get(record.run)
     return CallStatus(
         call=record.call,
         operation=record.operation,
         key=record.key,
         name=name_in_arguments(record.operation, record.arguments),
-        state=record.state if record.is_over or alive else "left",
+        state=record.state
+        if record.is_over
+        else "unreadable"
+        if not is_readable
+        else record.state
+        if alive
+        else "left",
         attempt=record.attempt,
         retries=record.retries,
         restarts=record.resumes,
@@ -137,6 +191,8 @@ class StatusTable:
             yield Text(f"circuit {printable(name)}: {state}")
         if status.unreadable:
             yield Text(f"{status.unreadable} rows cannot be read", style="red")
+        for name in status.damaged:
+            yield Text(f"{printable(name)} cannot be read", style="red")
         writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
         yield Text(f"journal {printable(status.path)}: {writer}", style="dim")
 

@@ -165,6 +165,7 @@ def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> N
     status = asyncio.run(read_status(path))
     assert status.unreadable == 1
     assert {call.call for call in status.calls if call.state == "left"} == {*IN_FILE, *IN_LOG} - {"dead-507"}
+    assert [call.call for call in status.calls if call.state == "unreadable"] == ["dead-507"]
 
 
 # Damage that is met later (D9)
