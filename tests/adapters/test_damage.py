@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from adapters.sqlite import SQLiteStore
 from adapters.status import read_status
+from events.errors import DamagedJournalError
 from events.facts import JournalQuarantined
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -243,3 +246,40 @@ def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> 
             shutil.copy(tmp_path / name, tmp_path / f"copy-of-{name}")
     with journals.plain(tmp_path / "copy-of-calls.db") as connection:
         assert [row[0] for row in connection.execute("SELECT call FROM facts ORDER BY id")] == ["first", "second"]
+
+
+def test_d9_damage_that_is_met_a_second_time_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    service = Recovery(store=SQLiteStore(path))
+    quarantined = facts_of(service, JournalQuarantined)
+    with service:
+        store, journal = service.journal._store, service.journal  # type: ignore[union-attr]
+        assert isinstance(store, SQLiteStore)
+        assert journal is not None
+        journal.receipt().wait(5.0)
+        service.bus.publish(journals.gave_up("first"))
+        journal.receipt().wait(5.0)
+        # What SQLite says of a disk that answers otherwise each time; such a one cannot be had here.
+        for number in range(2):
+            with pytest.raises(DamagedJournalError), store._naming("written"):
+                raise malformed()
+            store._identity = None  # so that it is opened again
+            service.bus.publish(journals.gave_up(f"again-{number}"))
+            eventually(lambda: journal.reason is not None)
+            eventually(lambda: journal.reason is None)
+        assert len(quarantined) == 1
+        journal.receipt().wait(5.0)
+    assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
+
+
+def malformed() -> sqlite3.DatabaseError:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET rootpage = 99")
+        connection.execute("PRAGMA writable_schema = RESET")
+        try:
+            connection.execute("SELECT * FROM t")
+        except sqlite3.DatabaseError as error:
+            return error
+    raise AssertionError("SQLite did not notice")
