@@ -168,9 +168,9 @@ import resource
 path = sys.argv[1]
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
-with Recovery(store=SQLiteStore(path)) as service:
-    heard = []
-    service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+service, heard = Recovery(store=SQLiteStore(path)), []
+service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+with service:
     publish(service, 1500)
     until(lambda: heard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -187,9 +187,9 @@ with tempfile.TemporaryDirectory() as elsewhere, Recovery(store=SQLiteStore(else
     service.close()
 if os.geteuid() == 0:
     os.setuid(65534)
-with Recovery(store=SQLiteStore(path)) as service:
-    heard = []
-    service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+service, heard = Recovery(store=SQLiteStore(path)), []
+service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+with service:
     publish(service, 100)
     assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
     until(lambda: service.journal.reason)
