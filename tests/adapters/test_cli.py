@@ -210,15 +210,17 @@ def test_the_journal_may_be_elsewhere(tmp_path: Path) -> None:
 
 def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(30)"))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    while "command" not in process.stdout.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    out, complaints = process.communicate(timeout=20)
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert any("command" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            out, complaints = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert "OperationCancelled" in out
     assert "Traceback" not in complaints
