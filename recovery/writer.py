@@ -92,6 +92,7 @@ class Writer:
         self._pending = Pending()
         self._tidied_at = 0
         self._has_rubbish = True
+        self._last_tries = 1
         self.reason: str | None = None
         """Why nothing can be written at the moment."""
         self.committed = 0
@@ -147,7 +148,7 @@ class Writer:
                     pass
                 self._answer(runner)
                 self._take_orders(runner)
-                if closing:
+                if closing and (self._is_open or not self._may_try_again()):
                     break
             self._close(runner)
         self._intake.give_up()
@@ -156,6 +157,11 @@ class Writer:
         for question in self._questions:
             question.gate.open()
         self._listener.settled()
+
+    def _may_try_again(self) -> bool:
+        """Whether what could not be written at the end is tried once more: a trouble may be over as soon as it came."""
+        self._last_tries -= 1
+        return self._last_tries >= 0 and self._intake.counts.waiting > 0
 
     def _wait(self) -> None:
         self._stir.clear()

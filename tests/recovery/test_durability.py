@@ -396,6 +396,15 @@ def test_d12_a_journal_that_is_degraded_when_it_is_closed_tries_once_more() -> N
     assert "GaveUp" in kinds(memory)
 
 
+def test_d12_what_cannot_be_written_at_the_close_is_tried_once_more() -> None:
+    memory = MemoryStore()
+    with Recovery(store=ChaosStore(memory, fail_at=3)) as service:  # open, unfinished, append
+        service.bus.publish(gave_up())
+    assert "GaveUp" in kinds(memory)
+    assert service.journal is not None
+    assert service.journal.dropped == 0
+
+
 def test_the_starts_of_a_strict_operation_are_heard_by_the_journal_alone() -> None:
     with Recovery(store=MemoryStore()) as service:
         heard = facts_of(service)
