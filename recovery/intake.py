@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import msgspec
 
@@ -32,6 +33,11 @@ BATCH_BYTES = 1024 * 1024
 
 BASE_WEIGHT = 400
 """About what a fact takes in memory beside its texts, in bytes."""
+
+
+_NO_LOSS: tuple[object, int] = (None, 0)
+_own_loss: ContextVar[tuple[object, int]] = ContextVar("recovery_own_loss", default=_NO_LOSS)
+"""Which queue turned which fact away in this context. Not the queue itself: contexts live long."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -87,6 +93,7 @@ class Intake:
         self.max_bytes = max_bytes
         self.filled = threading.Event()
         self.hurry = threading.Event()
+        self._name = object()
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._progress: OrderedDict[str, Entry] = OrderedDict()
@@ -147,6 +154,7 @@ class Intake:
             if self._is_closed or not self._make_room(weight):
                 self.dropped += 1
                 self._losses.add(entry.number, entry.number)
+                self._note_own_loss(entry.number)
                 return False
             if is_progress:
                 self._progress[fact.call] = entry  # type: ignore[attr-defined]
@@ -159,6 +167,22 @@ class Intake:
         elif length == BATCH:
             self.hurry.set()
         return True
+
+    def _note_own_loss(self, number: int) -> None:
+        of, _ = _own_loss.get()
+        if of is not self._name:
+            _own_loss.set((self._name, number))
+
+    def take_own_loss(self) -> int | None:
+        """The first fact that was turned away from this thread or task since it asked last, if there is one.
+
+        Who asks for a receipt later than that must learn of it, though by then the journal may have gone on.
+        """
+        of, number = _own_loss.get()
+        if of is not self._name:
+            return None
+        _own_loss.set(_NO_LOSS)
+        return number
 
     def _make_room(self, weight: int) -> bool:
         while self._live >= self.capacity or self._bytes + weight > self.max_bytes:

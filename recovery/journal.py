@@ -141,7 +141,8 @@ class Journal:
 
     def receipt(self) -> Receipt:
         """A receipt for everything accepted until now: ``await receipt.committed()``, or block with ``wait``."""
-        return Receipt(self, self._intake.issued, self._writer.committed)
+        since, lost = self._writer.committed, self._intake.take_own_loss()
+        return Receipt(self, self._intake.issued, since if lost is None else min(since, lost - 1))
 
     def position(self) -> int:
         """The number of the latest fact: what was recorded before is committed when ``is_committed`` of it."""

@@ -194,6 +194,25 @@ def test_d2_a_receipt_is_not_taken_back_for_what_was_dropped_later() -> None:
     receipt.wait()
 
 
+def test_d2_a_receipt_does_not_cover_up_what_was_turned_away_before_the_latest_commit() -> None:
+    store = Gated()
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.bus.publish(gave_up(1))
+        first = service.journal.receipt()
+        assert store.asked.wait(10.0)
+        service.journal.seal()
+        service.bus.publish(gave_up(2))
+        store.gate.set()
+        first.wait()
+        with pytest.raises(NotDurable):
+            service.journal.receipt().wait()
+        elsewhere = threading.Thread(target=lambda: service.journal and service.journal.receipt().wait())
+        elsewhere.start()
+        elsewhere.join()
+    assert kinds(store) == ["GaveUp"]
+
+
 def test_d2_a_receipt_after_the_close_promises_nothing() -> None:
     with Recovery(store=MemoryStore()) as service:
         service.bus.publish(gave_up())
