@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 
 from events.bus import sender_of
@@ -23,6 +24,23 @@ from events.facts import (
 )
 from recovery.evidence import printable
 from recovery.redact import redact
+
+
+class Redacted(logging.Filter):
+    """Takes secrets out of the tracebacks of records, before any handler formats them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep *record*; a traceback that holds a secret becomes redacted text."""
+        if record.exc_info and record.exc_info[0] is not None:
+            text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            if (harmless := redact(text)) != text:
+                record.exc_info, record.exc_text = None, harmless
+        return True
+
+
+# Those who log the errors of others with their tracebacks: a subscriber's, a condition's, a classifier's.
+for _name in ("recovery", "recovery.bus", "recovery.journal"):
+    logging.getLogger(_name).addFilter(Redacted())
 
 
 class Log:

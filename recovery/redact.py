@@ -22,6 +22,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 MASK = "***"
 
+SUB_DELIMITERS = "/?:@!$&'()*+,;="
+"""What need not be percent-encoded in the path or query of a URL (RFC 3986)."""
+
 LEAST_LITERAL = 4
 """Shorter literals would take too much else along."""
 
@@ -93,7 +96,8 @@ def hide(*secrets: str) -> None:
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
     for secret in secrets:
-        for encoded in (quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")):
+        spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
+        for encoded in (*spared, quote_plus(secret, errors="replace")):
             in_lower = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
             _literals.extend({secret, encoded, in_lower, repr(secret)[1:-1]} - {*_literals})
     _literals.sort(key=len, reverse=True)  # the whole before a part of it

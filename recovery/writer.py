@@ -20,7 +20,7 @@ from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
 from recovery.lookup import Question
 from recovery.orders import Order
 from recovery.recent import Recent, recorded_in, result_key
-from recovery.redact import redacted
+from recovery.redact import redact, redacted
 from recovery.store import Pending, Row, Store
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Writer:
         self._is_open = False
         self._again_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2.0, LONGEST_PAUSE)
-        reason = f"{type(error).__name__}: {error}"
+        reason = redact(f"{type(error).__name__}: {error}")
         is_news, self.reason = reason != self.reason, reason
         if is_news:
             self._listener.degraded(reason)
@@ -305,7 +305,7 @@ class Writer:
         try:
             runner.run(self._store.close())
         except Exception as error:
-            log.warning("closing the journal failed: %s", error)
+            log.warning("closing the journal failed: %s", redact(str(error)))
 
 
 def _call_of(fact: Fact) -> str:

@@ -361,6 +361,17 @@ def test_d8_each_change_is_said_once() -> None:
     assert [fact.reason for fact in heard if isinstance(fact, JournalDegraded)] == ["OSError: locked", "OSError: full"]
 
 
+def test_d8_what_a_store_complains_about_is_said_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    away = OSError("smb://user:sesame@nas/calls.db is away")
+    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: away)) as service:
+        with waiting_for(service, JournalDegraded):
+            service.bus.publish(gave_up())
+        assert service.journal is not None
+        assert service.journal.reason == "OSError: smb://***@nas/calls.db is away"
+    assert "smb://***@nas" in caplog.text
+    assert "sesame" not in caplog.text
+
+
 # Degraded means in memory (D11)
 
 

@@ -29,6 +29,7 @@ from events.facts import (
     RetryScheduled,
 )
 from recovery.log import Log, describe
+from recovery.service import Recovery
 
 LOUD = {"RetryScheduled", "Parked", "CallRejected", "GaveUp", "CircuitOpened"}
 
@@ -124,3 +125,15 @@ def test_as_a_subscriber_it_hears_every_fact_worth_a_line(caplog: pytest.LogCapt
         after = {"after": 1.0} if kind is not CallRejected and kind is not GaveUp else {}
         bus.publish(made(kind, **after, **({"retry": 1} if kind is RetryScheduled else {})))
     assert len(caplog.records) == len(worth) == len(LOUD)
+
+
+def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Fact) -> None:
+        raise ConnectionError("https://user:sesame@example.org/")
+
+    service = Recovery()
+    service.bus.subscribe(GaveUp, fail)
+    service.bus.publish(GaveUp(at=0.0, operation="fetch", call="c"))
+    assert "Traceback" in caplog.text
+    assert "https://***@example.org/" in caplog.text
+    assert "sesame" not in caplog.text

@@ -117,6 +117,11 @@ def test_a_hidden_literal_is_found_however_its_percent_signs_are_spelt() -> None
     assert redact("Pass/Wörd Pass%2FW%C3%B6rd Pass%2fW%c3%b6rd") == f"{MASK} {MASK} {MASK}"
 
 
+def test_a_hidden_literal_is_found_in_a_path_where_not_all_of_it_is_percent_encoded() -> None:
+    hide("Pass/Wörd=1")
+    assert redact("Pass/W%C3%B6rd%3D1 Pass/W%c3%b6rd=1 Pass%2FW%C3%B6rd%3D1") == f"{MASK} {MASK} {MASK}"
+
+
 def test_the_longer_of_two_hidden_literals_is_taken_out_whole() -> None:
     hide("open", "open-sesame")
     assert redact("say open-sesame") == f"say {MASK}"
