@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio.abc
+import anyio.lowlevel
 import msgspec
 
 from events.errors import RecoveryError
@@ -30,6 +31,9 @@ from recovery.waiting import soon_in_this_loop
 
 THREADS = 4
 """How many plain calls are carried on at a time."""
+
+AT_ONCE = 100
+"""How many coroutines are started before they get their turn: of ten thousand, the first does not wait for all."""
 
 MOST_DEATHS = 3
 """So often a call is carried on though its process died in an attempt, without a new checkpoint in between."""
@@ -103,6 +107,8 @@ class Resumer:
         for number, call in enumerate(awaited):
             # Those that are overdue do not start all at once.
             group.start_soon(self._carry_on_async, call, self._spread(len(awaited)) if number else 0.0)
+            if number % AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
         found.loaded.open()
         self._start_threads(plain)
 

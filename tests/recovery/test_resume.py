@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from adapters.memory import MemoryStore
@@ -18,6 +19,7 @@ from events.facts import (
     OperationQuarantined,
     OperationRecovered,
     OperationResumed,
+    OperationStarted,
     RetryScheduled,
 )
 from recovery import context
@@ -498,6 +500,29 @@ async def test_what_is_overdue_starts_spread_out_and_the_first_at_once() -> None
         service.recoverable("work", **SETTINGS)(nothing)
         await service.resume()
     assert sorted(fact.after for fact in heard if isinstance(fact, OperationResumed)) == [0.0, 0.02, 0.02]
+
+
+@pytest.mark.anyio
+async def test_of_very_many_the_first_does_not_wait_until_all_have_begun() -> None:
+    store, begun = MemoryStore(), []
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.journal.follow("work")
+        for number in range(2000):
+            arguments = msgspec.Raw(b"[[],{}]")
+            service.bus.publish(OperationStarted(at=0.0, operation="work", call=f"c-{number}", arguments=arguments))
+    async with Recovery(store=store) as service:
+        heard = facts_of(service, OperationResumed)
+
+        async def work() -> None:
+            begun.append(len(heard))
+
+        service.recoverable("work", **SETTINGS)(work)
+        service.resume()
+        while not begun:
+            await anyio.sleep(0.001)
+        service._group.cancel_scope.cancel()  # type: ignore[union-attr]  # the rest would take seconds
+    assert begun[0] < 1000
 
 
 def test_a_call_that_is_carried_on_starts_when_that_is_committed() -> None:
