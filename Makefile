@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants bench clean
+.PHONY: help install demo test check format lint types arch props mutants torture bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ props: $(READY) ## the laws alone, with many more examples
 
 mutants: $(READY) ## plant each known bug, and see which test kills it (four minutes)
 	$(BIN)/python -m tests.mutants
+
+torture: $(READY) ## kill, starve and flood the journal, and print what it lost (six minutes)
+	$(BIN)/python -m tests.torture
 
 bench: $(READY) ## success path and failure path, as ratios taken in one run
 	$(BIN)/python -m bench

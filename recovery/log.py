@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from events.bus import sender_of
 from events.facts import (
@@ -27,10 +28,14 @@ from recovery.redact import redact
 
 
 class Redacted(logging.Filter):
-    """Takes secrets out of the tracebacks of records, before any handler formats them."""
+    """Takes secrets out of records and their tracebacks, before any handler formats them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep *record*; a traceback that holds a secret becomes redacted text."""
+        """Keep *record*; what holds a secret becomes redacted text."""
+        with suppress(Exception):  # what cannot be formatted is for the handlers to complain about
+            message = record.getMessage()
+            if (harmless := redact(message)) != message:
+                record.msg, record.args = harmless, None
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
             if (harmless := redact(text)) != text:
@@ -38,8 +43,8 @@ class Redacted(logging.Filter):
         return True
 
 
-# Those who log the errors of others with their tracebacks: a subscriber's, a condition's, a classifier's.
-for _name in ("recovery", "recovery.bus", "recovery.journal"):
+# Those who log what others say: errors of subscribers, names of conditions, complaints of stores and servers.
+for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch", "recovery.downloads"):
     logging.getLogger(_name).addFilter(Redacted())
 
 

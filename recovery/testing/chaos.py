@@ -92,10 +92,11 @@ class ChaosStore(Store):
         self._afterwards()
 
     async def close(self) -> None:
-        """As the store's, or fail."""
-        self._before("close")
+        """As the store's, and then maybe fail: what is open is let go of in any case."""
+        self.calls.append("close")
         await self.store.close()
-        self._afterwards()
+        if self._fails():
+            raise self._error()
 
     async def sync(self) -> None:
         """As the store's, or fail."""

@@ -28,7 +28,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from recovery.log import Log, describe
+from recovery.log import Log, Redacted, describe
 from recovery.service import Recovery
 
 LOUD = {"RetryScheduled", "Parked", "CallRejected", "GaveUp", "CircuitOpened"}
@@ -137,3 +137,11 @@ def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(cap
     assert "Traceback" in caplog.text
     assert "https://***@example.org/" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_what_cannot_be_said_breaks_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError("mute")
+
+    assert Redacted().filter(logging.makeLogRecord({"msg": "%s", "args": (Mute(),)}))

@@ -1,0 +1,71 @@
+"""Print the figures of the torture: ``python -m tests.torture [WORD ...] [--share 0.1] [--json FILE]``.
+
+Only the rows whose name has one of the words, or all. Exits with 1 if any figure misses its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tests.torture.exits import exit_matrix
+from tests.torture.faults import fault_sweep
+from tests.torture.figures import Figure, Row
+from tests.torture.kills import kill_loop
+from tests.torture.leaks import leaks
+from tests.torture.restarts import restarts
+from tests.torture.stalls import memory, publishing
+from tests.torture.zygote import Zygote
+
+ROWS = (
+    Row("kills", kill_loop),
+    Row("faults", fault_sweep),
+    Row("publishing", publishing),
+    Row("memory", memory),
+    Row("restarts", restarts),
+    Row("exits", exit_matrix),
+    Row("leaks", leaks),
+)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture", description=f"Rows: {', '.join(r.name for r in ROWS)}"
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only rows whose name has it")
+    parser.add_argument("--share", type=float, default=1.0, help="the share of the full count to do, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    given = parser.parse_args()
+    chosen = [row for row in ROWS if not given.words or any(word in row.name for word in given.words)]
+    if not chosen:
+        parser.error(f"no row has any of {given.words} in its name")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    figures: list[Figure] = []
+    with Zygote() as zygote:
+        for row in chosen:
+            began = time.monotonic()
+            figures += row.work(zygote, given.share)
+            print(f"{row.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    table = Table("what", "how often", "figure", "target", "")
+    for figure in figures:
+        passed = "[green]pass" if figure.passed else "[bold red]FAIL"
+        table.add_row(figure.what, figure.how_often, figure.figure, figure.target, passed)
+    console.print(table)
+    if given.json is not None:
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
+    return 0 if all(figure.passed for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""How processes end that have a journal: in time, and with everything written where that can be (D12)."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import signal
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from adapters.sqlite import SQLiteStore
+from recovery import journal
+from recovery.service import Recovery
+from recovery.store import Row
+from tests.torture.figures import Figure
+from tests.torture.zygote import Child, Zygote, watch
+
+COLOURS = ("asyncio", "trio", "threads")
+SIGNALS = {
+    "SIGINT": [signal.SIGINT],
+    "SIGINT twice": [signal.SIGINT, signal.SIGINT],
+    "SIGTERM": [signal.SIGTERM],
+    "SIGTERM, handled": [signal.SIGTERM],
+}
+ENDINGS = (
+    "return",
+    "exception",
+    *SIGNALS,
+    "sys.exit in a thread",
+    "no close",
+    "close at exit",
+    "close in a thread",
+    "close twice at once",
+)
+STORES = ("healthy", "hangs in append", "hangs in open", "two that hang")
+AT_ONCE = 8
+"""Processes that hang side by side: they sleep."""
+FACTS = 50
+MOST_SECONDS = 5.0
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A process that ends like that."""
+
+    colour: str
+    ending: str
+    store: str
+
+    def __str__(self) -> str:
+        return f"{self.colour}: {self.ending}, {self.store}"
+
+    @property
+    def is_orderly(self) -> bool:
+        """Whether what was accepted must have been written."""
+        return self.store == "healthy" and self.ending != "SIGTERM"
+
+
+class HangingStore(SQLiteStore):
+    """Never returns from that method."""
+
+    method = "append"
+
+    async def open(self, run: object) -> Sequence[str]:
+        if self.method == "open":
+            threading.Event().wait()
+        return await super().open(run)  # type: ignore[arg-type]  # a Run
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        threading.Event().wait()
+
+
+def cases() -> list[Case]:
+    """Every one. Two journals share the time there is when nobody has closed them before."""
+    every = itertools.starmap(Case, itertools.product(COLOURS, ENDINGS, STORES))
+    return [case for case in every if case.store != "two that hang" or case.ending in ("no close", "close at exit")]
+
+
+def end(path: str, notes: str, colour: str, ending: str, store: str, budget: float) -> None:
+    """Be the process: have facts accepted, note when, and end."""
+    journal.CLOSE_TIMEOUT = budget
+    services = [Recovery(store=SQLiteStore(path) if store == "healthy" else HangingStore(path))]
+    if store == "hangs in open":
+        HangingStore.method = "open"
+    if store == "two that hang":
+        services.append(Recovery(store=HangingStore(f"{path}-2")))
+    if ending == "SIGTERM, handled":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if colour == "threads":
+        _Threads(services, notes, ending).run()
+    else:
+        anyio.run(_Tasks(services, notes, ending).run, backend=colour)
+
+
+class _Ending:
+    def __init__(self, services: list[Recovery], notes: str, ending: str) -> None:
+        self.services = services
+        self.service = services[0]
+        self.ending = ending
+        self._notes = notes
+
+    def accept(self) -> None:
+        """Have facts accepted, and tell whoever watches."""
+        for service in self.services:
+            fetch = service.recoverable("fetch", max_retries=0, breaker=None)(self._fail)
+            for _ in range(FACTS // 2):
+                with suppress(ConnectionError):
+                    fetch()
+        with open(self._notes, "a") as file:
+            file.write(f"accepted {time.monotonic()}\n")
+
+    def _fail(self) -> None:
+        raise ConnectionError
+
+    def close_by_hand(self) -> None:
+        """For the endings that close the service themselves."""
+        if self.ending == "close at exit":
+            atexit.register(self.service.close)
+        if self.ending in ("close in a thread", "close twice at once"):
+            times = 2 if self.ending == "close twice at once" else 1
+            threads = [threading.Thread(target=self.service.close) for _ in range(times)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+
+class _Threads(_Ending):
+    def run(self) -> None:
+        if self.ending in ("no close", "close at exit", "close in a thread", "close twice at once"):
+            self.accept()
+            self.close_by_hand()
+        elif self.ending == "sys.exit in a thread":
+            thread = threading.Thread(target=self._body)
+            thread.start()
+            thread.join()
+        else:
+            self._body()
+
+    def _body(self) -> None:
+        with self.service:
+            self.accept()
+            if self.ending == "exception":
+                raise ValueError(self.ending)
+            if self.ending == "sys.exit in a thread":
+                sys.exit(3)
+            if self.ending in SIGNALS:
+                time.sleep(60.0)
+
+
+class _Tasks(_Ending):
+    async def run(self) -> None:
+        if self.ending in ("no close", "close at exit", "close in a thread", "close twice at once"):
+            self.accept()
+            await anyio.to_thread.run_sync(self.close_by_hand)
+            return
+        async with self.service:
+            self.accept()
+            if self.ending == "exception":
+                raise ValueError(self.ending)
+            if self.ending == "sys.exit in a thread":
+                await anyio.to_thread.run_sync(sys.exit, 3)
+            if self.ending in SIGNALS:
+                await anyio.sleep(60.0)
+
+
+class Ended(msgspec.Struct):
+    """How a process ended: *seconds* after it began to, ``None`` if it did not; *written* facts are in its file."""
+
+    case: Case
+    seconds: float | None
+    code: int | None
+    written: int
+    said: str
+
+    def problem(self, most: float) -> str | None:
+        """What is wrong with that."""
+        if self.seconds is None:
+            return f"{self.case} did not end"
+        if self.seconds > most:
+            return f"{self.case} took {self.seconds:.2f} s"
+        if self.case.is_orderly and self.written != FACTS:
+            return f"{self.case}: {self.written} of {FACTS} facts are written\n{self.said}"
+        return None
+
+
+def ends_of(cases: Sequence[Case], zygote: Zygote, budget: float) -> Iterator[Ended]:
+    """Have each process end; several of those that hang at a time."""
+    hanging = [case for case in cases if case.store != "healthy"]
+    waves = [[case] for case in cases if case.store == "healthy"]
+    waves += [hanging[begin : begin + AT_ONCE] for begin in range(0, len(hanging), AT_ONCE)]
+    for wave in waves:
+        with tempfile.TemporaryDirectory() as name:
+            begun = []
+            for number, case in enumerate(wave):
+                folder = Path(name) / str(number)
+                folder.mkdir()
+                path, notes = folder / "calls.db", folder / "notes"
+                about = (case.colour, case.ending, case.store, budget)
+                begun.append((case, path, notes, zygote.fork(end, str(path), str(notes), *about, out=folder / "out")))
+            ending = [(*one, _accepted_at(one[2], one[3])) for one in begun]
+            for case, _, _, child, _ in ending:
+                _send(SIGNALS.get(case.ending, ()), child)
+            watch([child for _, _, _, child, _ in ending], budget + 10.0)
+            for case, path, _, child, began in ending:
+                code = child.wait(0.0)
+                seconds = None if code is None else child.ended - began
+                if code is None:
+                    child.kill()
+                yield Ended(case, seconds, code, _written(path), child.out.read_text())
+
+
+def _accepted_at(notes: Path, child: Child) -> float:
+    limit = time.monotonic() + 30.0
+    while not (notes.exists() and notes.read_text().endswith("\n")):
+        assert time.monotonic() < limit, child.out.read_text()
+        time.sleep(0.001)
+    return float(notes.read_text().split()[1])
+
+
+def _send(signals: Sequence[int], child: Child) -> None:
+    for number in signals:
+        time.sleep(0.03)
+        child.send(number)
+
+
+def _written(path: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            [(count,)] = connection.execute("SELECT count(*) FROM facts WHERE call <> ''")
+            return int(count)
+    except sqlite3.Error:
+        return 0
+
+
+def exit_matrix(zygote: Zygote, share: float) -> list[Figure]:
+    """The figures of the matrix."""
+    chosen = cases()[:: max(round(1 / share), 1)]
+    budget = journal.CLOSE_TIMEOUT
+    ended = list(ends_of(chosen, zygote, budget))
+    problems = [problem for one in ended if (problem := one.problem(MOST_SECONDS)) is not None]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    healthy, hanging = (
+        [one.seconds for one in ended if one.seconds is not None and (one.case.store == "healthy") is is_healthy]
+        for is_healthy in (True, False)
+    )
+    unwritten = [one for one in ended if one.case.is_orderly and one.written != FACTS]
+    late = [one for one in ended if one.seconds is None or one.seconds > MOST_SECONDS]
+    text = f"at most {max(healthy, default=0.0):.2f} s, {max(hanging, default=0.0):.2f} s if the store hangs"
+    orderly = sum(one.case.is_orderly for one in ended)
+    return [
+        Figure("D12: seconds to end", f"{len(ended)} processes", text, f"{MOST_SECONDS:g} s", not late),
+        Figure("D12: ended, and not all written", f"{orderly} processes", f"{len(unwritten)}", "0", not unwritten),
+    ]

@@ -1,0 +1,201 @@
+"""The kill loop: work, ``kill -9``, and see what is left; again and again on the same file (D2 to D6)."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from adapters import files
+from recovery.writer import FLUSH_INTERVAL
+from tests.torture.figures import Figure, percentile, times
+from tests.torture.remains import DONE, ENDS, Event, Notes, Stored, write_first_format
+from tests.torture.victim import FEW, Orders, work
+from tests.torture.zygote import Child, Zygote
+
+ROUNDS = 1000
+PER_FILE = 40
+"""Kills before a new file is begun."""
+LONGEST = 0.08
+OLD_ROWS = 3000
+"""Rows in a file of the first format, whose migration is to be killed."""
+
+
+class Tally(msgspec.Struct):
+    """What came of all rounds."""
+
+    kills: int = 0
+    in_recovery: int = 0
+    acknowledged: int = 0
+    recovered: int = 0
+    lost: list[str] = []
+    disordered: list[str] = []
+    ended_twice: list[str] = []
+    forgotten: list[str] = []
+    ages: list[float] = []
+    excesses: list[float] = []
+    commits: list[float] = []
+
+
+class Journey:
+    """A journal's file, from its first victim to the last, which closes it in peace."""
+
+    def __init__(self, folder: Path, zygote: Zygote, chance: random.Random, tally: Tally, *, is_hasty: bool) -> None:
+        self.path = folder / "journal" / "calls.db"
+        self._folder = folder
+        self._zygote = zygote
+        self._chance = chance
+        self._tally = tally
+        self._is_hasty = is_hasty
+        self._deletes = chance.random() < 0.5
+        self._acknowledged: set[tuple[str, Event]] = set()
+        self._deletable: set[str] = set()
+        self._victims = 0
+        if chance.random() < 0.5:
+            self._begin_with_an_old_file()
+
+    def _begin_with_an_old_file(self) -> None:
+        self.path.parent.mkdir(0o700)
+        with closing(sqlite3.connect(self.path)) as connection:
+            write_first_format(connection, OLD_ROWS)
+        self.path.chmod(0o600)
+        self._acknowledged |= {(f"old-{number}", ("GaveUp", 1)) for number in range(OLD_ROWS)}
+
+    def kill_once(self, *, in_recovery: bool) -> None:
+        """One round, and what is to be said of it."""
+        chance = self._chance
+        victims = [self._start(carries_on=in_recovery or chance.random() < 0.5)]
+        if not in_recovery and chance.random() < 0.15:
+            victims.append(self._start(carries_on=chance.random() < 0.5))
+        killed = []
+        for victim, notes in victims:
+            wait_for(b"began" if in_recovery else b"opened", notes, victim)
+        for victim, _ in victims:
+            time.sleep(chance.uniform(0.0, LONGEST))
+            killed.append(time.monotonic())
+            victim.kill()
+        self._tally.kills += len(victims)
+        self._tally.in_recovery += in_recovery
+        self._judge([Notes.read(notes, at) for (_, notes), at in zip(victims, killed, strict=True)], killed)
+
+    def _start(self, *, carries_on: bool, works: bool = True, seconds: float = 10.0) -> tuple[Child, Path]:
+        self._victims += 1
+        notes = self._folder / f"notes-{self._victims}"
+        orders = Orders(
+            path=str(self.path),
+            notes=str(notes),
+            seed=self._chance.getrandbits(32),
+            # Every now and then it closes its journal just when the kill comes.
+            seconds=min(seconds, self._chance.uniform(0.0, LONGEST)) if self._chance.random() < 0.2 else seconds,
+            carries_on=carries_on,
+            deletes=self._deletes,
+            is_hasty=self._is_hasty,
+            works=works,
+            is_quiet=self._chance.random() < 0.3,
+        )
+        return self._zygote.fork(work, msgspec.to_builtins(orders), out=self._folder / "out"), notes
+
+    def _judge(self, rounds: list[Notes], killed: list[float]) -> None:
+        tally = self._tally
+        stored = Stored.read(self.path, self._folder, [notes.run for notes in rounds])
+        events = stored.events()
+        tally.disordered += [f"facts of run {run}" for run in stored.shuffled]
+        tally.recovered += sum(map(len, events.values()))
+        for notes, at in zip(rounds, killed, strict=True):
+            for call, accepted in notes.accepted.items():
+                found = events.get((notes.run, call), [])
+                if accepted[-1][0][0] in DONE:
+                    self._deletable.add(call)
+                    if not found and self._deletes and stored.done >= FEW.calls:
+                        continue  # kept for as long as was asked for
+                expected = [event for event, _ in accepted]
+                # The kill may have come between accepting and noting that.
+                if found[: len(expected)] != expected[: len(found)] or len(found) > len(expected) + 1:
+                    tally.disordered.append(f"{call}: {expected} became {found}")
+                if notes.opened is not None and not notes.closed:
+                    lost = [at - when for _, when in accepted[len(found) :] if when > notes.opened]
+                    tally.ages += lost
+                    tally.excesses += [age - max(notes.commits, default=0.0) - FLUSH_INTERVAL for age in lost]
+            found_here = {(call, event) for (run, call), found in events.items() if run == notes.run for event in found}
+            missing = set(notes.acknowledged) - found_here
+            tally.lost += [
+                f"{call} {event}: accepted {notes.accepted[call]}, found {events.get((notes.run, call))}"
+                for call, event in missing
+                if not self._is_deletable(call, stored)
+            ]
+            tally.acknowledged += len(notes.acknowledged)
+            tally.commits += notes.commits
+            self._acknowledged |= set(notes.acknowledged)
+
+    def _is_deletable(self, call: str, stored: Stored) -> bool:
+        return self._deletes and call in self._deletable and stored.done >= FEW.calls
+
+    def end(self) -> None:
+        """Carry everything on to its end, close, and see what all the rounds left."""
+        tally = self._tally
+        before = Stored.read(self.path, self._folder)
+        victim, notes = self._start(carries_on=True, works=False, seconds=0.0)
+        code = victim.wait(60.0)
+        assert code == 0, (self._folder / "out").read_text()
+        last = Notes.read(notes, time.monotonic())
+        after = Stored.read(self.path, self._folder)
+        there: set[tuple[str, Event]] = set()
+        ends: dict[str, int] = defaultdict(int)
+        for (_, call), events in after.events().items():
+            there |= {(call, event) for event in events}
+            ends[call] += sum(kind in ENDS for kind, _ in events)
+        tally.lost += [str(one) for one in self._acknowledged - there if not self._is_deletable(one[0], after)]
+        tally.ended_twice += [call for call, number in ends.items() if number > 1]
+        # What was pending was found, and either left as it was or carried on to its end.
+        known = {fact.call for fact in before.rows.values() if type(fact).__name__ in ENDS}
+        pending = {fact.call: fact.operation for fact in before.rows.values() if fact.call not in known}
+        left = {call for call, operation in pending.items() if operation == "chain"}
+        tally.forgotten += sorted(left ^ last.left)
+        tally.forgotten += [call for call in pending if call not in left and not ends[call]]
+        tally.forgotten += [str(part) for part in files.parts_of(self.path) if part != self.path]
+
+
+def wait_for(word: bytes, notes: Path, victim: Child) -> None:
+    """Return when the victim has noted *word*."""
+    end = time.monotonic() + 30.0
+    while not (notes.exists() and word in notes.read_bytes()):
+        assert time.monotonic() < end, f"{word!r} was never noted:\n{victim.out.read_text()}"
+        time.sleep(0.001)
+
+
+def torture(zygote: Zygote, rounds: int, *, seed: int = 0, is_hasty: bool = False) -> Tally:
+    """*rounds* rounds, a fifth of them killed while they recover what the one before left."""
+    chance, tally = random.Random(seed), Tally()
+    done = 0
+    while done < rounds:
+        with tempfile.TemporaryDirectory() as folder:
+            journey = Journey(Path(folder), zygote, chance, tally, is_hasty=is_hasty)
+            for _ in range(min(PER_FILE, rounds - done)):
+                done += 1
+                journey.kill_once(in_recovery=done % 5 == 0)
+            journey.end()
+    return tally
+
+
+def kill_loop(zygote: Zygote, share: float) -> list[Figure]:
+    """The figures of the kill loop."""
+    tally = torture(zygote, times(ROUNDS, share))
+    kills = f"{tally.kills} kills, {tally.in_recovery} in recovery"
+    figures = [
+        Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),
+        Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
+        Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
+        Figure("D3: pending, and not found", kills, f"{len(tally.forgotten)}", "0", not tally.forgotten),
+    ]
+    over = [excess for excess in tally.excesses if excess > 0.0]
+    window = f"p99 {percentile(tally.ages, 0.99) * 1e3:.0f} ms, most {max(tally.ages, default=0.0) * 1e3:.0f} ms"
+    return [
+        *figures,
+        Figure("D6: age of what was lost", f"{len(tally.ages)} lost", window, "20 ms + one commit", not over),
+    ]

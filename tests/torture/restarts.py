@@ -1,0 +1,92 @@
+"""How soon a restart carries on the first of very many calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from adapters.sqlite import SQLiteStore
+from events.facts import CheckpointSaved, OperationStarted, RetryScheduled
+from recovery.service import Recovery
+from tests.torture.figures import Figure, times
+from tests.torture.stalls import failure, printed_by
+from tests.torture.zygote import Zygote
+
+PENDING = 10_000
+MOST_SECONDS = 2.0
+REPEATED = 3
+
+
+def leave_pending(path: Path, count: int) -> None:
+    """A journal with *count* calls that are not over: some run, some wait, most have noted how far they are."""
+    with Recovery(store=SQLiteStore(path)) as service:
+        assert service.journal is not None
+        service.journal.follow("work")
+        for number in range(count):
+            call = service.bus.new_call()
+            about: dict[str, Any] = {"at": service.bus.clock(), "operation": "work", "call": call}
+            arguments = msgspec.Raw(msgspec.json.encode([[f"file-{number}", number], {}]))
+            service.bus.publish(OperationStarted(**about, arguments=arguments))
+            if number % 4:
+                data = msgspec.Raw(msgspec.json.encode({"offset": number}))
+                service.bus.publish(CheckpointSaved(**about, data=data))
+            if number % 2:
+                failed = msgspec.structs.replace(failure(number, "connection reset"), operation="work", call=call)
+                service.bus.publish(failed)
+                service.bus.publish(RetryScheduled(**about, after=0.0, retry=1))
+            if number % 500 == 0:
+                service.journal.receipt().wait()
+
+
+def restart(path: str, colour: str) -> None:
+    """Print the seconds from before there is a service to the first call's body."""
+    began, has_begun = time.monotonic(), threading.Event()
+    service = Recovery(store=SQLiteStore(path))
+
+    def work(name: str, number: int) -> None:
+        if not has_begun.is_set():
+            print(json.dumps(time.monotonic() - began), flush=True)
+            has_begun.set()
+
+    async def work_async(name: str, number: int) -> None:
+        work(name, number)
+
+    async def main() -> None:
+        async with service:
+            service.resume()
+            while not has_begun.is_set():
+                await anyio.sleep(0.001)
+            os._exit(0)
+
+    service.recoverable("work", resumable=True)(work if colour == "plain" else work_async)
+    if colour != "plain":
+        anyio.run(main, backend=colour)
+    with service:
+        service.resume()
+        has_begun.wait(60.0)
+        os._exit(0)
+
+
+def restarts(zygote: Zygote, share: float, *, repeated: int = REPEATED) -> list[Figure]:
+    """The figures of restarts."""
+    count, figures = times(PENDING, share), []
+    for colour in ("plain", "asyncio", "trio"):
+        took = []
+        for _ in range(repeated):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "calls.db"
+                leave_pending(path, count)
+                took.append(printed_by(zygote, restart, str(path), colour))
+        text = f"{', '.join(f'{seconds:.2f}' for seconds in sorted(took))} s"
+        figures.append(
+            Figure(f"first resumed call, {colour}", f"{count} pending", text, "2 s", max(took) < MOST_SECONDS)
+        )
+    return figures

@@ -1,0 +1,119 @@
+"""What a store that stalls costs those who publish: microseconds (D1), and bounded memory (D7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from adapters.memory import MemoryStore
+from events.facts import Category, CheckpointSaved, Evidence, Fact, FailureClassified, GaveUp
+from recovery.service import Recovery
+from recovery.store import Row
+from tests.torture.figures import Figure, percentile, times
+from tests.torture.zygote import Zygote
+
+FACTS = 100_000
+FLOOD = 1_000_000
+MOST_SECONDS = 50e-6
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class StalledStore(MemoryStore):
+    """Writes nothing, and says when it is asked to; its thread sleeps meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        self.asked.set()
+        threading.Event().wait()
+
+
+def stalled_service() -> Recovery:
+    """A service whose store has stalled."""
+    store = StalledStore()
+    service = Recovery(store=store)
+    service.bus.publish(GaveUp(at=0.0, operation="fetch", call="first"))
+    assert store.asked.wait(10.0)
+    return service
+
+
+def failure(number: int, message: str) -> FailureClassified:
+    evidence = Evidence(type="builtins.ConnectionError", kinds=("builtins.OSError",), message=message)
+    at = time.monotonic()
+    return FailureClassified(
+        at=at, operation="fetch", call=f"c-{number}", category=Category.TRANSIENT, evidence=evidence
+    )
+
+
+def time_publishing(count: int) -> None:
+    """Print how long each of *count* publishes took, in nanoseconds."""
+    service = stalled_service()
+    service.operation("fetch")
+    publish, clock = service.bus.publish, time.perf_counter_ns
+    took = []
+    for number in range(count):
+        fact = failure(number, "connection reset")
+        began = clock()
+        publish(fact)
+        took.append(clock() - began)
+    _tell(took)
+
+
+def flood(count: int) -> None:
+    """Publish *count* facts of all sizes; print the most memory that the process ever had, in bytes."""
+    service = stalled_service()
+    progress = msgspec.Raw(msgspec.json.encode({"offset": 1}))
+    for number in range(count):
+        fact: Fact = failure(number, "x" * (number % 4096))
+        if number % 3 == 0:
+            fact = CheckpointSaved(at=0.0, operation="fetch", call=f"c-{number % 1000}", data=progress)
+        service.bus.publish(fact)
+    status = Path("/proc/self/status").read_text()
+    [most] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    assert service.journal is not None
+    counts = service.journal.counts
+    assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting == count + 1
+    _tell(int(most) * 1024)
+
+
+def _tell(value: object) -> None:
+    """Print *value*, and end without waiting for the store."""
+    print(json.dumps(value), flush=True)
+    os._exit(0)
+
+
+def printed_by(zygote: Zygote, function: Any, *arguments: object) -> Any:
+    """What *function*, called in a process of its own, prints as JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        child = zygote.fork(function, *arguments, out=Path(folder) / "out")
+        code = child.wait(100.0)
+        printed = child.out.read_text()
+        assert code == 0, printed
+        return json.loads(printed.splitlines()[0])
+
+
+def publishing(zygote: Zygote, share: float) -> list[Figure]:
+    """How long publishing a failure takes."""
+    count = times(FACTS, share)
+    took = [nanoseconds / 1e9 for nanoseconds in printed_by(zygote, time_publishing, count)]
+    p99 = percentile(took, 0.99)
+    text = f"p50 {percentile(took, 0.5) * 1e6:.1f}, p99 {p99 * 1e6:.1f}, most {max(took) * 1e6:.0f} µs"
+    return [Figure("D1: publishing while the store stalls", f"{count} failures", text, "p99 50 µs", p99 < MOST_SECONDS)]
+
+
+def memory(zygote: Zygote, share: float) -> list[Figure]:
+    """How much memory a flood takes."""
+    count = times(FLOOD, share)
+    growth = printed_by(zygote, flood, count) - printed_by(zygote, flood, 10)
+    text = f"{growth / 2**20:.1f} MiB"
+    return [Figure("D7: memory of a flood on a stalled store", f"{count} facts", text, "64 MiB", growth <= MOST_BYTES)]

@@ -1,0 +1,92 @@
+"""The torture in small: a few rounds of each row of ``make torture``, which runs the full counts."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import pytest
+
+from recovery.writer import FLUSH_INTERVAL
+from tests.torture.exits import Case, cases, ends_of
+from tests.torture.faults import sweep
+from tests.torture.figures import percentile
+from tests.torture.kills import Tally, torture
+from tests.torture.leaks import leaks
+from tests.torture.restarts import restarts
+from tests.torture.stalls import memory, printed_by, time_publishing
+from tests.torture.zygote import Zygote
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+
+ROUNDS = 20
+
+
+@pytest.fixture(scope="module")
+def tally(zygote: Zygote) -> Tally:
+    """What came of a few kills."""
+    return torture(zygote, ROUNDS, seed=3)
+
+
+def test_d3_what_was_acknowledged_is_there_after_kill_9(tally: Tally) -> None:
+    assert tally.kills >= ROUNDS
+    assert tally.in_recovery == ROUNDS // 5
+    assert tally.acknowledged > 100
+    assert tally.lost == []
+
+
+def test_d3_what_was_pending_when_a_process_was_killed_is_found_by_the_next(tally: Tally) -> None:
+    assert tally.forgotten == []
+
+
+def test_d4_of_each_call_the_facts_up_to_some_moment_are_there_after_kill_9(tally: Tally) -> None:
+    assert tally.recovered > 100
+    assert tally.disordered == []
+
+
+def test_d5_no_call_has_two_ends_after_kill_9(tally: Tally) -> None:
+    assert tally.ended_twice == []
+
+
+def test_d6_what_kill_9_loses_is_as_old_as_a_flush_interval_and_a_commit(tally: Tally) -> None:
+    # Of half of it, at least: other processes on this machine may hold any one of ours for as long as they like.
+    assert percentile(tally.ages, 0.5) < FLUSH_INTERVAL + percentile(tally.commits, 1.0)
+
+
+def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(zygote: Zygote) -> None:
+    assert torture(zygote, 5, seed=3, is_hasty=True).lost
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_d11_whatever_call_of_a_store_fails_the_invariants_hold(store: Literal["memory", "sqlite"]) -> None:
+    faults, problems = sweep(store, every=4)
+    assert faults > 15
+    assert problems == []
+
+
+def test_d1_publishing_takes_microseconds_while_the_store_stalls(zygote: Zygote) -> None:
+    took = [nanoseconds / 1e9 for nanoseconds in printed_by(zygote, time_publishing, 5000)]
+    assert percentile(took, 0.5) < 50e-6
+
+
+def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(zygote: Zygote) -> None:
+    assert [figure for figure in memory(zygote, 0.05) if not figure.passed] == []
+
+
+def test_the_first_of_many_pending_calls_is_carried_on_within_two_seconds(zygote: Zygote) -> None:
+    assert [figure for figure in restarts(zygote, 0.05, repeated=1) if not figure.passed] == []
+
+
+@pytest.mark.parametrize("case", [case for case in cases() if case.store == "healthy"], ids=str)
+def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case, zygote: Zygote) -> None:
+    [ended] = ends_of([case], zygote, 4.5)
+    assert ended.problem(5.0) is None
+
+
+def test_d12_a_process_ends_in_time_though_its_store_hangs(zygote: Zygote) -> None:
+    some = [case for case in cases() if case.store != "healthy"][::4]
+    assert [problem for ended in ends_of(some, zygote, 0.3) if (problem := ended.problem(5.0))] == []
+
+
+def test_no_byte_of_a_planted_secret_is_left_behind(zygote: Zygote) -> None:
+    assert [figure for figure in leaks(zygote, 0.1) if not figure.passed] == []
