@@ -73,7 +73,7 @@ class Operation:
         return attempt
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One try of one call. End it once: with ``fail``, ``succeed`` or ``cancel``.
 
     *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none. *began* is
@@ -86,56 +86,36 @@ class Attempt:
     call.
     """
 
-    __slots__ = (
-        "_ended",
-        "_verdict",
-        "announced",
-        "arguments",
-        "began",
-        "call",
-        "carried_on",
-        "category",
-        "done",
-        "error",
-        "idempotency_key",
-        "number",
-        "on_progress",
-        "operation",
-        "progressed",
-        "reached",
-        "recorded",
-        "refills",
-        "retries",
-        "saved",
-        "troubled",
-        "version",
-        "waited",
-    )
+    # A struct because it has so many fields, and is made twice in a call that fails once.
+    operation: Operation
+    call: str = ""
+    number: int = 1
+    retries: int = 0
+    began: float | None = None
+    waited: float = 0.0
+    troubled: bool = False
+    arguments: bytes | None = None
+    version: str = ""
+    idempotency_key: str = ""
+    carried_on: bool = False
+    recorded: Recorded | None = None
+    saved: bytes | None = None
+    category: Category | None = None
+    error: str | None = None
+    done: float = 0.0
+    reached: float = 0.0
+    progressed: bool = False
+    refills: int = 0
+    on_progress: Callable[[], object] | None = None
+    announced: bool = False
+    _verdict: Verdict | None = None
+    _ended: bool = False
 
-    def __init__(self, operation: Operation, *, call: str | None = None, number: int = 1, retries: int = 0) -> None:
-        self.operation = operation
-        self.call = call or operation.bus.new_call()
-        self.number = number
-        self.retries = retries
-        self.began: float | None = None
-        self.waited = 0.0
-        self.troubled = number > 1 or retries > 0
-        self.arguments: bytes | None = None
-        self.version = ""
-        self.idempotency_key = ""
-        self.carried_on = False
-        self.recorded: Recorded | None = None
-        self.saved: bytes | None = None
-        self.category: Category | None = None
-        self.error: str | None = None
-        self.done = 0.0
-        self.reached = 0.0
-        self.progressed = False
-        self.refills = 0
-        self.on_progress: Callable[[], object] | None = None
-        self.announced = False
-        self._verdict: Verdict | None = None
-        self._ended = False
+    def __post_init__(self) -> None:
+        if not self.call:
+            self.call = self.operation.bus.new_call()
+        if self.number > 1 or self.retries > 0:
+            self.troubled = True
 
     def announce(self) -> Verdict | None:
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
@@ -216,14 +196,16 @@ class Attempt:
 
     def _publish_outcome(self, verdict: Verdict) -> None:
         """After the fold: nobody records an overruled opinion."""
-        judged = {"category": self.category, "error": self.error}
+        category, error = self.category, self.error
         match verdict:
-            case Retry(after):
-                self._tell(RetryScheduled, after=min(after, FOREVER), retry=self.retries + 1, **judged)
-            case Park(after):
-                self._tell(Parked, after=min(after, FOREVER), why=verdict.why, charged=verdict.charged, **judged)
+            case Retry():
+                after = verdict.after if verdict.after < FOREVER else FOREVER
+                self._tell(RetryScheduled, after=after, retry=self.retries + 1, category=category, error=error)
+            case Park():
+                after, why, charged = min(verdict.after, FOREVER), verdict.why, verdict.charged
+                self._tell(Parked, after=after, why=why, charged=charged, category=category, error=error)
             case GiveUp():
-                self._tell(GaveUp, reason=verdict.reason, **judged)
+                self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
     def parked(self, hold: Verdict) -> None:
         """Say that the attempt is held back before it begins."""
@@ -249,18 +231,22 @@ class Attempt:
             )
         self._verdict = None  # it is followed once
         used = self.retries + (isinstance(verdict, Retry) or verdict.charged)
-        following = Attempt(self.operation, call=self.call, number=self.number + 1, retries=used)
-        following.began = self.began
-        following.waited = verdict.after
-        following.arguments = self.arguments
-        following.version = self.version
-        following.idempotency_key = self.idempotency_key
-        following.saved = self.saved
-        following.category = self.category
-        following.error = self.error
-        following.done = self.done
-        following.refills = self.refills
-        return following
+        return Attempt(
+            self.operation,
+            call=self.call,
+            number=self.number + 1,
+            retries=used,
+            began=self.began,
+            waited=verdict.after,
+            arguments=self.arguments,
+            version=self.version,
+            idempotency_key=self.idempotency_key,
+            saved=self.saved,
+            category=self.category,
+            error=self.error,
+            done=self.done,
+            refills=self.refills,
+        )
 
     def checkpoint(self, data: bytes) -> None:
         """Note how far the call has come, as JSON; later attempts find it in ``saved``, also after a restart.
