@@ -27,7 +27,7 @@ import blinker
 from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
 from events.forks import surviving
 from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
-from events.verdicts import GiveUp, Park, Retry, Verdict, check, settle
+from events.verdicts import VERDICTS, Verdict, check, settle
 
 if TYPE_CHECKING:
     from events.operation import Operation
@@ -207,15 +207,16 @@ class Bus:
         return (settle(verdicts) if verdicts else None), facts
 
     def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
-        if isinstance(answer, Retry | Park | GiveUp):
+        if isinstance(answer, Fact):
+            if type(answer) not in self._signals:
+                raise TypeError(f"answered with {type(answer).__name__}, which is no kind of fact that has a signal")
+            self._add(answer, facts)
+        elif isinstance(answer, VERDICTS):
             if heard.asks:
                 check(answer)
                 verdicts.append(answer)
             else:
                 self.ignored_verdicts += 1
-        elif isinstance(answer, Fact):
-            self.signal(type(answer))
-            self._add(answer, facts)
         elif isinstance(answer, tuple | list):
             for one in answer:
                 if inspect.iscoroutine(one):

@@ -12,6 +12,7 @@ from events.facts import FACTS, Fact, OperationFailed
 WIRE_FACTS: tuple[type[Fact], ...] = tuple(fact for fact in FACTS if fact is not OperationFailed)
 """The facts that may leave the process: all but the one that holds a live exception."""
 
+_wire_facts = frozenset(WIRE_FACTS)
 _encoder = msgspec.json.Encoder()
 if TYPE_CHECKING:
     _decoder: msgspec.json.Decoder[Fact]
@@ -25,10 +26,9 @@ def encode(fact: Fact) -> bytes:
     Raises CodecError for ``OperationFailed``, which stays in its process, for a kind that ``decode`` does not know, and
     for what JSON lacks: text that is no Unicode, and numbers that are not finite.
     """
-    if isinstance(fact, OperationFailed):
-        raise CodecError("OperationFailed cannot leave the process: it holds a live exception")
-    if type(fact) not in WIRE_FACTS:
-        raise CodecError(f"{type(fact).__name__} cannot leave the process")
+    if type(fact) not in _wire_facts:
+        why = "it holds a live exception" if isinstance(fact, OperationFailed) else "nobody could decode it"
+        raise CodecError(f"{type(fact).__name__} cannot leave the process: {why}")
     try:
         data = _encoder.encode(fact)
     except (UnicodeEncodeError, TypeError) as error:

@@ -63,11 +63,8 @@ def base_delay(backoff: Backoff, retry: int) -> float:
     What a function answers is taken into that range; a NaN counts as ``LARGEST``. Raises what the function raises.
     """
     match backoff:
-        case Constant(delay):
-            asked = delay
-        case Linear(initial, step):
-            asked = initial + step * (retry - 1)
-        case Exponential(initial, factor):
+        case Exponential():  # without patterns inside: they take longer than the whole arithmetic
+            initial, factor = backoff.initial, backoff.factor
             # Compared as logarithms before pow, which raises OverflowError long before a retry number stops growing.
             growth = (retry - 1) * math.log(factor)
             if initial == 0.0 or growth < 700.0:
@@ -75,6 +72,10 @@ def base_delay(backoff: Backoff, retry: int) -> float:
             else:
                 power = math.log(initial) + growth
                 asked = LARGEST if power >= math.log(LARGEST) else math.exp(power)
+        case Constant(delay):
+            asked = delay
+        case Linear(initial, step):
+            asked = initial + step * (retry - 1)
         case tuple():
             asked = backoff[min(retry, len(backoff)) - 1]
         case _:
@@ -82,7 +83,9 @@ def base_delay(backoff: Backoff, retry: int) -> float:
                 asked = float(backoff(retry))
             except OverflowError:  # an int that no float can hold
                 asked = LARGEST
-    return min(max(asked, 0.0), LARGEST) if not math.isnan(asked) else LARGEST
+    if 0.0 <= asked <= LARGEST:
+        return asked
+    return 0.0 if asked < 0.0 else LARGEST
 
 
 def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, chance: float) -> float:

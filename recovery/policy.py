@@ -149,10 +149,10 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
 
 def refilled(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
     """The retries that a call has used, and how often they were refilled, once the progress it made is counted."""
+    if not (failed.progressed and failed.retries):
+        return failed.retries, failed.refills
     may_refill = policy.refills is None or failed.refills < policy.refills
-    if failed.progressed and failed.retries and may_refill:
-        return 0, failed.refills + 1
-    return failed.retries, failed.refills
+    return (0, failed.refills + 1) if may_refill else (failed.retries, failed.refills)
 
 
 def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Verdict:
@@ -163,12 +163,13 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
     such a wait parks the call, and so does a category that has conditions to wait for; neither uses a retry. Everything
     else uses one.
     """
-    strategy = policy.per_category.get(failure.category)
-    if failure.category in HOPELESS and (strategy is None or failure.category in NEVER):
-        return GiveUp(f"{failure.category} ({failure.rule})" if failure.rule else str(failure.category))
+    category = failure.category
+    strategy = policy.per_category.get(category)
+    if category in HOPELESS and (strategy is None or category in NEVER):
+        return GiveUp(f"{category} ({failure.rule})" if failure.rule else str(category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
-    is_limited = failure.category is Category.RATE_LIMITED and bool(asked)
+    is_limited = category is Category.RATE_LIMITED and bool(asked)
     until: tuple[Condition, ...] = () if strategy is None else strategy.until
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
