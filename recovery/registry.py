@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from events.bus import Bus
 from events.forks import surviving
 from events.operation import Operation
 from recovery.evidence import printable
-from recovery.plan import Plan
+from recovery.plan import Plan, PlanOf
 from recovery.redact import redact
 
 Part: TypeAlias = tuple[str, str]
@@ -85,6 +86,10 @@ class Registry:
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
         self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
         self._kept: set[Definition] = set()
+        self._ends: dict[str, ref[Definition]] = {}
+        self._plans: dict[str, Plan] = {}
+        self.plan_of: PlanOf = self._plans.get
+        """The plan of the operation of that name, if it is defined: asked six times for each failure."""
 
     def define(self, name: str, plan: Plan, *, explicit: bool) -> Definition:
         """The operation *name* with *plan*, a new one or the one that was defined so before.
@@ -109,6 +114,8 @@ class Registry:
                     self._renamed(chosen)
                 self._names.add(chosen)
                 known = self._definitions[chosen] = Definition(plan, Operation(chosen, self._bus))
+                self._plans[chosen] = plan
+                self._ends[chosen] = ref(known, functools.partial(self._gone, chosen))
             if is_shared:
                 self._kept.add(known)
             return known
@@ -117,10 +124,12 @@ class Registry:
         """The operation of that name, if it is defined."""
         return self._definitions.get(name)
 
-    def plan_of(self, name: str) -> Plan | None:
-        """The plan of the operation of that name, if it is defined."""
-        definition = self._definitions.get(name)
-        return None if definition is None else definition.plan
+    def _gone(self, name: str, _end: object) -> None:
+        # No lock: the collector may call this anywhere, also where the lock is held.
+        self._plans.pop(name, None)
+        known = self._definitions.get(name)
+        if known is not None:  # somebody has been given the name just now
+            self._plans[name] = known.plan
 
     def part_of(self, name: str, key: str) -> Operation | None:
         """That part of the operation, ``None`` if it is not defined. Whoever holds it keeps its counter."""
