@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -28,6 +27,14 @@ MAX_RETRY_AFTER = 3600.0
 OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 """OSErrors whose errno is a number of another library, not the system's."""
 
+LOOKED_FOR = frozenset(
+    {
+        "after", "args", "bytes_done", "code", "headers", "output", "partial", "reason", "response", "returncode",
+        "status", "stderr", "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
+    }
+)  # fmt: skip
+"""The attributes of exceptions that are looked for, and those by which a class may make them up."""
+
 LEVELS = 4
 """How many levels of causes are looked into."""
 
@@ -39,32 +46,58 @@ SPENT_MARK = "__recovery_spent_by__"
 
 def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
-    kind = type(error)
     try:
-        name, kinds = _names(kind)  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+        kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
     except Exception:  # unless its metaclass says otherwise
-        name, kinds = _names.__wrapped__(kind)
-    cause = _cause(error, is_outermost=depth == LEVELS)
-    found: dict[str, Any] = {}
-    if cause is not None and depth > 0:
-        found["cause"] = gather(cause, depth=depth - 1)
-    if isinstance(error, OSError) and not OWN_NUMBERS & {name, *kinds}:
-        found["errno"] = _int(_attribute(error, "errno"))
-    if kind.__module__ != "builtins":
-        status, headers = _http(error)
-        if isinstance(error, Retryable):
-            found["retry_after"] = _seconds(_attribute(error, "after"), most=FOREVER)
-        else:
-            found["retry_after"] = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
-        stderr = _tail(_attribute(error, "stderr"))
-        code = _int(_attribute(error, "returncode"))
-        found |= {
-            "status": status,
-            "exit_code": _int(_attribute(error, "status")) if code is None and stderr and status is None else code,
-            "stderr": stderr or _tail(_attribute(error, "output")),
-            "bytes_done": _bytes_done(error),
-        }
-    return Evidence(type=name, kinds=kinds, message=_text(error), **found)
+        kind = _kind_of.__wrapped__(type(error))
+    is_bare = kind.is_bare and not error.__dict__
+    came_from = _cause(error, is_outermost=depth == LEVELS, is_bare=is_bare)
+    cause = None if came_from is None or depth == 0 else gather(came_from, depth=depth - 1)
+    errno = _int(_attribute(error, "errno")) if kind.has_errno else None
+    if is_bare or kind.is_builtin:
+        return Evidence(type=kind.name, kinds=kind.bases, message=_text(error), errno=errno, cause=cause)
+    status, headers = _http(error)
+    if isinstance(error, Retryable):
+        retry_after = _seconds(_attribute(error, "after"), most=FOREVER)
+    else:
+        retry_after = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
+    stderr = _tail(_attribute(error, "stderr"))
+    code = _int(_attribute(error, "returncode"))
+    return Evidence(
+        type=kind.name,
+        kinds=kind.bases,
+        message=_text(error),
+        errno=errno,
+        cause=cause,
+        status=status,
+        retry_after=retry_after,
+        exit_code=_int(_attribute(error, "status")) if code is None and stderr and status is None else code,
+        stderr=stderr or _tail(_attribute(error, "output")),
+        bytes_done=_bytes_done(error),
+    )
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What is the same for all exceptions of one class."""
+
+    name: str
+    bases: tuple[str, ...]
+    has_errno: bool
+    is_builtin: bool
+    is_bare: bool  # nothing of ``LOOKED_FOR`` is in the class: then an empty ``__dict__`` means that there is none
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(kind: type) -> _Kind:
+    own = [base for base in kind.__mro__ if base not in (Exception, BaseException, object)]
+    name, *bases = map(_name, own or [kind])
+    return _Kind(
+        name,
+        tuple(bases),
+        has_errno=issubclass(kind, OSError) and not OWN_NUMBERS & {name, *bases},
+        is_builtin=kind.__module__ == "builtins",
+        is_bare=all(LOOKED_FOR.isdisjoint(vars(base)) for base in own),
+    )
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -100,19 +133,21 @@ def spent_by(error: BaseException, operation: str) -> str | None:
     recursion): the same exception object may be raised again later by an unrelated call.
     """
     mark = _attribute(error, SPENT_MARK)
-    if isinstance(mark, Spent) and (mark.is_nested or mark.operation != operation):
+    if mark is not None and isinstance(mark, Spent) and (mark.is_nested or mark.operation != operation):
         return mark.operation
     return None
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """What *error* was explicitly raised from, and so on, as many levels as are looked into."""
+def cause_spent_by(error: BaseException, operation: str) -> str | None:
+    """As ``spent_by``, of what *error* was explicitly raised from, and so on, as many levels as are looked into."""
     for _ in range(LEVELS):
         cause = _attribute(error, "__cause__")
-        if not isinstance(cause, BaseException):
-            return
-        yield cause
+        if cause is None or not isinstance(cause, BaseException):
+            return None
+        if (who := spent_by(cause, operation)) is not None:
+            return who
         error = cause
+    return None
 
 
 def printable(text: str) -> str:
@@ -120,12 +155,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-@lru_cache(maxsize=1024)
-def _names(kind: type) -> tuple[str, tuple[str, ...]]:
-    bases = [base for base in kind.__mro__[1:] if base not in (Exception, BaseException, object)]
-    return _name(kind), tuple(map(_name, bases))
 
 
 def _name(kind: type) -> str:
@@ -139,19 +168,23 @@ def _attribute(holder: object, name: str) -> object:
         return None
 
 
-def _cause(error: BaseException, *, is_outermost: bool) -> BaseException | None:
+def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseException | None:
     """What *error* came from: its cause, or the ``reason`` or the argument that the errors of HTTP clients hold.
 
     What was being handled when the outermost error was raised need have nothing to do with it; further in, within one
     library, it does (httpx2's errors hide TLS's that way).
     """
-    for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
-        came_from = _attribute(error, name)
-        if isinstance(came_from, BaseException):
-            return came_from
-    args = _attribute(error, "args")  # requests and urllib3 hold there what they came from
-    inner = [one for one in args if isinstance(one, BaseException)] if isinstance(args, tuple) else []
-    return inner[0] if inner and not isinstance(error, BaseExceptionGroup) else None
+    if not (is_bare and is_outermost and error.__cause__ is None):
+        for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
+            came_from = _attribute(error, name)
+            if isinstance(came_from, BaseException):
+                return came_from
+    args = error.args if is_bare else _attribute(error, "args")  # requests and urllib3 hold there what they came from
+    if isinstance(args, tuple):
+        for one in args:
+            if issubclass(type(one), BaseException):  # its class as it is, whatever it says of itself
+                return None if isinstance(error, BaseExceptionGroup) else one
+    return None
 
 
 def _text(error: BaseException) -> str:
@@ -159,10 +192,14 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its text cannot be had)"
+    if len(text) <= MAX_TEXT and text.isprintable():
+        return text
     return printable(clipped(text, MAX_TEXT))
 
 
 def _int(value: object) -> int | None:
+    if value is None:
+        return None
     # A plain int, whatever a subclass thinks of comparisons.
     return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from events.errors import Permanent, Retryable, UnwantedResult
+from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.facts import Category, Evidence, FailureClassified, OperationFailed
 from events.receivers import name_of
 from events.verdicts import GiveUp, Verdict
 from recovery.classify import Classification, Classifier, Front, classify, worst
-from recovery.evidence import causes, gather, leaves, spent_by
+from recovery.evidence import cause_spent_by, gather, leaves, spent_by
 from recovery.plan import Plan, PlanOf
 from recovery.policy import UNSENT, decide, refilled
 from recovery.rules import front_of
@@ -86,14 +86,15 @@ class Classify:
     def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
         spent = None if plan.retry_spent else spent_by(error, operation)
-        if spent is None and isinstance(error, Permanent):
-            return Classification(Category.PERMANENT, "Permanent")
-        if spent is None and isinstance(error, Retryable):
-            return Classification(Category.TRANSIENT, "Retryable")
-        if isinstance(error, UnwantedResult):
-            return Classification(Category.TRANSIENT, "retry_if")
+        if isinstance(error, RecoveryError):
+            if spent is None and isinstance(error, Permanent):
+                return Classification(Category.PERMANENT, "Permanent")
+            if spent is None and isinstance(error, Retryable):
+                return Classification(Category.TRANSIENT, "Retryable")
+            if isinstance(error, UnwantedResult):
+                return Classification(Category.TRANSIENT, "retry_if")
         if spent is None and not plan.retry_spent:
-            spent = next((who for cause in causes(error) if (who := spent_by(cause, operation))), None)
+            spent = cause_spent_by(error, operation)
         if spent is not None:
             return Classification(Category.SPENT, f"{spent} has tried already")
         if plan.retry_on is not None and isinstance(error, plan.retry_on):
@@ -103,16 +104,14 @@ class Classify:
     def _rule(self, evidence: Evidence, plan: Plan, operation: str) -> Classification:
         if plan.retry_on is not None:
             return Classification(Category.PERMANENT, "retry_on")
-        front = self._front(plan, operation)
+        classifiers = plan.classifiers + self._classifiers()
+        front = self._front(classifiers, operation) if classifiers else None
         if self._enabled() if plan.classification is None else plan.classification:
             return classify(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
-    def _front(self, plan: Plan, operation: str) -> Front | None:
+    def _front(self, classifiers: tuple[Classifier, ...], operation: str) -> Front:
         """The classifiers of the operation and of the service; one that breaks is logged, and the next is asked."""
-        classifiers = (*plan.classifiers, *self._classifiers())
-        if not classifiers:
-            return None
 
         def failed(classifier: Classifier, error: Exception) -> None:
             name = name_of(classifier)
