@@ -134,6 +134,9 @@ class Break:
         if policy is None:
             return None
         part = (fact.operation, fact.key)
+        is_counted = isinstance(fact, GaveUp) is (policy.counts == "calls")
+        if not is_counted and part not in self._circuits:
+            return None  # the common case: nothing known, nothing counted
         with self._lock:
             mode = self._mode(part)
             if mode in ("open", "closed"):
@@ -141,11 +144,11 @@ class Break:
             before, operation = self._circuits.get(part), self._part_of(*part)
             successes = 0 if operation is None else operation.successes
             if before is None:
-                if isinstance(fact, GaveUp) is not (policy.counts == "calls"):
-                    return None  # the common case: nothing known, nothing counted
+                if not is_counted:
+                    return None
                 # What succeeded before counts for a rate, and breaks no row.
                 before = Closed(successes=0 if policy.failure_rate is not None else successes)
-            if isinstance(fact, FailureClassified | GaveUp):
+            if isinstance(fact, (FailureClassified, GaveUp)):
                 is_echo, self._latest = (
                     self._latest == (type(fact), fact.call, fact.attempt),
                     (type(fact), fact.call, fact.attempt),
