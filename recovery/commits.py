@@ -43,9 +43,15 @@ class Commits:
         if receipt is not None:
             await _await(receipt, most)
 
+    @property
+    def are_due(self) -> bool:
+        """Whether a next attempt has something to wait for."""
+        journal = self._journal()
+        return journal is not None and (self._is_journalled or journal.is_crowded)
+
     def _receipt_if_due(self) -> Receipt | None:
         journal = self._journal()
-        if journal is None or not (self._is_journalled or journal.is_crowded):
+        if journal is None or not self.are_due:
             return None
         return None if journal.is_settled(journal.position()) else journal.receipt()
 

@@ -13,9 +13,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import anyio
-import anyio.lowlevel
-
 from events.bus import sender_of
 from events.errors import RecoveryError, UnwantedResult
 from events.operation import Attempt
@@ -30,7 +27,7 @@ from recovery.plan import ABSENT, Plan
 from recovery.results import Results
 from recovery.room import WaitingRoom
 from recovery.wait import Wait
-from recovery.waiting import Clock, TaskWaiter, ThreadWaiter
+from recovery.waiting import Clock, TaskWaiter, ThreadWaiter, yield_once
 
 LEAST_HOLD = 0.05
 """Seconds before who is held back for no time at all asks again."""
@@ -67,6 +64,13 @@ class Driver:
         if plan.reconcile is not None and plan.retry_if is not None:
             self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
         self._has_context = plan.has_context
+        # Whether nothing surrounds an attempt: no context, no limit of time, nothing to look up before.
+        self._is_bare = not (
+            plan.has_context
+            or plan.reconcile
+            or plan.policy.timeout is not None
+            or plan.policy.stall_timeout is not None
+        )
 
     def run(
         self,
@@ -88,32 +92,42 @@ class Driver:
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while ended is not None or (held := self._announce(attempt)) is not None:
-                        hold = self._hold(attempt, ended or held, error)
+                    while True:
+                        held = ended or attempt.announce()
+                        if held is None and (self._is_strict or attempt.carried_on):
+                            held = self._commits.start(self._time_left(attempt))
+                        if held is None:
+                            break
+                        hold = self._hold(attempt, held, error)
                         ended = self._wait(attempt, attempt.number, hold, since)
                         since = self._room.wakes
                     try:
-                        with self._around(attempt):
-                            result = ABSENT
-                            if self._reconcile is not None and attempt.troubled:
-                                result = self._reconcile(*args, **kwargs)
-                            if result is ABSENT:
-                                result = function(*args, **kwargs)
+                        if self._is_bare:
+                            result = function(*args, **kwargs)
+                        else:
+                            with self._around(attempt):
+                                result = ABSENT
+                                if self._reconcile is not None and attempt.troubled:
+                                    result = self._reconcile(*args, **kwargs)
+                                if result is ABSENT:
+                                    result = function(*args, **kwargs)
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
                         if self.results is not None:
                             self.results.record(attempt, result)
                         attempt.succeed()
-                        self._commits.end()
+                        if self._is_strict:
+                            self._commits.end()
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
-                    self._commits.end()
+                    if self._is_strict:
+                        self._commits.end()
                     raise _noted(error, attempt, verdict)
                 ended = self._wait(attempt, attempt.number + 1, verdict)
-                if ended is None:
+                if ended is None and self._commits.are_due:
                     self._commits.before_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False
@@ -143,33 +157,43 @@ class Driver:
             while True:
                 if not failed:
                     since = self._room.wakes
-                    while ended is not None or (held := await self._announced(attempt)) is not None:
-                        hold = self._hold(attempt, ended or held, error)
+                    while True:
+                        held = ended or attempt.announce()
+                        if held is None and (self._is_strict or attempt.carried_on):
+                            held = await self._commits.astart(self._time_left(attempt))
+                        if held is None:
+                            break
+                        hold = self._hold(attempt, held, error)
                         ended = await self._await(attempt, attempt.number, hold, since)
                         since = self._room.wakes
                     try:
-                        with self._around(attempt), in_time(attempt, self._plan.policy):
-                            result = ABSENT
-                            if self._reconcile is not None and attempt.troubled:
-                                result = self._reconcile(*args, **kwargs)
-                                result = await result if inspect.isawaitable(result) else result
-                            if result is ABSENT:
-                                result = await function(*args, **kwargs)
+                        if self._is_bare:
+                            result = await function(*args, **kwargs)
+                        else:
+                            with self._around(attempt), in_time(attempt, self._plan.policy):
+                                result = ABSENT
+                                if self._reconcile is not None and attempt.troubled:
+                                    result = self._reconcile(*args, **kwargs)
+                                    result = await result if inspect.isawaitable(result) else result
+                                if result is ABSENT:
+                                    result = await function(*args, **kwargs)
                     except Exception as raised:  # classifying it is the point
                         error = raised
                     else:
                         if self.results is not None:
                             self.results.record(attempt, result)
                         attempt.succeed()
-                        await self._commits.aend()
+                        if self._is_strict:
+                            await self._commits.aend()
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
                 if isinstance(verdict, GiveUp):
-                    await self._commits.aend()
+                    if self._is_strict:
+                        await self._commits.aend()
                     raise _noted(error, attempt, verdict)
                 ended = await self._await(attempt, attempt.number + 1, verdict)
-                if ended is None:
+                if ended is None and self._commits.are_due:
                     await self._commits.abefore_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False
@@ -183,18 +207,6 @@ class Driver:
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    def _announce(self, attempt: Attempt) -> Verdict | None:
-        held = attempt.announce()
-        if held is None and (self._is_strict or attempt.carried_on):
-            return self._commits.start(self._time_left(attempt))
-        return held
-
-    async def _announced(self, attempt: Attempt) -> Verdict | None:
-        held = attempt.announce()
-        if held is None and (self._is_strict or attempt.carried_on):
-            return await self._commits.astart(self._time_left(attempt))
-        return held
-
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
         return running(attempt) if self._has_context else _NO_CONTEXT
 
@@ -206,9 +218,8 @@ class Driver:
         most = self._plan.policy.max_elapsed
         return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
 
-    def _hold(self, attempt: Attempt, held: Verdict | None, error: Exception | None) -> Retry | Park:
+    def _hold(self, attempt: Attempt, held: Verdict, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
-        assert held is not None
         left = self._time_left(attempt)
         if not isinstance(held, GiveUp):
             if left > 0.0:
@@ -251,7 +262,7 @@ class Driver:
         self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
     ) -> GiveUp | None:
         if hold.after <= 0 and since is None:
-            await anyio.lowlevel.checkpoint()  # even no delay yields once
+            await yield_once()  # even no delay does
             if isinstance(hold, Retry):
                 return None
         wait = Wait(self._room, attempt, number, hold, since)
