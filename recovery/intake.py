@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
@@ -20,10 +21,12 @@ from events.facts import (
     Evidence,
     Fact,
     FailureClassified,
+    GaveUp,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
-    Outcome,
+    Parked,
+    RetryScheduled,
 )
 
 CAPACITY = 10_000
@@ -50,15 +53,12 @@ class Counts(msgspec.Struct, frozen=True):
     waiting: int
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One fact that waits. Its *number* counts the facts of this run, from 1; *fact* is ``None`` once it is out."""
 
-    __slots__ = ("fact", "number", "weight")
-
-    def __init__(self, number: int, fact: Fact, weight: int) -> None:
-        self.number = number
-        self.fact: Fact | None = fact
-        self.weight = weight
+    number: int
+    fact: Fact | None
+    weight: int
 
 
 class Losses:
@@ -151,7 +151,8 @@ class Intake:
             if is_progress and (old := self._progress.pop(fact.call, None)) is not None:  # type: ignore[attr-defined]
                 self._remove(old)
                 self.coalesced += 1
-            if self._is_closed or not self._make_room(weight):
+            has_room = self._live < self.capacity and self._bytes + weight <= self.max_bytes
+            if self._is_closed or not (has_room or self._make_room(weight)):
                 self.dropped += 1
                 self._losses.add(entry.number, entry.number)
                 self._note_own_loss(entry.number)
@@ -267,17 +268,8 @@ class Intake:
 
 def weigh(fact: Fact) -> int:
     """About how many bytes *fact* takes in memory."""
-    if isinstance(fact, Outcome):
-        return BASE_WEIGHT + len(fact.error or "")
-    if isinstance(fact, FailureClassified):
-        return BASE_WEIGHT + _weigh_evidence(fact.evidence)
-    if isinstance(fact, CheckpointSaved):
-        return BASE_WEIGHT + memoryview(fact.data).nbytes
-    if isinstance(fact, OperationStarted):
-        return BASE_WEIGHT + memoryview(fact.arguments).nbytes
-    if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
-        return BASE_WEIGHT + memoryview(fact.recorded.result).nbytes
-    return BASE_WEIGHT
+    weigh_texts = _TEXTS.get(type(fact))
+    return BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
 
 
 def _weigh_evidence(evidence: Evidence | None) -> int:
@@ -286,3 +278,18 @@ def _weigh_evidence(evidence: Evidence | None) -> int:
         weight += BASE_WEIGHT + len(evidence.message) + len(evidence.stderr or "")
         evidence = evidence.cause
     return weight
+
+
+def _weigh_recorded(fact: OperationSucceeded | OperationRecovered) -> int:
+    return 0 if fact.recorded is None else memoryview(fact.recorded.result).nbytes
+
+
+_TEXTS: dict[type[Fact], Callable[[Any], int]] = {
+    **{kind: lambda fact: len(fact.error or "") for kind in (RetryScheduled, Parked, GaveUp)},
+    FailureClassified: lambda fact: _weigh_evidence(fact.evidence),
+    CheckpointSaved: lambda fact: memoryview(fact.data).nbytes,
+    OperationStarted: lambda fact: memoryview(fact.arguments).nbytes,
+    OperationSucceeded: _weigh_recorded,
+    OperationRecovered: _weigh_recorded,
+}
+"""What the texts of a fact take, for those kinds that have any worth speaking of."""

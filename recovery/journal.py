@@ -26,6 +26,7 @@ from events.facts import (
     OperationFailed,
     OperationStarted,
     OperationSucceeded,
+    kinds_of,
 )
 from recovery.breaker import Open
 from recovery.intake import Counts, Intake
@@ -72,7 +73,7 @@ class Journal:
         self._is_started = False
         self._begin()
         _journals.add(self)
-        bus.subscribe(Fact, self.record, essential=True)
+        bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
 
     def _begin(self) -> None:
         """Be new: in a process that starts, or that was forked from one that had begun."""
@@ -125,9 +126,9 @@ class Journal:
 
     def record(self, fact: Fact) -> None:
         """Accept *fact*, if it is wanted. Never waits for the store and raises nothing for its sake."""
-        if isinstance(fact, OperationFailed) or not self._keeps(fact):
+        if not self._keeps(fact):
             return
-        if isinstance(fact, OperationSucceeded) and fact.recovered:
+        if type(fact) is OperationSucceeded and fact.recovered:
             return  # OperationRecovered has said so
         if self._closing and isinstance(fact, JournalDegraded | JournalRestored):
             return  # about itself, at its end
