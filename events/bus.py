@@ -204,7 +204,7 @@ class Bus:
                         self._foreign_failures.pop(identity(function), None)
                     elif seat.failures:
                         seat.failures = 0
-        return (settle(verdicts) if verdicts else None), facts
+        return settle(verdicts), facts
 
     def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
         if isinstance(answer, Fact):

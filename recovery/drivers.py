@@ -126,7 +126,8 @@ class Driver:
                     if self._is_strict:
                         self._commits.end()
                     raise _noted(error, attempt, verdict)
-                ended = self._wait(attempt, attempt.number + 1, verdict)
+                if verdict.after > 0.0 or isinstance(verdict, Park):
+                    ended = self._wait(attempt, attempt.number + 1, verdict)
                 if ended is None and self._commits.are_due:
                     self._commits.before_next(self._time_left(attempt))
                 attempt = attempt.following()
@@ -192,7 +193,10 @@ class Driver:
                     if self._is_strict:
                         await self._commits.aend()
                     raise _noted(error, attempt, verdict)
-                ended = await self._await(attempt, attempt.number + 1, verdict)
+                if verdict.after > 0.0 or isinstance(verdict, Park):
+                    ended = await self._await(attempt, attempt.number + 1, verdict)
+                else:
+                    await yield_once()
                 if ended is None and self._commits.are_due:
                     await self._commits.abefore_next(self._time_left(attempt))
                 attempt = attempt.following()
@@ -244,8 +248,6 @@ class Driver:
 
     def _wait(self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None) -> GiveUp | None:
         """Wait before attempt *number*, until it may begin, or may ask again: ``None``; or why it never will."""
-        if hold.after <= 0 and since is None and isinstance(hold, Retry):
-            return None
         wait = Wait(self._room, attempt, number, hold, since)
         with self._room.waiting(wait):
             steps, woken = wait.steps(), None
@@ -262,9 +264,7 @@ class Driver:
         self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
     ) -> GiveUp | None:
         if hold.after <= 0 and since is None:
-            await yield_once()  # even no delay does
-            if isinstance(hold, Retry):
-                return None
+            await yield_once()
         wait = Wait(self._room, attempt, number, hold, since)
         with self._room.waiting(wait):
             steps, woken = wait.steps(), None

@@ -144,25 +144,24 @@ class Intake:
     def put(self, fact: Fact) -> bool:
         """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
         weight = weigh(fact)
-        is_progress = type(fact) is CheckpointSaved
+        progress = fact if type(fact) is CheckpointSaved else None
         with self._lock:
-            self._next += 1
-            entry = Entry(self._next, fact, weight)
-            if is_progress and (old := self._progress.pop(fact.call, None)) is not None:  # type: ignore[attr-defined]
+            self._next = number = self._next + 1
+            if progress is not None and (old := self._progress.pop(progress.call, None)) is not None:
                 self._remove(old)
                 self.coalesced += 1
-            has_room = self._live < self.capacity and self._bytes + weight <= self.max_bytes
-            if self._is_closed or not (has_room or self._make_room(weight)):
+            length, size = self._live + 1, self._bytes + weight
+            if self._is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
                 self.dropped += 1
-                self._losses.add(entry.number, entry.number)
-                self._note_own_loss(entry.number)
+                self._losses.add(number, number)
+                self._note_own_loss(number)
                 return False
-            if is_progress:
-                self._progress[fact.call] = entry  # type: ignore[attr-defined]
+            entry = Entry(number, fact, weight)
+            if progress is not None:
+                self._progress[progress.call] = entry
             self._queue.append(entry)
-            self._live += 1
+            self._live = length = self._live + 1
             self._bytes += weight
-            length = self._live
         if length == 1:
             self.filled.set()
         elif length == BATCH:

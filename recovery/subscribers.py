@@ -67,14 +67,14 @@ class Classify:
         )
 
     def _judge(self, error: Exception, plan: Plan, operation: str) -> tuple[Classification, Evidence]:
-        said = self._declared(error, plan, operation)
+        evidence = gather(error)
+        said = self._declared(error, evidence, plan, operation)
         if said is not None or not isinstance(error, ExceptionGroup):
-            evidence = gather(error)
             return said or self._rule(evidence, plan, operation), evidence
         judged = []
         for leaf in leaves(error):
             evidence = gather(leaf)
-            answer = self._declared(leaf, plan, operation) or self._rule(evidence, plan, operation)
+            answer = self._declared(leaf, evidence, plan, operation) or self._rule(evidence, plan, operation)
             judged.append((answer, evidence))
         asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
         if not plan.may_repeat:  # what may have been done weighs more than what was not
@@ -83,7 +83,7 @@ class Classify:
         answer, evidence = next(one for one in judged if one[0].category is gravest)
         return msgspec.structs.replace(answer, retry_after=asked or None), evidence  # of several waits, the longest
 
-    def _declared(self, error: BaseException, plan: Plan, operation: str) -> Classification | None:
+    def _declared(self, error: BaseException, evidence: Evidence, plan: Plan, operation: str) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
         spent = None if plan.retry_spent else spent_by(error, operation)
         if isinstance(error, RecoveryError):
@@ -93,7 +93,7 @@ class Classify:
                 return Classification(Category.TRANSIENT, "Retryable")
             if isinstance(error, UnwantedResult):
                 return Classification(Category.TRANSIENT, "retry_if")
-        if spent is None and not plan.retry_spent:
+        if spent is None and evidence.cause is not None and not plan.retry_spent:
             spent = cause_spent_by(error, operation)
         if spent is not None:
             return Classification(Category.SPENT, f"{spent} has tried already")
