@@ -363,11 +363,11 @@ def test_d8_each_change_is_said_once() -> None:
 
 def test_d8_what_a_store_complains_about_is_said_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     away = OSError("smb://user:sesame@nas/calls.db is away")
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: away)) as service:
-        with waiting_for(service, JournalDegraded):
-            service.bus.publish(gave_up())
-        assert service.journal is not None
-        assert service.journal.reason == "OSError: smb://***@nas/calls.db is away"
+    service = Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: away))
+    with waiting_for(service, JournalDegraded), service:
+        service.bus.publish(gave_up())
+    assert service.journal is not None
+    assert service.journal.reason == "OSError: smb://***@nas/calls.db is away"
     assert "smb://***@nas" in caplog.text
     assert "sesame" not in caplog.text
 
