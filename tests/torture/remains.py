@@ -12,14 +12,14 @@ from typing import TypeAlias
 
 import msgspec
 
-from adapters import files, schema
+from adapters import files, formats
 from events.codec import decode
 from events.facts import CallFact, CheckpointSaved
 from recovery.ledger import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
 """A fact's kind and its attempt: what tells the facts of one call apart."""
-DONE = frozenset(kind.strip("' ") for kind in schema.DONE.split(","))
+DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
 
@@ -133,7 +133,8 @@ def write_first_format(connection: sqlite3.Connection, rows: int) -> None:
         CREATE TABLE facts (id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL,
             body BLOB NOT NULL) STRICT;
         CREATE INDEX facts_by_call ON facts (call, kind) WHERE call <> '';
-        PRAGMA application_id = {schema.APPLICATION_ID};
+        CREATE INDEX facts_of_no_call ON facts (kind) WHERE call = '';
+        PRAGMA application_id = {formats.APPLICATION_ID};
         PRAGMA user_version = 1;
         INSERT INTO runs VALUES ('old', 'boot', 1.0, 2.0, 3);
     """)
