@@ -192,6 +192,8 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its text cannot be had)"
+    if type(text) is not str:
+        text = str.__str__(text)  # without whatever its class makes of being a text
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
     return printable(clipped(text, MAX_TEXT))
@@ -264,4 +266,5 @@ def _bytes_done(error: BaseException) -> int | None:
 def _tail(value: object) -> str | None:
     if isinstance(value, bytes):
         value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has four bytes at the most
-    return printable(clipped(value, MAX_TEXT, tail=True)) if isinstance(value, str) and value else None
+    text = str.__str__(value) if isinstance(value, str) else ""
+    return printable(clipped(text, MAX_TEXT, tail=True)) or None

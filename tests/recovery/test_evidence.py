@@ -248,8 +248,34 @@ class NestedError(Exception):
         return str(self)
 
 
+class WilfulText(str):
+    """A text that answers nothing."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    isprintable = lower = __len__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class WilfulTextError(Exception):
+    stderr = WilfulText("git: no")
+
+    def __str__(self) -> str:
+        return WilfulText("no")
+
+
+class Nobody:
+    """Raises when asked what it is."""
+
+    __class__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
 HOSTILE = [
     MuteError(),
+    WilfulTextError(),
+    ValueError(Nobody()),
     NumberError(),
     NestedError(),
     RaisingPropertiesError("x"),
@@ -273,6 +299,33 @@ def test_a_hostile_exception_is_evidence_too(error: Exception) -> None:
 @pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
 def test_asking_a_hostile_exception_for_its_mark_raises_nothing(error: Exception) -> None:
     assert spent_by(error, "outer") is None
+
+
+class SlottedError(Exception):
+    __slots__ = ("returncode",)
+
+
+class MadeUpError(Exception):
+    def __getattr__(self, name: str) -> int:
+        if name == "returncode":
+            return 7
+        raise AttributeError(name)
+
+
+class InheritedError(type("ClassWithCode", (Exception,), {"returncode": 7})):  # type: ignore[misc]
+    pass
+
+
+@pytest.mark.parametrize("kind", [AnyError, SlottedError, MadeUpError, InheritedError])
+def test_an_attribute_is_seen_wherever_an_exception_has_it(kind: type[Exception]) -> None:
+    assert gather(kind()).exit_code == (None if kind in (AnyError, SlottedError) else 7)
+    error: Any = kind()
+    error.returncode = 7
+    assert gather(error).exit_code == 7
+
+
+def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
+    assert evidence(WilfulTextError(), message="no", stderr="git: no") == {"message": "no", "stderr": "git: no"}
 
 
 def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
