@@ -172,4 +172,4 @@ def _weight_of(recorded: Recorded) -> int:
 
 def recorded_in(fact: Fact) -> Recorded | None:
     """The result that *fact* records, if it does."""
-    return fact.recorded if isinstance(fact, OperationSucceeded | OperationRecovered) else None
+    return fact.recorded if isinstance(fact, (OperationSucceeded, OperationRecovered)) else None

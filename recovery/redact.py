@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from events.facts import Evidence, Fact
+from events.facts import Evidence
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -82,7 +83,10 @@ IDENTITY = frozenset(
 )
 """What facts are found by; it is not touched."""
 
-_literals: list[str] = []
+SHORT = 256
+"""What was found in shorter texts is remembered: most failures say what others have said."""
+
+_literals: tuple[str, ...] = ()
 
 
 def hide(*secrets: str) -> None:
@@ -95,17 +99,23 @@ def hide(*secrets: str) -> None:
             raise TypeError(f"a secret is a str, not a {type(secret).__name__}")
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
+    global _literals  # hidden from the whole process
+    literals = {*_literals}
     for secret in secrets:
         spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
         for encoded in (*spared, quote_plus(secret, errors="replace")):
             in_lower = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
-            _literals.extend({secret, encoded, in_lower, repr(secret)[1:-1]} - {*_literals})
-    _literals.sort(key=len, reverse=True)  # the whole before a part of it
+            literals |= {secret, encoded, in_lower, repr(secret)[1:-1]}
+    _literals = tuple(sorted(literals, key=len, reverse=True))  # the whole before a part of it
 
 
 def redact(text: str) -> str:
-    """*text* with every secret that can be recognised replaced by ``***``; the same object if there is none."""
-    for secret in _literals:
+    """*text* with every secret that can be recognised replaced by ``***``; as it is if there is none."""
+    return _redacted_short(text, _literals) if len(text) <= SHORT else _redacted(text, _literals)
+
+
+def _redacted(text: str, literals: tuple[str, ...]) -> str:
+    for secret in literals:
         text = text.replace(secret, MASK)
     lower = text.lower()
     for needles, pattern, replacement in SHAPES:
@@ -114,6 +124,9 @@ def redact(text: str) -> str:
                 text = pattern.sub(replacement, text)
                 break
     return text
+
+
+_redacted_short = lru_cache(maxsize=1024)(_redacted)
 
 
 def clipped(text: str, most: int, *, tail: bool = False) -> str:
@@ -132,13 +145,19 @@ def clipped(text: str, most: int, *, tail: bool = False) -> str:
 def redacted(fact: S) -> S:
     """*fact*, or evidence, with all its texts redacted but those that it is found by; itself if there is no secret."""
     changes: dict[str, object] = {}
-    for name in fact.__struct_fields__:
+    for name in _with_texts(type(fact)):
         value = getattr(fact, name)
-        after: object = value
-        if type(value) is str and name not in IDENTITY:
-            after = redact(value)
-        elif isinstance(value, Fact | Evidence):
-            after = redacted(value)
+        if not value:
+            continue
+        after = redact(value) if isinstance(value, str) else redacted(value)
         if after is not value and after != value:
             changes[name] = after
     return msgspec.structs.replace(fact, **changes) if changes else fact
+
+
+@lru_cache(maxsize=128)
+def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that may hold a text, or evidence, which holds texts."""
+    wanted = (str, str | None, Evidence, Evidence | None)
+    fields = msgspec.structs.fields(kind)
+    return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)

@@ -102,7 +102,7 @@ def test_an_error_of_the_arguments_own_names_no_secret(caplog: pytest.LogCapture
 
 
 def test_of_a_secret_the_journal_gets_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redact, "_literals", [])
+    monkeypatch.setattr(redact, "_literals", ())
     monkeypatch.setenv("HF_TOKEN", "swordfish-1234")
     store, seen = MemoryStore(), []
     with Recovery(store=store) as service:
@@ -120,7 +120,7 @@ def test_a_secret_comes_back_as_one() -> None:
 
 
 def test_a_secret_that_was_revealed_is_hidden_from_then_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(redact, "_literals", [])
+    monkeypatch.setattr(redact, "_literals", ())
     (tmp_path / "token").write_text(" open-sesame\n")
     assert Secret(f"file:{tmp_path / 'token'}").reveal() == "open-sesame"
     assert redact.redact("say open-sesame") == "say ***"

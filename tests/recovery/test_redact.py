@@ -72,7 +72,7 @@ LEAKS = [
 
 @pytest.fixture(autouse=True)
 def own_literals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_literals", [])
+    monkeypatch.setattr(module, "_literals", ())
 
 
 @pytest.mark.parametrize("text", LEAKS)
@@ -105,7 +105,7 @@ def test_what_is_no_secret_is_left_alone(text: str) -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=8), st.text(), st.text())
 def test_a_hidden_literal_is_found_as_it_is_and_percent_encoded(secret: str, before: str, after: str) -> None:
-    module._literals.clear()
+    module._literals = ()
     hide(secret)
     if secret not in before + after and secret not in MASK:
         assert secret not in redact(f"{before}|{secret}|{after}").replace(MASK, "")
@@ -120,6 +120,12 @@ def test_a_hidden_literal_is_found_however_its_percent_signs_are_spelt() -> None
 def test_a_hidden_literal_is_found_in_a_path_where_not_all_of_it_is_percent_encoded() -> None:
     hide("Pass/Wörd=1")
     assert redact("Pass/W%C3%B6rd%3D1 Pass/W%c3%b6rd=1 Pass%2FW%C3%B6rd%3D1") == f"{MASK} {MASK} {MASK}"
+
+
+def test_a_literal_is_taken_out_of_what_was_seen_before_it_was_hidden() -> None:
+    assert redact("say swordfish") == "say swordfish"
+    hide("swordfish")
+    assert redact("say swordfish") == f"say {MASK}"
 
 
 def test_the_longer_of_two_hidden_literals_is_taken_out_whole() -> None:
