@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,16 @@ WHOLE_CHECK = 128 * 1024 * 1024
 
 _WRITTEN = "run, call, kind, body, number, written, sum, result_key"
 COLUMNS = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL), number, written, sum, result_key"
-INSERT = f"INSERT INTO facts ({_WRITTEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
+MANY = 32
+
+
+def _insert(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return f"INSERT INTO facts ({_WRITTEN}) VALUES {values} ON CONFLICT (run, number) DO NOTHING"
+
+
+INSERT, INSERT_MANY = _insert(1), _insert(MANY)
+"""One row, and ``MANY`` at once: half the time for each, and the interpreter is let go and taken back once for all."""
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 # A row without a number gets one by its place, for whoever copies a file a second time must find it there.
 COPIED = f"SELECT {_WRITTEN.replace('number', 'coalesce(number, -id)')} FROM facts ORDER BY id"
@@ -63,6 +73,14 @@ def values_of(row: Row, written: int) -> tuple[object, ...]:
 def values_of_run(run: Run) -> tuple[object, ...]:
     """*run* for ``INSERT_RUN``."""
     return run.id, run.boot, run.monotonic, run.wall, run.pid
+
+
+def inserts(rows: Sequence[Row], written: int) -> tuple[tuple[str, list[tuple[object, ...]]], ...]:
+    """The statements that insert *rows* in this order, with their values."""
+    values = [values_of(row, written) for row in rows]
+    rest = len(values) - len(values) % MANY
+    together = [tuple(chain(*values[first : first + MANY])) for first in range(0, rest, MANY)]
+    return (INSERT_MANY, together), (INSERT, values[rest:])
 
 
 async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:

@@ -144,16 +144,17 @@ class SQLiteStore(Store):
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
-        written = int(self._wall())
-        await self._write(schema.INSERT, [schema.values_of(row, written) for row in rows])
+        await self._write(*schema.inserts(rows, int(self._wall())))
 
-    async def _write(self, statement: str, values: Sequence[Sequence[object]]) -> None:
+    async def _write(self, *statements: tuple[str, Sequence[Sequence[object]]]) -> None:
         connection = self._opened()
         if self._identity is None or not files.is_still(self.own, self._identity):
             raise JournalError(f"{self.own} was moved or removed while it was being written")
         with self._naming("written"):
             async with formats.transaction(connection):
-                await connection.executemany(statement, values)
+                for statement, values in statements:
+                    if values:
+                        await connection.executemany(statement, values)
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:
@@ -211,8 +212,8 @@ class SQLiteStore(Store):
     async def _copy(self, part: Path) -> None:
         """Write what *part* holds, a slice at a time; doing so again, after a crash, adds nothing."""
         async with aclosing(slices_of(part)) as slices:
-            async for statement, values in slices:
-                await self._write(statement, values)
+            async for one in slices:
+                await self._write(one)
 
     async def tidy(self) -> bool:
         """Delete calls that are over and too old or too many, 500 rows at the most; whether there may be more."""

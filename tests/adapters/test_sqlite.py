@@ -77,6 +77,15 @@ async def test_rows_come_back_as_they_were_written_in_that_order(path: Path) -> 
     assert await unfinished(path) == written
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+async def test_a_batch_of_any_length_is_written_once_and_in_order(path: Path, count: int) -> None:
+    written = [Row("r1", f"c{number % 3}", "OperationStarted", b"%d" % number, number) for number in range(1, 101)]
+    async with opened(path) as store:
+        await store.append(written[:count])
+        await store.append(written)
+    assert await unfinished(path) == written
+
+
 @pytest.mark.parametrize("kind", [fact.__name__ for fact in TERMINAL])
 async def test_a_call_with_a_terminal_fact_is_not_unfinished(path: Path, kind: str) -> None:
     async with opened(path) as store:
@@ -98,15 +107,16 @@ async def test_every_run_that_wrote_is_known(path: Path) -> None:
         assert (await store.unfinished())[0] == [RUN, other]
 
 
+@pytest.mark.parametrize("count", [1, 31, 70])
 @pytest.mark.parametrize(
     "bad",
     [Row("r1", "c1", None, b"{}"), row(call="\ud800")],  # type: ignore[arg-type]  # the point
     ids=["refused by the table", "refused by the driver"],
 )
-async def test_a_batch_that_fails_leaves_nothing_and_the_next_one_is_written(path: Path, bad: Row) -> None:
+async def test_a_batch_that_fails_leaves_nothing_and_the_next_one_is_written(path: Path, bad: Row, count: int) -> None:
     async with opened(path) as store:
         with pytest.raises(Exception, match=r"cannot be written|surrogates not allowed"):
-            await store.append([row(), bad])
+            await store.append([*[row()] * count, bad])
         await store.append([row(call="c2")])
     assert await unfinished(path) == [row(call="c2")]
 
