@@ -5,6 +5,8 @@ from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import CallRejectedError, CodecError, JournalError, NotDurable, Permanent, RecoveryError, Retryable
 from events.facts import (
+    AlertCleared,
+    AlertRaised,
     CallFact,
     CallRejected,
     CallSteered,
@@ -36,6 +38,8 @@ from events.operation import Attempt, Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
+    "AlertCleared",
+    "AlertRaised",
     "Attempt",
     "Bus",
     "CallFact",

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import blinker
 
-from events.facts import FACTS, ON_REQUEST, Fact, SubscriberFailed, kinds_of
+from events.facts import Fact, SubscriberFailed
 from events.forks import surviving
+from events.kinds import FACTS, ON_REQUEST, kinds_of
 from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
 from events.verdicts import VERDICTS, Verdict, check, settle
 
@@ -281,6 +282,11 @@ class Bus:
         with self._lock:
             self._operations.add(operation)
             operation.watched = self.watches(operation)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations on this bus that somebody holds."""
+        with self._lock:
+            return tuple(self._operations)
 
     def watches(self, operation: Operation) -> bool:
         """Whether anybody hears the starts or the successes of *operation*."""

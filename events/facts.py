@@ -7,7 +7,7 @@ the process (the journal notes which wall-clock time it stands for). Every other
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -199,11 +199,13 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 class OperationRecovered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began.
 
-    *recorded* is as for ``OperationSucceeded``.
+    *recorded* is as for ``OperationSucceeded``; *late* is how many seconds later than it was told a retry of it began,
+    the latest of them.
     """
 
     elapsed: float = 0.0
     recorded: Recorded | None = None
+    late: float = 0.0
 
 
 class CallRejected(CallFact, frozen=True, kw_only=True, omit_defaults=True):
@@ -306,45 +308,20 @@ class SubscriberFailed(Fact, frozen=True, kw_only=True, omit_defaults=True):
     set_aside: bool = False
 
 
-ON_REQUEST: tuple[type[Fact], ...] = (OperationStarted, OperationSucceeded)
-"""The facts of the healthy path: nobody hears them who has not asked for them by name."""
+class AlertRaised(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The *alert* of that name is on: *value*, measured *count* times, has passed *threshold* (see ``Thresholds``)."""
 
-FACTS: tuple[type[Fact], ...] = (
-    OperationStarted,
-    OperationSucceeded,
-    OperationFailed,
-    FailureClassified,
-    RetryScheduled,
-    Parked,
-    GaveUp,
-    OperationRecovered,
-    CallRejected,
-    OperationCancelled,
-    CallSteered,
-    OperationResumed,
-    OperationQuarantined,
-    CheckpointSaved,
-    CircuitOpened,
-    CircuitHalfOpened,
-    CircuitClosed,
-    JournalDegraded,
-    JournalRestored,
-    JournalQuarantined,
-    SubscriberFailed,
-)
-"""Every fact there is."""
+    alert: str
+    value: float
+    threshold: float
+    count: int = 0
 
 
-def kinds_of(fact: type[Any]) -> tuple[type[Fact], ...]:
-    """The facts that *fact* stands for: itself, or, for a base class, those below it that need no asking by name.
+class AlertCleared(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The alert is off, after *lasted* seconds; there is no *value* where nothing is left to be measured."""
 
-    Raises TypeError for anything that is no fact, or stands for none.
-    """
-    if fact in FACTS:
-        return (fact,)
-    kinds: tuple[type[Fact], ...] = ()
-    if isinstance(fact, type) and issubclass(fact, Fact):
-        kinds = tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)
-    if not kinds:
-        raise TypeError(f"{fact!r} is not a kind of fact")
-    return kinds
+    alert: str
+    value: float | None = None
+    threshold: float
+    count: int = 0
+    lasted: float = 0.0

@@ -83,7 +83,7 @@ class Attempt(msgspec.Struct, eq=False):
     often that has refilled its retries; *on_progress* is called when it comes further. *arguments* and *version* are
     what ``OperationStarted`` will say, and so is *idempotency_key*; *saved* is the JSON of the latest checkpoint,
     *recorded* the result that is told with the success; *carried_on* says that another process began the
-    call.
+    call. *due* is when a retry was told to begin, *late* how many seconds later than told the latest of the call began.
     """
 
     # A struct because it has so many fields, and is made twice in a call that fails once.
@@ -93,6 +93,8 @@ class Attempt(msgspec.Struct, eq=False):
     retries: int = 0
     began: float | None = None
     waited: float = 0.0
+    due: float | None = None
+    late: float = 0.0
     troubled: bool = False
     arguments: bytes | None = None
     version: str = ""
@@ -121,6 +123,9 @@ class Attempt(msgspec.Struct, eq=False):
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
         operation = self.operation
         held = None
+        if self.due is not None:  # asked for the first time: what holds it back from now on does not make it late
+            self.late = max(self.late, operation.bus.clock() - self.due)
+            self.due = None
         if operation.watched:
             if operation.bus.listens(OperationStarted, operation.name, operation.key):
                 held = self._tell(
@@ -186,6 +191,8 @@ class Attempt(msgspec.Struct, eq=False):
         )
         verdict, facts = bus.cascade(failed)
         self._verdict = verdict or NOBODY
+        if isinstance(verdict, Retry):
+            self.due = now + verdict.after
         for fact in facts:
             if isinstance(fact, FailureClassified):
                 self.retries, self.refills = fact.retries, fact.refills
@@ -238,6 +245,8 @@ class Attempt(msgspec.Struct, eq=False):
             retries=used,
             began=self.began,
             waited=verdict.after,
+            due=self.due,
+            late=self.late,
             arguments=self.arguments,
             version=self.version,
             idempotency_key=self.idempotency_key,
@@ -280,7 +289,7 @@ class Attempt(msgspec.Struct, eq=False):
         if self.troubled:
             now = operation.bus.clock()
             elapsed = 0.0 if self.began is None else now - self.began
-            self._tell(OperationRecovered, elapsed=elapsed, recorded=self.recorded)
+            self._tell(OperationRecovered, elapsed=elapsed, recorded=self.recorded, late=self.late)
         if operation.watched:
             self._tell(OperationSucceeded, recovered=self.troubled, recorded=self.recorded)
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 
 from events.bus import sender_of
 from events.facts import (
+    AlertCleared,
+    AlertRaised,
     CallRejected,
     CallSteered,
     CircuitClosed,
@@ -96,6 +98,10 @@ def describe(fact: Fact) -> str | None:
             return f"{name}: circuit half-open, a probe may pass"
         case CircuitClosed():
             return f"{name}: circuit closed"
+        case AlertRaised(alert=alert, value=value, threshold=threshold, count=count):
+            return f"{name or 'all'}: alert, {alert} is {value:.4g}, past {threshold:g} (of {count})"
+        case AlertCleared(alert=alert, lasted=lasted):
+            return f"{name or 'all'}: {alert} is well again after {lasted:.1f} s"
     return None
 
 
@@ -103,6 +109,6 @@ def _level(fact: Fact) -> int:
     match fact:
         case GaveUp() | CircuitOpened():
             return logging.ERROR
-        case RetryScheduled() | Parked() | CallRejected():
+        case RetryScheduled() | Parked() | CallRejected() | AlertRaised():
             return logging.WARNING
     return logging.INFO

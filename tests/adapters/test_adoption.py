@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,9 @@ def test_orphans_are_copied_in_slices_and_removed(tmp_path: Path, monkeypatch: p
     slices = []
     write = SQLiteStore._write
 
-    async def noting(store: SQLiteStore, statement: str, values: list[tuple[object, ...]]) -> None:
-        slices.append(len(values))
-        await write(store, statement, values)
+    async def noting(store: SQLiteStore, *statements: tuple[str, Sequence[Sequence[object]]]) -> None:
+        slices.append(sum(len(values) for _, values in statements))
+        await write(store, *statements)
 
     monkeypatch.setattr(SQLiteStore, "_write", noting)
     assert adopt(path)

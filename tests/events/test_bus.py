@@ -12,7 +12,6 @@ import pytest
 
 from events.bus import MAX_CASCADE, MAX_FAILURES, MAX_READY, Bus
 from events.facts import (
-    FACTS,
     CallFact,
     CircuitOpened,
     Fact,
@@ -23,6 +22,7 @@ from events.facts import (
     Parked,
     SubscriberFailed,
 )
+from events.kinds import FACTS
 from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry
 

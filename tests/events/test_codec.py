@@ -9,7 +9,6 @@ import pytest
 from events.codec import WIRE_FACTS, decode, encode
 from events.errors import CodecError
 from events.facts import (
-    FACTS,
     CallRejected,
     Category,
     CheckpointSaved,
@@ -22,6 +21,7 @@ from events.facts import (
     OperationStarted,
     Parked,
 )
+from events.kinds import FACTS
 
 CLOSED = b'{"fact":"CircuitClosed","at":1.5,"operation":"fetch"}'
 

@@ -7,8 +7,6 @@ import pytest
 import events
 import events.facts
 from events.facts import (
-    FACTS,
-    ON_REQUEST,
     CallFact,
     Category,
     Evidence,
@@ -21,8 +19,8 @@ from events.facts import (
     Outcome,
     Parked,
     RetryScheduled,
-    kinds_of,
 )
+from events.kinds import FACTS, ON_REQUEST, kinds_of
 
 
 class Unlisted(CallFact, frozen=True):

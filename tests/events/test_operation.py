@@ -11,10 +11,8 @@ from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CallRejectedError
 from events.facts import (
-    FACTS,
     FOREVER,
     NOTHING,
-    ON_REQUEST,
     CallRejected,
     CallSteered,
     Category,
@@ -32,6 +30,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
+from events.kinds import FACTS, ON_REQUEST
 from events.operation import Attempt, Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.testing.clock import VirtualClock
@@ -438,7 +437,7 @@ def test_a_recovery_says_how_long_it_took() -> None:
     attempt.fail(OSError())
     clock.advance(4.0)
     attempt.next().succeed()
-    assert heard == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0)]
+    assert heard == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0, late=4.0)]
 
 
 def test_a_healthy_call_recovers_from_nothing() -> None:
@@ -601,6 +600,60 @@ def test_a_watcher_that_was_collected_no_longer_watches(kind: type[Fact]) -> Non
     assert not fetch.watched
 
 
+# How late a retry began
+
+
+def recovered_after(*times: float, answers: tuple[Verdict, ...]) -> float:
+    """How late a call says that it was: the clock reads the next of *times* at each failure, and each beginning."""
+    left = [0.0, *times, times[-1]]
+    now = [0.0]
+
+    def tick() -> None:
+        now[0] = left.pop(0)
+
+    fetch = operation(*answers, clock=lambda: now[0])
+    heard = hearing(fetch, OperationRecovered)
+    attempt = fetch.start()
+    for _ in answers:
+        tick()
+        attempt.fail(OSError())
+        tick()
+        attempt = attempt.next()
+    now[0] += 100.0  # however long it takes itself
+    attempt.succeed()
+    [fact] = heard
+    assert isinstance(fact, OperationRecovered)
+    return fact.late
+
+
+@pytest.mark.parametrize(("began", "late"), [(5.0, 0.0), (7.0, 2.0), (1.0, 0.0)])
+def test_a_retry_is_late_by_what_passed_beyond_its_delay(began: float, late: float) -> None:
+    assert recovered_after(began, answers=(Retry(5.0),)) == late
+
+
+def test_of_several_retries_the_latest_counts() -> None:
+    assert recovered_after(7.0, 10.0, 16.0, 20.0, 25.0, answers=(Retry(5.0), Retry(5.0), Retry(5.0))) == 2.0
+
+
+def test_a_parked_call_waits_for_its_causes_and_is_never_late() -> None:
+    assert recovered_after(700.0, answers=(Park(5.0),)) == 0.0
+
+
+def test_what_holds_a_retry_back_when_it_asks_does_not_make_it_late() -> None:
+    now = [0.0]
+    fetch = operation(Retry(5.0), clock=lambda: now[0])
+    heard = hearing(fetch, OperationRecovered)
+    first = fetch.start()
+    first.fail(OSError())
+    again = first.following()
+    now[0] = 6.0
+    again.announce()
+    now[0] = 600.0
+    again.announce()
+    again.succeed()
+    assert [fact.late for fact in heard] == [1.0]  # type: ignore[attr-defined]
+
+
 # What nobody hears
 
 
@@ -612,7 +665,7 @@ def counted(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
         def __post_init__(self) -> None:
             built.append(self)
 
-    for module in ("events.facts", "events.bus"):
+    for module in ("events.kinds", "events.bus"):
         for name, kinds in (("FACTS", FACTS), ("ON_REQUEST", ON_REQUEST)):
             monkeypatch.setattr(f"{module}.{name}", tuple(Counted if one is kind else one for one in kinds))
     monkeypatch.setattr(f"events.operation.{kind.__name__}", Counted)

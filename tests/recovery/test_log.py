@@ -9,7 +9,6 @@ import pytest
 
 from events.bus import Bus
 from events.facts import (
-    FACTS,
     CallRejected,
     Category,
     CircuitClosed,
@@ -28,6 +27,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
+from events.kinds import FACTS
 from recovery.log import Log, Redacted, describe
 from recovery.service import Recovery
 
