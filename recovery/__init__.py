@@ -4,6 +4,7 @@ from events.conditions import Condition
 from events.errors import CallRejectedError, NotDurable, Permanent, RecoveryError, Retryable
 from events.facts import Category, Evidence
 from recovery import context
+from recovery.alerts import Threshold, Thresholds
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
@@ -53,5 +54,7 @@ __all__ = [
     "Settings",
     "Store",
     "Strategy",
+    "Threshold",
+    "Thresholds",
     "WaitingCall",
 ]

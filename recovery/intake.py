@@ -53,6 +53,14 @@ class Counts(msgspec.Struct, frozen=True):
     waiting: int
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """The facts that were accepted and are not written yet: how many, about how many bytes, and *since* when."""
+
+    facts: int
+    bytes: int
+    since: float | None
+
+
 class Entry(msgspec.Struct, eq=False):
     """One fact that waits. Its *number* counts the facts of this run, from 1; *fact* is ``None`` once it is out."""
 
@@ -117,6 +125,15 @@ class Intake:
         """What became of everything until now."""
         with self._lock:
             return Counts(self._next, self.stored, self.coalesced, self.dropped, self._live)
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits now; the oldest of it happened at *since*, on the bus's clock."""
+        with self._lock:
+            self._skip_coalesced()
+            waiting = self._writing or self._queue
+            fact = waiting[0].fact if waiting else None
+            return Backlog(self._live, self._bytes, None if fact is None else fact.at)
 
     @property
     def is_crowded(self) -> bool:

@@ -29,7 +29,7 @@ from events.facts import (
     kinds_of,
 )
 from recovery.breaker import Open
-from recovery.intake import Counts, Intake
+from recovery.intake import Backlog, Counts, Intake
 from recovery.ledger import OpenCircuit, Run, reopened
 from recovery.lookup import Lookup, Question
 from recovery.orders import Order, Orders
@@ -111,6 +111,11 @@ class Journal:
     def counts(self) -> Counts:
         """What became of every fact that was to be written."""
         return self._intake.counts
+
+    @property
+    def backlog(self) -> Backlog:
+        """What was accepted and is not committed yet."""
+        return self._intake.backlog
 
     @property
     def dropped(self) -> int:

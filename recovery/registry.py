@@ -135,3 +135,9 @@ class Registry:
         """That part of the operation, ``None`` if it is not defined. Whoever holds it keeps its counter."""
         definition = self._definitions.get(name)
         return None if definition is None else definition.part(key)
+
+
+def name_of_function(function: Any) -> str:
+    """What a function, or a callable object that has no name of its own, is called."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"

@@ -56,6 +56,11 @@ class WaitingRoom:
         with self.lock:
             return [wait.describe() for wait in self._waits.values()]
 
+    @property
+    def number(self) -> int:
+        """How many calls wait now."""
+        return len(self._waits)
+
     def retry_now(self, call: str, reason: str = "") -> bool:
         """End its wait: the delay, what it waits for, and a pause. An open circuit is asked again, and may say no."""
         return self._steer(call, "retry now", reason)

@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import anyio
 import anyio.abc
@@ -42,7 +42,7 @@ from recovery.outcomes import refusing
 from recovery.pauses import Pause
 from recovery.plan import Defaults, Settings, make_plan
 from recovery.policy import RetryPolicy
-from recovery.registry import Definition, Registry
+from recovery.registry import Definition, Registry, name_of_function
 from recovery.resume import Resumer
 from recovery.resumption import Resumption
 from recovery.room import WaitingRoom
@@ -51,6 +51,10 @@ from recovery.spending import Spend
 from recovery.store import Store, check_store
 from recovery.subscribers import Classify, Schedule
 from recovery.waiting import Clock
+
+if TYPE_CHECKING:
+    from recovery.alerts import Thresholds
+    from recovery.watch import Monitor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,6 +107,7 @@ class Recovery:
         self._registry = Registry(self.bus, self._forget)
         self.waits = WaitingRoom(clock, chance)
         self._journal: Journal | None = None
+        self._monitor: Monitor | None = None
         self._log_seat: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._resumption: Resumption | None = None
@@ -196,7 +201,7 @@ class Recovery:
             check_function(function, plan)
             if not self.is_enabled:
                 return function
-            definition = self._registry.define(name or _name_of(function), plan, explicit=name is not None)
+            definition = self._registry.define(name or name_of_function(function), plan, explicit=name is not None)
             self._attend_to(definition)
             if plan.retry_if is not None:
                 function = refusing(function, plan.retry_if)
@@ -244,6 +249,26 @@ class Recovery:
             resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
             self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
         return self._resumption
+
+    def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
+        """The service's monitor (``recovery.watch.Monitor``), which counts from the moment it is first asked for.
+
+        Raises ValueError for *thresholds* when it has some already, ImportError without the extra ``monitor``.
+        """
+        if self._monitor is None:
+            from recovery.watch import Monitor  # here, so that importing recovery stays light
+
+            self._monitor = Monitor(
+                self.bus,
+                thresholds,
+                plan_of=self._registry.plan_of,
+                journal=lambda: self._journal,
+                waiting=lambda: self.waits.number,
+                circuits=self.circuits.circuits,
+            )
+        elif thresholds is not None:
+            raise ValueError("this service is monitored already; its thresholds are those of the first time")
+        return self._monitor
 
     def close(self) -> None:
         """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
@@ -311,12 +336,6 @@ class Recovery:
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
         self.waits.wake(fact.operation, fact.key, spread=isinstance(fact, CircuitClosed))
-
-
-def _name_of(function: Any) -> str:
-    """What a function, or a callable object that has no name of its own, is called."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
 
 
 default = Recovery()
