@@ -3,7 +3,7 @@
 from events.conditions import Condition
 from events.errors import CallRejectedError, NotDurable, Permanent, RecoveryError, Retryable
 from events.facts import Category, Evidence
-from recovery import context
+from recovery import context, presets
 from recovery.alerts import Threshold, Thresholds
 from recovery.backoff import Constant, Exponential, Linear
 from recovery.breaker import BreakerPolicy
@@ -40,6 +40,7 @@ __all__ = [
     "Log",
     "NotDurable",
     "Permanent",
+    "presets",
     "Receipt",
     "recoverable",
     "Recovery",

@@ -29,7 +29,7 @@ def test_each_example_of_the_readme_runs(
 
 
 def test_the_readme_has_an_example_of_each_use() -> None:
-    uses = ["Decorate", "Emit by hand", "Subscribe", "Wait for the cause", "Test an invariant"]
+    uses = ["Decorate", "Emit by hand", "Subscribe", "Wait for the cause", "Watch", "Test an invariant"]
     assert [title for title, _ in EXAMPLES][: len(uses)] == uses
 
 

@@ -1,0 +1,122 @@
+"""What each preset gives a service, and that its table says so."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from adapters.memory import MemoryStore
+from recovery.presets import PRESETS, Options, development, production, staging
+from recovery.service import Recovery
+
+MAKE: dict[str, Callable[..., Recovery]] = {
+    "production": production,
+    "staging": staging,
+    "development": development,
+}
+
+
+def fails_once() -> Callable[[], str]:
+    answers: list[Exception | str] = [ConnectionError("reset"), "a page"]
+
+    def fetch() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return fetch
+
+
+@pytest.mark.parametrize("name", ["production", "staging"])
+def test_in_production_and_staging_a_call_recovers(name: str) -> None:
+    assert MAKE[name]().recoverable("fetch", initial_delay=0.0)(fails_once())() == "a page"
+
+
+def test_production_is_quiet_and_staging_says_what_happens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "recovery")
+    lines = []
+    for make in (production, staging):
+        caplog.clear()
+        make().recoverable("fetch", initial_delay=0.0)(fails_once())()
+        lines.append(len(caplog.messages))
+    assert lines == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["production", "staging"])
+def test_a_permanent_failure_is_not_tried_again(name: str) -> None:
+    calls = []
+
+    def fetch() -> None:
+        calls.append(1)
+        raise FileNotFoundError("gone")
+
+    with pytest.raises(FileNotFoundError):
+        MAKE[name]().recoverable("fetch", initial_delay=0.0)(fetch)()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["production", "staging"])
+def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
+    store = MemoryStore()
+    with MAKE[name](store=store) as service:
+        service.recoverable("healthy")(lambda: "a page")()
+        service.recoverable("troubled", initial_delay=0.0)(fails_once())()
+    assert [row.kind for row in store.rows] == ["FailureClassified", "RetryScheduled", "OperationRecovered"]
+
+
+def test_staging_is_monitored_from_the_beginning() -> None:
+    service = staging()
+    service.recoverable("fetch", initial_delay=0.0)(fails_once())()
+    assert service.monitor().snapshot().counted["all"].recovered == 1
+
+
+def test_production_is_monitored_from_when_somebody_asks() -> None:
+    service = production()
+    service.recoverable("fetch", initial_delay=0.0)(fails_once())()
+    assert service.monitor().snapshot().counted["all"].calls == 0
+
+
+def test_in_development_a_function_is_left_untouched_unless_asked_otherwise() -> None:
+    fetch = fails_once()
+    assert development().recoverable("fetch")(fetch) is fetch
+    assert development(enabled=True).recoverable("fetch", initial_delay=0.0)(fetch)() == "a page"
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_what_is_given_goes_before_the_preset(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "recovery")
+    is_quiet = name == "production"
+    service = MAKE[name](enabled=True, enable_logging=is_quiet)
+    service.recoverable("fetch", initial_delay=0.0)(fails_once())()
+    assert bool(caplog.messages) is is_quiet
+
+
+def test_the_options_are_those_of_a_service() -> None:
+    assert list(Options.__annotations__) == list(inspect.signature(Recovery).parameters)
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    with pytest.raises(TypeError, match="loging"):
+        production(loging=True)  # type: ignore[call-arg]
+
+
+def test_there_is_a_function_for_each_preset_and_no_other() -> None:
+    assert set(PRESETS) == set(MAKE)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_each_choice_says_why_and_which_row_shows_its_price(name: str) -> None:
+    choices = PRESETS[name].choices
+    assert all(text for one in choices for text in (one.what, one.value, one.why, one.row))
+    assert len({one.what for one in choices}) == len(choices)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_the_table_of_a_preset_names_each_of_its_choices(name: str) -> None:
+    table = inspect.getdoc(MAKE[name])
+    assert table is not None
+    assert all(one.what in table for one in PRESETS[name].choices)
