@@ -26,8 +26,8 @@ from events.facts import (
     OperationFailed,
     OperationStarted,
     OperationSucceeded,
-    kinds_of,
 )
+from events.kinds import kinds_of
 from recovery.breaker import Open
 from recovery.intake import Backlog, Counts, Intake
 from recovery.ledger import OpenCircuit, Run, reopened
