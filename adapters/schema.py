@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ import aiosqlite
 
 from adapters import files
 from adapters.formats import APPLICATION_ID, SCHEMA_VERSION, checksum, number_of, plain, schema_of
+from adapters.gate import gate
 from events.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
 from recovery.ledger import CIRCUIT, TERMINAL, Run
 from recovery.store import Row
@@ -207,9 +208,20 @@ class _Careful(sqlite3.Connection):
         self.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
 
 
+class _Connection(aiosqlite.Connection):
+    """Calls SQLite only while nobody forks."""
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await super()._execute(gate.passing, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
 def connecting(database: str | Path, **options: Any) -> aiosqlite.Connection:
     """A connection to be awaited or entered; *options* are those of ``sqlite3.connect``."""
-    connection = aiosqlite.connect(database, isolation_level=None, factory=_Careful, **options)
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(str(database), isolation_level=None, factory=_Careful, **options)
+
+    connection = _Connection(lambda: gate.passing(connect), iter_chunk_size=64)
     # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.
     connection._thread.daemon = True
     return connection

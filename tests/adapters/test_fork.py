@@ -16,7 +16,7 @@ from adapters.status import read_status
 from recovery.service import Recovery
 
 BEGIN = """
-import json, multiprocessing, os, subprocess, sys, threading, time, warnings
+import json, multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
 warnings.simplefilter("ignore")  # that one forks with threads is what is tried
 from adapters.sqlite import SQLiteStore
 from events.facts import GaveUp
@@ -48,6 +48,8 @@ def child(name):
         journal.receipt().wait(5.0)
         service.close()
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -142,6 +144,34 @@ child.communicate(b"")
 print(json.dumps({"codes": [0 if is_first else 1], "parent": 1, "run": service.bus.run, "dropped": 0}))
 """
 
+# SQLite at work on another thread: a function of ours that it calls says when.
+AT_WORK = """
+import asyncio
+from adapters.schema import connecting
+
+async def work(begun, seconds, ended):
+    async with connecting(":memory:") as connection:
+        def slow():
+            begun.set()
+            time.sleep(seconds)
+            ended.append(seconds)
+        await connection.create_function("slow", 0, slow)
+        await connection.execute("SELECT slow()")
+
+codes = []
+for seconds, is_waited_for in [(0.2, True), (3.0, False)]:
+    begun, ended = threading.Event(), []
+    thread = threading.Thread(target=lambda: asyncio.run(work(begun, seconds, ended)))
+    thread.start()
+    begun.wait()
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if bool(ended) == is_waited_for else 1)
+    codes.append(wait_for(pid))
+    thread.join()
+print(json.dumps({"codes": codes, "parent": 0, "run": "", "dropped": 0}))
+"""
+
 
 class Told(msgspec.Struct):
     codes: list[int | str]
@@ -154,6 +184,7 @@ def run(script: str, path: Path) -> Told:
     command = [sys.executable, "-c", BEGIN + script, str(path)]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
+    sys.stderr.buffer.write(done.stderr)  # what a child complains of is shown when a test fails
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Told)
 
 
@@ -193,6 +224,11 @@ def test_d13_a_forked_child_writes_its_own_file_and_its_parent_goes_on(
 
 def test_d13_a_child_that_was_forked_while_a_lock_was_held_does_not_wait_for_it(tmp_path: Path) -> None:
     assert run(HELD, tmp_path / "calls.db").codes == [0] * 5
+
+
+def test_d13_a_fork_waits_for_sqlite_but_not_for_long(tmp_path: Path) -> None:
+    """In a child that is forked meanwhile each call of SQLite may hang: its locks are taken by nobody."""
+    assert run(AT_WORK, tmp_path / "calls.db").codes == [0, 0]
 
 
 def test_d13_a_program_that_was_started_does_not_hold_the_lock(tmp_path: Path) -> None:
