@@ -20,6 +20,7 @@ from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
+from tests.torture.machine import machine
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, publishing
 from tests.torture.zygote import Zygote
@@ -32,6 +33,7 @@ ROWS = (
     Row("restarts", restarts),
     Row("exits", exit_matrix),
     Row("leaks", leaks),
+    Row("machine", machine),
 )
 
 

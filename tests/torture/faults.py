@@ -27,7 +27,7 @@ from recovery.policy import RetryPolicy
 from recovery.service import Recovery
 from recovery.store import Store
 from recovery.testing import ChaosStore, Script
-from tests.torture.figures import Figure
+from tests.torture.figures import QUICK, Figure
 from tests.torture.zygote import Zygote
 
 Mode: TypeAlias = Literal["once", "until healed", "for ever"]
@@ -177,7 +177,7 @@ def faults(store: Literal["memory", "sqlite"]) -> Iterator[Iterator[Fault]]:
 def sweep(store: Literal["memory", "sqlite"], *, every: int = 1) -> tuple[int, list[str]]:
     """How many faults there were, of which every so many-th was tried, and what broke."""
     done, problems, folders = 0, list[str](), itertools.count()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=QUICK) as name:
         template = Path(name) / "template"
         left = sqlite_template(template)
         for number, series in enumerate(faults(store)):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from tests.torture.zygote import Zygote
+
+QUICK = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder in memory, for what does not depend on how long a disk takes; ``None``: wherever temporary files are."""
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from tests.torture.faults import sweep
 from tests.torture.figures import percentile
 from tests.torture.kills import Tally, torture
 from tests.torture.leaks import leaks
+from tests.torture.machine import HastyMachine, try_machine
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
 from tests.torture.zygote import Zygote
@@ -86,6 +87,15 @@ def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case,
 def test_d12_a_process_ends_in_time_though_its_store_hangs(zygote: Zygote) -> None:
     some = [case for case in cases() if case.store != "healthy"][::4]
     assert [problem for ended in ends_of(some, zygote, 0.3) if (problem := ended.problem(5.0))] == []
+
+
+def test_d3_d4_d7_the_file_is_what_a_model_says_after_crashes_locks_and_a_full_disk() -> None:
+    try_machine(15, 30)
+
+
+def test_d3_the_state_machine_sees_a_store_that_acknowledges_before_it_commits() -> None:
+    with pytest.raises(AssertionError):
+        try_machine(100, 30, HastyMachine)
 
 
 def test_no_byte_of_a_planted_secret_is_left_behind(zygote: Zygote) -> None:
