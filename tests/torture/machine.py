@@ -30,8 +30,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from adapters import sqlite
-from adapters.sqlite import Retention, SQLiteStore
+from adapters import opening
+from adapters.retention import Retention
+from adapters.sqlite import SQLiteStore
 from events.codec import decode
 from events.errors import JournalError, NotDurable
 from events.facts import CallFact, CheckpointSaved, Fact, OperationFailed, OperationStarted, OperationSucceeded
@@ -104,8 +105,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.facts: dict[str, list[tuple[str, CallFact]]] = {}
         self.committed: dict[str, int] = {}
         self.blocker: sqlite3.Connection | None = None
-        self.patience = sqlite.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE
-        sqlite.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE = 0.0, 0.001, 0.002
+        self.patience = opening.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE
+        opening.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE = 0.0, 0.001, 0.002
         self.path = Path(self.folder.name) / f"{next(self.files)}" / "calls.db"
         self._open()
 
@@ -114,7 +115,7 @@ class JournalMachine(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self._unblock()
             self.service.close()
-            sqlite.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE = self.patience
+            opening.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE = self.patience
             self.folder.cleanup()
 
     def _open(self) -> None:
