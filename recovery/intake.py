@@ -9,6 +9,7 @@ full of its like.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -110,6 +111,8 @@ class Intake:
         self._bytes = 0
         self._is_closed = False
         self._next = 0
+        self.since = 0.0
+        """When, on the monotonic clock, the earliest fact that is not being written came; or before that."""
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
@@ -176,6 +179,8 @@ class Intake:
             entry = Entry(number, fact, weight)
             if progress is not None:
                 self._progress[progress.call] = entry
+            if not self._queue:
+                self.since = time.monotonic()
             self._queue.append(entry)
             self._live = length = self._live + 1
             self._bytes += weight

@@ -173,7 +173,8 @@ class Writer:
             if not self._intake.filled.wait(ORDERS_EVERY):
                 return
             if not self._closing and not self._intake.has_batch:
-                self._intake.hurry.wait(FLUSH_INTERVAL)
+                # Counted from when the earliest came: it may have waited for a commit already.
+                self._intake.hurry.wait(max(self._intake.since + FLUSH_INTERVAL - time.monotonic(), 0.0))
 
     def _try_to_open(self, runner: asyncio.Runner) -> None:
         try:

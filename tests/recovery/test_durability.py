@@ -320,6 +320,27 @@ def test_d6_what_is_accepted_is_committed_within_a_flush_interval_and_a_commit()
     assert sorted(took)[len(took) // 2] < 0.02 + 0.02  # the interval, and a commit on a busy machine
 
 
+def test_d6_what_has_waited_for_a_commit_does_not_wait_for_the_flush_interval_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recovery.writer.FLUSH_INTERVAL", 10.0)
+    store = Gated()
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.bus.publish(gave_up(1))
+        waiter = ThreadWaiter()
+        service.journal.tell_when_settled(service.journal.position(), waiter)
+        assert store.asked.wait(10.0)
+        service.bus.publish(gave_up(2))
+        service.journal._intake.since -= 10.0  # so long it has waited
+        store.gate.set()
+        assert waiter.wait(10.0)
+        end = time.monotonic() + 5.0
+        while service.journal.counts.waiting:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+
 # Where the store fails for a while (D8)
 
 
