@@ -39,7 +39,7 @@ from recovery.store import Pending, Store
 from recovery.waiting import Gate, Waiter
 from recovery.writer import Writer
 
-CLOSE_TIMEOUT = 4.5
+CLOSE_TIMEOUT = 4.0
 """Seconds that a journal is waited for when it is closed: with the interpreter's own end, five."""
 
 log = logging.getLogger("recovery.journal")
@@ -226,7 +226,7 @@ class Journal:
         self._intake.close()
 
     def close(self) -> None:
-        """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4.5 s at the most."""
+        """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most."""
         self._finish()
         self._wait_for_end(CLOSE_TIMEOUT)
 
@@ -318,7 +318,7 @@ def _watch() -> None:
     """Close every journal when the main thread ends, if nobody has.
 
     Whoever joins the main thread returns before the interpreter waits for the threads that are no daemons: this one
-    keeps it waiting until everything is written, 4.5 s at the most for all journals together.
+    keeps it waiting until everything is written, 4 s at the most for all journals together.
     """
     if not _watchers:
         _watchers.append(threading.Thread(target=_close_with_main_thread, name="recovery-journal-watcher"))

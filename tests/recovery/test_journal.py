@@ -249,7 +249,7 @@ def test_a_store_that_hangs_does_not_hold_the_exit_longer_than_five_seconds() ->
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", STUCK], timeout=60, check=True, capture_output=True, text=True)
     assert time.monotonic() - began < 15.0
-    assert done.stderr.count("did not finish within 4.5 s") == 1
+    assert done.stderr.count("did not finish within 4 s") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
