@@ -21,8 +21,10 @@ from tests.torture.figures import Figure, Row
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
 from tests.torture.machine import machine
+from tests.torture.power import power
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, publishing
+from tests.torture.torn import torn_log
 from tests.torture.zygote import Zygote
 
 ROWS = (
@@ -34,6 +36,8 @@ ROWS = (
     Row("exits", exit_matrix),
     Row("leaks", leaks),
     Row("machine", machine),
+    Row("torn", torn_log),
+    Row("power", power),
 )
 
 

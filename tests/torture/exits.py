@@ -43,7 +43,7 @@ ENDINGS = (
     "close twice at once",
 )
 STORES = ("healthy", "hangs in append", "hangs in open", "two that hang")
-AT_ONCE = 8
+AT_ONCE = 4
 """Processes that hang side by side: they sleep."""
 FACTS = 50
 MOST_SECONDS = 5.0
