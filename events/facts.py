@@ -2,6 +2,9 @@
 
 Every number of seconds called *at* is a reading of the bus's clock, which is monotonic: it means nothing outside
 the process (the journal notes which wall-clock time it stands for). Every other number of seconds is a duration.
+
+The garbage collector leaves facts alone (``gc=False``): the journal remembers tens of thousands of them, and none can
+be part of a cycle but the one with the live exception.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Category(StrEnum):
     CANCELLED = "cancelled"  # somebody changed their mind; not a failure
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a failure carries, as data: all that classification may look at.
 
     *type* is the qualified name of the exception's class, *kinds* those of its bases, nearest first, up to but
@@ -60,7 +63,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{name}: {self.message}" if self.message else name
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact", omit_defaults=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact", omit_defaults=True, gc=False):
     """Something that happened, at *at* on the bus's clock, to the operation of that name.
 
     *operation* is empty for what concerns no operation; *key* names the part of it that has a circuit of its own
@@ -81,7 +84,7 @@ class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The result of a call with an idempotency *key*: its JSON, good *until* that Unix time."""
 
     key: str
@@ -115,7 +118,7 @@ class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True
     recorded: Recorded | None = None
 
 
-class OperationFailed(CallFact, frozen=True, kw_only=True):
+class OperationFailed(CallFact, frozen=True, kw_only=True, gc=True):
     """An attempt raised. It holds the live exception and never leaves the process.
 
     *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,

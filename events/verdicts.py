@@ -15,7 +15,7 @@ import msgspec
 from events.conditions import Condition
 
 
-class Retry(msgspec.Struct, frozen=True):
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """Try again *after* seconds, provided that this wait ends *within* so many seconds from now."""
 
     after: float = 0.0

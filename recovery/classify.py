@@ -40,7 +40,7 @@ This is how categories are meant; a policy may say otherwise for the operations 
 """
 
 
-class Classification(msgspec.Struct, frozen=True):
+class Classification(msgspec.Struct, frozen=True, gc=False):
     """A category, and the name of the rule that chose it; *why* it did, where the name does not say.
 
     *retry_after* is the seconds that the rule wants waited at least, ``None`` where the policy alone decides.

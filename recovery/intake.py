@@ -62,7 +62,7 @@ class Backlog(msgspec.Struct, frozen=True):
     since: float | None
 
 
-class Entry(msgspec.Struct, eq=False):
+class Entry(msgspec.Struct, eq=False, gc=False):
     """One fact that waits. Its *number* counts the facts of this run, from 1; *fact* is ``None`` once it is out."""
 
     number: int

@@ -11,7 +11,7 @@ from recovery.ledger import CallRecord, Run
 from recovery.orders import Order
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
 
     *number* counts the facts of that run, from 1: the two together are the row's identity (0: it has none).
