@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -76,12 +76,17 @@ def values_of_run(run: Run) -> tuple[object, ...]:
     return run.id, run.boot, run.monotonic, run.wall, run.pid
 
 
-def inserts(rows: Sequence[Row], written: int) -> tuple[tuple[str, list[tuple[object, ...]]], ...]:
-    """The statements that insert *rows* in this order, with their values."""
-    values = [values_of(row, written) for row in rows]
-    rest = len(values) - len(values) % MANY
-    together = [tuple(chain(*values[first : first + MANY])) for first in range(0, rest, MANY)]
-    return (INSERT_MANY, together), (INSERT, values[rest:])
+def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]:
+    """The statements that insert *rows* in this order, each with its values.
+
+    The values are made while they are inserted, so that nobody waits for the interpreter lock until all are there.
+    """
+    rest = len(rows) - len(rows) % MANY
+    parts = (rows[first : first + MANY] for first in range(0, rest, MANY))
+    if rest:
+        yield INSERT_MANY, (tuple(chain(*(values_of(row, written) for row in part))) for part in parts)
+    if rest < len(rows):
+        yield INSERT, (values_of(row, written) for row in rows[rest:])
 
 
 async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Literal, Self
@@ -146,15 +146,14 @@ class SQLiteStore(Store):
         """Write *rows* in one transaction."""
         await self._write(*schema.inserts(rows, int(self._wall())))
 
-    async def _write(self, *statements: tuple[str, Sequence[Sequence[object]]]) -> None:
+    async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
         connection = self._opened()
         if self._identity is None or not files.is_still(self.own, self._identity):
             raise JournalError(f"{self.own} was moved or removed while it was being written")
         with self._naming("written"):
             async with formats.transaction(connection):
                 for statement, values in statements:
-                    if values:
-                        await connection.executemany(statement, values)
+                    await connection.executemany(statement, values)
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:
