@@ -134,7 +134,7 @@ class Break:
         if policy is None:
             return None
         part = (fact.operation, fact.key)
-        is_counted = isinstance(fact, GaveUp) is (policy.counts == "calls")
+        is_counted = (type(fact) is GaveUp) is (policy.counts == "calls")
         if not is_counted and part not in self._circuits:
             return None  # the common case: nothing known, nothing counted
         with self._lock:

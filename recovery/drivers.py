@@ -122,11 +122,11 @@ class Driver:
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
-                if isinstance(verdict, GiveUp):
+                if not isinstance(verdict, (Retry, Park)):
                     if self._is_strict:
                         self._commits.end()
                     raise _noted(error, attempt, verdict)
-                if verdict.after > 0.0 or isinstance(verdict, Park):
+                if verdict.after > 0.0 or not isinstance(verdict, Retry):
                     ended = self._wait(attempt, attempt.number + 1, verdict)
                 if ended is None and self._commits.are_due:
                     self._commits.before_next(self._time_left(attempt))
@@ -189,11 +189,11 @@ class Driver:
                         return result
                 assert error is not None
                 verdict = attempt.fail(error)
-                if isinstance(verdict, GiveUp):
+                if not isinstance(verdict, (Retry, Park)):
                     if self._is_strict:
                         await self._commits.aend()
                     raise _noted(error, attempt, verdict)
-                if verdict.after > 0.0 or isinstance(verdict, Park):
+                if verdict.after > 0.0 or not isinstance(verdict, Retry):
                     ended = await self._await(attempt, attempt.number + 1, verdict)
                 else:
                     await yield_once()

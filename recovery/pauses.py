@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable
 
 from events.bus import Bus, Subscription, sender_of
-from events.facts import Category, FailureClassified, OperationStarted
+from events.facts import FailureClassified, OperationStarted
 from events.forks import surviving
 from events.verdicts import Park
 from recovery.plan import PlanOf
+from recovery.policy import LIMITED
 from recovery.registry import MAX_PARTS, Part
 
 SPREAD = 0.1
@@ -41,7 +42,7 @@ class Pause:
 
     def hear(self, failure: FailureClassified) -> None:
         """Note a pause that a server asked for; of several, the longest counts."""
-        if failure.category is not Category.RATE_LIMITED or not failure.retry_after:
+        if failure.category is not LIMITED or not failure.retry_after:
             return
         if self._plan_of(failure.operation) is None:
             return

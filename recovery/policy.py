@@ -14,6 +14,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 
+LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
 HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED})
 """Trying again unchanged cannot help with these."""
 
@@ -169,7 +170,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
         return GiveUp(f"{category} ({failure.rule})" if failure.rule else str(category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
-    is_limited = category is Category.RATE_LIMITED and bool(asked)
+    is_limited = category is LIMITED and bool(asked)
     until: tuple[Condition, ...] = () if strategy is None else strategy.until
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
@@ -198,7 +199,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
 def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
     """Whether *policy* parks *failure*, if it does not end the call: for a rate limit with a wish, or conditions."""
     strategy = policy.per_category.get(failure.category)
-    is_limited = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
+    is_limited = failure.category is LIMITED and bool(failure.retry_after)
     return is_limited or (strategy is not None and bool(strategy.until))
 
 

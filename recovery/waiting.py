@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -70,16 +70,16 @@ class TaskWaiter:
         return self._event.is_set()
 
 
-async def yield_once() -> None:
-    """Let other tasks run, and be cancelled if that is wanted."""
+def yield_once() -> Awaitable[None]:
+    """What lets other tasks run when it is awaited, and be cancelled if that is wanted."""
     # What anyio would do on asyncio, without its finding out each time where it runs: that takes longer than the yield.
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None:
         loop = asyncio._get_running_loop()
         if loop is not None and asyncio.current_task(loop) is not None:  # or it is trio, as a guest of that loop
-            await asyncio.sleep(0)
-            return
-    await anyio.lowlevel.checkpoint()
+            nothing: Awaitable[None] = asyncio.sleep(0)
+            return nothing
+    return anyio.lowlevel.checkpoint()
 
 
 def soon_in_this_loop() -> Callable[..., object]:
