@@ -249,16 +249,17 @@ class Driver:
     def _wait(self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None) -> GiveUp | None:
         """Wait before attempt *number*, until it may begin, or may ask again: ``None``; or why it never will."""
         wait = Wait(self._room, attempt, number, hold, since)
-        with self._room.waiting(wait):
-            steps, woken = wait.steps(), None
-            try:
-                while True:
-                    wait.waiter = waiter = ThreadWaiter(self._clock)
-                    woken = waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first, as generators want it
-            except StopIteration as end:
-                return self._after_wait(wait, hold, end.value)
-            finally:
-                steps.close()
+        self._room.enter(wait)
+        steps, woken = wait.steps(), None
+        try:
+            while True:
+                wait.waiter = waiter = ThreadWaiter(self._clock)
+                woken = waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first, as generators want it
+        except StopIteration as end:
+            return self._after_wait(wait, hold, end.value)
+        finally:
+            steps.close()
+            self._room.leave(wait)
 
     async def _await(
         self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
@@ -266,16 +267,17 @@ class Driver:
         if hold.after <= 0 and since is None:
             await yield_once()
         wait = Wait(self._room, attempt, number, hold, since)
-        with self._room.waiting(wait):
-            steps, woken = wait.steps(), None
-            try:
-                while True:
-                    wait.waiter = waiter = TaskWaiter()
-                    woken = await waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first
-            except StopIteration as end:
-                return self._after_wait(wait, hold, end.value)
-            finally:
-                steps.close()
+        self._room.enter(wait)
+        steps, woken = wait.steps(), None
+        try:
+            while True:
+                wait.waiter = waiter = TaskWaiter()
+                woken = await waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first
+        except StopIteration as end:
+            return self._after_wait(wait, hold, end.value)
+        finally:
+            steps.close()
+            self._room.leave(wait)
 
     def _after_wait(self, wait: Wait, hold: Retry | Park, ended: GiveUp | None) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""

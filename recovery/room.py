@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from events.conditions import Condition
 from events.facts import CallSteered
@@ -179,7 +178,7 @@ class WaitingRoom:
             watchers = list(self._watchers.get(condition, ()))
             if any(wait.has_waited for wait in watchers):
                 for wait in watchers:  # also those who came when it had been asked
-                    wait.unmet.add(condition)
+                    wait.unmet |= {condition}
                     wait.has_waited = True
             for number, wait in enumerate(watchers):
                 if is_met:
@@ -190,26 +189,25 @@ class WaitingRoom:
         """How many seconds to wait for one of *number* who could all go on now: at random, 5 s at the most."""
         return self.chance() * min(SPREAD * (number - 1), MOST_SPREAD)
 
-    @contextmanager
-    def waiting(self, wait: Wait) -> Iterator[None]:
-        """While this is open, *wait* can be steered, and woken with those who are held back on its part."""
+    def enter(self, wait: Wait) -> None:
+        """From now on *wait* can be steered, and woken with those who are held back on its part."""
         with self.lock:
             self._waits[wait.attempt.call] = wait
             if wait.is_held:
                 self._held[wait.part].add(wait)
                 if self.wakes != wait.since:
                     wait.let_go(0.0)  # woken since it asked: or it would sleep through the end of its cause
-        try:
-            yield
-        finally:
-            with self.lock:
-                if self._waits.get(wait.attempt.call) is wait:
-                    del self._waits[wait.attempt.call]
-                if wait.is_held:
-                    held = self._held[wait.part]
-                    held.discard(wait)
-                    if not held:
-                        del self._held[wait.part]
+
+    def leave(self, wait: Wait) -> None:
+        """It is over."""
+        with self.lock:
+            if self._waits.get(wait.attempt.call) is wait:
+                del self._waits[wait.attempt.call]
+            if wait.is_held:
+                held = self._held[wait.part]
+                held.discard(wait)
+                if not held:
+                    del self._held[wait.part]
 
     def watch(self, condition: Condition, wait: Wait) -> bool:
         """Have *wait* told about *condition*, and about no other; whether it is the one to look for all."""

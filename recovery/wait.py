@@ -20,6 +20,8 @@ from recovery.waiting import Waiter
 if TYPE_CHECKING:
     from recovery.room import WaitingRoom
 
+NONE: frozenset[Condition] = frozenset()
+
 Command: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
 
 
@@ -65,10 +67,10 @@ class Wait:
         self._room = room
         self._due = now + hold.after
         self._left = 0.0  # of a paused wait
-        self._passed: set[Condition] = set()
+        self._passed = NONE
         self._ask_at = -math.inf
         self.has_waited = False  # since the others were looked at
-        self.unmet: set[Condition] = set()  # those that did not hold when they were asked
+        self.unmet = NONE  # those that did not hold when they were asked
         self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
         self._is_paused = False
         self._is_over = False
@@ -153,14 +155,14 @@ class Wait:
         match command:
             case "pause":
                 self._left = max(self._due - now, 0.0)
-                self._passed.clear()  # whatever held now need not hold then
+                self._passed = NONE  # whatever held now need not hold then
                 self._is_paused = True
             case "unpause":
                 self._due = now + self._left
                 self._is_paused = False
             case "retry now":
                 self._is_over = True
-                self._passed.clear()
+                self._passed = NONE
             case "give up":
                 self._gave_up = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self._is_over = True
@@ -168,21 +170,21 @@ class Wait:
 
     def let_go(self, extra: float) -> None:
         """The circuit that held it back has changed: ask again in *extra* seconds."""
-        self._passed.update(self.until)
+        self._passed |= {*self.until}
         self._go_on(min(self._due, self._room.clock() + extra))
 
     def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
         """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
         if is_met:
             if self.has_waited:
-                self._passed.clear()  # the others are looked at again: all must hold at one time
+                self._passed = NONE  # the others are looked at again: all must hold at one time
                 self.has_waited = False
-            self._passed.add(condition)
+            self._passed |= {condition}
             self._ask_at = -math.inf  # that was for this condition
             now = self._room.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:
-            self.unmet.add(condition)
+            self.unmet |= {condition}
             self.has_waited = True
             self._ask_at = self._room.clock() + condition.every
             self.wake()

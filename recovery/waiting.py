@@ -51,35 +51,62 @@ class ThreadWaiter:
 class TaskWaiter:
     """A waiter that suspends its asyncio or trio task. Make it in the task that will wait."""
 
+    # A future and a timer where the loop is asyncio's: very many calls may wait at once, and anyio's event and cancel
+    # scope take five times the memory.
+    __slots__ = ("_end", "_loop", "_soon")
+
     def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._soon = soon_in_this_loop()
+        self._loop = _asyncio_loop()
+        if self._loop is None:
+            self._end: Any = anyio.Event()
+            self._soon = soon_in_this_loop()
+        else:
+            self._end = self._loop.create_future()
 
     def wake(self) -> None:
         """End the wait; does nothing when the loop has ended."""
         with suppress(RuntimeError):  # trio.RunFinishedError is one too
-            self._soon(self._event.set)
+            if self._loop is None:
+                self._soon(self._end.set)
+            else:
+                self._loop.call_soon_threadsafe(_end_wait, self._end, True)
 
     async def wait(self, seconds: float) -> bool:
         """Suspend for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
         if seconds <= 0:
             await yield_once()
             return False
-        with anyio.move_on_after(seconds):
-            await self._event.wait()
-        return self._event.is_set()
+        if self._loop is None:
+            with anyio.move_on_after(seconds):
+                await self._end.wait()
+            return bool(self._end.is_set())
+        timer = self._loop.call_later(seconds, _end_wait, self._end, False)
+        try:
+            return bool(await self._end)
+        finally:
+            timer.cancel()
+
+
+def _end_wait(future: Any, is_woken: bool) -> None:
+    if not future.done():
+        future.set_result(is_woken)
 
 
 def yield_once() -> Awaitable[None]:
     """What lets other tasks run when it is awaited, and be cancelled if that is wanted."""
     # What anyio would do on asyncio, without its finding out each time where it runs: that takes longer than the yield.
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None:
-        loop = asyncio._get_running_loop()
-        if loop is not None and asyncio.current_task(loop) is not None:  # or it is trio, as a guest of that loop
-            nothing: Awaitable[None] = asyncio.sleep(0)
-            return nothing
-    return anyio.lowlevel.checkpoint()
+    if _asyncio_loop() is None:
+        return anyio.lowlevel.checkpoint()
+    nothing: Awaitable[None] = sys.modules["asyncio"].sleep(0)
+    return nothing
+
+
+def _asyncio_loop() -> Any:  # a foreign type
+    """The asyncio loop of the task that runs now, ``None`` if that is trio's."""
+    asyncio = sys.modules.get("asyncio")  # not imported for this
+    loop = None if asyncio is None else asyncio._get_running_loop()
+    # Without a task it is the host of a trio loop that is its guest.
+    return None if loop is None or asyncio is None or asyncio.current_task(loop) is None else loop
 
 
 def soon_in_this_loop() -> Callable[..., object]:
