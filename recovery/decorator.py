@@ -70,11 +70,12 @@ def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Ca
 def _plain(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
     operation = definition.operation
 
+    # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.watched:
             return driver.run(function, args, kwargs, _begun(Attempt(operation)))
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as raised:  # the driver decides
             error = raised
         except BaseException:
@@ -100,7 +101,7 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
         if operation.watched:
             return await driver.arun(function, args, kwargs, _begun(Attempt(operation)))
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as raised:  # the driver decides
             error = raised
         except BaseException:
