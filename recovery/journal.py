@@ -11,9 +11,7 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -28,6 +26,7 @@ from events.facts import (
     OperationSucceeded,
 )
 from events.kinds import kinds_of
+from recovery import process
 from recovery.breaker import Open
 from recovery.intake import Backlog, Counts, Intake
 from recovery.ledger import OpenCircuit, Run, reopened
@@ -72,7 +71,7 @@ class Journal:
         self._followed: set[str] = set()
         self._is_started = False
         self._begin()
-        _journals.add(self)
+        process.look_after(self)
         bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
 
     def _begin(self) -> None:
@@ -87,7 +86,7 @@ class Journal:
         self._is_stuck = False
         self._is_started = False
         bus = self._bus
-        self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        self.run = Run(id=bus.run, boot=process.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         self._intake = Intake()
         recent = Recent(self.run.id)
         self._writer = Writer(self._store, self._intake, recent, self.run, self)
@@ -219,7 +218,7 @@ class Journal:
                 return
             self._is_started = True
         self._writer.thread.start()
-        _watch()
+        process.watch(CLOSE_TIMEOUT)
 
     def seal(self) -> None:
         """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
@@ -227,10 +226,11 @@ class Journal:
 
     def close(self) -> None:
         """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most."""
-        self._finish()
-        self._wait_for_end(CLOSE_TIMEOUT)
+        self.finish()
+        self.wait_for_end(CLOSE_TIMEOUT)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Begin to end: as ``close``, without waiting."""
         with self._lock:
             self._closing = True
             is_started = self._is_started
@@ -240,11 +240,12 @@ class Journal:
         else:
             self.loaded.open()
 
-    def _wait_for_end(self, most: float) -> None:
+    def wait_for_end(self, timeout: float) -> None:
+        """Block until all is written and closed, *timeout* seconds at the most; said once if that is not enough."""
         thread = self._writer.thread
         if not self._is_started or thread is threading.current_thread():
             return
-        thread.join(0.0 if self._is_stuck else most)
+        thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True
             log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
@@ -308,45 +309,3 @@ class Journal:
             self._writer.hurry()
         for _, _, waiter in due:
             waiter.wake()
-
-
-_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
-_watchers: list[threading.Thread] = []
-
-
-def _watch() -> None:
-    """Close every journal when the main thread ends, if nobody has.
-
-    Whoever joins the main thread returns before the interpreter waits for the threads that are no daemons: this one
-    keeps it waiting until everything is written, 4 s at the most for all journals together.
-    """
-    if not _watchers:
-        _watchers.append(threading.Thread(target=_close_with_main_thread, name="recovery-journal-watcher"))
-        _watchers[0].start()
-
-
-def _close_with_main_thread() -> None:
-    threading.main_thread().join()
-    journals, end = list(_journals), time.monotonic() + CLOSE_TIMEOUT
-    for journal in journals:
-        journal._finish()
-    for journal in journals:
-        journal._wait_for_end(max(end - time.monotonic(), 0.0))
-
-
-def _after_fork() -> None:
-    _watchers.clear()
-    for journal in list(_journals):
-        journal.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def boot_id() -> str:
-    """What identifies this boot of the machine; "" where the system does not tell (then wall clocks are compared)."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
