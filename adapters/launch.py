@@ -21,8 +21,8 @@ import msgspec
 from adapters.downloads import download, host_of
 from adapters.plans import Command, Download, LaunchPlan, Step
 from adapters.sqlite import SQLiteStore
+from events.attempt import Attempt
 from events.facts import Fact, JournalDegraded, JournalQuarantined
-from events.operation import Attempt
 from recovery import context
 from recovery.policy import RetryPolicy
 from recovery.redact import redact

@@ -1,5 +1,6 @@
 """The words and the wire: facts, verdicts, the bus, and operations for code that emits by hand."""
 
+from events.attempt import Attempt
 from events.bus import Bus, Subscription
 from events.codec import decode, encode
 from events.conditions import Condition
@@ -34,7 +35,7 @@ from events.facts import (
     RetryScheduled,
     SubscriberFailed,
 )
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from events.operation import Attempt
+from events.attempt import Attempt
 
 _current: ContextVar[Attempt] = ContextVar("recovery_attempt")
 

@@ -12,7 +12,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from events.operation import Attempt, Operation
+from events.attempt import Attempt
+from events.operation import Operation
 from events.receivers import is_async
 from recovery.drivers import Driver
 from recovery.plain import decoded, encoded_or_none

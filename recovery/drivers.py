@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from events.attempt import Attempt
 from events.bus import sender_of
 from events.errors import RecoveryError, UnwantedResult
-from events.operation import Attempt
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
 from recovery.commits import Commits
 from recovery.context import running

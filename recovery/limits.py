@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from events.operation import Attempt
+from events.attempt import Attempt
 from recovery.policy import RetryPolicy
 from recovery.waiting import soon_in_this_loop
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from events.attempt import Attempt
 from events.facts import Recorded
-from events.operation import Attempt
 from recovery.journal import Journal
 from recovery.plain import encoded_or_none
 

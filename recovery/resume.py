@@ -14,8 +14,8 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
+from events.attempt import Attempt
 from events.errors import RecoveryError
-from events.operation import Attempt
 from events.receivers import is_async
 from events.verdicts import GiveUp, Retry, settle
 from recovery.drivers import Driver

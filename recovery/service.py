@@ -2,7 +2,7 @@
 
 One failing operation, start to end:
 
-1. the driver (``recovery.drivers``) or code by hand publishes ``OperationFailed`` (``events.operation``);
+1. the driver (``recovery.drivers``) or code by hand publishes ``OperationFailed`` (``events.attempt``);
 2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers``, ``recovery.classify``);
 3. ``Schedule`` asks the policy for a verdict (``recovery.policy``) and the budget for a token (``recovery.budget``),
    ``Break`` counts for the circuit (``recovery.circuits``), ``Pause`` notes what a server asked for

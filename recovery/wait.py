@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from events.attempt import Attempt
 from events.conditions import Condition
-from events.operation import Attempt
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.waiting import Waiter
 

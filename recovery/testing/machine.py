@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
+from events.attempt import Attempt
 from events.facts import (
     CallFact,
     Category,
@@ -30,7 +31,7 @@ from events.facts import (
     RetryScheduled,
     SubscriberFailed,
 )
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.breaker import BreakerPolicy, HalfOpen, Open
 from recovery.budget import RetryBudget

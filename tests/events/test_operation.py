@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from events.attempt import Attempt
 from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CallRejectedError
@@ -31,7 +32,7 @@ from events.facts import (
     RetryScheduled,
 )
 from events.kinds import FACTS, ON_REQUEST
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.testing.clock import VirtualClock
 
@@ -668,7 +669,7 @@ def counted(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
     for module in ("events.kinds", "events.bus"):
         for name, kinds in (("FACTS", FACTS), ("ON_REQUEST", ON_REQUEST)):
             monkeypatch.setattr(f"{module}.{name}", tuple(Counted if one is kind else one for one in kinds))
-    monkeypatch.setattr(f"events.operation.{kind.__name__}", Counted)
+    monkeypatch.setattr(f"events.attempt.{kind.__name__}", Counted)
     return built
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from events.attempt import Attempt
 from events.bus import Bus
 from events.facts import (
     CallFact,
@@ -27,7 +28,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.ledger import TERMINAL, CallRecord, Run, fold, remaining
 from recovery.testing import VirtualClock

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from events.attempt import Attempt
 from events.bus import Bus
 from events.errors import CallRejectedError
 from events.facts import (
@@ -20,7 +21,7 @@ from events.facts import (
     GaveUp,
     OperationStarted,
 )
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.circuits import Break

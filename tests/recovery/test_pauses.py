@@ -5,9 +5,10 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from events.attempt import Attempt
 from events.errors import CallRejectedError
 from events.facts import FailureClassified, Parked
-from events.operation import Attempt, Operation
+from events.operation import Operation
 from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.testing import VirtualClock

@@ -33,10 +33,10 @@ from hypothesis.stateful import (
 from adapters import opening
 from adapters.retention import Retention
 from adapters.sqlite import SQLiteStore
+from events.attempt import Attempt
 from events.codec import decode
 from events.errors import JournalError, NotDurable
 from events.facts import CallFact, CheckpointSaved, Fact, OperationFailed, OperationStarted, OperationSucceeded
-from events.operation import Attempt
 from events.verdicts import GiveUp
 from recovery import writer
 from recovery.ledger import CallRecord, Run, fold, remaining

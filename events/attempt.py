@@ -1,0 +1,333 @@
+"""One try of one call: what is told about it, and what is asked.
+
+Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.watched`` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from events.bus import sender_of
+from events.errors import CallRejectedError
+from events.facts import (
+    FOREVER,
+    NOTHING,
+    CallFact,
+    CallRejected,
+    Category,
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationFailed,
+    OperationQuarantined,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    Recorded,
+    RetryScheduled,
+)
+from events.verdicts import GiveUp, Park, Retry, Verdict
+
+if TYPE_CHECKING:
+    from events.operation import Operation
+
+NOBODY = GiveUp("nobody answered")
+
+
+class Attempt(msgspec.Struct, eq=False):
+    """One try of one call. End it once: with ``fail``, ``succeed`` or ``cancel``.
+
+    *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none. *began* is
+    when the call's first attempt began, on the bus's clock; ``None`` until somebody took the time. *waited* is the
+    delay before this attempt in seconds. *troubled* says that something went wrong in this call. *category* and *error*
+    (one line) are of the call's latest failure. *done* is how far the call has come, in units of its own, *refills* how
+    often that has refilled its retries; *on_progress* is called when it comes further. *arguments* and *version* are
+    what ``OperationStarted`` will say, and so is *idempotency_key*; *saved* is the JSON of the latest checkpoint,
+    *recorded* the result that is told with the success; *carried_on* says that another process began the
+    call. *due* is when a retry was told to begin, *late* how many seconds later than told the latest of the call began.
+    """
+
+    # A struct because it has so many fields, and is made twice in a call that fails once.
+    operation: Operation
+    call: str = ""
+    number: int = 1
+    retries: int = 0
+    began: float | None = None
+    waited: float = 0.0
+    due: float | None = None
+    late: float = 0.0
+    troubled: bool = False
+    arguments: bytes | None = None
+    version: str = ""
+    idempotency_key: str = ""
+    carried_on: bool = False
+    recorded: Recorded | None = None
+    saved: bytes | None = None
+    category: Category | None = None
+    error: str | None = None
+    done: float = 0.0
+    reached: float = 0.0
+    progressed: bool = False
+    refills: int = 0
+    on_progress: Callable[[], object] | None = None
+    announced: bool = False
+    _verdict: Verdict | None = None
+    _ended: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.call:
+            self.call = self.operation.bus.new_call()
+        if self.number > 1 or self.retries > 0:
+            self.troubled = True
+
+    def announce(self) -> Verdict | None:
+        """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
+        operation = self.operation
+        held = None
+        if self.due is not None:  # asked for the first time: what holds it back from now on does not make it late
+            self.late = max(self.late, operation.bus.clock() - self.due)
+            self.due = None
+        if operation.watched:
+            if self._is_heard(OperationStarted):
+                held = self._tell(
+                    OperationStarted,
+                    arguments=self._raw_arguments(),
+                    version=self.version,
+                    again=self.troubled,
+                    idempotency_key=self.idempotency_key,
+                )
+            else:
+                operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
+        self.announced = held is None
+        return held
+
+    def progress(self, done: float) -> None:
+        """Note that the call has come as far as *done*, in units of its own (bytes, say).
+
+        Farther than before in this attempt is a sign of life, farther than ever is progress. Does nothing once the
+        attempt has ended.
+        """
+        if not done > self.reached or self._ended:
+            return
+        self.reached = done
+        if done > self.done:
+            self.done = done
+            self.progressed = True
+        on_progress = self.on_progress
+        if on_progress is not None:
+            on_progress()
+
+    @property
+    def made(self) -> int:
+        """How many attempts the call has made, this one included if it was let begin."""
+        return self.number if self.announced else max(self.number - 1, 1)
+
+    def fail(self, error: Exception) -> Verdict:
+        """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
+
+        With nobody to answer it is GiveUp. Raises RuntimeError if the attempt has ended already, TypeError if
+        *error* is no Exception: a cancellation is not a failure.
+        """
+        if not isinstance(error, Exception):
+            raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
+        self._end()
+        self.troubled = self.announced = True
+        operation, bus = self.operation, self.operation.bus
+        now = bus.clock()
+        if self.began is None:
+            self.began = now
+        failed = OperationFailed(
+            at=now,
+            operation=operation.name,
+            key=operation.key,
+            call=self.call,
+            attempt=self.number,
+            error=error,
+            retries=self.retries,
+            elapsed=now - self.began,
+            waited=self.waited,
+            progressed=self.progressed,
+            done=self.done,
+            refills=self.refills,
+        )
+        verdict, facts = bus.cascade(failed)
+        self._verdict = verdict or NOBODY
+        if isinstance(verdict, Retry):
+            self.due = now + verdict.after
+        for fact in facts:
+            if type(fact) is FailureClassified:
+                self.retries, self.refills = fact.retries, fact.refills
+                self.category, self.error = fact.category, fact.evidence.summary
+                break
+        self._publish_outcome(self._verdict)
+        return self._verdict
+
+    def _publish_outcome(self, verdict: Verdict) -> None:
+        """After the fold: nobody records an overruled opinion."""
+        category, error = self.category, self.error
+        match verdict:
+            case Retry():
+                if self._is_heard(RetryScheduled):
+                    operation, bus = self.operation, self.operation.bus
+                    scheduled = RetryScheduled(
+                        at=bus.clock(),
+                        operation=operation.name,
+                        key=operation.key,
+                        call=self.call,
+                        attempt=self.number,
+                        after=min(verdict.after, FOREVER),
+                        retry=self.retries + 1,
+                        category=category,
+                        error=error,
+                    )
+                    bus.publish(scheduled)
+            case Park():
+                after, why, charged = min(verdict.after, FOREVER), verdict.why, verdict.charged
+                self._tell(Parked, after=after, why=why, charged=charged, category=category, error=error)
+            case GiveUp():
+                self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
+
+    def parked(self, hold: Verdict) -> None:
+        """Say that the attempt is held back before it begins."""
+        why = hold.why if isinstance(hold, Park) else ""
+        self._tell(Parked, after=min(hold.after or 0.0, FOREVER), why=why)
+
+    def next(self) -> Attempt:
+        """The attempt after this one, begun: to be called once the wait that ``fail`` asked for is over.
+
+        It begins whatever an open circuit says: by hand there is nobody to hold back. Raises RuntimeError unless this
+        one failed with a Retry or a Park and has no next yet.
+        """
+        following = self.following()
+        following.announce()
+        return following
+
+    def following(self) -> Attempt:
+        """As ``next``, but not begun: for drivers, which ask (``announce``) before they begin."""
+        verdict = self._verdict
+        if verdict is None or isinstance(verdict, GiveUp):
+            raise RuntimeError(
+                f"attempt {self.number} of {self.call} has no next: it did not fail with a retry or a park"
+            )
+        self._verdict = None  # it is followed once
+        used = self.retries + (isinstance(verdict, Retry) or verdict.charged)
+        return Attempt(
+            self.operation,
+            call=self.call,
+            number=self.number + 1,
+            retries=used,
+            began=self.began,
+            waited=verdict.after,
+            due=self.due,
+            late=self.late,
+            arguments=self.arguments,
+            version=self.version,
+            idempotency_key=self.idempotency_key,
+            saved=self.saved,
+            category=self.category,
+            error=self.error,
+            done=self.done,
+            refills=self.refills,
+        )
+
+    def checkpoint(self, data: bytes) -> None:
+        """Note how far the call has come, as JSON; later attempts find it in ``saved``, also after a restart.
+
+        Does nothing once the attempt has ended: a thread that runs on after a timeout must not overwrite what a newer
+        attempt has noted.
+        """
+        if self._ended:
+            return
+        self.saved = data
+        self._tell(CheckpointSaved, data=msgspec.Raw(data))
+
+    def resumed(self, after: float) -> None:
+        """Say that this attempt carries on what a dead process left, in *after* seconds."""
+        self.troubled = self.carried_on = True
+        self._tell(OperationResumed, after=after, arguments=self._raw_arguments())
+
+    def _raw_arguments(self) -> msgspec.Raw:
+        return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
+
+    def quarantined(self, reason: str) -> None:
+        """Say that the call, which is not over, is left alone from now on."""
+        self._end()
+        self._tell(OperationQuarantined, reason=reason)
+
+    def succeed(self) -> None:
+        """Report that the attempt returned. Raises RuntimeError if it has ended already."""
+        self._end()
+        operation = self.operation
+        operation.successes += 1
+        if self.troubled and self._is_heard(OperationRecovered):
+            bus = operation.bus
+            now = bus.clock()
+            recovered = OperationRecovered(
+                at=now,
+                operation=operation.name,
+                key=operation.key,
+                call=self.call,
+                attempt=self.number,
+                elapsed=0.0 if self.began is None else now - self.began,
+                recorded=self.recorded,
+                late=self.late,
+            )
+            bus.publish(recovered)
+        if operation.watched:
+            self._tell(OperationSucceeded, recovered=self.troubled, recorded=self.recorded)
+
+    def cancel(self) -> None:
+        """Report that somebody changed their mind, in the attempt or in the wait after it. Never a failure.
+
+        Does nothing to a call that has ended.
+        """
+        if self._ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
+            return
+        is_waiting = self._ended or not self.announced
+        self._ended = True
+        self._verdict = None
+        self._tell(OperationCancelled, waiting=is_waiting)
+
+    def give_up(self, verdict: GiveUp) -> None:
+        """End a call for good without this attempt; the caller's error is the latest failure's."""
+        self._end()
+        self._tell(GaveUp, reason=verdict.reason, category=self.category, error=self.error)
+
+    def reject(self, held: Verdict) -> CallRejectedError:
+        """End a call that was held back before it began; the error to raise says when to come back."""
+        self._end()
+        match held:
+            case GiveUp():
+                reason = held.reason
+            case Park() if held.until:
+                reason = held.why
+            case _:
+                reason = "held back"
+        self._tell(CallRejected, reason=reason, retry_after=None if held.after is None else min(held.after, FOREVER))
+        return CallRejectedError(sender_of(self.operation.name, self.operation.key), reason, held.after)
+
+    def _end(self) -> None:
+        if self._ended:
+            raise RuntimeError(f"attempt {self.number} of {self.call} has ended already")
+        self._ended = True
+
+    def _tell(self, kind: Callable[..., CallFact], **fields: object) -> Verdict | None:
+        """Publish a fact about this attempt, if anybody would hear it.
+
+        What comes of a retry is published without this: passing the fields on takes longer than making the fact.
+        """
+        operation, bus = self.operation, self.operation.bus
+        name, key = operation.name, operation.key
+        if not self._is_heard(kind):  # type: ignore[arg-type]  # a class is the Callable that makes it
+            return None
+        return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.call, attempt=self.number, **fields))
+
+    def _is_heard(self, kind: type[CallFact]) -> bool:
+        operation = self.operation
+        return operation.bus.listens(kind, operation.name, operation.key)
