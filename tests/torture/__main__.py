@@ -18,6 +18,7 @@ from rich.table import Table
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
+from tests.torture.keeping import keeping
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
 from tests.torture.machine import machine
@@ -35,6 +36,7 @@ ROWS = (
     Row("restarts", restarts),
     Row("exits", exit_matrix),
     Row("leaks", leaks),
+    Row("keeping", keeping),
     Row("machine", machine),
     Row("torn", torn_log),
     Row("power", power),

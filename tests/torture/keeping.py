@@ -1,0 +1,31 @@
+"""A journal that is written for long: a million calls that are over, with a clock that runs ahead (D14)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.adapters.steady import steady_state
+from tests.torture.figures import QUICK, Figure, times
+from tests.torture.zygote import Zygote
+
+MEBIBYTE = 1024 * 1024
+
+
+def keeping(zygote: Zygote, share: float) -> list[Figure]:
+    """How large the file and its log ever were, and the slowest slice that was deleted at a time."""
+    calls = times(1_000_000, share)
+    with tempfile.TemporaryDirectory(dir=QUICK) as folder:
+        seen = steady_state(Path(folder) / "calls.db", calls)
+    figure = (
+        f"file {seen.file / MEBIBYTE:.1f} MiB, log {seen.log / MEBIBYTE:.1f} MiB, slice {seen.slowest * 1e3:.0f} ms"
+    )
+    return [
+        Figure(
+            what="largest journal while calls come and are deleted (D14)",
+            how_often=f"{calls:,} calls",
+            figure=figure,
+            target="file ≤ 64 MiB, log ≤ 16 MiB",
+            passed=seen.file <= 64 * MEBIBYTE and seen.log <= 16 * MEBIBYTE,
+        )
+    ]
