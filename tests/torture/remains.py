@@ -20,6 +20,7 @@ from recovery.ledger import TERMINAL
 Event: TypeAlias = tuple[str, int]
 """A fact's kind and its attempt: what tells the facts of one call apart."""
 DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
+GOLDEN = Path(__file__).parents[1] / "golden" / "journal-1.db"
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
 
@@ -126,18 +127,9 @@ class Stored(msgspec.Struct):
 
 def write_first_format(connection: sqlite3.Connection, rows: int) -> None:
     """A file as the first version wrote it: calls that gave up."""
-    connection.executescript(f"""
-        PRAGMA journal_mode = WAL;
-        CREATE TABLE runs (id TEXT PRIMARY KEY, boot TEXT NOT NULL, monotonic REAL NOT NULL, wall REAL NOT NULL,
-            pid INTEGER NOT NULL) STRICT;
-        CREATE TABLE facts (id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL,
-            body BLOB NOT NULL) STRICT;
-        CREATE INDEX facts_by_call ON facts (call, kind) WHERE call <> '';
-        CREATE INDEX facts_of_no_call ON facts (kind) WHERE call = '';
-        PRAGMA application_id = {formats.APPLICATION_ID};
-        PRAGMA user_version = 1;
-        INSERT INTO runs VALUES ('old', 'boot', 1.0, 2.0, 3);
-    """)
+    with closing(sqlite3.connect(GOLDEN)) as golden:
+        golden.backup(connection)
+    connection.executescript("PRAGMA journal_mode = WAL; DELETE FROM facts;")
     body = '{"fact":"GaveUp","at":1.0,"operation":"old","call":"old-%d"}'
     values = [("old", f"old-{number}", "GaveUp", (body % number).encode()) for number in range(rows)]
     with connection:
