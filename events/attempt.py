@@ -91,7 +91,9 @@ class Attempt(msgspec.Struct, eq=False):
         operation = self.operation
         held = None
         if self.due is not None:  # asked for the first time: what holds it back from now on does not make it late
-            self.late = max(self.late, operation.bus.clock() - self.due)
+            late = operation.bus.clock() - self.due
+            if late > self.late:
+                self.late = late
             self.due = None
         if operation.watched:
             if self._is_heard(OperationStarted):
@@ -217,11 +219,13 @@ class Attempt(msgspec.Struct, eq=False):
             )
         self._verdict = None  # it is followed once
         used = self.retries + (isinstance(verdict, Retry) or verdict.charged)
+        # Some by position: a call with more than 30 names and values together is compiled to one that builds a dict
+        # first, and takes twice as long.
         return Attempt(
             self.operation,
-            call=self.call,
-            number=self.number + 1,
-            retries=used,
+            self.call,
+            self.number + 1,
+            used,
             began=self.began,
             waited=verdict.after,
             due=self.due,
