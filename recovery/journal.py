@@ -238,6 +238,7 @@ class Journal:
         if is_started:
             self._writer.finish()
         else:
+            self._writer.end()
             self.loaded.open()
 
     def wait_for_end(self, timeout: float) -> None:
@@ -251,11 +252,21 @@ class Journal:
             log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
 
     def after_fork(self) -> None:
-        """In a forked child: the queue, the thread and the file are the parent's; the child gets its own."""
+        """In a forked child: the queue, the thread and the file are the parent's; the child gets its own.
+
+        If the store has none for it, the child's journal is closed.
+        """
+        problem = None
         if self._is_started:
-            self._store = self._store.forked()
+            try:
+                self._store = self._store.forked()
+            except Exception as error:  # the journals of others are told of the fork after this one
+                problem = error
         self._bus.begin_run()
         self._begin()
+        if problem is not None:
+            log.warning("nothing is journalled in this forked child: %s: %s", type(problem).__name__, problem)
+            self.close()
 
     # what the writer says, on its thread
 

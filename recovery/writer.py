@@ -156,6 +156,10 @@ class Writer:
                 if closing and (self._is_open or not self._may_try_again()):
                     break
             self._close(runner)
+        self.end()
+
+    def end(self) -> None:
+        """Be over: nothing is written any more, and nobody need wait for it. For others, if the thread never began."""
         self._intake.give_up()
         with self._lock:
             self.is_over = True

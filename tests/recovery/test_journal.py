@@ -14,7 +14,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
-from events.errors import JournalError
+from events.errors import JournalError, NotDurable
 from events.facts import GaveUp, JournalDegraded, RetryScheduled
 from recovery.intake import CAPACITY
 from recovery.journal import Journal
@@ -234,7 +234,8 @@ def test_what_happens_after_the_close_is_counted_and_said_once(caplog: pytest.Lo
 STUCK = """
 import asyncio
 from adapters.memory import MemoryStore
-from recovery import Recovery
+from recovery import Recovery, journal
+journal.CLOSE_TIMEOUT = 0.5
 class Stuck(MemoryStore):
     async def append(self, rows):
         await asyncio.sleep(3600)
@@ -245,11 +246,11 @@ with service:
 """
 
 
-def test_a_store_that_hangs_does_not_hold_the_exit_longer_than_five_seconds() -> None:
+def test_d12_a_store_that_hangs_does_not_hold_the_exit_longer_than_it_may() -> None:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", STUCK], timeout=60, check=True, capture_output=True, text=True)
-    assert time.monotonic() - began < 15.0
-    assert done.stderr.count("did not finish within 4 s") == 1
+    assert time.monotonic() - began < 10.0
+    assert done.stderr.count("did not finish within 0.5 s") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -265,6 +266,38 @@ def test_a_forked_child_goes_on_in_memory_at_once() -> None:
             os._exit(0 if time.monotonic() - began < 2.0 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         call(Script())
+
+
+def test_d12_who_calls_after_a_close_before_the_first_call_waits_for_nothing() -> None:
+    service = Recovery(store=MemoryStore())
+    service.close()
+    began = time.monotonic()
+    service.recoverable("fetch", resumable=True, **FAST)(lambda script: script())(Script(ConnectionError()))
+    assert service.journal is not None
+    with pytest.raises(NotDurable, match="closed"):
+        service.journal.receipt().wait()
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_d13_a_store_that_cannot_be_forked_is_no_trouble_for_others() -> None:
+    class Rooted(MemoryStore):
+        def forked(self) -> Rooted:
+            raise OSError("there is one of me")
+
+    with Recovery(store=Rooted()) as rooted, Recovery(store=MemoryStore()) as service:
+        calls = [one.recoverable("fetch", resumable=True, **FAST)(lambda script: script()) for one in (rooted, service)]
+        for call in calls:
+            call(Script())
+        child = os.fork()
+        if child == 0:
+            began = time.monotonic()
+            for call in calls:
+                call(Script(ConnectionError(), ConnectionError()))
+            assert service.journal is not None
+            service.journal.receipt().wait(2.0)
+            os._exit(0 if time.monotonic() - began < 2.0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_service_without_a_store_has_no_thread() -> None:
