@@ -17,7 +17,8 @@ import msgspec
 
 from adapters import files
 from adapters.memory import MemoryStore
-from adapters.sqlite import Retention, SQLiteStore
+from adapters.retention import Retention
+from adapters.sqlite import SQLiteStore
 from events.errors import NotDurable
 from events.facts import CheckpointSaved, OperationStarted
 from recovery import context

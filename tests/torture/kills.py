@@ -170,13 +170,13 @@ def wait_for(word: bytes, notes: Path, victim: Child) -> None:
         time.sleep(0.001)
 
 
-def torture(zygote: Zygote, rounds: int, *, seed: int = 0, is_hasty: bool = False) -> Tally:
-    """*rounds* rounds, a fifth of them killed while they recover what the one before left."""
+def torture(zygote: Zygote, rounds: int, *, seed: int = 0, is_hasty: bool = False, folder: str | None = None) -> Tally:
+    """*rounds* rounds, a fifth of them killed while they recover what the one before left; in *folder*."""
     chance, tally = random.Random(seed), Tally()
     done = 0
     while done < rounds:
-        with tempfile.TemporaryDirectory() as folder:
-            journey = Journey(Path(folder), zygote, chance, tally, is_hasty=is_hasty)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            journey = Journey(Path(place), zygote, chance, tally, is_hasty=is_hasty)
             for _ in range(min(PER_FILE, rounds - done)):
                 done += 1
                 # So that every recovery that is killed has an orphan to adopt.

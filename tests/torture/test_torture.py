@@ -11,10 +11,10 @@ import pytest
 from recovery.writer import FLUSH_INTERVAL
 from tests.torture.exits import Case, cases, ends_of
 from tests.torture.faults import sweep
-from tests.torture.figures import percentile
+from tests.torture.figures import QUICK, percentile
 from tests.torture.kills import Tally, torture
 from tests.torture.leaks import leaks
-from tests.torture.machine import HastyMachine, try_machine
+from tests.torture.machine import try_machine
 from tests.torture.power import Outage, can_record, outages
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
@@ -29,7 +29,7 @@ ROUNDS = 20
 @pytest.fixture(scope="module")
 def tally(zygote: Zygote) -> Tally:
     """What came of a few kills."""
-    return torture(zygote, ROUNDS, seed=3)
+    return torture(zygote, ROUNDS, seed=3, folder=QUICK)
 
 
 def test_d3_what_was_acknowledged_is_there_after_kill_9(tally: Tally) -> None:
@@ -58,11 +58,11 @@ def test_d6_what_kill_9_loses_is_as_old_as_a_flush_interval_and_a_commit(tally: 
 
 
 def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(zygote: Zygote) -> None:
-    assert torture(zygote, 5, seed=3, is_hasty=True).lost
+    assert torture(zygote, 5, seed=3, is_hasty=True, folder=QUICK).lost
 
 
 def test_d4_a_log_that_was_torn_anywhere_holds_whole_batches_in_order() -> None:
-    torn, problems = asyncio.run(tear(every=8))
+    torn, problems = asyncio.run(tear(every=24))
     assert torn > 30
     assert problems == []
 
@@ -105,17 +105,12 @@ def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case,
 
 
 def test_d12_a_process_ends_in_time_though_its_store_hangs(zygote: Zygote) -> None:
-    some = [case for case in cases() if case.store != "healthy"][::4]
+    some = [case for case in cases() if case.store != "healthy"][::6]
     assert [problem for ended in ends_of(some, zygote, 0.3) if (problem := ended.problem(5.0))] == []
 
 
 def test_d3_d4_d7_the_file_is_what_a_model_says_after_crashes_locks_and_a_full_disk() -> None:
     try_machine(15, 30)
-
-
-def test_d3_the_state_machine_sees_a_store_that_acknowledges_before_it_commits() -> None:
-    with pytest.raises(AssertionError):
-        try_machine(100, 30, HastyMachine)
 
 
 def test_no_byte_of_a_planted_secret_is_left_behind(zygote: Zygote) -> None:

@@ -24,7 +24,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.sqlite import Retention, SQLiteStore
+from adapters.retention import Retention
+from adapters.sqlite import SQLiteStore
 from events.facts import (
     CallFact,
     CheckpointSaved,
@@ -87,10 +88,10 @@ class NotingStore(SQLiteStore):
 class HastyStore(NotingStore):
     """Says that a batch is written before it is: the bug that the loop must see."""
 
-    _kept: Sequence[Row] = ()
+    _late: Sequence[Row] = ()
 
     async def append(self, rows: Sequence[Row]) -> None:
-        kept, self._kept = self._kept, rows
+        kept, self._late = self._late, rows
         if kept:
             await super().append(kept)
 
