@@ -21,10 +21,10 @@ from tests.torture.figures import Figure, Row
 from tests.torture.keeping import keeping
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
-from tests.torture.machine import machine
 from tests.torture.power import power
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, publishing
+from tests.torture.stories import machine
 from tests.torture.torn import torn_log
 from tests.torture.zygote import Zygote
 

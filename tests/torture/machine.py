@@ -7,19 +7,14 @@ as they are at that moment, copied while nothing is being written; what is torn 
 from __future__ import annotations
 
 import itertools
-import logging
 import shutil
 import sqlite3
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -27,70 +22,30 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from adapters import opening
-from adapters.retention import Retention
-from adapters.sqlite import SQLiteStore
 from events.attempt import Attempt
 from events.codec import decode
-from events.errors import JournalError, NotDurable
-from events.facts import CallFact, CheckpointSaved, Fact, OperationFailed, OperationStarted, OperationSucceeded
+from events.errors import NotDurable
+from events.facts import CallFact, OperationFailed, OperationStarted, OperationSucceeded
 from events.verdicts import GiveUp
 from recovery import writer
-from recovery.ledger import CallRecord, Run, fold, remaining
+from recovery.ledger import CallRecord, fold, remaining
 from recovery.policy import RetryPolicy
 from recovery.service import Recovery
-from recovery.store import Pending, Row
+from recovery.store import Pending
 from recovery.testing import VirtualClock
-from tests.torture.figures import QUICK, Figure, times
+from tests.torture.disk import PROGRESS, DiskStore, is_part, kept_of, name_of
+from tests.torture.figures import QUICK
 from tests.torture.remains import DONE
-from tests.torture.zygote import Zygote
 
-EXAMPLES = 300
-STEPS = 40
 NAME = "work"
-PROGRESS = "CheckpointSaved"
 POLICY = RetryPolicy(max_retries=3, backoff=(5.0,), jitter="none")
 MAX_CALLS = 4
 WHICH = st.integers(0, MAX_CALLS - 1)
 SOON = 10.0
 """Seconds in which a journal must have noticed that its store is well again."""
-
-
-class DiskStore(SQLiteStore):
-    """Can be full, and can be copied between two batches. *lag* is how many batches it says are written too early."""
-
-    def __init__(self, path: Path, wall: Callable[[], float], lag: int) -> None:
-        super().__init__(path, wall=wall, retention=Retention(calls=3))
-        self.between = threading.Lock()
-        self.is_full = False
-        self._late: list[Sequence[Row]] = []
-        self._lag = lag
-
-    def forked(self) -> Self:
-        raise JournalError("no process of this machine's forks")
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        with self.between:
-            if self.is_full:
-                raise JournalError("database or disk is full")
-            self._late.append(rows)
-            if len(self._late) > self._lag:
-                await super().append(self._late.pop(0))
-
-    async def open(self, run: Run) -> Sequence[str]:
-        with self.between:
-            return await super().open(run)
-
-    async def close(self) -> None:
-        with self.between:
-            await super().close()
-
-    async def tidy(self) -> bool:
-        with self.between:
-            return await super().tidy()
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -200,8 +155,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.service.close()
         survived = self._rows(self.path)
         for call, facts in self.facts.items():
-            kept, expected = survived.get(call, []), [_name(fact) for _, fact in facts]
-            assert _is_part(kept, expected), f"{call}: {expected} became {kept}"
+            kept, expected = survived.get(call, []), [name_of(fact) for _, fact in facts]
+            assert is_part(kept, expected), f"{call}: {expected} became {kept}"
             if not kept and type(facts[-1][1]).__name__ in DONE:
                 continue  # it was over, and may have been deleted since
             # Progress coalesces: of it the latest is there, or a later one.
@@ -212,7 +167,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def _begin_from(self, survived: dict[str, list[str]]) -> None:
         """The next process begins with what is in the file."""
-        facts = {call: _kept(facts, survived[call]) for call, facts in self.facts.items() if call in survived}
+        facts = {call: kept_of(facts, survived[call]) for call, facts in self.facts.items() if call in survived}
         self.facts = facts
         self.committed = {call: len(facts) for call, facts in facts.items()}
         self._open()
@@ -227,8 +182,8 @@ class JournalMachine(RuleBasedStateMachine):
         survived = self._rows(self.path)
         for call, facts in self.facts.items():
             if call in survived or type(facts[-1][1]).__name__ not in DONE:
-                expected = [_name(fact) for _, fact in facts]
-                assert _is_part(survived.get(call, []), expected, whole=True), f"{call}: {expected} became {survived}"
+                expected = [name_of(fact) for _, fact in facts]
+                assert is_part(survived.get(call, []), expected, whole=True), f"{call}: {expected} became {survived}"
         self._begin_from(survived)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 60.0]), jump=st.sampled_from([0.0, -86400.0, 8 * 86400.0]))
@@ -293,7 +248,7 @@ class JournalMachine(RuleBasedStateMachine):
         shutil.copytree(path.parent, copy)
         connection = sqlite3.connect(copy / path.name)
         for call, body in connection.execute("SELECT call, body FROM facts WHERE call <> '' ORDER BY id"):
-            found.setdefault(call, []).append(_name(decode(body)))
+            found.setdefault(call, []).append(name_of(decode(body)))
         connection.close()
         shutil.rmtree(copy)
         return found
@@ -310,75 +265,3 @@ class JournalMachine(RuleBasedStateMachine):
             if record.due is not None:
                 left = min(max(record.due - self.clock(), 0.0), record.delay)
                 assert abs(remaining(record, pending.runs, self.journal.run) - left) <= 0.1 * record.delay
-
-
-def _name(fact: Fact) -> str:
-    about = f" {bytes(fact.data).decode()}" if isinstance(fact, CheckpointSaved) else ""
-    return f"{type(fact).__name__} {getattr(fact, 'attempt', 0)}{about}"
-
-
-def _is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> bool:
-    """Whether *kept* are the first of *expected*, or all; of progress any but the latest may be missing."""
-    left = list(kept)
-    for name in expected:
-        if left and left[0] == name:
-            left.pop(0)
-        elif not name.startswith(PROGRESS):
-            return not left and not whole
-    return not left
-
-
-def _kept(facts: list[tuple[str, CallFact]], names: list[str]) -> list[tuple[str, CallFact]]:
-    left, kept = list(names), []
-    for run, fact in facts:
-        if left and left[0] == _name(fact):
-            left.pop(0)
-            kept.append((run, fact))
-    return kept
-
-
-def try_machine(examples: int, steps: int, machine: type[JournalMachine] = JournalMachine) -> None:
-    """Run it; raises AssertionError, or whatever broke. A story that breaks something is made short for the journal."""
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink] if machine is JournalMachine else [Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=chosen)
-
-
-class HastyMachine(JournalMachine):
-    """With a store that says too early that a batch is written: the bug that the machine must see."""
-
-    lag = 1
-
-
-def machine(zygote: Zygote, share: float) -> list[Figure]:
-    """The figure of the state machine."""
-    del zygote
-    logging.getLogger("recovery").addHandler(logging.NullHandler())
-    examples, problem = times(EXAMPLES, share), ""
-    try:
-        try_machine(examples, STEPS)
-    except Exception as error:
-        traceback.print_exc()
-        problem = type(error).__name__
-    how_often = f"{examples} stories of {STEPS} steps"
-    try:
-        try_machine(EXAMPLES, STEPS, HastyMachine)
-        is_seen = False
-    except AssertionError:
-        is_seen = True
-    return [
-        Figure("crashes, locks, a full disk against a model", how_often, problem or "0 broken", "0", not problem),
-        Figure(
-            "the same, acknowledged before the commit",
-            f"at most {EXAMPLES} stories",
-            "seen" if is_seen else "not seen",
-            "seen",
-            is_seen,
-        ),
-    ]

@@ -14,16 +14,16 @@ from tests.torture.faults import sweep
 from tests.torture.figures import QUICK, percentile
 from tests.torture.kills import Tally, torture
 from tests.torture.leaks import leaks
-from tests.torture.machine import try_machine
 from tests.torture.power import Outage, can_record, outages
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
+from tests.torture.stories import try_machine
 from tests.torture.torn import tear
 from tests.torture.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 
-ROUNDS = 20
+ROUNDS = 15
 
 
 @pytest.fixture(scope="module")

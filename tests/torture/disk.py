@@ -1,0 +1,78 @@
+"""A disk for the state machine: it can be full, and be copied between two batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from adapters.retention import Retention
+from adapters.sqlite import SQLiteStore
+from events.errors import JournalError
+from events.facts import CallFact, CheckpointSaved, Fact
+from recovery.ledger import Run
+from recovery.store import Row
+
+PROGRESS = CheckpointSaved.__name__
+
+
+class DiskStore(SQLiteStore):
+    """Can be full, and can be copied between two batches. *lag* is how many batches it says are written too early."""
+
+    def __init__(self, path: Path, wall: Callable[[], float], lag: int) -> None:
+        super().__init__(path, wall=wall, retention=Retention(calls=3))
+        self.between = threading.Lock()
+        self.is_full = False
+        self._late: list[Sequence[Row]] = []
+        self._lag = lag
+
+    def forked(self) -> Self:
+        raise JournalError("no process of this machine's forks")
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        with self.between:
+            if self.is_full:
+                raise JournalError("database or disk is full")
+            self._late.append(rows)
+            if len(self._late) > self._lag:
+                await super().append(self._late.pop(0))
+
+    async def open(self, run: Run) -> Sequence[str]:
+        with self.between:
+            return await super().open(run)
+
+    async def close(self) -> None:
+        with self.between:
+            await super().close()
+
+    async def tidy(self) -> bool:
+        with self.between:
+            return await super().tidy()
+
+
+def name_of(fact: Fact) -> str:
+    """What tells it apart from the other facts of its call."""
+    about = f" {bytes(fact.data).decode()}" if isinstance(fact, CheckpointSaved) else ""
+    return f"{type(fact).__name__} {getattr(fact, 'attempt', 0)}{about}"
+
+
+def is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> bool:
+    """Whether *kept* are the first of *expected*, or all; of progress any but the latest may be missing."""
+    left = list(kept)
+    for name in expected:
+        if left and left[0] == name:
+            left.pop(0)
+        elif not name.startswith(PROGRESS):
+            return not left and not whole
+    return not left
+
+
+def kept_of(facts: list[tuple[str, CallFact]], names: list[str]) -> list[tuple[str, CallFact]]:
+    """Those of *facts*, with their runs, that *names* are the names of."""
+    left, kept = list(names), []
+    for run, fact in facts:
+        if left and left[0] == name_of(fact):
+            left.pop(0)
+            kept.append((run, fact))
+    return kept
