@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants torture bench clean
+.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +19,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[launcher,monitor,testing]" --group test --group lint --group bench
 	@touch $(READY)
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --group peers
+	@touch $(PEERS)
 
 demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
 	$(BIN)/recovery demo
@@ -48,8 +53,11 @@ mutants: $(READY) ## plant each known bug, and see which test kills it (four min
 torture: $(READY) ## kill, starve and flood the journal, and print what it lost (six minutes)
 	$(BIN)/python -m tests.torture
 
-bench: $(READY) ## success path and failure path, as ratios taken in one run
-	$(BIN)/python -m bench
+bench: $(PEERS) ## the whole table of figures, beside other libraries (five minutes)
+	$(BIN)/python -m bench table
+
+bench-quick: $(PEERS) ## the same with fewer rounds (a minute)
+	$(BIN)/python -m bench table --quick
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

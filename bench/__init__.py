@@ -1,1 +1,1 @@
-"""Measurements: ratios taken interleaved in one process. ``make bench`` runs them all."""
+"""Measurements: ratios taken interleaved in one process. ``make bench`` prints the table, ``make report`` writes it."""

@@ -1,0 +1,87 @@
+"""Facts as failing calls bring them, published as fast as the journal takes them, and written again without it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.measure import Clock
+from events.facts import Category, Evidence, Fact, FailureClassified, OperationRecovered, RetryScheduled
+from recovery import Recovery
+
+BATCH = 512
+"""Rows of a transaction: the journal's own."""
+EVIDENCE = Evidence(
+    type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="[Errno 104] reset", errno=104
+)
+_CHECK_EVERY = 256
+_PAUSE = 0.0005
+
+
+def facts(first: int, count: int, clock: float) -> Iterator[Fact]:
+    """What *count* / 3 calls bring that fail once: what the failure means, the retry, the recovery."""
+    for number in range(first, first + count // 3):
+        call = f"bench-{number}"
+        yield FailureClassified(
+            at=clock, operation="flow", call=call, category=Category.TRANSIENT, rule="by type", evidence=EVIDENCE
+        )
+        yield RetryScheduled(
+            at=clock,
+            operation="flow",
+            call=call,
+            after=0.1,
+            retry=1,
+            category=Category.TRANSIENT,
+            error=EVIDENCE.summary,
+        )
+        yield OperationRecovered(at=clock, operation="flow", call=call, attempt=2, elapsed=0.1)
+
+
+def publish(service: Recovery, first: int, count: int, clock: Clock = time.perf_counter) -> float:
+    """Publish so many facts and see them committed; seconds. Waits while the journal is crowded, as drivers do."""
+    journal, bus = service.journal, service.bus
+    assert journal is not None
+    since = bus.clock()
+    began = clock()
+    for number, fact in enumerate(facts(first, count, since)):
+        bus.publish(fact)
+        if number % _CHECK_EVERY == 0:
+            while journal.is_crowded:
+                time.sleep(_PAUSE)
+    journal.receipt().wait(120.0)
+    return clock() - began
+
+
+class Plain:
+    """A copy of a journal's tables, and what executemany takes to write the journal's own rows into it."""
+
+    def __init__(self, journal: Path, copy: Path) -> None:
+        self._journal = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
+        self._copy = sqlite3.connect(copy, isolation_level=None)
+        self._copy.execute("PRAGMA journal_mode = WAL")
+        self._copy.execute("PRAGMA synchronous = normal")
+        for (statement,) in self._journal.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"):
+            if "sqlite_" not in statement:
+                self._copy.execute(statement)
+        columns = len(self._journal.execute("SELECT * FROM facts LIMIT 0").description)
+        self._insert = f"INSERT INTO facts VALUES ({', '.join('?' * columns)})"
+        self._seen = 0
+
+    def write_new(self, clock: Clock = time.perf_counter) -> tuple[int, float]:
+        """Write the rows that the journal got since last asked: how many, and seconds."""
+        rows = self._journal.execute("SELECT * FROM facts WHERE id > ? ORDER BY id", (self._seen,)).fetchall()
+        if rows:
+            self._seen = rows[-1][0]
+        began = clock()
+        for first in range(0, len(rows), BATCH):
+            self._copy.execute("BEGIN IMMEDIATE")
+            self._copy.executemany(self._insert, rows[first : first + BATCH])
+            self._copy.execute("COMMIT")
+        return len(rows), clock() - began
+
+    def close(self) -> None:
+        """Let go of both files."""
+        self._journal.close()
+        self._copy.close()

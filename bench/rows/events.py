@@ -1,0 +1,58 @@
+"""Events from the bus to committed rows, against sqlite3's executemany of the same rows, round by round."""
+
+from __future__ import annotations
+
+from adapters.sqlite import SQLiteStore
+from bench.flow import Plain, publish
+from bench.measure import Effort, ratios, spread
+from bench.row import Row, least, thousands
+from bench.work import NO_RETENTION, scratch
+from recovery import Recovery
+
+EVENTS = 200_000
+ROUNDS = 25
+
+
+def measure(effort: Effort) -> list[Row]:
+    each = effort.some(EVENTS / ROUNDS) // 3 * 3 + 3
+    clock = effort.shared_clock
+    ours: list[float] = []
+    raw: list[float] = []
+    with scratch() as path, Recovery(store=SQLiteStore(path, retention=NO_RETENTION)) as service:
+        publish(service, 0, each)
+        plain = Plain(path, path.with_name("plain.db"))
+        plain.write_new()
+        for number in range(1, ROUNDS + 1):
+            ours.append(publish(service, number * each, each, clock) / each)
+            written, took = plain.write_new(clock)
+            if written != each:
+                raise RuntimeError(f"{each} facts were published and {written} rows written")
+            raw.append(took / each)
+        plain.close()
+        assert service.journal is not None
+        dropped = service.journal.counts.dropped
+    return [
+        Row(
+            key="events",
+            what=f"events from bus to committed rows, sustained, N = {thousands(each * ROUNDS)}, of raw executemany",
+            unit="x",
+            measured=ratios(raw, ours),
+            goal=least(0.35),
+            before="343 µs each",
+            best="sqlite3 executemany 411 000/s",
+            note=f"{thousands(1 / spread(ours).middle)}/s against {thousands(1 / spread(raw).middle)}/s"
+            f"; {dropped} dropped",
+        ),
+        Row(
+            key="events-ratio",
+            what="events from bus to committed rows, over raw executemany",
+            unit="x",
+            measured=ratios(ours, raw),
+        ),
+        Row(
+            key="events-each",
+            what="events from bus to committed rows, each",
+            unit="µs",
+            measured=spread(ours).scaled(1e6),
+        ),
+    ]

@@ -1,0 +1,134 @@
+"""A call that fails: one failure then success, and a thousand at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bench.measure import Clock, Effort, Timed, awaited, interleave, plain, ratios, spread
+from bench.peers import peers
+from bench.row import Row, least, most
+from bench.work import (
+    fails_first,
+    fails_first_async,
+    fails_once,
+    handwritten,
+    handwritten_async,
+    journalled,
+    settle,
+    tries,
+)
+from recovery import Recovery
+
+OURS = "launcher-recovery"
+BASE = "hand-written"
+BURST = 100
+"""Calls in a round: fewer facts than a batch of the journal, which settles between rounds. This is what the caller
+waits; what the journal takes in the long run is ``bench.rows.events``."""
+TASKS = 1_000
+SLOW = ("tenacity", "stamina")
+"""Peers whose tasks take longer than a quick run has for them."""
+
+
+def measure(effort: Effort) -> list[Row]:
+    with journalled() as service, asyncio.Runner() as runner:
+        return [*_one_failure(effort, service, runner), *_many_tasks(effort, service, runner)]
+
+
+def _one_failure(effort: Effort, service: Recovery, runner: asyncio.Runner) -> list[Row]:
+    lazy = service.recoverable("fails", durability="lazy", initial_delay=0.0)
+    lazy_async = service.recoverable("fails async", durability="lazy", initial_delay=0.0)
+    alone = Recovery()
+    plains: dict[str, Callable[[], Any]] = {
+        BASE: handwritten(fails_first()),
+        OURS: lazy(fails_first()),
+        "without a journal": alone.recoverable("fails", initial_delay=0.0)(fails_first()),
+    }
+    coroutines: dict[str, Callable[[], Any]] = {
+        BASE: handwritten_async(fails_first_async()),
+        OURS: lazy_async(fails_first_async()),
+        "without a journal": alone.recoverable("fails async", initial_delay=0.0)(fails_first_async()),
+    }
+    for peer in peers(effort):
+        if peer.retries and peer.plain is not None:
+            plains[peer.name] = peer.plain(fails_first())
+        if peer.retries and peer.coroutine is not None:
+            coroutines[peer.name] = peer.coroutine(fails_first_async())
+    timed_plains = {name: plain(call, effort.clock) for name, call in plains.items()}
+    timed_coroutines = {name: awaited(call, runner, effort.clock) for name, call in coroutines.items()}
+    rows = []
+    for key, colour, candidates in (("", "sync", timed_plains), ("-async", "async", timed_coroutines)):
+        times = interleave(candidates, effort.some(102, least=25), times=BURST, settle=lambda: settle(service))
+        others = {name: spread(taken).scaled(1e6) for name, taken in times.items() if name != OURS}
+        rows.append(
+            Row(
+                key=f"failure{key}",
+                what=f"one failure then success, no delay, whole cascade, lazy journal, {colour}",
+                unit="µs",
+                measured=spread(times[OURS]).scaled(1e6),
+                goal=most(10.0),
+                before="145 µs",
+                best="hyx 5.5 µs, pyresilience 7 µs, tenacity 52 µs",
+                peers=others,
+                note=f"bursts of {BURST} calls; the journal settles in between",
+            )
+        )
+        rows.append(
+            Row(
+                key=f"failure{key}-ratio",
+                what=f"one failure then success over hand-written, {colour}",
+                unit="x",
+                measured=ratios(times[OURS], times[BASE]),
+            )
+        )
+    return rows
+
+
+def _many_tasks(effort: Effort, service: Recovery, runner: asyncio.Runner) -> list[Row]:
+    alone = Recovery()
+    candidates: dict[str, Callable[..., Awaitable[Any]]] = {
+        BASE: handwritten_async(fails_once),
+        OURS: service.recoverable("tasks", durability="lazy", initial_delay=0.0, budget=None)(fails_once),
+        "without a journal": alone.recoverable("tasks", initial_delay=0.0, budget=None)(fails_once),
+    }
+    for peer in peers(effort):
+        if peer.retries and peer.coroutine is not None and (effort.name == "full" or peer.name not in SLOW):
+            candidates[peer.name] = peer.coroutine(fails_once)
+    timed = {name: _gathered(call, runner, effort.clock) for name, call in candidates.items()}
+    rounds = max(effort.rounds // 2, 25)
+    times = interleave(timed, rounds, times=TASKS, settle=lambda: settle(service))
+    rates = {name: spread([1.0 / one for one in taken]) for name, taken in times.items()}
+    common: dict[str, Any] = {"unit": "/s", "goal": least(80_000.0), "before": "6 700/s"}
+    return [
+        Row(
+            key="tasks",
+            what=f"{TASKS} concurrent tasks, each failing once (no budget; default circuit), lazy journal",
+            measured=rates[OURS],
+            best="opnieuw 115 000/s, hyx 129 000/s (no events, no journal)",
+            peers={name: rate for name, rate in rates.items() if name != OURS},
+            **common,
+        ),
+        Row(
+            key="tasks-alone",
+            what=f"{TASKS} concurrent tasks, each failing once, without a journal",
+            measured=rates["without a journal"],
+            **common,
+        ),
+        Row(
+            key="tasks-ratio",
+            what=f"{TASKS} concurrent tasks over hand-written, without a journal",
+            unit="x",
+            measured=ratios(times["without a journal"], times[BASE]),
+        ),
+    ]
+
+
+def _gathered(call: Callable[..., Awaitable[Any]], runner: asyncio.Runner, clock: Clock) -> Timed:
+    async def together(count: int) -> float:
+        began = clock()
+        await asyncio.gather(*[call(tries(1)) for _ in range(count)])
+        return clock() - began
+
+    return lambda count: runner.run(together(count), context=contextvars.copy_context())

@@ -1,0 +1,105 @@
+"""Whether anything grows: the cost of an event as the journal fills, and a hundred thousand calls that wait at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bench.flow import publish
+from bench.measure import Effort, ratios, spread
+from bench.row import Row, most, thousands
+from bench.work import journalled, settle
+from recovery import Counts, NotDurable, Recovery
+
+SMALL = 10_000
+LARGE = 1_000_000
+ROUNDS = 25
+EACH = 3_000
+WAITING = 100_000
+PATIENCE = 120.0
+
+
+def measure(effort: Effort) -> list[Row]:
+    return [_flat(effort), *_waiting(effort)]
+
+
+def _flat(effort: Effort) -> Row:
+    large = effort.some(LARGE / 2) if effort.name == "quick" else LARGE
+    each = EACH if effort.name == "full" else EACH // 3
+    with _filled(SMALL) as few, _filled(large) as many:
+        small, great = [], []
+        for number in range(ROUNDS):
+            first = 10 * LARGE + number * each
+            small.append(publish(few, first, each) / each)
+            great.append(publish(many, first, each) / each)
+    change = ratios(great, small)
+    worst = spread([abs(100.0 * (one - 1.0)) for one in (change.low, change.middle, change.high)])
+    return Row(
+        key="growth-cost",
+        what=f"cost per event, at {thousands(large)} rows over at {thousands(SMALL)} rows",
+        unit="x",
+        measured=change,
+        goal=most(1.15, "flat (±15 %)"),
+        note=f"{worst.middle:.0f} % off; {spread(small).middle * 1e6:.1f} and {spread(great).middle * 1e6:.1f} µs each",
+    )
+
+
+@contextlib.contextmanager
+def _filled(rows: int) -> Iterator[Recovery]:
+    with journalled() as service:
+        publish(service, 0, rows)
+        yield service
+
+
+def _waiting(effort: Effort) -> list[Row]:
+    calls = effort.some(WAITING)
+    with journalled() as service, asyncio.Runner() as runner:
+        assert service.journal is not None
+        took, waiting = runner.run(_all_wait(service, calls))
+        after = service.journal.counts
+    words = thousands(calls)
+    return [
+        Row(
+            key="growth-drops",
+            what=f"{words} calls waiting at once: facts dropped",
+            unit="",
+            measured=spread([float(waiting.dropped)]),
+            goal=most(0.0, "0"),
+            note=f"{thousands(waiting.issued)} issued; then all are cancelled at once: {thousands(after.dropped)} "
+            f"dropped of {thousands(after.issued)}",
+        ),
+        Row(
+            key="growth-waiting",
+            what=f"{words} calls waiting at once: until all wait, each",
+            unit="µs",
+            measured=spread([took / calls * 1e6]),
+        ),
+    ]
+
+
+async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
+    @service.recoverable("waiting", durability="lazy", initial_delay=3600.0, max_delay=3600.0, jitter="none")
+    async def call() -> None:
+        raise ConnectionError("reset")
+
+    began = time.perf_counter()
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(call()) for _ in range(count)]
+    while len(service.waits.calls()) < count and time.perf_counter() - began < PATIENCE:
+        await asyncio.sleep(0.05)
+    took = time.perf_counter() - began
+    _settle(service)
+    assert service.journal is not None
+    waiting = service.journal.counts
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    _settle(service)
+    return took, waiting
+
+
+def _settle(service: Recovery) -> None:
+    with contextlib.suppress(NotDurable):  # that facts were dropped is the answer here, not an error
+        settle(service)

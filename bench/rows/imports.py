@@ -1,0 +1,79 @@
+"""``import recovery``: milliseconds over a bare interpreter, and what it does not load."""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import subprocess
+import sys
+import time
+
+from bench.measure import Clock, Effort, differences, ratios, spread
+from bench.row import Row, most
+
+UNWANTED = ("asyncio", "sqlite3", "trio", "aiosqlite")
+PEERS = ("hyx.retry", "tenacity", "stamina", "pyresilience")
+
+
+def measure(effort: Effort) -> list[Row]:
+    candidates = {"bare": "pass", "ours": "import recovery"}
+    for name in PEERS:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            candidates[name] = f"import {name}"
+    clock = _children if effort.on_processor else time.perf_counter
+    rounds = 11 if effort.on_processor else max(effort.rounds // 2, 25)
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for code in candidates.values():
+        _run(code)  # the bytecode is cached from now on
+    for _ in range(rounds):
+        for name, code in candidates.items():
+            if effort.name == "full" or name in ("bare", "ours"):
+                taken[name].append(_run(code, clock))
+    print_loaded = f"import sys, recovery; print(*[name for name in {UNWANTED!r} if name in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", print_loaded], capture_output=True, text=True, check=True
+    ).stdout.split()
+    count = float(len(loaded))
+    others = {
+        name: differences(times, taken["bare"]).scaled(1e3)
+        for name, times in taken.items()
+        if name not in ("bare", "ours") and times
+    }
+    return [
+        Row(
+            key="import",
+            what="import recovery, over a bare interpreter",
+            unit="ms",
+            measured=differences(taken["ours"], taken["bare"]).scaled(1e3),
+            before="334 ms",
+            best="hyx 46 ms",
+            peers={name.partition(".")[0]: one for name, one in others.items()},
+            note=f"a bare interpreter takes {spread(taken['bare']).middle * 1e3:.1f} ms",
+        ),
+        Row(
+            key="import-modules",
+            what=f"of {', '.join(UNWANTED)}: loaded by import recovery",
+            unit="",
+            measured=spread([count]),
+            goal=most(0.0, "none"),
+            note=f"loaded: {', '.join(loaded) or 'none'}",
+        ),
+        Row(
+            key="import-ratio",
+            what="import recovery, over a bare interpreter",
+            unit="x",
+            measured=ratios(taken["ours"], taken["bare"]),
+        ),
+    ]
+
+
+def _run(code: str, clock: Clock = time.perf_counter) -> float:
+    began = clock()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return clock() - began
+
+
+def _children() -> float:
+    """Processor seconds of the processes that were run and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
