@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick clean
+.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,15 @@ bench: $(PEERS) ## the whole table of figures, beside other libraries (five minu
 
 bench-quick: $(PEERS) ## the same with fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
+
+bench-check: $(READY) ## fail if a ratio is worse than bench/baseline.json by more than 20 % (half a minute)
+	$(BIN)/python -m bench check
+
+bench-baseline: $(READY) ## make the ratios of this tree the baseline
+	$(BIN)/python -m bench baseline
+
+bench-quiet: $(READY) ## see that the gate does not cry wolf: 20 checks, a spinning process on each core (twenty minutes)
+	$(BIN)/python -m bench quiet
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

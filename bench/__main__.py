@@ -1,16 +1,18 @@
-"""The command: ``python -m bench table``."""
+"""The command: ``python -m bench table``, ``report``, ``check``, ``baseline``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 import msgspec
 
-from bench import table
-from bench.measure import EFFORTS, FULL, QUICK
-from bench.run import GROUPS, QUICK_GROUPS, measure_group, run
+from bench import gate, table
+from bench.load import spinning
+from bench.measure import EFFORTS, FULL, GATE, QUICK, Spread
+from bench.run import GATED_GROUPS, GROUPS, QUICK_GROUPS, measure_group, run, run_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +35,54 @@ def print_table(quick: bool, only: tuple[str, ...], into: Path | None) -> None:
         into.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     if any(group.error for group in found.groups):
         sys.exit(1)
+
+
+@cli.command()
+def check() -> None:
+    """Fail if a ratio is worse than the baseline by more than 20 % beyond its spread, in three tries."""
+    try:
+        findings = gate.check(gate.read(), _gated)
+    except gate.StaleBaselineError as error:
+        raise click.ClickException(str(error)) from error
+    for finding in findings:
+        click.echo(finding.line)
+    if any(finding.is_worse for finding in findings):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--checks", default=20, help="How many checks in a row.")
+def quiet(checks: int) -> None:
+    """See that the gate does not cry wolf: check again and again, with a spinning process on each core."""
+    baseline = gate.read()
+    with spinning():
+        for number in range(1, checks + 1):
+            findings = gate.check(baseline, _gated)
+            worst = max(finding.now.middle / finding.before for finding in findings)
+            worse = [finding.key for finding in findings if finding.is_worse]
+            click.echo(f"{number:3}  {'WORSE: ' + ', '.join(worse) if worse else 'ok'}  (greatest ratio {worst:.2f})")
+            if worse:
+                sys.exit(1)
+
+
+@cli.command()
+def baseline() -> None:
+    """Make the ratios of this tree the baseline: of three runs, for each process has a luck of its own."""
+    gate.write([_gated([]) for _ in range(gate.TRIES)])
+    click.echo(gate.BASELINE.read_text(encoding="utf-8"), nl=False)
+
+
+def _gated(keys: Iterable[str]) -> dict[str, Spread]:
+    """The gate's ratios: of the groups that have these *keys*, or of all groups for none."""
+    wanted = {group for group, of_group in GATED_GROUPS.items() if set(keys) & set(of_group)} or set(GATED_GROUPS)
+    found: dict[str, Spread] = {}
+    for name in sorted(wanted):
+        group = run_group(name, GATE)
+        if group.error:
+            raise click.ClickException(f"{name} could not be measured: {group.error}")
+        measured = {row.key: row.measured for row in group.rows if row.measured is not None}
+        found |= {key: measured[key] for key in GATED_GROUPS[name] if key in measured}
+    return found
 
 
 @cli.command(hidden=True)

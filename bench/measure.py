@@ -46,6 +46,11 @@ class Effort(msgspec.Struct, frozen=True):
         return time.thread_time if self.on_processor else time.perf_counter
 
     @property
+    def round_time(self) -> float:
+        """Seconds of a turn: where interruptions are not counted it may be longer, and then the spread is less."""
+        return 0.01 if self.on_processor else ROUND_TIME
+
+    @property
     def shared_clock(self) -> Clock:
         """What several threads are timed by."""
         return time.process_time if self.on_processor else time.perf_counter
@@ -128,16 +133,17 @@ def interleave(
     rounds: int,
     *,
     times: int | None = None,
+    round_time: float = ROUND_TIME,
     settle: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds for one call of each candidate in each of so many *rounds*.
 
-    *times* is how often each is called in a round (default: as often as fits into ``ROUND_TIME``); *settle* is called
-    after each candidate's turn, and not timed.
+    *times* is how often each is called in a round (default: as often as fits into *round_time* seconds); *settle* is
+    called after each candidate's turn, and not timed.
     """
     counts = {}
     for name, timed in candidates.items():
-        counts[name] = times or calibrate(timed)
+        counts[name] = times or calibrate(timed, round_time)
         settle()
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates.items())
@@ -149,13 +155,13 @@ def interleave(
     return taken
 
 
-def calibrate(timed: Timed) -> int:
-    """How many calls take about ``ROUND_TIME``; also warms up."""
+def calibrate(timed: Timed, round_time: float = ROUND_TIME) -> int:
+    """How many calls take about *round_time*; also warms up."""
     count = 1
     while True:
         took = timed(count)
-        if took >= ROUND_TIME / 4 or count >= 1_000_000:
-            return max(round(count * ROUND_TIME / max(took, 1e-9)), 1)
+        if took >= round_time / 4 or count >= 1_000_000:
+            return max(round(count * round_time / max(took, 1e-9)), 1)
         count *= 2
 
 

@@ -45,7 +45,7 @@ GATED_GROUPS = {
     "imports": ("import-ratio",),
 }
 """The ratios that the gate watches, by the groups that measure them."""
-LIMIT = 300.0
+LIMIT = 900.0
 """Seconds after which a group is taken to hang."""
 
 

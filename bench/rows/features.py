@@ -84,7 +84,7 @@ def measure(effort: Effort) -> list[Row]:
                 measured=differences(success[name], success["wrapper"]).scaled(1e9) if is_known else None,
                 goal=limit,
                 before=BEFORE.get(name, ""),
-                note="" if is_known else "there is none in this tree",
+                note="" if is_known else "not in this tree, or its extra is not installed",
             )
         )
         rows.append(
@@ -93,7 +93,7 @@ def measure(effort: Effort) -> list[Row]:
                 what=f"{name}{'' if name == 'everything' else ' alone'}, one failure then success, beyond the wrapper",
                 unit="µs",
                 measured=differences(failure[name], failure["wrapper"]).scaled(1e6) if is_known else None,
-                note="" if is_known else "there is none in this tree",
+                note="" if is_known else "not in this tree, or its extra is not installed",
             )
         )
     return rows

@@ -58,7 +58,7 @@ def measure(effort: Effort) -> list[Row]:
 def _rows(
     candidates: dict[str, Timed], effort: Effort, *, colour: str, what: str, limit: float, before: str, best: str
 ) -> list[Row]:
-    times = interleave(candidates, effort.rounds * 4)
+    times = interleave(candidates, effort.rounds * (2 if effort.on_processor else 4), round_time=effort.round_time)
     base, bare = times[BASE], times["bare"]
     others = {name: ratios(taken, base) for name, taken in times.items() if name not in (BASE, OURS)}
     return [
