@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 $(PEERS): $(READY)
-	$(BIN)/python -m pip install --quiet --group peers
+	$(BIN)/python -m pip install --quiet --group peers --group report
 	@touch $(PEERS)
 
 demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
@@ -58,6 +58,9 @@ bench: $(PEERS) ## the whole table of figures, beside other libraries (five minu
 
 bench-quick: $(PEERS) ## the same with fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
+
+report: $(PEERS) ## measure everything, and write docs/performance.md, .json and charts (six minutes)
+	$(BIN)/python -m bench report
 
 bench-check: $(READY) ## fail if a ratio is worse than bench/baseline.json by more than 20 % (half a minute)
 	$(BIN)/python -m bench check

@@ -12,7 +12,7 @@ import msgspec
 from bench import gate, table
 from bench.load import spinning
 from bench.measure import EFFORTS, FULL, GATE, QUICK, Spread
-from bench.run import GATED_GROUPS, GROUPS, QUICK_GROUPS, measure_group, run, run_group
+from bench.run import GATED_GROUPS, GROUPS, QUICK_GROUPS, Run, measure_group, run, run_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,6 +35,23 @@ def print_table(quick: bool, only: tuple[str, ...], into: Path | None) -> None:
         into.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     if any(group.error for group in found.groups):
         sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--from", "source", type=click.Path(exists=True, path_type=Path), help="Do not measure: take the run in this file."
+)
+def report(source: Path | None) -> None:
+    """Measure everything, and write the report into docs/."""
+    from bench.report.write import write_report  # here: the rest needs no matplotlib
+
+    if source is None:
+        found = run(GROUPS, FULL, lambda group: click.echo("\n".join(table.lines(group))))
+        click.echo(table.summary(found))
+    else:
+        found = msgspec.json.decode(source.read_bytes(), type=Run)
+    for path in write_report(found):
+        click.echo(path)
 
 
 @cli.command()

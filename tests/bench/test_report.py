@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.machine import Machine
+from bench.measure import Spread
+from bench.report.found import Found
+from bench.report.write import CHARTS, in_markdown
+from bench.row import Row, most
+from bench.run import Group, Run
+
+DOCS = Path(__file__).parents[2] / "docs"
+MACHINE = Machine(
+    cpu="a processor",
+    cores=2,
+    memory_gib=24.0,
+    kernel="a kernel",
+    python="3.11",
+    sqlite="3.40",
+    load=0.5,
+    date="2026-01-01",
+    version="0.1.0",
+    libraries={"anyio": "4"},
+    peers={"tenacity": "9", "dbos": None},
+)
+
+
+def run_with(*rows: Row, error: str = "") -> Run:
+    return Run("full", MACHINE, [Group("success", "A call that succeeds", 1.0, list(rows), error)])
+
+
+def test_a_goal_that_is_missed_is_in_the_summary_with_its_figure():
+    row = Row(key="failure", what="one failure", unit="µs", measured=Spread(29.0, 30.0, 31.0, 25), goal=most(10.0))
+    text = in_markdown(Found(run_with(row)), set())
+    assert "- one failure: 30.0 µs (29.0 to 31.0), asked for ≤ 10.0 µs." in text
+
+
+def test_a_group_that_broke_is_named_and_its_rows_are_not_measured():
+    text = in_markdown(Found(run_with(error="it broke")), set())
+    assert "- A call that succeeds: it broke" in text
+    assert "A call that succeeds costs not measured" in text
+    assert "Not installed in this run, and so not measured: dbos." in text
+
+
+def test_only_charts_that_were_drawn_are_shown():
+    assert "charts/" not in in_markdown(Found(run_with()), set())
+    assert "![" + CHARTS["peers"] + "](charts/peers.svg)" in in_markdown(Found(run_with()), {"peers"})
+
+
+made = pytest.mark.skipif(not (DOCS / "performance.json").exists(), reason="make report has not been run")
+
+
+@pytest.fixture(scope="module")
+def released() -> Run:
+    return msgspec.json.decode((DOCS / "performance.json").read_bytes(), type=Run)
+
+
+@made
+def test_the_page_says_what_its_json_says(released: Run):
+    charts = {chart.stem for chart in (DOCS / "charts").glob("*.svg")}
+    assert (DOCS / "performance.md").read_text(encoding="utf-8") == in_markdown(Found(released), charts)
+
+
+@made
+def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
+    assert released.effort == "full"
+    assert not [group.name for group in released.groups if group.error]
+    assert {chart.stem for chart in (DOCS / "charts").glob("*.svg")} == set(CHARTS)
+
+
+@made
+@pytest.mark.parametrize("name", ["performance.md", "performance.json", *(f"charts/{chart}.svg" for chart in CHARTS)])
+def test_the_report_names_no_place_of_a_machine(name: str):
+    text = (DOCS / name).read_text(encoding="utf-8")
+    assert not re.findall(r"/(?:work|tmp|root|home|usr|opt)\b[\w/.-]*", text)
