@@ -108,7 +108,7 @@ class Resumer:
             # Those that are overdue do not start all at once.
             group.start_soon(self._carry_on_async, call, self._spread(len(awaited)) if number else 0.0)
             if number % AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0.001)  # no mere checkpoint: the journal's thread needs the interpreter, too
         found.loaded.open()
         self._start_threads(plain)
 
