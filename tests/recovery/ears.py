@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from events.facts import Fact
+from events.facts import Fact, JournalDegraded, JournalRestored
 from recovery.service import Recovery
 
 
 def facts_of(service: Recovery, *kinds: type[Fact]) -> list[Fact]:
-    """A list that fills with the facts of *kinds* (all that need no asking, by default) as they are published."""
+    """A list that fills with the facts of *kinds* as they are published.
+
+    By default with all that need no asking, but for what the journal says from its own thread, at a time of its own.
+    """
     heard: list[Fact] = []
-    service.bus.subscribe(kinds or (Fact,), heard.append)
+
+    def hear(fact: Fact) -> None:
+        if kinds or not isinstance(fact, JournalDegraded | JournalRestored):
+            heard.append(fact)
+
+    service.bus.subscribe(kinds or (Fact,), hear)
     return heard
 
 
