@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from events.errors import RecoveryError
 from recovery.resumption import Resumption
 from recovery.room import WaitingRoom
 
@@ -44,7 +45,10 @@ class Orders:
         resumption = self._resumption()
         match order.command:
             case "retry" if resumption is not None and self._is_quarantined(order.call):
-                resumption.retry(order.call)
+                try:
+                    resumption.retry(order.call)
+                except (LookupError, RecoveryError) as error:
+                    log.warning("told to retry call %s, which cannot be done: %s", order.call, error)
                 return
             case "retry":
                 is_done = self._waits.retry_now(order.call, order.reason)

@@ -58,7 +58,13 @@ class Resumer:
 
     def in_threads(self) -> Resumption:
         """Carry on plain calls on daemon threads; async ones stay pending, and are named in one warning."""
-        found = Resumption(lambda call: self._start_threads([call]))
+
+        def start(call: ResumedCall) -> None:
+            if self._is_async(call.record):
+                raise RecoveryError(f"call {call.record.call}: async calls are carried on under `async with`")
+            self._start_threads([call])
+
+        found = Resumption(start)
         threading.Thread(target=self._load_and_run, args=(found,), name="recovery-resume", daemon=True).start()
         return found
 

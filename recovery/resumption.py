@@ -62,15 +62,19 @@ class Resumption:
         self._lock = threading.Lock()
 
     def retry(self, call: str) -> ResumedCall:
-        """Carry on a quarantined call after all; from any thread. Raises LookupError if *call* is none of them."""
+        """Carry on a quarantined call after all; from any thread.
+
+        Raises LookupError if *call* is none of them. Raises RecoveryError for an async call under plain ``with``, where
+        no loop runs; it stays quarantined.
+        """
         with self._lock:
             record = next((record for record in self.quarantined if record.call == call), None)
             if record is None:
                 raise LookupError(f"no call {call!r} is quarantined here")
+            again = ResumedCall(record)
+            self._start(again)
             self.quarantined.remove(record)
-        again = ResumedCall(record)
-        self.calls.append(again)
-        self._start(again)
+            self.calls.append(again)
         return again
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from adapters.memory import MemoryStore
+from events.errors import RecoveryError
 from events.facts import (
     Category,
     CircuitOpened,
@@ -23,6 +24,7 @@ from events.facts import (
     RetryScheduled,
 )
 from recovery import context
+from recovery.orders import Order, Orders
 from recovery.resumption import Resumption
 from recovery.service import Recovery
 from recovery.store import Row
@@ -484,6 +486,28 @@ async def test_a_quarantined_coroutine_is_carried_on_in_its_loop() -> None:
         call = resumption.quarantined[0].call
         await (await anyio.to_thread.run_sync(resumption.retry, call))
     assert seen == ["poison"]
+
+
+def test_a_quarantined_coroutine_stays_quarantined_where_no_loop_runs(caplog: pytest.LogCaptureFixture) -> None:
+    store, seen = MemoryStore(), []
+    leave(store, lambda: None, "poison")
+    for _ in range(3):
+        die_again(store)
+
+    async def work(argument: str) -> None:
+        seen.append(argument)
+
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        [record] = resumption.quarantined
+        with pytest.raises(RecoveryError, match="async calls are carried on under `async with`"):
+            resumption.retry(record.call)
+        Orders(service.waits, lambda: resumption).carry_out(Order(command="retry", call=record.call))
+    assert (seen, resumption.calls, resumption.quarantined) == ([], [], [record])
+    assert "async calls are carried on under `async with`" in caplog.text
+    assert store.rows[-1].kind == "OperationQuarantined"
 
 
 # Not all at once
