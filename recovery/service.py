@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -27,6 +28,7 @@ import msgspec
 
 from events.bus import Bus, Subscription
 from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
+from events.forks import surviving
 from events.operation import Operation
 from recovery import checks
 from recovery.breaker import BreakerPolicy
@@ -111,6 +113,7 @@ class Recovery:
         self._log_seat: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._resumption: Resumption | None = None
+        self._resuming = surviving(threading.Lock())
         plan_of = self._registry.plan_of
         classify = Classify(plan_of, lambda: self._classification, lambda: self._classifiers)
         self.bus.subscribe(OperationFailed, classify, essential=True)
@@ -245,10 +248,11 @@ class Recovery:
         """
         if self._journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        if self._resumption is None:
-            resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
-            self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
-        return self._resumption
+        with self._resuming:  # two threads that ask at once would run every call twice
+            if self._resumption is None:
+                resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
+                self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
+            return self._resumption
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.watch.Monitor``), which counts from the moment it is first asked for.

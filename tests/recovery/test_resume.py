@@ -256,6 +256,24 @@ def test_resuming_twice_carries_on_once() -> None:
     assert seen == ["a"]
 
 
+def test_threads_that_resume_at_once_get_the_same_answer() -> None:
+    together = threading.Barrier(4)
+    for _ in range(10):
+        found: list[Resumption] = []
+        with Recovery(store=MemoryStore()) as service:
+
+            def resume(service: Recovery = service, found: list[Resumption] = found) -> None:
+                together.wait(10.0)
+                found.append(service.resume())
+
+            threads = [threading.Thread(target=resume) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10.0)
+        assert len(set(found)) == 1
+
+
 def test_what_is_cancelled_because_the_launcher_ends_is_carried_on_next_time() -> None:
     store = MemoryStore()
     leave(store, lambda: None, "a")
