@@ -233,6 +233,7 @@ class Attempt(msgspec.Struct, eq=False):
             arguments=self.arguments,
             version=self.version,
             idempotency_key=self.idempotency_key,
+            carried_on=self.carried_on,
             saved=self.saved,
             category=self.category,
             error=self.error,

@@ -575,3 +575,19 @@ def test_a_call_that_is_carried_on_starts_when_that_is_committed() -> None:
         service.recoverable("work", **SETTINGS)(lambda: seen.append([row.kind for row in store.rows]))
         assert service.resume().wait(10.0)
     assert seen[0][-2:] == ["OperationResumed", "OperationStarted"]
+
+
+def test_the_later_attempts_of_a_call_that_is_carried_on_are_committed_first_too() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    seen: list[tuple[str, int]] = []
+
+    def work() -> None:
+        seen.append((store.rows[-1].kind, context.attempt()))
+        if context.attempt() < 3:
+            raise ConnectionError
+
+    with Recovery(store=store) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        assert service.resume().wait(10.0)
+    assert seen == [("OperationStarted", 1), ("OperationStarted", 2), ("OperationStarted", 3)]
