@@ -23,6 +23,7 @@ from events.facts import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
+    OperationInterrupted,
     OperationQuarantined,
     OperationRecovered,
     OperationResumed,
@@ -259,6 +260,10 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _raw_arguments(self) -> msgspec.Raw:
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
+
+    def interrupted(self) -> None:
+        """Say that the service ends in good order while the call that this attempt carries on is under way."""
+        self._tell(OperationInterrupted)
 
     def quarantined(self, reason: str) -> None:
         """Say that the call, which is not over, is left alone from now on."""

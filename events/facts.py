@@ -241,6 +241,13 @@ class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     arguments: msgspec.Raw = NOTHING
 
 
+class OperationInterrupted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+    """The service ended in good order while a call was carried on: whatever happens to it now, it killed nobody.
+
+    *attempt* is the one it was carried on with.
+    """
+
+
 class OperationQuarantined(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     """A call is not carried on any more, though it is not over: it seems to kill its process. *reason* says why.
 

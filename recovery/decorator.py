@@ -26,6 +26,15 @@ R = TypeVar("R")
 NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
 
 
+def check_by_hand(plan: Plan) -> None:
+    """Raise ValueError for settings that cannot be kept for attempts made by hand."""
+    wrapped = {name: getattr(plan, name) for name in ("key", "idempotency_key", "resumable", "retry_if", "reconcile")}
+    limits = {name: getattr(plan.policy, name) for name in ("timeout", "stall_timeout")}
+    for setting, value in (limits | wrapped).items():
+        if value:
+            raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
+
+
 def check_function(function: object, plan: Plan) -> None:
     """Refuse what cannot be made recoverable: TypeError for no function or a generator, ValueError for a kept promise.
 

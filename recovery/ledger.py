@@ -17,6 +17,7 @@ from events.facts import (
     FailureClassified,
     GaveUp,
     OperationCancelled,
+    OperationInterrupted,
     OperationQuarantined,
     OperationRecovered,
     OperationResumed,
@@ -63,7 +64,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
     wrong so far, one line each, the latest 50; *resumes* counts restarts, *deaths* those for which the process had died
-    in an attempt, since the latest new checkpoint; *refills* counts how often progress has refilled the retries, *done*
+    in an attempt, since the latest new checkpoint, and *interrupted* says that the latest process to carry it on
+    did not, but ended in good order; *refills* counts how often progress has refilled the retries, *done*
     is how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long the call had
     been under way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are
     JSON.
@@ -85,6 +87,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str = ""
     resumes: int = 0
     deaths: int = 0
+    interrupted: bool = False
     refills: int = 0
     done: float = 0.0
     judged: FailureClassified | None = None
@@ -147,10 +150,13 @@ def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
         case OperationResumed(after=after):
             # What is left of its wait counts on from here, on the clock of the run that carries it on.
             changes |= {"resumes": record.resumes + 1, "attempt": fact.attempt, "due": fact.at + after}
+            changes["interrupted"] = False
             if record.state == "quarantined":
                 changes |= {"state": "waiting", "deaths": 0, "reason": ""}  # by hand
-            elif record.state == "running":
+            elif record.state == "running" and not record.interrupted:
                 changes["deaths"] = record.deaths + 1
+        case OperationInterrupted():
+            changes["interrupted"] = True
         case OperationQuarantined(reason=reason):
             changes |= {"state": "quarantined", "due": None, "reason": reason}
         case OperationSucceeded() | OperationRecovered():

@@ -137,7 +137,7 @@ class Resumer:
                 )
             elif record.state == "quarantined":
                 found.quarantined.append(record)
-            elif record.state == "running" and record.deaths >= MOST_DEATHS:
+            elif record.state == "running" and record.deaths >= MOST_DEATHS and not record.interrupted:
                 reason = f"{record.deaths + 1} processes died in it without a new checkpoint"
                 log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
                 operation = definition.part(record.key)
@@ -170,14 +170,14 @@ class Resumer:
 
     def _carry_on(self, call: ResumedCall) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call.record)
+            driver, attempt, function, args, kwargs, delay = self._prepare(call)
             call.end(result=driver.run(function, tuple(args), kwargs, attempt, delay=delay))
         except BaseException as error:  # it has been published; whoever waits is told
             call.end(error=error)
 
     async def _carry_on_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call.record, extra)
+            driver, attempt, function, args, kwargs, delay = self._prepare(call, extra)
             call.end(result=await driver.arun(function, tuple(args), kwargs, attempt, delay=delay))
         except Exception as error:  # it has been published; whoever waits is told
             call.end(error=error)
@@ -199,8 +199,9 @@ class Resumer:
         return None
 
     def _prepare(
-        self, record: CallRecord, extra: float = 0.0
+        self, call: ResumedCall, extra: float = 0.0
     ) -> tuple[Driver, Attempt, Callable[..., Any], list[Any], dict[str, Any], float]:
+        record = call.record
         definition = self._registry.get(record.operation)
         assert definition is not None
         assert definition.resume is not None
@@ -227,6 +228,7 @@ class Resumer:
             raise RecoveryError(f"{record.operation}: call {record.call} is not carried on: {hopeless}")
         attempt.waited = record.delay
         attempt.resumed(delay)
+        call.attempt = attempt
         return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+from events.attempt import Attempt
 from recovery.ledger import CallRecord
 from recovery.waiting import Gate
 
@@ -18,6 +19,8 @@ class ResumedCall:
         self.record = record
         self.result: Any = None
         self.error: BaseException | None = None
+        self.attempt: Attempt | None = None
+        """What it is carried on with, since that has been told."""
         self._over = Gate()
 
     @property
@@ -39,6 +42,12 @@ class ResumedCall:
         self.result = result
         self.error = error
         self._over.open()
+
+    def interrupt(self) -> None:
+        """Tell that the service ends, if the call is under way: it must not be taken for what killed the process."""
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None and not self.is_over:
+            attempt.interrupted()
 
 
 class Resumption:
@@ -76,6 +85,11 @@ class Resumption:
             self.quarantined.remove(record)
             self.calls.append(again)
         return again
+
+    def interrupt(self) -> None:
+        """Tell of every call that is under way that the service ends in good order."""
+        for call in list(self.calls):
+            call.interrupt()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until every call has ended, *timeout* seconds at the most; whether they have."""

@@ -35,7 +35,7 @@ from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
 from recovery.circuits import Break
 from recovery.classify import Classifier
-from recovery.decorator import check_function, wrap
+from recovery.decorator import check_by_hand, check_function, wrap
 from recovery.drivers import Driver
 from recovery.journal import Journal
 from recovery.log import Log
@@ -226,13 +226,7 @@ class Recovery:
         if known is not None and not settings:
             return known.operation
         plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
-        wrapped = {
-            name: getattr(plan, name) for name in ("key", "idempotency_key", "resumable", "retry_if", "reconcile")
-        }
-        limits = {name: getattr(plan.policy, name) for name in ("timeout", "stall_timeout")}
-        for setting, value in (limits | wrapped).items():
-            if value:
-                raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
+        check_by_hand(plan)
         if not self.is_enabled:
             return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up
         definition = self._registry.define(name, plan, explicit=True)
@@ -276,6 +270,7 @@ class Recovery:
 
     def close(self) -> None:
         """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
+        self._interrupt()
         if self._journal is not None:
             self._journal.close()
 
@@ -301,6 +296,7 @@ class Recovery:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if raised[0] is not None:
+                self._interrupt()
                 if self._journal is not None:
                     self._journal.seal()  # what is cancelled with the launcher is carried on next time
                 group.cancel_scope.cancel()
@@ -308,6 +304,10 @@ class Recovery:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self.close)
+
+    def _interrupt(self) -> None:
+        if self._resumption is not None:
+            self._resumption.interrupt()
 
     def _driver(self, definition: Definition) -> Driver:
         return Driver(definition.plan, self.bus.clock, self.waits, lambda: self._journal, definition.complain)

@@ -439,6 +439,45 @@ def test_a_call_that_comes_further_each_time_is_not_poison() -> None:
         assert len(die_again(store, lambda: context.checkpoint(next(frames))).calls) == 1
 
 
+def test_a_service_that_ends_in_good_order_has_not_died_in_a_call() -> None:
+    store = MemoryStore()
+    leave(store, lambda: None)
+    go_on = threading.Event()
+    for _ in range(6):
+        begun = threading.Event()
+
+        def work(begun: threading.Event = begun) -> None:
+            begun.set()
+            go_on.wait(10.0)
+
+        with Recovery(store=store) as service:
+            service.recoverable("work", **SETTINGS)(work)
+            service.resume()
+            assert begun.wait(10.0)
+    assert [len(die_again(store).calls) for _ in range(4)] == [1, 1, 1, 0]
+    go_on.set()
+
+
+@pytest.mark.anyio
+async def test_a_service_that_is_left_with_an_error_has_not_died_in_a_call() -> None:
+    store = MemoryStore()
+    await anyio.to_thread.run_sync(leave, store, lambda: None)
+    for _ in range(6):
+        begun = anyio.Event()
+
+        async def work(begun: anyio.Event = begun) -> None:
+            begun.set()
+            await anyio.sleep_forever()
+
+        with pytest.raises(Killed):
+            async with Recovery(store=store) as service:
+                service.recoverable("work", **SETTINGS)(work)
+                resumption = service.resume()
+                await begun.wait()
+                raise Killed
+        assert len(resumption.calls) == 1
+
+
 def test_the_same_checkpoint_again_is_no_progress() -> None:
     store = MemoryStore()
     leave(store, lambda: context.checkpoint(7))
