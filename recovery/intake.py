@@ -167,15 +167,22 @@ class Intake:
         progress = fact if type(fact) is CheckpointSaved else None
         with self._lock:
             self._next = number = self._next + 1
-            if progress is not None and (old := self._progress.pop(progress.call, None)) is not None:
-                self._remove(old)
-                self.coalesced += 1
+            # A newer checkpoint takes the place of one that waits, but only if it is taken in: or both would be lost.
+            old = None if progress is None else self._progress.pop(progress.call, None)
+            if old is not None:
+                self._live -= 1
+                self._bytes -= old.weight
             length, size = self._live + 1, self._bytes + weight
             if self._is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
+                if old is not None and progress is not None:
+                    self._put_back(progress.call, old)
                 self.dropped += 1
                 self._losses.add(number, number)
                 self._note_own_loss(number)
                 return False
+            if old is not None:
+                old.fact = None
+                self.coalesced += 1
             entry = Entry(number, fact, weight)
             if progress is not None:
                 self._progress[progress.call] = entry
@@ -206,7 +213,14 @@ class Intake:
         _own_loss.set(_NO_LOSS)
         return number
 
+    def _put_back(self, call: str, entry: Entry) -> None:
+        self._progress[call] = entry
+        self._live += 1
+        self._bytes += entry.weight
+
     def _make_room(self, weight: int) -> bool:
+        if weight > self.max_bytes:
+            return False
         while self._live >= self.capacity or self._bytes + weight > self.max_bytes:
             if not self._progress:
                 return False

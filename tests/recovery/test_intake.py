@@ -91,6 +91,24 @@ def test_d7_progress_goes_first_where_there_is_no_room() -> None:
     assert intake.counts == Counts(issued=6, stored=3, coalesced=0, dropped=3, waiting=0)
 
 
+def test_d7_progress_that_is_refused_leaves_the_progress_that_waits() -> None:
+    intake = Intake(max_bytes=5 * BASE_WEIGHT)
+    accepted = [intake.put(fact) for fact in (progress("a", 1), progress("b"), progress("a", "x" * 10_000))]
+    intake.close()
+    accepted.append(intake.put(progress("a", 2)))
+    assert accepted == [True, True, False, False]
+    assert intake.counts == Counts(issued=4, stored=0, coalesced=0, dropped=2, waiting=2)
+    assert taken(intake) == [progress("a", 1), progress("b")]
+    assert intake.backlog.bytes == 0
+
+
+def test_d7_the_place_of_older_progress_is_room_for_the_newer() -> None:
+    intake = Intake(capacity=2)
+    for fact in (progress("a", 1), end("b"), progress("a", 2)):
+        assert intake.put(fact)
+    assert taken(intake) == [end("b"), progress("a", 2)]
+
+
 def test_d7_one_gigantic_fact_is_dropped_and_its_neighbours_are_not() -> None:
     intake = Intake(max_bytes=10 * BASE_WEIGHT)
     assert [intake.put(fact) for fact in (end("a"), progress("a", "x" * 10_000), end("b"))] == [True, False, True]
