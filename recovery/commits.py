@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from events.errors import NotDurable
@@ -17,22 +18,47 @@ log = logging.getLogger("recovery")
 class Commits:
     """The waits of the calls of operations that have this *plan*.
 
-    A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. Any
-    call's next attempt waits while the journal's queue is half full, so that a flood of failures does not overrun it. A
-    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
-    carried on after a restart starts like that too, or a call that kills its process at once would never be found out.
-    All of them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"``
-    does not.
+    While the journal's queue is half full, a call waits before it says anything that is written, so that a flood does
+    not overrun a store that works: a failure, a recovery, and the start and success of a journalled call. A journalled
+    call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A strict call's
+    attempts start after the commit of their starts, and it returns after the commit of its end. What is carried on
+    after a restart starts like that too, or a call that kills its process at once would never be found out. All of
+    them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"`` does not.
     """
 
     def __init__(self, plan: Plan, journal: Callable[[], Journal | None]) -> None:
-        self._is_journalled = plan.journalled
+        self.are_journalled = plan.journalled
         self.is_strict = plan.durability == "strict"
         self._refuses = plan.on_degraded == "refuse"
-        self._journal = journal
+        self._journal = (lambda: None) if plan.durability == "off" else journal
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there is something to wait for before anything is said."""
+        journal = self._journal()
+        return journal is not None and journal.is_crowded
+
+    def until_calm(self, most: float) -> None:
+        """Wait until the journal has room, *most* seconds at the most, or until it cannot be written."""
+        end = time.monotonic() + min(COMMIT_BUDGET, most)
+        # Again and again: all who wait are woken at once, and the first of them may fill the queue anew.
+        while (crowd := self._crowd()) is not None and (left := end - time.monotonic()) > 0.0:
+            crowd.block(left)
+
+    async def auntil_calm(self, most: float) -> None:
+        """As ``until_calm``."""
+        end = time.monotonic() + min(COMMIT_BUDGET, most)
+        while (crowd := self._crowd()) is not None and (left := end - time.monotonic()) > 0.0:
+            await crowd.suspend(left)
+
+    def _crowd(self) -> Receipt | None:
+        journal = self._journal()
+        if journal is None or not journal.is_crowded or journal.is_settled(journal.position()):
+            return None
+        return Receipt(journal, journal.position(), journal.position())
 
     def before_next(self, most: float) -> None:
-        """Wait before the next attempt, *most* seconds at the most."""
+        """Wait before a journalled call's next attempt, *most* seconds at the most."""
         receipt = self._receipt_if_due()
         if receipt is not None:
             _wait(receipt, most)
@@ -43,17 +69,9 @@ class Commits:
         if receipt is not None:
             await _await(receipt, most)
 
-    @property
-    def are_due(self) -> bool:
-        """Whether a next attempt has something to wait for."""
-        journal = self._journal()
-        return journal is not None and (self._is_journalled or journal.is_crowded)
-
     def _receipt_if_due(self) -> Receipt | None:
         journal = self._journal()
-        if journal is None or not self.are_due:
-            return None
-        return None if journal.is_settled(journal.position()) else journal.receipt()
+        return None if journal is None or journal.is_settled(journal.position()) else journal.receipt()
 
     def start(self, most: float) -> GiveUp | None:
         """Wait until an attempt's start is committed; why it must not begin."""

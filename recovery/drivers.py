@@ -54,6 +54,7 @@ class Driver:
         self._room = room
         self._commits = Commits(plan, journal)
         self._is_strict = self._commits.is_strict
+        self._is_journalled = self._commits.are_journalled
         self.results: Results | None = None
         """What finished idempotency keys have recorded, where that is wanted."""
         if plan.remember is not None:
@@ -93,6 +94,8 @@ class Driver:
                 if not failed:
                     since = self._room.wakes
                     while True:
+                        if self._is_journalled and self._commits.is_crowded:
+                            self._commits.until_calm(self._time_left(attempt))
                         held = ended or attempt.announce()
                         if held is None and (self._is_strict or attempt.carried_on):
                             held = self._commits.start(self._time_left(attempt))
@@ -116,11 +119,17 @@ class Driver:
                     else:
                         if self.results is not None:
                             self.results.record(attempt, result)
-                        attempt.succeed()
+                        try:
+                            if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                                self._commits.until_calm(self._time_left(attempt))
+                        finally:
+                            attempt.succeed()  # even if nobody waits for it any more: it is done
                         if self._is_strict:
                             self._commits.end()
                         return result
                 assert error is not None
+                if self._commits.is_crowded:
+                    self._commits.until_calm(self._time_left(attempt))
                 verdict = attempt.fail(error)
                 if not isinstance(verdict, (Retry, Park)):
                     if self._is_strict:
@@ -128,7 +137,7 @@ class Driver:
                     raise _noted(error, attempt, verdict)
                 if verdict.after > 0.0 or not isinstance(verdict, Retry):
                     ended = self._wait(attempt, attempt.number + 1, verdict)
-                if ended is None and self._commits.are_due:
+                if ended is None and self._is_journalled:
                     self._commits.before_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False
@@ -159,6 +168,8 @@ class Driver:
                 if not failed:
                     since = self._room.wakes
                     while True:
+                        if self._is_journalled and self._commits.is_crowded:
+                            await self._commits.auntil_calm(self._time_left(attempt))
                         held = ended or attempt.announce()
                         if held is None and (self._is_strict or attempt.carried_on):
                             held = await self._commits.astart(self._time_left(attempt))
@@ -183,11 +194,17 @@ class Driver:
                     else:
                         if self.results is not None:
                             self.results.record(attempt, result)
-                        attempt.succeed()
+                        try:
+                            if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                                await self._commits.auntil_calm(self._time_left(attempt))
+                        finally:
+                            attempt.succeed()  # even if nobody waits for it any more: it is done
                         if self._is_strict:
                             await self._commits.aend()
                         return result
                 assert error is not None
+                if self._commits.is_crowded:
+                    await self._commits.auntil_calm(self._time_left(attempt))
                 verdict = attempt.fail(error)
                 if not isinstance(verdict, (Retry, Park)):
                     if self._is_strict:
@@ -197,7 +214,7 @@ class Driver:
                     ended = await self._await(attempt, attempt.number + 1, verdict)
                 else:
                     await yield_once()
-                if ended is None and self._commits.are_due:
+                if ended is None and self._is_journalled:
                     await self._commits.abefore_next(self._time_left(attempt))
                 attempt = attempt.following()
                 failed = False

@@ -83,6 +83,7 @@ class Journal:
         self._is_sealed = False
         self._closing = False
         self._said_closed = False
+        self._said_full = False
         self._is_stuck = False
         self._is_started = False
         bus = self._bus
@@ -139,9 +140,17 @@ class Journal:
         if self._intake.put(fact):
             if not self._is_started:
                 self.start()
-        elif self._closing and not self._said_closed:
-            self._said_closed = True
-            log.warning("the journal is closed; what happens from now on is not written")
+        else:
+            self._say_refused()
+
+    def _say_refused(self) -> None:
+        if self._closing:
+            if not self._said_closed:
+                self._said_closed = True
+                log.warning("the journal is closed; what happens from now on is not written")
+        elif self.reason is None and not self._is_sealed and not self._said_full:
+            self._said_full = True
+            log.warning("facts are dropped: they come faster than the journal can be written; `counts` has how many")
 
     # for whoever waits
 
@@ -222,6 +231,7 @@ class Journal:
 
     def seal(self) -> None:
         """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
+        self._is_sealed = True
         self._intake.close()
 
     def close(self) -> None:

@@ -45,23 +45,33 @@ class Receipt:
         await self._reach(timeout, synced=True)
 
     async def _reach(self, timeout: float, *, synced: bool) -> None:
-        waiter = TaskWaiter()
-        self._journal.tell_when_settled(self._position, waiter, synced=synced)
-        try:
-            await waiter.wait(timeout)
-        finally:
-            self._journal.forget(waiter)
+        await self.suspend(timeout, synced=synced)
         self._check(synced=synced)
 
     def wait(self, timeout: float = COMMIT_BUDGET, *, synced: bool = False) -> None:
         """As ``committed``, or ``synced``, blocking the thread."""
-        waiter = ThreadWaiter()
+        self.block(timeout, synced=synced)
+        self._check(synced=synced)
+
+    async def suspend(self, timeout: float, *, synced: bool = False) -> None:
+        """Return when there is nothing more to wait for, however it stands; *timeout* seconds at the most."""
+        waiter, woken = TaskWaiter(), False
         self._journal.tell_when_settled(self._position, waiter, synced=synced)
         try:
-            waiter.wait(timeout)
+            woken = await waiter.wait(timeout)
         finally:
-            self._journal.forget(waiter)
-        self._check(synced=synced)
+            if not woken:  # who was woken is forgotten, and to look for it takes long where very many wait
+                self._journal.forget(waiter)
+
+    def block(self, timeout: float, *, synced: bool = False) -> None:
+        """As ``suspend``, blocking the thread."""
+        waiter, woken = ThreadWaiter(), False
+        self._journal.tell_when_settled(self._position, waiter, synced=synced)
+        try:
+            woken = waiter.wait(timeout)
+        finally:
+            if not woken:
+                self._journal.forget(waiter)
 
     def _check(self, *, synced: bool) -> None:
         reason = self.why_not(synced=synced)

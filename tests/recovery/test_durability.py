@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -339,6 +340,86 @@ def test_d6_what_has_waited_for_a_commit_does_not_wait_for_the_flush_interval_to
         while service.journal.counts.waiting:
             assert time.monotonic() < end
             time.sleep(0.001)
+
+
+# Where calls come faster than the store writes (D7)
+
+
+class Slow(MemoryStore):
+    """Takes a while for each batch."""
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        time.sleep(0.002)
+        await super().append(rows)
+
+
+CAPACITY = 400
+FLOOD = 2 * CAPACITY
+
+FLOODS: dict[str, tuple[dict[str, Any], list[type[Exception]], set[str]]] = {
+    "that succeed": ({"durability": "journal"}, [], {"OperationStarted", "OperationSucceeded"}),
+    "that fail for good": ({"max_retries": 0}, [ValueError], {"FailureClassified", "GaveUp"}),
+    "that recover": (FAST, [ConnectionError], {"FailureClassified", "RetryScheduled", "OperationRecovered"}),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_plain_calls(kind: str) -> None:
+    settings, errors, told = FLOODS[kind]
+    store = Slow()
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.journal._intake.capacity = CAPACITY
+        call = service.recoverable("fetch", breaker=None, **settings)(lambda script: script())
+        for _ in range(FLOOD):
+            script = Script(*[error() for error in errors])
+            with suppress(ValueError):
+                call(script)
+    assert service.journal.dropped == 0
+    assert Counter(kinds(store)) == dict.fromkeys(told, FLOOD)
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_d7_a_store_that_works_loses_nothing_where_very_many_calls_end_at_once(
+    kind: str, anyio_backend_name: str
+) -> None:
+    settings, errors, told = FLOODS[kind]
+    store = Slow()
+    async with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.journal._intake.capacity = CAPACITY
+        all_at_once = anyio.Event()
+
+        async def body(answers: list[type[Exception]]) -> None:
+            await all_at_once.wait()
+            if answers:
+                raise answers.pop()()
+
+        call = service.recoverable("fetch", breaker=None, **settings)(body)
+
+        async def one() -> None:
+            with suppress(ValueError):
+                await call(list(errors))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(FLOOD):
+                group.start_soon(one)
+            await anyio.wait_all_tasks_blocked()
+            all_at_once.set()
+    assert service.journal.dropped == 0
+    assert Counter(kinds(store)) == dict.fromkeys(told, FLOOD)
+
+
+def test_d7_a_fact_that_is_dropped_by_a_store_that_works_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = Gated()
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.journal._intake.capacity = 2
+        for number in range(5):
+            service.bus.publish(gave_up(number))
+        store.gate.set()
+    assert service.journal.dropped == 3
+    assert caplog.text.count("faster than the journal can be written") == 1
 
 
 # Where the store fails for a while (D8)
