@@ -152,6 +152,10 @@ class Journal:
             self._said_full = True
             log.warning("facts are dropped: they come faster than the journal can be written; `counts` has how many")
 
+    @property
+    def _is_closed(self) -> bool:
+        return self._closing or self._is_sealed
+
     # for whoever waits
 
     def receipt(self) -> Receipt:
@@ -167,7 +171,9 @@ class Journal:
         """Whether nothing up to *position* need be waited for: it is where it should be, or cannot be now."""
         writer = self._writer
         reached = writer.synced if synced else writer.committed
-        return reached >= position or writer.reason is not None or writer.is_over
+        if reached >= position or writer.reason is not None or writer.is_over:
+            return True
+        return self._is_closed and self._intake.lost_any(position - 1, position)
 
     def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
         """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
@@ -181,7 +187,7 @@ class Journal:
     def tell_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
         """Wake *waiter* as soon as ``is_settled(position)``; the batch is written at once."""
         with self._lock:
-            settled = self.is_settled(position, synced=synced)
+            settled = self.is_settled(position, synced=synced) or self._is_own_thread
             if not settled:
                 self._receipts.append((synced, position, waiter))
         if settled:
@@ -193,16 +199,23 @@ class Journal:
         else:
             self._writer.hurry()
 
+    @property
+    def _is_own_thread(self) -> bool:
+        """Whether it is a subscriber who asks, on the thread that would have to do it: that cannot be waited for."""
+        return threading.current_thread() is self._writer.thread
+
     def forget(self, waiter: Waiter) -> None:
         """Do not wake *waiter* any more."""
         with self._lock:
             self._receipts = [receipt for receipt in self._receipts if receipt[2] is not waiter]
 
     def look(self) -> None:
-        """Find out what dead processes left; ``loaded`` opens when that is known."""
+        """Find out what dead processes left; ``loaded`` opens when that is known, or never will be."""
         self.start()
         if self._is_started:
             self._writer.ask_for_pending()
+        if not self._is_started or self._writer.is_over:
+            self.loaded.open()
 
     def pending(self, timeout: float | None = None) -> Pending:
         """What dead processes left; blocks until it is known, or *timeout* seconds (then: nothing)."""
@@ -213,10 +226,10 @@ class Journal:
 
     def _ask(self, question: Question) -> None:
         self.start()
-        if self._is_started:
+        if self._is_started and self.reason is None and not self._is_own_thread:
             self._writer.ask(question)
         else:
-            question.gate.open()
+            question.gate.open()  # nobody will answer, or not soon
 
     # from the first to the last
 
@@ -226,8 +239,13 @@ class Journal:
             if self._is_started or self._closing:
                 return
             self._is_started = True
-        self._writer.thread.start()
-        process.watch(CLOSE_TIMEOUT)
+        try:
+            self._writer.thread.start()
+            process.watch(CLOSE_TIMEOUT)
+        except RuntimeError as error:  # there are no threads to be had: the next fact tries again
+            if self._writer.thread.ident is None:
+                self._is_started = False
+                self._writer.cannot_start(error)
 
     def seal(self) -> None:
         """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
@@ -249,7 +267,6 @@ class Journal:
             self._writer.finish()
         else:
             self._writer.end()
-            self.loaded.open()
 
     def wait_for_end(self, timeout: float) -> None:
         """Block until all is written and closed, *timeout* seconds at the most; said once if that is not enough."""
@@ -317,6 +334,8 @@ class Journal:
 
     def settled(self) -> None:
         """Wake who has nothing more to wait for."""
+        if self._writer.is_over:
+            self.loaded.open()
         with self._lock:
             receipts, self._receipts = self._receipts, []
             due: list[tuple[bool, int, Waiter]] = []

@@ -40,8 +40,8 @@ def watch(timeout: float) -> None:
     """
     if not _watchers:
         thread = threading.Thread(target=_end_with_main_thread, args=(timeout,), name="recovery-journal-watcher")
-        _watchers.append(thread)
         thread.start()
+        _watchers.append(thread)
 
 
 def _end_with_main_thread(timeout: float) -> None:

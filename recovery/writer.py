@@ -126,6 +126,10 @@ class Writer:
                 return
         question.gate.open()
 
+    def cannot_start(self, error: Exception) -> None:
+        """There is no thread for it: as long as that is so, nothing is written."""
+        self._fail(error)
+
     def finish(self) -> None:
         """Write what waits, close the store, and end the thread."""
         self._closing = True
