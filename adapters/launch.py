@@ -30,6 +30,8 @@ from recovery.resumption import ResumedCall, Resumption
 from recovery.service import Recovery
 
 STDERR_TAIL = 4096
+PATIENCE = 10.0
+"""Seconds that a launch waits for a journal that cannot be read, to know what an earlier one left."""
 CONNECT_TIMEOUT = 10.0
 ORPHAN_POLL = 0.2
 
@@ -82,7 +84,11 @@ class Launch:
         timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
         async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
             resumption = self._service.resume()
-            await resumption.loaded.passed()
+            with anyio.move_on_after(PATIENCE):
+                await resumption.loaded.passed()
+            if not resumption.loaded.is_open and self._service.journal is not None:
+                self._service.journal.look(now=True)  # it goes on in memory
+                await resumption.loaded.passed()
             self._drop_what_changed(resumption)
             launches = [call for call in resumption.calls if call.record.operation == "launch"]
             for call in resumption.calls:

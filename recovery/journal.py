@@ -209,11 +209,14 @@ class Journal:
         with self._lock:
             self._receipts = [receipt for receipt in self._receipts if receipt[2] is not waiter]
 
-    def look(self) -> None:
-        """Find out what dead processes left; ``loaded`` opens when that is known, or never will be."""
+    def look(self, *, now: bool = False) -> None:
+        """Find out what dead processes left; ``loaded`` opens when that is known, or never will be.
+
+        While the journal cannot be read that takes as long as the trouble lasts; with *now*, nothing was left then.
+        """
         self.start()
         if self._is_started:
-            self._writer.ask_for_pending()
+            self._writer.ask_for_pending(now=now)
         if not self._is_started or self._writer.is_over:
             self.loaded.open()
 

@@ -90,7 +90,12 @@ class Resumer:
                 async for call in handed_in:
                     group.start_soon(self._carry_on_async, call)
 
-        found = Resumption(start, hand_in.close)
+        def close() -> None:
+            hand_in.close()
+            if not found.loaded.is_open:  # whoever leaves does not wait for a journal that cannot be read
+                self._journal.look(now=True)
+
+        found = Resumption(start, close)
         group.start_soon(self._load_and_start, found, group)
         group.start_soon(receive)
         return found

@@ -238,7 +238,8 @@ class Recovery:
 
         Call it when the operations are defined: calls find their function by its operation's name, nothing is
         imported. Under ``async with``, async calls run as tasks of the service, which waits for them at the end;
-        plain calls run on four daemon threads. Asking again gives the same answer. Raises ValueError without a store.
+        plain calls run on four daemon threads. While the journal cannot be read, the answer is not ``loaded``. Asking
+        again gives the same answer. Raises ValueError without a store.
         """
         if self._journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from events.codec import decode, encode
-from events.errors import CodecError
+from events.errors import CodecError, ForeignJournalError, NewerJournalError
 from events.facts import CallFact, Fact
 from recovery.intake import Entry, Intake
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
@@ -94,6 +94,9 @@ class Writer:
         self._stir = threading.Event()
         self._wants_sync = False
         self._wants_pending = False
+        self._wants_pending_now = False
+        self._has_adopted = False
+        self._is_refused = False
         self._pending = Pending()
         self._tidied_at = 0
         self._has_rubbish = True
@@ -112,10 +115,15 @@ class Writer:
         self._wants_sync = True
         self.hurry()
 
-    def ask_for_pending(self) -> None:
-        """Have orphans adopted, and ``listener.found`` called."""
-        self._wants_pending = True
-        self.hurry()
+    def ask_for_pending(self, *, now: bool = False) -> None:
+        """Have orphans adopted, and ``listener.found`` called: when that has worked, or *now*, or when all is over."""
+        with self._lock:
+            if not self.is_over:
+                self._wants_pending_now = self._wants_pending_now or now
+                self._wants_pending = True
+                self.hurry()
+                return
+        self._listener.found(self._pending)
 
     def ask(self, question: Question) -> None:
         """Have *question* answered, after what waits has been written; at once, and in vain, when all is over."""
@@ -167,6 +175,8 @@ class Writer:
         self._intake.give_up()
         with self._lock:
             self.is_over = True
+        if self._wants_pending:
+            self._listener.found(self._pending)
         for question in self._questions:
             question.gate.open()
         self._listener.settled()
@@ -178,7 +188,7 @@ class Writer:
 
     def _wait(self) -> None:
         self._stir.clear()
-        if self._closing or self._wants_pending or self._questions:
+        if self._closing or (self._wants_pending and self._is_open) or self._questions:
             return  # whoever set these stirs afterwards: not a moment is missed
         if not self._is_open:
             self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
@@ -249,13 +259,19 @@ class Writer:
             log.exception("what this process was told cannot be done")
 
     def _find(self, runner: asyncio.Runner) -> None:
-        self._wants_pending = False
-        try:
-            if self._is_open and runner.run(self._store.adopt()):
-                _, self._pending = runner.run(self._read())
-        except Exception as error:
-            self._fail(error)
-        self._listener.found(self._pending)
+        if self._is_open:
+            try:
+                # An adoption that breaks off may have brought some, too.
+                has_adopted, self._has_adopted = self._has_adopted, True
+                self._has_adopted = runner.run(self._store.adopt()) or has_adopted
+                if self._has_adopted:
+                    _, self._pending = runner.run(self._read())
+                    self._has_adopted = False
+            except Exception as error:
+                self._fail(error)
+        if self._is_open or self._wants_pending_now or self._is_refused:
+            self._wants_pending = False
+            self._listener.found(self._pending)
 
     def _flush(self, runner: asyncio.Runner, *, is_first: bool = False) -> bool:
         """Write one batch: group commit, it holds whatever came during the previous one. Whether there may be more."""
@@ -319,6 +335,7 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         self._is_open = False
+        self._is_refused = isinstance(error, ForeignJournalError | NewerJournalError)  # that will not pass
         self._again_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2.0, LONGEST_PAUSE)
         reason = redact(f"{type(error).__name__}: {error}")

@@ -198,7 +198,7 @@ def test_a_directory_that_cannot_be_made_is_named_and_the_run_goes_on(
     path = tmp_path / "file" / "journal.db"
     with Recovery(store=SQLiteStore(path)) as service, caplog.at_level(logging.WARNING, "recovery"):
         assert service.journal is not None
-        service.journal.pending()
+        service.journal.pending(0.2)
         assert service.recoverable("fetch", resumable=True)(lambda: "done")() == "done"
     assert str(path.parent) in caplog.text
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import anyio
@@ -24,6 +24,7 @@ from events.facts import (
     RetryScheduled,
 )
 from recovery import context
+from recovery.ledger import Run
 from recovery.orders import Order, Orders
 from recovery.resumption import Resumption
 from recovery.service import Recovery
@@ -630,3 +631,57 @@ def test_the_later_attempts_of_a_call_that_is_carried_on_are_committed_first_too
         service.recoverable("work", **SETTINGS)(work)
         assert service.resume().wait(10.0)
     assert seen == [("OperationStarted", 1), ("OperationStarted", 2), ("OperationStarted", 3)]
+
+
+# A journal that cannot be read at first
+
+
+class LockedAtFirst(MemoryStore):
+    """Cannot be opened, or adopts half of what there is and fails, the first *times*."""
+
+    def __init__(self, broken: str, store: MemoryStore, times: int = 1) -> None:
+        super().__init__()
+        self.rows, self.runs = (store.rows, store.runs) if broken == "open" else (MemoryStore().rows, {})
+        self.broken, self.times, self.store = broken, times, store
+
+    async def open(self, run: Run) -> Sequence[str]:
+        if self.broken == "open":
+            self._fail()
+        return await super().open(run)
+
+    async def adopt(self) -> bool:
+        if self.broken == "adopt" and not self.rows:
+            self.rows.extend(self.store.rows)
+            self._fail()
+        return False
+
+    def _fail(self) -> None:
+        if self.times:
+            self.times -= 1
+            raise OSError("database is locked")
+
+
+@pytest.mark.parametrize("broken", ["open", "adopt"])
+def test_what_cannot_be_read_at_once_is_carried_on_when_it_can(broken: str) -> None:
+    store = MemoryStore()
+    leave(store, lambda: None, "a")
+    seen: list[Any] = []
+    with Recovery(store=LockedAtFirst(broken, store)) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        assert service.resume().wait(10.0)
+    assert seen == ["a"]
+
+
+@pytest.mark.anyio
+async def test_whoever_leaves_does_not_wait_for_a_journal_that_cannot_be_read() -> None:
+    with anyio.fail_after(3.0):
+        async with Recovery(store=LockedAtFirst("open", MemoryStore(), times=1000)) as service:
+            resumption = service.resume()
+    assert (resumption.loaded.is_open, resumption.calls) == (True, [])
+
+
+def test_a_service_that_is_closed_has_found_what_it_could() -> None:
+    with Recovery(store=LockedAtFirst("open", MemoryStore(), times=1000)) as service:
+        resumption = service.resume()
+        assert not resumption.loaded.wait(0.01)
+    assert resumption.wait(3.0)
