@@ -262,7 +262,7 @@ class Attempt(msgspec.Struct, eq=False):
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
 
     def interrupted(self) -> None:
-        """Say that the service ends in good order while the call that this attempt carries on is under way."""
+        """Say that the call that this attempt carries on is left to the next process, in good order."""
         self._tell(OperationInterrupted)
 
     def quarantined(self, reason: str) -> None:

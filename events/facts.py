@@ -242,9 +242,9 @@ class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationInterrupted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """The service ended in good order while a call was carried on: whatever happens to it now, it killed nobody.
+    """A call was left to the next process in good order: whatever happens now, it killed nobody.
 
-    *attempt* is the one it was carried on with.
+    The service ended while it was carried on (*attempt* is the one it was carried on with), or must not carry it on.
     """
 
 

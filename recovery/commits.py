@@ -15,6 +15,10 @@ from recovery.receipts import COMMIT_BUDGET, Receipt
 log = logging.getLogger("recovery")
 
 
+class Refusal(GiveUp, frozen=True):
+    """The journal cannot be written, and the call must not begin without it."""
+
+
 class Commits:
     """The waits of the calls of operations that have this *plan*.
 
@@ -84,7 +88,12 @@ class Commits:
         return None if journal is None else self._verdict(await _await(journal.receipt(), most))
 
     def _verdict(self, reason: str | None) -> GiveUp | None:
-        return GiveUp(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None
+        return Refusal(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None
+
+    @staticmethod
+    def is_refusal(held: GiveUp) -> bool:
+        """Whether an attempt must not begin because the journal cannot be written."""
+        return isinstance(held, Refusal)
 
     def end(self) -> None:
         """Wait until a strict call's end is committed."""

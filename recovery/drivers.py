@@ -252,6 +252,10 @@ class Driver:
                 return held
             reasons = tuple(map(str, held.until)) if isinstance(held, Park) else ()
             held = GiveUp((OUT_OF_TIME, *reasons), held.after)
+        if attempt.carried_on and self._commits.is_refusal(held):
+            # Not its end: it is left in the journal, for a process that can write there.
+            attempt.interrupted()
+            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {held.reason}")
         if error is None and not attempt.troubled:
             raise attempt.reject(held)
         attempt.give_up(held)

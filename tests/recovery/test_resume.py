@@ -685,3 +685,29 @@ def test_a_service_that_is_closed_has_found_what_it_could() -> None:
         resumption = service.resume()
         assert not resumption.loaded.wait(0.01)
     assert resumption.wait(3.0)
+
+
+def test_a_call_that_must_not_be_carried_on_unwritten_stays_pending() -> None:
+    class Failing(MemoryStore):
+        fails = False
+
+        async def append(self, rows: Sequence[Row]) -> None:
+            if self.fails:
+                raise OSError("no space left")
+            await super().append(rows)
+
+    settings = {**SETTINGS, "durability": "strict", "on_degraded": "refuse"}
+    store = Failing()
+    leave(store, lambda: None, "a", **settings)
+    seen: list[str] = []
+    for fails in (True,) * 5 + (False,):
+        with Recovery(store=store) as service:
+            service.recoverable("work", **settings)(seen.append)
+            assert service.journal is not None
+            service.journal.pending(10.0)
+            store.fails = fails
+            resumption = service.resume()
+            assert resumption.wait(10.0)
+            assert [type(call.error) for call in resumption.calls] == [RecoveryError if fails else type(None)]
+            store.fails = False
+    assert seen == ["a"]
