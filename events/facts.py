@@ -85,11 +85,12 @@ class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The result of a call with an idempotency *key*: its JSON, good *until* that Unix time."""
+    """The result of a call with an idempotency *key*: its JSON, good *until* that Unix time and for that *version*."""
 
     key: str
     result: msgspec.Raw
     until: float
+    version: str = ""
 
 
 class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):

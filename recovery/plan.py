@@ -59,7 +59,7 @@ class Settings(TypedDict, total=False):
         Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
         must be plain data, and is kept no longer than the store's retention says.
     ``version``
-        A call journalled under another version is not carried on.
+        A call journalled under another version is not carried on, and what it recorded is not its result.
     ``durability``
         "off", "lazy", "journal" or "strict"; what each loses is in the README.
     ``on_degraded``

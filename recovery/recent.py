@@ -129,6 +129,12 @@ class Recent:
             self._results |= newer
             self._results_weight = sum(map(_weight_of, self._results.values()))
 
+    def forget_results(self) -> None:
+        """Look into the file again for every result: it has got some that were not written by this run."""
+        with self._lock:
+            self.has_looked = self.knows_every_result = False
+            self._results, self._results_weight = OrderedDict(), 0
+
     def result(self, operation: str, key: str) -> Recorded | None:
         """The latest result of that idempotency key, whether it is still good or not."""
         with self._lock:

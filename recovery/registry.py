@@ -96,8 +96,11 @@ class Registry:
 
         If it was defined otherwise, a name that somebody chose (*explicit*) is refused with ValueError, as is any name
         of a resumable operation, since the journal knows it by that. A name taken from a function is that function's
-        alone: another one of that name (a closure, a lambda) gets a number.
+        alone: another one of that name (a closure, a lambda) gets a number. So is one with a NUL, which keeps names and
+        keys apart in the journal.
         """
+        if "\0" in name:
+            raise ValueError(f"the name of an operation must not hold a NUL: {name!r}")
         with self._lock:
             chosen = name
             number = 1

@@ -37,21 +37,27 @@ class Results:
             data = encoded_or_none(result, self._complain)
             if data is not None:
                 until = self._wall() + self._seconds
-                attempt.recorded = Recorded(key=attempt.idempotency_key, result=msgspec.Raw(data), until=until)
+                raw = msgspec.Raw(data)
+                attempt.recorded = Recorded(
+                    key=attempt.idempotency_key, result=raw, until=until, version=attempt.version
+                )
 
     def recall(self, attempt: Attempt) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
         journal = self._journal()
         if journal is None or not attempt.idempotency_key:
             return None
-        return self._if_good(journal.lookup.result(attempt.operation.name, attempt.idempotency_key))
+        return self._if_good(journal.lookup.result(attempt.operation.name, attempt.idempotency_key), attempt.version)
 
     async def arecall(self, attempt: Attempt) -> Recorded | None:
         """As ``recall``, suspending the task."""
         journal = self._journal()
         if journal is None or not attempt.idempotency_key:
             return None
-        return self._if_good(await journal.lookup.aresult(attempt.operation.name, attempt.idempotency_key))
+        found = await journal.lookup.aresult(attempt.operation.name, attempt.idempotency_key)
+        return self._if_good(found, attempt.version)
 
-    def _if_good(self, recorded: Recorded | None) -> Recorded | None:
-        return None if recorded is None or recorded.until <= self._wall() else recorded
+    def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
+        if recorded is None or recorded.until <= self._wall() or recorded.version != version:
+            return None
+        return recorded

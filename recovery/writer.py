@@ -265,6 +265,7 @@ class Writer:
                 has_adopted, self._has_adopted = self._has_adopted, True
                 self._has_adopted = runner.run(self._store.adopt()) or has_adopted
                 if self._has_adopted:
+                    self._recent.forget_results()
                     _, self._pending = runner.run(self._read())
                     self._has_adopted = False
             except Exception as error:

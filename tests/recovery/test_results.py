@@ -93,6 +93,32 @@ def test_a_result_is_good_for_so_long_and_no_longer() -> None:
     assert paid == ["a", "a"]
 
 
+def test_a_result_of_another_version_is_none(tmp_path: Path) -> None:
+    paid: list[str] = []
+    for version in ("1", "2", "2"):
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+            paying(service, paid, version=version)("a")
+    assert paid == ["a", "a"]
+
+
+def test_a_result_that_was_adopted_is_found(tmp_path: Path) -> None:
+    paid: list[str] = []
+    heir = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
+    with heir:
+        pay = paying(heir, paid)
+        pay("a")  # all results are known, by now
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as other:
+            paying(other, paid)("b")
+        heir.resume().wait(10.0)
+        assert pay("b") == {"receipt": 2}
+    assert paid == ["a", "b"]
+
+
+def test_a_name_that_could_be_taken_for_a_name_with_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not hold a NUL"):
+        Recovery().recoverable("one\0a")(lambda: None)
+
+
 def test_keys_are_the_operations_own() -> None:
     with Recovery(store=MemoryStore()) as service:
         one = service.recoverable("one", **SETTINGS)(lambda order: 1)
