@@ -29,6 +29,7 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
+from recovery.waiting import Flag
 
 CAPACITY = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -100,10 +101,12 @@ class Intake:
     def __init__(self, capacity: int = CAPACITY, max_bytes: int = MAX_BYTES) -> None:
         self.capacity = capacity
         self.max_bytes = max_bytes
-        self.filled = threading.Event()
-        self.hurry = threading.Event()
+        self.filled = Flag()
+        self.hurry = Flag()
         self._name = object()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._late: deque[Fact] = deque()
         self._queue: deque[Entry] = deque()
         self._progress: OrderedDict[str, Entry] = OrderedDict()
         self._writing: list[Entry] = []
@@ -163,39 +166,59 @@ class Intake:
 
     def put(self, fact: Fact) -> bool:
         """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
-        weight = weigh(fact)
-        progress = fact if type(fact) is CheckpointSaved else None
         with self._lock:
-            self._next = number = self._next + 1
-            # A newer checkpoint takes the place of one that waits, but only if it is taken in: or both would be lost.
-            old = None if progress is None else self._progress.pop(progress.call, None)
-            if old is not None:
-                self._live -= 1
-                self._bytes -= old.weight
-            length, size = self._live + 1, self._bytes + weight
-            if self._is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
-                if old is not None and progress is not None:
-                    self._put_back(progress.call, old)
-                self.dropped += 1
-                self._losses.add(number, number)
-                self._note_own_loss(number)
-                return False
-            if old is not None:
-                old.fact = None
-                self.coalesced += 1
-            entry = Entry(number, fact, weight)
-            if progress is not None:
-                self._progress[progress.call] = entry
-            if not self._queue:
-                self.since = time.monotonic()
-            self._queue.append(entry)
-            self._live = length = self._live + 1
-            self._bytes += weight
+            if self._is_busy:  # a signal handler has interrupted this very thread in here: that one goes on first
+                self._late.append(fact)
+                return True
+            self._is_busy = True
+            try:
+                length = self._take_in(fact)
+            finally:
+                self._is_busy = False
+            while self._late:
+                self.put(self._late.popleft())
         if length == 1:
             self.filled.set()
         elif length == BATCH:
             self.hurry.set()
-        return True
+        return length > 0
+
+    def _take_in(self, fact: Fact) -> int:
+        """How many wait when *fact* does; 0 if it is refused."""
+        weight = weigh(fact)
+        progress = fact if type(fact) is CheckpointSaved else None
+        self._next = number = self._next + 1
+        # A newer checkpoint takes the place of one that waits, but only if it is taken in: or both would be lost.
+        old = None if progress is None else self._progress.pop(progress.call, None)
+        if old is not None:
+            self._live -= 1
+            self._bytes -= old.weight
+        length, size = self._live + 1, self._bytes + weight
+        if self._is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
+            if old is not None and progress is not None:
+                self._put_back(progress.call, old)
+            self.dropped += 1
+            self._losses.add(number, number)
+            self._note_own_loss(number)
+            return 0
+        if old is not None:
+            old.fact = None
+            self.coalesced += 1
+        entry = Entry(number, fact, weight)
+        if progress is not None:
+            self._progress[progress.call] = entry
+        if not self._queue:
+            self.since = time.monotonic()
+        self._queue.append(entry)
+        self._live = length = self._live + 1
+        self._bytes += weight
+        return length
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler that has interrupted ``put`` on its own thread."""
+        with self._lock:
+            return self._is_busy
 
     def _note_own_loss(self, number: int) -> None:
         of, _ = _own_loss.get()

@@ -76,7 +76,7 @@ class Journal:
 
     def _begin(self) -> None:
         """Be new: in a process that starts, or that was forked from one that had begun."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._receipts: list[tuple[bool, int, Waiter]] = []
         self.loaded = Gate()
         self._pending = Pending()
@@ -130,7 +130,10 @@ class Journal:
     # for whoever publishes
 
     def record(self, fact: Fact) -> None:
-        """Accept *fact*, if it is wanted. Never waits for the store and raises nothing for its sake."""
+        """Accept *fact*, if it is wanted. Never waits for the store and raises nothing for its sake.
+
+        May be called by a signal handler, whatever that has interrupted.
+        """
         if not self._keeps(fact):
             return
         if type(fact) is OperationSucceeded and fact.recovered:
@@ -256,7 +259,11 @@ class Journal:
         self._intake.close()
 
     def close(self) -> None:
-        """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most."""
+        """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most.
+
+        In a signal handler, too; if that has interrupted its own thread while it published, it is not waited for:
+        what was accepted is written when the handler has returned.
+        """
         self.finish()
         self.wait_for_end(CLOSE_TIMEOUT)
 
@@ -276,6 +283,8 @@ class Journal:
         thread = self._writer.thread
         if not self._is_started or thread is threading.current_thread():
             return
+        if self._intake.is_interrupted:
+            return  # the writer needs what this thread holds
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True

@@ -50,7 +50,7 @@ class Recent:
     def __init__(self, run: str, most_bytes: int = MOST_BYTES) -> None:
         self._run = run
         self._most = most_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._calls: OrderedDict[str, _Call] = OrderedDict()
         self._calls_weight = 0
         self._let_go = False

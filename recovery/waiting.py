@@ -117,11 +117,38 @@ def soon_in_this_loop() -> Callable[..., object]:
     return soon
 
 
+class Flag:
+    """As ``threading.Event``, and may also be set by a signal handler that has interrupted its own thread in here."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition(threading.RLock())  # an Event's lock is none that lets its owner in again
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let those go on who wait."""
+        with self._condition:
+            self._is_set = True
+            self._condition.notify_all()
+
+    def clear(self) -> None:
+        """Have those wait who come from now on."""
+        self._is_set = False
+
+    def wait(self, timeout: float) -> bool:
+        """Block until it is set, *timeout* seconds at the most; whether it is."""
+        with self._condition:
+            return self._is_set or self._condition.wait(timeout) or self._is_set
+
+
 class Gate:
     """Opened once, and waited for in any colour. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between
         self._waiters: list[Waiter] = []
         self.is_open = False
 

@@ -24,6 +24,7 @@ from recovery.orders import Order
 from recovery.recent import Recent, recorded_in, result_key
 from recovery.redact import redact, redacted
 from recovery.store import Pending, Row, Store
+from recovery.waiting import Flag
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,7 +84,7 @@ class Writer:
         self._recent = recent
         self._run = run
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._questions: deque[Question] = deque()
         self._closing = False
         self._is_open = False
@@ -91,7 +92,7 @@ class Writer:
         self._pause = FIRST_PAUSE
         self._again_at = 0.0
         self._look_at = 0.0
-        self._stir = threading.Event()
+        self._stir = Flag()
         self._wants_sync = False
         self._wants_pending = False
         self._wants_pending_now = False
