@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -120,6 +120,7 @@ class Intake:
         self.coalesced = 0
         self.dropped = 0
         self._losses = Losses()
+        self._unwritable = Losses()
 
     @property
     def issued(self) -> int:
@@ -150,6 +151,11 @@ class Intake:
         """Whether any fact after *since* and up to *position* was dropped."""
         with self._lock:
             return self._losses.between(since, position)
+
+    def unwritable_any(self, since: int, position: int) -> bool:
+        """Whether any of those could not be written by any store."""
+        with self._lock:
+            return self._unwritable.between(since, position)
 
     @property
     def first(self) -> int:
@@ -289,13 +295,14 @@ class Intake:
                 self.filled.clear()
             return self._writing
 
-    def done(self, unwritable: int = 0) -> None:
-        """The batch is stored, but for *unwritable* facts that no store could take."""
+    def done(self, unwritable: Sequence[int] = ()) -> None:
+        """The batch is stored, but for the facts of the numbers *unwritable*, which no store could take."""
         with self._lock:
-            self.stored += len(self._writing) - unwritable
-            self.dropped += unwritable
-            if unwritable:
-                self._losses.add(self._writing[0].number, self._writing[-1].number)
+            self.stored += len(self._writing) - len(unwritable)
+            self.dropped += len(unwritable)
+            for number in unwritable:
+                self._losses.add(number, number)
+                self._unwritable.add(number, number)
             self._forget(self._writing)
             self._writing = []
             if not self._live:

@@ -162,7 +162,13 @@ class Journal:
     # for whoever waits
 
     def receipt(self) -> Receipt:
-        """A receipt for everything accepted until now: ``await receipt.committed()``, or block with ``wait``."""
+        """A receipt for everything accepted until now: ``await receipt.committed()``, or block with ``wait``.
+
+        It is for what is not committed yet, and for what was refused in this thread or task since it last asked for
+        one. It does not tell of what was accepted and dropped before: a checkpoint that had to make room for other
+        facts, and a fact that no store can take, which is logged; ``counts.dropped`` has them. Who must know asks for a
+        receipt right after the fact: then it fails.
+        """
         since, lost = self._writer.committed, self._intake.take_own_loss()
         return Receipt(self, self._intake.issued, since if lost is None else min(since, lost - 1))
 
@@ -182,6 +188,8 @@ class Journal:
         """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
         writer = self._writer
         if self._intake.lost_any(since, position):
+            if self._intake.unwritable_any(since, position):
+                return "a fact cannot be written"
             return "the journal is closed" if self._closing else "facts were dropped: too many were waiting"
         if (writer.synced if synced else writer.committed) >= position:
             return None

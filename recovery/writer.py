@@ -285,7 +285,7 @@ class Writer:
                 runner.run(self._store.append(rows))
                 for part in self._in_parts(batch):
                     self._recent.add((entry.number, entry.fact) for entry in part if entry.fact is not None)
-                self._intake.done(unwritable=len(batch) - len(rows))
+                self._intake.done(_missing(batch, rows))
             self.committed = self._intake.first - 1
             if wants_sync:
                 runner.run(self._store.sync())
@@ -351,6 +351,14 @@ class Writer:
             runner.run(self._store.close())
         except Exception as error:
             log.warning("closing the journal failed: %s", redact(str(error)))
+
+
+def _missing(batch: list[Entry], rows: list[Row]) -> list[int]:
+    """The numbers of those that could not be made a row."""
+    if len(rows) == len(batch):
+        return []
+    written = {row.number for row in rows}
+    return [entry.number for entry in batch if entry.number not in written]
 
 
 def _call_of(fact: Fact) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, NotDurable
-from events.facts import GaveUp, JournalDegraded, JournalRestored, OperationStarted
+from events.facts import CheckpointSaved, GaveUp, JournalDegraded, JournalRestored, OperationStarted
+from recovery.receipts import Receipt
 from recovery.service import Recovery
 from recovery.store import Row, Store
 from recovery.testing import ChaosStore, Script
@@ -340,6 +342,47 @@ def test_d6_what_has_waited_for_a_commit_does_not_wait_for_the_flush_interval_to
         while service.journal.counts.waiting:
             assert time.monotonic() < end
             time.sleep(0.001)
+
+
+def unwritable() -> GaveUp:
+    return GaveUp(at=0.0, operation="fetch", call="x", reason="half a character: \ud800")
+
+
+def test_d2_a_fact_that_cannot_be_written_fails_its_own_receipt_and_no_neighbours() -> None:
+    store = Gated()
+    with Recovery(store=store) as service:
+        journal = service.journal
+        assert journal is not None
+        service.bus.publish(gave_up())
+        assert store.asked.wait(10.0)  # what comes now is one batch
+        receipts = []
+        for fact in (gave_up(1), unwritable(), gave_up(2)):
+            service.bus.publish(fact)
+            position = journal.position()
+            receipts.append(Receipt(journal, position, position - 1))
+        store.gate.set()
+        receipts[0].wait()
+        receipts[2].wait()
+        with pytest.raises(NotDurable, match="a fact cannot be written"):
+            receipts[1].wait()
+        assert (journal.counts.stored, journal.counts.dropped) == (3, 1)
+
+
+def test_d2_a_checkpoint_that_makes_room_for_others_fails_the_receipt_asked_for_right_after_it() -> None:
+    store = Gated()
+    with Recovery(store=store) as service:
+        journal = service.journal
+        assert journal is not None
+        journal._intake.capacity = 3
+        service.bus.publish(gave_up())
+        assert store.asked.wait(10.0)
+        service.bus.publish(CheckpointSaved(at=0.0, operation="fetch", call="a", data=msgspec.Raw(b"7")))
+        receipt = journal.receipt()
+        for number in range(2):
+            service.bus.publish(gave_up(number))
+        store.gate.set()
+        with pytest.raises(NotDurable, match="facts were dropped"):
+            receipt.wait()
 
 
 # Where calls come faster than the store writes (D7)
