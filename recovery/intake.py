@@ -27,6 +27,7 @@ from events.facts import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    Recorded,
     RetryScheduled,
 )
 from recovery.waiting import Flag
@@ -109,6 +110,7 @@ class Intake:
         self._late: deque[Fact] = deque()
         self._queue: deque[Entry] = deque()
         self._progress: OrderedDict[str, Entry] = OrderedDict()
+        self._recording: dict[tuple[str, str], Entry] = {}
         self._writing: list[Entry] = []
         self._live = 0
         self._bytes = 0
@@ -191,7 +193,8 @@ class Intake:
 
     def _take_in(self, fact: Fact) -> int:
         """How many wait when *fact* does; 0 if it is refused."""
-        weight = weigh(fact)
+        weigh_texts = _TEXTS.get(type(fact))  # as ``weigh``, without a call: this is on the way of every failure
+        weight = BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
         progress = fact if type(fact) is CheckpointSaved else None
         self._next = number = self._next + 1
         # A newer checkpoint takes the place of one that waits, but only if it is taken in: or both would be lost.
@@ -213,6 +216,8 @@ class Intake:
         entry = Entry(number, fact, weight)
         if progress is not None:
             self._progress[progress.call] = entry
+        elif weigh_texts is _weigh_recorded:
+            self._note_result(entry)
         if not self._queue:
             self.since = time.monotonic()
         self._queue.append(entry)
@@ -308,7 +313,25 @@ class Intake:
             if not self._live:
                 self.filled.clear()
 
+    def _note_result(self, entry: Entry) -> None:
+        fact = entry.fact
+        if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
+            self._recording[fact.operation, fact.recorded.key] = entry
+
+    def recorded(self, operation: str, key: str) -> Recorded | None:
+        """The latest result of that idempotency key that waits to be written."""
+        entry = self._recording.get((operation, key))
+        fact = None if entry is None else entry.fact
+        return fact.recorded if isinstance(fact, OperationSucceeded | OperationRecovered) else None
+
     def _forget(self, entries: list[Entry]) -> None:
+        if self._recording:
+            for entry in entries:
+                fact = entry.fact
+                if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
+                    key = fact.operation, fact.recorded.key
+                    if self._recording.get(key) is entry:  # no newer one waits
+                        del self._recording[key]
         self._live -= len(entries)
         self._bytes -= sum(entry.weight for entry in entries)
 
@@ -327,6 +350,7 @@ class Intake:
                 self._losses.add(waiting[0].number, self._next)
             self._queue.clear()
             self._progress.clear()
+            self._recording.clear()
             self._writing = []
             self._live = self._bytes = 0
 

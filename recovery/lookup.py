@@ -73,12 +73,7 @@ class Lookup:
         return self._intake.waiting(lambda fact: isinstance(fact, CallFact) and fact.call == call)
 
     def _known_result(self, operation: str, key: str) -> Recorded | None:
-        def is_wanted(fact: Fact) -> bool:
-            recorded = recorded_in(fact)
-            return recorded is not None and recorded.key == key and fact.operation == operation
-
-        waiting = self._intake.waiting(is_wanted)
-        return recorded_in(waiting[-1][1]) if waiting else self._recent.result(operation, key)
+        return self._intake.recorded(operation, key) or self._recent.result(operation, key)
 
     def _about_call(self, call: str) -> Question:
         async def ask(store: Store) -> CallRecord | None:

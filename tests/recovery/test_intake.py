@@ -16,6 +16,8 @@ from events.facts import (
     FailureClassified,
     GaveUp,
     OperationStarted,
+    OperationSucceeded,
+    Recorded,
     RetryScheduled,
 )
 from recovery.intake import BASE_WEIGHT, BATCH, BATCH_BYTES, CAPACITY, Counts, Intake, Losses, weigh
@@ -148,6 +150,28 @@ def test_d2_no_loss_is_forgotten_however_many_there_are(gaps: list[int]) -> None
     assert all(losses.between(one - 1, one) for one in lost)
     if gaps:
         assert not losses.between(number, number + 10)
+
+
+def result(key: str, value: bytes) -> OperationSucceeded:
+    recorded = Recorded(key=key, result=msgspec.Raw(value), until=0.0)
+    return OperationSucceeded(at=0.0, operation="fetch", call="a", recorded=recorded)
+
+
+def test_the_latest_result_that_waits_is_known_by_its_key() -> None:
+    intake, first, second = Intake(), result("k", b"1"), result("k", b"2")
+    intake.put(first)
+    assert intake.recorded("fetch", "k") is first.recorded
+    intake.take()
+    intake.put(second)
+    intake.put(result("other", b"3"))
+    assert intake.recorded("fetch", "k") is second.recorded
+    intake.done()
+    assert intake.recorded("fetch", "k") is second.recorded
+    intake.take()
+    assert intake.recorded("fetch", "k") is second.recorded
+    intake.done()
+    assert intake.recorded("fetch", "k") is intake.recorded("copy", "other") is None
+    assert not intake._recording
 
 
 def test_what_is_given_up_is_dropped() -> None:
