@@ -148,12 +148,15 @@ class SQLiteStore(Store):
 
     async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
         connection = self._opened()
-        if self._identity is None or not files.is_still(self.own, self._identity):
-            raise JournalError(f"{self.own} was moved or removed while it was being written")
+        self._check_place()
         with self._naming("written"):
             async with formats.transaction(connection):
                 for statement, values in statements:
                     await connection.executemany(statement, values)
+
+    def _check_place(self) -> None:
+        if self._identity is None or not files.is_still(self.own, self._identity):
+            raise JournalError(f"{self.own} was moved or removed while it was being written")
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:
@@ -171,6 +174,7 @@ class SQLiteStore(Store):
         # SQLite does so itself only at checkpoints. The journal's own file must not be opened here: closing it would
         # give up the locks that SQLite holds on it, and the next who closes it elsewhere would remove our log. There
         # is no lock on the log itself, and what is not in it any more was synced when it was taken from there.
+        self._check_place()
         files.sync_file(self.own.with_name(self.own.name + "-wal"))
         files.sync_file(self.own.parent)
 

@@ -370,3 +370,12 @@ async def test_d8_who_writes_stays_who_writes_while_the_store_fails(path: Path) 
             assert second.own != path
         await first.open(RUN)
         assert first.own == path
+
+
+async def test_d2_what_was_removed_is_not_synced(path: Path) -> None:
+    async with opened(path) as store:
+        await store.append([row()])
+        await store.sync()
+        shutil.rmtree(path.parent)
+        with pytest.raises(JournalError, match="moved or removed"):
+            await store.sync()
