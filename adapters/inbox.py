@@ -9,6 +9,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,9 @@ from recovery.orders import Order
 
 MOST_BYTES = 64 * 1024
 ENDING = ".json"
+
+GOOD_FOR = 60.0
+"""Seconds: an order that nobody has taken by then is not carried out when its call, long after, waits again."""
 
 log = logging.getLogger("recovery.journal")
 
@@ -48,24 +52,29 @@ def hand_in(journal: Path, order: Order) -> Path:
 def take_orders(journal: Path, is_ours: Callable[[str], bool]) -> list[Order]:
     """The orders for this process, the oldest first; each is taken once, by whoever comes first.
 
-    What is no order, or might be somebody else's, is renamed (``.refused``) and logged.
+    What is no order, might be somebody else's, or has lain there for a minute is renamed (``.refused``) and logged.
     """
     orders = []
     for path in _files(inbox_of(journal)):
         try:
-            order = _read(path)
-            if is_ours(order.call):
+            order, age = _read(path)
+            if age > GOOD_FOR:
+                log.warning("%s is refused: nobody has taken it for %d s", path, age)
+                _refuse(path)
+            elif is_ours(order.call):
                 path.unlink()  # whoever succeeds with this has it
                 orders.append(order)
         except FileNotFoundError:
             continue  # another process was quicker
         except (JournalError, OSError, msgspec.MsgspecError) as error:
             log.warning("%s is no order, and is refused: %s", path, error)
-            try:
-                path.rename(path.with_suffix(".refused"))
-            except OSError:
-                continue  # it will be refused again
+            _refuse(path)
     return orders
+
+
+def _refuse(path: Path) -> None:
+    with suppress(OSError):  # it will be refused again
+        path.rename(path.with_suffix(".refused"))
 
 
 def _files(inbox: Path) -> list[Path]:
@@ -75,7 +84,8 @@ def _files(inbox: Path) -> list[Path]:
         return []
 
 
-def _read(path: Path) -> Order:
+def _read(path: Path) -> tuple[Order, float]:
+    """The order, and how many seconds it has been there."""
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         found = os.fstat(file)
@@ -83,6 +93,6 @@ def _read(path: Path) -> Order:
             raise JournalError(f"it is no file of {MOST_BYTES} bytes at the most")
         if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
             raise JournalError("it belongs to another user")
-        return msgspec.json.decode(os.read(file, MOST_BYTES), type=Order)
+        return msgspec.json.decode(os.read(file, MOST_BYTES), type=Order), time.time() - found.st_mtime
     finally:
         os.close(file)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_an_order_for_another_process_is_left_for_it(journal: Path) -> None:
     path = hand_in(journal, Order("retry", "other"))
     assert take_orders(journal, ours) == []
     assert path.exists()
+
+
+@pytest.mark.parametrize("call", ["r-1", "other"])
+def test_an_order_that_nobody_took_for_a_minute_is_refused(journal: Path, call: str) -> None:
+    path = hand_in(journal, Order("give up", call))
+    os.utime(path, (time.time() - 61.0,) * 2)
+    hand_in(journal, ORDER)
+    assert take_orders(journal, ours) == [ORDER]
+    assert [left.name for left in inbox_of(journal).iterdir()] == [path.with_suffix(".refused").name]
 
 
 def test_of_many_who_want_an_order_one_gets_it(journal: Path) -> None:
