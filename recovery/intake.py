@@ -13,32 +13,24 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
 
 import msgspec
 
 from events.facts import (
     CheckpointSaved,
-    Evidence,
     Fact,
-    FailureClassified,
-    GaveUp,
     OperationRecovered,
-    OperationStarted,
     OperationSucceeded,
-    Parked,
     Recorded,
-    RetryScheduled,
 )
+from recovery.losses import Losses
 from recovery.waiting import Flag
+from recovery.weights import BASE_WEIGHT, TEXTS, weigh_recorded
 
 CAPACITY = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 BATCH = 512
 BATCH_BYTES = 1024 * 1024
-
-BASE_WEIGHT = 400
-"""About what a fact takes in memory beside its texts, in bytes."""
 
 
 _NO_LOSS: tuple[object, int] = (None, 0)
@@ -72,27 +64,6 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     weight: int
 
 
-class Losses:
-    """The numbers of the facts that were dropped, as ranges; where these are many, the oldest are taken for one."""
-
-    def __init__(self, most: int = 256) -> None:
-        self._most = most
-        self._ranges: deque[tuple[int, int]] = deque()
-
-    def add(self, first: int, last: int) -> None:
-        """Note that *first* to *last* were dropped."""
-        if self._ranges and self._ranges[-1][1] + 1 == first:
-            first = self._ranges.pop()[0]
-        self._ranges.append((first, last))
-        if len(self._ranges) > self._most:
-            one, other = self._ranges.popleft(), self._ranges.popleft()
-            self._ranges.appendleft((min(*one, *other), max(*one, *other)))
-
-    def between(self, since: int, position: int) -> bool:
-        """Whether anything after *since* and up to *position* was dropped."""
-        return any(first <= position and last > since for first, last in self._ranges)
-
-
 class Intake:
     """The queue between whoever publishes and the writer, who takes a batch and says what became of it.
 
@@ -114,7 +85,7 @@ class Intake:
         self._writing: list[Entry] = []
         self._live = 0
         self._bytes = 0
-        self._is_closed = False
+        self.is_closed = False
         self._next = 0
         self.since = 0.0
         """When, on the monotonic clock, the earliest fact that is not being written came; or before that."""
@@ -193,7 +164,7 @@ class Intake:
 
     def _take_in(self, fact: Fact) -> int:
         """How many wait when *fact* does; 0 if it is refused."""
-        weigh_texts = _TEXTS.get(type(fact))  # as ``weigh``, without a call: this is on the way of every failure
+        weigh_texts = TEXTS.get(type(fact))  # as ``weigh``, without a call: this is on the way of every failure
         weight = BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
         progress = fact if type(fact) is CheckpointSaved else None
         self._next = number = self._next + 1
@@ -203,7 +174,7 @@ class Intake:
             self._live -= 1
             self._bytes -= old.weight
         length, size = self._live + 1, self._bytes + weight
-        if self._is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
+        if self.is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
             if old is not None and progress is not None:
                 self._put_back(progress.call, old)
             self.dropped += 1
@@ -216,7 +187,7 @@ class Intake:
         entry = Entry(number, fact, weight)
         if progress is not None:
             self._progress[progress.call] = entry
-        elif weigh_texts is _weigh_recorded:
+        elif weigh_texts is weigh_recorded:
             self._note_result(entry)
         if not self._queue:
             self.since = time.monotonic()
@@ -338,12 +309,12 @@ class Intake:
     def close(self) -> None:
         """Take nothing in any more: from now on everything is dropped, and counted."""
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
 
     def give_up(self) -> None:
         """Drop whatever waits, and count it: nobody will write it."""
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
             self.dropped += self._live
             waiting = self._writing or self._queue
             if waiting:
@@ -353,32 +324,3 @@ class Intake:
             self._recording.clear()
             self._writing = []
             self._live = self._bytes = 0
-
-
-def weigh(fact: Fact) -> int:
-    """About how many bytes *fact* takes in memory."""
-    weigh_texts = _TEXTS.get(type(fact))
-    return BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
-
-
-def _weigh_evidence(evidence: Evidence | None) -> int:
-    weight = 0
-    while evidence is not None:
-        weight += BASE_WEIGHT + len(evidence.message) + len(evidence.stderr or "")
-        evidence = evidence.cause
-    return weight
-
-
-def _weigh_recorded(fact: OperationSucceeded | OperationRecovered) -> int:
-    return 0 if fact.recorded is None else memoryview(fact.recorded.result).nbytes
-
-
-_TEXTS: dict[type[Fact], Callable[[Any], int]] = {
-    **{kind: lambda fact: len(fact.error or "") for kind in (RetryScheduled, Parked, GaveUp)},
-    FailureClassified: lambda fact: _weigh_evidence(fact.evidence),
-    CheckpointSaved: lambda fact: memoryview(fact.data).nbytes,
-    OperationStarted: lambda fact: memoryview(fact.arguments).nbytes,
-    OperationSucceeded: _weigh_recorded,
-    OperationRecovered: _weigh_recorded,
-}
-"""What the texts of a fact take, for those kinds that have any worth speaking of."""

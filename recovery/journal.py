@@ -80,7 +80,6 @@ class Journal:
         self._receipts: list[tuple[bool, int, Waiter]] = []
         self.loaded = Gate()
         self._pending = Pending()
-        self._is_sealed = False
         self._closing = False
         self._said_closed = False
         self._said_full = False
@@ -130,10 +129,7 @@ class Journal:
     # for whoever publishes
 
     def record(self, fact: Fact) -> None:
-        """Accept *fact*, if it is wanted. Never waits for the store and raises nothing for its sake.
-
-        May be called by a signal handler, whatever that has interrupted.
-        """
+        """Accept *fact*, if wanted; in a signal handler, too. Never waits for the store, nor raises for its sake."""
         if not self._keeps(fact):
             return
         if type(fact) is OperationSucceeded and fact.recovered:
@@ -151,13 +147,9 @@ class Journal:
             if not self._said_closed:
                 self._said_closed = True
                 log.warning("the journal is closed; what happens from now on is not written")
-        elif self.reason is None and not self._is_sealed and not self._said_full:
+        elif self.reason is None and not self._intake.is_closed and not self._said_full:
             self._said_full = True
             log.warning("facts are dropped: they come faster than the journal can be written; `counts` has how many")
-
-    @property
-    def _is_closed(self) -> bool:
-        return self._closing or self._is_sealed
 
     # for whoever waits
 
@@ -182,7 +174,7 @@ class Journal:
         reached = writer.synced if synced else writer.committed
         if reached >= position or writer.reason is not None or writer.is_over:
             return True
-        return self._is_closed and self._intake.lost_any(position - 1, position)
+        return self._intake.is_closed and self._intake.lost_any(position - 1, position)
 
     def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
         """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
@@ -212,8 +204,7 @@ class Journal:
 
     @property
     def _is_own_thread(self) -> bool:
-        """Whether it is a subscriber who asks, on the thread that would have to do it: that cannot be waited for."""
-        return threading.current_thread() is self._writer.thread
+        return threading.current_thread() is self._writer.thread  # a subscriber's, who cannot wait for himself
 
     def forget(self, waiter: Waiter) -> None:
         """Do not wake *waiter* any more."""
@@ -263,7 +254,6 @@ class Journal:
 
     def seal(self) -> None:
         """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
-        self._is_sealed = True
         self._intake.close()
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ from events.facts import (
     OperationSucceeded,
     Recorded,
 )
-from recovery.intake import weigh
 from recovery.ledger import CallRecord, fold
+from recovery.weights import weigh
 
 MOST_BYTES = 4 * 1024 * 1024
 """About how much memory the calls may take, and the results."""

@@ -20,7 +20,9 @@ from events.facts import (
     Recorded,
     RetryScheduled,
 )
-from recovery.intake import BASE_WEIGHT, BATCH, BATCH_BYTES, CAPACITY, Counts, Intake, Losses, weigh
+from recovery.intake import BATCH, BATCH_BYTES, CAPACITY, Counts, Intake
+from recovery.losses import Losses
+from recovery.weights import BASE_WEIGHT, weigh
 
 
 def end(call: str = "a") -> GaveUp:
