@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from weakref import WeakSet
 
 from events.errors import JournalError
 
@@ -42,6 +43,10 @@ def parts_of(path: Path) -> list[Path]:
 def others_of(path: Path) -> list[Path]:
     """The files of further processes."""
     return [part for part in sorted(folder_of(path).glob("*.db")) if part.is_file() and not part.is_symlink()]
+
+
+_held: WeakSet[Lock] = WeakSet()
+"""Locks that are held: a forked child lets go of all, or they would stay taken when their owner has died."""
 
 
 class Lock:
@@ -78,6 +83,7 @@ class Lock:
                 raise JournalError(f"{self.path} cannot be locked ({error}); a journal needs a local disk") from error
             if is_still(self.path, os.fstat(file)):
                 self._file = file
+                _held.add(self)
                 return True
             os.close(file)  # whoever retired the file took it away in between
 
@@ -96,6 +102,16 @@ class Lock:
         """Give it back for good, its file too, which nobody needs any more."""
         self.path.unlink(missing_ok=True)
         self.release()
+
+
+def _after_fork() -> None:
+    for lock in list(_held):
+        lock.release()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_being_written(path: str | os.PathLike[str]) -> bool:

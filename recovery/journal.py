@@ -291,7 +291,7 @@ class Journal:
     def after_fork(self) -> None:
         """In a forked child: the queue, the thread and the file are the parent's; the child gets its own.
 
-        If the store has none for it, the child's journal is closed.
+        If the store has none for it, or the parent's is closed, the child's journal is closed.
         """
         problem = None
         if self._is_started:
@@ -299,10 +299,14 @@ class Journal:
                 self._store = self._store.forked()
             except Exception as error:  # the journals of others are told of the fork after this one
                 problem = error
+        was_closing = self._closing
         self._bus.begin_run()
         self._begin()
+        if self._orders is not None:
+            self._orders.after_fork()
         if problem is not None:
             log.warning("nothing is journalled in this forked child: %s: %s", type(problem).__name__, problem)
+        if was_closing or problem is not None:
             self.close()
 
     # what the writer says, on its thread

@@ -31,14 +31,25 @@ class Orders:
     def __init__(self, waits: WaitingRoom, resumption: Callable[[], Resumption | None]) -> None:
         self._waits = waits
         self._resumption = resumption
+        self._of_parent: set[str] = set()
+
+    def after_fork(self) -> None:
+        """In a forked child: what waits is the parent's, and so are the orders for it."""
+        self._of_parent |= {waiting.call for waiting in self._waits.calls()}
 
     def concern(self, call: str) -> bool:
         """Whether an order for the call of that id is for this process."""
-        return self._is_quarantined(call) or any(waiting.call == call for waiting in self._waits.calls())
+        if self._is_quarantined(call):
+            return True
+        return call not in self._of_parent and any(waiting.call == call for waiting in self._waits.calls())
 
     def _is_quarantined(self, call: str) -> bool:
         resumption = self._resumption()
-        return resumption is not None and any(record.call == call for record in resumption.quarantined)
+        return (
+            resumption is not None
+            and resumption.is_ours
+            and any(record.call == call for record in resumption.quarantined)
+        )
 
     def carry_out(self, order: Order) -> None:
         """Do it, if it still can be done; say so, if not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -69,6 +70,12 @@ class Resumption:
         self.close = close
         """Have nothing more carried on by hand; for the service, in its loop."""
         self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this process that carries on, and not one that it was forked from."""
+        return self._process == os.getpid()
 
     def retry(self, call: str) -> ResumedCall:
         """Carry on a quarantined call after all; from any thread.
@@ -88,7 +95,7 @@ class Resumption:
 
     def interrupt(self) -> None:
         """Tell of every call that is under way that the service ends in good order."""
-        for call in list(self.calls):
+        for call in list(self.calls) if self.is_ours else ():
             call.interrupt()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -244,7 +244,7 @@ class Recovery:
         if self._journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that ask at once would run every call twice
-            if self._resumption is None:
+            if self._resumption is None or not self._resumption.is_ours:
                 resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
                 self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
             return self._resumption

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from adapters.files import Lock
+from adapters.memory import MemoryStore
 from adapters.schema import reading
 from adapters.sqlite import SQLiteStore
 from adapters.status import read_status
+from events.facts import OperationQuarantined, OperationStarted, RetryScheduled
 from recovery.service import Recovery
+from recovery.testing import Script
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
 BEGIN = """
 import json, multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
@@ -233,3 +243,67 @@ def test_d13_a_fork_waits_for_sqlite_but_not_for_long(tmp_path: Path) -> None:
 
 def test_d13_a_program_that_was_started_does_not_hold_the_lock(tmp_path: Path) -> None:
     assert run(EXEC, tmp_path / "calls.db").codes == [0]
+
+
+def forked(in_child: Callable[[], bool]) -> bool:
+    """What a forked child says of it."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if in_child() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_d13_a_forked_child_holds_no_lock_of_its_parent(tmp_path: Path) -> None:
+    lock, again = Lock(tmp_path / "adopting"), Lock(tmp_path / "adopting")
+    assert lock.take()
+    ready, done = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(ready[1], b".")
+        os.close(done[1])
+        os.read(done[0], 1)  # until the parent lets it go
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        assert not again.take()  # but the parent does
+        lock.release()
+        assert again.take()
+    finally:
+        os.close(done[1])
+        os.waitpid(pid, 0)
+        again.release()
+
+
+def test_d13_the_child_of_a_closed_service_stays_closed(tmp_path: Path) -> None:
+    with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+        call = service.recoverable("job", durability="strict")(lambda: 1)
+        call()
+    assert service.journal is not None
+    assert service.journal.counts.stored > 0
+    assert forked(lambda: call() == 1 and service.journal is not None and service.journal.counts.stored == 0)
+
+
+def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
+    store, begun = MemoryStore(), threading.Event()
+    with Recovery(store=store, run="old") as service:
+        assert service.journal is not None
+        service.journal.follow("job")
+        for number, kind in ((1, OperationStarted), (1, OperationQuarantined)):
+            arguments = {"arguments": msgspec.Raw(b"[[],{}]")} if kind is OperationStarted else {}
+            service.bus.publish(kind(at=0.0, operation="job", call=f"old-{number}", **arguments))
+    with Recovery(store=store) as service:
+        service.bus.subscribe(RetryScheduled, lambda _: begun.set())
+        service.recoverable("job", resumable=True)(lambda: None)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        call = service.recoverable("waits", initial_delay=20.0)(Script(ConnectionError()))
+        threading.Thread(target=call, daemon=True).start()
+        assert begun.wait(10.0)
+        while not service.waits.number:
+            time.sleep(0.001)
+        calls = [service.waits.calls()[0].call, resumption.quarantined[0].call]
+        orders = service.journal.concerns  # type: ignore[union-attr]
+        assert all(map(orders, calls))
+        assert forked(lambda: not any(map(orders, calls)))
+        assert forked(lambda: service.resume() is not resumption)
+        service.waits.retry_now(calls[0])
