@@ -13,13 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from events.bus import Bus
 from events.facts import (
     Fact,
     JournalDegraded,
-    JournalQuarantined,
     JournalRestored,
     OperationFailed,
     OperationStarted,
@@ -29,9 +26,10 @@ from events.kinds import kinds_of
 from recovery import process
 from recovery.breaker import Open
 from recovery.intake import Backlog, Counts, Intake
-from recovery.ledger import OpenCircuit, Run, reopened
+from recovery.ledger import Run
 from recovery.lookup import Lookup, Question
-from recovery.orders import Order, Orders
+from recovery.news import News
+from recovery.orders import Orders
 from recovery.receipts import Receipt
 from recovery.recent import Recent
 from recovery.store import Pending, Store
@@ -89,7 +87,8 @@ class Journal:
         self.run = Run(id=bus.run, boot=process.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         self._intake = Intake()
         recent = Recent(self.run.id)
-        self._writer = Writer(self._store, self._intake, recent, self.run, self)
+        news = News(bus, self.run, self._restore, self._orders)
+        self._writer = Writer(self._store, self._intake, recent, self.run, self, news)
         self.lookup = Lookup(recent, self._intake, self._ask)
 
     def follow(self, operation: str) -> None:
@@ -311,40 +310,10 @@ class Journal:
 
     # what the writer says, on its thread
 
-    def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
-        """Put back the circuits that earlier runs left open."""
-        if circuits:
-            now = msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
-            self._restore({part: reopened(circuit, pending.runs, now) for part, circuit in circuits.items()})
-
-    def degraded(self, reason: str) -> None:
-        """Say that nothing is written for now."""
-        log.warning("the journal cannot be written, operations go on in memory: %s", reason)
-        self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
-
-    def restored(self, waiting: int) -> None:
-        """Say that everything is written again."""
-        log.warning("the journal is written again")
-        self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=self._intake.dropped))
-
-    def set_aside(self, what: str) -> None:
-        """Say that a file was damaged, and where it is kept."""
-        log.warning("the journal was damaged: %s", what)
-        self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=what))
-
     def found(self, pending: Pending) -> None:
         """Let those go on who wait for what dead processes left."""
         self._pending = pending
         self.loaded.open()
-
-    def concerns(self, call: str) -> bool:
-        """Whether an order for that call is for this process."""
-        return self._orders is not None and self._orders.concern(call)
-
-    def ordered(self, order: Order) -> None:
-        """Carry it out."""
-        if self._orders is not None:
-            self._orders.carry_out(order)
 
     def settled(self) -> None:
         """Wake who has nothing more to wait for."""

@@ -20,7 +20,7 @@ from events.facts import CallFact, Fact
 from recovery.intake import Entry, Intake
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
 from recovery.lookup import Question
-from recovery.orders import Order
+from recovery.news import News
 from recovery.recent import Recent, recorded_in, result_key
 from recovery.redact import redact, redacted
 from recovery.store import Pending, Row, Store
@@ -45,31 +45,13 @@ log = logging.getLogger("recovery.journal")
 
 
 class Listener(Protocol):
-    """Who is told what becomes of the store; all of it on the writer's thread."""
-
-    def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
-        """The store was opened for the first time, and held this."""
-
-    def degraded(self, reason: str) -> None:
-        """Nothing can be written for now."""
-
-    def restored(self, waiting: int) -> None:
-        """The store can be written again; *waiting* facts will be, now."""
-
-    def set_aside(self, what: str) -> None:
-        """Something in the store's place was no journal, and is kept elsewhere."""
+    """Who looks for what others wait for; told on the writer's thread."""
 
     def settled(self) -> None:
         """A batch was written, synced, or given up: whoever waits may look again."""
 
     def found(self, pending: Pending) -> None:
         """This is what dead processes left."""
-
-    def concerns(self, call: str) -> bool:
-        """Whether an order for that call is for this process."""
-
-    def ordered(self, order: Order) -> None:
-        """Somebody has told this process to do that."""
 
 
 class Writer:
@@ -78,12 +60,13 @@ class Writer:
     What was written is noted in *recent*.
     """
 
-    def __init__(self, store: Store, intake: Intake, recent: Recent, run: Run, listener: Listener) -> None:
+    def __init__(self, store: Store, intake: Intake, recent: Recent, run: Run, listener: Listener, news: News) -> None:
         self._store = store
         self._intake = intake
         self._recent = recent
         self._run = run
         self._listener = listener
+        self._news = news
         self._lock = threading.RLock()
         self._questions: deque[Question] = deque()
         self._closing = False
@@ -203,11 +186,11 @@ class Writer:
     def _try_to_open(self, runner: asyncio.Runner) -> None:
         try:
             for what in runner.run(self._store.open(self._run)):
-                self._listener.set_aside(what)
+                self._news.set_aside(what)
             if not self._was_opened:
                 circuits, self._pending = runner.run(self._read())
                 self._was_opened = True
-                self._listener.opened(circuits, self._pending)
+                self._news.opened(circuits, self._pending)
         except Exception as error:  # whatever a store raises, operations go on
             self._fail(error)
             return
@@ -215,7 +198,7 @@ class Writer:
         self._pause = FIRST_PAUSE
         if self.reason is not None and self._flush(runner, is_first=True):
             self.reason = None
-            self._listener.restored(self._intake.counts.waiting)
+            self._news.restored(self._intake.counts.waiting, self._intake.dropped)
 
     async def _read(self) -> tuple[dict[tuple[str, str], OpenCircuit], Pending]:
         runs, rows = await self._store.unfinished()
@@ -254,8 +237,8 @@ class Writer:
             return
         self._look_at = now + ORDERS_EVERY
         try:
-            for order in runner.run(self._store.orders(self._listener.concerns)):
-                self._listener.ordered(order)
+            for order in runner.run(self._store.orders(self._news.concerns)):
+                self._news.ordered(order)
         except Exception:
             log.exception("what this process was told cannot be done")
 
@@ -343,7 +326,7 @@ class Writer:
         reason = redact(f"{type(error).__name__}: {error}")
         is_news, self.reason = reason != self.reason, reason
         if is_news:
-            self._listener.degraded(reason)
+            self._news.degraded(reason)
         self._listener.settled()
 
     def _close(self, runner: asyncio.Runner) -> None:
