@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self
 
@@ -73,6 +74,7 @@ class SQLiteStore(Store):
         self._identity: os.stat_result | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
+        self._adopted: dict[Path, Lock] = {}
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and note the run. What was open is closed first; the lock is kept."""
@@ -184,6 +186,8 @@ class SQLiteStore(Store):
             await self._disconnect()
         finally:
             self._release_lock()
+            while self._adopted:
+                self._adopted.popitem()[1].release()
 
     async def adopt(self) -> bool:
         """Copy what dead processes wrote into files of their own, and remove those files."""
@@ -193,11 +197,13 @@ class SQLiteStore(Store):
             return False  # there is nobody, or another process is at it
         found = False
         try:
-            for part, lock in files.orphans(self.path, self.own):
+            for part, lock in chain(list(self._adopted.items()), files.orphans(self.path, self.own)):
+                self._adopted[part] = lock  # until it is removed: whoever took it then would run its calls, too
                 try:
                     await self._copy(part)
                     await self.sync()
                     files.remove(part, lock)
+                    del self._adopted[part]
                     found = True
                 except Unusable as unusable:
                     error = unusable.error
@@ -206,8 +212,7 @@ class SQLiteStore(Store):
                         lock.retire()
                     else:
                         log.warning("what a dead process left is not adopted: %s", error)
-                finally:
-                    lock.release()
+                    self._adopted.pop(part).release()
         finally:
             adopting.release()
         return found

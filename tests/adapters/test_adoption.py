@@ -137,6 +137,30 @@ def test_rows_without_a_number_are_adopted_once(tmp_path: Path) -> None:
     assert status.unreadable == 0
 
 
+def test_what_was_copied_and_could_not_be_removed_is_nobody_elses(tmp_path: Path) -> None:
+    class Failing(SQLiteStore):
+        fails = True
+
+        async def sync(self) -> None:
+            if self.fails:
+                raise OSError("input/output error")
+
+    async def main() -> None:
+        store = Failing(tmp_path / "calls.db")
+        await store.open(RUN)
+        with pytest.raises(OSError, match="input/output"):
+            await store.adopt()
+        assert not files.Lock(part).take()
+        store.fails = False
+        assert await store.adopt()
+        assert not part.exists()
+        await store.close()
+
+    part = orphan(tmp_path / "calls.db", "a")
+    asyncio.run(main())
+    assert len(calls_in(tmp_path / "calls.db")) == 3
+
+
 def test_two_processes_that_adopt_at_once_take_each_file_once(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(20):
