@@ -79,8 +79,7 @@ class Writer:
         self._wants_sync = False
         self._wants_pending = False
         self._wants_pending_now = False
-        self._has_adopted = False
-        self._is_refused = False
+        self._has_adopted = self._is_refused = False
         self._pending = Pending()
         self._tidied_at = 0
         self._has_rubbish = True
@@ -246,12 +245,11 @@ class Writer:
         if self._is_open:
             try:
                 # An adoption that breaks off may have brought some, too.
-                has_adopted, self._has_adopted = self._has_adopted, True
-                self._has_adopted = runner.run(self._store.adopt()) or has_adopted
-                if self._has_adopted:
+                must_read, self._has_adopted = self._has_adopted, True
+                if runner.run(self._store.adopt()) or must_read:
                     self._recent.forget_results()
                     _, self._pending = runner.run(self._read())
-                    self._has_adopted = False
+                self._has_adopted = False
             except Exception as error:
                 self._fail(error)
         if self._is_open or self._wants_pending_now or self._is_refused:
