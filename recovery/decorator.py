@@ -168,6 +168,7 @@ def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[st
     attempt.version = plan.version
     if plan.idempotency_key is not None:
         attempt.idempotency_key = str(plan.idempotency_key(*args, **kwargs))
+        definition.warn_of_secret("idempotency_key", attempt.idempotency_key)
     if plan.resumable:
         attempt.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.complain, NOT_RESUMABLE))
     return attempt

@@ -50,11 +50,12 @@ class Settings(TypedDict, total=False):
         What an open circuit does to a call that has not begun: "reject" it (the default), or let it "wait".
     ``key``
         Called with the call's arguments; names the part of the operation (the host, say) with a circuit of its own.
+        It is written and shown as it is, secrets included.
     ``resumable``
         Carry a call on after a restart: durability "journal" at least; the arguments must be plain data.
     ``idempotency_key``
         Called with the call's arguments; what ``recovery.context.key()`` is, for all attempts and across restarts.
-        Implies durability "journal".
+        Implies durability "journal". It is written as it is, secrets included: return a hash of what is secret.
     ``remember``
         Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
         must be plain data, and is kept no longer than the store's retention says.

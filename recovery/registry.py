@@ -56,6 +56,13 @@ class Definition:
             self._complaints.add(what)
             log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:1000])))
 
+    def warn_of_secret(self, setting: str, key: str) -> None:
+        """Complain of a *key* with a secret in it: it is written as it is, for it is what things are found by."""
+        if setting not in self._complaints and redact(key) != key:
+            self.complain(
+                setting, "what it returns holds a secret, and is written and shown as it is; return a hash of it"
+            )
+
     def part(self, key: str) -> Operation:
         """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""
         if not key:
@@ -63,6 +70,7 @@ class Definition:
         with self._lock:
             part = self._parts.get(key)
             if part is None:
+                self.warn_of_secret("key", key)
                 part = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
                 self._parts[key] = self._alive[key] = part
                 if len(self._parts) > MAX_PARTS:

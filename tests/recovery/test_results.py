@@ -249,3 +249,13 @@ def test_what_else_waits_makes_looking_for_a_result_no_slower() -> None:
     for number in range(9_000):
         intake.put(GaveUp(at=0.0, operation="fetch", call=str(number)))
     assert took() < 20.0 * alone
+
+
+def test_a_secret_in_a_key_is_warned_of_once_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "https://me:hunter2@example.org/"
+    with Recovery(store=MemoryStore()) as service:
+        pay = service.recoverable("pay", idempotency_key=str, key=str)(lambda order: None)
+        for _ in range(2):
+            pay(secret)
+    assert caplog.text.count("holds a secret") == 2  # one for each setting
+    assert "hunter2" not in caplog.text
