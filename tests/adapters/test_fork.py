@@ -302,7 +302,7 @@ def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
         while not service.waits.number:
             time.sleep(0.001)
         calls = [service.waits.calls()[0].call, resumption.quarantined[0].call]
-        orders = service.journal.concerns  # type: ignore[union-attr]
+        orders = service.journal._orders.concern  # type: ignore[union-attr]
         assert all(map(orders, calls))
         assert forked(lambda: not any(map(orders, calls)))
         assert forked(lambda: service.resume() is not resumption)
