@@ -99,7 +99,7 @@ def printed_by(zygote: Zygote, function: Any, *arguments: object) -> Any:
         code = child.wait(100.0)
         printed = child.out.read_text()
         assert code == 0, printed
-        return json.loads(printed.splitlines()[0])
+        return json.loads(printed.splitlines()[-1])  # after what was logged
 
 
 def publishing(zygote: Zygote, share: float) -> list[Figure]:
