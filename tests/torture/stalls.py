@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,10 @@ def printed_by(zygote: Zygote, function: Any, *arguments: object) -> Any:
         code = child.wait(100.0)
         printed = child.out.read_text()
         assert code == 0, printed
-        return json.loads(printed.splitlines()[-1])  # after what was logged
+        for line in printed.splitlines():
+            with suppress(ValueError):  # what was logged is there, too
+                return json.loads(line)
+        raise AssertionError(f"nothing was told: {printed}")
 
 
 def publishing(zygote: Zygote, share: float) -> list[Figure]:
