@@ -27,7 +27,7 @@ $(PEERS): $(READY)
 demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## every test, under three minutes
+test: $(READY) ## every test, about three minutes
 	$(BIN)/python -m pytest
 
 check: lint types arch ## all that can be said without running the code
