@@ -28,7 +28,7 @@ from events.facts import Fact, SubscriberFailed
 from events.forks import surviving
 from events.kinds import FACTS, ON_REQUEST, kinds_of
 from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
-from events.verdicts import VERDICTS, Verdict, check, settle
+from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
     from events.operation import Operation
@@ -186,18 +186,23 @@ class Bus:
         """As ``publish``, and also every fact that came of it, *fact* itself first."""
         facts = [fact]
         verdicts: list[Verdict] = []
+        signals = self._signals
         for current in facts:  # grows while it is walked
             kind = type(current)
             ready = self._ready.get((kind, current.operation, current.key))
             if ready is None:
                 ready = self._make_ready(kind, current.operation, current.key)
-            if not ready or self._signals[kind].is_muted:
+            if not ready or signals[kind].is_muted:
                 continue
             for function, seat in ready:
                 try:
                     answer = function(current)
                     if answer is not None:
-                        self._take(answer, current, facts, verdicts)
+                        if type(answer) is Retry and kind.asks:  # as ``_take``, for most of what there is to take
+                            check(answer)
+                            verdicts.append(answer)
+                        else:
+                            self._take(answer, current, facts, verdicts)
                 except Exception as error:  # an observer never breaks an operation
                     self._failed(function, seat, current, error, facts)
                 else:
@@ -205,7 +210,7 @@ class Bus:
                         self._foreign_failures.pop(identity(function), None)
                     elif seat.failures:
                         seat.failures = 0
-        return settle(verdicts), facts
+        return settle(verdicts) if verdicts else None, facts
 
     def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
         if type(answer) in self._signals:

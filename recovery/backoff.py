@@ -64,14 +64,15 @@ def base_delay(backoff: Backoff, retry: int) -> float:
     """
     match backoff:
         case Exponential():  # without patterns inside: they take longer than the whole arithmetic
-            initial, factor = backoff.initial, backoff.factor
-            # Compared as logarithms before pow, which raises OverflowError long before a retry number stops growing.
-            growth = (retry - 1) * math.log(factor)
-            if initial == 0.0 or growth < 700.0:
-                asked = initial and initial * factor ** (retry - 1)
-            else:
-                power = math.log(initial) + growth
-                asked = LARGEST if power >= math.log(LARGEST) else math.exp(power)
+            asked = backoff.initial
+            if retry > 1 and asked > 0.0:
+                # As logarithms first: pow raises OverflowError long before a retry number stops growing.
+                growth = (retry - 1) * math.log(backoff.factor)
+                if growth < 700.0:
+                    asked *= backoff.factor ** (retry - 1)
+                else:
+                    power = math.log(asked) + growth
+                    asked = LARGEST if power >= math.log(LARGEST) else math.exp(power)
         case Constant(delay):
             asked = delay
         case Linear(initial, step):
@@ -94,12 +95,14 @@ def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous:
     *previous* is the wait before the last attempt (0 before the first), *chance* a draw from [0, 1). The base delay is
     capped first and jittered within the cap: the other way round a capped herd would march in step.
     """
-    base = min(base_delay(backoff, retry), cap)
+    base = base_delay(backoff, retry)
+    if base > cap:
+        base = cap
+    if jitter == "full":
+        return base * chance
     match jitter:
         case "none":
             return base
-        case "full":
-            return base * chance
         case "equal":
             return base / 2 + base / 2 * chance
         case "decorrelated":

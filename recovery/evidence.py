@@ -51,9 +51,15 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     except Exception:  # unless its metaclass says otherwise
         kind = _kind_of.__wrapped__(type(error))
     is_bare = kind.is_bare and not error.__dict__
-    came_from = _cause(error, is_outermost=depth == LEVELS, is_bare=is_bare)
+    is_outermost = depth == LEVELS
+    if is_bare and is_outermost and error.__cause__ is None and len(error.args) == 1 and type(error.args[0]) is str:
+        came_from = None  # as ``_cause`` would find, for most of what is raised
+    else:
+        came_from = _cause(error, is_outermost=is_outermost, is_bare=is_bare)
     cause = None if came_from is None or depth == 0 else gather(came_from, depth=depth - 1)
-    errno = _int(_attribute(error, "errno")) if kind.has_errno else None
+    errno = None
+    if kind.has_errno and (number := _attribute(error, "errno")) is not None:
+        errno = _int(number)
     if is_bare or kind.is_builtin:
         return Evidence(type=kind.name, kinds=kind.bases, message=_text(error), errno=errno, cause=cause)
     status, headers = _http(error)

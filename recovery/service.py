@@ -103,8 +103,6 @@ class Recovery:
         self.bus = Bus(clock=clock, run=run)
         self._enabled = enabled
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
-        self._classifiers = in_order("classifier", classifier)
-        self._classification = enable_classification
         self._logging = enable_logging
         self._registry = Registry(self.bus, self._forget)
         self.waits = WaitingRoom(clock, chance)
@@ -115,10 +113,11 @@ class Recovery:
         self._resumption: Resumption | None = None
         self._resuming = surviving(threading.Lock())
         plan_of = self._registry.plan_of
-        classify = Classify(plan_of, lambda: self._classification, lambda: self._classifiers)
-        self.bus.subscribe(OperationFailed, classify, essential=True)
+        classifiers = in_order("classifier", classifier)
+        self._classify = Classify(plan_of, enabled=enable_classification, classifiers=classifiers)
+        self.bus.subscribe(OperationFailed, self._classify.hear, essential=True)
         self.budgets = Spend(self.bus, plan_of, self._registry.part_of)
-        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance, self.budgets), essential=True)
+        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance, self.budgets).hear, essential=True)
         self.circuits = Break(self.bus, plan_of, self._registry.part_of, self.waits.wake)
         self.pauses = Pause(self.bus, plan_of, chance)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
@@ -158,7 +157,7 @@ class Recovery:
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
         given = {name: value for name, value in changes.items() if value is not None}
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
-        classifiers = self._classifiers if classifier is None else in_order("classifier", classifier)
+        classifiers = self._classify.classifiers if classifier is None else in_order("classifier", classifier)
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
@@ -166,9 +165,9 @@ class Recovery:
             self._journal = Journal(store, self.bus, self._keeps, self.circuits.restore, orders)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
-        self._classifiers = classifiers
+        self._classify.classifiers = classifiers
         if enable_classification is not None:
-            self._classification = enable_classification
+            self._classify.enabled = enable_classification
         if enable_logging is not None:
             self._logging = enable_logging
             if enable_logging:

@@ -31,23 +31,29 @@ class Classify:
 
     The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
     ``retry_on``, its ``classifier``, the *classifiers* of the service, and last the built-in table. Of a group, every
-    leaf is judged; the worst counts. *enabled* says whether the service wants the built-in table asked.
+    leaf is judged; the worst counts. ``enabled`` says whether the service wants the built-in table asked, *classifiers*
+    are the service's; both may be changed at any time.
     """
 
-    def __init__(
-        self, plan_of: PlanOf, enabled: Callable[[], bool], classifiers: Callable[[], tuple[Classifier, ...]]
-    ) -> None:
+    def __init__(self, plan_of: PlanOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
         self._plan_of = plan_of
-        self._enabled = enabled
-        self._classifiers = classifiers
+        self.enabled = enabled
+        self.classifiers = classifiers
 
-    def __call__(self, failed: OperationFailed) -> FailureClassified | None:
+    def hear(self, failed: OperationFailed) -> FailureClassified | None:
         """What *failed* means, or ``None`` for an operation that is not the service's."""
         plan = self._plan_of(failed.operation)
         if plan is None:
             return None
-        answer, evidence = self._judge(failed.error, plan, failed.operation)
-        retries, refills = refilled(plan.policy, failed)
+        error = failed.error
+        evidence = gather(error)
+        answer = self._declared(error, evidence, plan, failed.operation)
+        if answer is None:
+            if isinstance(error, ExceptionGroup):
+                answer, evidence = self._worst_of(error, plan, failed.operation)
+            else:
+                answer = self._rule(evidence, plan, failed.operation)
+        retries, refills = refilled(plan.policy, failed) if failed.progressed else (failed.retries, failed.refills)
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -66,11 +72,9 @@ class Classify:
             refills=refills,
         )
 
-    def _judge(self, error: Exception, plan: Plan, operation: str) -> tuple[Classification, Evidence]:
-        evidence = gather(error)
-        said = self._declared(error, evidence, plan, operation)
-        if said is not None or not isinstance(error, ExceptionGroup):
-            return said or self._rule(evidence, plan, operation), evidence
+    def _worst_of(
+        self, error: ExceptionGroup[Exception], plan: Plan, operation: str
+    ) -> tuple[Classification, Evidence]:
         judged = []
         for leaf in leaves(error):
             evidence = gather(leaf)
@@ -104,9 +108,9 @@ class Classify:
     def _rule(self, evidence: Evidence, plan: Plan, operation: str) -> Classification:
         if plan.retry_on is not None:
             return Classification(Category.PERMANENT, "retry_on")
-        classifiers = plan.classifiers + self._classifiers()
+        classifiers = plan.classifiers + self.classifiers
         front = self._front(classifiers, operation) if classifiers else None
-        if self._enabled() if plan.classification is None else plan.classification:
+        if self.enabled if plan.classification is None else plan.classification:
             return classify(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
@@ -152,7 +156,7 @@ class Schedule:
         self._chance = chance
         self._spend = spend
 
-    def __call__(self, failure: FailureClassified) -> Verdict | None:
+    def hear(self, failure: FailureClassified) -> Verdict | None:
         """The policy's verdict, or ``None`` for an operation that is not the service's."""
         plan = self._plan_of(failure.operation)
         if plan is None:

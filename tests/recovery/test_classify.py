@@ -277,7 +277,7 @@ def test_the_worst_of_several_counts() -> None:
 
 def stage(enabled: bool = True, **settings: Any) -> Classify:
     plan = make_plan(Settings(**settings), defaults=Defaults(), has_store=False)
-    return Classify({"fetch": plan}.get, lambda: enabled, tuple)
+    return Classify({"fetch": plan}.get, enabled=enabled)
 
 
 def failed(error: Exception, **given: Any) -> OperationFailed:
@@ -285,7 +285,7 @@ def failed(error: Exception, **given: Any) -> OperationFailed:
 
 
 def judged(error: Exception, *, enabled: bool = True, **settings: Any) -> FailureClassified:
-    classified = stage(enabled, **settings)(failed(error))
+    classified = stage(enabled, **settings).hear(failed(error))
     assert classified is not None
     return classified
 
@@ -296,11 +296,11 @@ def marked(error: Exception, operation: str) -> Exception:
 
 
 def test_an_operation_that_is_not_the_services_is_left_alone() -> None:
-    assert stage()(failed(OSError(), operation="foreign")) is None
+    assert stage().hear(failed(OSError(), operation="foreign")) is None
 
 
 def test_what_the_failure_said_is_passed_on() -> None:
-    classified = stage()(failed(answered(404), key="host", attempt=3, retries=2, elapsed=5.0, waited=1.0))
+    classified = stage().hear(failed(answered(404), key="host", attempt=3, retries=2, elapsed=5.0, waited=1.0))
     assert classified == FailureClassified(
         at=1.0,
         operation="fetch",
@@ -409,8 +409,8 @@ def scheduled(plan_of: PlanOf) -> Schedule:
 def test_the_schedule_is_the_policys() -> None:
     plan = make_plan(Settings(), defaults=Defaults(), has_store=False)
     classified = judged(TimeoutError())
-    assert scheduled({"fetch": plan}.get)(classified) == decide(plan.policy, classified, 0.25)
+    assert scheduled({"fetch": plan}.get).hear(classified) == decide(plan.policy, classified, 0.25)
 
 
 def test_nobody_schedules_an_operation_that_is_not_the_services() -> None:
-    assert scheduled({}.get)(judged(TimeoutError())) is None
+    assert scheduled({}.get).hear(judged(TimeoutError())) is None
