@@ -271,15 +271,14 @@ class Driver:
         """Wait before attempt *number*, until it may begin, or may ask again: ``None``; or why it never will."""
         wait = Wait(self._room, attempt, number, hold, since)
         self._room.enter(wait)
-        steps, woken = wait.steps(), None
         try:
             while True:
                 wait.waiter = waiter = ThreadWaiter(self._clock)
-                woken = waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first, as generators want it
-        except StopIteration as end:
-            return self._after_wait(wait, hold, end.value)
+                if (seconds := wait.next_sleep()) is None:
+                    return self._after_wait(wait, hold)
+                if not waiter.wait(seconds):
+                    wait.slept()
         finally:
-            steps.close()
             self._room.leave(wait)
 
     async def _await(
@@ -289,26 +288,28 @@ class Driver:
             await yield_once()
         wait = Wait(self._room, attempt, number, hold, since)
         self._room.enter(wait)
-        steps, woken = wait.steps(), None
+        waiter = None
         try:
             while True:
                 wait.waiter = waiter = TaskWaiter()
-                woken = await waiter.wait(steps.send(woken))  # type: ignore[arg-type]  # None first
-        except StopIteration as end:
-            return self._after_wait(wait, hold, end.value)
+                if (seconds := wait.next_sleep()) is None:
+                    return self._after_wait(wait, hold)
+                if not await waiter.wait(seconds):
+                    wait.slept()
         finally:
-            steps.close()
+            if waiter is not None:
+                waiter.close()
             self._room.leave(wait)
 
-    def _after_wait(self, wait: Wait, hold: Retry | Park, ended: GiveUp | None) -> GiveUp | None:
+    def _after_wait(self, wait: Wait, hold: Retry | Park) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
         is_charged = isinstance(hold, Park) and hold.charged
-        if ended is None and wait.was_in_vain and not wait.is_held and not is_charged:
+        if wait.ended is None and wait.was_in_vain and not wait.is_held and not is_charged:
             wait.attempt.retries += 1
             most = self._plan.policy.retries_for(wait.attempt.category)
             if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
-        return ended
+        return wait.ended
 
 
 DRIVERS = frozenset({Driver.run.__code__, Driver.arun.__code__})

@@ -60,6 +60,7 @@ class Receipt:
         try:
             woken = await waiter.wait(timeout)
         finally:
+            waiter.close()
             if not woken:  # who was woken is forgotten, and to look for it takes long where very many wait
                 self._journal.forget(waiter)
 

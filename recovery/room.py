@@ -201,6 +201,7 @@ class WaitingRoom:
     def leave(self, wait: Wait) -> None:
         """It is over."""
         with self.lock:
+            self.unwatch(wait)
             if self._waits.get(wait.attempt.call) is wait:
                 del self._waits[wait.attempt.call]
             if wait.is_held:

@@ -1,4 +1,4 @@
-"""One call's wait, as steps without a colour: each says how many seconds to let pass, unless somebody wakes the waiter.
+"""One call's wait, as steps without a colour: each says how many seconds to sleep, unless somebody wakes the waiter.
 
 The drivers take the steps in threads and tasks (``recovery.drivers``); the waiting room (``recovery.room``) knows who
 waits, asks conditions, and passes on what anybody tells them.
@@ -7,7 +7,6 @@ waits, asks conditions, and passes on what anybody tells them.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -46,17 +45,14 @@ class Wait:
     """
 
     __slots__ = (
-        "_ask_at", "_due", "_gave_up", "_is_over", "_is_paused", "_left", "_passed", "_room",
-        "_sleep", "attempt",
-        "causes", "deadline", "has_waited", "is_held", "number", "part", "since", "unmet", "until", "waiter", "watches",
+        "_ask_at", "_due", "_is_over", "_is_paused", "_left", "_passed", "_room", "_sleep", "attempt", "causes",
+        "deadline", "ended", "has_waited", "number", "since", "unmet", "until", "waiter", "watches",
     )  # fmt: skip
 
     def __init__(self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None) -> None:
         now = room.clock()
         self.attempt = attempt
         self.number = number
-        self.part = (attempt.operation.name, attempt.operation.key)
-        self.is_held = since is not None
         self.since = since
         causes = hold.until if isinstance(hold, Park) else ()
         self.causes = tuple(map(str, causes))
@@ -74,28 +70,30 @@ class Wait:
         self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
         self._is_paused = False
         self._is_over = False
-        self._gave_up: GiveUp | None = None
+        self.ended: GiveUp | None = None
+        """Why the attempt will never begin, once the wait is over; ``None``: it may go ahead."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it asks again afterwards, because something holds the attempt back."""
+        return self.since is not None
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """The operation's name, and its key."""
+        operation = self.attempt.operation
+        return operation.name, operation.key
 
     @property
     def was_in_vain(self) -> bool:
         """Whether all its conditions were asked, and all held at once: they were not the cause of the failure."""
         return bool(self.until) and not self.unmet and self._passed >= set(self.until)
 
-    def steps(self) -> Generator[float, bool, GiveUp | None]:
-        """Seconds to let pass, again and again until the wait is over; send whether somebody woke the waiter before.
+    def next_sleep(self) -> float | None:
+        """How many seconds to sleep now, ``None`` if the wait is over. From then on it takes no command.
 
-        Returns ``None`` if the attempt may go ahead, or why it never will. From then on the wait takes no command.
+        Unless somebody wakes the waiter before, ``slept`` is to be called afterwards; then this again.
         """
-        try:
-            while (seconds := self._next()) is not None:
-                if not (yield seconds):
-                    self._slept()
-            return self._gave_up
-        finally:
-            self._room.unwatch(self)
-
-    def _next(self) -> float | None:
-        """How long to sleep now, ``None`` if the wait is over."""
         room = self._room
         while True:
             with room.lock:
@@ -125,10 +123,10 @@ class Wait:
                 return seconds  # whoever looks, a thread perhaps, wakes us
 
     def _run_out_of_time(self) -> None:
-        self._gave_up = GiveUp(OUT_OF_TIME)
+        self.ended = GiveUp(OUT_OF_TIME)
         self._is_over = True
 
-    def _slept(self) -> None:
+    def slept(self) -> None:
         """Nobody woke us: the time that was chosen has passed, whatever the clock says."""
         with self._room.lock:
             now = self._room.clock()
@@ -141,7 +139,7 @@ class Wait:
                     self.deadline = min(self.deadline, now)
 
     def wake(self) -> None:
-        """Have the steps go on, to see what has changed."""
+        """Have the sleep end, to see what has changed."""
         if self.waiter is not None:
             self.waiter.wake()
 
@@ -164,7 +162,7 @@ class Wait:
                 self._is_over = True
                 self._passed = NONE
             case "give up":
-                self._gave_up = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
+                self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self._is_over = True
         return True
 

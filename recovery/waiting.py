@@ -49,13 +49,14 @@ class ThreadWaiter:
 
 
 class TaskWaiter:
-    """A waiter that suspends its asyncio or trio task. Make it in the task that will wait."""
+    """A waiter that suspends its asyncio or trio task. Make it in the task that will wait, and close it afterwards."""
 
     # A future and a timer where the loop is asyncio's: very many calls may wait at once, and anyio's event and cancel
-    # scope take five times the memory.
-    __slots__ = ("_end", "_loop", "_soon")
+    # scope take five times the memory. Awaited as it is: a coroutine around it would take as much again.
+    __slots__ = ("_end", "_loop", "_soon", "_timer")
 
     def __init__(self) -> None:
+        self._timer: Any = None
         self._loop = _asyncio_loop()
         if self._loop is None:
             self._end: Any = anyio.Event()
@@ -69,27 +70,37 @@ class TaskWaiter:
             if self._loop is None:
                 self._soon(self._end.set)
             else:
-                self._loop.call_soon_threadsafe(_end_wait, self._end, True)
+                self._loop.call_soon_threadsafe(self._end_wait, True)
 
-    async def wait(self, seconds: float) -> bool:
-        """Suspend for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
-        if seconds <= 0:
-            await yield_once()
-            return False
+    def wait(self, seconds: float) -> Awaitable[bool]:
+        """What suspends for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
         if self._loop is None:
-            with anyio.move_on_after(seconds):
-                await self._end.wait()
-            return bool(self._end.is_set())
-        timer = self._loop.call_later(seconds, _end_wait, self._end, False)
-        try:
-            return bool(await self._end)
-        finally:
-            timer.cancel()
+            return self._wait(seconds)
+        # ``call_soon`` where no time passes, for a timer takes the loop a turn more.
+        later = self._loop.call_later
+        self._timer = (
+            later(seconds, self._end_wait, False) if seconds > 0 else self._loop.call_soon(self._end_wait, False)
+        )
+        future: Awaitable[bool] = self._end
+        return future
 
+    async def _wait(self, seconds: float) -> bool:
+        if seconds <= 0:
+            await anyio.lowlevel.checkpoint()
+            return False
+        with anyio.move_on_after(seconds):
+            await self._end.wait()
+        return bool(self._end.is_set())
 
-def _end_wait(future: Any, is_woken: bool) -> None:
-    if not future.done():
-        future.set_result(is_woken)
+    def _end_wait(self, is_woken: bool) -> None:
+        if not self._end.done():
+            self._end.set_result(is_woken)
+        self.close()
+
+    def close(self) -> None:
+        """Give the timer back: without this, one that is waited for no more would be kept until its time comes."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def yield_once() -> Awaitable[None]:
@@ -186,6 +197,7 @@ class Gate:
             try:
                 await waiter.wait(math.inf)
             finally:
+                waiter.close()
                 self._forget(waiter)
 
     def _forget(self, waiter: Waiter) -> None:

@@ -6,11 +6,10 @@ It is not loaded by itself: nobody's tests change because this distribution is i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import pytest
 
-from events.verdicts import GiveUp
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded
 from recovery.wait import Wait
@@ -40,23 +39,19 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """
     waited: list[float] = []
     times: Counter[tuple[str, int]] = Counter()
-    steps = Wait.steps
+    next_sleep = Wait.next_sleep
 
-    def at_once(wait: Wait) -> Generator[float, bool, GiveUp | None]:
-        taken = steps(wait)
-        seconds = next(taken)
-        try:
-            while True:
-                waited.append(round(seconds, 3))
-                step = (wait.attempt.call, wait.number)
-                times[step] += 1
-                if times[step] > MOST_WAITS:
-                    held_by = ", ".join(wait.describe().until) or "something that no time ends"
-                    raise RuntimeError(f"{wait.part[0]} would wait for ever, for: {held_by}; use a VirtualClock")
-                yield 0.0  # a task lets others run
-                seconds = taken.send(False)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # what the generator returns
+    def at_once(wait: Wait) -> float | None:
+        seconds = next_sleep(wait)
+        if seconds is None:
+            return None
+        waited.append(round(seconds, 3))
+        step = (wait.attempt.call, wait.number)
+        times[step] += 1
+        if times[step] > MOST_WAITS:
+            held_by = ", ".join(wait.describe().until) or "something that no time ends"
+            raise RuntimeError(f"{wait.part[0]} would wait for ever, for: {held_by}; use a VirtualClock")
+        return 0.0  # a task lets others run
 
-    monkeypatch.setattr(Wait, "steps", at_once)
+    monkeypatch.setattr(Wait, "next_sleep", at_once)
     return waited

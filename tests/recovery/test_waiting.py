@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 import time
 
@@ -29,12 +31,39 @@ def test_a_waiter_woken_before_it_waits_does_not_wait() -> None:
 
 @pytest.mark.anyio
 async def test_a_task_that_waits_is_woken_from_a_thread() -> None:
+    async def wait() -> None:
+        assert await waiter.wait(60.0)
+
     waiter = TaskWaiter()
     with anyio.fail_after(10.0):
         async with anyio.create_task_group() as group:
-            group.start_soon(waiter.wait, 60.0)
+            group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             await anyio.to_thread.run_sync(waiter.wake)
+
+
+@pytest.mark.parametrize("ends", ["woken", "cancelled"])
+def test_a_timer_that_nobody_waits_for_any_more_is_given_back(ends: str) -> None:
+    async def main() -> None:
+        waiter = TaskWaiter()
+
+        async def wait() -> None:
+            try:
+                await waiter.wait(3600.0)
+            finally:
+                waiter.close()
+
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        if ends == "woken":
+            waiter.wake()
+        else:
+            task.cancel()
+        await asyncio.wait([task])
+        timers = [one for one in gc.get_objects() if isinstance(one, asyncio.TimerHandle) and not one.cancelled()]
+        assert not timers
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
