@@ -89,6 +89,16 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(low, middle, high, len(values))
 
 
+def pool(spreads: Sequence[Spread]) -> Spread:
+    """What several spreads of one figure say together: the median and the quartiles of all their quartiles."""
+    if len(spreads) == 1:
+        return spreads[0]
+    low, middle, high, _ = msgspec.structs.astuple(
+        spread([value for one in spreads for value in (one.low, one.middle, one.high)])
+    )
+    return Spread(low, middle, high, sum(one.rounds for one in spreads))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which that *share* (0 to 1) of *values* lies, interpolated."""
     ordered = sorted(values)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measure import Goal, Spread, differences, interleave, judge, percentile, ratios, spread
+from bench.measure import Goal, Spread, differences, interleave, judge, percentile, pool, ratios, spread
 
 AT_MOST_TWO = Goal("most", 2.0)
 AT_LEAST_TWO = Goal("least", 2.0)
@@ -27,6 +27,12 @@ def test_nothing_has_no_median():
 def test_the_median_lies_between_its_quartiles(values: list[float]):
     found = spread(values)
     assert min(values) <= found.low <= found.middle <= found.high <= max(values)
+
+
+def test_what_several_processes_found_lies_between_the_quartiles_of_all():
+    lucky, usual, unlucky = Spread(1.0, 1.1, 1.2, 50), Spread(1.2, 1.3, 1.4, 50), Spread(1.4, 1.5, 1.6, 50)
+    assert pool([unlucky, lucky, usual]) == Spread(1.2, 1.3, 1.4, 150)
+    assert pool([usual]) == usual
 
 
 def test_one_round_that_was_interrupted_moves_nothing():
