@@ -87,60 +87,66 @@ class Driver:
         Returns what the function returns. Raises its last exception, with a note of what was tried, or
         CallRejectedError if nothing was; a cancellation passes through untouched.
         """
-        failed = error is not None
+        failed, ended = error is not None, None
+        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
-            ended = self._wait(attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0 else None
             while True:
-                if not failed:
-                    since = self._room.wakes
-                    while True:
-                        if self._is_journalled and self._commits.is_crowded:
-                            self._commits.until_calm(self._time_left(attempt))
-                        held = ended or attempt.announce()
-                        if held is None and (self._is_strict or attempt.carried_on):
-                            held = self._commits.start(self._time_left(attempt))
-                        if held is None:
-                            break
-                        hold = self._hold(attempt, held, error)
-                        ended = self._wait(attempt, attempt.number, hold, since)
-                        since = self._room.wakes
-                    try:
-                        if self._is_bare:
-                            result = function(*args, **kwargs)
-                        else:
-                            with self._around(attempt):
-                                result = ABSENT
-                                if self._reconcile is not None and attempt.troubled:
-                                    result = self._reconcile(*args, **kwargs)
-                                if result is ABSENT:
-                                    result = function(*args, **kwargs)
-                    except Exception as raised:  # classifying it is the point
-                        error = raised
-                    else:
-                        if self.results is not None:
-                            self.results.record(attempt, result)
-                        try:
-                            if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
-                                self._commits.until_calm(self._time_left(attempt))
-                        finally:
-                            attempt.succeed()  # even if nobody waits for it any more: it is done
+                if failed:
+                    assert error is not None
+                    if self._commits.is_crowded:
+                        self._commits.until_calm(self._time_left(attempt))
+                    verdict = attempt.fail(error)
+                    if not isinstance(verdict, (Retry, Park)):
                         if self._is_strict:
                             self._commits.end()
-                        return result
-                assert error is not None
-                if self._commits.is_crowded:
+                        raise _noted(error, attempt, verdict)
+                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
+                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                if wait is not None:
+                    self._room.enter(wait)
+                    try:
+                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
+                            if not waiter.wait(seconds):
+                                wait.slept()
+                    finally:
+                        self._room.leave(wait)
+                    ended, wait = self._after_wait(wait), None
+                if failed:
+                    if ended is None and self._is_journalled:
+                        self._commits.before_next(self._time_left(attempt))
+                    attempt, failed = attempt.following(), False
+                since = self._room.wakes
+                if self._is_journalled and self._commits.is_crowded:
                     self._commits.until_calm(self._time_left(attempt))
-                verdict = attempt.fail(error)
-                if not isinstance(verdict, (Retry, Park)):
-                    if self._is_strict:
-                        self._commits.end()
-                    raise _noted(error, attempt, verdict)
-                if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                    ended = self._wait(attempt, attempt.number + 1, verdict)
-                if ended is None and self._is_journalled:
-                    self._commits.before_next(self._time_left(attempt))
-                attempt = attempt.following()
-                failed = False
+                held = ended or attempt.announce()
+                if held is None and (self._is_strict or attempt.carried_on):
+                    held = self._commits.start(self._time_left(attempt))
+                if held is not None:
+                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                    continue
+                try:
+                    if self._is_bare:
+                        result = function(*args, **kwargs)
+                    else:
+                        with self._around(attempt):
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                            if result is ABSENT:
+                                result = function(*args, **kwargs)
+                except Exception as raised:  # classifying it is the point
+                    error, failed = raised, True
+                    continue
+                if self.results is not None:
+                    self.results.record(attempt, result)
+                try:
+                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                        self._commits.until_calm(self._time_left(attempt))
+                finally:
+                    attempt.succeed()  # even if nobody waits for it any more: it is done
+                if self._is_strict:
+                    self._commits.end()
+                return result
         except UnwantedResult as unwanted:
             return unwanted.result
         except Exception:
@@ -161,63 +167,69 @@ class Driver:
         delay: float = 0.0,
     ) -> Any:
         """As ``run``, for a coroutine function."""
-        failed = error is not None
+        failed, ended = error is not None, None
+        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
-            ended = await self._await(attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0 else None
             while True:
-                if not failed:
-                    since = self._room.wakes
-                    while True:
-                        if self._is_journalled and self._commits.is_crowded:
-                            await self._commits.auntil_calm(self._time_left(attempt))
-                        held = ended or attempt.announce()
-                        if held is None and (self._is_strict or attempt.carried_on):
-                            held = await self._commits.astart(self._time_left(attempt))
-                        if held is None:
-                            break
-                        hold = self._hold(attempt, held, error)
-                        ended = await self._await(attempt, attempt.number, hold, since)
-                        since = self._room.wakes
-                    try:
-                        if self._is_bare:
-                            result = await function(*args, **kwargs)
-                        else:
-                            with self._around(attempt), in_time(attempt, self._plan.policy):
-                                result = ABSENT
-                                if self._reconcile is not None and attempt.troubled:
-                                    result = self._reconcile(*args, **kwargs)
-                                    result = await result if inspect.isawaitable(result) else result
-                                if result is ABSENT:
-                                    result = await function(*args, **kwargs)
-                    except Exception as raised:  # classifying it is the point
-                        error = raised
-                    else:
-                        if self.results is not None:
-                            self.results.record(attempt, result)
-                        try:
-                            if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
-                                await self._commits.auntil_calm(self._time_left(attempt))
-                        finally:
-                            attempt.succeed()  # even if nobody waits for it any more: it is done
+                if failed:
+                    assert error is not None
+                    if self._commits.is_crowded:
+                        await self._commits.auntil_calm(self._time_left(attempt))
+                    verdict = attempt.fail(error)
+                    if not isinstance(verdict, (Retry, Park)):
                         if self._is_strict:
                             await self._commits.aend()
-                        return result
-                assert error is not None
-                if self._commits.is_crowded:
+                        raise _noted(error, attempt, verdict)
+                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
+                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                    if verdict.after <= 0.0:
+                        await yield_once()
+                if wait is not None:
+                    self._room.enter(wait)
+                    try:
+                        while (seconds := wait.next_sleep(waiter := TaskWaiter())) is not None:
+                            if not await waiter.wait(seconds):
+                                wait.slept()
+                    finally:
+                        self._room.leave(wait)
+                    ended, wait = self._after_wait(wait), None
+                if failed:
+                    if ended is None and self._is_journalled:
+                        await self._commits.abefore_next(self._time_left(attempt))
+                    attempt, failed = attempt.following(), False
+                since = self._room.wakes
+                if self._is_journalled and self._commits.is_crowded:
                     await self._commits.auntil_calm(self._time_left(attempt))
-                verdict = attempt.fail(error)
-                if not isinstance(verdict, (Retry, Park)):
-                    if self._is_strict:
-                        await self._commits.aend()
-                    raise _noted(error, attempt, verdict)
-                if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                    ended = await self._await(attempt, attempt.number + 1, verdict)
-                else:
-                    await yield_once()
-                if ended is None and self._is_journalled:
-                    await self._commits.abefore_next(self._time_left(attempt))
-                attempt = attempt.following()
-                failed = False
+                held = ended or attempt.announce()
+                if held is None and (self._is_strict or attempt.carried_on):
+                    held = await self._commits.astart(self._time_left(attempt))
+                if held is not None:
+                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                    continue
+                try:
+                    if self._is_bare:
+                        result = await function(*args, **kwargs)
+                    else:
+                        with self._around(attempt), in_time(attempt, self._plan.policy):
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                                result = await result if inspect.isawaitable(result) else result
+                            if result is ABSENT:
+                                result = await function(*args, **kwargs)
+                except Exception as raised:  # classifying it is the point
+                    error, failed = raised, True
+                    continue
+                if self.results is not None:
+                    self.results.record(attempt, result)
+                try:
+                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                        await self._commits.auntil_calm(self._time_left(attempt))
+                finally:
+                    attempt.succeed()  # even if nobody waits for it any more: it is done
+                if self._is_strict:
+                    await self._commits.aend()
+                return result
         except UnwantedResult as unwanted:
             return unwanted.result
         except Exception:
@@ -267,44 +279,9 @@ class Driver:
         finally:
             del error  # its traceback holds this frame
 
-    def _wait(self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None) -> GiveUp | None:
-        """Wait before attempt *number*, until it may begin, or may ask again: ``None``; or why it never will."""
-        wait = Wait(self._room, attempt, number, hold, since)
-        self._room.enter(wait)
-        try:
-            while True:
-                wait.waiter = waiter = ThreadWaiter(self._clock)
-                if (seconds := wait.next_sleep()) is None:
-                    return self._after_wait(wait, hold)
-                if not waiter.wait(seconds):
-                    wait.slept()
-        finally:
-            self._room.leave(wait)
-
-    async def _await(
-        self, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
-    ) -> GiveUp | None:
-        if hold.after <= 0 and since is None:
-            await yield_once()
-        wait = Wait(self._room, attempt, number, hold, since)
-        self._room.enter(wait)
-        waiter = None
-        try:
-            while True:
-                wait.waiter = waiter = TaskWaiter()
-                if (seconds := wait.next_sleep()) is None:
-                    return self._after_wait(wait, hold)
-                if not await waiter.wait(seconds):
-                    wait.slept()
-        finally:
-            if waiter is not None:
-                waiter.close()
-            self._room.leave(wait)
-
-    def _after_wait(self, wait: Wait, hold: Retry | Park) -> GiveUp | None:
+    def _after_wait(self, wait: Wait) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
-        is_charged = isinstance(hold, Park) and hold.charged
-        if wait.ended is None and wait.was_in_vain and not wait.is_held and not is_charged:
+        if wait.ended is None and wait.was_in_vain and not wait.is_held and not wait.is_charged:
             wait.attempt.retries += 1
             most = self._plan.policy.retries_for(wait.attempt.category)
             if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt

@@ -202,6 +202,8 @@ class WaitingRoom:
         """It is over."""
         with self.lock:
             self.unwatch(wait)
+            if wait.waiter is not None:
+                wait.waiter.close()
             if self._waits.get(wait.attempt.call) is wait:
                 del self._waits[wait.attempt.call]
             if wait.is_held:

@@ -40,16 +40,17 @@ class Wait:
     """One call's wait, before attempt *number* of it begins, or may ask again whether it may begin (*is_held*).
 
     *hold* says how long and what for, *since* what ``WaitingRoom.wakes`` said before the question was asked whose
-    answer was to wait. ``waiter`` is whom to wake: the driver puts a fresh one there before each step, so that whatever
-    changes after the step was chosen wakes it.
+    answer was to wait.
     """
 
     __slots__ = (
         "_ask_at", "_due", "_is_over", "_is_paused", "_left", "_passed", "_room", "_sleep", "attempt", "causes",
-        "deadline", "ended", "has_waited", "number", "since", "unmet", "until", "waiter", "watches",
+        "deadline", "ended", "has_waited", "is_charged", "number", "since", "unmet", "until", "waiter", "watches",
     )  # fmt: skip
 
-    def __init__(self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None) -> None:
+    def __init__(
+        self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
+    ) -> None:
         now = room.clock()
         self.attempt = attempt
         self.number = number
@@ -57,6 +58,7 @@ class Wait:
         causes = hold.until if isinstance(hold, Park) else ()
         self.causes = tuple(map(str, causes))
         self.until = tuple(cause for cause in causes if isinstance(cause, Condition))
+        self.is_charged = isinstance(hold, Park) and hold.charged
         self.deadline = now + hold.within
         self.watches: Condition | None = None
         self.waiter: Waiter | None = None
@@ -89,11 +91,13 @@ class Wait:
         """Whether all its conditions were asked, and all held at once: they were not the cause of the failure."""
         return bool(self.until) and not self.unmet and self._passed >= set(self.until)
 
-    def next_sleep(self) -> float | None:
-        """How many seconds to sleep now, ``None`` if the wait is over. From then on it takes no command.
+    def next_sleep(self, waiter: Waiter) -> float | None:
+        """How many seconds to sleep now with *waiter*, ``None`` if the wait is over. From then on it takes no command.
 
-        Unless somebody wakes the waiter before, ``slept`` is to be called afterwards; then this again.
+        *waiter* is a fresh one: whatever changes after the sleep was chosen wakes it. If nobody does, ``slept`` is to
+        be called afterwards; then this again.
         """
+        self.waiter = waiter
         room = self._room
         while True:
             with room.lock:

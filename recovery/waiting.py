@@ -31,6 +31,9 @@ class Waiter(Protocol):
     def wake(self) -> None:
         """End the wait; callable from any thread."""
 
+    def close(self) -> None:
+        """Nobody waits any more."""
+
 
 class ThreadWaiter:
     """A waiter that blocks its thread."""
@@ -42,6 +45,9 @@ class ThreadWaiter:
     def wake(self) -> None:
         """End the wait."""
         self._event.set()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
     def wait(self, seconds: float) -> bool:
         """Block for *seconds* at the most; whether it was woken before."""

@@ -13,6 +13,7 @@ import pytest
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded
 from recovery.wait import Wait
+from recovery.waiting import Waiter
 
 MOST_WAITS = 1000
 
@@ -41,8 +42,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times: Counter[tuple[str, int]] = Counter()
     next_sleep = Wait.next_sleep
 
-    def at_once(wait: Wait) -> float | None:
-        seconds = next_sleep(wait)
+    def at_once(wait: Wait, waiter: Waiter) -> float | None:
+        seconds = next_sleep(wait, waiter)
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
