@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recovery.room import WaitingRoom
 
 NONE: frozenset[Condition] = frozenset()
+LONG_AGO = -math.inf
 
 Command: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
 
@@ -59,14 +60,14 @@ class Wait:
         self.causes = tuple(map(str, causes))
         self.until = tuple(cause for cause in causes if isinstance(cause, Condition))
         self.is_charged = isinstance(hold, Park) and hold.charged
-        self.deadline = now + hold.within
+        self.deadline = now + hold.within if hold.within < math.inf else math.inf  # one object for all
         self.watches: Condition | None = None
         self.waiter: Waiter | None = None
         self._room = room
         self._due = now + hold.after
         self._left = 0.0  # of a paused wait
         self._passed = NONE
-        self._ask_at = -math.inf
+        self._ask_at = LONG_AGO
         self.has_waited = False  # since the others were looked at
         self.unmet = NONE  # those that did not hold when they were asked
         self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
@@ -182,7 +183,7 @@ class Wait:
                 self._passed = NONE  # the others are looked at again: all must hold at one time
                 self.has_waited = False
             self._passed |= {condition}
-            self._ask_at = -math.inf  # that was for this condition
+            self._ask_at = LONG_AGO  # that was for this condition
             now = self._room.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:
@@ -193,7 +194,7 @@ class Wait:
 
     def ask_again(self) -> None:
         """Look at once at what it waits for."""
-        self._ask_at = -math.inf
+        self._ask_at = LONG_AGO
         self.wake()
 
     def _go_on(self, due: float) -> None:

@@ -76,17 +76,16 @@ class TaskWaiter:
             if self._loop is None:
                 self._soon(self._end.set)
             else:
-                self._loop.call_soon_threadsafe(self._end_wait, True)
+                self._loop.call_soon_threadsafe(_end_wait, self, True)
 
     def wait(self, seconds: float) -> Awaitable[bool]:
         """What suspends for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
         if self._loop is None:
             return self._wait(seconds)
-        # ``call_soon`` where no time passes, for a timer takes the loop a turn more.
-        later = self._loop.call_later
-        self._timer = (
-            later(seconds, self._end_wait, False) if seconds > 0 else self._loop.call_soon(self._end_wait, False)
-        )
+        if seconds > 0:
+            self._timer = self._loop.call_later(seconds, _end_wait, self, False)
+        else:  # a timer would take the loop a turn more
+            self._timer = self._loop.call_soon(_end_wait, self, False)
         future: Awaitable[bool] = self._end
         return future
 
@@ -98,15 +97,16 @@ class TaskWaiter:
             await self._end.wait()
         return bool(self._end.is_set())
 
-    def _end_wait(self, is_woken: bool) -> None:
-        if not self._end.done():
-            self._end.set_result(is_woken)
-        self.close()
-
     def close(self) -> None:
         """Give the timer back: without this, one that is waited for no more would be kept until its time comes."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a method would be bound, and kept, for each that waits
+    if not waiter._end.done():
+        waiter._end.set_result(is_woken)
+    waiter.close()
 
 
 def yield_once() -> Awaitable[None]:
