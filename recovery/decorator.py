@@ -23,6 +23,8 @@ from recovery.registry import Definition
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NO_KEYWORDS: dict[str, Any] = {}
+"""Instead of an empty dictionary for each call that waits: it is only ever unpacked."""
 NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
 
 
@@ -120,6 +122,7 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
         else:
             operation.successes += 1
             return result
+        kwargs = kwargs or NO_KEYWORDS
         try:
             return await driver.arun(function, args, kwargs, Attempt(operation), error)
         finally:
