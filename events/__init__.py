@@ -1,7 +1,7 @@
 """The words and the wire: facts, verdicts, the bus, and operations for code that emits by hand."""
 
 from events.attempt import Attempt
-from events.bus import Bus, Subscription
+from events.bus import Bus
 from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import CallRejectedError, CodecError, JournalError, NotDurable, Permanent, RecoveryError, Retryable
@@ -37,6 +37,7 @@ from events.facts import (
     SubscriberFailed,
 )
 from events.operation import Operation
+from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [

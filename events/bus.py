@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import blinker
 
@@ -28,6 +28,7 @@ from events.facts import Fact, SubscriberFailed
 from events.forks import surviving
 from events.kinds import FACTS, ON_REQUEST, kinds_of
 from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
+from events.subscription import Subscription
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
@@ -47,47 +48,6 @@ MAX_FAILURES = 10
 """How often in a row a subscriber may raise before it is set aside."""
 
 log = logging.getLogger("recovery.bus")
-
-
-class Subscription:
-    """A seat on the bus. ``close()`` it, or use it as a context manager, to stop hearing."""
-
-    # The seat, not the function, is blinker's receiver: one function may be subscribed twice, and only a full
-    # disconnect empties ``Signal.receivers``, which tells whether anybody listens at all.
-    __slots__ = ("__weakref__", "_bus", "_kinds", "essential", "failures", "function", "number")
-
-    def __init__(
-        self,
-        bus: Bus,
-        number: int,
-        kinds: tuple[type[Fact], ...],
-        function: Callable[[Any], object],
-        *,
-        essential: bool,
-    ) -> None:
-        self._bus = bus
-        self._kinds = kinds
-        self.number = number
-        self.function = function
-        self.essential = essential
-        self.failures = 0
-
-    def __call__(self, sender: object, *, fact: Fact) -> object:
-        """Hear *fact*, for whoever sends through the blinker signal itself."""
-        return self.function(fact)
-
-    def __repr__(self) -> str:
-        return f"<Subscription of {name_of(self.function)}>"
-
-    def close(self) -> None:
-        """Stop hearing. Closing twice is harmless; a fact that is being published already may still be heard."""
-        self._bus._unsubscribe(self, self._kinds)  # two halves of one object
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Bus:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from events.bus import Bus, Subscription, sender_of
+from events.bus import Bus, sender_of
 from events.conditions import Condition
 from events.facts import (
     FOREVER,
@@ -32,6 +32,7 @@ from events.facts import (
 )
 from events.forks import surviving
 from events.operation import Operation
+from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import checks
 from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, admit, stagger, step

@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from events.bus import Bus, Subscription, sender_of
+from events.bus import Bus, sender_of
 from events.facts import FailureClassified, OperationStarted
 from events.forks import surviving
+from events.subscription import Subscription
 from events.verdicts import Park
 from recovery.plan import PlanOf
 from recovery.policy import LIMITED

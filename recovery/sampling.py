@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from events.bus import Bus, Subscription
+from events.bus import Bus
 from events.facts import CallFact, Fact, OperationStarted, OperationSucceeded
 from events.operation import Operation
+from events.subscription import Subscription
 from recovery.decorator import wrap
 from recovery.drivers import Driver
 from recovery.intake import Intake

@@ -26,10 +26,11 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from events.bus import Bus, Subscription
+from events.bus import Bus
 from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
 from events.forks import surviving
 from events.operation import Operation
+from events.subscription import Subscription
 from recovery import checks
 from recovery.breaker import BreakerPolicy
 from recovery.budget import RetryBudget
