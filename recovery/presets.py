@@ -118,7 +118,7 @@ PRESETS: dict[str, Preset] = {
                 "recovery",
                 "off unless asked for: enabled=True",
                 "a bug is to be seen at once, where it is, and not after three retries; functions stay untouched",
-                "the function itself",
+                "wrapper",
             ),
             Choice("logging", "on, once recovery is", "whoever asks for recovery here wants to see it work", "logging"),
             Choice("monitoring", "off", "there is nothing to watch", "monitoring"),

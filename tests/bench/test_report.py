@@ -12,6 +12,7 @@ from bench.report.found import Found
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
+from recovery.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = Machine(
@@ -70,6 +71,14 @@ def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
     assert released.effort == "full"
     assert not [group.name for group in released.groups if group.error]
     assert {chart.stem for chart in (DOCS / "charts").glob("*.svg")} == set(CHARTS)
+
+
+@made
+def test_each_choice_of_a_preset_has_a_measured_row(released: Run):
+    for preset in PRESETS.values():
+        for choice in preset.choices:
+            assert released.rows[f"feature-{choice.row}"].measured is not None, choice.what
+            assert released.rows[f"feature-{choice.row}-failure"].measured is not None, choice.what
 
 
 @made
