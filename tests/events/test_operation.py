@@ -29,6 +29,7 @@ from events.facts import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    Recorded,
     RetryScheduled,
 )
 from events.kinds import FACTS, ON_REQUEST
@@ -503,6 +504,27 @@ def test_a_held_attempt_says_so_and_goes_on(hold: Verdict, after: float, why: st
     attempt.parked(hold)
     attempt.succeed()
     assert heard == [Parked(at=0.0, operation="fetch", call="run-1", after=after, why=why)]
+
+
+def test_what_was_the_last_attempts_own_is_not_the_next_ones() -> None:
+    fetch = operation(Retry(1.0))
+    first = fetch.start()
+    first.on_progress = lambda: None
+    first.progress(7.0)
+    first.recorded = Recorded(key="k", result=msgspec.Raw(b"1"), until=9.0)
+    first.fail(OSError())
+    second = first.following()
+    fresh = Attempt(fetch, first.call, 2, 1, began=0.0, waited=1.0, due=1.0, done=7.0)
+    assert msgspec.structs.asdict(second) == msgspec.structs.asdict(fresh)
+
+
+def test_a_call_that_is_cancelled_between_two_attempts_was_waiting() -> None:
+    fetch = operation(Retry(1.0))
+    attempt = fetch.start()
+    attempt.fail(OSError())
+    heard = hearing(fetch, OperationCancelled)
+    attempt.following().cancel()
+    assert heard == [OperationCancelled(at=0.0, operation="fetch", call="run-1", attempt=2, waiting=True)]
 
 
 # Parts
