@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from events.errors import NotDurable
@@ -11,6 +10,8 @@ from events.verdicts import GiveUp
 from recovery.journal import Journal
 from recovery.plan import Plan
 from recovery.receipts import COMMIT_BUDGET, Receipt
+from recovery.turnstile import Turn
+from recovery.waiting import TaskWaiter, ThreadWaiter
 
 log = logging.getLogger("recovery")
 
@@ -22,12 +23,16 @@ class Refusal(GiveUp, frozen=True):
 class Commits:
     """The waits of the calls of operations that have this *plan*.
 
-    While the journal's queue is half full, a call waits before it says anything that is written, so that a flood does
-    not overrun a store that works: a failure, a recovery, and the start and success of a journalled call. A journalled
-    call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A strict call's
-    attempts start after the commit of their starts, and it returns after the commit of its end. What is carried on
-    after a restart starts like that too, or a call that kills its process at once would never be found out. All of
-    them go ahead after 5 s, or when the journal cannot be written; a strict one with ``on_degraded="refuse"`` does not.
+    While the journal's queue is half full, a call waits in line (``recovery.turnstile``) before it says anything that
+    is written, so that a flood does not overrun a store that works: a failure, a recovery, and the start and success of
+    a journalled call. It goes ahead when the store has written nothing for 5 s, or it has no time left.
+
+    A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A
+    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
+    carried on after a restart starts like that too, or a call that kills its process at once would never be found out.
+    Each commit is waited for 5 s at the most.
+
+    When the journal cannot be written all go ahead; a strict one with ``on_degraded="refuse"`` does not.
     """
 
     def __init__(self, plan: Plan, journal: Callable[[], Journal | None]) -> None:
@@ -43,23 +48,27 @@ class Commits:
         return journal is not None and journal.is_crowded
 
     def until_calm(self, most: float) -> None:
-        """Wait until the journal has room, *most* seconds at the most, or until it cannot be written."""
-        end = time.monotonic() + min(COMMIT_BUDGET, most)
-        # Again and again: all who wait are woken at once, and the first of them may fill the queue anew.
-        while (crowd := self._crowd()) is not None and (left := end - time.monotonic()) > 0.0:
-            crowd.block(left)
+        """Wait until the journal has room, *most* seconds at the most, or until it writes nothing more."""
+        turn = self._turn(most, blocks=True)
+        if turn is not None:
+            with turn:
+                while (left := turn.left(waiter := ThreadWaiter())) > 0.0:
+                    waiter.wait(left)
 
     async def auntil_calm(self, most: float) -> None:
         """As ``until_calm``."""
-        end = time.monotonic() + min(COMMIT_BUDGET, most)
-        while (crowd := self._crowd()) is not None and (left := end - time.monotonic()) > 0.0:
-            await crowd.suspend(left)
+        turn = self._turn(most, blocks=False)
+        if turn is not None:
+            with turn:
+                while (left := turn.left(waiter := TaskWaiter())) > 0.0:
+                    try:
+                        await waiter.wait(left)
+                    finally:
+                        waiter.close()
 
-    def _crowd(self) -> Receipt | None:
+    def _turn(self, most: float, *, blocks: bool) -> Turn | None:
         journal = self._journal()
-        if journal is None or not journal.is_crowded or journal.is_settled(journal.position()):
-            return None
-        return Receipt(journal, journal.position(), journal.position())
+        return None if journal is None else journal.turn(most, blocks=blocks)
 
     def before_next(self, most: float) -> None:
         """Wait before a journalled call's next attempt, *most* seconds at the most."""

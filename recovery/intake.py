@@ -1,9 +1,9 @@
 """What waits to be written: bounded in number and in bytes, and counted to the last fact.
 
-``issued = stored + coalesced + dropped + waiting`` holds at every moment. Two classes of facts wait here. *Progress*
+``issued = stored + coalesced + dropped + waiting`` holds at every moment. Three classes of facts wait here. *Progress*
 (checkpoints) counts only in its latest state: a newer one takes the place of one that still waits, and progress is the
 first to go when there is no room. Everything else (failures, schedules, ends, starts) is dropped only when the room is
-full of its like.
+full of its like. Cancellations, which wait for no room and come by the thousands when a loop ends, have their own.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 
 import msgspec
 
 from events.facts import (
     CheckpointSaved,
     Fact,
+    OperationCancelled,
     OperationRecovered,
     OperationSucceeded,
     Recorded,
 )
-from recovery.losses import Losses
+from recovery.losses import Losses, OwnLosses
 from recovery.waiting import Flag
 from recovery.weights import BASE_WEIGHT, TEXTS, weigh_recorded
 
 CAPACITY = 10_000
 MAX_BYTES = 16 * 1024 * 1024
+CANCELLATIONS = 10
+"""Times the capacity: so many of them may wait besides. They have no texts, and take a quarter of a kilobyte each."""
 BATCH = 512
 BATCH_BYTES = 1024 * 1024
-
-
-_NO_LOSS: tuple[object, int] = (None, 0)
-_own_loss: ContextVar[tuple[object, int]] = ContextVar("recovery_own_loss", default=_NO_LOSS)
-"""Which queue turned which fact away in this context. Not the queue itself: contexts live long."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -75,7 +72,6 @@ class Intake:
         self.max_bytes = max_bytes
         self.filled = Flag()
         self.hurry = Flag()
-        self._name = object()
         self._lock = threading.RLock()
         self._is_busy = False
         self._late: deque[Fact] = deque()
@@ -83,15 +79,19 @@ class Intake:
         self._progress: OrderedDict[str, Entry] = OrderedDict()
         self._recording: dict[tuple[str, str], Entry] = {}
         self._writing: list[Entry] = []
-        self._live = 0
+        self._live = 0  # without cancellations
+        self._cancelled = 0
         self._bytes = 0
         self.is_closed = False
+        self.has_line = False
+        """Whether anybody waits for room, as the turnstile says that moved last."""
         self._next = 0
         self.since = 0.0
         """When, on the monotonic clock, the earliest fact that is not being written came; or before that."""
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
+        self.own_losses = OwnLosses()
         self._losses = Losses()
         self._unwritable = Losses()
 
@@ -104,7 +104,7 @@ class Intake:
     def counts(self) -> Counts:
         """What became of everything until now."""
         with self._lock:
-            return Counts(self._next, self.stored, self.coalesced, self.dropped, self._live)
+            return Counts(self._next, self.stored, self.coalesced, self.dropped, self._live + self._cancelled)
 
     @property
     def backlog(self) -> Backlog:
@@ -113,12 +113,17 @@ class Intake:
             self._skip_coalesced()
             waiting = self._writing or self._queue
             fact = waiting[0].fact if waiting else None
-            return Backlog(self._live, self._bytes, None if fact is None else fact.at)
+            return Backlog(self._live + self._cancelled, self._bytes, None if fact is None else fact.at)
 
     @property
     def is_crowded(self) -> bool:
         """Whether so much waits that those who can wait had better."""
         return self._live >= self.capacity // 2 or self._bytes >= self.max_bytes // 2
+
+    def has_room(self, facts: int) -> bool:
+        """Whether it is half full at the most with so many more, of usual size."""
+        size = facts * self.max_bytes // self.capacity
+        return self._live + facts <= self.capacity // 2 and self._bytes + size <= self.max_bytes // 2
 
     def lost_any(self, since: int, position: int) -> bool:
         """Whether any fact after *since* and up to *position* was dropped."""
@@ -141,7 +146,7 @@ class Intake:
     @property
     def has_batch(self) -> bool:
         """Whether a whole batch waits."""
-        return self._live >= BATCH
+        return self._live + self._cancelled >= BATCH
 
     def put(self, fact: Fact) -> bool:
         """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
@@ -173,13 +178,19 @@ class Intake:
         if old is not None:
             self._live -= 1
             self._bytes -= old.weight
-        length, size = self._live + 1, self._bytes + weight
-        if self.is_closed or ((length > self.capacity or size > self.max_bytes) and not self._make_room(weight)):
+        is_cancelled = type(fact) is OperationCancelled
+        if is_cancelled:
+            weight = 0  # of these only the number counts
+            is_refused = self.is_closed or self._cancelled >= CANCELLATIONS * self.capacity
+        else:
+            is_full = self._live >= self.capacity or self._bytes + weight > self.max_bytes
+            is_refused = self.is_closed or (is_full and not self._make_room(weight))
+        if is_refused:
             if old is not None and progress is not None:
                 self._put_back(progress.call, old)
             self.dropped += 1
             self._losses.add(number, number)
-            self._note_own_loss(number)
+            self.own_losses.note(number)
             return 0
         if old is not None:
             old.fact = None
@@ -192,31 +203,18 @@ class Intake:
         if not self._queue:
             self.since = time.monotonic()
         self._queue.append(entry)
-        self._live = length = self._live + 1
+        if is_cancelled:
+            self._cancelled += 1
+        else:
+            self._live += 1
         self._bytes += weight
-        return length
+        return self._live + self._cancelled
 
     @property
     def is_interrupted(self) -> bool:
         """Whether this is a signal handler that has interrupted ``put`` on its own thread."""
         with self._lock:
             return self._is_busy
-
-    def _note_own_loss(self, number: int) -> None:
-        of, _ = _own_loss.get()
-        if of is not self._name:
-            _own_loss.set((self._name, number))
-
-    def take_own_loss(self) -> int | None:
-        """The first fact that was turned away from this thread or task since it asked last, if there is one.
-
-        Who asks for a receipt later than that must learn of it, though by then the journal may have gone on.
-        """
-        of, number = _own_loss.get()
-        if of is not self._name:
-            return None
-        _own_loss.set(_NO_LOSS)
-        return number
 
     def _put_back(self, call: str, entry: Entry) -> None:
         self._progress[call] = entry
@@ -281,7 +279,7 @@ class Intake:
                 self._unwritable.add(number, number)
             self._forget(self._writing)
             self._writing = []
-            if not self._live:
+            if not self._live + self._cancelled:
                 self.filled.clear()
 
     def _note_result(self, entry: Entry) -> None:
@@ -303,6 +301,10 @@ class Intake:
                     key = fact.operation, fact.recorded.key
                     if self._recording.get(key) is entry:  # no newer one waits
                         del self._recording[key]
+        if self._cancelled:
+            cancelled = sum(entry.weight == 0 for entry in entries)
+            self._cancelled -= cancelled
+            self._live += cancelled
         self._live -= len(entries)
         self._bytes -= sum(entry.weight for entry in entries)
 
@@ -315,7 +317,7 @@ class Intake:
         """Drop whatever waits, and count it: nobody will write it."""
         with self._lock:
             self.is_closed = True
-            self.dropped += self._live
+            self.dropped += self._live + self._cancelled
             waiting = self._writing or self._queue
             if waiting:
                 self._losses.add(waiting[0].number, self._next)
@@ -323,4 +325,4 @@ class Intake:
             self._progress.clear()
             self._recording.clear()
             self._writing = []
-            self._live = self._bytes = 0
+            self._live = self._cancelled = self._bytes = 0

@@ -33,6 +33,7 @@ from recovery.orders import Orders
 from recovery.receipts import Receipt
 from recovery.recent import Recent
 from recovery.store import Pending, Store
+from recovery.turnstile import Turn, Turnstile
 from recovery.waiting import Gate, Waiter
 from recovery.writer import Writer
 
@@ -46,11 +47,11 @@ class Journal:
     """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
     *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open, *orders* what
-    people tell this process through the store. A batch is written
-    every 20 ms, at 512 facts or 1 MiB, or as soon as somebody waits for it. While the store fails, operations go on in
-    memory: ``JournalDegraded`` is published once for each reason, 10 000 facts and 16 MiB wait (the rest is dropped,
-    and counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens
-    when ``pending`` knows what earlier runs left; ``lookup`` finds single calls and results.
+    people tell this process through the store. A batch is written every 20 ms, at 512 facts or 1 MiB, or as soon as
+    somebody waits for it. While the store fails, operations go on in memory: ``JournalDegraded`` is published once for
+    each reason, 10 000 facts and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and counted), and when it
+    passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens when ``pending`` knows what
+    earlier runs left; ``lookup`` finds single calls and results.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Journal:
         recent = Recent(self.run.id)
         news = News(bus, self.run, self._restore, self._orders)
         self._writer = Writer(self._store, self._intake, recent, self.run, self, news)
+        # A line each: tasks that are let in cannot go ahead while a plain call blocks the thread of their loop.
+        self._threads, self._tasks = (Turnstile(self._intake, self._is_vain) for _ in range(2))
         self.lookup = Lookup(recent, self._intake, self._ask)
 
     def follow(self, operation: str) -> None:
@@ -123,7 +126,17 @@ class Journal:
     @property
     def is_crowded(self) -> bool:
         """Whether so much waits to be written that those who can wait had better."""
-        return self._intake.is_crowded
+        intake = self._intake
+        return intake.is_crowded or intake.has_line
+
+    def turn(self, most: float, *, blocks: bool) -> Turn | None:
+        """A place in the line of those who wait for room, *most* seconds at the most; ``None``: no need to wait."""
+        if self._is_own_thread:
+            return None
+        return Turn(self._threads if blocks else self._tasks, most)
+
+    def _is_vain(self) -> bool:
+        return self._writer.reason is not None or self._writer.is_over or self._intake.is_closed
 
     # for whoever publishes
 
@@ -160,7 +173,7 @@ class Journal:
         facts, and a fact that no store can take, which is logged; ``counts.dropped`` has them. Who must know asks for a
         receipt right after the fact: then it fails.
         """
-        since, lost = self._writer.committed, self._intake.take_own_loss()
+        since, lost = self._writer.committed, self._intake.own_losses.take()
         return Receipt(self, self._intake.issued, since if lost is None else min(since, lost - 1))
 
     def position(self) -> int:
@@ -319,6 +332,8 @@ class Journal:
         """Wake who has nothing more to wait for."""
         if self._writer.is_over:
             self.loaded.open()
+        for turnstile in (self._threads, self._tasks):
+            turnstile.move(self._writer.committed)
         with self._lock:
             receipts, self._receipts = self._receipts, []
             due: list[tuple[bool, int, Waiter]] = []

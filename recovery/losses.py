@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from contextvars import ContextVar
+
+_NO_LOSS: tuple[object, int] = (None, 0)
+_own_loss: ContextVar[tuple[object, int]] = ContextVar("recovery_own_loss", default=_NO_LOSS)
+"""Which queue turned which fact away in this context. Not the queue itself: contexts live long."""
 
 
 class Losses:
@@ -24,3 +29,27 @@ class Losses:
     def between(self, since: int, position: int) -> bool:
         """Whether anything after *since* and up to *position* was dropped."""
         return any(first <= position and last > since for first, last in self._ranges)
+
+
+class OwnLosses:
+    """What one queue turned away from each thread or task.
+
+    Who asks for a receipt later than that must learn of it, though by then the journal may have gone on.
+    """
+
+    def __init__(self) -> None:
+        self._name = object()
+
+    def note(self, number: int) -> None:
+        """This fact was turned away from the thread or task that runs now."""
+        of, _ = _own_loss.get()
+        if of is not self._name:
+            _own_loss.set((self._name, number))
+
+    def take(self) -> int | None:
+        """The first fact that was turned away from this thread or task since it asked last, if there is one."""
+        of, number = _own_loss.get()
+        if of is not self._name:
+            return None
+        _own_loss.set(_NO_LOSS)
+        return number

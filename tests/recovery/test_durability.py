@@ -453,6 +453,29 @@ async def test_d7_a_store_that_works_loses_nothing_where_very_many_calls_end_at_
     assert Counter(kinds(store)) == dict.fromkeys(told, FLOOD)
 
 
+async def test_d7_very_many_calls_that_are_cancelled_at_once_are_all_known_to_be_over(anyio_backend_name: str) -> None:
+    store = Gated()
+    store.gate.set()
+    async with Recovery(store=store) as service:
+        assert service.journal is not None
+        service.journal._intake.capacity = CAPACITY
+        call = service.recoverable("fetch", breaker=None, initial_delay=3600.0, jitter="none")(failing)
+        async with anyio.create_task_group() as group:
+            for _ in range(FLOOD):
+                group.start_soon(call)
+            while service.waits.number < FLOOD:
+                await anyio.sleep(0.001)
+            store.gate.clear()
+            group.cancel_scope.cancel()
+        store.gate.set()
+    assert service.journal.dropped == 0
+    assert Counter(kinds(store))["OperationCancelled"] == FLOOD
+
+
+async def failing() -> None:
+    raise ConnectionError
+
+
 def test_d7_a_fact_that_is_dropped_by_a_store_that_works_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     store = Gated()
     with Recovery(store=store) as service:

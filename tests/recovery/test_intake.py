@@ -15,12 +15,13 @@ from events.facts import (
     Fact,
     FailureClassified,
     GaveUp,
+    OperationCancelled,
     OperationStarted,
     OperationSucceeded,
     Recorded,
     RetryScheduled,
 )
-from recovery.intake import BATCH, BATCH_BYTES, CAPACITY, Counts, Intake
+from recovery.intake import BATCH, BATCH_BYTES, CANCELLATIONS, CAPACITY, Counts, Intake
 from recovery.losses import Losses
 from recovery.weights import BASE_WEIGHT, weigh
 
@@ -208,8 +209,46 @@ def test_d7_the_memory_of_a_flood_is_bounded() -> None:
     assert intake.counts.dropped == 3 * CAPACITY - intake.counts.waiting
 
 
+def cancelled(call: str = "a") -> OperationCancelled:
+    return OperationCancelled(at=0.0, operation="fetch", call=call)
+
+
+def test_d7_cancellations_have_room_of_their_own() -> None:
+    intake = Intake(capacity=2)
+    intake.put(end())
+    intake.put(end())
+    took = [intake.put(cancelled()) for _ in range(2 * CANCELLATIONS + 1)]
+    assert took == [*[True] * 2 * CANCELLATIONS, False]
+    assert not intake.put(end())
+    assert intake.counts == Counts(issued=24, stored=0, coalesced=0, dropped=2, waiting=22)
+
+
+def test_d7_cancellations_take_no_room_from_others() -> None:
+    intake = Intake(capacity=4, max_bytes=4 * BASE_WEIGHT)
+    for _ in range(3 * CANCELLATIONS):
+        intake.put(cancelled())
+    assert not intake.is_crowded
+    assert [intake.put(end()) for _ in range(5)] == [True, True, True, True, False]
+    taken(intake)
+    assert [intake.put(end()) for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_d7_ten_thousand_cancellations_take_less_than_three_megabytes() -> None:
+    intake = Intake(capacity=1_000)
+    tracemalloc.start()
+    try:
+        for number in range(CANCELLATIONS * intake.capacity):
+            intake.put(cancelled(f"0123456789abcdef-{number}"))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert intake.counts.dropped == 0
+    assert most < 3e6
+
+
 STEPS = st.one_of(
     st.tuples(st.just("end"), st.sampled_from("abc")),
+    st.tuples(st.just("cancel"), st.sampled_from("abc")),
     st.tuples(st.just("progress"), st.sampled_from("abc")),
     st.sampled_from([("take", ""), ("done", "")]),
 )
@@ -222,6 +261,8 @@ def test_d7_every_fact_is_waiting_stored_coalesced_or_dropped(steps: list[tuple[
         match step:
             case "end":
                 intake.put(end(call))
+            case "cancel":
+                intake.put(cancelled(call))
             case "progress":
                 intake.put(progress(call))
             case "take":
@@ -233,7 +274,7 @@ def test_d7_every_fact_is_waiting_stored_coalesced_or_dropped(steps: list[tuple[
         counts = intake.counts
         assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting
         assert counts.stored == len(stored)
-        assert 0 <= counts.waiting <= capacity
+        assert 0 <= counts.waiting <= capacity + CANCELLATIONS * capacity
     assert stored == sorted(set(stored))
     taken(intake)
     assert intake.counts.waiting == 0
