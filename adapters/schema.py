@@ -195,7 +195,9 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     try:
         async with connecting(f"{path.absolute().as_uri()}?{mode}", uri=True) as connection:
+            await connection.execute("BEGIN")  # of one moment: it may be made, or brought up to date, meanwhile
             await _check_owner(connection, path)
+            await connection.execute("COMMIT")
             yield Reader(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise error_for(error, path, "read") from error

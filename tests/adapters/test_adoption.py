@@ -250,14 +250,14 @@ def test_status_while_orphans_are_adopted_misses_and_doubles_nothing(tmp_path: P
         with Recovery(store=SQLiteStore(sys.argv[1])) as service:
             service.journal.pending(10.0)
     """
-    process = subprocess.Popen([sys.executable, "-c", script, str(path)])
     looks = 0
-    while process.poll() is None:
-        status = asyncio.run(read_status(path))
-        assert len(status.calls) == 45
-        assert all(call.attempt == 1 for call in status.calls)
-        assert (status.unreadable, status.damaged) == (0, ())
-        looks += 1
+    with subprocess.Popen([sys.executable, "-c", script, str(path)]) as process:
+        while process.poll() is None:
+            status = asyncio.run(read_status(path))
+            assert len(status.calls) == 45
+            assert all(call.attempt == 1 for call in status.calls)
+            assert (status.unreadable, status.damaged) == (0, ())
+            looks += 1
     assert looks > 5
     assert process.returncode == 0
     assert not list(files.folder_of(path).glob("*.db"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
@@ -7,10 +8,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import msgspec
 import pytest
 from rich.console import Console
 
+from adapters import schema
 from adapters.sqlite import SQLiteStore
 from adapters.status import CallStatus, JournalStatus, StatusTable, read_status
 from events.codec import encode
@@ -35,6 +38,7 @@ from events.facts import (
 )
 from recovery.ledger import Run
 from recovery.store import Row
+from tests.adapters import journals
 
 pytestmark = pytest.mark.anyio
 
@@ -154,6 +158,25 @@ async def test_an_operation_of_somebody_elses_has_no_name(tmp_path: Path) -> Non
 async def test_reading_needs_a_journal(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.db"):
         await read_status(tmp_path / "nothing.db")
+
+
+async def test_a_journal_that_is_made_while_it_is_looked_at_is_taken_for_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "calls.db"
+    look = schema.number_of
+
+    async def look_and_be_overtaken(connection: aiosqlite.Connection, pragma: str) -> int:
+        number = await look(connection, pragma)
+        monkeypatch.setattr(schema, "number_of", look)
+        await asyncio.to_thread(journals.write, path, journals.rows_of([journals.started("c")]))
+        return number
+
+    with journals.plain(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # as it is before it has its tables
+        connection.execute("SELECT * FROM sqlite_schema")
+        monkeypatch.setattr(schema, "number_of", look_and_be_overtaken)
+        assert [call.call for call in (await read_status(path)).calls] == ["c"]
 
 
 async def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
