@@ -23,6 +23,9 @@ from events.facts import CircuitOpened, Fact, GaveUp
 from recovery.ledger import Run
 
 CONTENT = b"0123456789abcdef" * 20_000
+COMMAND = ("-m", "adapters.cli")
+IMPATIENT = ("-c", "from adapters import cli, launch; launch.PATIENCE = 0.3; cli.main()")
+"""The same, but it waits less long for a journal that cannot be read."""
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
 
 
@@ -45,10 +48,10 @@ class Ended(msgspec.Struct):
         return [type(fact).__name__ for fact in self.facts]
 
 
-def recovery(*arguments: object, **environment: str) -> Ended:
+def recovery(*arguments: object, program: tuple[str, ...] = COMMAND, **environment: str) -> Ended:
     """The real command, in a process of its own; what it ought not to have left to the garbage collector is told."""
     ended = subprocess.run(
-        [sys.executable, "-W", "default", "-m", "adapters.cli", *map(str, arguments)],
+        [sys.executable, "-W", "default", *program, *map(str, arguments)],
         capture_output=True, text=True, timeout=30, check=False, env=os.environ | environment,
     )  # fmt: skip
     assert "Traceback" not in ended.stderr + ended.stdout
@@ -232,7 +235,8 @@ def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_written_is_named_and_the_launch_goes_on(tmp_path: Path) -> None:
     (tmp_path / ".recovery").write_text("a file where a folder should be")
     with FileServer({"/a": Hosted(CONTENT)}) as server:
-        ended = recovery("run", write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"])), "--json")
+        plan = write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"]))
+        ended = recovery("run", plan, "--json", program=IMPATIENT)
     assert (ended.code, ended.outcomes) == (0, {"a": "done", "c": "done"})
     [warning] = [line for line in ended.complaints.splitlines() if line.startswith("warning")]
     assert str(tmp_path / ".recovery" / "launch.db") in warning

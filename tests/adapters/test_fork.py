@@ -28,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:
 BEGIN = """
 import json, multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
 warnings.simplefilter("ignore")  # that one forks with threads is what is tried
+from adapters import files
 from adapters.sqlite import SQLiteStore
 from events.facts import GaveUp
 from recovery.service import Recovery
@@ -51,6 +52,8 @@ def wait_for(child):
 """
 
 FORK = """
+files.PATIENCE = (0.005,)  # the parent does not give up its lock
+
 def child(name):
     code = 1
     try:
@@ -103,6 +106,7 @@ with service:
 """
 
 HELD = """
+files.PATIENCE = (0.005,)
 locks = {
     "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service.waits.lock,
     "intake": journal._intake._lock, "journal": journal._lock,
@@ -159,25 +163,28 @@ AT_WORK = """
 import asyncio
 from adapters.schema import connecting
 
-async def work(begun, seconds, ended):
+async def work(begun, may_end, ended):
     async with connecting(":memory:") as connection:
         def slow():
             begun.set()
-            time.sleep(seconds)
-            ended.append(seconds)
+            may_end.wait(20.0)
+            ended.append(True)
         await connection.create_function("slow", 0, slow)
         await connection.execute("SELECT slow()")
 
 codes = []
-for seconds, is_waited_for in [(0.2, True), (3.0, False)]:
-    begun, ended = threading.Event(), []
-    thread = threading.Thread(target=lambda: asyncio.run(work(begun, seconds, ended)))
+for is_waited_for in (True, False):
+    begun, may_end, ended = threading.Event(), threading.Event(), []
+    thread = threading.Thread(target=lambda: asyncio.run(work(begun, may_end, ended)))
     thread.start()
     begun.wait()
+    if is_waited_for:
+        threading.Timer(0.1, may_end.set).start()
     pid = os.fork()
     if not pid:
         os._exit(0 if bool(ended) == is_waited_for else 1)
     codes.append(wait_for(pid))
+    may_end.set()
     thread.join()
 print(json.dumps({"codes": codes, "parent": 0, "run": "", "dropped": 0}))
 """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from events.codec import decode
 from events.facts import Fact, OperationCancelled, OperationResumed, OperationStarted
 
 CONTENT = random.Random("killed").randbytes(6_000_000)
-DELAY = 2.5
+DELAY = 1.6
 TOUCH = "import pathlib; pathlib.Path('before').open('a').write('x')"
 
 SCRIPT = """
@@ -198,6 +199,11 @@ def test_a_call_that_was_killed_between_two_attempts_makes_the_next_one_when_it_
 
 # A command that outlives its launcher
 
+
+def has_open(pid: int, path: Path) -> bool:
+    return any(os.path.realpath(one) == str(path) for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 ORPHAN = """
 import pathlib, time
 with open("log", "a") as log:
@@ -215,8 +221,8 @@ def test_a_command_that_outlived_its_launcher_is_waited_for_before_it_runs_again
     with child(tmp_path / "first", "-m", "adapters.cli", "run", plan):
         eventually(lambda: log.exists() and log.read_text() == "begin\n")
     with child(tmp_path / "second", "-m", "adapters.cli", "run", plan, "--json") as process:
-        eventually(lambda: b"OperationStarted" in (tmp_path / "second").read_bytes())
-        time.sleep(0.5)  # long enough for a second one to begin, if it did not wait
+        eventually(lambda: has_open(process.pid, tmp_path / ".recovery" / "logs" / "install.log"))
+        time.sleep(0.1)  # long enough for a second one to begin, if it did not wait
         assert log.read_text() == "begin\n"
         (tmp_path / "go").touch()
         assert process.wait(20) == 0

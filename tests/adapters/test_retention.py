@@ -130,8 +130,8 @@ def test_d14_no_question_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
 
 
 def test_d14_a_journal_that_is_written_for_long_stays_small(tmp_path: Path) -> None:
-    # A million with the defaults: `steady_state(path, 1_000_000)`; here a tenth of what is kept, and of the bytes.
-    steady = steady_state(tmp_path / "calls.db", 50_000, Retention(calls=5_000, bytes=6_500_000))
-    assert steady.file <= 6_500_000
+    # A million with the defaults: `steady_state(path, 1_000_000)`; here a 25th of what is kept, and of the bytes.
+    steady = steady_state(tmp_path / "calls.db", 20_000, Retention(calls=2_000, bytes=2_600_000))
+    assert steady.file <= 2_600_000
     assert steady.log <= 16 * 1024 * 1024
-    assert 2 * 5_000 <= steady.rows < 2 * 6_000
+    assert 2 * 2_000 <= steady.rows < 2 * 2_400

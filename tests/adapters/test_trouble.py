@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters import files
+from adapters import files, opening
 from adapters.sqlite import SQLiteStore
 from events.facts import JournalDegraded, JournalRestored
+from recovery import writer
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters import journals
@@ -74,7 +75,7 @@ def publish(service: Recovery, first: int, count: int) -> float:
 def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.opening.BUSY_TIMEOUT", 0.2)  # as five seconds, only sooner
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.2)  # as five seconds, only sooner
     path = tmp_path / "calls.db"
     service = Recovery(store=SQLiteStore(path))
     heard = facts_of(service, JournalDegraded, JournalRestored)
@@ -104,7 +105,11 @@ def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
     assert calls_of(path) == [f"call-{number}" for number in range(2100)]
 
 
-def test_d8_the_lock_budget_is_five_seconds_and_publishers_do_not_notice(tmp_path: Path) -> None:
+def test_d8_a_lock_is_waited_for_as_long_as_its_budget_and_publishers_do_not_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opening.BUSY_TIMEOUT == 5.0  # as promised; here a tenth of it, for it is the same wait
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.5)
     path = tmp_path / "calls.db"
     with Recovery(store=SQLiteStore(path)) as service:
         journal = service.journal
@@ -120,7 +125,7 @@ def test_d8_the_lock_budget_is_five_seconds_and_publishers_do_not_notice(tmp_pat
                 time.sleep(0.01)
             took = time.monotonic() - began
         eventually(lambda: journal.reason is None)
-    assert 4.5 < took < 9.0
+    assert 0.45 < took < 4.5
     assert slowest < 0.1
 
 
@@ -187,13 +192,22 @@ with tempfile.TemporaryDirectory() as elsewhere, Recovery(store=SQLiteStore(else
     service.close()
 if os.geteuid() == 0:
     os.setuid(65534)
-service, heard = Recovery(store=SQLiteStore(path)), []
+
+class Store(SQLiteStore):
+    tries = 0
+
+    async def open(self, run):
+        self.tries += 1
+        return await super().open(run)
+
+writer.FIRST_PAUSE = 0.01
+store = Store(path)
+service, heard = Recovery(store=store), []
 service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
 with service:
     publish(service, 100)
     assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
-    until(lambda: service.journal.reason)
-    time.sleep(0.5)  # it is tried again meanwhile
+    until(lambda: service.journal.reason and store.tries > 3)
     tell(heard, service)
 """
 
@@ -201,6 +215,7 @@ COMMON = """
 import json, os, sys, tempfile, time
 from adapters.sqlite import SQLiteStore
 from events.facts import GaveUp, JournalDegraded, JournalRestored
+from recovery import writer
 from recovery.service import Recovery
 from recovery.testing import Script
 
@@ -256,18 +271,21 @@ def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # There is no network file system here. What it answers is known, and all that we see of it.
-    def flock(_file: int, _operation: int) -> None:
+    asked: list[int] = []
+
+    def flock(file: int, _operation: int) -> None:
+        asked.append(file)
         raise OSError(number, os.strerror(number))
 
     assert files.fcntl is not None
     monkeypatch.setattr(files.fcntl, "flock", flock)
+    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
     service = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
     heard = facts_of(service, JournalDegraded)
     with service:
         publish(service, 0, 10)
         assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
-        eventually(lambda: len(caplog.records) > 0)
-        time.sleep(0.4)  # it is tried again meanwhile
+        eventually(lambda: len(caplog.records) > 0 and len(asked) > 3)  # it is tried again and again
     assert names(heard) == ["JournalDegraded"]
     assert "a journal needs a local disk" in caplog.text
     assert not (tmp_path / "calls.db").exists()

@@ -23,12 +23,13 @@ from events.facts import (
 )
 from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery import circuits, registry
 from recovery.breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.circuits import Break
 from recovery.ledger import fold_circuits
 from recovery.plan import Plan
 from recovery.policy import RetryPolicy
-from recovery.registry import MAX_PARTS, Registry
+from recovery.registry import Registry
 from recovery.testing import VirtualClock
 
 TWICE = BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0)
@@ -80,6 +81,14 @@ class Service:
     @property
     def kinds(self) -> list[type[Fact]]:
         return [type(fact) for fact in self.heard]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many parts are remembered at the most, instead of a thousand: enough to see what happens beyond."""
+    for module in (circuits, registry):
+        monkeypatch.setattr(module, "MAX_PARTS", 64)
+    return 64
 
 
 def asked(service: Service, attempt: int = 1, key: str = "") -> Verdict | None:
@@ -269,31 +278,31 @@ def test_any_other_failure_shows_that_the_host_was_reached() -> None:
     assert (service.heard, service.breaks.circuits()) == ([], {})
 
 
-def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
+def test_a_row_on_many_keys_does_not_remember_them_all(few: int) -> None:
     service = Service()
-    for number in range(MAX_PARTS + 100):
+    for number in range(few + 100):
         service.give_up(key=str(number))
-    assert len(service.breaks.circuits()) <= MAX_PARTS
+    assert len(service.breaks.circuits()) <= few
 
 
-def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys() -> None:
+def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys(few: int) -> None:
     service = Service()
     service.give_up(times=2, key="sick")
-    for number in range(MAX_PARTS + 100):
+    for number in range(few + 100):
         service.give_up(key=str(number))
     assert asked(service, key="sick") == GiveUp("circuit open: fetch[sick]", 10.0)
 
 
-def test_very_many_open_circuits_are_forgotten_when_their_break_is_over() -> None:
+def test_very_many_open_circuits_are_forgotten_when_their_break_is_over(few: int) -> None:
     service = Service(HOST)
-    for number in range(MAX_PARTS):
+    for number in range(few):
         service.fail(key=str(number))
         service.fail(key=str(number))
     service.clock.advance(HOST.break_duration)
     for number in range(100):
         service.fail(key=f"later {number}")
         service.fail(key=f"later {number}")
-    assert len(service.breaks.circuits()) <= MAX_PARTS
+    assert len(service.breaks.circuits()) <= few
 
 
 def test_what_is_shown_of_the_circuits_is_a_copy() -> None:
@@ -400,10 +409,10 @@ def test_what_is_known_already_is_not_restored() -> None:
     assert asked(service) == GiveUp("circuit open: fetch", 10.0)
 
 
-def test_no_more_circuits_are_restored_than_are_remembered() -> None:
+def test_no_more_circuits_are_restored_than_are_remembered(few: int) -> None:
     service = Service()
-    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(MAX_PARTS + 10)})
-    assert len(service.breaks.circuits()) == MAX_PARTS
+    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(few + 10)})
+    assert len(service.breaks.circuits()) == few
     assert asked(service, key="host 0") is None
 
 
@@ -499,22 +508,22 @@ def test_a_failure_that_is_judged_twice_is_counted_once() -> None:
     assert (service.fail(**attempt), service.fail(**attempt), service.heard) == (None, None, [])
 
 
-def test_very_many_sick_hosts_are_not_all_remembered() -> None:
+def test_very_many_sick_hosts_are_not_all_remembered(few: int) -> None:
     service = Service(BreakerPolicy(failure_threshold=1, break_duration=10.0))
-    for number in range(MAX_PARTS + 50):
+    for number in range(few + 50):
         service.clock.advance(0.001)
         service.give_up(key=f"host {number}")
-    assert len(service.breaks.circuits()) == len(service.breaks._seats) == MAX_PARTS
+    assert len(service.breaks.circuits()) == len(service.breaks._seats) == few
     assert asked(service, key="host 0") is None  # whose break ends first
-    assert asked(service, key=f"host {MAX_PARTS + 49}") is not None
+    assert asked(service, key=f"host {few + 49}") is not None
 
 
-def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_meanwhile() -> None:
+def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_meanwhile(few: int) -> None:
     service = Service()
     for _ in range(6):
         service.give_up(key="flaky")
         service.part("flaky").successes += 1
-        for number in range(MAX_PARTS + 10):
+        for number in range(few + 10):
             service.part(f"host {number}")
     assert service.heard == []
 
