@@ -474,7 +474,8 @@ async def test_a_service_that_is_left_with_an_error_has_not_died_in_a_call() -> 
             async with Recovery(store=store) as service:
                 service.recoverable("work", **SETTINGS)(work)
                 resumption = service.resume()
-                await begun.wait()
+                with anyio.fail_after(5.0):
+                    await begun.wait()
                 raise Killed
         assert len(resumption.calls) == 1
 
