@@ -241,7 +241,9 @@ class AsyncCall:
 
 
 @pytest.mark.parametrize(
-    "function", [coroutine_function, AsyncCall(), AsyncCall().method, partial(coroutine_function)], ids=str
+    "function",
+    [coroutine_function, AsyncCall(), AsyncCall().method, partial(coroutine_function)],
+    ids=["function", "object", "method", "partial"],
 )
 def test_a_coroutine_function_is_refused(function: Callable[..., object]) -> None:
     with pytest.raises(TypeError, match="coroutine function"):

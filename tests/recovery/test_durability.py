@@ -518,7 +518,8 @@ def test_d8_a_store_that_fails_for_a_while_is_closed_once_at_the_end() -> None:
     assert store.calls.count("open") == 2
 
 
-def test_d8_each_change_is_said_once() -> None:
+def test_d8_each_change_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recovery.writer.FIRST_PAUSE", 0.005)
     reasons = itertools.chain(["locked", "locked", "locked"], itertools.repeat("full"))
     store = ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: OSError(next(reasons)))
     service = Recovery(store=store)
@@ -568,7 +569,9 @@ def test_d11_whatever_store_call_fails_operations_do_not_notice(fail_at: int, st
         assert sorted(row.number for row in memory.rows) == list(range(1, counts.issued + 1))
 
 
-def test_d11_a_store_that_flaps_loses_nothing() -> None:
+def test_d11_a_store_that_flaps_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recovery.writer.FIRST_PAUSE", 0.005)
+
     class Flapping(MemoryStore):
         turns = 0
 

@@ -663,7 +663,8 @@ class LockedAtFirst(MemoryStore):
 
 
 @pytest.mark.parametrize("broken", ["open", "adopt"])
-def test_what_cannot_be_read_at_once_is_carried_on_when_it_can(broken: str) -> None:
+def test_what_cannot_be_read_at_once_is_carried_on_when_it_can(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recovery.writer.FIRST_PAUSE", 0.005)
     store = MemoryStore()
     leave(store, lambda: None, "a")
     seen: list[Any] = []
