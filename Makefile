@@ -27,8 +27,8 @@ $(PEERS): $(READY)
 demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## every test, about three minutes
-	$(BIN)/python -m pytest
+test: $(READY) ## every test, in a process a core; about two minutes
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 check: lint types arch ## all that can be said without running the code
 
