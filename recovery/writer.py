@@ -35,6 +35,8 @@ LONGEST_PAUSE = 5.0
 """Seconds before a store that failed is tried again: the first time, and at the most, doubling in between."""
 ORDERS_EVERY = 0.5
 """Seconds after which it is looked whether somebody has told the process something."""
+LINGER = 0.5
+"""Seconds after a batch in which it is looked for the next one every flush interval, without anybody's waking it."""
 PART = 32
 BREATH = 0.0001
 """Seconds: enough for a thread that waits for the interpreter lock to wake up and take it."""
@@ -75,6 +77,7 @@ class Writer:
         self._pause = FIRST_PAUSE
         self._again_at = 0.0
         self._look_at = 0.0
+        self._rest_at = 0.0
         self._stir = Flag()
         self._wants_sync = False
         self._wants_pending = False
@@ -171,16 +174,29 @@ class Writer:
 
     def _wait(self) -> None:
         self._stir.clear()
+        rests = time.monotonic() >= self._rest_at and self._intake.rest()
         if self._closing or (self._wants_pending and self._is_open) or self._questions:
             return  # whoever set these stirs afterwards: not a moment is missed
         if not self._is_open:
             self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
         elif not self._wants_sync:
-            if not self._intake.filled.wait(ORDERS_EVERY):
-                return
-            if not self._closing and not self._intake.has_batch:
-                # Counted from when the earliest came: it may have waited for a commit already.
-                self._intake.hurry.wait(max(self._intake.since + FLUSH_INTERVAL - time.monotonic(), 0.0))
+            self._wait_for_facts(rests)
+
+    def _wait_for_facts(self, rests: bool) -> None:
+        """Wait until what came is worth writing, or for as long as that can take; if this *rests*, for the first first.
+
+        Waking a thread that sleeps costs whoever does it more than the fact that it is for. So this thread is only
+        woken for the first fact after a rest; while they keep coming it looks for itself.
+        """
+        intake = self._intake
+        # Whoever hurried before the rest began has set ``filled`` in vain.
+        if rests and not intake.hurry.is_set() and not intake.filled.wait(ORDERS_EVERY):
+            return
+        if not self._closing and not intake.has_batch:
+            # Counted from when the earliest came: it may have waited for a commit already.
+            now = time.monotonic()
+            since = now if intake.is_empty else intake.since
+            intake.hurry.wait(max(since + FLUSH_INTERVAL - now, 0.0))
 
     def _try_to_open(self, runner: asyncio.Runner) -> None:
         try:
@@ -267,6 +283,7 @@ class Writer:
                 for part in self._in_parts(batch):
                     self._recent.add((entry.number, entry.fact) for entry in part if entry.fact is not None)
                 self._intake.done(_missing(batch, rows))
+                self._rest_at = time.monotonic() + LINGER
             self.committed = self._intake.first - 1
             if wants_sync:
                 runner.run(self._store.sync())

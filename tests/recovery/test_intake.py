@@ -51,6 +51,26 @@ def test_facts_come_out_in_the_order_they_went_in() -> None:
     assert taken(intake) == facts
 
 
+def test_who_takes_the_facts_is_only_told_of_the_first_after_a_rest() -> None:
+    intake = Intake()
+    intake.put(end())
+    taken(intake)
+    assert intake.filled.is_set()
+    assert intake.rest()
+    assert not intake.filled.is_set()
+    intake.put(end())
+    assert intake.filled.is_set()
+
+
+def test_there_is_no_rest_while_a_fact_waits_or_is_being_written() -> None:
+    intake = Intake()
+    intake.put(end())
+    assert not intake.rest()
+    intake.take()
+    assert not intake.rest()
+    assert intake.filled.is_set()
+
+
 def test_a_batch_that_is_not_done_is_taken_again() -> None:
     intake = Intake()
     intake.put(end())

@@ -16,6 +16,7 @@ from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
 from events.errors import JournalError, NotDurable
 from events.facts import GaveUp, JournalDegraded, RetryScheduled
+from recovery import writer
 from recovery.intake import CAPACITY
 from recovery.journal import Journal
 from recovery.ledger import Run
@@ -145,6 +146,22 @@ def test_one_commit_takes_what_came_during_the_last() -> None:
             service.bus.publish(gave_up(number))
         store.gate.set()
     assert store.batches <= 3
+
+
+@pytest.mark.parametrize("linger", [0.0, writer.LINGER])
+def test_a_fact_is_written_soon_whether_the_thread_rests_or_lingers(
+    linger: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LINGER", linger)
+    store = MemoryStore()
+    with Recovery(store=store) as service:
+        began = time.monotonic()
+        for number in range(20):
+            service.bus.publish(gave_up(number))
+            while len(store.rows) <= number:
+                time.sleep(0.001)
+        took = time.monotonic() - began
+    assert took < 20 * writer.ORDERS_EVERY / 2  # whoever missed it would find it when it looks for orders
 
 
 def test_who_waits_for_a_commit_is_woken_after_it_and_not_before() -> None:
