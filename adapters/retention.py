@@ -33,6 +33,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         checks.whole("bytes", self.bytes, least=0)
 
 
+# No more calls are over than there are rows, about: where those may all be kept nothing needs to be counted.
+_SPAN = "SELECT (SELECT max(id) FROM facts) - (SELECT min(id) FROM facts)"
 # How many are too many is counted from the newest on, for a count of all of them would read the whole index.
 _TOO_MANY_CALLS = f"""
 SELECT count(*) FROM (
@@ -69,7 +71,10 @@ async def tidy(connection: aiosqlite.Connection, keep: Retention, now: float, ru
     before = int(now - keep.seconds)
     deleted = await _delete(connection, _OLD_NO_CALL, (before,)) or await _delete(connection, _TOO_MANY_NO_CALL)
     is_big = await _size(connection) > keep.bytes
-    [(too_many,)] = await connection.execute_fetchall(_TOO_MANY_CALLS, (keep.calls,))
+    too_many = 0
+    [(span,)] = await connection.execute_fetchall(_SPAN)
+    if span is not None and span >= keep.calls:
+        [(too_many,)] = await connection.execute_fetchall(_TOO_MANY_CALLS, (keep.calls,))
     oldest = list(await connection.execute_fetchall(_OLDEST_CALL))
     if is_big or too_many or (oldest and oldest[0][0] < before):
         deleted += await _delete(connection, _OLD_CALLS, (before, SLICE if is_big else too_many))
