@@ -33,7 +33,8 @@ WHOLE_CHECK = 128 * 1024 * 1024
 
 _WRITTEN = "run, call, kind, body, number, written, sum, result_key"
 COLUMNS = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL), number, written, sum, result_key"
-MANY = 32
+MANY = (32, 16, 8, 4, 2, 1)
+"""Rows of one statement: the more, the less often the interpreter is let go for so short that nobody else gets it."""
 
 
 def _insert(rows: int) -> str:
@@ -41,8 +42,8 @@ def _insert(rows: int) -> str:
     return f"INSERT INTO facts ({_WRITTEN}) VALUES {values} ON CONFLICT (run, number) DO NOTHING"
 
 
-INSERT, INSERT_MANY = _insert(1), _insert(MANY)
-"""One row, and ``MANY`` at once: half the time for each, and the interpreter is let go and taken back once for all."""
+INSERT = _insert(1)
+_INSERTS = {rows: _insert(rows) for rows in MANY}
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 # A row without a number gets one by its place, for whoever copies a file a second time must find it there.
 COPIED = f"SELECT {_WRITTEN.replace('number', 'coalesce(number, -id)')} FROM facts ORDER BY id"
@@ -81,12 +82,17 @@ def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[t
 
     The values are made while they are inserted, so that nobody waits for the interpreter lock until all are there.
     """
-    rest = len(rows) - len(rows) % MANY
-    parts = (rows[first : first + MANY] for first in range(0, rest, MANY))
-    if rest:
-        yield INSERT_MANY, (tuple(chain(*(values_of(row, written) for row in part))) for part in parts)
-    if rest < len(rows):
-        yield INSERT, (values_of(row, written) for row in rows[rest:])
+    first = 0
+    for many in MANY:
+        until = len(rows) - (len(rows) - first) % many
+        if first < until:
+            yield _INSERTS[many], _values_of_many(rows[first:until], many, written)
+        first = until
+
+
+def _values_of_many(rows: Sequence[Row], many: int, written: int) -> Iterator[tuple[object, ...]]:
+    for first in range(0, len(rows), many):
+        yield tuple(chain(*(values_of(row, written) for row in rows[first : first + many])))
 
 
 async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:
@@ -220,6 +226,27 @@ class _Connection(aiosqlite.Connection):
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await super()._execute(gate.passing, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+async def write(connection: aiosqlite.Connection, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
+    """Execute each of *statements* with its values, all of them in one transaction, or none.
+
+    In one go of the connection's thread: at each change of threads the caller of an operation would have to compete
+    with another for the interpreter.
+    """
+    await connection._execute(_write, connection._conn, statements)  # type: ignore[no-untyped-call]
+
+
+def _write(connection: sqlite3.Connection, statements: Iterable[tuple[str, Iterable[Sequence[object]]]]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in statements:
+            connection.executemany(statement, values)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")
+        raise
 
 
 def connecting(database: str | Path, **options: Any) -> aiosqlite.Connection:

@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 import aiosqlite
 
-from adapters import files, formats, retention, schema
+from adapters import files, retention, schema
 from adapters.files import Lock
 from adapters.inbox import take_orders
 from adapters.opening import open_file
@@ -152,9 +152,7 @@ class SQLiteStore(Store):
         connection = self._opened()
         self._check_place()
         with self._naming("written"):
-            async with formats.transaction(connection):
-                for statement, values in statements:
-                    await connection.executemany(statement, values)
+            await schema.write(connection, *statements)
 
     def _check_place(self) -> None:
         if self._identity is None or not files.is_still(self.own, self._identity):

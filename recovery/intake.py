@@ -261,6 +261,11 @@ class Intake:
             self.hurry.clear()
             if self._writing:
                 return self._writing
+            queue = self._queue
+            if self._bytes <= BATCH_BYTES and self._live + self._cancelled == len(queue) and not self._progress:
+                # As it mostly is: there is nothing to look at one by one, with the lock that publishers wait for.
+                self._writing = [queue.popleft() for _ in range(min(len(queue), BATCH))]
+                return self._writing
             size = 0
             while len(self._writing) < BATCH and size < BATCH_BYTES:
                 self._skip_coalesced()
