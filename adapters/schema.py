@@ -33,7 +33,7 @@ WHOLE_CHECK = 128 * 1024 * 1024
 
 _WRITTEN = "run, call, kind, body, number, written, sum, result_key"
 COLUMNS = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL), number, written, sum, result_key"
-MANY = (32, 16, 8, 4, 2, 1)
+MANY = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: the more, the less often the interpreter is let go for so short that nobody else gets it."""
 
 
