@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
-from events.codec import decode, encode
+from events.codec import decode
 from events.errors import CodecError, ForeignJournalError, NewerJournalError
-from events.facts import CallFact, Fact
 from recovery.intake import Entry, Intake
 from recovery.ledger import CallRecord, OpenCircuit, Run, fold, fold_circuits
 from recovery.lookup import Question
 from recovery.news import News
-from recovery.recent import Recent, recorded_in, result_key
-from recovery.redact import redact, redacted
-from recovery.store import Pending, Row, Store
+from recovery.recent import Recent
+from recovery.redact import redact
+from recovery.rows import missing, rows_of
+from recovery.store import Pending, Store
 from recovery.waiting import Flag
 
 if TYPE_CHECKING:
@@ -278,11 +278,11 @@ class Writer:
         batch = self._intake.take()
         try:
             if batch:
-                rows = self._rows(batch)
+                rows = rows_of(self._run.id, chain.from_iterable(self._in_parts(batch)))
                 runner.run(self._store.append(rows))
                 for part in self._in_parts(batch):
                     self._recent.add((entry.number, entry.fact) for entry in part if entry.fact is not None)
-                self._intake.done(_missing(batch, rows))
+                self._intake.done(missing(batch, rows))
                 self._rest_at = time.monotonic() + LINGER
             self.committed = self._intake.first - 1
             if wants_sync:
@@ -305,21 +305,6 @@ class Writer:
             if first and not (self._intake.is_crowded or self._stir.is_set()):
                 time.sleep(BREATH)
             yield batch[first : first + PART]
-
-    def _rows(self, batch: list[Entry]) -> list[Row]:
-        rows = []
-        for entry in chain.from_iterable(self._in_parts(batch)):
-            fact = entry.fact
-            assert fact is not None
-            try:
-                body = encode(redacted(fact))
-            except CodecError as error:  # one fact that cannot be written must not take its neighbours along
-                log.warning("a fact is not journalled: %s", error)
-            else:
-                recorded = recorded_in(fact)
-                key = "" if recorded is None else result_key(fact.operation, recorded.key)
-                rows.append(Row(self._run.id, _call_of(fact), type(fact).__name__, body, entry.number, result_key=key))
-        return rows
 
     def _tidy(self, runner: asyncio.Runner) -> bool:
         """Delete a little more than a batch may have brought; whether the store is well."""
@@ -349,15 +334,3 @@ class Writer:
             runner.run(self._store.close())
         except Exception as error:
             log.warning("closing the journal failed: %s", redact(str(error)))
-
-
-def _missing(batch: list[Entry], rows: list[Row]) -> list[int]:
-    """The numbers of those that could not be made a row."""
-    if len(rows) == len(batch):
-        return []
-    written = {row.number for row in rows}
-    return [entry.number for entry in batch if entry.number not in written]
-
-
-def _call_of(fact: Fact) -> str:
-    return fact.call if isinstance(fact, CallFact) else ""
