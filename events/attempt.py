@@ -101,16 +101,23 @@ class Attempt(msgspec.Struct, eq=False):
                 self.late = late
             self.due = None
         if operation.watched:
-            if self._is_heard(OperationStarted):
-                held = self._tell(
-                    OperationStarted,
-                    arguments=self._raw_arguments(),
-                    version=self.version,
-                    again=self.troubled,
-                    idempotency_key=self.idempotency_key,
+            bus = operation.bus
+            if bus.listens(OperationStarted, operation.name, operation.key):
+                held = bus.publish(
+                    OperationStarted(
+                        at=bus.clock(),
+                        operation=operation.name,
+                        key=operation.key,
+                        call=self.call,
+                        attempt=self.number,
+                        arguments=NOTHING if self.arguments is None else msgspec.Raw(self.arguments),
+                        version=self.version,
+                        again=self.troubled,
+                        idempotency_key=self.idempotency_key,
+                    )
                 )
             else:
-                operation.watched = operation.bus.watches(operation)  # nobody says so when a weak receiver goes
+                operation.watched = bus.watches(operation)  # nobody says so when a weak receiver goes
         self.announced = held is None
         return held
 
@@ -281,8 +288,18 @@ class Attempt(msgspec.Struct, eq=False):
                 late=self.late,
             )
             bus.publish(recovered)
-        if operation.watched:
-            self._tell(OperationSucceeded, recovered=self.troubled, recorded=self.recorded)
+        if operation.watched and bus.listens(OperationSucceeded, operation.name, operation.key):
+            bus.publish(
+                OperationSucceeded(
+                    at=bus.clock(),
+                    operation=operation.name,
+                    key=operation.key,
+                    call=self.call,
+                    attempt=self.number,
+                    recovered=self.troubled,
+                    recorded=self.recorded,
+                )
+            )
 
     def cancel(self) -> None:
         """Report that somebody changed their mind, in the attempt or in the wait after it. Never a failure.
@@ -322,14 +339,10 @@ class Attempt(msgspec.Struct, eq=False):
     def _tell(self, kind: Callable[..., CallFact], **fields: object) -> Verdict | None:
         """Publish a fact about this attempt, if anybody would hear it.
 
-        What comes of a retry is published without this: passing the fields on takes longer than making the fact.
+        What most calls say is published without this: passing the fields on takes longer than making the fact.
         """
         operation, bus = self.operation, self.operation.bus
         name, key = operation.name, operation.key
-        if not self._is_heard(kind):  # type: ignore[arg-type]  # a class is the Callable that makes it
+        if not bus.listens(kind, name, key):  # type: ignore[arg-type]  # a class is the Callable that makes it
             return None
         return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.call, attempt=self.number, **fields))
-
-    def _is_heard(self, kind: type[CallFact]) -> bool:
-        operation = self.operation
-        return operation.bus.listens(kind, operation.name, operation.key)

@@ -30,6 +30,7 @@ from recovery.ledger import Run
 from recovery.lookup import Lookup, Question
 from recovery.news import News
 from recovery.orders import Orders
+from recovery.plan import PlanOf
 from recovery.receipts import Receipt
 from recovery.recent import Recent
 from recovery.store import Pending, Store
@@ -46,25 +47,25 @@ log = logging.getLogger("recovery.journal")
 class Journal:
     """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
-    *keeps* says which facts are wanted; *restore* is given the circuits that earlier runs left open, *orders* what
-    people tell this process through the store. A batch is written every 20 ms, at 512 facts or 1 MiB, or as soon as
-    somebody waits for it. While the store fails, operations go on in memory: ``JournalDegraded`` is published once for
-    each reason, 10 000 facts and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and counted), and when it
-    passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens when ``pending`` knows what
-    earlier runs left; ``lookup`` finds single calls and results.
+    Operations whose durability is "off" are left out. *restore* is given the circuits that earlier runs left open,
+    *orders* what people tell this process through the store. A batch is written every 20 ms, at 512 facts or 1 MiB, or
+    as soon as somebody waits for it. While the store fails, operations go on in memory: ``JournalDegraded`` is
+    published once for each reason, 10 000 facts and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and
+    counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens when
+    ``pending`` knows what earlier runs left; ``lookup`` finds single calls and results.
     """
 
     def __init__(
         self,
         store: Store,
         bus: Bus,
-        keeps: Callable[[Fact], bool],
+        plan_of: PlanOf,
         restore: Callable[[dict[tuple[str, str], Open]], object] = id,
         orders: Orders | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
-        self._keeps = keeps
+        self._plan_of = plan_of
         self._restore = restore
         self._orders = orders
         self._followed: set[str] = set()
@@ -142,7 +143,8 @@ class Journal:
 
     def record(self, fact: Fact) -> None:
         """Accept *fact*, if wanted; in a signal handler, too. Never waits for the store, nor raises for its sake."""
-        if not self._keeps(fact):
+        plan = self._plan_of(fact.operation)
+        if plan is not None and plan.durability == "off":
             return
         if type(fact) is OperationSucceeded and fact.recovered:
             return  # OperationRecovered has said so

@@ -163,7 +163,7 @@ class Recovery:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
             orders = Orders(self.waits, lambda: self._resumption)
-            self._journal = Journal(store, self.bus, self._keeps, self.circuits.restore, orders)
+            self._journal = Journal(store, self.bus, self._registry.plan_of, self.circuits.restore, orders)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._classify.classifiers = classifiers
@@ -333,10 +333,6 @@ class Recovery:
     def _logs(self, operation: str) -> bool:
         plan = self._registry.plan_of(operation)
         return self._logging if plan is None or plan.logging is None else plan.logging
-
-    def _keeps(self, fact: Fact) -> bool:
-        plan = self._registry.plan_of(fact.operation)
-        return plan is None or plan.durability != "off"
 
     def _wake_held(self, fact: Fact) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
