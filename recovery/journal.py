@@ -7,6 +7,7 @@ is ``recovery.intake``, the thread ``recovery.writer``; here is what the rest of
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -24,6 +25,7 @@ from events.facts import (
 )
 from events.kinds import kinds_of
 from recovery import process
+from recovery.awaited import Awaited
 from recovery.breaker import Open
 from recovery.intake import Backlog, Counts, Intake
 from recovery.ledger import Run
@@ -77,7 +79,7 @@ class Journal:
     def _begin(self) -> None:
         """Be new: in a process that starts, or that was forked from one that had begun."""
         self._lock = threading.RLock()
-        self._receipts: list[tuple[bool, int, Waiter]] = []
+        self._committing, self._syncing = Awaited(), Awaited()
         self.loaded = Gate()
         self._pending = Pending()
         self._closing = False
@@ -206,7 +208,7 @@ class Journal:
         with self._lock:
             settled = self.is_settled(position, synced=synced) or self._is_own_thread
             if not settled:
-                self._receipts.append((synced, position, waiter))
+                (self._syncing if synced else self._committing).add(position, waiter)
         if settled:
             waiter.wake()
             return
@@ -223,7 +225,8 @@ class Journal:
     def forget(self, waiter: Waiter) -> None:
         """Do not wake *waiter* any more."""
         with self._lock:
-            self._receipts = [receipt for receipt in self._receipts if receipt[2] is not waiter]
+            self._committing.forget(waiter)
+            self._syncing.forget(waiter)
 
     def look(self, *, now: bool = False) -> None:
         """Find out what dead processes left; ``loaded`` opens when that is known, or never will be.
@@ -337,15 +340,11 @@ class Journal:
         for turnstile in (self._threads, self._tasks):
             turnstile.move(self._writer.committed)
         with self._lock:
-            receipts, self._receipts = self._receipts, []
-            due: list[tuple[bool, int, Waiter]] = []
-            for receipt in receipts:
-                synced, position, waiter = receipt
-                (due if self.is_settled(position, synced=synced) else self._receipts).append(receipt)
-            left = list(self._receipts)
-        if any(synced for synced, _, _ in left):
+            due = self._committing.take(self.is_settled)
+            due += self._syncing.take(functools.partial(self.is_settled, synced=True))
+        if self._syncing:
             self._writer.ask_for_sync()
-        elif left:
+        elif self._committing:
             self._writer.hurry()
-        for _, _, waiter in due:
+        for waiter in due:
             waiter.wake()
