@@ -27,7 +27,7 @@ $(PEERS): $(READY)
 demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## every test, in a process a core; about two minutes
+test: $(READY) ## every test, in a process a core (a minute and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 check: lint types arch ## all that can be said without running the code
