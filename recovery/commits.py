@@ -13,6 +13,9 @@ from recovery.receipts import COMMIT_BUDGET, Receipt
 from recovery.turnstile import Turn
 from recovery.waiting import TaskWaiter, ThreadWaiter
 
+LONGEST_LINE = 60.0
+"""Seconds that a call waits in line for room, however slowly the store writes: its facts may then be dropped."""
+
 log = logging.getLogger("recovery")
 
 
@@ -25,7 +28,8 @@ class Commits:
 
     While the journal's queue is half full, a call waits in line (``recovery.turnstile``) before it says anything that
     is written, so that a flood does not overrun a store that works: a failure, a recovery, and the start and success of
-    a journalled call. It goes ahead when the store has written nothing for 5 s, or it has no time left.
+    a journalled call. It goes ahead when the store has written nothing for 5 s, after a minute, and after half of the
+    time that it has left: the rest is for what it waits to do.
 
     A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A
     strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
@@ -48,7 +52,7 @@ class Commits:
         return journal is not None and journal.is_crowded
 
     def until_calm(self, most: float) -> None:
-        """Wait until the journal has room, *most* seconds at the most, or until it writes nothing more."""
+        """Wait until the journal has room, half of *most* seconds at the most, or until it writes nothing more."""
         turn = self._turn(most, blocks=True)
         if turn is not None:
             with turn:
@@ -68,7 +72,7 @@ class Commits:
 
     def _turn(self, most: float, *, blocks: bool) -> Turn | None:
         journal = self._journal()
-        return None if journal is None else journal.turn(most, blocks=blocks)
+        return None if journal is None else journal.turn(min(LONGEST_LINE, most / 2), blocks=blocks)
 
     def before_next(self, most: float) -> None:
         """Wait before a journalled call's next attempt, *most* seconds at the most."""

@@ -48,9 +48,10 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
     try:
         kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
-    except Exception:  # unless its metaclass says otherwise
+        is_bare = kind.is_bare and not error.__dict__
+    except Exception:  # unless its metaclass, or what it has for a dict, says otherwise
         kind = _kind_of.__wrapped__(type(error))
-    is_bare = kind.is_bare and not error.__dict__
+        is_bare = False
     is_outermost = depth == LEVELS
     if is_bare and is_outermost and error.__cause__ is None and len(error.args) == 1 and type(error.args[0]) is str:
         came_from = None  # as ``_cause`` would find, for most of what is raised

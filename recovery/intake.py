@@ -84,8 +84,6 @@ class Intake:
         self._cancelled = 0
         self._bytes = 0
         self.is_closed = False
-        self.has_line = False
-        """Whether anybody waits for room, as the turnstile says that moved last."""
         self._next = 0
         self.since = 0.0
         """When, on the monotonic clock, the earliest fact that is not being written came; or before that."""
@@ -218,9 +216,8 @@ class Intake:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether this is a signal handler that has interrupted ``put`` on its own thread."""
-        with self._lock:
-            return self._is_busy
+        """Whether this is a signal handler that has interrupted its own thread in here."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as ``threading.Condition`` asks
 
     def _put_back(self, call: str, entry: Entry) -> None:
         self._progress[call] = entry

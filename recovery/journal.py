@@ -128,9 +128,8 @@ class Journal:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so much waits to be written that those who can wait had better."""
-        intake = self._intake
-        return intake.is_crowded or intake.has_line
+        """Whether those who can wait had better, so much waits to be written."""
+        return self._intake.is_crowded or bool(self._threads.line or self._tasks.line)
 
     def turn(self, most: float, *, blocks: bool) -> Turn | None:
         """A place in the line of those who wait for room, *most* seconds at the most; ``None``: no need to wait."""
@@ -296,10 +295,11 @@ class Journal:
     def wait_for_end(self, timeout: float) -> None:
         """Block until all is written and closed, *timeout* seconds at the most; said once if that is not enough."""
         thread = self._writer.thread
-        if not self._is_started or thread is threading.current_thread():
+        if not self._is_started or self._is_own_thread:
             return
-        if self._intake.is_interrupted:
-            return  # the writer needs what this thread holds
+        parts = (self._intake, self._threads, self._tasks)
+        if self._lock._is_owned() or any(part.is_interrupted for part in parts):  # type: ignore[attr-defined]
+            return  # a signal handler: the writer needs what this thread holds
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True

@@ -24,8 +24,8 @@ EACH = 4
 TOGETHER = 32
 """So many are under way at a time where there is nothing to wait for: or their loop would come to nothing else."""
 
-LOOK_AGAIN = 60.0
-"""Seconds after which each one looks for himself: he who watches for all may be of a loop that has stopped."""
+LOOK_AGAIN = 15.0
+"""Seconds after which each one looks for himself: he who watches for all may be of a loop that is blocked, or over."""
 
 
 class Turn:
@@ -57,8 +57,8 @@ class Turnstile:
     """Lets calls in while they leave *intake* less than half full: the other half is for those who cannot wait.
 
     First come, first served: who comes while others wait joins them. Nobody waits where *is_vain* says so, nor after
-    *patience* seconds in which nothing was written, until something is. There is no other limit: the line moves with
-    every batch, so each one's turn comes, and those who came together would at the limit overrun the queue together.
+    *patience* seconds in which nothing was written, until something is. What else each one waits at the most is his
+    own: it had better be long, for those who came together then overrun the queue together.
     Safe to use from any thread, and in signal handlers.
     """
 
@@ -83,9 +83,8 @@ class Turnstile:
 
     def left(self, turn: Turn, waiter: Waiter) -> float:
         """What ``Turn.left`` says."""
-        # A signal handler that has interrupted its own thread in here, or in the queue, would wait for itself.
-        if self._lock._is_owned() or self._intake.is_interrupted:  # type: ignore[attr-defined]
-            return 0.0
+        if self.is_interrupted or self._intake.is_interrupted:
+            return 0.0  # it would wait for itself
         with self._lock:
             if turn.is_let_in or (turn not in self.line and not self._must_wait()):
                 return 0.0
@@ -103,6 +102,11 @@ class Turnstile:
                 left = min(turn.end - now, self._since + self._patience - now if self._watch is turn else LOOK_AGAIN)
         _wake(waiters)
         return left
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler that has interrupted its own thread in here."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as ``threading.Condition`` asks
 
     def leave(self, turn: Turn) -> None:
         """*turn* is over, be it that it was let in or not; the next have theirs."""
@@ -136,7 +140,6 @@ class Turnstile:
             self._inside += 1
             if turn.waiter is not None:
                 waiters.append(turn.waiter)
-        self._intake.has_line = bool(self.line)
         if not self.line and not self._intake.is_crowded:
             self._is_stuck, self._since = False, None
         if self._watch not in self.line:

@@ -266,7 +266,19 @@ class WilfulTextError(Exception):
         return WilfulText("no")
 
 
+class Sulking(dict[str, object]):
+    """A dictionary that does not say how much it holds."""
+
+    __len__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class SulkingError(Exception):
+    def __init__(self) -> None:
+        self.__dict__ = Sulking()
+
+
 HOSTILE = [
+    SulkingError(),
     MuteError(),
     WilfulTextError(),
     NumberError(),

@@ -107,6 +107,11 @@ def test_another_logger_may_be_given(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.name for record in caplog.records] == ["mine"]
 
 
+def test_another_logger_gets_no_secrets_either(caplog: pytest.LogCaptureFixture) -> None:
+    Log(logger=logging.getLogger("mine"))(made(GaveUp, reason="no", error="GET https://example.org/?token=abcdefgh123"))
+    assert "abcdefgh123" not in caplog.text
+
+
 def test_a_line_is_fit_for_a_terminal_whatever_the_fact_says(caplog: pytest.LogCaptureFixture) -> None:
     Log()(made(GaveUp, reason="no\nway", error="\x1b[2J\u202egnp.exe %s"))
     assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: [2J gnp.exe %s"]

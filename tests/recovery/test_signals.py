@@ -93,6 +93,26 @@ def test_a_close_that_interrupts_publishing_does_not_wait_for_what_it_holds_up()
         assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.parametrize("which", ["journal", "queue", "line of threads", "line of tasks"])
+def test_a_close_that_interrupts_its_thread_inside_a_lock_does_not_wait_for_the_writer(which: str) -> None:
+    service = Recovery(store=MemoryStore())
+    journal = service.journal
+    assert journal is not None
+    service.bus.publish(GaveUp(at=0.0, operation="fetch", call="a"))
+    holders = {
+        "journal": journal,
+        "queue": journal._intake,
+        "line of threads": journal._threads,
+        "line of tasks": journal._tasks,
+    }
+    with holders[which]._lock:  # type: ignore[attr-defined]
+        began = time.monotonic()
+        service.close()
+        assert time.monotonic() - began < 1.0
+    journal._writer.thread.join(5.0)
+    assert journal.counts == Counts(1, 1, 0, 0, 0)
+
+
 def test_a_flag_lets_go_who_waits_even_where_its_setting_is_interrupted() -> None:
     flag = Flag()
     assert not flag.wait(0.0)

@@ -292,7 +292,6 @@ def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> N
         line.write()
     assert not waiting
     assert not line.turnstile.line
-    assert not line.intake.has_line
 
 
 # In threads, asyncio and trio, before a store that hangs, and one that goes on
@@ -448,3 +447,18 @@ async def test_a_plain_call_does_not_wait_for_the_tasks_of_the_loop_that_it_bloc
             with pytest.raises(ValueError):
                 failing(service)()
             assert tasks.line  # they have had no turn yet
+
+
+def test_a_call_in_line_keeps_time_for_what_it_waits_to_do() -> None:
+    store, failures = Gated(), [ValueError(), None]
+    with crowded(store) as service:
+        lines(service)
+
+        @service.recoverable("fetch", initial_delay=0.0, breaker=None, retry_on=ValueError, max_elapsed=0.4)
+        def call() -> str:
+            if (failure := failures.pop(0)) is not None:
+                raise failure
+            return "done"
+
+        assert call() == "done"
+        store.gate.set()
