@@ -50,7 +50,7 @@ props: $(READY) ## the laws alone, with many more examples
 mutants: $(READY) ## plant each known bug, and see which test kills it (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, starve and flood the journal, and print what it lost (six minutes)
+torture: $(READY) ## kill, starve and flood the journal, and print what it lost (seven minutes)
 	$(BIN)/python -m tests.torture
 
 bench: $(PEERS) ## the whole table of figures, beside other libraries (five minutes)
