@@ -462,3 +462,19 @@ def test_a_call_in_line_keeps_time_for_what_it_waits_to_do() -> None:
 
         assert call() == "done"
         store.gate.set()
+
+
+def test_a_line_of_threads_is_a_line_though_there_is_none_of_tasks() -> None:
+    store = Gated()
+    with crowded(store) as service:
+        threads, tasks = lines(service)
+        journal, turn = service.journal, Turn(threads, 1e9)
+        assert journal is not None
+        turn.left(Bell())
+        journal._intake.capacity = CAPACITY  # there would be room again
+        tasks.move(0)
+        assert not journal._intake.is_crowded
+        assert journal.is_crowded  # who comes now does not overtake
+        threads.leave(turn)
+        assert not journal.is_crowded
+        store.gate.set()
