@@ -13,6 +13,7 @@ from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
 from recovery.presets import PRESETS
+from recovery.watch import WAITING_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = Machine(
@@ -71,6 +72,13 @@ def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
     assert released.effort == "full"
     assert not [group.name for group in released.groups if group.error]
     assert {chart.stem for chart in (DOCS / "charts").glob("*.svg")} == set(CHARTS)
+
+
+@made
+def test_the_monitor_reckons_with_what_a_waiting_call_was_measured_to_take(released: Run):
+    measured = released.rows["memory-waiting"].measured
+    assert measured is not None
+    assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_BYTES
 
 
 @made

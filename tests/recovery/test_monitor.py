@@ -45,7 +45,7 @@ from recovery.service import Recovery
 from recovery.snapshot import Counted, PartSeen, Snapshot
 from recovery.store import Row
 from recovery.testing import VirtualClock
-from recovery.watch import BATCH, UNPLANNED, Monitor
+from recovery.watch import BATCH, UNPLANNED, WAITING_BYTES, Monitor
 from recovery.windows import MAX_CAUSES
 from tests.recovery.ears import facts_of, names
 
@@ -689,12 +689,12 @@ def test_calls_that_wait_take_memory_and_too_much_of_it_is_an_alert(clock: Virtu
     monitor = Monitor(bus, waiting=lambda: waiting[0])
     heard: list[Any] = []
     bus.subscribe((AlertRaised, AlertCleared), heard.append)
-    assert monitor.snapshot().memory == 16_000
+    assert monitor.snapshot().memory == 10 * WAITING_BYTES
     waiting[0] = 4000
     for number in range(BATCH):
         bus.publish(failure(f"c{number}", clock()))
-    assert [(fact.alert, fact.value) for fact in heard] == [("memory", 6.4e6)]
-    waiting[0] = 2600  # 4.16 MB: below where it is raised, above where it is cleared
+    assert [(fact.alert, fact.value) for fact in heard] == [("memory", 4000.0 * WAITING_BYTES)]
+    waiting[0] = 2600  # 4.8 MB: below where it is raised, above where it is cleared
     assert len(monitor.snapshot().alerts) == 1
     waiting[0] = 2000
     monitor.snapshot()
