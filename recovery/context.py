@@ -25,7 +25,7 @@ from events.attempt import Attempt
 _current: ContextVar[Attempt] = ContextVar("recovery_attempt")
 
 
-class running:  # noqa: N801  # it is used as a function that makes a context, and takes a third of the time of one
+class Running:
     """Make *attempt* the one that this module's functions speak of; for drivers."""
 
     __slots__ = ("_attempt", "_token")

@@ -18,7 +18,7 @@ from events.bus import sender_of
 from events.errors import RecoveryError, UnwantedResult
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
 from recovery.commits import Commits
-from recovery.context import running
+from recovery.context import Running
 from recovery.evidence import mark_spent
 from recovery.journal import Journal
 from recovery.limits import in_time
@@ -241,7 +241,7 @@ class Driver:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
     def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
-        return running(attempt) if self._has_context else _NO_CONTEXT
+        return Running(attempt) if self._has_context else _NO_CONTEXT
 
     def _resumed(self, attempt: Attempt, delay: float) -> Retry:
         """The rest of a wait that another process began."""
