@@ -17,19 +17,20 @@ import msgspec
 from rich.live import Live
 
 from adapters.demo.scenario import run_demo
-from adapters.inbox import hand_in
-from adapters.launch import Launch, Outcome, open_service
-from adapters.plans import LaunchPlan, PlanError, load_plan
-from adapters.screen import LaunchTable, make_console
-from adapters.status import StatusTable, read_status
-from adapters.view import SEEN, LaunchView
+from adapters.launcher.launch import Launch, Outcome, open_service
+from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
+from adapters.launcher.screen import LaunchTable, make_console
+from adapters.launcher.status import StatusTable, read_status
+from adapters.launcher.view import SEEN, LaunchView
+from adapters.sqlite.command_inbox import hand_in
 from events.codec import encode
 from events.errors import RecoveryError
-from events.facts import Fact, JournalDegraded, JournalQuarantined, OperationFailed
-from recovery.evidence import printable
-from recovery.log import describe
-from recovery.orders import Command, Order
-from recovery.redact import redact, redacted
+from events.event import Fact
+from events.journal_events import JournalDegraded, JournalQuarantined
+from events.operation_events import OperationFailed
+from recovery.journal.store import Command, Order
+from recovery.redact import printable, redact, redacted
+from recovery.subscribers.log import describe
 
 TAKEN_WITHIN = 5.0
 """Seconds that a process may take to do what it is told."""

@@ -15,12 +15,12 @@ import socket
 from pathlib import Path
 
 from events.conditions import Condition
-from recovery import checks
+from recovery import validation
 
 
 def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0) -> Condition:
     """There are *free* bytes for us on the file system where *path* is, or will be."""
-    needed = checks.number("free", free)
+    needed = validation.number("free", free)
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"path must be a path that is not empty, not {path!r}")
     place = Path(path).absolute()
@@ -56,7 +56,7 @@ def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: f
     """Somebody accepts a TCP connection on *port* of *host* within *timeout* seconds."""
     _port(port)
     _host(host)
-    checks.number("timeout", timeout, above=0.0)
+    validation.number("timeout", timeout, above=0.0)
 
     def is_met() -> bool:
         try:
@@ -77,7 +77,7 @@ def _host(host: object) -> str:
 
 
 def _port(port: object) -> int:
-    number = checks.whole("port", port, least=1)
+    number = validation.whole("port", port, least=1)
     if number > 65535:
         raise ValueError(f"port must be at most 65535, not {port!r}")
     return number

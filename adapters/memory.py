@@ -6,8 +6,8 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 
-from recovery.ledger import CIRCUIT, TERMINAL, Run
-from recovery.store import Row, Store
+from recovery.journal.history import CIRCUIT, TERMINAL, Run
+from recovery.journal.store import Row, Store
 
 TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
 CIRCUIT_KINDS = frozenset(fact.__name__ for fact in CIRCUIT)

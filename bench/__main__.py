@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench import gate, table
+from bench import regression_gate, table
 from bench.load import spinning
 from bench.measure import EFFORTS, FULL, GATE, QUICK, Spread
 from bench.run import GATED_GROUPS, GROUPS, QUICK_GROUPS, Run, measure_group, run, run_group
@@ -58,8 +58,8 @@ def report(source: Path | None) -> None:
 def check() -> None:
     """Fail if a ratio is worse than the baseline by more than 20 % beyond its spread, in three tries."""
     try:
-        findings = gate.check(gate.read(), _gated)
-    except gate.StaleBaselineError as error:
+        findings = regression_gate.check(regression_gate.read(), _gated)
+    except regression_gate.StaleBaselineError as error:
         raise click.ClickException(str(error)) from error
     for finding in findings:
         click.echo(finding.line)
@@ -71,10 +71,10 @@ def check() -> None:
 @click.option("--checks", default=20, help="How many checks in a row.")
 def quiet(checks: int) -> None:
     """See that the gate does not cry wolf: check again and again, with a spinning process on each core."""
-    baseline = gate.read()
+    baseline = regression_gate.read()
     with spinning():
         for number in range(1, checks + 1):
-            findings = gate.check(baseline, _gated)
+            findings = regression_gate.check(baseline, _gated)
             worst = max(finding.now.middle / finding.before for finding in findings)
             worse = [finding.key for finding in findings if finding.is_worse]
             click.echo(f"{number:3}  {'WORSE: ' + ', '.join(worse) if worse else 'ok'}  (greatest ratio {worst:.2f})")
@@ -85,8 +85,8 @@ def quiet(checks: int) -> None:
 @cli.command()
 def baseline() -> None:
     """Make the ratios of this tree the baseline: of three runs, for each process has a luck of its own."""
-    gate.write([_gated([]) for _ in range(gate.TRIES)])
-    click.echo(gate.BASELINE.read_text(encoding="utf-8"), nl=False)
+    regression_gate.write([_gated([]) for _ in range(regression_gate.TRIES)])
+    click.echo(regression_gate.BASELINE.read_text(encoding="utf-8"), nl=False)
 
 
 def _gated(keys: Iterable[str]) -> dict[str, Spread]:

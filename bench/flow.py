@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.measure import Clock
-from events.facts import Category, Evidence, Fact, FailureClassified, OperationRecovered, RetryScheduled
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified, OperationRecovered, RetryScheduled
 from recovery import Recovery
 
 BATCH = 512

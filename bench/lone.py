@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyperf
 
-from bench.work import handwritten, handwritten_async, work, work_async
+from bench.workloads import handwritten, handwritten_async, work, work_async
 from recovery import Recovery
 
 _SERVICE = Recovery()

@@ -1,28 +1,23 @@
 """The words and the wire: facts, verdicts, the bus, and operations for code that emits by hand."""
 
+from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt
 from events.bus import Bus
+from events.bus_events import SubscriberFailed
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
 from events.conditions import Condition
-from events.errors import CallRejectedError, CodecError, JournalError, NotDurable, Permanent, RecoveryError, Retryable
-from events.facts import (
-    AlertCleared,
-    AlertRaised,
-    CallFact,
+from events.errors import CallRejectedError, CodecError, Permanent, RecoveryError, Retryable
+from events.event import CallFact, Fact
+from events.evidence import Category, Evidence
+from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
+from events.operation import Operation
+from events.operation_events import (
     CallRejected,
     CallSteered,
-    Category,
     CheckpointSaved,
-    CircuitClosed,
-    CircuitHalfOpened,
-    CircuitOpened,
-    Evidence,
-    Fact,
     FailureClassified,
     GaveUp,
-    JournalDegraded,
-    JournalQuarantined,
-    JournalRestored,
     OperationCancelled,
     OperationFailed,
     OperationInterrupted,
@@ -34,9 +29,7 @@ from events.facts import (
     Parked,
     Recorded,
     RetryScheduled,
-    SubscriberFailed,
 )
-from events.operation import Operation
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
@@ -65,10 +58,8 @@ __all__ = [
     "GiveUp",
     "join",
     "JournalDegraded",
-    "JournalError",
     "JournalQuarantined",
     "JournalRestored",
-    "NotDurable",
     "Operation",
     "OperationCancelled",
     "OperationFailed",

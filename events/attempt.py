@@ -12,12 +12,10 @@ import msgspec
 
 from events.bus import sender_of
 from events.errors import CallRejectedError
-from events.facts import (
-    FOREVER,
-    NOTHING,
-    CallFact,
+from events.event import FOREVER, NOTHING, CallFact
+from events.evidence import Category
+from events.operation_events import (
     CallRejected,
-    Category,
     CheckpointSaved,
     FailureClassified,
     GaveUp,

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import blinker
 
-from events.facts import Fact, SubscriberFailed
-from events.forks import surviving
+from events.bus_events import SubscriberFailed
+from events.callables import is_async, name_of
+from events.event import Fact
+from events.fork_locks import surviving
 from events.kinds import FACTS, ON_REQUEST, kinds_of
-from events.receivers import hear_as_blinker, identity, is_async, name_of, receiver_of
-from events.subscription import Subscription
+from events.subscription import Subscription, hear_as_blinker, identity, receiver_of
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Bus:
                 self.signal(type(heard)).disconnect(receiver_of(function))
         log.error(
             "subscriber %s failed on %s%s",
-            name_of(function),
+            name_of(receiver_of(function)),
             type(heard).__name__,
             f", {MAX_FAILURES} times in a row: it is set aside" if set_aside else "",
             exc_info=error,
@@ -228,7 +229,7 @@ class Bus:
                 at=self.clock(),
                 operation=heard.operation,
                 key=heard.key,
-                subscriber=name_of(function),
+                subscriber=name_of(receiver_of(function)),
                 heard=type(heard).__name__,
                 error=type(error).__name__,
                 set_aside=set_aside,

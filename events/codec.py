@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Union
 import msgspec
 
 from events.errors import CodecError
-from events.facts import Fact, OperationFailed
+from events.event import Fact
 from events.kinds import FACTS
+from events.operation_events import OperationFailed
 
 WIRE_FACTS: tuple[type[Fact], ...] = tuple(fact for fact in FACTS if fact is not OperationFailed)
 """The facts that may leave the process: all but the one that holds a live exception."""

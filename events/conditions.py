@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from events.receivers import is_async
+from events.callables import is_async
 
 
 class Condition(msgspec.Struct, frozen=True, eq=False):

@@ -3,13 +3,13 @@
 RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, turned a call away
 ├── CodecError             bytes that are no fact of ours
-├── DownloadError          (``adapters.parts``) a transfer that cannot be trusted
+├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
 │   ├── DamagedJournalError    SQLite cannot make sense of the file
 │   ├── ForeignJournalError    the file belongs to another application
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release
-├── PlanError              (``adapters.plans``) a launch plan that cannot be run
+├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
 ├── NotDurable             a receipt: what was accepted is not committed, or not synced
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
@@ -43,47 +43,6 @@ class CallRejectedError(RecoveryError):
 
 class CodecError(RecoveryError):
     """These bytes are no fact that this release knows."""
-
-
-class JournalError(RecoveryError):
-    """The journal cannot be used; the service goes on in memory."""
-
-
-class DamagedJournalError(JournalError):
-    """The journal's file is damaged; a writer sets it aside and begins a new one."""
-
-
-class ForeignJournalError(JournalError):
-    """The file belongs to another application; it was left untouched."""
-
-    def __init__(self, path: object) -> None:
-        super().__init__(f"{path} is another application's database; choose another path for the journal")
-        self.path = path
-
-
-class JournalBusyError(JournalError):
-    """Another process is the writer of this file, which should be this one's alone; it was left untouched."""
-
-    def __init__(self, path: object) -> None:
-        super().__init__(f"{path} is being written by another process; wait for it, or choose another path")
-        self.path = path
-
-
-class NewerJournalError(JournalError):
-    """The file was written by a newer release; it was left untouched."""
-
-    def __init__(self, path: object, version: int) -> None:
-        super().__init__(f"{path} has the format of a newer release (version {version}); upgrade launcher-recovery")
-        self.path = path
-        self.version = version
-
-
-class NotDurable(RecoveryError):  # noqa: N818  # named for what it says of a fact
-    """What was accepted is not known to be committed (or synced): *reason* says why. It may be written later."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"not known to be written: {reason}")
-        self.reason = reason
 
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from events.facts import (
-    AlertCleared,
-    AlertRaised,
+from events.alert_events import AlertCleared, AlertRaised
+from events.bus_events import SubscriberFailed
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.event import Fact
+from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
+from events.operation_events import (
     CallRejected,
     CallSteered,
     CheckpointSaved,
-    CircuitClosed,
-    CircuitHalfOpened,
-    CircuitOpened,
-    Fact,
     FailureClassified,
     GaveUp,
-    JournalDegraded,
-    JournalQuarantined,
-    JournalRestored,
     OperationCancelled,
     OperationFailed,
     OperationInterrupted,
@@ -29,7 +25,6 @@ from events.facts import (
     OperationSucceeded,
     Parked,
     RetryScheduled,
-    SubscriberFailed,
 )
 
 ON_REQUEST: tuple[type[Fact], ...] = (OperationStarted, OperationSucceeded)

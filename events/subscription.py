@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from events.facts import Fact
-from events.receivers import name_of
+from events.callables import name_of
+from events.event import Fact
 
 if TYPE_CHECKING:
     from events.bus import Bus
@@ -51,3 +52,21 @@ class Subscription:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def receiver_of(function: Any) -> Any:
+    """Whoever connected to a signal itself, where *function* tells them as blinker would; otherwise *function*."""
+    is_foreign = isinstance(function, functools.partial) and function.func is hear_as_blinker
+    return function.args[0] if is_foreign else function
+
+
+def identity(receiver: Any) -> object:
+    """What tells *receiver* from others, as for blinker: a bound method is another object each time it is looked up."""
+    receiver = receiver_of(receiver)
+    function = getattr(receiver, "__func__", None)
+    return id(receiver) if function is None else (id(function), id(receiver.__self__))
+
+
+def hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
+    """Tell a receiver that connected to the signal itself, as blinker would."""
+    return receiver(fact.operation, fact=fact)

@@ -1,25 +1,26 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, carry on."""
 
 from events.conditions import Condition
-from events.errors import CallRejectedError, NotDurable, Permanent, RecoveryError, Retryable
-from events.facts import Category, Evidence
+from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable
+from events.evidence import Category, Evidence
 from recovery import context, presets
-from recovery.alerts import Threshold, Thresholds
-from recovery.backoff import Constant, Exponential, Linear
-from recovery.breaker import BreakerPolicy
-from recovery.budget import RetryBudget
-from recovery.classify import Classification, Classifier, classify
-from recovery.intake import Counts
-from recovery.log import Log
-from recovery.plain import Secret
-from recovery.plan import ABSENT, Settings
-from recovery.policy import RetryPolicy, Strategy
-from recovery.receipts import Receipt
-from recovery.resumption import ResumedCall, Resumption
-from recovery.rules import Rule
+from recovery.journal.errors import NotDurable
+from recovery.journal.queue import Counts
+from recovery.journal.receipts import Receipt
+from recovery.journal.store import Store
+from recovery.monitoring.alerts import Threshold, Thresholds
+from recovery.policies.backoff import Constant, Exponential, Linear
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.classification import Classification, Classifier, classify
+from recovery.policies.retry import RetryPolicy, Strategy
+from recovery.policies.rules import Rule
+from recovery.resume.handles import ResumedCall, Resumption
+from recovery.serialization import Secret
 from recovery.service import Recovery, configure, recoverable
-from recovery.store import Store
-from recovery.wait import WaitingCall
+from recovery.settings import ABSENT, Settings
+from recovery.subscribers.log import Log
+from recovery.waiting.wait import WaitingCall
 
 __all__ = [
     "ABSENT",

@@ -14,13 +14,13 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
-from recovery.breaker import BreakerPolicy
-from recovery.budget import RetryBudget
-from recovery.classify import Classifier
-from recovery.policy import RetryPolicy
+from recovery.journal.store import Store
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.classification import Classifier
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.store import Store
-from recovery.waiting import Clock
+from recovery.waiting.waiters import Clock
 
 
 class Options(TypedDict, total=False):

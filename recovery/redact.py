@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from events.facts import Evidence
+from events.evidence import Evidence
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -161,3 +161,10 @@ def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     wanted = (str, str | None, Evidence, Evidence | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)
+
+
+def printable(text: str) -> str:
+    """*text* in one line without control characters or direction marks: fit for a log or a terminal."""
+    if text.isprintable():
+        return text
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -2,14 +2,17 @@
 
 One failing operation, start to end:
 
-1. the driver (``recovery.drivers``) or code by hand publishes ``OperationFailed`` (``events.attempt``);
-2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers``, ``recovery.classify``);
-3. ``Schedule`` asks the policy for a verdict (``recovery.policy``) and the budget for a token (``recovery.budget``),
-   ``Break`` counts for the circuit (``recovery.circuits``), ``Pause`` notes what a server asked for
-   (``recovery.pauses``);
+1. the driver (``recovery.execution.runner``) or code by hand publishes ``OperationFailed`` (``events.attempt``);
+2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers.classification``,
+``recovery.policies.classification``);
+3. ``Schedule`` asks the policy for a verdict (``recovery.policies.retry``) and the budget for a token
+(``recovery.policies.budget``),
+   ``Break`` counts for the circuit (``recovery.subscribers.circuit_breaker``), ``Pause`` notes what a server asked for
+   (``recovery.subscribers.rate_limit``);
 4. the bus joins all verdicts, plug-ins' included, to the strictest (``events.bus``, ``events.verdicts``);
-5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits (``recovery.room``);
-6. the journal (``recovery.journal``), ``Log`` and whoever else subscribes hear every fact of it.
+5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits
+(``recovery.waiting.calls``);
+6. the journal (``recovery.journal.journal``), ``Log`` and whoever else subscribes hear every fact of it.
 """
 
 from __future__ import annotations
@@ -27,37 +30,40 @@ import anyio.to_thread
 import msgspec
 
 from events.bus import Bus
-from events.facts import CircuitClosed, CircuitOpened, Fact, FailureClassified, OperationFailed
-from events.forks import surviving
+from events.circuit_events import CircuitClosed, CircuitOpened
+from events.event import Fact
+from events.fork_locks import surviving
 from events.operation import Operation
+from events.operation_events import FailureClassified, OperationFailed
 from events.subscription import Subscription
-from recovery import checks
-from recovery.breaker import BreakerPolicy
-from recovery.budget import RetryBudget
-from recovery.circuits import Break
-from recovery.classify import Classifier
-from recovery.decorator import check_by_hand, check_function, wrap
-from recovery.drivers import Driver
-from recovery.journal import Journal
-from recovery.log import Log
-from recovery.orders import Orders
-from recovery.outcomes import refusing
-from recovery.pauses import Pause
-from recovery.plan import Defaults, Settings, make_plan
-from recovery.policy import RetryPolicy
-from recovery.registry import Definition, Registry, name_of_function
-from recovery.resume import Resumer
-from recovery.resumption import Resumption
-from recovery.room import WaitingRoom
-from recovery.rules import in_order
-from recovery.spending import Spend
-from recovery.store import Store, check_store
-from recovery.subscribers import Classify, Schedule
-from recovery.waiting import Clock
+from recovery import validation
+from recovery.execution.decorator import check_by_hand, check_function, wrap
+from recovery.execution.retry_on_result import refusing
+from recovery.execution.runner import Driver
+from recovery.journal.journal import Journal
+from recovery.journal.store import Store, check_store
+from recovery.operations import Definition, Registry, name_of_function
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.classification import Classifier
+from recovery.policies.retry import RetryPolicy
+from recovery.policies.rules import in_order
+from recovery.resume.commands import Orders
+from recovery.resume.handles import Resumption
+from recovery.resume.resumer import Resumer
+from recovery.settings import Defaults, Settings, make_plan
+from recovery.subscribers.budget import Spend
+from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.classification import Classify
+from recovery.subscribers.log import Log
+from recovery.subscribers.rate_limit import Pause
+from recovery.subscribers.retry import Schedule
+from recovery.waiting.calls import WaitingRoom
+from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
-    from recovery.alerts import Thresholds
-    from recovery.watch import Monitor
+    from recovery.monitoring.alerts import Thresholds
+    from recovery.monitoring.monitor import Monitor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +74,8 @@ DEFAULTS = Defaults()
 class Recovery:
     """A recovery service. Use it as a context manager; ``async with`` lets it carry on async calls after a restart.
 
-    *store* is where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``); without one
+    *store* is where the journal writes (``adapters.sqlite.store.SQLiteStore``, ``adapters.memory.MemoryStore``);
+    without one
     nothing is persisted and there is no thread. *policy*, *breaker* (``None``: no circuits) and *budget* hold for
     operations that declare none. *classifier*, one ``Rule`` or function or several, is asked after an operation's own
     and before the built-in judgement. *enable_classification* and *enable_logging* hold for operations that leave it
@@ -97,7 +104,7 @@ class Recovery:
     ) -> None:
         check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
-        checks.flags(flags)
+        validation.flags(flags)
         for name, function in (("clock", clock), ("chance", chance)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
@@ -154,7 +161,7 @@ class Recovery:
         """
         check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
-        checks.flags(flags)
+        validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
         given = {name: value for name, value in changes.items() if value is not None}
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
@@ -250,12 +257,13 @@ class Recovery:
             return self._resumption
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
-        """The service's monitor (``recovery.watch.Monitor``), which counts from the moment it is first asked for.
+        """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the moment it is first
+        asked for.
 
         Raises ValueError for *thresholds* when it has some already, ImportError without the extra ``monitor``.
         """
         if self._monitor is None:
-            from recovery.watch import Monitor  # here, so that importing recovery stays light
+            from recovery.monitoring.monitor import Monitor  # here, so that importing recovery stays light
 
             self._monitor = Monitor(
                 self.bus,

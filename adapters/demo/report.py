@@ -12,9 +12,10 @@ from rich.text import Text
 
 from adapters.demo.server import Request
 from adapters.demo.stage import MB, Stage
-from adapters.screen import circuit_line
-from adapters.view import CircuitLine, LaunchView, Line
-from events.facts import CircuitClosed, CircuitOpened, Fact
+from adapters.launcher.screen import circuit_line
+from adapters.launcher.view import CircuitLine, LaunchView, Line
+from events.circuit_events import CircuitClosed, CircuitOpened
+from events.event import Fact
 
 
 class Claim(msgspec.Struct, frozen=True):

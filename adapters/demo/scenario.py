@@ -17,10 +17,10 @@ from rich.text import Text
 
 from adapters.demo.report import Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
-from adapters.plans import load_plan
-from adapters.screen import LaunchTable
-from adapters.view import LaunchView
-from events.facts import Fact
+from adapters.launcher.plan import load_plan
+from adapters.launcher.screen import LaunchTable
+from adapters.launcher.view import LaunchView
+from events.event import Fact
 
 KILL_AFTER = 9.0
 GIVE_UP_AFTER = 90.0

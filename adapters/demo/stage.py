@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 
 from adapters.demo.server import FileServer, Hosted, Refuse, Request, Reset, Stall, free_port
-from adapters.launch import Outcome
+from adapters.launcher.launch import Outcome
 from events.codec import decode
 from events.errors import CodecError
-from events.facts import Fact
+from events.event import Fact
 
 MB = 1_000_000
 HOST_RETURNS_AFTER = 18.0

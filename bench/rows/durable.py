@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.measure import Effort, Timed, interleave, plain, spread
 from bench.row import Row
-from bench.work import journalled, scratch, work
+from bench.workloads import journalled, scratch, work
 from recovery import Recovery
 
 

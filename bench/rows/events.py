@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adapters.sqlite import SQLiteStore
+from adapters.sqlite.store import SQLiteStore
 from bench.flow import Plain, publish
 from bench.measure import Effort, ratios, spread
 from bench.row import Row, least, thousands
-from bench.work import NO_RETENTION, scratch
+from bench.workloads import NO_RETENTION, scratch
 from recovery import Recovery
 
 EVENTS = 200_000

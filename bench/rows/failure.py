@@ -10,7 +10,7 @@ from typing import Any
 from bench.measure import Clock, Effort, Timed, awaited, interleave, plain, ratios, spread
 from bench.peers import peers
 from bench.row import Row, least, most
-from bench.work import (
+from bench.workloads import (
     fails_first,
     fails_first_async,
     fails_once,

@@ -14,7 +14,7 @@ from typing import Any
 from bench.measure import Effort, differences, interleave, plain, spread
 from bench.monitoring import watch
 from bench.row import Row, most
-from bench.work import fails_first, journalled, settle, work
+from bench.workloads import fails_first, journalled, settle, work
 from recovery import BreakerPolicy, Recovery
 
 BARE: dict[str, Any] = {"breaker": None, "enable_classification": False}

@@ -14,7 +14,7 @@ from typing import Any
 from bench.flow import publish
 from bench.measure import Effort, ratios, spread
 from bench.row import Row, most, thousands
-from bench.work import journalled, settle
+from bench.workloads import journalled, settle
 from recovery import Counts, NotDurable, Recovery
 
 SMALL = 10_000

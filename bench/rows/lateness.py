@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.measure import Effort, percentile, spread
 from bench.row import Row, most
-from bench.work import journalled
+from bench.workloads import journalled
 from recovery import Recovery
 
 DELAY = 0.002

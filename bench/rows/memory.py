@@ -11,7 +11,7 @@ from typing import Any
 from bench.measure import Effort, Spread, spread
 from bench.peers import peers
 from bench.row import Row, most, thousands
-from bench.work import journalled, settle
+from bench.workloads import journalled, settle
 from recovery import Recovery
 
 CALLS = 2_000

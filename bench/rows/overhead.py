@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.measure import Effort, Spread, spread
 from bench.row import Row, most
-from bench.work import journalled
+from bench.workloads import journalled
 
 REQUIRED = most(5.0)
 

@@ -17,12 +17,12 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 from bench.measure import Effort, Spread, spread
+from bench.predecessor import StandIn
 from bench.row import Row
 from bench.rows.overhead import waits
 from bench.rows.rescued import FAILURE_RATE, SEED
 from bench.rows.users import OPERATION, USERS, rate
-from bench.standin import StandIn
-from bench.work import journalled, scratch, settle
+from bench.workloads import journalled, scratch, settle
 from recovery import Recovery
 
 Call: TypeAlias = Callable[[], Awaitable[Any]]

@@ -9,12 +9,14 @@ from typing import Any
 
 from bench.measure import Effort, Spread, Timed, differences, interleave, plain, spread
 from bench.row import Row
-from bench.work import fails_first, handwritten, journalled, settle, work
+from bench.workloads import fails_first, handwritten, journalled, settle, work
 from events.bus import Bus
-from events.facts import Category, FailureClassified, OperationFailed, RetryScheduled
+from events.evidence import Category
 from events.operation import Operation
+from events.operation_events import FailureClassified, OperationFailed, RetryScheduled
 from events.verdicts import Retry
-from recovery import Evidence, Recovery, classify
+from recovery import Evidence, Recovery
+from recovery.policies.classification import classify
 
 ERROR = ConnectionResetError("reset")
 EVIDENCE = Evidence(type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="reset")

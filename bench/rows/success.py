@@ -7,7 +7,7 @@ import asyncio
 from bench.measure import Effort, Timed, awaited, interleave, plain, ratios, spread
 from bench.peers import peers
 from bench.row import Row, most
-from bench.work import handwritten, handwritten_async, journalled, work, work_async
+from bench.workloads import handwritten, handwritten_async, journalled, work, work_async
 
 OURS = "launcher-recovery"
 BASE = "hand-written"

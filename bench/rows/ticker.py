@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from bench.flow import facts
 from bench.measure import Effort, percentile, spread
 from bench.row import Row, most, thousands
-from bench.work import journalled, settle
-from events.facts import Fact
+from bench.workloads import journalled, settle
+from events.event import Fact
 from recovery import Recovery
 
 RATE = 20_000

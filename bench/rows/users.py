@@ -10,7 +10,7 @@ from typing import Any
 from bench.measure import Effort, spread
 from bench.row import Row, least, thousands
 from bench.rows.overhead import waits
-from bench.work import journalled
+from bench.workloads import journalled
 
 USERS = 20
 OPERATION = 0.01

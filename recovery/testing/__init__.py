@@ -4,8 +4,8 @@ What needs hypothesis or pytest is imported by name: ``recovery.testing.strategi
 (every invariant, tried on your subscriber or policy) and ``recovery.testing.plugin`` (fixtures).
 """
 
-from recovery.testing.chaos import ChaosStore
 from recovery.testing.clock import VirtualClock
+from recovery.testing.faulty_store import ChaosStore
 from recovery.testing.script import Script, seeded
 
 __all__ = ["ChaosStore", "Script", "seeded", "VirtualClock"]

@@ -21,24 +21,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hypothesis.strategies import SearchStrategy
 
 from events.attempt import Attempt
-from events.facts import (
-    CallFact,
-    Category,
-    Fact,
-    FailureClassified,
-    OperationCancelled,
-    OperationSucceeded,
-    RetryScheduled,
-    SubscriberFailed,
-)
+from events.bus_events import SubscriberFailed
+from events.event import CallFact, Fact
+from events.evidence import Category
 from events.operation import Operation
+from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.breaker import BreakerPolicy, HalfOpen, Open
-from recovery.budget import RetryBudget
-from recovery.ledger import TERMINAL, OpenCircuit, Run, fold, fold_circuits, reopened
-from recovery.policy import RetryPolicy
+from recovery.journal.history import TERMINAL, OpenCircuit, Run, fold, fold_circuits, reopened
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen, Open
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.subscribers import judge
+from recovery.subscribers.retry import judge
 from recovery.testing.clock import VirtualClock
 from recovery.testing.strategies import breaker_policies, budgets, category_strategies, chances, errors, policies
 

@@ -12,8 +12,8 @@ import pytest
 
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded
-from recovery.wait import Wait
-from recovery.waiting import Waiter
+from recovery.waiting.wait import Wait
+from recovery.waiting.waiters import Waiter
 
 MOST_WAITS = 1000
 

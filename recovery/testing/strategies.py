@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from events.errors import Permanent, Retryable
-from events.facts import Category, Evidence, FailureClassified
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.backoff import JITTERS, Backoff, Constant, Exponential, Linear
-from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
-from recovery.budget import RetryBudget
-from recovery.policy import NEVER, RetryPolicy, Strategy
+from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Linear
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
+from recovery.policies.retry import NEVER, RetryPolicy, Strategy
 
 CALLS = ("a", "b", "c")
 """Few call ids, so that permits and results meet."""

@@ -15,16 +15,18 @@ import msgspec
 import pytest
 
 from adapters.demo.server import FileServer, Hosted, Refuse, Reset, free_port
-from adapters.launch import Outcome
-from adapters.sqlite import SQLiteStore
-from adapters.status import JournalStatus
+from adapters.launcher.launch import Outcome
+from adapters.launcher.status import JournalStatus
+from adapters.sqlite.store import SQLiteStore
+from events.circuit_events import CircuitOpened
 from events.codec import decode
-from events.facts import CircuitOpened, Fact, GaveUp
-from recovery.ledger import Run
+from events.event import Fact
+from events.operation_events import GaveUp
+from recovery.journal.history import Run
 
 CONTENT = b"0123456789abcdef" * 20_000
 COMMAND = ("-m", "adapters.cli")
-IMPATIENT = ("-c", "from adapters import cli, launch; launch.PATIENCE = 0.3; cli.main()")
+IMPATIENT = ("-c", "from adapters import cli; from adapters.launcher import launch; launch.PATIENCE = 0.3; cli.main()")
 """The same, but it waits less long for a journal that cannot be read."""
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
 

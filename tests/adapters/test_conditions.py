@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from adapters.conditions import disk_space, host_reachable, port_free
-from events.facts import Category, Parked
-from recovery.backoff import Constant
-from recovery.policy import RetryPolicy, Strategy
+from events.evidence import Category
+from events.operation_events import Parked
+from recovery.policies.backoff import Constant
+from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 
 

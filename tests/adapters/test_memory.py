@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from adapters.memory import MemoryStore
-from recovery.ledger import TERMINAL, Run
-from recovery.store import Row
+from recovery.journal.history import TERMINAL, Run
+from recovery.journal.store import Row
 
 pytestmark = pytest.mark.anyio
 

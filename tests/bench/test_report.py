@@ -12,8 +12,8 @@ from bench.report.found import Found
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
+from recovery.monitoring.monitor import WAITING_BYTES
 from recovery.presets import PRESETS
-from recovery.watch import WAITING_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = Machine(

@@ -11,19 +11,12 @@ from functools import partial
 import pytest
 
 from events.bus import MAX_CASCADE, MAX_FAILURES, MAX_READY, Bus
-from events.facts import (
-    CallFact,
-    CircuitOpened,
-    Fact,
-    GaveUp,
-    OperationFailed,
-    OperationStarted,
-    OperationSucceeded,
-    Parked,
-    SubscriberFailed,
-)
+from events.bus_events import SubscriberFailed
+from events.circuit_events import CircuitOpened
+from events.event import CallFact, Fact
 from events.kinds import FACTS
 from events.operation import Operation
+from events.operation_events import GaveUp, OperationFailed, OperationStarted, OperationSucceeded, Parked
 from events.verdicts import GiveUp, Park, Retry
 
 

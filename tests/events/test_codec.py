@@ -6,22 +6,21 @@ import math
 import msgspec
 import pytest
 
+from events.circuit_events import CircuitClosed
 from events.codec import WIRE_FACTS, decode, encode
 from events.errors import CodecError
-from events.facts import (
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.kinds import FACTS
+from events.operation_events import (
     CallRejected,
-    Category,
     CheckpointSaved,
-    CircuitClosed,
-    Evidence,
-    Fact,
     FailureClassified,
     GaveUp,
     OperationFailed,
     OperationStarted,
     Parked,
 )
-from events.kinds import FACTS
 
 CLOSED = b'{"fact":"CircuitClosed","at":1.5,"operation":"fetch"}'
 

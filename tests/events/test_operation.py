@@ -11,15 +11,14 @@ from events.attempt import Attempt
 from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CallRejectedError
-from events.facts import (
-    FOREVER,
-    NOTHING,
+from events.event import FOREVER, NOTHING, Fact
+from events.evidence import Category, Evidence
+from events.kinds import FACTS, ON_REQUEST
+from events.operation import Operation
+from events.operation_events import (
     CallRejected,
     CallSteered,
-    Category,
     CheckpointSaved,
-    Evidence,
-    Fact,
     FailureClassified,
     GaveUp,
     OperationCancelled,
@@ -32,8 +31,6 @@ from events.facts import (
     Recorded,
     RetryScheduled,
 )
-from events.kinds import FACTS, ON_REQUEST
-from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.testing.clock import VirtualClock
 

@@ -18,10 +18,10 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from adapters.sqlite import SQLiteStore
-from events.facts import CircuitOpened
+from adapters.sqlite.store import SQLiteStore
+from events.circuit_events import CircuitOpened
 from recovery import context
-from recovery.policy import RetryPolicy
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 
 

@@ -7,7 +7,17 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recovery.backoff import JITTERS, LARGEST, Backoff, Constant, Exponential, Jitter, Linear, base_delay, delay
+from recovery.policies.backoff import (
+    JITTERS,
+    LARGEST,
+    Backoff,
+    Constant,
+    Exponential,
+    Jitter,
+    Linear,
+    base_delay,
+    delay,
+)
 from recovery.testing.strategies import backoffs, chances, seconds
 
 RETRIES = st.one_of(st.integers(1, 10), st.integers(1, 10**6))

@@ -9,11 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from events.facts import (
-    CallFact,
+from events.event import CallFact
+from events.evidence import Category, Evidence
+from events.operation_events import (
     CallRejected,
-    Category,
-    Evidence,
     FailureClassified,
     GaveUp,
     OperationCancelled,
@@ -23,8 +22,18 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from recovery.breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit, admit, break_length, step
-from recovery.policy import HOPELESS
+from recovery.policies.circuit_breaker import (
+    BreakerPolicy,
+    Circuit,
+    Closed,
+    HalfOpen,
+    Open,
+    Permit,
+    admit,
+    break_length,
+    step,
+)
+from recovery.policies.retry import HOPELESS
 from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, seconds
 
 COUNTER = st.integers(0, 3)

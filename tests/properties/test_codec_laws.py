@@ -12,7 +12,9 @@ from hypothesis.strategies import SearchStrategy
 
 from events.codec import WIRE_FACTS, decode, encode
 from events.errors import CodecError
-from events.facts import NOTHING, Category, Evidence, Fact, OperationResumed, OperationStarted, Recorded
+from events.event import NOTHING, Fact
+from events.evidence import Category, Evidence
+from events.operation_events import OperationResumed, OperationStarted, Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
 json = st.recursive(

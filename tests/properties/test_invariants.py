@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, Permanent
-from events.facts import Fact, FailureClassified, GaveUp, OperationCancelled, OperationStarted, RetryScheduled
+from events.event import Fact
+from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationStarted, RetryScheduled
 from events.verdicts import Park
 from recovery import context
-from recovery.breaker import BreakerPolicy, HalfOpen
-from recovery.budget import RetryBudget
-from recovery.policy import RetryPolicy
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock, seeded
 from recovery.testing.strategies import budgets, chances, policies
-from tests.recovery.ears import facts_of, names
+from tests.recorded_events import facts_of, names
 
 BACKENDS = st.sampled_from(["asyncio", "trio"])
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from events.attempt import Attempt
 from events.bus import Bus
-from events.facts import (
-    CallFact,
-    Category,
+from events.event import CallFact, Fact
+from events.evidence import Category, Evidence
+from events.operation import Operation
+from events.operation_events import (
     CheckpointSaved,
-    Evidence,
-    Fact,
     FailureClassified,
     GaveUp,
     OperationFailed,
@@ -28,9 +27,8 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.ledger import TERMINAL, CallRecord, Run, fold, remaining
+from recovery.journal.history import TERMINAL, CallRecord, Run, fold, remaining
 from recovery.testing import VirtualClock
 from recovery.testing.strategies import CALLS, categories, seconds
 

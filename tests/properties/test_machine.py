@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from events.facts import FailureClassified, OperationStarted
+from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import GiveUp, Park, Retry
-from recovery.policy import RetryPolicy
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing.machine import RecoveryMachine
 

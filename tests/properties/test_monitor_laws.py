@@ -11,12 +11,11 @@ from ddsketch import DDSketch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from events.facts import (
+from events.circuit_events import CircuitClosed, CircuitOpened
+from events.event import Fact
+from events.evidence import Evidence
+from events.operation_events import (
     CallRejected,
-    CircuitClosed,
-    CircuitOpened,
-    Evidence,
-    Fact,
     FailureClassified,
     GaveUp,
     OperationCancelled,
@@ -24,12 +23,12 @@ from events.facts import (
     Parked,
     RetryScheduled,
 )
-from recovery.alerts import Reading, Threshold
-from recovery.monitor import State, fold
-from recovery.overhead import Figure, Samples, middle, overhead
-from recovery.snapshot import WINDOWS, counted, in_all, windows_of
+from recovery.monitoring.alerts import Reading, Threshold
+from recovery.monitoring.counters import State, fold
+from recovery.monitoring.overhead import Figure, Samples, middle, overhead
+from recovery.monitoring.snapshot import WINDOWS, counted, in_all, windows_of
+from recovery.monitoring.windows import SPANS, WIDTHS, History, Tally
 from recovery.testing.strategies import CALLS, categories
-from recovery.windows import SPANS, WIDTHS, History, Tally
 
 EVIDENCE = Evidence(type="builtins.OSError")
 STEPS = st.one_of(st.sampled_from([0.0, 1.0, 10.0, 59.0, 60.0, 300.0, 3600.0]), st.floats(0.0, 700.0))

@@ -6,9 +6,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.facts import Category, Evidence, FailureClassified
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, settle
-from recovery.policy import HOPELESS, RetryPolicy, decide
+from recovery.policies.retry import HOPELESS, RetryPolicy, decide
 from recovery.testing.strategies import chances, failures, policies
 
 PLAIN = Evidence(type="x.Error")

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.bus import Bus
-from events.facts import OperationFailed
+from events.operation_events import OperationFailed
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict, join, settle
 from recovery.testing.strategies import verdicts
 

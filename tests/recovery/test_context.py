@@ -10,7 +10,7 @@ from adapters.memory import MemoryStore
 from recovery import context
 from recovery.service import Recovery
 from recovery.testing import Script
-from tests.recovery.ears import facts_of, names
+from tests.recorded_events import facts_of, names
 
 
 def test_there_is_no_context_outside_a_journalled_call() -> None:

@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.sqlite import SQLiteStore
+from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
-from events.facts import Evidence, Fact, FailureClassified, GaveUp
+from events.event import Fact
+from events.evidence import Evidence
+from events.operation_events import FailureClassified, GaveUp
 from recovery import redact as module
-from recovery.evidence import MAX_TEXT, gather
 from recovery.redact import MASK, clipped, hide, redact, redacted
 from recovery.service import Recovery
-from recovery.waiting import ThreadWaiter
+from recovery.subscribers.evidence_extraction import MAX_TEXT, gather
+from recovery.waiting.waiters import ThreadWaiter
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
@@ -225,7 +227,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
     on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert SECRET.encode() not in on_disk
     program = (
-        "import anyio, sys\nfrom adapters.schema import reading\n"
+        "import anyio, sys\nfrom adapters.sqlite.schema import reading\n"
         "async def main():\n  async with reading(sys.argv[1]) as r:\n"
         "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
     )

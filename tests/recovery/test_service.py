@@ -8,11 +8,11 @@ import pytest
 import recovery
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
-from events.facts import OperationRecovered
+from events.operation_events import OperationRecovered
 from events.verdicts import GiveUp, Park, Retry
 from recovery.service import Recovery
 from recovery.testing import Script
-from tests.recovery.ears import facts_of
+from tests.recorded_events import facts_of
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
+from tests.torture.fork_server import Zygote
 from tests.torture.keeping import keeping
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
@@ -26,7 +27,6 @@ from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, publishing
 from tests.torture.stories import machine
 from tests.torture.torn import torn_log
-from tests.torture.zygote import Zygote
 
 ROWS = (
     Row("kills", kill_loop),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 
 @pytest.fixture(scope="session")

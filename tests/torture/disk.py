@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from adapters.retention import Retention
-from adapters.sqlite import SQLiteStore
-from events.errors import JournalError
-from events.facts import CallFact, CheckpointSaved, Fact
-from recovery.ledger import Run
-from recovery.store import Row
+from adapters.sqlite.retention import Retention
+from adapters.sqlite.store import SQLiteStore
+from events.event import CallFact, Fact
+from events.operation_events import CheckpointSaved
+from recovery.journal.errors import JournalError
+from recovery.journal.history import Run
+from recovery.journal.store import Row
 
 PROGRESS = CheckpointSaved.__name__
 

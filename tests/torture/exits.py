@@ -18,12 +18,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.sqlite import SQLiteStore
-from recovery import journal
+from adapters.sqlite.store import SQLiteStore
+from recovery.journal import journal
+from recovery.journal.store import Row
 from recovery.service import Recovery
-from recovery.store import Row
 from tests.torture.figures import Figure
-from tests.torture.zygote import Child, Zygote, watch
+from tests.torture.fork_server import Child, Zygote, watch
 
 COLOURS = ("asyncio", "trio", "threads")
 SIGNALS = {

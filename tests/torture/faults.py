@@ -15,21 +15,21 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from adapters import files
 from adapters.memory import MemoryStore
-from adapters.retention import Retention
-from adapters.sqlite import SQLiteStore
-from events.errors import NotDurable
-from events.facts import CheckpointSaved, OperationStarted
+from adapters.sqlite import files
+from adapters.sqlite.retention import Retention
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import CheckpointSaved, OperationStarted
 from recovery import context
-from recovery.intake import Counts
-from recovery.ledger import TERMINAL
-from recovery.policy import RetryPolicy
+from recovery.journal.errors import NotDurable
+from recovery.journal.history import TERMINAL
+from recovery.journal.queue import Counts
+from recovery.journal.store import Store
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.store import Store
 from recovery.testing import ChaosStore, Script
 from tests.torture.figures import QUICK, Figure
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 Mode: TypeAlias = Literal["once", "until healed", "for ever"]
 POLICY = RetryPolicy(backoff=(0.0,))

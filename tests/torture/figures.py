@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 QUICK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A folder in memory, for what does not depend on how long a disk takes; ``None``: wherever temporary files are."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.adapters.steady import steady_state
+from tests.adapters.downloads.steady import steady_state
 from tests.torture.figures import QUICK, Figure, times
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 MEBIBYTE = 1024 * 1024
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from adapters import files
-from recovery.writer import FLUSH_INTERVAL
+from adapters.sqlite import files
+from recovery.journal.writer import FLUSH_INTERVAL
+from tests.torture.crashed_process import FEW, Orders, work
 from tests.torture.figures import Figure, percentile, times
-from tests.torture.remains import DONE, ENDS, Event, Notes, Stored, write_first_format
-from tests.torture.victim import FEW, Orders, work
-from tests.torture.zygote import Child, Zygote
+from tests.torture.fork_server import Child, Zygote
+from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored, write_first_format
 
 ROUNDS = 1000
 PER_FILE = 40

@@ -18,21 +18,22 @@ from urllib.parse import quote
 import anyio
 import httpx2
 
-from adapters.schema import reading
-from adapters.sqlite import SQLiteStore
+from adapters.sqlite.schema import reading
+from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.conditions import Condition
-from events.facts import FailureClassified, GaveUp, JournalDegraded, RetryScheduled
+from events.journal_events import JournalDegraded
+from events.operation_events import FailureClassified, GaveUp, RetryScheduled
 from events.verdicts import GiveUp, Park
-from recovery.plain import Secret
-from recovery.policy import RetryPolicy
+from recovery.journal.store import Row
+from recovery.policies.retry import RetryPolicy
 from recovery.redact import hide
+from recovery.serialization import Secret
 from recovery.service import Recovery
-from recovery.store import Row
 from recovery.testing import ChaosStore
-from recovery.waiting import Gate
+from recovery.waiting.waiters import Gate
 from tests.torture.figures import Figure, times
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 REPEATED = 10
 POLICY = RetryPolicy(max_retries=1, backoff=(0.0,))

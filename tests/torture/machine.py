@@ -24,21 +24,22 @@ from hypothesis.stateful import (
     rule,
 )
 
-from adapters import opening
+from adapters.sqlite import opening
 from events.attempt import Attempt
 from events.codec import decode
-from events.errors import NotDurable
-from events.facts import CallFact, OperationFailed, OperationStarted, OperationSucceeded
+from events.event import CallFact
+from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
 from events.verdicts import GiveUp
-from recovery import writer
-from recovery.ledger import CallRecord, fold, remaining
-from recovery.policy import RetryPolicy
+from recovery.journal import writer
+from recovery.journal.errors import NotDurable
+from recovery.journal.history import CallRecord, fold, remaining
+from recovery.journal.store import Pending
+from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.store import Pending
 from recovery.testing import VirtualClock
 from tests.torture.disk import PROGRESS, DiskStore, is_part, kept_of, name_of
 from tests.torture.figures import QUICK
-from tests.torture.remains import DONE
+from tests.torture.recovered_files import DONE
 
 NAME = "work"
 POLICY = RetryPolicy(max_retries=3, backoff=(5.0,), jitter="none")

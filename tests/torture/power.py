@@ -22,12 +22,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from adapters.sqlite import SQLiteStore
-from events.facts import FailureClassified
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import FailureClassified
 from recovery.service import Recovery
 from tests.torture.figures import QUICK, Figure, times
+from tests.torture.fork_server import ROOT
 from tests.torture.stalls import failure
-from tests.torture.zygote import ROOT
 
 Sync: TypeAlias = Literal["full", "normal", "off"]
 BATCHES = 150

@@ -13,12 +13,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from adapters.sqlite import SQLiteStore
-from events.facts import CheckpointSaved, OperationStarted, RetryScheduled
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import CheckpointSaved, OperationStarted, RetryScheduled
 from recovery.service import Recovery
 from tests.torture.figures import Figure, times
+from tests.torture.fork_server import Zygote
 from tests.torture.stalls import failure, printed_by
-from tests.torture.zygote import Zygote
 
 PENDING = 10_000
 MOST_SECONDS = 2.0

@@ -15,11 +15,13 @@ from typing import Any
 import msgspec
 
 from adapters.memory import MemoryStore
-from events.facts import Category, CheckpointSaved, Evidence, Fact, FailureClassified, GaveUp
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.operation_events import CheckpointSaved, FailureClassified, GaveUp
+from recovery.journal.store import Row
 from recovery.service import Recovery
-from recovery.store import Row
 from tests.torture.figures import Figure, percentile, times
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 FACTS = 100_000
 FLOOD = 1_000_000

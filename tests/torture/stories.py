@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.torture.figures import Figure, times
+from tests.torture.fork_server import Zygote
 from tests.torture.machine import JournalMachine
-from tests.torture.zygote import Zygote
 
 EXAMPLES = 300
 STEPS = 40

@@ -8,10 +8,11 @@ from typing import Literal
 
 import pytest
 
-from recovery.writer import FLUSH_INTERVAL
+from recovery.journal.writer import FLUSH_INTERVAL
 from tests.torture.exits import Case, cases, ends_of
 from tests.torture.faults import sweep
 from tests.torture.figures import QUICK, percentile
+from tests.torture.fork_server import Zygote
 from tests.torture.kills import Tally, torture
 from tests.torture.leaks import leaks
 from tests.torture.power import Outage, can_record, outages
@@ -19,7 +20,6 @@ from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
 from tests.torture.stories import try_machine
 from tests.torture.torn import tear
-from tests.torture.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 

@@ -8,11 +8,11 @@ import struct
 import tempfile
 from pathlib import Path
 
-from adapters.sqlite import SQLiteStore
-from recovery.ledger import Run
-from recovery.store import Row
+from adapters.sqlite.store import SQLiteStore
+from recovery.journal.history import Run
+from recovery.journal.store import Row
 from tests.torture.figures import QUICK, Figure
-from tests.torture.zygote import Zygote
+from tests.torture.fork_server import Zygote
 
 BATCHES = 40
 WAL_HEADER = 32

@@ -1,0 +1,1 @@
+"""Launch plans: run them, show them, report on them."""

@@ -1,0 +1,302 @@
+"""Launch plans: what to do, in TOML, checked as a whole before anything begins.
+
+root = "models"                 # where destinations are; relative to the plan, by default its folder
+
+[retry]                         # RetryPolicy, for every operation of the plan
+max_retries = 5
+
+[circuit]                       # BreakerPolicy: one circuit per host
+break_duration = 10.0
+
+[download]
+parallel = 4                    # at a time
+stall_timeout = 60.0            # seconds without a byte
+
+[[operation]]
+name = "model"
+kind = "download"
+url = "https://example.org/model.safetensors"
+destination = "checkpoints/model.safetensors"
+sha256 = "…"                    # optional, as is size
+
+[[operation]]
+name = "requirements"
+kind = "command"
+run = ["pip", "install", "-r", "requirements.txt"]
+needs = ["model"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import httpx2
+import msgspec
+
+from adapters.downloads.http import HOST_BREAKER
+from adapters.downloads.partial_file import files_of
+from events.errors import RecoveryError
+from recovery import validation
+from recovery.policies.backoff import Exponential
+from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.retry import RetryPolicy
+
+JOURNALS = ".recovery"
+"""The folder beside a plan that holds its journal and its commands' output."""
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class PlanError(RecoveryError):
+    """A plan that cannot be run: one line that names the file, the key and the reason."""
+
+    def __init__(self, path: Path, key: str, reason: str) -> None:
+        super().__init__(f"{path}: {key}: {reason}" if key else f"{path}: {reason}")
+        self.path = path
+        self.key = key
+        self.reason = reason
+
+
+class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[retry]``: as in ``RetryPolicy``, for every operation. What a launch waits for is worth more tries."""
+
+    max_retries: int = 5
+    initial_delay: float = 0.5
+    backoff_factor: float = 2.0
+    max_delay: float = 60.0
+    max_elapsed: float | None = None
+    jitter: str = "full"
+
+
+class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[circuit]``: as in ``BreakerPolicy``; one circuit per host that files come from."""
+
+    failure_threshold: int = HOST_BREAKER.failure_threshold
+    break_duration: float = HOST_BREAKER.break_duration
+
+
+class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[download]``: how many at a time, and after how many seconds without a byte one has stalled."""
+
+    parallel: int = 4
+    stall_timeout: float = 60.0
+
+
+class Download(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="download", forbid_unknown_fields=True):
+    """Have *url* at *destination*, below the plan's root."""
+
+    name: Name
+    url: str
+    destination: str
+    sha256: str | None = None
+    size: int | None = None
+    needs: tuple[str, ...] = ()
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="command", forbid_unknown_fields=True):
+    """Run a program, without a shell, in *cwd* below the plan's root. It may run again: it must bear that."""
+
+    name: Name
+    run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    cwd: str = "."
+    needs: tuple[str, ...] = ()
+
+
+Step: TypeAlias = Download | Command
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The TOML document."""
+
+    operation: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1)]
+    root: str = "."
+    retry: RetryTable = RetryTable()
+    circuit: CircuitTable = CircuitTable()
+    download: DownloadTable = DownloadTable()
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that can be run: *root* is absolute, every destination and folder is below it, nothing waits for itself.
+
+    *version* changes with every byte of the file.
+    """
+
+    path: Path
+    root: Path
+    version: str
+    steps: tuple[Step, ...]
+    policy: RetryPolicy
+    breaker: BreakerPolicy
+    parallel: int
+    stall_timeout: float
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal is, unless somebody chose another place: in ``.recovery`` beside the plan."""
+        return self.path.parent / JOURNALS / f"{self.path.stem}.db"
+
+    def place(self, destination: str) -> Path:
+        """*destination* as an absolute path."""
+        return self.root / destination
+
+
+def load_plan(path: Path) -> LaunchPlan:
+    """Read and check the plan at *path*. Raises PlanError for whatever is wrong with it, the first problem found."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise PlanError(path, "", error.strerror or str(error)) from error
+    try:
+        document = msgspec.toml.decode(text, type=Document)
+    except msgspec.ValidationError as error:
+        raise PlanError(path, *_where(str(error))) from error
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PlanError(path, "", f"not TOML: {error}") from error
+    try:
+        root = (path.parent / document.root).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PlanError(path, "root", f"{document.root!r} is no place: {error}") from error
+    _check_graph(path, document.operation)
+    _check_places(path, root, document.operation)
+    return LaunchPlan(
+        path=path,
+        root=root,
+        version=hashlib.sha256(text).hexdigest()[:12],
+        steps=document.operation,
+        policy=_policy(path, document.retry),
+        breaker=_breaker(path, document.circuit),
+        parallel=_checked(path, "download", lambda: validation.whole("parallel", document.download.parallel, least=1)),
+        stall_timeout=_checked(
+            path, "download", lambda: validation.number("stall_timeout", document.download.stall_timeout, above=0.0)
+        ),
+    )
+
+
+def _where(message: str) -> tuple[str, str]:
+    """Key and reason from a message of msgspec's, which ends in ``- at `$.path```."""
+    reason, _, at = message.partition(" - at `$")
+    key = at.rstrip("`").lstrip(".")
+    if match := re.match(r"Object missing required field `(.+)`", reason):
+        return f"{key}.{match[1]}".lstrip("."), "is missing"
+    if match := re.match(r"Object contains unknown field `(.+)`", reason):
+        return f"{key}.{match[1]}".lstrip("."), "is no key that a plan knows"
+    if match := re.match(r"Invalid value '(.*)'", reason):
+        return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
+    return key, reason[:1].lower() + reason[1:]
+
+
+def _checked(path: Path, table: str, make: Any) -> Any:
+    """What *make* returns; what it refuses is put as a PlanError about a key of *table*."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        field, _, reason = str(error).partition(" ")
+        raise PlanError(path, f"{table}.{field}", reason) from error
+
+
+def _policy(path: Path, table: RetryTable) -> RetryPolicy:
+    def make() -> RetryPolicy:
+        return RetryPolicy(
+            max_retries=table.max_retries,
+            backoff=Exponential(table.initial_delay, table.backoff_factor),
+            max_delay=table.max_delay,
+            max_elapsed=table.max_elapsed,
+            jitter=table.jitter,  # type: ignore[arg-type]  # checked there
+        )
+
+    policy: RetryPolicy = _checked(path, "retry", make)
+    return policy
+
+
+def _breaker(path: Path, table: CircuitTable) -> BreakerPolicy:
+    def make() -> BreakerPolicy:
+        return BreakerPolicy(
+            failure_threshold=table.failure_threshold,
+            break_duration=table.break_duration,
+            counts=HOST_BREAKER.counts,
+            categories=HOST_BREAKER.categories,
+        )
+
+    breaker: BreakerPolicy = _checked(path, "circuit", make)
+    return breaker
+
+
+def _check_graph(path: Path, steps: Iterable[Step]) -> None:
+    numbers: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        if step.name in numbers:
+            raise PlanError(
+                path, f"operation[{number}].name", f"{step.name!r} is operation[{numbers[step.name]}] already"
+            )
+        numbers[step.name] = number
+    for number, step in enumerate(steps):
+        for need in step.needs:
+            if need not in numbers:
+                raise PlanError(path, f"operation[{number}].needs", f"there is no operation {need!r}")
+    try:
+        TopologicalSorter({step.name: step.needs for step in steps}).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        first = min(numbers[name] for name in cycle)
+        raise PlanError(path, f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}") from error
+
+
+def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
+    taken: dict[Path, int] = {}
+    ours = (path.resolve(), (path.parent / JOURNALS).resolve())
+    places: dict[Path, int] = {}
+    for number, step in enumerate(steps):
+        key = f"operation[{number}]"
+        if isinstance(step, Command):
+            _place(path, f"{key}.cwd", root, step.cwd)
+            continue
+        key = f"{key}.destination"
+        place = _place(path, key, root, step.destination)
+        if place == root:
+            raise PlanError(path, key, f"{step.destination!r} is the plan's root itself")
+        if any(place.is_relative_to(one) for one in ours):
+            raise PlanError(path, key, f"{step.destination!r} is where the plan and its journal are")
+        for file in files_of(place):
+            if file in taken:
+                raise PlanError(
+                    path, key, f"{step.destination!r} is in the way of operation[{taken[file]}]'s destination"
+                )
+            taken[file] = number
+        places[place] = number
+        _check_download(path, f"operation[{number}]", step)
+    for place, number in places.items():
+        for parent in place.parents:
+            if parent in taken:
+                raise PlanError(
+                    path, f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
+                )
+
+
+def _place(path: Path, key: str, root: Path, text: str) -> Path:
+    """Where *text* is; it must be below *root*, links followed."""
+    try:
+        place = (root / text).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
+        raise PlanError(path, key, f"{text!r} is no place: {error}") from error
+    if not place.is_relative_to(root):
+        raise PlanError(path, key, f"{text!r} is outside the plan's root, {root}")
+    return place
+
+
+def _check_download(path: Path, key: str, step: Download) -> None:
+    try:
+        url = httpx2.URL(step.url)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise PlanError(path, f"{key}.url", f"{step.url!r} is no URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise PlanError(path, f"{key}.url", f"{step.url!r} is no http or https URL")
+    if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
+        raise PlanError(path, f"{key}.sha256", "must be 64 hex digits")
+    if step.size is not None and step.size < 0:
+        raise PlanError(path, f"{key}.size", f"must be at least 0, not {step.size}")

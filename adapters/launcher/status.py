@@ -1,0 +1,205 @@
+"""What a journal holds, read without touching it: every call and how it stands, and the circuits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from adapters.launcher.launch import name_in_arguments
+from adapters.launcher.screen import STYLES
+from adapters.sqlite.files import is_being_written, others_of
+from adapters.sqlite.schema import reading
+from events.bus import sender_of
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.codec import decode
+from events.errors import CodecError
+from events.event import Fact
+from recovery.journal.errors import DamagedJournalError, JournalError
+from recovery.journal.history import CallRecord, Run, fold
+from recovery.journal.store import Row
+from recovery.redact import printable
+
+CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
+
+
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. *seen* is Unix time of its latest fact.
+
+    *state* is "left" for one that a dead process left, "unreadable" for one that is not over and has a damaged row.
+    """
+
+    call: str
+    operation: str
+    key: str
+    name: str | None
+    state: str
+    attempt: int
+    retries: int
+    restarts: int
+    failures: tuple[str, ...]
+    reason: str
+    seen: float
+
+
+class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no facts.
+
+    *damaged* are files of dead processes that cannot be read; whoever resumes keeps them aside.
+    """
+
+    path: str
+    is_being_written: bool
+    calls: tuple[CallStatus, ...]
+    circuits: dict[str, str]
+    unreadable: int
+    damaged: tuple[str, ...] = ()
+
+
+class _Contents(msgspec.Struct):
+    runs: dict[str, Run] = {}
+    rows: list[Row] = []
+
+
+async def read_status(path: Path) -> JournalStatus:
+    """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
+    damaged: list[str] = []
+    found: list[_Contents] = []
+    # The journal itself last: what is adopted meanwhile is seen twice then, and not missed.
+    for part in others_of(path):
+        try:
+            found.append(await _contents_of(part))
+        except FileNotFoundError:
+            continue
+        except JournalError:
+            if part.exists():
+                damaged.append(str(part))
+    if path.exists() or not found:
+        found.insert(0, await _contents_of(path))
+    runs = {run: known for one in found for run, known in one.runs.items()}
+    records: dict[str, CallRecord] = {}
+    circuits: dict[str, str] = {}
+    unreadable: dict[str, int] = {}
+    for row in _once(row for one in found for row in one.rows):
+        try:
+            if not row.is_readable:
+                raise CodecError("it is not as it was written")
+            fact: Fact = decode(row.body)
+        except CodecError:
+            unreadable[row.call] = unreadable.get(row.call, 0) + 1
+            continue
+        fold(records, row.run, (fact,))
+        if type(fact) in CIRCUIT_STATES:
+            circuits[sender_of(fact.operation, fact.key)] = CIRCUIT_STATES[type(fact)]
+    for call in unreadable:
+        if call:
+            records.setdefault(call, CallRecord(call=call, operation="?"))
+    alive = is_being_written(path)
+    return JournalStatus(
+        path=str(path),
+        is_being_written=alive,
+        calls=tuple(
+            _status(record, runs, alive=alive, is_readable=record.call not in unreadable) for record in records.values()
+        ),
+        circuits=circuits,
+        unreadable=sum(unreadable.values()),
+        damaged=tuple(damaged),
+    )
+
+
+async def _contents_of(path: Path) -> _Contents:
+    for again in (True, False):
+        try:
+            async with reading(path) as reader:
+                return _Contents({run.id: run for run in await reader.runs()}, list(await reader.rows()))
+        except DamagedJournalError:
+            if not again:
+                raise
+            # Whoever began to write it at this very moment may have confused us; once more, then.
+    raise AssertionError("unreachable")
+
+
+def _once(rows: Iterable[Row]) -> Iterator[Row]:
+    """Each of *rows* once: what is being adopted is in two files."""
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        identity = (row.run, row.number) if row.number else (row.run, row.call, row.kind, row.body)
+        if identity not in seen or not row.is_readable:
+            seen.add(identity)
+            yield row
+
+
+def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readable: bool) -> CallStatus:
+    run = runs.get(record.run)
+    return CallStatus(
+        call=record.call,
+        operation=record.operation,
+        key=record.key,
+        name=name_in_arguments(record.operation, record.arguments),
+        state=record.state
+        if record.is_over
+        else "unreadable"
+        if not is_readable
+        else record.state
+        if alive
+        else "left",
+        attempt=record.attempt,
+        retries=record.retries,
+        restarts=record.resumes,
+        failures=record.failures,
+        reason=record.reason,
+        seen=0.0 if run is None else run.wall + record.at - run.monotonic,
+    )
+
+
+class StatusTable:
+    """The same for people, in as many columns as there is room for."""
+
+    def __init__(self, status: JournalStatus) -> None:
+        self._status = status
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the calls, the circuits, and who writes the journal."""
+        status, is_wide = self._status, options.max_width >= 110
+        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        if is_wide:
+            table.add_column("call", no_wrap=True)
+        table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=20, ratio=3)
+        table.add_column("state", no_wrap=True)
+        table.add_column("try", justify="right", no_wrap=True)
+        if is_wide:
+            table.add_column("restarts", justify="right", no_wrap=True)
+            table.add_column("last seen", no_wrap=True)
+        table.add_column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=6)
+        for call in status.calls:
+            style = STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")
+            seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen))
+            cells = [
+                Text(printable(f"{call.operation} {call.name}" if call.name else call.operation)),
+                Text(call.state, style=style),
+                Text(str(call.attempt)),
+                Text(printable(_trouble(call.failures, call.reason))),
+            ]
+            if is_wide:
+                cells = [Text(printable(call.call)), *cells[:3], Text(str(call.restarts or "")), Text(seen), cells[3]]
+            table.add_row(*cells)
+        yield table if status.calls else Text("no calls")
+        for name, state in status.circuits.items():
+            yield Text(f"circuit {printable(name)}: {state}")
+        if status.unreadable:
+            yield Text(f"{status.unreadable} rows cannot be read", style="red")
+        for name in status.damaged:
+            yield Text(f"{printable(name)} cannot be read", style="red")
+        writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
+        yield Text(f"journal {printable(status.path)}: {writer}", style="dim")
+
+
+def _trouble(failures: Sequence[str], reason: str) -> str:
+    last = failures[-1] if failures else ""
+    count = f"{len(failures)} failures, last " if len(failures) > 1 else ""
+    return " | ".join(part for part in (reason, f"{count}{last}" if last else "") if part)

@@ -1,0 +1,139 @@
+"""What a launch looks like: a fold of facts into lines for people, from the bus or from another process's output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from adapters.launcher.launch import Outcome, name_in_arguments
+from adapters.launcher.plan import Download, Step
+from events.bus import sender_of
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.event import CallFact, Fact
+from events.operation_events import (
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from recovery.redact import redacted
+
+State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
+
+SEEN: tuple[type[Fact], ...] = (Fact, OperationStarted, OperationSucceeded)
+"""What to subscribe a view to."""
+
+
+class Line(msgspec.Struct):
+    """One operation of the plan. *until* is when its wait ends at the latest, on the clock of the facts."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...] = ()
+    state: State = "queued"
+    attempts: int = 0
+    failures: list[str] = msgspec.field(default_factory=list)
+    resumed: int = 0
+    waits_for: str = ""
+    until: float | None = None
+    offset: int = 0
+    size: int | None = None
+    why: str = ""
+
+    def take(self, fact: CallFact) -> None:
+        """What *fact* changes."""
+        match fact:
+            case OperationStarted():
+                self.state, self.waits_for, self.until, self.why = "running", "", None, ""
+                self.attempts = max(self.attempts, fact.attempt)
+            case FailureClassified():
+                self.failures.append(fact.brief)
+            case RetryScheduled(after=after, retry=retry, error=error):
+                self.state, self.waits_for, self.why = "waiting", f"retry {retry}", error or ""
+                self.until = fact.at + after
+            case Parked(after=after, why=why, error=error):
+                self.state, self.waits_for, self.why = "waiting", why, error or self.why
+                self.until = fact.at + after
+            case CheckpointSaved(data=data):
+                progress = msgspec.json.decode(data)
+                self.offset, self.size = progress["offset"], progress["size"]
+            case OperationResumed(after=after):
+                self.resumed += 1
+                self.state, self.waits_for, self.until = "waiting", "what is left of its delay", fact.at + after
+            case OperationSucceeded() | OperationRecovered():
+                self.state, self.waits_for, self.until, self.why = "done", "", None, ""
+            case GaveUp(reason=reason, error=error):
+                self.state, self.waits_for, self.until = "failed", "", None
+                self.why = f"{reason}: {error}" if error else reason
+            case OperationCancelled():
+                self.state, self.waits_for, self.until = "cancelled", "", None
+
+
+class CircuitLine(msgspec.Struct):
+    """One circuit that was ever open: its *state*, until when it is open, and how often it opened."""
+
+    name: str
+    state: Literal["open", "half-open", "closed"] = "closed"
+    until: float | None = None
+    opened: int = 0
+
+    def take(self, fact: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
+        """What *fact* changes."""
+        match fact:
+            case CircuitOpened(after=after):
+                self.state, self.until, self.opened = "open", fact.at + after, self.opened + 1
+            case CircuitHalfOpened():
+                self.state, self.until = "half-open", None
+            case CircuitClosed():
+                self.state, self.until = "closed", None
+
+
+class LaunchView:
+    """Feed it the facts of a launch; ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.lines = {
+            step.name: Line(
+                name=step.name,
+                kind="download" if isinstance(step, Download) else "command",
+                needs=step.needs,
+                size=step.size if isinstance(step, Download) else None,
+            )
+            for step in steps
+        }
+        self.circuits: dict[str, CircuitLine] = {}
+        self._names: dict[str, str] = {}
+
+    def feed(self, fact: Fact) -> None:
+        """Take one fact."""
+        match fact:
+            case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
+                circuit = sender_of(fact.operation, fact.key)
+                self.circuits.setdefault(circuit, CircuitLine(circuit)).take(fact)
+            case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
+                name = name_in_arguments(fact.operation, bytes(arguments))
+                if name is not None:
+                    self._names[fact.call] = name
+        if isinstance(fact, CallFact):
+            line = self.lines.get(self._names.get(fact.call, ""))
+            if line is not None:
+                line.take(redacted(fact))
+
+    def name_of(self, fact: Fact) -> str | None:
+        """Which operation of the plan *fact* is about, if it is about one."""
+        return self._names.get(fact.call) if isinstance(fact, CallFact) else None
+
+    def end(self, outcomes: dict[str, Outcome]) -> None:
+        """Take the launch's word for how everything ended."""
+        for name, outcome in outcomes.items():
+            if name in self.lines:
+                self.lines[name].state = outcome.state
+                self.lines[name].why = outcome.why or self.lines[name].why

@@ -1,0 +1,1 @@
+"""Run one call: decorator, attempts, timeouts."""

@@ -1,0 +1,323 @@
+"""Carry a call from its first failure to its end: one loop, in a plain and an async spelling.
+
+Everything that decides is in the bus's subscribers and takes microseconds; a driver only runs the function, asks, and
+waits. The two spellings differ in ``await`` and in the kind of waiter.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from events.attempt import Attempt
+from events.bus import sender_of
+from events.errors import RecoveryError, UnwantedResult
+from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
+from recovery.context import Running
+from recovery.execution.retry_on_result import refusing
+from recovery.execution.timeouts import in_time
+from recovery.journal.commit_barrier import Commits
+from recovery.journal.idempotency import Results
+from recovery.journal.journal import Journal
+from recovery.settings import ABSENT, Plan
+from recovery.subscribers.exhausted import mark_spent
+from recovery.waiting.calls import WaitingRoom
+from recovery.waiting.wait import Wait
+from recovery.waiting.waiters import Clock, TaskWaiter, ThreadWaiter, yield_once
+
+LEAST_HOLD = 0.05
+"""Seconds before who is held back for no time at all asks again."""
+
+WRAPPER_NAME = "recoverable_call"
+"""What every wrapper's code is called (not the wrapper: that bears its function's name)."""
+
+_NO_CONTEXT = nullcontext()
+
+
+class Driver:
+    """Runs the calls of operations that have this *plan*."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        clock: Clock,
+        room: WaitingRoom,
+        journal: Callable[[], Journal | None],
+        complain: Callable[[str, str], object],
+    ) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._room = room
+        self._commits = Commits(plan, journal)
+        self._is_strict = self._commits.is_strict
+        self._is_journalled = self._commits.are_journalled
+        self.results: Results | None = None
+        """What finished idempotency keys have recorded, where that is wanted."""
+        if plan.remember is not None:
+            self.results = Results(
+                plan.remember, journal, functools.partial(complain, "a result is not recorded, it is not plain data")
+            )
+        self._reconcile: Callable[..., Any] | None = plan.reconcile
+        if plan.reconcile is not None and plan.retry_if is not None:
+            self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
+        self._has_context = plan.has_context
+        # Whether nothing surrounds an attempt: no context, no limit of time, nothing to look up before.
+        self._is_bare = not (
+            plan.has_context
+            or plan.reconcile
+            or plan.policy.timeout is not None
+            or plan.policy.stall_timeout is not None
+        )
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        attempt: Attempt,
+        error: Exception | None = None,
+        delay: float = 0.0,
+    ) -> Any:
+        """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*.
+
+        Returns what the function returns. Raises its last exception, with a note of what was tried, or
+        CallRejectedError if nothing was; a cancellation passes through untouched.
+        """
+        failed, ended = error is not None, None
+        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        try:
+            while True:
+                if failed:
+                    assert error is not None
+                    if self._commits.is_crowded:
+                        self._commits.until_calm(self._time_left(attempt))
+                    verdict = attempt.fail(error)
+                    if not isinstance(verdict, (Retry, Park)):
+                        if self._is_strict:
+                            self._commits.end()
+                        raise _noted(error, attempt, verdict)
+                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
+                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                if wait is not None:
+                    self._room.enter(wait)
+                    try:
+                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
+                            if not waiter.wait(seconds):
+                                wait.slept()
+                    finally:
+                        self._room.leave(wait)
+                    ended, wait = self._after_wait(wait), None
+                if failed:
+                    if ended is None and self._is_journalled:
+                        self._commits.before_next(self._time_left(attempt))
+                    attempt, failed = attempt.following(), False
+                since = self._room.wakes
+                if self._is_journalled and self._commits.is_crowded:
+                    self._commits.until_calm(self._time_left(attempt))
+                held = ended or attempt.announce()
+                if held is None and (self._is_strict or attempt.carried_on):
+                    held = self._commits.start(self._time_left(attempt))
+                if held is not None:
+                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                    continue
+                try:
+                    if self._is_bare:
+                        result = function(*args, **kwargs)
+                    else:
+                        with self._around(attempt):
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                            if result is ABSENT:
+                                result = function(*args, **kwargs)
+                except Exception as raised:  # classifying it is the point
+                    error, failed = raised, True
+                    continue
+                if self.results is not None:
+                    self.results.record(attempt, result)
+                try:
+                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                        self._commits.until_calm(self._time_left(attempt))
+                finally:
+                    attempt.succeed()  # even if nobody waits for it any more: it is done
+                if self._is_strict:
+                    self._commits.end()
+                return result
+        except UnwantedResult as unwanted:
+            return unwanted.result
+        except Exception:
+            raise
+        except BaseException:
+            attempt.cancel()
+            raise
+        finally:
+            error = None  # the exception's traceback holds this frame: without this, a cycle
+
+    async def arun(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        attempt: Attempt,
+        error: Exception | None = None,
+        delay: float = 0.0,
+    ) -> Any:
+        """As ``run``, for a coroutine function."""
+        failed, ended = error is not None, None
+        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        try:
+            while True:
+                if failed:
+                    assert error is not None
+                    if self._commits.is_crowded:
+                        await self._commits.auntil_calm(self._time_left(attempt))
+                    verdict = attempt.fail(error)
+                    if not isinstance(verdict, (Retry, Park)):
+                        if self._is_strict:
+                            await self._commits.aend()
+                        raise _noted(error, attempt, verdict)
+                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
+                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                    if verdict.after <= 0.0:
+                        await yield_once()
+                if wait is not None:
+                    self._room.enter(wait)
+                    try:
+                        while (seconds := wait.next_sleep(waiter := TaskWaiter())) is not None:
+                            if not await waiter.wait(seconds):
+                                wait.slept()
+                    finally:
+                        self._room.leave(wait)
+                    ended, wait = self._after_wait(wait), None
+                if failed:
+                    if ended is None and self._is_journalled:
+                        await self._commits.abefore_next(self._time_left(attempt))
+                    attempt, failed = attempt.following(), False
+                since = self._room.wakes
+                if self._is_journalled and self._commits.is_crowded:
+                    await self._commits.auntil_calm(self._time_left(attempt))
+                held = ended or attempt.announce()
+                if held is None and (self._is_strict or attempt.carried_on):
+                    held = await self._commits.astart(self._time_left(attempt))
+                if held is not None:
+                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                    continue
+                try:
+                    if self._is_bare:
+                        result = await function(*args, **kwargs)
+                    else:
+                        with self._around(attempt), in_time(attempt, self._plan.policy):
+                            result = ABSENT
+                            if self._reconcile is not None and attempt.troubled:
+                                result = self._reconcile(*args, **kwargs)
+                                result = await result if inspect.isawaitable(result) else result
+                            if result is ABSENT:
+                                result = await function(*args, **kwargs)
+                except Exception as raised:  # classifying it is the point
+                    error, failed = raised, True
+                    continue
+                if self.results is not None:
+                    self.results.record(attempt, result)
+                try:
+                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
+                        await self._commits.auntil_calm(self._time_left(attempt))
+                finally:
+                    attempt.succeed()  # even if nobody waits for it any more: it is done
+                if self._is_strict:
+                    await self._commits.aend()
+                return result
+        except UnwantedResult as unwanted:
+            return unwanted.result
+        except Exception:
+            raise
+        except BaseException:
+            attempt.cancel()
+            raise
+        finally:
+            error = None  # the exception's traceback holds this frame: without this, a cycle
+
+    def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
+        return Running(attempt) if self._has_context else _NO_CONTEXT
+
+    def _resumed(self, attempt: Attempt, delay: float) -> Retry:
+        """The rest of a wait that another process began."""
+        return Retry(delay, max(self._time_left(attempt), 0.0))
+
+    def _time_left(self, attempt: Attempt) -> float:
+        most = self._plan.policy.max_elapsed
+        return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
+
+    def _hold(self, attempt: Attempt, held: Verdict, error: Exception | None) -> Retry | Park:
+        """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
+        left = self._time_left(attempt)
+        if not isinstance(held, GiveUp):
+            if left > 0.0:
+                # Whatever holds it back may end early: it waits as long as it has, not less because that may not do.
+                least = LEAST_HOLD if held.after <= 0.0 else held.after
+                until = held.until if isinstance(held, Park) else ()
+                held = Park(min(least, left), until, min(held.within, left))
+                attempt.parked(held)
+                return held
+            reasons = tuple(map(str, held.until)) if isinstance(held, Park) else ()
+            held = GiveUp((OUT_OF_TIME, *reasons), held.after)
+        if attempt.carried_on and self._commits.is_refusal(held):
+            # Not its end: it is left in the journal, for a process that can write there.
+            attempt.interrupted()
+            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {held.reason}")
+        if error is None and not attempt.troubled:
+            raise attempt.reject(held)
+        attempt.give_up(held)
+        try:
+            if error is None:  # another process has it
+                call = attempt.call
+                raise RecoveryError(f"{attempt.operation.name}: call {call} is not carried on: {held.reason}")
+            raise _noted(error, attempt, held)
+        finally:
+            del error  # its traceback holds this frame
+
+    def _after_wait(self, wait: Wait) -> GiveUp | None:
+        """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
+        if wait.ended is None and wait.was_in_vain and not wait.is_held and not wait.is_charged:
+            wait.attempt.retries += 1
+            most = self._plan.policy.retries_for(wait.attempt.category)
+            if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
+                return GiveUp(f"out of retries ({most})")
+        return wait.ended
+
+
+DRIVERS = frozenset({Driver.run.__code__, Driver.arun.__code__})
+
+
+def _is_nested() -> bool:
+    """Whether another recoverable call is around this one: asked of the stack, when a call has given up.
+
+    Whoever kept count on the way in would burden every call that succeeds.
+    """
+    wrappers = drivers = 0
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        drivers += code in DRIVERS
+        wrappers += code.co_name == WRAPPER_NAME
+        if drivers > 1 or wrappers > 1:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
+    """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
+    name = sender_of(attempt.operation.name, attempt.operation.key)
+    mark_spent(error, attempt.operation.name, is_nested=_is_nested())
+    prefix = f"recovery: {name} gave up"
+    try:
+        # The same object may be raised again and again: its notes must not pile up.
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.made}: {verdict.reason}"]
+    except Exception:
+        pass
+    return error

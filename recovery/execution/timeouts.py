@@ -1,0 +1,57 @@
+"""How long an attempt may take: seconds in all, and seconds without progress."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from events.attempt import Attempt
+from recovery.policies.retry import RetryPolicy
+from recovery.waiting.waiters import soon_in_this_loop
+
+_NO_LIMIT = nullcontext()
+
+
+def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[object]:
+    """While this is open, TimeoutError ends *attempt* if it takes longer than *policy* allows, or comes no further."""
+    if policy.stall_timeout is None:
+        # A cancel scope without an end takes longer than all the rest of a call that succeeds.
+        return _NO_LIMIT if policy.timeout is None else anyio.fail_after(policy.timeout)
+    return _moving(attempt, policy.stall_timeout, policy.timeout)
+
+
+@contextmanager
+def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[None]:
+    token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
+    soon = soon_in_this_loop()
+    home = threading.get_ident()
+    with anyio.fail_after(timeout), anyio.CancelScope() as scope:
+        now = _clock_of(token)
+
+        def extend() -> None:
+            scope.deadline = now() + stall
+
+        def on_progress() -> None:  # from the task, or from a thread that works for it
+            if threading.get_ident() == home:
+                extend()
+            else:
+                soon(extend)
+
+        extend()
+        attempt.on_progress = on_progress
+        try:
+            yield
+        finally:
+            attempt.on_progress = None
+    if scope.cancelled_caught:
+        raise TimeoutError(f"no progress for {stall:g} s")
+
+
+def _clock_of(token: Any) -> Callable[[], float]:
+    """The loop's own clock: in a callback of asyncio's there is no task, by which anyio would find it."""
+    return getattr(token, "time", None) or anyio.current_time

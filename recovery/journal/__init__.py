@@ -1,0 +1,1 @@
+"""Write events to a store in batches, and read them back."""

@@ -1,0 +1,64 @@
+"""What becomes of a journal's store, told to people and to the bus, and what people tell the process through it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from events.bus import Bus
+from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
+from recovery.journal.history import OpenCircuit, Run, reopened
+from recovery.journal.store import Order, Pending
+from recovery.policies.circuit_breaker import Open
+from recovery.resume.commands import Orders
+
+log = logging.getLogger("recovery.journal")
+
+
+class News:
+    """Who is told by the writer, on its thread. *restore* and *orders* are as for ``Journal``."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        run: Run,
+        restore: Callable[[dict[tuple[str, str], Open]], object],
+        orders: Orders | None,
+    ) -> None:
+        self._bus = bus
+        self._run = run
+        self._restore = restore
+        self._orders = orders
+
+    def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
+        """The store was opened for the first time: put back the circuits that earlier runs left open."""
+        if circuits:
+            now = msgspec.structs.replace(self._run, monotonic=self._bus.clock(), wall=time.time())
+            self._restore({part: reopened(circuit, pending.runs, now) for part, circuit in circuits.items()})
+
+    def degraded(self, reason: str) -> None:
+        """Nothing can be written for now."""
+        log.warning("the journal cannot be written, operations go on in memory: %s", reason)
+        self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
+
+    def restored(self, waiting: int, dropped: int) -> None:
+        """The store can be written again; *waiting* facts will be, now, *dropped* never."""
+        log.warning("the journal is written again")
+        self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
+
+    def set_aside(self, what: str) -> None:
+        """Something in the store's place was no journal, and is kept elsewhere."""
+        log.warning("the journal was damaged: %s", what)
+        self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=what))
+
+    def concerns(self, call: str) -> bool:
+        """Whether an order for that call is for this process."""
+        return self._orders is not None and self._orders.concern(call)
+
+    def ordered(self, order: Order) -> None:
+        """Somebody has told this process to do that."""
+        if self._orders is not None:
+            self._orders.carry_out(order)

@@ -1,0 +1,346 @@
+"""The journal: facts are accepted into memory by whoever publishes, and written in batches by a thread of its own.
+
+A fact is *accepted* when ``record`` returns (microseconds, no I/O), *committed* when the store has it (it survives
+``kill -9``), and *synced* when the disk has it (it survives a loss of power, as far as the disk is honest). The queue
+is ``recovery.journal.queue``, the thread ``recovery.journal.writer``; here is what the rest of the service sees of
+them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from events.bus import Bus
+from events.event import Fact
+from events.journal_events import JournalDegraded, JournalRestored
+from events.kinds import kinds_of
+from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
+from recovery.journal import lifecycle
+from recovery.journal.admission import Turn, Turnstile
+from recovery.journal.awaited import Awaited
+from recovery.journal.health import News
+from recovery.journal.history import Run
+from recovery.journal.lookup import Lookup
+from recovery.journal.queue import Backlog, Counts, Intake
+from recovery.journal.receipts import Receipt
+from recovery.journal.recent_calls import Recent
+from recovery.journal.store import Pending, Question, Store
+from recovery.journal.writer import Writer
+from recovery.policies.circuit_breaker import Open
+from recovery.resume.commands import Orders
+from recovery.settings import PlanOf
+from recovery.waiting.waiters import Gate, Waiter
+
+CLOSE_TIMEOUT = 4.0
+"""Seconds that a journal is waited for when it is closed: with the interpreter's own end, five."""
+
+log = logging.getLogger("recovery.journal")
+
+
+class Journal:
+    """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
+
+    Operations whose durability is "off" are left out. *restore* is given the circuits that earlier runs left open,
+    *orders* what people tell this process through the store. A batch is written every 20 ms, at 512 facts or 1 MiB, or
+    as soon as somebody waits for it. While the store fails, operations go on in memory: ``JournalDegraded`` is
+    published once for each reason, 10 000 facts and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and
+    counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens when
+    ``pending`` knows what earlier runs left; ``lookup`` finds single calls and results.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        plan_of: PlanOf,
+        restore: Callable[[dict[tuple[str, str], Open]], object] = id,
+        orders: Orders | None = None,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._plan_of = plan_of
+        self._restore = restore
+        self._orders = orders
+        self._followed: set[str] = set()
+        self._is_started = False
+        self._begin()
+        lifecycle.look_after(self)
+        bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
+
+    def _begin(self) -> None:
+        """Be new: in a process that starts, or that was forked from one that had begun."""
+        self._lock = threading.RLock()
+        self._committing, self._syncing = Awaited(), Awaited()
+        self.loaded = Gate()
+        self._pending = Pending()
+        self._closing = False
+        self._said_closed = False
+        self._said_full = False
+        self._is_stuck = False
+        self._is_started = False
+        bus = self._bus
+        self.run = Run(id=bus.run, boot=lifecycle.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        self._intake = Intake()
+        recent = Recent(self.run.id)
+        news = News(bus, self.run, self._restore, self._orders)
+        self._writer = Writer(self._store, self._intake, recent, self.run, self, news)
+        # A line each: tasks that are let in cannot go ahead while a plain call blocks the thread of their loop.
+        self._threads, self._tasks = (Turnstile(self._intake, self._is_vain) for _ in range(2))
+        self.lookup = Lookup(recent, self._intake, self._ask)
+
+    def follow(self, operation: str) -> None:
+        """Write down the starts and successes of this operation too; asking twice is asking once."""
+        if operation in self._followed:
+            return
+        self._followed.add(operation)
+        self._bus.subscribe((OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True)
+
+    # what may be asked at any time
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing is written at the moment, or ``None``."""
+        return self._writer.reason
+
+    @property
+    def counts(self) -> Counts:
+        """What became of every fact that was to be written."""
+        return self._intake.counts
+
+    @property
+    def backlog(self) -> Backlog:
+        """What was accepted and is not committed yet."""
+        return self._intake.backlog
+
+    @property
+    def dropped(self) -> int:
+        """How many facts will never be written."""
+        return self._intake.dropped
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether those who can wait had better, so much waits to be written."""
+        return self._intake.is_crowded or bool(self._threads.line or self._tasks.line)
+
+    def turn(self, most: float, *, blocks: bool) -> Turn | None:
+        """A place in the line of those who wait for room, *most* seconds at the most; ``None``: no need to wait."""
+        if self._is_own_thread:
+            return None
+        return Turn(self._threads if blocks else self._tasks, most)
+
+    def _is_vain(self) -> bool:
+        return self._writer.reason is not None or self._writer.is_over or self._intake.is_closed
+
+    # for whoever publishes
+
+    def record(self, fact: Fact) -> None:
+        """Accept *fact*, if wanted; in a signal handler, too. Never waits for the store, nor raises for its sake."""
+        plan = self._plan_of(fact.operation)
+        if plan is not None and plan.durability == "off":
+            return
+        if type(fact) is OperationSucceeded and fact.recovered:
+            return  # OperationRecovered has said so
+        if self._closing and isinstance(fact, JournalDegraded | JournalRestored):
+            return  # about itself, at its end
+        if self._intake.put(fact):
+            if not self._is_started:
+                self.start()
+        else:
+            self._say_refused()
+
+    def _say_refused(self) -> None:
+        if self._closing:
+            if not self._said_closed:
+                self._said_closed = True
+                log.warning("the journal is closed; what happens from now on is not written")
+        elif self.reason is None and not self._intake.is_closed and not self._said_full:
+            self._said_full = True
+            log.warning("facts are dropped: they come faster than the journal can be written; `counts` has how many")
+
+    # for whoever waits
+
+    def receipt(self) -> Receipt:
+        """A receipt for everything accepted until now: ``await receipt.committed()``, or block with ``wait``.
+
+        It is for what is not committed yet, and for what was refused in this thread or task since it last asked for
+        one. It does not tell of what was accepted and dropped before: a checkpoint that had to make room for other
+        facts, and a fact that no store can take, which is logged; ``counts.dropped`` has them. Who must know asks for a
+        receipt right after the fact: then it fails.
+        """
+        since, lost = self._writer.committed, self._intake.own_losses.take()
+        return Receipt(self, self._intake.issued, since if lost is None else min(since, lost - 1))
+
+    def position(self) -> int:
+        """The number of the latest fact: what was recorded before is committed when ``is_committed`` of it."""
+        return self._intake.issued
+
+    def is_settled(self, position: int, *, synced: bool = False) -> bool:
+        """Whether nothing up to *position* need be waited for: it is where it should be, or cannot be now."""
+        writer = self._writer
+        reached = writer.synced if synced else writer.committed
+        if reached >= position or writer.reason is not None or writer.is_over:
+            return True
+        return self._intake.is_closed and self._intake.lost_any(position - 1, position)
+
+    def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
+        """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
+        writer = self._writer
+        if self._intake.lost_any(since, position):
+            if self._intake.unwritable_any(since, position):
+                return "a fact cannot be written"
+            return "the journal is closed" if self._closing else "facts were dropped: too many were waiting"
+        if (writer.synced if synced else writer.committed) >= position:
+            return None
+        return writer.reason or ("the journal is closed" if self._closing else "it took too long")
+
+    def tell_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
+        """Wake *waiter* as soon as ``is_settled(position)``; the batch is written at once."""
+        with self._lock:
+            settled = self.is_settled(position, synced=synced) or self._is_own_thread
+            if not settled:
+                (self._syncing if synced else self._committing).add(position, waiter)
+        if settled:
+            waiter.wake()
+            return
+        self.start()
+        if synced:
+            self._writer.ask_for_sync()
+        else:
+            self._writer.hurry()
+
+    @property
+    def _is_own_thread(self) -> bool:
+        return threading.current_thread() is self._writer.thread  # a subscriber's, who cannot wait for himself
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not wake *waiter* any more."""
+        with self._lock:
+            self._committing.forget(waiter)
+            self._syncing.forget(waiter)
+
+    def look(self, *, now: bool = False) -> None:
+        """Find out what dead processes left; ``loaded`` opens when that is known, or never will be.
+
+        While the journal cannot be read that takes as long as the trouble lasts; with *now*, nothing was left then.
+        """
+        self.start()
+        if self._is_started:
+            self._writer.ask_for_pending(now=now)
+        if not self._is_started or self._writer.is_over:
+            self.loaded.open()
+
+    def pending(self, timeout: float | None = None) -> Pending:
+        """What dead processes left; blocks until it is known, or *timeout* seconds (then: nothing)."""
+        if not self.loaded.is_open:
+            self.look()
+            self.loaded.wait(timeout)
+        return self._pending
+
+    def _ask(self, question: Question) -> None:
+        self.start()
+        if self._is_started and self.reason is None and not self._is_own_thread:
+            self._writer.ask(question)
+        else:
+            question.gate.open()  # nobody will answer, or not soon
+
+    # from the first to the last
+
+    def start(self) -> None:
+        """Start the thread, which opens the store. Harmless when it runs already."""
+        with self._lock:
+            if self._is_started or self._closing:
+                return
+            self._is_started = True
+        try:
+            self._writer.thread.start()
+            lifecycle.watch(CLOSE_TIMEOUT)
+        except RuntimeError as error:  # there are no threads to be had: the next fact tries again
+            if self._writer.thread.ident is None:
+                self._is_started = False
+                self._writer.cannot_start(error)
+
+    def seal(self) -> None:
+        """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
+        self._intake.close()
+
+    def close(self) -> None:
+        """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most.
+
+        In a signal handler, too; if that has interrupted its own thread while it published, it is not waited for:
+        what was accepted is written when the handler has returned.
+        """
+        self.finish()
+        self.wait_for_end(CLOSE_TIMEOUT)
+
+    def finish(self) -> None:
+        """Begin to end: as ``close``, without waiting."""
+        with self._lock:
+            self._closing = True
+            is_started = self._is_started
+        self._intake.close()
+        if is_started:
+            self._writer.finish()
+        else:
+            self._writer.end()
+
+    def wait_for_end(self, timeout: float) -> None:
+        """Block until all is written and closed, *timeout* seconds at the most; said once if that is not enough."""
+        thread = self._writer.thread
+        if not self._is_started or self._is_own_thread:
+            return
+        parts = (self._intake, self._threads, self._tasks)
+        if self._lock._is_owned() or any(part.is_interrupted for part in parts):  # type: ignore[attr-defined]
+            return  # a signal handler: the writer needs what this thread holds
+        thread.join(0.0 if self._is_stuck else timeout)
+        if thread.is_alive() and not self._is_stuck:
+            self._is_stuck = True
+            log.warning("the journal did not finish within %g s; left to itself", CLOSE_TIMEOUT)
+
+    def after_fork(self) -> None:
+        """In a forked child: the queue, the thread and the file are the parent's; the child gets its own.
+
+        If the store has none for it, or the parent's is closed, the child's journal is closed.
+        """
+        problem = None
+        if self._is_started:
+            try:
+                self._store = self._store.forked()
+            except Exception as error:  # the journals of others are told of the fork after this one
+                problem = error
+        was_closing = self._closing
+        self._bus.begin_run()
+        self._begin()
+        if self._orders is not None:
+            self._orders.after_fork()
+        if problem is not None:
+            log.warning("nothing is journalled in this forked child: %s: %s", type(problem).__name__, problem)
+        if was_closing or problem is not None:
+            self.close()
+
+    # what the writer says, on its thread
+
+    def found(self, pending: Pending) -> None:
+        """Let those go on who wait for what dead processes left."""
+        self._pending = pending
+        self.loaded.open()
+
+    def settled(self) -> None:
+        """Wake who has nothing more to wait for."""
+        if self._writer.is_over:
+            self.loaded.open()
+        for turnstile in (self._threads, self._tasks):
+            turnstile.move(self._writer.committed)
+        with self._lock:
+            due = self._committing.take(self.is_settled)
+            due += self._syncing.take(functools.partial(self.is_settled, synced=True))
+        if self._syncing:
+            self._writer.ask_for_sync()
+        elif self._committing:
+            self._writer.hurry()
+        for waiter in due:
+            waiter.wake()

@@ -1,0 +1,340 @@
+"""What waits to be written: bounded in number and in bytes, and counted to the last fact.
+
+``issued = stored + coalesced + dropped + waiting`` holds at every moment. Three classes of facts wait here. *Progress*
+(checkpoints) counts only in its latest state: a newer one takes the place of one that still waits, and progress is the
+first to go when there is no room. Everything else (failures, schedules, ends, starts) is dropped only when the room is
+full of its like. Cancellations, which wait for no room and come by the thousands when a loop ends, have their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from events.event import Fact
+from events.operation_events import (
+    CheckpointSaved,
+    OperationCancelled,
+    OperationRecovered,
+    OperationSucceeded,
+    Recorded,
+)
+from recovery.journal.accounting import Losses, OwnLosses
+from recovery.journal.size_estimate import BASE_WEIGHT, TEXTS, weigh_recorded
+from recovery.waiting.waiters import Flag
+
+CAPACITY = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+CANCELLATIONS = 10
+"""Times the capacity: so many of them may wait besides. They have no texts, and take a quarter of a kilobyte each."""
+BATCH = 512
+BATCH_BYTES = 1024 * 1024
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of the facts that were to be written: *issued* is the sum of the others."""
+
+    issued: int
+    stored: int
+    coalesced: int
+    dropped: int
+    waiting: int
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """The facts that were accepted and are not written yet: how many, about how many bytes, and *since* when."""
+
+    facts: int
+    bytes: int
+    since: float | None
+
+
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """One fact that waits. Its *number* counts the facts of this run, from 1; *fact* is ``None`` once it is out."""
+
+    number: int
+    fact: Fact | None
+    weight: int
+
+
+class Intake:
+    """The queue between whoever publishes and the writer, who takes a batch and says what became of it.
+
+    *filled* is set from the first fact until the writer goes to ``rest``, *hurry* when a batch is worth writing before
+    the flush interval is over.
+    """
+
+    def __init__(self, capacity: int = CAPACITY, max_bytes: int = MAX_BYTES) -> None:
+        self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.filled = Flag()
+        self.hurry = Flag()
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._late: deque[Fact] = deque()
+        self._queue: deque[Entry] = deque()
+        self._progress: OrderedDict[str, Entry] = OrderedDict()
+        self._recording: dict[tuple[str, str], Entry] = {}
+        self._writing: list[Entry] = []
+        self._live = 0  # without cancellations
+        self._cancelled = 0
+        self._bytes = 0
+        self.is_closed = False
+        self._next = 0
+        self.since = 0.0
+        """When, on the monotonic clock, the earliest fact that is not being written came; or before that."""
+        self.stored = 0
+        self.coalesced = 0
+        self.dropped = 0
+        self.own_losses = OwnLosses()
+        self._losses = Losses()
+        self._unwritable = Losses()
+
+    @property
+    def issued(self) -> int:
+        """The number of the latest fact."""
+        return self._next
+
+    @property
+    def counts(self) -> Counts:
+        """What became of everything until now."""
+        with self._lock:
+            return Counts(self._next, self.stored, self.coalesced, self.dropped, self._live + self._cancelled)
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits now; the oldest of it happened at *since*, on the bus's clock."""
+        with self._lock:
+            self._skip_coalesced()
+            waiting = self._writing or self._queue
+            fact = waiting[0].fact if waiting else None
+            return Backlog(self._live + self._cancelled, self._bytes, None if fact is None else fact.at)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits that those who can wait had better."""
+        return self._live >= self.capacity // 2 or self._bytes >= self.max_bytes // 2
+
+    def has_room(self, facts: int) -> bool:
+        """Whether it is half full at the most with so many more, of usual size."""
+        size = facts * self.max_bytes // self.capacity
+        return self._live + facts <= self.capacity // 2 and self._bytes + size <= self.max_bytes // 2
+
+    def lost_any(self, since: int, position: int) -> bool:
+        """Whether any fact after *since* and up to *position* was dropped."""
+        with self._lock:
+            return self._losses.between(since, position)
+
+    def unwritable_any(self, since: int, position: int) -> bool:
+        """Whether any of those could not be written by any store."""
+        with self._lock:
+            return self._unwritable.between(since, position)
+
+    @property
+    def first(self) -> int:
+        """The number of the earliest fact of which nothing has become yet; beyond the latest, if there is none."""
+        with self._lock:
+            self._skip_coalesced()
+            waiting = self._writing or self._queue
+            return waiting[0].number if waiting else self._next + 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._live + self._cancelled
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether a whole batch waits."""
+        return self._live + self._cancelled >= BATCH
+
+    def put(self, fact: Fact) -> bool:
+        """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
+        with self._lock:
+            if self._is_busy:  # a signal handler has interrupted this very thread in here: that one goes on first
+                self._late.append(fact)
+                return True
+            self._is_busy = True
+            try:
+                length = self._take_in(fact)
+            finally:
+                self._is_busy = False
+            while self._late:
+                self.put(self._late.popleft())
+        if not self.filled.is_set():  # setting it wakes a thread: 15 to 60 µs of the caller's
+            self.filled.set()
+        if length == BATCH:
+            self.hurry.set()
+        return length > 0
+
+    def _take_in(self, fact: Fact) -> int:
+        """How many wait when *fact* does; 0 if it is refused."""
+        weigh_texts = TEXTS.get(type(fact))  # as ``weigh``, without a call: this is on the way of every failure
+        weight = BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
+        progress = fact if type(fact) is CheckpointSaved else None
+        self._next = number = self._next + 1
+        # A newer checkpoint takes the place of one that waits, but only if it is taken in: or both would be lost.
+        old = None if progress is None else self._progress.pop(progress.call, None)
+        if old is not None:
+            self._live -= 1
+            self._bytes -= old.weight
+        is_cancelled = type(fact) is OperationCancelled
+        if is_cancelled:
+            weight = 0  # of these only the number counts
+            is_refused = self.is_closed or self._cancelled >= CANCELLATIONS * self.capacity
+        else:
+            is_full = self._live >= self.capacity or self._bytes + weight > self.max_bytes
+            is_refused = self.is_closed or (is_full and not self._make_room(weight))
+        if is_refused:
+            if old is not None and progress is not None:
+                self._put_back(progress.call, old)
+            self.dropped += 1
+            self._losses.add(number, number)
+            self.own_losses.note(number)
+            return 0
+        if old is not None:
+            old.fact = None
+            self.coalesced += 1
+        entry = Entry(number, fact, weight)
+        if progress is not None:
+            self._progress[progress.call] = entry
+        elif weigh_texts is weigh_recorded and fact.recorded is not None:  # type: ignore[attr-defined]
+            self._note_result(entry)
+        if not self._queue:
+            self.since = time.monotonic()
+        self._queue.append(entry)
+        if is_cancelled:
+            self._cancelled += 1
+        else:
+            self._live += 1
+        self._bytes += weight
+        return self._live + self._cancelled
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler that has interrupted its own thread in here."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as ``threading.Condition`` asks
+
+    def _put_back(self, call: str, entry: Entry) -> None:
+        self._progress[call] = entry
+        self._live += 1
+        self._bytes += entry.weight
+
+    def _make_room(self, weight: int) -> bool:
+        if weight > self.max_bytes:
+            return False
+        while self._live >= self.capacity or self._bytes + weight > self.max_bytes:
+            if not self._progress:
+                return False
+            _, entry = self._progress.popitem(last=False)
+            self._remove(entry)
+            self.dropped += 1
+            self._losses.add(entry.number, entry.number)
+        return True
+
+    def _remove(self, entry: Entry) -> None:
+        entry.fact = None
+        self._live -= 1
+        self._bytes -= entry.weight
+
+    def _skip_coalesced(self) -> None:
+        while self._queue and self._queue[0].fact is None:
+            self._queue.popleft()
+
+    def waiting(self, wanted: Callable[[Fact], bool]) -> list[tuple[int, Fact]]:
+        """The *wanted* facts among those that wait, with their numbers. Looks at every one."""
+        with self._lock:
+            entries = [*self._writing, *self._queue]
+        found = [(entry.number, entry.fact) for entry in entries]
+        return [(number, fact) for number, fact in found if fact is not None and wanted(fact)]
+
+    def take(self) -> list[Entry]:
+        """The batch to write next, oldest first; the same one again until it is ``done``."""
+        with self._lock:
+            self.hurry.clear()
+            if self._writing:
+                return self._writing
+            queue = self._queue
+            if self._bytes <= BATCH_BYTES and self._live + self._cancelled == len(queue) and not self._progress:
+                # As it mostly is: there is nothing to look at one by one, with the lock that publishers wait for.
+                self._writing = [queue.popleft() for _ in range(min(len(queue), BATCH))]
+                return self._writing
+            size = 0
+            while len(self._writing) < BATCH and size < BATCH_BYTES:
+                self._skip_coalesced()
+                if not self._queue:
+                    break
+                entry = self._queue.popleft()
+                if type(entry.fact) is CheckpointSaved and self._progress.get(entry.fact.call) is entry:
+                    del self._progress[entry.fact.call]
+                self._writing.append(entry)
+                size += entry.weight
+            return self._writing
+
+    def rest(self) -> bool:
+        """Have the next fact set *filled*, unless one waits already; whether none does."""
+        with self._lock:
+            if not self.is_empty:
+                return False
+            self.filled.clear()
+            return True
+
+    def done(self, unwritable: Sequence[int] = ()) -> None:
+        """The batch is stored, but for the facts of the numbers *unwritable*, which no store could take."""
+        with self._lock:
+            self.stored += len(self._writing) - len(unwritable)
+            self.dropped += len(unwritable)
+            for number in unwritable:
+                self._losses.add(number, number)
+                self._unwritable.add(number, number)
+            self._forget(self._writing)
+            self._writing = []
+
+    def _note_result(self, entry: Entry) -> None:
+        fact = entry.fact
+        if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
+            self._recording[fact.operation, fact.recorded.key] = entry
+
+    def recorded(self, operation: str, key: str) -> Recorded | None:
+        """The latest result of that idempotency key that waits to be written."""
+        entry = self._recording.get((operation, key))
+        fact = None if entry is None else entry.fact
+        return fact.recorded if isinstance(fact, OperationSucceeded | OperationRecovered) else None
+
+    def _forget(self, entries: list[Entry]) -> None:
+        if self._recording:
+            for entry in entries:
+                fact = entry.fact
+                if isinstance(fact, OperationSucceeded | OperationRecovered) and fact.recorded is not None:
+                    key = fact.operation, fact.recorded.key
+                    if self._recording.get(key) is entry:  # no newer one waits
+                        del self._recording[key]
+        if self._cancelled:
+            cancelled = sum(entry.weight == 0 for entry in entries)
+            self._cancelled -= cancelled
+            self._live += cancelled
+        self._live -= len(entries)
+        self._bytes -= sum(entry.weight for entry in entries)
+
+    def close(self) -> None:
+        """Take nothing in any more: from now on everything is dropped, and counted."""
+        with self._lock:
+            self.is_closed = True
+
+    def give_up(self) -> None:
+        """Drop whatever waits, and count it: nobody will write it."""
+        with self._lock:
+            self.is_closed = True
+            self.dropped += self._live + self._cancelled
+            waiting = self._writing or self._queue
+            if waiting:
+                self._losses.add(waiting[0].number, self._next)
+            self._queue.clear()
+            self._progress.clear()
+            self._recording.clear()
+            self._writing = []
+            self._live = self._cancelled = self._bytes = 0

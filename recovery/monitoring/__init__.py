@@ -1,0 +1,1 @@
+"""Count calls and durations, raise alerts, estimate the overhead."""

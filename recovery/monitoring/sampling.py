@@ -1,0 +1,188 @@
+"""Measures what recovery costs here: samples calls of operations in use, calibrates on a function that does nothing.
+
+An operation is listened to (``Operation.watched``) only while a sample of it is due. Samples are due after somebody has
+looked (``Sampler.offer``), and there is one for 32 calls since the last look at the most: on average a call pays
+a 32nd of what timing it costs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from events.bus import Bus
+from events.event import CallFact, Fact
+from events.operation import Operation
+from events.operation_events import OperationStarted, OperationSucceeded
+from events.subscription import Subscription
+from recovery.execution.decorator import wrap
+from recovery.execution.runner import Driver
+from recovery.journal.queue import Intake
+from recovery.monitoring.overhead import Figure, Samples, middle
+from recovery.operations import Definition, Part
+from recovery.settings import Plan
+from recovery.waiting.calls import WaitingRoom
+
+ONE_IN = 32
+"""A sample is due for so many calls."""
+
+MOST_DUE = 32
+"""So many samples of one operation are due at a time."""
+
+MOST_SEATS = 8
+"""Of so many operations at a time: taking a seat has the bus make its ready tuples anew."""
+
+ROUNDS = 25
+CALLS = 40
+"""A calibration takes so many rounds of so many calls: a few milliseconds."""
+
+
+class Sampler:
+    """Times calls between their start and their success, for a part at a time. Safe to use from any thread."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._lock = threading.RLock()
+        self._samples: dict[Part, Samples] = {}
+        self._due: dict[Part, _Due] = {}
+        self._turn: list[Part] = []
+
+    def offer(self, calls: Mapping[Part, int]) -> None:
+        """Have samples taken of parts that have made so many *calls* since the last offer."""
+        with self._lock:
+            busy = [part for part, number in calls.items() if number >= ONE_IN and part not in self._due]
+            # Those that were sampled least are the first.
+            busy.sort(key=lambda part: self._samples[part].taken if part in self._samples else 0)
+            for part in busy[: MOST_SEATS - len(self._due)]:
+                samples = self._samples.setdefault(part, Samples())
+                due = self._due[part] = _Due(min(calls[part] // ONE_IN, MOST_DUE), samples, part, self._finish)
+                operation, key = part
+                kinds = (OperationStarted, OperationSucceeded)
+                due.seat = self._bus.subscribe(kinds, due.hear, operation=operation, key=key or None, essential=True)
+
+    def figure(self, part: Part) -> Figure | None:
+        """How long a call of *part* took, the timing of it included; ``None`` until two calls were sampled."""
+        with self._lock:
+            samples = self._samples.get(part)
+            return None if samples is None or samples.taken < 2 else samples.figure
+
+    def close(self) -> None:
+        """Take no more samples."""
+        with self._lock:
+            for part in list(self._due):
+                self._finish(part)
+
+    def _finish(self, part: Part) -> None:
+        with self._lock:
+            due = self._due.pop(part, None)
+            if due is not None and due.seat is not None:
+                due.seat.close()
+
+
+class _Due:
+    """The samples of one part that are due now: *number* of them."""
+
+    def __init__(self, number: int, samples: Samples, part: Part, finish: Callable[[Part], object]) -> None:
+        self.seat: Subscription | None = None
+        self._left = number
+        self._samples = samples
+        self._part = part
+        self._finish = finish
+        self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
+
+    def hear(self, fact: CallFact) -> None:
+        """Time the call that *fact* is about, if it succeeds at its first attempt."""
+        if fact.key != self._part[1]:
+            return
+        if isinstance(fact, OperationStarted):
+            if fact.attempt == 1 and len(self._began) < 2 * MOST_DUE:  # of calls that never end some are forgotten
+                self._began[fact.call] = fact.at
+            return
+        began = self._began.pop(fact.call, None)
+        if began is None or fact.attempt > 1:
+            return
+        with self._lock:
+            self._samples.add(fact.at - began)
+            self._left -= 1
+            is_over = self._left <= 0
+        if is_over:
+            self._finish(self._part)
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """What a healthy call pays for its *wrapper*, and what the *timing* of a sample adds to it; seconds."""
+
+    wrapper: Figure
+    timing: Figure
+
+
+class Calibrations:
+    """Calibrations by what a plan asks of a wrapper, made when they are first wanted."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Calibration] = {}
+
+    def of(self, plan: Plan) -> Calibration:
+        """The calibration for operations with such a *plan*."""
+        limits = (plan.policy.timeout, plan.policy.max_elapsed)
+        flags = [limit is not None for limit in limits]
+        shape = (plan.has_context, plan.journalled, plan.resumable, plan.key is not None, *flags)
+        known = self._known.get(shape)
+        if known is None:
+            known = self._known[shape] = calibrate(plan)
+        return known
+
+
+def calibrate(plan: Plan) -> Calibration:
+    """Measure on this machine, now, with a plain function that does nothing; a few milliseconds.
+
+    The wrapper is the one that ``recoverable`` chooses for *plan*. A journal is stood in for by its queue, and what
+    only async functions have (a timeout) costs nothing here: the figure is the least that a call pays.
+    """
+    durability = "journal" if plan.journalled else plan.durability
+    key = None if plan.key is None else str
+    plan = msgspec.structs.replace(
+        plan, key=key, durability=durability, retry_if=None, reconcile=None, idempotency_key=None, remember=None
+    )
+    bus = Bus()
+    operation = Operation("calibration", bus)
+    driver = Driver(plan, bus.clock, WaitingRoom(bus.clock, random.random), lambda: None, lambda _what, _why: None)
+    recoverable = wrap(_nothing, Definition(plan, operation), driver)
+    if plan.journalled:
+        _journal(bus)
+    added = []
+    for _ in range(ROUNDS):
+        bare = _time(_nothing)
+        added.append((_time(recoverable) - bare) / CALLS)
+    times: list[float] = []
+    with bus.subscribe((OperationStarted, OperationSucceeded), lambda fact: times.append(fact.at)):
+        for _ in range(ROUNDS * 4):
+            recoverable()
+    taken = [ended - began for began, ended in zip(times[::2], times[1::2], strict=True)]
+    return Calibration(middle(added), middle(taken))
+
+
+def _journal(bus: Bus) -> None:
+    intake = Intake()
+
+    def record(fact: Fact) -> None:
+        intake.put(fact)
+
+    bus.subscribe((OperationStarted, OperationSucceeded), record)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _time(function: Callable[[], object]) -> float:
+    calls = range(CALLS)
+    began = time.perf_counter()
+    for _ in calls:
+        function()
+    return time.perf_counter() - began

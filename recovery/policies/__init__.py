@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, chance, threads, logging or I/O."""

@@ -1,0 +1,110 @@
+"""How long to wait before retry number n: pure, with chance passed in.
+
+The shapes and the names of the jitters are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture
+Blog, 2015: *full* spreads a herd best, *equal* keeps half the delay, *decorrelated* grows from the previous delay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import force_setattr as force
+
+from recovery import validation
+
+Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
+JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
+
+LARGEST = 1e9
+"""No backoff asks for more seconds than this; a policy's ``max_delay`` is far below."""
+
+
+class Constant(msgspec.Struct, frozen=True, tag=True):
+    """Always *delay* seconds."""
+
+    delay: float
+
+    def __post_init__(self) -> None:
+        force(self, "delay", validation.number("delay", self.delay))  # a float: ints overflow in their own way
+
+
+class Linear(msgspec.Struct, frozen=True, tag=True):
+    """*initial* seconds before the first retry, *step* more before each later one."""
+
+    initial: float
+    step: float
+
+    def __post_init__(self) -> None:
+        force(self, "initial", validation.number("initial", self.initial))
+        force(self, "step", validation.number("step", self.step))
+
+
+class Exponential(msgspec.Struct, frozen=True, tag=True):
+    """*initial* seconds before the first retry, *factor* (at least 1) times as long before each later one."""
+
+    initial: float = 0.1
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        force(self, "initial", validation.number("initial_delay", self.initial))
+        force(self, "factor", validation.number("backoff_factor", self.factor, least=1.0))
+
+
+Backoff: TypeAlias = Constant | Linear | Exponential | tuple[float, ...] | Callable[[int], float]
+"""A shape, the delays themselves (the last one repeats), or a function from the retry's number (from 1) to seconds."""
+
+
+def base_delay(backoff: Backoff, retry: int) -> float:
+    """Seconds before retry number *retry* (from 1) without jitter or cap, between 0 and ``LARGEST``.
+
+    What a function answers is taken into that range; a NaN counts as ``LARGEST``. Raises what the function raises.
+    """
+    match backoff:
+        case Exponential():  # without patterns inside: they take longer than the whole arithmetic
+            asked = backoff.initial
+            if retry > 1 and asked > 0.0:
+                # As logarithms first: pow raises OverflowError long before a retry number stops growing.
+                growth = (retry - 1) * math.log(backoff.factor)
+                if growth < 700.0:
+                    asked *= backoff.factor ** (retry - 1)
+                else:
+                    power = math.log(asked) + growth
+                    asked = LARGEST if power >= math.log(LARGEST) else math.exp(power)
+        case Constant(delay):
+            asked = delay
+        case Linear(initial, step):
+            asked = initial + step * (retry - 1)
+        case tuple():
+            asked = backoff[min(retry, len(backoff)) - 1]
+        case _:
+            try:
+                asked = float(backoff(retry))
+            except OverflowError:  # an int that no float can hold
+                asked = LARGEST
+    if 0.0 <= asked <= LARGEST:
+        return asked
+    return 0.0 if asked < 0.0 else LARGEST
+
+
+def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, chance: float) -> float:
+    """Seconds to wait before retry number *retry* (from 1): at least 0, at most *cap*.
+
+    *previous* is the wait before the last attempt (0 before the first), *chance* a draw from [0, 1). The base delay is
+    capped first and jittered within the cap: the other way round a capped herd would march in step.
+    """
+    base = base_delay(backoff, retry)
+    if base > cap:
+        base = cap
+    if jitter == "full":
+        return base * chance
+    match jitter:
+        case "none":
+            return base
+        case "equal":
+            return base / 2 + base / 2 * chance
+        case "decorrelated":
+            first = min(base_delay(backoff, 1), cap)
+            return first + (max(first, min(previous * 3, cap)) - first) * chance

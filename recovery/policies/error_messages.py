@@ -1,0 +1,95 @@
+"""What git, pip, uv, Python and CUDA complain about, and what it means: ordered rules over the text, the first decides.
+
+An exit code says little (git leaves with 128 for a lost network and for a missing repository alike); the text it comes
+with says more. Each rule was taken from what the tools really print; ``tests/golden/failures.toml`` holds examples.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import msgspec
+
+from events.evidence import Category
+
+T, U, E, A, L, P = (
+    Category.TRANSIENT,
+    Category.UNREACHABLE,
+    Category.ENVIRONMENT,
+    Category.AUTH,
+    Category.LOST,
+    Category.PERMANENT,
+)
+
+
+class Complaint(msgspec.Struct, frozen=True):
+    """Text that matches *pattern* (searched for, case ignored, ``.`` spans lines) means *category*; *why* says so."""
+
+    name: str
+    category: Category
+    pattern: str
+    why: str
+
+
+def _rules(*rules: tuple[str, Category, str, str]) -> tuple[Complaint, ...]:
+    return tuple(Complaint(*rule) for rule in rules)
+
+
+GPU = _rules(
+    ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device",
+     "the GPU's memory is full"),
+    ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_",
+     "the context is poisoned: the process must be started anew"),
+)  # fmt: skip
+
+PROCESSES = _rules(
+    # git: a clone that breaks off can only begin again; what is missing or private stays so.
+    ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server",
+     "the host was not reached"),
+    ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
+    ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up",
+     "the transfer broke off"),
+    ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey",
+     "it is private, or does not exist: git does not say which"),
+    ("git-missing", P, r"repository .{0,300} not found|requested url returned error: 40[0134]|"
+     r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref", "there is no such repository or commit"),
+    ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
+    ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),
+    ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches",
+     "somebody changed files here, and must say what to keep"),
+    # pip and uv: a lost network can look like a missing package, so its lines are looked for first.
+    ("pip-network", T, r"retrying \(retry\(total=|after connection broken by|readtimeouterror|connectionreseterror|"
+     r"incompleteread|newconnectionerror", "the package index could not be read"),
+    ("uv-network", T, r"failed to (fetch|download).{0,500}(client error|connect|timed out|timeout)",
+     "the package index could not be read"),
+    ("pip-conflict", P, r"resolutionimpossible|conflicting dependencies|no solution found when resolving",
+     "these requirements cannot be met together"),
+    ("pip-missing", P, r"no matching distribution found|could not find a version that satisfies|"
+     r"requires a different python|requires-python", "there is no such package for this Python"),
+    ("pip-hash", P, r"do not match the hashes", "the package is not the one that was promised"),
+    ("pip-build", P, r"subprocess-exited-with-error|failed building wheel|metadata-generation-failed",
+     "it does not build here"),
+    *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
+    # Python, and the system under it.
+    ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
+    ("port-taken", E, r"address already in use|errno (98|48)\]|winerror 10048|port [0-9]+ is already in use",
+     "the port is taken"),
+    ("module-missing", E, r"modulenotfounderror: |no module named ", "something is not installed here"),
+    ("login-expired", T, r"please login first to use this node", "a token has run out, and is renewed"),
+    ("not-allowed", P, r"permission denied|operation not permitted|errno 13\]", "it is not allowed"),
+    ("network", T, r"temporary failure in name resolution|connection (reset|timed out|refused)|network is unreachable",
+     "the network failed"),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+def understand(text: str | None, complaints: tuple[Complaint, ...] = PROCESSES) -> Complaint | None:
+    """The first of *complaints* that *text* (4 KiB at the most) is about, or ``None``."""
+    if not text:
+        return None
+    return next((one for one in complaints if _compiled(one.pattern).search(text)), None)

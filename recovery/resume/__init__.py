@@ -1,0 +1,1 @@
+"""Continue the calls that a dead process left."""

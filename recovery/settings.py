@@ -1,0 +1,317 @@
+"""What one operation was declared with: the settings, checked once, at definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import msgspec
+
+from events.callables import is_async
+from events.evidence import Category
+from recovery import validation
+from recovery.policies.backoff import Exponential, Jitter
+from recovery.policies.budget import RetryBudget
+from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.classification import Classifier
+from recovery.policies.durability import Durability, OnDegraded, durability_of, on_degraded_of
+from recovery.policies.retry import RetryPolicy, Strategy
+from recovery.policies.rules import in_order
+
+WhenOpen: TypeAlias = Literal["reject", "wait"]
+
+
+class Settings(TypedDict, total=False):
+    """The keyword arguments of ``recoverable`` and ``Recovery.operation``; what is left out has the service's default.
+
+    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``, ``timeout``,
+    ``stall_timeout``, ``refills``, ``per_category``
+        As in ``RetryPolicy``; seconds. Not together with ``policy``. The two timeouts are for async functions only.
+    ``policy``
+        A whole ``RetryPolicy``.
+    ``retry_on``
+        An exception class, or a tuple of them: only these are worth a retry, whatever any rule says.
+    ``classifier``
+        One ``Rule`` or function of the evidence, or several in order, asked before the built-in classification.
+    ``enable_classification``
+        False treats every ``Exception`` as transient (``Permanent`` and ``Retryable`` still mean what they say).
+    ``enable_persistence``
+        False is durability "off", True at least "lazy".
+    ``enable_logging``
+        Attach ``Log``: failures, retries and circuits to the standard library's logging; quiet on success.
+    ``circuit_breaker_threshold``, ``circuit_breaker_timeout``
+        ``failure_threshold`` and ``break_duration`` of the circuit. Not together with ``breaker``.
+    ``breaker``
+        A whole ``BreakerPolicy``, or ``None`` for no circuit.
+    ``budget``
+        A ``RetryBudget`` for all calls of the operation (of each key of it) together, or ``None`` for none.
+    ``when_open``
+        What an open circuit does to a call that has not begun: "reject" it (the default), or let it "wait".
+    ``key``
+        Called with the call's arguments; names the part of the operation (the host, say) with a circuit of its own.
+        It is written and shown as it is, secrets included.
+    ``resumable``
+        Carry a call on after a restart: durability "journal" at least; the arguments must be plain data.
+    ``idempotency_key``
+        Called with the call's arguments; what ``recovery.context.key()`` is, for all attempts and across restarts.
+        Implies durability "journal". It is written as it is, secrets included: return a hash of what is secret.
+    ``remember``
+        Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
+        must be plain data, and is kept no longer than the store's retention says.
+    ``version``
+        A call journalled under another version is not carried on, and what it recorded is not its result.
+    ``durability``
+        "off", "lazy", "journal" or "strict"; what each loses is in the README.
+    ``on_degraded``
+        What a strict call does while the journal cannot be written: "run" (the default) all the same, or "refuse".
+    ``retry_spent``
+        Retry even what an inner recoverable call has already tried in vain.
+    ``retry_if``
+        Called with the result; if it says true, that was a failure. After the last attempt the caller gets the result.
+        If it raises, that is a failure of the attempt.
+    ``idempotent``
+        False: what may have reached the other side is not tried again (RFC 9110, 9.2.2). True is the default.
+    ``reconcile``
+        For what is not idempotent: called with the call's arguments before it is done again. It returns the result, if
+        the effect is there after all (``None`` is a result), or ``ABSENT``: only then is it done again. For an async
+        function it may be async. Not together with ``idempotent=True``.
+    """
+
+    max_retries: int | None
+    initial_delay: float
+    backoff_factor: float
+    max_delay: float
+    max_elapsed: float | None
+    timeout: float | None
+    stall_timeout: float | None
+    refills: int | None
+    per_category: Mapping[Category, Strategy]
+    jitter: Jitter
+    policy: RetryPolicy
+    retry_on: type[Exception] | tuple[type[Exception], ...]
+    classifier: Classifier | Sequence[Classifier]
+    enable_classification: bool | None
+    enable_persistence: bool | None
+    enable_logging: bool | None
+    circuit_breaker_threshold: int
+    circuit_breaker_timeout: float
+    breaker: BreakerPolicy | None
+    budget: RetryBudget | None
+    when_open: WhenOpen
+    key: Callable[..., str]
+    resumable: bool
+    idempotency_key: Callable[..., str]
+    remember: float
+    version: str
+    durability: Durability
+    on_degraded: OnDegraded
+    retry_spent: bool
+    retry_if: Callable[[Any], bool]
+    idempotent: bool
+    reconcile: Callable[..., Any]
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for the operations of a service that declare nothing else. Raises TypeError for anything else."""
+
+    policy: RetryPolicy = RetryPolicy()
+    breaker: BreakerPolicy | None = BreakerPolicy()
+    budget: RetryBudget | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, RetryPolicy):
+            raise TypeError(f"policy must be a RetryPolicy, not {self.policy!r}")
+        if not isinstance(self.breaker, BreakerPolicy | None):
+            raise TypeError(f"breaker must be a BreakerPolicy or None, not {self.breaker!r}")
+        if not isinstance(self.budget, RetryBudget | None):
+            raise TypeError(f"budget must be a RetryBudget or None, not {self.budget!r}")
+
+
+class Absent(Enum):
+    """The type of ``ABSENT``."""
+
+    ABSENT = "absent"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The checked settings of one operation. ``None`` for an *enable_…* or the durability: the service decides."""
+
+    policy: RetryPolicy
+    breaker: BreakerPolicy | None
+    budget: RetryBudget | None = None
+    when_open: WhenOpen = "reject"
+    retry_on: tuple[type[Exception], ...] | None = None
+    classifiers: tuple[Any, ...] = ()  # of Classifier; msgspec need not look into it
+    classification: bool | None = None
+    logging: bool | None = None
+    durability: Durability | None = None
+    on_degraded: OnDegraded = "run"
+    resumable: bool = False
+    version: str = ""
+    idempotency_key: Any = None  # a Callable[..., str]
+    remember: float | None = None
+    key: Any = None  # a Callable[..., str]
+    retry_spent: bool = False
+    retry_if: Any = None  # a Callable[[Any], bool]
+    idempotent: bool = True
+    reconcile: Any = None  # a Callable[..., Any]
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether an attempt may be made that does what another may have done already."""
+        return self.idempotent or self.reconcile is not None
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a running call has something to ask and to note (``recovery.context``)."""
+        return self.journalled or self.policy.watches_progress
+
+    @property
+    def journalled(self) -> bool:
+        """Whether starts are written down too, so that there is something to carry on."""
+        return self.durability in ("journal", "strict")
+
+
+PlanOf: TypeAlias = Callable[[str], Plan | None]
+"""Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
+
+ABSENT = Absent.ABSENT
+"""What ``reconcile`` returns when there is no trace of the effect, so that the operation may be done again."""
+
+FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_spent", "idempotent")
+POLICY_FIELDS = (
+    "max_retries", "max_delay", "max_elapsed", "timeout", "stall_timeout", "refills", "per_category", "jitter",
+)  # fmt: skip
+POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
+BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
+
+
+def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Plan:
+    """Check *settings* and fill them up from the service's *defaults*.
+
+    Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
+    names the setting).
+    """
+    given: dict[str, Any] = dict(settings)
+    for name in given:
+        if name not in Settings.__annotations__:
+            raise TypeError(f"recoverable() has no setting {name!r}")
+    validation.flags({name: given.get(name) for name in FLAGS})
+    return Plan(
+        policy=_policy(given, defaults.policy),
+        breaker=_breaker(given, defaults.breaker),
+        budget=_budget(given, defaults.budget),
+        when_open=validation.choice("when_open", given.get("when_open", "reject"), ("reject", "wait")),  # type: ignore[arg-type]  # checked
+        retry_on=_retry_on(given),
+        classifiers=_classifiers(given),
+        classification=given.get("enable_classification"),
+        logging=given.get("enable_logging"),
+        durability=durability_of(given, has_store=has_store),
+        on_degraded=on_degraded_of(given),
+        resumable=bool(given.get("resumable")),
+        version=_text(given, "version"),
+        idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
+        remember=_remember(given),
+        key=_plain(given, "key", "of the call's arguments"),
+        retry_spent=bool(given.get("retry_spent")),
+        retry_if=_plain(given, "retry_if", "of the result"),
+        idempotent=_idempotent(given),
+        reconcile=given.get("reconcile"),
+    )
+
+
+def _policy(given: dict[str, Any], default: RetryPolicy) -> RetryPolicy:
+    single = {name: given[name] for name in POLICY_NAMES if name in given}
+    whole = given.get("policy")
+    if "policy" in given:
+        if not isinstance(whole, RetryPolicy):
+            raise TypeError(f"policy must be a RetryPolicy, not {whole!r}")
+        if single:
+            raise ValueError(f"{next(iter(single))} and policy contradict each other; put it into the policy")
+        return whole
+    changes = {name: single[name] for name in POLICY_FIELDS if name in single}
+    if "initial_delay" in single or "backoff_factor" in single:
+        shape = default.backoff if isinstance(default.backoff, Exponential) else Exponential()
+        changes["backoff"] = Exponential(
+            single.get("initial_delay", shape.initial), single.get("backoff_factor", shape.factor)
+        )
+    # Not structs.replace, which would not check.
+    return RetryPolicy(**{**msgspec.structs.asdict(default), **changes}) if changes else default
+
+
+def _breaker(given: dict[str, Any], default: BreakerPolicy | None) -> BreakerPolicy | None:
+    single = [name for name in BREAKER_NAMES if name in given]
+    if "breaker" in given:
+        if single:
+            raise ValueError(f"{single[0]} and breaker contradict each other; put it into the breaker")
+        whole = given["breaker"]
+        if not isinstance(whole, BreakerPolicy | None):
+            raise TypeError(f"breaker must be a BreakerPolicy or None, not {whole!r}")
+        return whole
+    if not single:
+        return default
+    changes: dict[str, Any] = {}
+    if "circuit_breaker_threshold" in given:
+        name = "circuit_breaker_threshold"
+        changes["failure_threshold"] = validation.whole(name, given[name], least=1)
+    if "circuit_breaker_timeout" in given:
+        name = "circuit_breaker_timeout"
+        changes["break_duration"] = validation.number(name, given[name], above=0.0)
+    return BreakerPolicy(**{**msgspec.structs.asdict(default or BreakerPolicy()), **changes})
+
+
+def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
+    if "retry_on" not in given:
+        return None
+    kinds = given["retry_on"] if isinstance(given["retry_on"], tuple) else (given["retry_on"],)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise TypeError(f"retry_on must be a subclass of Exception, or a tuple of them, not {kind!r}")
+    return kinds
+
+
+def _budget(given: dict[str, Any], default: RetryBudget | None) -> RetryBudget | None:
+    budget: RetryBudget | None = given.get("budget", default)
+    if not isinstance(budget, RetryBudget | None):
+        raise TypeError(f"budget must be a RetryBudget or None, not {budget!r}")
+    return budget
+
+
+def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:
+    if given.get("classifier") is None:
+        return ()
+    if given.get("enable_classification") is False:
+        raise ValueError("classifier and enable_classification=False contradict each other")
+    return in_order("classifier", given["classifier"])
+
+
+def _plain(given: dict[str, Any], name: str, what: str) -> Callable[..., Any] | None:
+    function: Callable[..., Any] | None = given.get(name)
+    if function is not None and (not callable(function) or is_async(function)):
+        raise TypeError(f"{name} must be a plain function {what}, not {function!r}")
+    return function
+
+
+def _idempotent(given: dict[str, Any]) -> bool:
+    reconcile, idempotent = given.get("reconcile"), given.get("idempotent")
+    if reconcile is not None and not callable(reconcile):
+        raise TypeError(f"reconcile must be a function of the call's arguments, not {reconcile!r}")
+    if reconcile is not None and idempotent:
+        raise ValueError("reconcile and idempotent=True contradict each other: there is nothing to look for")
+    return idempotent is not False and reconcile is None
+
+
+def _remember(given: dict[str, Any]) -> float | None:
+    if "remember" not in given:
+        return None
+    if given.get("idempotency_key") is None:
+        raise ValueError("remember needs an idempotency_key to remember results by")
+    return validation.number("remember", given["remember"], least=0.0)
+
+
+def _text(given: dict[str, Any], name: str) -> str:
+    value = given.get(name, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {value!r}")
+    return value

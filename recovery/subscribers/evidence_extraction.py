@@ -1,0 +1,230 @@
+"""What a live exception tells, as data: the one place where exceptions are looked into.
+
+Libraries are recognised by the attributes that their errors have, not by importing them: ``response.status_code``
+(httpx, httpx2, requests), ``status`` and ``headers`` (aiohttp), ``code`` (urllib), ``returncode`` and ``stderr``
+(subprocess).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+import msgspec
+
+from events.errors import Retryable
+from events.event import FOREVER
+from events.evidence import Evidence
+from recovery.redact import clipped, printable
+
+MAX_TEXT = 4096
+MAX_RETRY_AFTER = 3600.0
+"""A server's wish to wait longer than an hour is cut to an hour: a launcher's user would rather hear of it."""
+
+OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
+"""OSErrors whose errno is a number of another library, not the system's."""
+
+LOOKED_FOR = frozenset(
+    {
+        "after", "args", "bytes_done", "code", "headers", "output", "partial", "reason", "response", "returncode",
+        "status", "stderr", "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
+    }
+)  # fmt: skip
+"""The attributes of exceptions that are looked for, and those by which a class may make them up."""
+
+LEVELS = 4
+"""How many levels of causes are looked into."""
+
+QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
+
+
+def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
+    """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
+    try:
+        kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+        is_bare = kind.is_bare and not error.__dict__
+    except Exception:  # unless its metaclass, or what it has for a dict, says otherwise
+        kind = _kind_of.__wrapped__(type(error))
+        is_bare = False
+    is_outermost = depth == LEVELS
+    if is_bare and is_outermost and error.__cause__ is None and len(error.args) == 1 and type(error.args[0]) is str:
+        came_from = None  # as ``_cause`` would find, for most of what is raised
+    else:
+        came_from = _cause(error, is_outermost=is_outermost, is_bare=is_bare)
+    cause = None if came_from is None or depth == 0 else gather(came_from, depth=depth - 1)
+    errno = None
+    if kind.has_errno and (number := attribute_of(error, "errno")) is not None:
+        errno = _int(number)
+    if is_bare or kind.is_builtin:
+        return Evidence(type=kind.name, kinds=kind.bases, message=_text(error), errno=errno, cause=cause)
+    status, headers = _http(error)
+    if isinstance(error, Retryable):
+        retry_after = _seconds(attribute_of(error, "after"), most=FOREVER)
+    else:
+        retry_after = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
+    stderr = _tail(attribute_of(error, "stderr"))
+    code = _int(attribute_of(error, "returncode"))
+    return Evidence(
+        type=kind.name,
+        kinds=kind.bases,
+        message=_text(error),
+        errno=errno,
+        cause=cause,
+        status=status,
+        retry_after=retry_after,
+        exit_code=_int(attribute_of(error, "status")) if code is None and stderr and status is None else code,
+        stderr=stderr or _tail(attribute_of(error, "output")),
+        bytes_done=_bytes_done(error),
+    )
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What is the same for all exceptions of one class."""
+
+    name: str
+    bases: tuple[str, ...]
+    has_errno: bool
+    is_builtin: bool
+    is_bare: bool  # nothing of ``LOOKED_FOR`` is in the class: then an empty ``__dict__`` means that there is none
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(kind: type) -> _Kind:
+    own = [base for base in kind.__mro__ if base not in (Exception, BaseException, object)]
+    name, *bases = map(_name, own or [kind])
+    return _Kind(
+        name,
+        tuple(bases),
+        has_errno=issubclass(kind, OSError) and not OWN_NUMBERS & {name, *bases},
+        is_builtin=kind.__module__ == "builtins",
+        is_bare=all(LOOKED_FOR.isdisjoint(vars(base)) for base in own),
+    )
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """*error* itself, or, of a group, every exception in it that is no group."""
+    left = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(reversed(one.exceptions))
+        else:
+            yield one
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def attribute_of(holder: object, name: str) -> object:
+    """The attribute of that name; ``None`` where there is none, or where reading it raises."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # a property may raise anything (httpx's ``request`` does)
+        return None
+
+
+def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseException | None:
+    """What *error* came from: its cause, or the ``reason`` or the argument that the errors of HTTP clients hold.
+
+    What was being handled when the outermost error was raised need have nothing to do with it; further in, within one
+    library, it does (httpx2's errors hide TLS's that way).
+    """
+    if not (is_bare and is_outermost and error.__cause__ is None):
+        for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
+            came_from = attribute_of(error, name)
+            if isinstance(came_from, BaseException):
+                return came_from
+    args = error.args if is_bare else attribute_of(error, "args")  # requests and urllib3 hold there what they came from
+    if isinstance(args, tuple):
+        for one in args:
+            if issubclass(type(one), BaseException):  # its class as it is, whatever it says of itself
+                return None if isinstance(error, BaseExceptionGroup) else one
+    return None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # a hostile __str__ must not hide the failure
+        return "(its text cannot be had)"
+    if type(text) is not str:
+        text = str.__str__(text)  # without whatever its class makes of being a text
+    if len(text) <= MAX_TEXT and text.isprintable():
+        return text
+    return printable(clipped(text, MAX_TEXT))
+
+
+def _int(value: object) -> int | None:
+    if value is None:
+        return None
+    # A plain int, whatever a subclass thinks of comparisons.
+    return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _http(error: BaseException) -> tuple[int | None, object]:
+    response = attribute_of(error, "response")
+    for holder, name in ((response, "status_code"), (response, "status"), (error, "status"), (error, "code")):
+        status, headers = _int(attribute_of(holder, name)), attribute_of(holder, "headers")
+        # An error of its own that has no headers means something else by it (a parser's code, GitPython's exit status).
+        if status is not None and 100 <= status <= 599 and (holder is response or headers is not None):
+            return status, headers
+    return None, None
+
+
+def _retry_after(headers: object) -> object:
+    """Seconds to wait: ``Retry-After`` (RFC 9110, 10.2.3: seconds, or a date), or until a spent quota is renewed.
+
+    A quota is spoken of in ``RateLimit: "name";r=left;t=seconds`` (draft-ietf-httpapi-ratelimit-headers-10) or, in
+    older drafts, in ``RateLimit-Remaining`` and ``RateLimit-Reset``; one second more, since both are rounded.
+    """
+    get = attribute_of(headers, "get")
+    if not callable(get):
+        return None
+    try:
+        value = str(get("Retry-After") or get("retry-after") or "").strip()
+        try:
+            if value.isdigit():
+                return float(value)
+            date = parsedate_to_datetime(value)
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+        except (ValueError, OverflowError):  # nothing there, or nothing that can be read
+            return _quota_renewed(get)
+    except Exception:  # whatever a server wrote there, it is no reason to fail
+        return None
+
+
+def _quota_renewed(get: Callable[[str], object]) -> float | None:
+    waits = []
+    for quota in str(get("RateLimit") or "").split(","):
+        found = {name: int(value) for name, value in QUOTA.findall(quota)}
+        if found.get("r") == 0 and "t" in found:
+            waits.append(found["t"])
+    left, wait = str(get("RateLimit-Remaining") or ""), str(get("RateLimit-Reset") or "")
+    if left.strip() == "0" and re.fullmatch("[0-9]{1,9}", wait.strip()):
+        waits.append(int(wait))
+    return max(waits) + 1.0 if waits else None
+
+
+def _seconds(value: object, *, most: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
+        return None
+    return float(min(max(value, 0.0), most))
+
+
+def _bytes_done(error: BaseException) -> int | None:
+    """How far a transfer came: ``bytes_done``, or what the standard library's incomplete reads hold of it."""
+    done = _int(attribute_of(error, "bytes_done"))
+    partial = attribute_of(error, "partial")
+    return len(partial) if done is None and isinstance(partial, bytes | bytearray) else done
+
+
+def _tail(value: object) -> str | None:
+    if isinstance(value, bytes):
+        value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has four bytes at the most
+    text = str.__str__(value) if isinstance(value, str) else ""
+    return printable(clipped(text, MAX_TEXT, tail=True)) or None

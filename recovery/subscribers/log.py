@@ -1,0 +1,110 @@
+"""``Log``: what goes wrong, and how it ends, to the standard library's logging. Quiet on success."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from events.alert_events import AlertCleared, AlertRaised
+from events.bus import sender_of
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.event import Fact
+from events.operation_events import (
+    CallRejected,
+    CallSteered,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    Outcome,
+    Parked,
+    RetryScheduled,
+)
+from recovery.redact import printable, redact
+
+
+class Redacted(logging.Filter):
+    """Takes secrets out of records and their tracebacks, before any handler formats them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep *record*; what holds a secret becomes redacted text."""
+        with suppress(Exception):  # what cannot be formatted is for the handlers to complain about
+            message = record.getMessage()
+            if (harmless := redact(message)) != message:
+                record.msg, record.args = harmless, None
+        if record.exc_info and record.exc_info[0] is not None:
+            text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            if (harmless := redact(text)) != text:
+                record.exc_info, record.exc_text = None, harmless
+        return True
+
+
+# Those who log what others say: errors of subscribers, names of conditions, complaints of stores and servers.
+for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch", "recovery.downloads"):
+    logging.getLogger(_name).addFilter(Redacted())
+
+
+class Log:
+    """Subscribe it to ``Fact``. Warnings while there is hope, an error when a call gave up or a circuit opened.
+
+    *wanted* says whether an operation of that name is to be logged (default: all); *logger* is ``recovery`` by default.
+    """
+
+    def __init__(self, wanted: Callable[[str], bool] = lambda _: True, logger: logging.Logger | None = None) -> None:
+        self._wanted = wanted
+        self._logger = logger or logging.getLogger("recovery")
+
+    def __call__(self, fact: Fact) -> None:
+        """Log *fact*, if it says something that a person would want to know."""
+        if not self._wanted(fact.operation):
+            return
+        line = describe(fact)
+        if line is not None:
+            self._logger.log(_level(fact), "%s", redact(printable(line)))
+
+
+def describe(fact: Fact) -> str | None:
+    """*fact* in one line of English, or ``None`` for what is not worth one."""
+    name = sender_of(fact.operation, fact.key)
+    failure = (fact.error or "nobody could say why") if isinstance(fact, Outcome) else ""
+    match fact:
+        case RetryScheduled(attempt=attempt, after=after, retry=retry):
+            return f"{name}: attempt {attempt} failed ({failure}); retry {retry} in {after:.2f} s"
+        case Parked(error=None, after=after, why=why):
+            return f"{name}: waits up to {after:.1f} s for: {why}"
+        case Parked(attempt=attempt, after=after, why=why):
+            return f"{name}: attempt {attempt} failed ({failure}); waits up to {after:.1f} s for: {why}"
+        case GaveUp(attempt=attempt, reason=reason):
+            return f"{name}: gave up after attempt {attempt}, {reason}: {failure}"
+        case OperationRecovered(attempt=attempt, elapsed=elapsed):
+            return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
+        case OperationResumed(attempt=attempt, after=after):
+            return f"{name}: carried on with attempt {attempt} in {after:.2f} s"
+        case OperationCancelled(attempt=attempt, waiting=waiting):
+            return f"{name}: cancelled {'before' if waiting else 'in'} attempt {attempt}"
+        case CallSteered(command=command, reason=reason):
+            return f"{name}: told to {command}{f', {reason}' if reason else ''}"
+        case CallRejected(reason=reason):
+            return f"{name}: not started, {reason}"
+        case CircuitOpened(after=after, failures=failures):
+            return f"{name}: circuit opened for {after:.1f} s after {failures} failures"
+        case CircuitHalfOpened():
+            return f"{name}: circuit half-open, a probe may pass"
+        case CircuitClosed():
+            return f"{name}: circuit closed"
+        case AlertRaised(alert=alert, value=value, threshold=threshold, count=count):
+            return f"{name or 'all'}: alert, {alert} is {value:.4g}, past {threshold:g} (of {count})"
+        case AlertCleared(alert=alert, lasted=lasted):
+            return f"{name or 'all'}: {alert} is well again after {lasted:.1f} s"
+    return None
+
+
+def _level(fact: Fact) -> int:
+    match fact:
+        case GaveUp() | CircuitOpened():
+            return logging.ERROR
+        case RetryScheduled() | Parked() | CallRejected() | AlertRaised():
+            return logging.WARNING
+    return logging.INFO

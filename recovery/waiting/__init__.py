@@ -1,0 +1,1 @@
+"""Calls that wait: for a delay, a condition, a circuit or a person."""

@@ -1,0 +1,779 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import random
+import resource
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import httpx2
+import msgspec
+import pytest
+
+from adapters.demo.server import (
+    Fault,
+    FileServer,
+    Hosted,
+    IgnoreRange,
+    NotSatisfiable,
+    Refuse,
+    Request,
+    Reset,
+    ShiftRange,
+    Stall,
+)
+from adapters.downloads import http
+from adapters.downloads.http import Downloaded, download, host_of, read_answer
+from adapters.downloads.partial_file import (
+    DestinationBusyError,
+    DownloadError,
+    Part,
+    Sidecar,
+    StalePartError,
+    WrongContentError,
+)
+from adapters.launcher.launch import Launch
+from adapters.launcher.plan import load_plan
+from adapters.memory import MemoryStore
+from recovery.service import Recovery
+
+pytestmark = pytest.mark.anyio
+
+CONTENT = random.Random("model").randbytes(1_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+HALF = len(CONTENT) // 2
+URL = "https://example.org/model.bin"
+
+
+class Target:
+    """One file on a real server, and the place where it must arrive."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        faults: Iterable[Fault] = (),
+        content: bytes = CONTENT,
+        name: str = "model.bin",
+        etag: bool = True,
+        rate: float | None = None,
+    ) -> None:
+        self.hosted = Hosted(content, faults=faults, etag=etag, rate=rate)
+        self.server = FileServer({f"/{name}": self.hosted})
+        self.url = f"{self.server.url}/{name}"
+        self.destination = folder / "models" / name
+        self.asked: list[httpx2.Headers] = []
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.__exit__()
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.server.requests
+
+    @property
+    def part(self) -> Path:
+        return self.destination.with_name(self.destination.name + ".part")
+
+    @property
+    def sidecar(self) -> Path:
+        return self.destination.with_name(self.destination.name + ".part.json")
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.destination.parent.iterdir()}
+
+    def leave(self, data: bytes, **known: Any) -> None:
+        """As if an earlier process had been killed when it had *data*."""
+        self.destination.parent.mkdir(parents=True, exist_ok=True)
+        self.part.write_bytes(data)
+        known = {"url": self.url, "etag": self.hosted.etag, "offset": len(data)} | known
+        self.sidecar.write_bytes(msgspec.json.encode(Sidecar(**known)))
+
+    async def attempt(self, *, silence: float = 5.0, **options: Any) -> Downloaded:
+        async def note_request(request: httpx2.Request) -> None:
+            self.asked.append(request.headers)
+
+        async with httpx2.AsyncClient(timeout=silence, verify=False, event_hooks={"request": [note_request]}) as client:
+            return await download(client, self.url, self.destination, **options)
+
+    async def broken_attempt(self, **options: Any) -> int:
+        """An attempt that breaks off; returns how many bytes it has left for the next one."""
+        with pytest.raises(httpx2.TransportError):
+            await self.attempt(**options)
+        return self.part.stat().st_size
+
+
+class Scripted(ThreadingHTTPServer):
+    """A real server for answers that a decent one does not give: (status, headers, body), one for each request."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+        self.answers = list(answers)
+        super().__init__(("127.0.0.1", 0), _ScriptedHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}/model.bin"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+        pass
+
+    def do_GET(self) -> None:
+        status, headers, body = self.server.answers.pop(0)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def scripted(folder: Path, server: Scripted) -> Target:
+    target = Target(folder)
+    target.server.server_close()
+    target.url = server.url
+    return target
+
+
+# Reading an answer: a table
+
+
+@pytest.mark.parametrize(
+    ("content_range", "offset", "size", "advice", "total"),
+    [
+        ("bytes 5-9/10", 5, None, "append", 10),
+        ("bytes 5-9/10", 5, 10, "append", 10),
+        (" bytes 5-9/10 ", 5, 10, "append", 10),
+        ("bytes 5-9/*", 5, 10, "append", 10),
+        ("bytes 5-9/*", 5, None, "append", None),
+        ("bytes 0-9/10", 0, None, "append", 10),
+        ("bytes 0-9/10", 5, None, "drop", 10),
+        ("bytes 4-9/10", 5, None, "drop", 10),
+        ("bytes 6-9/10", 5, None, "drop", 10),
+        ("bytes 5-9/10", 5, 11, "drop", 10),
+        ("", 5, None, "drop", None),
+        ("bytes 5-9", 5, None, "drop", None),
+        ("bytes 5-/10", 5, None, "drop", None),
+        ("bytes */10", 5, None, "drop", None),
+        ("items 5-9/10", 5, None, "drop", None),
+        ("bytes 5-9/10, 12-13/14", 5, None, "drop", None),
+        (f"bytes 5-9/{'9' * 5000}", 5, None, "drop", None),
+    ],
+)
+def test_a_206_is_appended_only_where_it_fits(
+    content_range: str, offset: int, size: int | None, advice: str, total: int | None
+) -> None:
+    assert read_answer(206, {"content-range": content_range}, offset=offset, size=size, etag=None)[:2] == (
+        advice,
+        total,
+    )
+
+
+def test_encoded_bytes_fit_nowhere() -> None:
+    headers = {"content-range": "bytes 5-9/10", "content-encoding": "gzip"}
+    assert read_answer(206, headers, offset=5, size=10, etag=None)[0] == "drop"
+
+
+@pytest.mark.parametrize(
+    ("kept", "offset", "now", "advice"),
+    [
+        ('"x"', 5, {"etag": '"x"'}, "append"),
+        ('"x"', 5, {"etag": '"y"'}, "drop"),
+        ('"x"', 5, {}, "append"),
+        (None, 5, {"etag": '"y"'}, "append"),
+        ('"x"', 0, {"etag": '"y"'}, "append"),
+    ],
+)
+def test_bytes_of_two_entity_tags_are_never_put_together(
+    kept: str | None, offset: int, now: dict[str, str], advice: str
+) -> None:
+    headers = {"content-range": f"bytes {offset}-9/10"} | now
+    assert read_answer(206, headers, offset=offset, size=10, etag=kept)[0] == advice
+
+
+@pytest.mark.parametrize(
+    ("content_range", "offset", "advice", "total"),
+    [
+        ("bytes */10", 10, "complete", 10),
+        ("bytes */10", 9, "drop", 10),
+        ("bytes */10", 11, "drop", 10),
+        ("bytes */0", 0, "drop", 0),
+        ("bytes */*", 10, "drop", None),
+        ("", 10, "drop", None),
+    ],
+)
+def test_a_416_is_complete_only_if_the_size_is_right(
+    content_range: str, offset: int, advice: str, total: int | None
+) -> None:
+    assert read_answer(416, {"content-range": content_range}, offset=offset, size=None, etag=None)[:2] == (
+        advice,
+        total,
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "total"),
+    [
+        ({"content-length": "10"}, 10),
+        ({"content-length": "10", "content-encoding": "identity"}, 10),
+        ({"content-length": "10", "content-encoding": "gzip"}, None),
+        ({"content-length": "0"}, 0),
+        ({"content-length": "-1"}, None),
+        ({"content-length": "²"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 5])
+def test_a_200_starts_over_and_its_length_counts_only_unencoded(
+    headers: dict[str, str], total: int | None, offset: int
+) -> None:
+    assert read_answer(200, headers, offset=offset, size=7, etag=None)[:2] == ("restart", total)
+
+
+def test_an_answer_that_costs_bytes_says_why() -> None:
+    whys = [
+        read_answer(200, {}, offset=5, size=None, etag='"x"')[2],
+        read_answer(206, {}, offset=5, size=None, etag='"x"')[2],
+        read_answer(206, {"content-range": "bytes 0-9/10"}, offset=5, size=None, etag='"x"')[2],
+        read_answer(206, {"content-range": "bytes 5-9/10", "etag": '"y"'}, offset=5, size=None, etag='"x"')[2],
+        read_answer(206, {"content-range": "bytes 5-9/10"}, offset=5, size=9, etag='"x"')[2],
+        read_answer(416, {}, offset=5, size=None, etag='"x"')[2],
+    ]
+    assert all(whys)
+    assert len(set(whys)) == len(whys)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://example.org/a?token=1", "example.org"),
+        ("https://example.org:443/a", "example.org"),
+        ("http://user:secret@example.org:8080/a", "example.org:8080"),
+    ],
+)
+def test_a_circuit_is_kept_for_host_and_port(url: str, host: str) -> None:
+    assert host_of(url) == host
+
+
+# One attempt
+
+
+@pytest.mark.parametrize("promise", [{}, {"sha256": SHA256}, {"sha256": SHA256.upper()}, {"size": len(CONTENT)}])
+async def test_a_file_arrives_whole_and_nothing_is_left_beside_it(tmp_path: Path, promise: dict[str, Any]) -> None:
+    with Target(tmp_path) as target:
+        arrived = await target.attempt(**promise)
+    assert arrived == Downloaded(path=str(target.destination), size=len(CONTENT), start=0, received=len(CONTENT))
+    assert target.destination.read_bytes() == CONTENT
+    assert target.files() == {"model.bin"}
+
+
+async def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
+    with Target(tmp_path, content=b"") as target:
+        assert (await target.attempt()).size == 0
+    assert target.files() == {"model.bin"}
+
+
+async def test_a_file_that_is_there_is_not_fetched(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        await target.attempt()
+        noted: list[tuple[int, int | None]] = []
+        again = await target.attempt(sha256=SHA256, size=len(CONTENT), note=lambda *both: noted.append(both))
+    assert (again.size, again.received, len(target.requests)) == (len(CONTENT), 0, 1)
+    assert noted == [(len(CONTENT), len(CONTENT))]
+
+
+@pytest.mark.parametrize("promise", [{"sha256": SHA256}, {"size": len(CONTENT)}])
+async def test_a_file_that_is_there_but_is_another_is_replaced(tmp_path: Path, promise: dict[str, Any]) -> None:
+    with Target(tmp_path) as target:
+        target.destination.parent.mkdir()
+        target.destination.write_bytes(b"an older model")
+        await target.attempt(**promise)
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [404, 403, 503])
+async def test_a_refusal_leaves_nothing_behind(tmp_path: Path, status: int) -> None:
+    with Target(tmp_path, faults=[Refuse(status)]) as target, pytest.raises(httpx2.HTTPStatusError):
+        await target.attempt()
+    assert target.files() == set()
+
+
+async def test_a_refusal_keeps_what_came_before(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Refuse(503)]) as target:
+        target.leave(CONTENT[:HALF])
+        with pytest.raises(httpx2.HTTPStatusError):
+            await target.attempt()
+        assert (await target.attempt()).start == HALF
+
+
+async def test_the_final_name_is_borne_by_nothing_but_a_whole_file(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.3), Reset(0.5), ShiftRange(-9), IgnoreRange()], rate=5e7) as target:
+        sizes: set[int] = set()
+        is_over = anyio.Event()
+
+        async def watch() -> None:
+            while not is_over.is_set():
+                if target.destination.exists():
+                    sizes.add(target.destination.stat().st_size)
+                await anyio.sleep(0.001)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            for _ in range(3):
+                with pytest.raises((httpx2.TransportError, StalePartError)):
+                    await target.attempt()
+            await target.attempt()
+            await anyio.sleep(0.005)
+            is_over.set()
+    assert sizes == {len(CONTENT)}
+
+
+# Carrying on
+
+
+async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)]) as target:
+        kept = await target.broken_attempt()
+        arrived = await target.attempt()
+    assert 0 < kept < len(CONTENT)
+    assert (arrived.start, arrived.received) == (kept, len(CONTENT) - kept)
+    assert [(request.status, request.start) for request in target.requests] == [(200, 0), (206, kept)]
+    assert target.requests[1].sent == len(CONTENT) - kept
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_the_rest_is_asked_for_with_a_range_that_holds_for_the_same_file_only(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)]) as target:
+        kept = await target.broken_attempt()
+        await target.attempt()
+    first, second = target.asked
+    assert "range" not in first
+    assert (second["range"], second["if-range"]) == (f"bytes={kept}-", target.hosted.etag)
+    assert second["accept-encoding"] == "identity"
+
+
+async def test_a_broken_transfer_notes_what_it_knows(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)]) as target:
+        kept = await target.broken_attempt(sha256=SHA256)
+    assert msgspec.json.decode(target.sidecar.read_bytes(), type=Sidecar) == Sidecar(
+        url=target.url, etag=target.hosted.etag, size=len(CONTENT), sha256=SHA256, offset=kept
+    )
+
+
+async def test_a_whole_file_in_answer_to_a_range_starts_over(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[IgnoreRange()]) as target:
+        target.leave(CONTENT[:HALF])
+        arrived = await target.attempt()
+    assert (arrived.start, arrived.received) == (0, len(CONTENT))
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("by", [-1, 1, -HALF, 1000])
+async def test_a_range_that_begins_elsewhere_is_never_written(tmp_path: Path, by: int) -> None:
+    with Target(tmp_path, faults=[ShiftRange(by)]) as target:
+        target.leave(CONTENT[:HALF])
+        with pytest.raises(StalePartError, match="starting over"):
+            await target.attempt()
+        assert target.files() == set()
+        assert (await target.attempt()).start == 0
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_416_completes_a_file_of_that_size(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(CONTENT, sha256=SHA256)
+        arrived = await target.attempt(sha256=SHA256)
+    assert (arrived.received, [request.status for request in target.requests]) == (0, [416])
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_416_completes_nothing_whose_hash_is_wrong(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(bytes(len(CONTENT)), sha256=SHA256)
+        with pytest.raises(StalePartError, match="sha256"):
+            await target.attempt(sha256=SHA256)
+        assert target.files() == set()
+        await target.attempt(sha256=SHA256)
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kept", [CONTENT[:HALF], CONTENT + b"more"], ids=["shorter", "longer"])
+async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path, kept: bytes) -> None:
+    with Target(tmp_path, faults=[NotSatisfiable()]) as target:
+        target.leave(kept)
+        with pytest.raises(StalePartError):
+            await target.attempt()
+        assert target.files() == set()
+        await target.attempt()
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_all_that_a_dead_process_had_received_is_only_checked(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(CONTENT, size=len(CONTENT), sha256=SHA256)
+        arrived = await target.attempt(sha256=SHA256)
+    assert (arrived.received, target.requests) == (0, [])
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_without_a_hash_the_server_is_asked_whether_it_is_all(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(CONTENT, size=len(CONTENT))
+        arrived = await target.attempt()
+    assert (arrived.received, [request.status for request in target.requests]) == (0, [416])
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_file_that_has_changed_is_fetched_from_its_beginning(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(bytes(HALF), etag='"what it was"', size=123)
+        arrived = await target.attempt()
+    assert (arrived.start, target.requests[0].status) == (0, 200)
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_the_rest_of_another_file_is_not_appended(tmp_path: Path) -> None:
+    rest = {"Content-Range": "bytes 4-7/8", "ETag": '"new"'}  # from a server that does not know If-Range
+    with Scripted((206, rest, b"NEW2"), (200, {"ETag": '"new"'}, b"NEW1NEW2")) as server:
+        target = scripted(tmp_path, server)
+        target.leave(b"OLD1", etag='"old"', size=8)
+        with pytest.raises(StalePartError):
+            await target.attempt()
+        await target.attempt()
+    assert target.destination.read_bytes() == b"NEW1NEW2"
+
+
+async def test_what_nothing_identifies_is_fetched_from_its_beginning(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)], etag=False) as target:
+        await target.broken_attempt()
+        await target.attempt()
+    assert [request.range for request in target.requests] == [None, None]
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_hash_is_enough_to_carry_on(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)], etag=False) as target:
+        kept = await target.broken_attempt(sha256=SHA256)
+        assert (await target.attempt(sha256=SHA256)).start == kept
+    assert "if-range" not in target.asked[1]
+
+
+@pytest.mark.parametrize("noted", [HALF - 1000, HALF + 1000])
+async def test_the_smaller_of_note_and_file_is_trusted(tmp_path: Path, noted: int) -> None:
+    trusted = min(noted, HALF)
+    with Target(tmp_path) as target:
+        target.leave(CONTENT[:trusted] + bytes(HALF - trusted), offset=noted)
+        assert (await target.attempt(sha256=None)).start == trusted
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(bytes(HALF), sha256=SHA256)
+        with pytest.raises(StalePartError, match="sha256"):
+            await target.attempt(sha256=SHA256)
+        assert target.files() == set()
+        assert (await target.attempt(sha256=SHA256)).start == 0
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("promise", [{"sha256": "0" * 64}, {"size": 999_999}, {"size": 1_000_001}, {"size": 0}])
+async def test_another_file_than_was_promised_is_refused_for_good(tmp_path: Path, promise: dict[str, Any]) -> None:
+    with Target(tmp_path) as target, pytest.raises(WrongContentError, match=r"model\.bin"):
+        await target.attempt(**promise)
+    assert target.files() == set()
+
+
+async def test_a_size_that_was_not_promised_is_seen_before_the_bytes_come(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.1, seconds=0.3)]) as target, pytest.raises(WrongContentError):
+        await target.attempt(size=7, silence=0.1)
+
+
+async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -> None:
+    other = CONTENT[::-1]
+    with (
+        Target(tmp_path, name="model.ckpt", faults=[Reset(0.5)]) as ckpt,
+        Target(tmp_path, name="model.safetensors", faults=[Reset(0.5)], content=other) as safetensors,
+    ):
+        kept = [await ckpt.broken_attempt(), await safetensors.broken_attempt()]
+        assert [(await ckpt.attempt()).start, (await safetensors.attempt()).start] == kept
+    assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
+
+
+async def test_a_second_download_to_a_destination_is_turned_away_before_it_asks(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
+
+        async def second() -> None:
+            while not target.requests:  # the first one has the lock before it asks
+                await anyio.sleep(0.001)
+            with pytest.raises(DestinationBusyError):
+                await target.attempt()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(second)
+            await target.attempt()
+    assert len(target.requests) == 1
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_stall_ends_the_attempt_and_what_came_is_kept(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.5, seconds=0.3)]) as target:
+        with pytest.raises(httpx2.ReadTimeout):
+            await target.attempt(silence=0.1)
+        assert (await target.attempt()).start > 0
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_a_cancelled_attempt_keeps_what_came_and_lets_go(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.5, seconds=0.3)]) as target:
+        with anyio.move_on_after(0.1) as scope:
+            await target.attempt()
+        assert scope.cancelled_caught
+        assert (await target.attempt()).start > 0
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.filterwarnings("ignore:Async generator 'httpcore2")  # trio tells of one that httpx2 does not close
+async def test_a_full_disk_keeps_what_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 100_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Target(tmp_path) as target:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                await target.attempt()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (await target.attempt()).start > 0
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_part = Part.open
+    with Target(tmp_path) as target:
+
+        def open_late(*args: Any, **options: Any) -> Part:
+            target.destination.parent.mkdir()
+            target.destination.write_bytes(CONTENT)
+            return open_part(*args, **options)
+
+        monkeypatch.setattr(Part, "open", open_late)
+        await target.attempt(sha256=SHA256)
+    assert target.requests == []
+    assert target.files() == {"model.bin"}
+
+
+# What no decent server does
+
+
+async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path) -> None:
+    body = gzip.compress(CONTENT)
+    with Scripted((200, {"Content-Encoding": "gzip", "Content-Length": str(len(body))}, body)) as server:
+        target = scripted(tmp_path, server)
+        await target.attempt(sha256=SHA256, size=len(CONTENT))
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_an_encoded_answer_that_breaks_off_is_not_carried_on(tmp_path: Path) -> None:
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
+    with Scripted((200, headers, body[:HALF]), (200, headers, body)) as server:
+        target = scripted(tmp_path, server)
+        with pytest.raises(httpx2.TransportError):
+            await target.attempt(sha256=SHA256)
+        await target.attempt(sha256=SHA256)
+    assert "range" not in target.asked[1]
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_encoded_bytes_are_never_appended(tmp_path: Path) -> None:
+    body = gzip.compress(CONTENT)
+    rest = {"Content-Encoding": "gzip", "Content-Range": f"bytes 5-{len(body) - 1}/{len(body)}", "ETag": '"x"'}
+    with Scripted((206, rest, body[5:]), (200, {}, CONTENT)) as server:
+        target = scripted(tmp_path, server)
+        target.leave(CONTENT[:5], etag='"x"')
+        with pytest.raises(StalePartError):
+            await target.attempt()
+        await target.attempt()
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_an_encoded_answer_is_brought_to_the_disk_as_seldom_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 300_000)
+    notes: list[int] = []
+    with Scripted((200, {"Content-Encoding": "gzip"}, gzip.compress(CONTENT))) as server:
+        await scripted(tmp_path, server).attempt(note=lambda offset, _: notes.append(offset))
+    assert len(notes) <= len(CONTENT) // 300_000 + 1
+
+
+async def test_a_rest_that_names_no_tag_does_not_make_forget_the_one_that_is_known(tmp_path: Path) -> None:
+    rest = {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}
+    with Scripted((206, rest, b"56"), (206, {"Content-Range": "bytes 6-9/10"}, b"7890")) as server:
+        target = scripted(tmp_path, server)
+        target.leave(b"1234", etag='"x"')
+        await target.broken_attempt()
+        await target.attempt()
+    assert target.asked[1]["if-range"] == '"x"'
+    assert target.destination.read_bytes() == b"1234567890"
+
+
+async def test_a_body_that_ends_before_its_length_is_kept_but_not_whole(tmp_path: Path) -> None:
+    with Scripted((200, {"Content-Length": "10", "ETag": '"x"'}, b"12345")) as server:
+        target = scripted(tmp_path, server)
+        assert await target.broken_attempt() == 5
+    assert not target.destination.exists()
+
+
+async def test_a_body_of_no_known_length_is_held_to_the_size_that_was_promised(tmp_path: Path) -> None:
+    with Scripted((200, {}, b"12345")) as server:
+        target = scripted(tmp_path, server)
+        with pytest.raises(WrongContentError, match="5 bytes arrived of 6"):
+            await target.attempt(size=6)
+    assert target.files() == set()
+
+
+async def test_an_answer_that_is_neither_file_nor_error_is_not_written(tmp_path: Path) -> None:
+    with Scripted((204, {}, b"")) as server:
+        target = scripted(tmp_path, server)
+        with pytest.raises(DownloadError, match="204"):
+            await target.attempt()
+    assert target.files() == set()
+
+
+# Order on the disk
+
+
+async def test_nothing_is_noted_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 100_000)
+    fsync, synced, notes = os.fsync, [0], []
+    with Target(tmp_path) as target:
+
+        def watch(descriptor: int) -> None:
+            if target.sidecar.exists():
+                assert msgspec.json.decode(target.sidecar.read_bytes())["offset"] <= synced[-1]
+            fsync(descriptor)
+            if target.part.exists() and os.path.samestat(os.fstat(descriptor), target.part.stat()):
+                synced.append(os.fstat(descriptor).st_size)
+
+        def note(offset: int, size: int | None) -> None:
+            notes.append(offset)
+            assert offset <= synced[-1]
+            assert size == len(CONTENT)
+            if target.sidecar.exists():
+                assert msgspec.json.decode(target.sidecar.read_bytes())["offset"] <= synced[-1]
+
+        monkeypatch.setattr(os, "fsync", watch)
+        await target.attempt(note=note)
+    assert len(notes) > 3
+    assert notes == sorted(notes)
+    assert notes[-1] == synced[-1] == len(CONTENT)
+
+
+async def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, order = os.fsync, []
+    with Target(tmp_path) as target:
+
+        def watch(descriptor: int) -> None:
+            fsync(descriptor)
+            is_folder = os.path.samestat(os.fstat(descriptor), target.destination.parent.stat())
+            order.append(("folder" if is_folder else "file", target.destination.exists()))
+
+        monkeypatch.setattr(os, "fsync", watch)
+        await target.attempt()
+    assert order == [("file", False), ("folder", True)]
+
+
+# Under recovery
+
+
+async def test_a_download_recovers_from_all_of_it(tmp_path: Path) -> None:
+    faults = [Refuse(503), Reset(0.3), Refuse(429, retry_after=0), ShiftRange(1), Reset(0.6), IgnoreRange()]
+    service = Recovery()
+    with Target(tmp_path, faults=faults) as target:
+
+        @service.recoverable(max_retries=6, initial_delay=0.0)
+        async def fetch() -> Downloaded:
+            return await target.attempt(sha256=SHA256)
+
+        arrived = await fetch()
+    assert (arrived.size, target.files()) == (len(CONTENT), {"model.bin"})
+    assert target.destination.read_bytes() == CONTENT
+    assert [request.status for request in target.requests] == [503, 200, 429, 206, 200, 200]
+
+
+async def test_a_file_that_is_not_what_was_promised_is_not_fetched_twice(tmp_path: Path) -> None:
+    service = Recovery()
+    with Target(tmp_path) as target:
+
+        @service.recoverable(max_retries=6, initial_delay=0.0)
+        async def fetch() -> Downloaded:
+            return await target.attempt(sha256="0" * 64)
+
+        with pytest.raises(WrongContentError):
+            await fetch()
+    assert len(target.requests) == 1
+
+
+async def test_two_downloads_to_one_destination_both_end_well(tmp_path: Path) -> None:
+    service = Recovery()
+    with Target(tmp_path, rate=2e7) as target:
+
+        @service.recoverable(max_retries=None, initial_delay=0.005, jitter="none", backoff_factor=1.0)
+        async def fetch() -> Downloaded:
+            return await target.attempt(sha256=SHA256)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(fetch)
+            group.start_soon(fetch)
+    assert len(target.requests) == 1
+    assert target.destination.read_bytes() == CONTENT
+
+
+# Progress
+
+
+async def test_what_a_broken_attempt_has_left_is_noted(tmp_path: Path) -> None:
+    noted: list[int] = []
+    with Target(tmp_path, faults=[Reset(0.5)], rate=5e7) as target:
+        left = await target.broken_attempt(note=lambda offset, _: noted.append(offset))
+    assert left > 0
+    assert noted[-1] == left
+
+
+async def test_a_launch_does_not_give_up_on_a_download_that_comes_further_each_time(tmp_path: Path) -> None:
+    steps = [Reset(0.1 * number) for number in range(1, 10)]
+    with Target(tmp_path, faults=steps, rate=5e7) as target:
+        path = tmp_path / "launch.toml"
+        path.write_text(
+            f"[retry]\nmax_retries = 1\ninitial_delay = 0.001\n"
+            f'[[operation]]\nname = "model"\nkind = "download"\nurl = "{target.url}"\ndestination = "model.bin"\n'
+            f'sha256 = "{SHA256}"\n'
+        )
+        plan = load_plan(path)
+        launch = Launch(plan, Recovery(store=MemoryStore()), logs=tmp_path / "logs")
+        outcomes = await launch.run()
+    assert [outcome.state for outcome in outcomes.values()] == ["done"]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT

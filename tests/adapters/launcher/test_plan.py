@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adapters.launcher.plan import Command, Download, LaunchPlan, PlanError, load_plan
+from events.errors import RecoveryError
+from recovery.policies.backoff import Exponential
+
+SHA256 = "0123456789abcdef" * 4
+
+
+def download(name: str = "model", /, **values: str) -> str:
+    """The TOML of a download; *values* are TOML, "" leaves a key out."""
+    known = {
+        "name": f'"{name}"',
+        "kind": '"download"',
+        "url": f'"https://example.org/{name}"',
+        "destination": f'"files/{name}"',
+    }
+    return operation(known | values)
+
+
+def command(name: str = "install", /, **values: str) -> str:
+    return operation({"name": f'"{name}"', "kind": '"command"', "run": '["true"]'} | values)
+
+
+def operation(values: dict[str, str]) -> str:
+    return "[[operation]]\n" + "".join(f"{key} = {value}\n" for key, value in values.items() if value)
+
+
+def load(folder: Path, *parts: str) -> LaunchPlan:
+    path = folder / "launch.toml"
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return load_plan(path)
+
+
+def refusal(folder: Path, *parts: str) -> tuple[str, str]:
+    """Key and reason of the PlanError; it is one line that names the file."""
+    with pytest.raises(PlanError) as caught:
+        load(folder, *parts)
+    error, text = caught.value, str(caught.value)
+    assert text.startswith(f"{folder / 'launch.toml'}: ")
+    assert text.isprintable()
+    assert len(text) < 400
+    assert error.reason
+    assert text.endswith(error.reason)
+    assert error.key in text
+    return error.key, error.reason
+
+
+# A good plan
+
+
+def test_a_plan_is_what_it_says(tmp_path: Path) -> None:
+    plan = load(
+        tmp_path,
+        'root = "models"',
+        "[retry]\nmax_retries = 7\ninitial_delay = 1\nbackoff_factor = 3.0\nmax_delay = 9.0\nmax_elapsed = 99",
+        "[circuit]\nfailure_threshold = 2\nbreak_duration = 4.0",
+        "[download]\nparallel = 3\nstall_timeout = 12",
+        download(sha256=f'"{SHA256}"', size="12"),
+        command(needs='["model"]', run='["pip", "install"]', cwd='"sub"'),
+    )
+    assert plan.steps == (
+        Download(
+            name="model", url="https://example.org/model", destination="files/model", sha256=SHA256, size=12, needs=()
+        ),
+        Command(name="install", run=("pip", "install"), cwd="sub", needs=("model",)),
+    )
+    assert (plan.policy.max_retries, plan.policy.backoff) == (7, Exponential(1.0, 3.0))
+    assert (plan.policy.max_delay, plan.policy.max_elapsed) == (9.0, 99.0)
+    assert (plan.breaker.failure_threshold, plan.breaker.break_duration) == (2, 4.0)
+    assert (plan.parallel, plan.stall_timeout) == (3, 12.0)
+
+
+def test_destinations_are_below_the_root_and_the_journal_beside_the_plan(tmp_path: Path) -> None:
+    plan = load(tmp_path, 'root = "models"', download())
+    assert plan.place(plan.steps[0].destination) == tmp_path / "models" / "files" / "model"  # type: ignore[union-attr]
+    assert plan.journal == tmp_path / ".recovery" / "launch.db"
+
+
+def test_a_circuit_counts_attempts_that_never_reached_the_host(tmp_path: Path) -> None:
+    assert load(tmp_path, download()).breaker.counts == "attempts"
+
+
+def test_the_version_changes_with_every_byte(tmp_path: Path) -> None:
+    assert load(tmp_path, download()).version != load(tmp_path, download(), "#").version
+
+
+@pytest.mark.parametrize("destination", ["a", "./a", "sub/../a", "sub/deeper/a", "..a", "a b", "ä/模型.bin"])
+def test_a_destination_may_be_anywhere_below_the_root(tmp_path: Path, destination: str) -> None:
+    load(tmp_path, download(destination=f'"{destination}"'))
+
+
+def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "real")
+    load(tmp_path, 'root = "models"', download())
+
+
+# A bad one: which key is named
+
+
+@pytest.mark.parametrize(
+    ("parts", "key"),
+    [
+        # what is not there, or too much
+        (("",), "operation"),
+        (("operation = []",), "operation"),
+        (("operation = 1",), "operation"),
+        ((download(name=""),), "operation[0].name"),
+        ((download(kind=""),), "operation[0].kind"),
+        ((download(url=""),), "operation[0].url"),
+        ((download(destination=""),), "operation[0].destination"),
+        ((download(), command(run="")), "operation[1].run"),
+        ((download(colour='"red"'),), "operation[0].colour"),
+        ((download(run='["x"]'),), "operation[0].run"),
+        ((command(url='"https://example.org"'),), "operation[0].url"),
+        (("colour = 1", download()), "colour"),
+        (("[retry]\ncolour = 1", download()), "retry.colour"),
+        (("[circuit]\ncolour = 1", download()), "circuit.colour"),
+        (("[download]\ncolour = 1", download()), "download.colour"),
+        # kinds, names and needs
+        ((download(kind='"upload"'),), "operation[0].kind"),
+        ((download(kind="1"),), "operation[0].kind"),
+        ((download(name='""'),), "operation[0].name"),
+        ((download(name=f'"{"x" * 201}"'),), "operation[0].name"),
+        ((download(), command("model")), "operation[1].name"),
+        ((download(needs='["nothing"]'),), "operation[0].needs"),
+        ((download(needs='["model"]'),), "operation[0].needs"),
+        ((command("a", needs='["b"]'), command("b", needs='["a"]')), "operation[0].needs"),
+        ((command("z"), command("a", needs='["c"]'), command("b", needs='["a"]'), command("c", needs='["b"]')),
+         "operation[1].needs"),
+        # wrong types
+        ((download(name="1"),), "operation[0].name"),
+        ((download(url="1"),), "operation[0].url"),
+        ((download(destination='["a"]'),), "operation[0].destination"),
+        ((download(size='"1"'),), "operation[0].size"),
+        ((download(size="true"),), "operation[0].size"),
+        ((download(size="1.5"),), "operation[0].size"),
+        ((download(needs='"model"'),), "operation[0].needs"),
+        ((download(needs="[1]"),), "operation[0].needs[0]"),
+        ((command(run='"rm -rf /"'),), "operation[0].run"),
+        ((command(run="[]"),), "operation[0].run"),
+        ((command(run="[1]"),), "operation[0].run[0]"),
+        ((command(cwd="1"),), "operation[0].cwd"),
+        (("root = 1", download()), "root"),
+        (("retry = 1", download()), "retry"),
+        # values
+        ((download(size="-1"),), "operation[0].size"),
+        ((download(sha256='""'),), "operation[0].sha256"),
+        ((download(sha256=f'"{SHA256[1:]}"'),), "operation[0].sha256"),
+        ((download(sha256=f'"{SHA256[1:]}g"'),), "operation[0].sha256"),
+        ((download(sha256=f'"{SHA256}\\n"'),), "operation[0].sha256"),
+        ((download(url='"ftp://example.org/model"'),), "operation[0].url"),
+        ((download(url='"file:///etc/passwd"'),), "operation[0].url"),
+        ((download(url='"example.org/model"'),), "operation[0].url"),
+        ((download(url='""'),), "operation[0].url"),
+        ((download(url='"https://"'),), "operation[0].url"),
+        ((download(url='"https://example.org:port/"'),), "operation[0].url"),
+        ((download(url='"https://example.org/\\u0000"'),), "operation[0].url"),
+        ((download(url='"https://example.org/\\n"'),), "operation[0].url"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_its_key(tmp_path: Path, parts: tuple[str, ...], key: str) -> None:
+    assert refusal(tmp_path, *parts)[0] == key
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "values"),
+    [
+        ("retry", "max_retries", ["-1", "true", "1.5", "nan", '"3"']),
+        ("retry", "initial_delay", ["-0.1", "nan", "inf", "-inf", "true", '"1"']),
+        ("retry", "backoff_factor", ["0.5", "-1", "nan", "inf", "true"]),
+        ("retry", "max_delay", ["-1", "nan", "inf", "true"]),
+        ("retry", "max_elapsed", ["-1", "nan", "inf", "true", '"1"']),
+        ("retry", "jitter", ['"some"', "1", "true"]),
+        ("circuit", "failure_threshold", ["0", "-1", "true", "1.5"]),
+        ("circuit", "break_duration", ["0", "-1", "nan", "inf", "true"]),
+        ("download", "parallel", ["0", "-1", "true", "1.5"]),
+        ("download", "stall_timeout", ["0", "-1", "nan", "inf", "true"]),
+    ],
+)
+def test_a_number_out_of_range_is_named_by_its_key(tmp_path: Path, table: str, field: str, values: list[str]) -> None:
+    for value in values:
+        key, reason = refusal(tmp_path, f"[{table}]\n{field} = {value}", download())
+        assert (key, bool(re.match("must be|expected", reason))) == (f"{table}.{field}", True), value
+
+
+# Why: in words
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ((download(url=""),), "is missing"),
+        ((download(colour="1"),), "is no key that a plan knows"),
+        ((download(kind='"upload"'),), "unknown kind 'upload'; 'download' or 'command'"),
+        ((download(), command("model")), "'model' is operation[0] already"),
+        ((download(needs='["nothing"]'),), "there is no operation 'nothing'"),
+        ((download(needs='["model"]'),), "a cycle: model -> model"),
+        ((command("a", needs='["b"]'), command("b", needs='["a"]')), "a cycle: a -> b -> a"),
+        (("[retry]\nmax_retries = -1", download()), "must be at least 0, not -1"),
+        (("[retry]\nmax_retries = true", download()), "expected `int`, got `bool`"),
+        (("[retry]\ninitial_delay = nan", download()), "must be finite, not nan"),
+        ((download(sha256='"abc"'),), "must be 64 hex digits"),
+        ((download(url='"ftp://example.org/"'),), "'ftp://example.org/' is no http or https URL"),
+    ],
+)
+def test_the_reason_is_said_in_words(tmp_path: Path, parts: tuple[str, ...], reason: str) -> None:
+    assert refusal(tmp_path, *parts)[1] == reason
+
+
+# Where files may be
+
+
+@pytest.mark.parametrize(
+    "place", ["..", "../model", "sub/../../model", "/etc/passwd", "out/model", "out", "loop/model", "a\\u0000b"]
+)
+def test_no_destination_is_outside_the_root(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "models"
+    root.mkdir()
+    (root / "out").symlink_to(tmp_path)
+    (root / "loop").symlink_to(root / "loop")
+    key, reason = refusal(tmp_path, 'root = "models"', download(destination=f'"{place}"'))
+    assert key == "operation[0].destination"
+    assert "outside the plan's root" in reason or "is no place" in reason
+
+
+@pytest.mark.parametrize("place", ["..", "sub/../..", "/", "out", "a\\u0000b"])
+def test_no_command_runs_outside_the_root(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "models"
+    root.mkdir()
+    (root / "out").symlink_to(tmp_path)
+    assert refusal(tmp_path, 'root = "models"', command(cwd=f'"{place}"'))[0] == "operation[0].cwd"
+
+
+@pytest.mark.parametrize("place", ["", ".", "sub/.."])
+def test_the_root_itself_is_no_destination(tmp_path: Path, place: str) -> None:
+    assert refusal(tmp_path, download(destination=f"'{place}'"))[0] == "operation[0].destination"
+
+
+@pytest.mark.parametrize("root", ["loop", "a\\u0000b"])
+def test_a_root_that_is_no_place_is_refused(tmp_path: Path, root: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert refusal(tmp_path, f'root = "{root}"', download())[0] == "root"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "a"),
+        ("a", "./a"),
+        ("a", "sub/../a"),
+        ("a", "link/a"),
+        ("a", "a.part"),
+        ("a.part.json", "a"),
+        ("a", "a/b"),
+        ("a/b/c", "a"),
+    ],
+)
+def test_no_two_operations_write_the_same_file(tmp_path: Path, one: str, other: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    key, _ = refusal(tmp_path, download("first", destination=f'"{one}"'), download("second", destination=f'"{other}"'))
+    assert key in ("operation[0].destination", "operation[1].destination")
+
+
+@pytest.mark.parametrize("place", ["launch.toml", ".recovery/launch.db", ".recovery/launch.db-wal"])
+def test_no_destination_is_the_plan_or_its_journal(tmp_path: Path, place: str) -> None:
+    assert refusal(tmp_path, download(destination=f'"{place}"'))[0] == "operation[0].destination"
+
+
+# What is no plan at all
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"= =", b"\xff\xfe", b"[[operation]", b'name = "\n"', b"{}", b"x = " + b"[" * 20_000, b"a = 1\na = 2"],
+    ids=["nonsense", "not UTF-8", "unclosed", "unclosed text", "JSON", "too deep", "twice"],
+)
+def test_what_is_not_toml_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "launch.toml"
+    path.write_bytes(text)
+    with pytest.raises(PlanError, match=r"launch\.toml: not TOML: ") as caught:
+        load_plan(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing.toml", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("file/plan.toml", "Not a directory"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlanError) as caught:
+        load_plan(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: {reason}"
+
+
+def test_a_refused_plan_is_an_error_of_ours() -> None:
+    assert issubclass(PlanError, RecoveryError)

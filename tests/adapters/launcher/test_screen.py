@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from adapters.launcher.plan import Command, Download, Step
+from adapters.launcher.screen import LaunchTable, make_console
+from adapters.launcher.view import CircuitLine, LaunchView
+
+NAMES = ("model", "vae", "requirements")
+STEPS: tuple[Step, ...] = (
+    Download(name="model", url="https://example.org/model", destination="model", size=6_500_000_000),
+    Download(name="vae", url="https://example.org/vae", destination="vae"),
+    Command(name="requirements", run=("pip", "install"), needs=("model", "vae")),
+)
+STATES = ("queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left")
+
+
+def launch(steps: tuple[Step, ...] = STEPS, **changes: Any) -> LaunchView:
+    """A view whose every line has these *changes*."""
+    view = LaunchView(steps)
+    for line in view.lines.values():
+        for field, value in changes.items():
+            setattr(line, field, value)
+    return view
+
+
+def drawn(view: LaunchView, *, width: int = 160, now: float = 0.0) -> str:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(LaunchTable(view, now))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("state", STATES)
+def test_every_operation_is_seen_by_name_and_state(width: int, state: str) -> None:
+    view = launch(
+        state=state, attempts=12, offset=3_210_000_000, until=9.0, waits_for="retry 11", why="ReadError: " + "x" * 200
+    )
+    text = drawn(view, width=width)
+    rows = [row for row in text.splitlines() if state in row]
+    assert [name for name in NAMES if any(name in row for row in rows)] == list(NAMES)
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_an_operation_is_one_line_however_long_its_name(width: int) -> None:
+    steps = (Command(name="n" * 200, run=("true",)), Command(name="模型" * 50, run=("true",)))
+    assert len(drawn(launch(steps, why="why " * 100, state="failed"), width=width).splitlines()) == 3
+
+
+def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
+    view = launch(state="waiting", waits_for="retry 2", until=12.5, why="reset")
+    assert "retry 2 in 2.5 s: reset" in drawn(view, now=10.0)
+    assert "retry 2 in 0.0 s: reset" in drawn(view, now=99.0)
+
+
+def test_who_is_queued_says_what_is_still_missing() -> None:
+    view = launch()
+    view.lines["model"].state = "done"
+    assert "needs vae" in drawn(view)
+
+
+def test_progress_is_told_in_megabytes() -> None:
+    view = launch(state="running", offset=1_250_000_000)
+    text = drawn(view)
+    assert "1250.0 / 6500.0" in text
+    assert "1250.0 / ?" in text
+
+
+@pytest.mark.parametrize(("size", "offset"), [(0, 0), (None, 0), (100, 200), (10**15, 10**15)])
+def test_odd_sizes_are_drawn_too(size: int | None, offset: int) -> None:
+    assert "model" in drawn(launch(state="running", size=size, offset=offset))
+
+
+def test_a_restart_and_failures_are_told() -> None:
+    text = drawn(launch(state="done", failures=["a", "b"], resumed=2))
+    assert "after 2 failures (+2 restarts)" in text
+
+
+def test_a_circuit_is_a_line_of_its_own() -> None:
+    view = launch()
+    view.circuits["x"] = CircuitLine("download[example.org]", "open", until=12.0, opened=1)
+    assert "circuit download[example.org]: open for another 2.0 s, opened 1 time" in drawn(view, now=10.0)
+
+
+@pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])
+def test_text_from_outside_is_drawn_as_it_is_and_moves_no_cursor(evil: str) -> None:
+    steps = (Command(name=f"a{evil}b", run=("true",)),)
+    view = launch(steps, state="failed", why=f"c{evil}d")
+    view.circuits["x"] = CircuitLine(f"e{evil}f", "open", until=0.0, opened=1)
+    text = drawn(view)
+    assert not {"\x1b", "\r", "\u202e"} & set(text)
+    assert len(text.splitlines()) == 3
+    if evil.isprintable():
+        assert all(part in text for part in (f"a{evil}b", f"c{evil}d", f"e{evil}f"))
+
+
+def test_where_there_is_no_terminal_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert make_console().width >= 160
+
+
+def test_what_the_command_prints_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    make_console().print("a [bold] :bug: /path/to/1234")
+    assert capsys.readouterr().out == "a [bold] :bug: /path/to/1234\n"

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import msgspec
+import pytest
+from rich.console import Console
+
+from adapters.launcher.status import CallStatus, JournalStatus, StatusTable, read_status
+from adapters.sqlite import schema
+from adapters.sqlite.store import SQLiteStore
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.codec import encode
+from events.event import CallFact, Fact
+from events.evidence import Category, Evidence
+from events.operation_events import (
+    CallRejected,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    RetryScheduled,
+)
+from recovery.journal.errors import JournalError
+from recovery.journal.history import Run
+from recovery.journal.store import Row
+from tests.adapters.sqlite import journals
+
+pytestmark = pytest.mark.anyio
+
+RUN = Run(id="r1", boot="boot", monotonic=100.0, wall=1_700_000_000.0, pid=os.getpid())
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # aiosqlite knows no other
+
+
+def of_call(kind: type[CallFact], **fields: Any) -> CallFact:
+    return kind(**{"at": 101.0, "operation": "download", "call": "r1-1", **fields})
+
+
+def started(**fields: Any) -> CallFact:
+    arguments = msgspec.Raw(b'[["model","https://example.org/model"],{}]')
+    return of_call(OperationStarted, arguments=arguments, **fields)
+
+
+def failed(attempt: int = 1) -> CallFact:
+    evidence = Evidence(type="httpx2.ReadError", message="reset")
+    return of_call(
+        FailureClassified, attempt=attempt, category=Category.TRANSIENT, evidence=evidence, retries=attempt - 1
+    )
+
+
+async def status_of(folder: Path, *facts: Fact | bytes, is_alive: bool = False) -> JournalStatus:
+    """The status of a journal that holds *facts* (bytes: a row that is none), its writer alive or not."""
+    path = folder / "calls.db"
+    async with AsyncExitStack() as stack:
+        store = SQLiteStore(path)
+        stack.push_async_callback(store.close)
+        await store.open(RUN)
+        rows = [
+            Row("r1", "", "?", fact)
+            if isinstance(fact, bytes)
+            else Row("r1", fact.call if isinstance(fact, CallFact) else "", type(fact).__name__, encode(fact))
+            for fact in facts
+        ]
+        await store.append(rows)
+        if not is_alive:
+            await stack.aclose()
+        return await read_status(path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "while_alive", "when_dead"),
+    [
+        ([started()], "running", "left"),
+        ([started(), failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting", "left"),
+        ([started(), of_call(OperationSucceeded)], "succeeded", "succeeded"),
+        ([started(), failed(), of_call(OperationRecovered, attempt=2)], "succeeded", "succeeded"),
+        ([started(), failed(), of_call(GaveUp, reason="permanent")], "gave up", "gave up"),
+        ([of_call(CallRejected, reason="circuit open")], "rejected", "rejected"),
+        ([started(), of_call(OperationCancelled)], "cancelled", "cancelled"),
+    ],
+)
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_a_call_stands_as_its_facts_say_and_as_its_writer_lives(
+    tmp_path: Path, facts: list[Fact], while_alive: str, when_dead: str, is_alive: bool
+) -> None:
+    found = await status_of(tmp_path, *facts, is_alive=is_alive)
+    assert [call.state for call in found.calls] == [while_alive if is_alive else when_dead]
+    assert found.is_being_written is is_alive
+
+
+async def test_a_call_is_told_with_all_that_happened_to_it(tmp_path: Path) -> None:
+    found = await status_of(
+        tmp_path,
+        started(key="example.org"),
+        failed(),
+        of_call(RetryScheduled, after=1.0, retry=1),
+        of_call(OperationResumed, attempt=2),
+        started(attempt=2),
+        failed(2),
+        of_call(GaveUp, attempt=2, at=105.5, reason="out of retries (1)"),
+    )
+    [call] = found.calls
+    assert (call.call, call.operation, call.key, call.name) == ("r1-1", "download", "example.org", "model")
+    assert (call.attempt, call.restarts, len(call.failures), call.reason) == (2, 1, 2, "out of retries (1)")
+    assert call.seen == pytest.approx(1_700_000_005.5)
+
+
+async def test_calls_are_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    found = await status_of(tmp_path, started(call="b"), started(call="a"), of_call(OperationSucceeded, call="b"))
+    assert [call.call for call in found.calls] == ["b", "a"]
+
+
+async def test_a_circuit_stands_as_its_latest_fact_says(tmp_path: Path) -> None:
+    found = await status_of(
+        tmp_path,
+        CircuitOpened(at=1.0, operation="download", key="a.org", after=1.0),
+        CircuitOpened(at=1.0, operation="download", key="b.org", after=1.0),
+        CircuitHalfOpened(at=2.0, operation="download", key="a.org"),
+        CircuitHalfOpened(at=2.0, operation="download", key="b.org"),
+        CircuitClosed(at=3.0, operation="download", key="b.org"),
+        CircuitOpened(at=3.0, operation="render", after=1.0),
+    )
+    assert found.circuits == {"download[a.org]": "half-open", "download[b.org]": "closed", "render": "open"}
+
+
+async def test_rows_that_are_no_facts_are_counted_and_spoil_nothing(tmp_path: Path) -> None:
+    found = await status_of(tmp_path, b"garbage", started(), b"\xff", b'{"fact":"FromTheFuture","at":1}')
+    assert (found.unreadable, len(found.calls)) == (3, 1)
+
+
+async def test_an_operation_of_somebody_elses_has_no_name(tmp_path: Path) -> None:
+    found = await status_of(
+        tmp_path,
+        of_call(OperationStarted, operation="render", arguments=msgspec.Raw(b'[["x"],{}]')),
+        of_call(OperationStarted, call="r1-2", arguments=msgspec.Raw(b'[[],{"name":"x"}]')),
+    )
+    assert [call.name for call in found.calls] == [None, None]
+
+
+async def test_reading_needs_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.db"):
+        await read_status(tmp_path / "nothing.db")
+
+
+async def test_a_journal_that_is_made_while_it_is_looked_at_is_taken_for_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "calls.db"
+    look = schema.number_of
+
+    async def look_and_be_overtaken(connection: aiosqlite.Connection, pragma: str) -> int:
+        number = await look(connection, pragma)
+        monkeypatch.setattr(schema, "number_of", look)
+        await asyncio.to_thread(journals.write, path, journals.rows_of([journals.started("c")]))
+        return number
+
+    with journals.plain(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # as it is before it has its tables
+        connection.execute("SELECT * FROM sqlite_schema")
+        monkeypatch.setattr(schema, "number_of", look_and_be_overtaken)
+        assert [call.call for call in (await read_status(path)).calls] == ["c"]
+
+
+async def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "calls.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(JournalError, match=r"calls\.db"):
+        await read_status(tmp_path / "calls.db")
+
+
+# For people
+
+
+def call(**changes: Any) -> CallStatus:
+    known: dict[str, Any] = {
+        "call": "1a2b3c4d-17", "operation": "download", "key": "example.org", "name": "model", "state": "gave up",
+        "attempt": 4, "retries": 3, "restarts": 1, "failures": ("ReadError: one", "ReadError: two"),
+        "reason": "out of retries (3)", "seen": time.time(),
+    }  # fmt: skip
+    return CallStatus(**known | changes)
+
+
+def drawn(*calls: CallStatus, width: int = 160, **changes: Any) -> str:
+    known: dict[str, Any] = {"path": "calls.db", "is_being_written": False, "circuits": {}, "unreadable": 0}
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(StatusTable(JournalStatus(calls=calls, **known | changes)))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_every_call_is_seen_by_name_and_state(width: int) -> None:
+    text = drawn(call(), call(call="1a2b3c4d-18", name="vae", state="left"), width=width)
+    [first, second] = [row for row in text.splitlines() if "model" in row or "vae" in row]
+    assert ("model" in first, "gave up" in first, "vae" in second, "left" in second) == (True,) * 4
+
+
+def test_what_went_wrong_is_told_in_short() -> None:
+    assert "out of retries (3) | 2 failures, last ReadError: two" in drawn(call())
+
+
+def test_a_journal_without_calls_says_so() -> None:
+    assert "no calls" in drawn()
+
+
+def test_circuits_unreadable_rows_and_the_writer_are_told() -> None:
+    text = drawn(circuits={"download[a.org]": "open"}, unreadable=2, is_being_written=True)
+    assert "circuit download[a.org]: open" in text
+    assert "2 rows cannot be read" in text
+    assert "journal calls.db: a running process is writing it" in text
+
+
+@pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])
+def test_text_from_the_journal_is_drawn_as_it_is_and_moves_no_cursor(evil: str) -> None:
+    text = drawn(call(call=evil, name=evil, failures=(evil,), reason=evil), circuits={evil: "open"})
+    assert not {"\x1b", "\r", "\u202e"} & set(text)
+    assert len(text.splitlines()) == 4
+    if evil.isprintable():
+        assert text.count(evil) == 5

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.launcher.launch import Outcome
+from adapters.launcher.plan import Command, Download
+from adapters.launcher.view import SEEN, LaunchView, Line
+from events.bus import Bus
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.codec import decode, encode
+from events.event import CallFact, Fact
+from events.evidence import Category, Evidence
+from events.operation_events import (
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+
+STEPS = (
+    Download(name="model", url="https://example.org/model", destination="model", size=100),
+    Command(name="install", run=("true",), needs=("model",)),
+)
+
+
+def of_call(kind: type[CallFact], *, at: float = 10.0, operation: str = "download", **fields: Any) -> CallFact:
+    return kind(**{"at": at, "operation": operation, "call": "c1", **fields})
+
+
+def started(name: str = "model", **fields: Any) -> CallFact:
+    return of_call(OperationStarted, arguments=msgspec.Raw(msgspec.json.encode([[name, "url"], {}])), **fields)
+
+
+def failed(**fields: Any) -> CallFact:
+    evidence = Evidence(type="httpx2.ReadError", message="reset")
+    return of_call(FailureClassified, category=Category.TRANSIENT, evidence=evidence, **fields)
+
+
+def view(*facts: Fact) -> LaunchView:
+    seen = LaunchView(STEPS)
+    for fact in facts:
+        seen.feed(fact)
+    return seen
+
+
+def line(*facts: Fact) -> Line:
+    return view(started(), *facts).lines["model"]
+
+
+def test_at_first_every_operation_of_the_plan_is_queued() -> None:
+    lines = view().lines
+    assert [(one.name, one.kind, one.needs, one.state, one.size) for one in lines.values()] == [
+        ("model", "download", (), "queued", 100),
+        ("install", "command", ("model",), "queued", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ([], "running"),
+        ([failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting"),
+        ([failed(), of_call(Parked, after=1.0, why="rate limit", error="429")], "waiting"),
+        ([failed(), of_call(RetryScheduled, after=1.0, retry=1), started(attempt=2)], "running"),
+        ([of_call(OperationSucceeded)], "done"),
+        ([of_call(OperationRecovered, attempt=2)], "done"),
+        ([of_call(GaveUp, reason="permanent")], "failed"),
+        ([of_call(OperationCancelled)], "cancelled"),
+    ],
+)
+def test_the_latest_fact_says_how_an_operation_stands(facts: list[Fact], state: str) -> None:
+    assert line(*facts).state == state
+
+
+def test_a_wait_ends_on_the_clock_of_the_facts() -> None:
+    waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=2.5, retry=1, error="reset"))
+    assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "reset")
+
+
+def test_an_operation_that_is_held_back_keeps_the_reason_of_its_failure() -> None:
+    held = line(
+        of_call(RetryScheduled, after=1.0, retry=1, error="refused"), of_call(Parked, after=5.0, why="circuit open")
+    )
+    assert (held.waits_for, held.why, held.until) == ("circuit open", "refused", 15.0)
+
+
+def test_what_is_over_waits_for_nothing() -> None:
+    over = line(of_call(RetryScheduled, after=1.0, retry=1, error="reset"), of_call(OperationRecovered, attempt=2))
+    assert (over.waits_for, over.until, over.why) == ("", None, "")
+
+
+def test_attempts_and_failures_are_counted() -> None:
+    counted = line(failed(), started(attempt=2), failed(attempt=2), started(attempt=3))
+    assert (counted.attempts, len(counted.failures)) == (3, 2)
+    assert "reset" in counted.failures[0]
+
+
+def test_progress_is_that_of_the_latest_checkpoint() -> None:
+    progress = line(of_call(CheckpointSaved, data=msgspec.Raw(b'{"offset":40,"size":200}')))
+    assert (progress.offset, progress.size) == (40, 200)
+
+
+def test_a_call_that_is_carried_on_is_known_by_its_arguments() -> None:
+    resumed = view(
+        of_call(OperationResumed, attempt=3, after=4.0, arguments=msgspec.Raw(b'[["model"],{}]')),
+        of_call(OperationSucceeded, attempt=3),
+    ).lines["model"]
+    assert (resumed.resumed, resumed.state) == (1, "done")
+
+
+def test_a_failure_says_why_it_was_given_up() -> None:
+    assert line(of_call(GaveUp, reason="out of retries (3)", error="reset")).why == "out of retries (3): reset"
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        started("unknown"),
+        started(operation="launch"),
+        of_call(OperationStarted),
+        of_call(OperationStarted, arguments=msgspec.Raw(b"[[],{}]")),
+        of_call(OperationStarted, arguments=msgspec.Raw(b"[[1],{}]")),
+        of_call(RetryScheduled, call="never started", after=1.0, retry=1),
+    ],
+)
+def test_what_is_not_of_the_plan_changes_nothing(fact: Fact) -> None:
+    assert view(fact).lines == view().lines
+
+
+def test_a_circuit_is_shown_as_it_stands() -> None:
+    part = {"operation": "download", "key": "example.org"}
+    facts = [
+        CircuitOpened(at=1.0, after=5.0, **part),
+        CircuitHalfOpened(at=6.0, **part),
+        CircuitOpened(at=7.0, after=5.0, **part),
+        CircuitHalfOpened(at=12.0, **part),
+        CircuitClosed(at=13.0, **part),
+    ]
+    states = []
+    seen = LaunchView(STEPS)
+    for fact in facts:
+        seen.feed(fact)
+        [circuit] = seen.circuits.values()
+        states.append((circuit.state, circuit.until, circuit.opened))
+    assert circuit.name == "download[example.org]"
+    assert states == [
+        ("open", 6.0, 1),
+        ("half-open", None, 1),
+        ("open", 12.0, 2),
+        ("half-open", None, 2),
+        ("closed", None, 2),
+    ]
+
+
+def test_no_secret_of_a_failure_is_shown() -> None:
+    seen = line(of_call(GaveUp, reason="out of retries (3)", error="GET https://user:hunter22@host/x"))
+    assert "https://***@host/x" in seen.why
+    assert "hunter22" not in seen.why
+
+
+def test_the_launch_has_the_last_word() -> None:
+    seen = view(started(), of_call(OperationSucceeded))
+    seen.end({"model": Outcome("done"), "install": Outcome("skipped", "needs model"), "unknown": Outcome("done")})
+    assert [(one.state, one.why) for one in seen.lines.values()] == [("done", ""), ("skipped", "needs model")]
+
+
+def test_facts_from_another_process_give_the_same_view() -> None:
+    facts = [started(), failed(), of_call(RetryScheduled, after=1.0, retry=1), started(attempt=2)]
+    assert view(*(decode(encode(fact)) for fact in facts)).lines == view(*facts).lines
+
+
+def test_a_view_on_a_bus_sees_all_it_needs() -> None:
+    bus, seen = Bus(clock=lambda: 0.0), LaunchView(STEPS)
+    bus.subscribe(SEEN, seen.feed)
+    for fact in (started(), failed(), of_call(OperationSucceeded, attempt=2)):
+        bus.publish(fact)
+    assert (seen.lines["model"].state, len(seen.lines["model"].failures)) == ("done", 1)

@@ -1,0 +1,263 @@
+"""What dead processes left in files of their own is taken over once, whole, and by one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from adapters.launcher.status import read_status
+from adapters.sqlite import adoption, files
+from adapters.sqlite.store import SQLiteStore
+from recovery.journal.history import Run
+from recovery.journal.store import Row
+from recovery.service import Recovery
+from tests.adapters.sqlite import journals
+
+RUN = Run(id="heir", boot="boot", monotonic=3.0, wall=4.0, pid=5)
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def part_of(path: Path, name: str) -> Path:
+    part: Path = files.folder_of(path) / f"{name}.db"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    return part
+
+
+def orphan(path: Path, name: str, calls: int = 3) -> Path:
+    """The file of a process that was killed."""
+    part = part_of(path, name)
+    facts = [journals.started(f"{name}-{number}") for number in range(calls)]
+    run = Run(id=name, boot="boot", monotonic=1.0, wall=2.0, pid=6)
+    journals.write_and_die(part, journals.rows_of(facts, run=name), run=run)
+    return part
+
+
+def adopt(path: Path) -> bool:
+    async def main() -> bool:
+        store = SQLiteStore(path)
+        try:
+            await store.open(RUN)
+            return await store.adopt()
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+def calls_in(path: Path) -> list[str]:
+    with journals.plain(path) as connection:
+        return [call for (call,) in connection.execute("SELECT call FROM facts ORDER BY id")]
+
+
+def test_orphans_are_copied_in_slices_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "calls.db"
+    orphan(path, "a", calls=1234)
+    slices = []
+    write = SQLiteStore._write
+
+    async def noting(store: SQLiteStore, *statements: tuple[str, Sequence[Sequence[object]]]) -> None:
+        slices.append(sum(len(values) for _, values in statements))
+        await write(store, *statements)
+
+    monkeypatch.setattr(SQLiteStore, "_write", noting)
+    assert adopt(path)
+    assert slices == [1, 500, 500, 234]
+    assert len(calls_in(path)) == 1234
+    assert not list(files.folder_of(path).glob("a.db*"))
+
+
+def test_a_slice_has_about_a_megabyte(tmp_path: Path) -> None:
+    part = part_of(tmp_path / "calls.db", "a")
+    journals.write(
+        part, [Row("dead", f"c-{number}", "OperationStarted", bytes(300_000), number + 1) for number in range(10)]
+    )
+
+    async def main() -> list[int]:
+        return [len(values) async for statement, values in adoption.slices_of(part)]
+
+    assert asyncio.run(main()) == [1, 4, 4, 2]
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_d3_an_adoption_that_breaks_off_anywhere_is_repeated_harmlessly(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "calls.db"
+    orphan(path, "a", calls=1200)
+    shutil.copy(GOLDEN / "journal-1.db", part_of(path, "b"))  # rows without a number
+    steps = iter(range(1, 100))
+
+    def stepping(function):  # type: ignore[no-untyped-def]
+        def step(*args):  # type: ignore[no-untyped-def]
+            result = function(*args)
+            if next(steps) == at:
+                raise KeyboardInterrupt  # as good as a kill: nothing is written afterwards
+            return result
+
+        return step
+
+    unlink, values = os.unlink, SQLiteStore._write
+
+    async def write(*args):  # type: ignore[no-untyped-def]
+        await values(*args)
+        if next(steps) == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SQLiteStore, "_write", write)
+    monkeypatch.setattr(os, "unlink", stepping(unlink))
+    with pytest.raises(KeyboardInterrupt):
+        adopt(path)
+    monkeypatch.undo()
+    adopt(path)
+    counts = Counter(calls_in(path))
+    with journals.plain(GOLDEN / "journal-1.db") as connection:
+        golden = Counter(call for (call,) in connection.execute("SELECT call FROM facts"))
+    assert counts == golden + Counter({f"a-{number}": 1 for number in range(1200)})
+    assert not list(files.folder_of(path).glob("*.db*")) or {p.name for p in files.folder_of(path).iterdir()} <= {
+        "a.db-lock", "b.db-lock", "adopting-lock"
+    }  # fmt: skip
+
+
+def test_rows_without_a_number_are_adopted_once(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    for _ in range(3):
+        shutil.copy(GOLDEN / "journal-1.db", part_of(path, "old"))
+        adopt(path)
+    assert len(calls_in(path)) == 30
+    status = asyncio.run(read_status(path))
+    assert status.unreadable == 0
+
+
+def test_what_was_copied_and_could_not_be_removed_is_nobody_elses(tmp_path: Path) -> None:
+    class Failing(SQLiteStore):
+        fails = True
+
+        async def sync(self) -> None:
+            if self.fails:
+                raise OSError("input/output error")
+
+    async def main() -> None:
+        store = Failing(tmp_path / "calls.db")
+        await store.open(RUN)
+        with pytest.raises(OSError, match="input/output"):
+            await store.adopt()
+        assert not files.Lock(part).take()
+        store.fails = False
+        assert await store.adopt()
+        assert not part.exists()
+        await store.close()
+
+    part = orphan(tmp_path / "calls.db", "a")
+    asyncio.run(main())
+    assert len(calls_in(tmp_path / "calls.db")) == 3
+
+
+def test_two_processes_that_adopt_at_once_take_each_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    for number in range(20):
+        orphan(path, f"o{number}", calls=20)
+    script = """if True:
+        import sys
+        from adapters.sqlite.store import SQLiteStore
+        from recovery.service import Recovery
+        with Recovery(store=SQLiteStore(sys.argv[1])) as service:
+            service.journal.receipt().wait(5.0)
+            print("up", flush=True)
+            sys.stdin.readline()
+            service.journal.pending(10.0)
+            print(service.journal.reason, flush=True)
+            sys.stdin.readline()
+    """
+    command = [sys.executable, "-c", script, str(path)]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for word in ("up", "None"):
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{word}\n"
+        for process in both:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+    for process in both:
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    left = files.parts_of(path)
+    counts = sum((Counter(calls_in(part)) for part in left), Counter[str]())
+    ours = {call: count for call, count in counts.items() if call}
+    assert ours == {f"o{number}-{call}": 1 for number in range(20) for call in range(20)}
+    assert len(left) <= 2  # the journal, and what the second process wrote
+
+
+def test_what_cannot_be_adopted_is_left_or_kept_and_holds_up_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    orphan(path, "a")
+    orphan(path, "z")
+    folder = files.folder_of(path)
+    part_of(path, "b").write_bytes(b"garbage" * 1000)
+    os.mkfifo(part_of(path, "c"))
+    part_of(path, "d").symlink_to(tmp_path / "elsewhere")
+    part_of(path, "e").mkdir()
+    shutil.copy(GOLDEN / "journal-2.db", part_of(path, "f"))
+    (folder / "f.db-lock").symlink_to(tmp_path / "elsewhere")
+    with journals.plain(part_of(path, "g")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    part_of(path, "h").touch()
+    began = time.monotonic()
+    with Recovery(store=SQLiteStore(path)) as service:
+        assert service.journal is not None
+        pending = service.journal.pending(5.0)
+        assert service.journal.reason is None
+    assert time.monotonic() - began < 2.0
+    assert {record.call for record in pending.calls} == {f"{one}-{number}" for one in "az" for number in range(3)}
+    names = {one.name.split(".damaged-")[0] for one in folder.iterdir() if not one.name.endswith("-lock")}
+    assert names == {"b.db", "c.db", "d.db", "e.db", "f.db", "g.db"}
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_status_of_a_journal_with_orphans_shows_the_calls_of_all_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    journals.write(path, journals.rows_of([journals.started("main")]))
+    orphan(path, "a")
+    part_of(path, "b").write_bytes(b"garbage" * 1000)
+    os.mkfifo(part_of(path, "c"))
+    os.mkfifo(files.folder_of(path) / "a.db-lock")
+    before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
+    status = asyncio.run(read_status(path))
+    assert {call.call for call in status.calls} == {"main", "a-0", "a-1", "a-2"}
+    assert not status.is_being_written
+    assert [Path(one).name for one in status.damaged] == ["b.db"]
+    after = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
+    assert before == after
+
+
+def test_status_while_orphans_are_adopted_misses_and_doubles_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    for number in range(15):
+        orphan(path, f"o{number}")
+    script = """if True:
+        import sys
+        from adapters.sqlite.store import SQLiteStore
+        from recovery.service import Recovery
+        with Recovery(store=SQLiteStore(sys.argv[1])) as service:
+            service.journal.pending(10.0)
+    """
+    looks = 0
+    with subprocess.Popen([sys.executable, "-c", script, str(path)]) as process:
+        while process.poll() is None:
+            status = asyncio.run(read_status(path))
+            assert len(status.calls) == 45
+            assert all(call.attempt == 1 for call in status.calls)
+            assert (status.unreadable, status.damaged) == (0, ())
+            looks += 1
+    assert looks > 5
+    assert process.returncode == 0
+    assert not list(files.folder_of(path).glob("*.db"))

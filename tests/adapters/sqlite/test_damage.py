@@ -1,0 +1,286 @@
+"""What becomes of a journal whose file is damaged, or is not a journal (D9), and of single rows that are (D10)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from adapters.launcher.status import read_status
+from adapters.sqlite.store import SQLiteStore
+from events.journal_events import JournalQuarantined
+from recovery.journal.errors import DamagedJournalError
+from recovery.service import Recovery
+from recovery.testing import Script
+from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.corruptions import CORRUPTIONS, Corruption, flip
+from tests.adapters.sqlite.test_kill import eventually
+from tests.recorded_events import facts_of
+
+IN_FILE = [f"dead-{number}" for number in range(500, 520)]
+IN_LOG = [f"dead-{number}" for number in range(600, 610)]
+"""Calls that were not over, in the order of their commits."""
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal of a killed process: finished and pending calls in the file, more pending ones in its log."""
+    path = tmp_path_factory.mktemp("sound") / "calls.db"
+    finished = [f"dead-{number}" for number in range(400)]
+    facts = [fact for call in finished for fact in (journals.started(call), journals.succeeded(call))]
+    facts += [journals.started(call) for call in IN_FILE] + [journals.opened("render")]
+    journals.write(path, journals.rows_of(facts))
+    doomed = journals.rows_of([journals.started(f"old-{number}") for number in range(400)], 2000)
+    journals.write(path, doomed)
+    with journals.plain(path) as connection:
+        connection.execute("DELETE FROM facts WHERE call LIKE 'old-%'")  # leaves pages that are free
+    journals.write_and_die(
+        path, *[journals.rows_of([journals.started(call)], 5000 + n) for n, call in enumerate(IN_LOG)]
+    )
+    return path
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The regular files, pipes and links of *folder* by name, without what says nothing: locks and the log's index."""
+    found = {}
+    for one in folder.rglob("*"):
+        mode = one.lstat().st_mode
+        if not one.name.endswith(("-shm", "-lock")):
+            is_file = stat.S_ISREG(mode)
+            found[one.name] = hashlib.sha256(one.read_bytes()).hexdigest() if is_file else f"{stat.S_IFMT(mode):o}"
+    return found
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
+def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
+    corruption: Corruption, sound: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    shutil.copytree(sound.parent, path.parent)
+    path.with_name("calls.db-lock").unlink(missing_ok=True)
+    corruption.do(path)
+    before = contents(path.parent)
+    service = Recovery(store=SQLiteStore(path))
+    quarantined = facts_of(service, JournalQuarantined)
+    began = time.monotonic()
+    with service:
+        call = service.recoverable("fetch", resumable=True, initial_delay=0.0)(lambda script: script())
+        assert call(Script(ConnectionError())) == "done"
+        assert service.journal is not None
+        took = time.monotonic() - began
+        # Of one that is refused nothing will be known, however long one waits; by then it has been tried three times.
+        pending = service.journal.pending(timeout=0.35 if corruption.fates == ("refused",) else 1.0)
+        reason = service.journal.reason
+        assert service.journal.loaded.is_open or reason is not None
+        if reason is None:
+            service.journal.receipt().wait(5.0)
+    assert took < 2.0
+    after = contents(path.parent)
+
+    kept = {name for name in after if ".damaged-" in name}
+    assert bool(kept) == bool(quarantined), (kept, quarantined)
+    calls = [record.call for record in pending.calls]
+    known = {*calls, *pending.unreadable}
+    assert len(calls) == len(set(calls))
+    assert set(calls) <= {*IN_FILE, *IN_LOG}, "a call that is over is carried on"
+    if reason is not None:
+        fate = "refused"
+        assert {name: after.get(name) for name in before} == before
+    elif kept:
+        fate = "kept"
+        assert {*before.values()} <= {*after.values()}, "what was there is not kept as it was"
+    else:
+        fate = "repaired"
+        there = [call for call in IN_LOG if call in known]
+        assert known >= {*IN_FILE, *(() if corruption.cuts else IN_LOG)}, "committed calls are lost silently"
+        assert there == IN_LOG[: len(there)]
+    assert fate in corruption.fates, (fate, reason, quarantined)
+    if reason is None:
+        with journals.plain(path) as connection:
+            ours = "SELECT count(*) FROM facts WHERE run = ? AND kind = 'OperationRecovered'"
+            assert connection.execute(ours, (service.bus.run,)).fetchone() == (1,)
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# A row that is not as it was written (D10)
+
+ROW = b"dead" + b"dead-507" + b"OperationStarted"
+COLUMNS = {"run": (0, 4), "call": (4, 8), "kind": (12, 16), "body": (28, 60)}
+
+
+def find(path: Path, what: bytes) -> int:
+    data = path.read_bytes()
+    assert data.count(what) == 1
+    return data.index(what)
+
+
+@pytest.mark.parametrize("bit", [0, 2, 5, 7])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_d10_a_flipped_bit_makes_one_call_unreadable_at_most(
+    column: str, bit: int, sound: Path, tmp_path: Path
+) -> None:
+    for place in range(0, COLUMNS[column][1], 7):
+        path = tmp_path / str(place) / "calls.db"
+        shutil.copytree(sound.parent, path.parent)
+        flip(path, find(path, ROW) + COLUMNS[column][0] + place, bit)
+        with Recovery(store=SQLiteStore(path)) as service:
+            assert service.journal is not None
+            pending = service.journal.pending(timeout=5.0)
+        left = [record.call for record in pending.calls]
+        assert {*IN_FILE, *IN_LOG} - {*left} <= {"dead-507"}, "a neighbour is lost"
+        assert {*left} <= {*IN_FILE, *IN_LOG}
+        assert "dead-507" in left or "dead-507" in pending.unreadable, "what is damaged is not shown"
+        if column in ("run", "body"):
+            assert pending.unreadable == ("dead-507",)
+        else:  # which the body tells again
+            assert "dead-507" in left
+            assert len(pending.unreadable) == 0
+
+
+def test_d10_a_number_that_became_that_of_another_row_takes_none_along(sound: Path, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    shutil.copytree(sound.parent, path.parent, dirs_exist_ok=True)
+    body = journals.rows_of([journals.started("dead-507")])[0].body
+    at = find(path, ROW + body) + len(ROW + body)
+    for bit in range(8):
+        copy = tmp_path / str(bit) / "calls.db"
+        shutil.copytree(sound.parent, copy.parent)
+        flip(copy, at + 1, bit)
+        with Recovery(store=SQLiteStore(copy)) as service:
+            assert service.journal is not None
+            pending = service.journal.pending(timeout=5.0)
+        assert pending.unreadable == ("dead-507",)
+        assert {record.call for record in pending.calls} == {*IN_FILE, *IN_LOG} - {"dead-507"}
+
+
+def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    shutil.copytree(sound.parent, path.parent)
+    flip(path, find(path, ROW) + 40)
+    status = asyncio.run(read_status(path))
+    assert status.unreadable == 1
+    assert {call.call for call in status.calls if call.state == "left"} == {*IN_FILE, *IN_LOG} - {"dead-507"}
+    assert [call.call for call in status.calls if call.state == "unreadable"] == ["dead-507"]
+
+
+# Damage that is met later (D9)
+
+
+@pytest.mark.parametrize("way", ["zeroes", "cut", "tables"])
+def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    facts = [
+        fact for number in range(2000) for fact in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
+    ]
+    journals.write(path, journals.rows_of(facts))
+    service = Recovery(store=SQLiteStore(path))
+    quarantined = facts_of(service, JournalQuarantined)
+    with service:
+        assert service.journal is not None
+        service.bus.publish(journals.gave_up("before"))
+        service.journal.receipt().wait(5.0)
+        script = {
+            "zeroes": "f = open(path, 'r+b'); f.seek(4096); f.write(bytes(os.path.getsize(path) - 4096)); f.close()",
+            "cut": "os.truncate(path, 4096 * 3)",
+            "tables": "c = sqlite3.connect(path); c.execute('DROP TABLE facts'); c.commit(); c.close()",
+        }[way]
+        # In a process of its own, for closing the file in this one would give up SQLite's locks.
+        subprocess.run([sys.executable, "-c", f"import os, sqlite3; path = {str(path)!r}; {script}"], check=True)
+        deadline = time.monotonic() + 10.0
+        number = 0
+        while not quarantined and time.monotonic() < deadline:
+            number += 1
+            service.bus.publish(journals.gave_up(f"meanwhile-{number}"))
+            time.sleep(0.005)
+        assert quarantined, service.journal.reason
+        eventually(lambda: service.journal.reason is None)
+        service.journal.receipt().wait(10.0)
+        assert service.journal.dropped == 0
+    with journals.plain(path) as connection:
+        found = [
+            row[0] for row in connection.execute("SELECT call FROM facts WHERE call LIKE 'meanwhile-%' ORDER BY id")
+        ]
+    assert found
+    assert [name for name in tmp_path.iterdir() if ".damaged-" in name.name]
+    assert found == [f"meanwhile-{one}" for one in range(number - len(found) + 1, number + 1)]
+
+
+def test_d9_a_file_that_is_removed_while_it_is_written_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    with Recovery(store=SQLiteStore(path)) as service:
+        assert service.journal is not None
+        service.bus.publish(journals.gave_up("before"))
+        service.journal.receipt().wait(5.0)
+        for name in tmp_path.iterdir():
+            name.unlink()
+        service.bus.publish(journals.gave_up("after"))
+        eventually(path.exists)
+        eventually(lambda: service.journal.reason is None)
+        service.journal.receipt().wait(10.0)
+    with journals.plain(path) as connection:
+        assert connection.execute("SELECT call FROM facts WHERE kind = 'GaveUp'").fetchall() == [("after",)]
+
+
+def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> None:
+    """Else whoever looks at the file with another program removes the log that we are writing."""
+    path = tmp_path / "calls.db"
+    look = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM facts').fetchall(); c.close()"
+    )
+    with Recovery(store=SQLiteStore(path)) as service:
+        assert service.journal is not None
+        service.bus.publish(journals.gave_up("first"))
+        service.journal.receipt().wait(5.0, synced=True)
+        subprocess.run([sys.executable, "-c", look, path], check=True)
+        service.bus.publish(journals.gave_up("second"))
+        service.journal.receipt().wait(5.0, synced=True)
+        for name in ("calls.db", "calls.db-wal"):  # as a process that is killed leaves them
+            shutil.copy(tmp_path / name, tmp_path / f"copy-of-{name}")
+    with journals.plain(tmp_path / "copy-of-calls.db") as connection:
+        assert [row[0] for row in connection.execute("SELECT call FROM facts ORDER BY id")] == ["first", "second"]
+
+
+def test_d9_damage_that_is_met_a_second_time_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    service = Recovery(store=SQLiteStore(path))
+    quarantined = facts_of(service, JournalQuarantined)
+    with service:
+        store, journal = service.journal._store, service.journal  # type: ignore[union-attr]
+        assert isinstance(store, SQLiteStore)
+        assert journal is not None
+        journal.receipt().wait(5.0)
+        service.bus.publish(journals.gave_up("first"))
+        journal.receipt().wait(5.0)
+        # What SQLite says of a disk that answers otherwise each time; such a one cannot be had here.
+        for number in range(2):
+            with pytest.raises(DamagedJournalError), store._naming("written"):
+                raise malformed()
+            store._identity = None  # so that it is opened again
+            service.bus.publish(journals.gave_up(f"again-{number}"))
+            eventually(lambda: journal.reason is not None)
+            eventually(lambda: journal.reason is None)
+        assert len(quarantined) == 1
+        journal.receipt().wait(5.0)
+    assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
+
+
+def malformed() -> sqlite3.DatabaseError:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET rootpage = 99")
+        connection.execute("PRAGMA writable_schema = RESET")
+        try:
+            connection.execute("SELECT * FROM t")
+        except sqlite3.DatabaseError as error:
+            return error
+    raise AssertionError("SQLite did not notice")

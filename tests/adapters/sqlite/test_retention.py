@@ -1,0 +1,157 @@
+"""The journal stays bounded (D14): what is over is deleted in slices, what is not never is."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from adapters.sqlite import retention, schema
+from adapters.sqlite.retention import Retention
+from adapters.sqlite.store import SQLiteStore
+from events.event import Fact
+from events.operation_events import CheckpointSaved, OperationCancelled
+from recovery.journal.history import Run
+from tests.adapters.downloads.steady import steady_state
+from tests.adapters.sqlite import journals
+
+NOW = 1_700_000_000.0
+RUN = Run(id="run", boot="boot", monotonic=0.0, wall=0.0, pid=1)
+
+
+def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Fact]], at: float = NOW) -> list[list[str]]:
+    """Write *batches*, each at its time, then tidy until nothing is left to do: the rows' calls after each slice."""
+    seen: list[list[str]] = []
+    clock = [at]
+
+    async def main() -> None:
+        store = SQLiteStore(path, retention=keep, wall=lambda: clock[0])
+        await store.open(RUN)
+        number = 1
+        for clock[0], facts in batches:
+            rows = journals.rows_of(list(facts), number, RUN.id)
+            number += len(rows)
+            await store.append(rows)
+        clock[0] = at
+        more = True
+        while more:
+            more = await store.tidy()
+            seen.append([row.call for row in await store._read(schema.COPIED)])
+        await store.close()
+
+    asyncio.run(main())
+    return seen
+
+
+def over(first: int, count: int) -> list[Fact]:
+    calls = [f"over-{number}" for number in range(first, first + count)]
+    return [fact for call in calls for fact in (journals.started(call), journals.succeeded(call))]
+
+
+def test_d14_what_is_older_than_it_may_be_goes_and_the_rest_stays(tmp_path: Path) -> None:
+    seen = tidied(tmp_path / "calls.db", Retention(seconds=100.0), (NOW - 101, over(0, 3)), (NOW - 99, over(3, 2)))
+    assert seen == [["over-3"] * 2 + ["over-4"] * 2]
+
+
+def test_d14_more_calls_than_may_be_kept_go_the_oldest_first(tmp_path: Path) -> None:
+    batches = [(NOW - 50 + number, over(number, 1)) for number in range(20)]
+    [left] = tidied(tmp_path / "calls.db", Retention(calls=5), *batches)
+    assert set(left) == {f"over-{number}" for number in range(15, 20)}
+
+
+def test_d14_a_file_that_is_too_big_loses_its_oldest_calls(tmp_path: Path) -> None:
+    seen = tidied(tmp_path / "calls.db", Retention(bytes=200_000), (NOW, over(0, 2000)))
+    assert 0 < len(seen[-1]) < 1500
+    assert seen[-1][-1] == "over-1999"
+
+
+def test_d14_a_slice_has_500_rows_at_the_most_and_whole_calls(tmp_path: Path) -> None:
+    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, over(0, 2001)))
+    sizes = [4002, *map(len, seen)]
+    assert all(0 <= before - after <= 500 for before, after in itertools.pairwise(sizes))
+    assert sizes[-1] == 0
+    assert all(calls.count(call) == 2 for calls in seen for call in set(calls[:10]))
+
+
+def test_d14_a_call_with_more_than_a_slice_stays_over_until_it_is_gone(tmp_path: Path) -> None:
+    saved = [CheckpointSaved(at=1.0, operation="render", call="long", data=b"1") for _ in range(1200)]  # type: ignore[arg-type]
+    facts = [journals.started("long"), *saved, journals.succeeded("long")]
+    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, facts))
+    assert [len(calls) for calls in seen] == [702, 202, 0]
+
+    async def main() -> None:
+        store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=lambda: NOW)
+        await store.open(RUN)
+        await store.append(journals.rows_of(facts, run=RUN.id))
+        store._wall = lambda: NOW + 100
+        await store.tidy()
+        assert (await store.unfinished())[1] == []  # a call without its end would be carried on
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("keep", [Retention(seconds=0.0), Retention(calls=0), Retention(bytes=0)])
+def test_d14_what_gave_up_or_is_not_over_never_goes(keep: Retention, tmp_path: Path) -> None:
+    kept = [journals.started("pending"), journals.started("failed"), journals.gave_up("failed")]
+    gone = [OperationCancelled(at=1.0, operation="render", call="cancelled"), *over(0, 1)]
+    seen = tidied(tmp_path / "calls.db", keep, (NOW - 9e6, [*kept, *gone]))
+    assert seen[-1] == ["pending", "failed", "failed"]
+
+
+def test_d14_of_what_concerns_no_call_the_latest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    circuits = [journals.opened("render") for _ in range(retention.NO_CALL_KEPT + 700)]
+    seen = tidied(tmp_path / "calls.db", Retention(), (NOW, circuits))
+    assert [len(rows) for rows in seen] == [retention.NO_CALL_KEPT + 200, retention.NO_CALL_KEPT]
+
+
+def test_d14_a_run_of_which_nothing_is_left_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    journals.write(path, journals.rows_of([journals.started("c")]))
+    journals.write(path, run=Run(id="idle", boot="", monotonic=0.0, wall=0.0, pid=9))
+    tidied(path, Retention())
+    with journals.plain(path) as connection:
+        assert connection.execute("SELECT id FROM runs").fetchall() == [("dead",), ("run",)]
+
+
+def test_d14_no_question_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    journals.write(path)
+    queries = [value for name, value in vars(retention).items() if isinstance(value, str) and "FROM facts" in value]
+    queries += [schema.UNFINISHED, schema.CIRCUITS, schema.OF_CALL, schema.RESULT, schema.RESULTS]
+    assert len(queries) == 12
+    with journals.plain(path) as connection:
+        for query in queries:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", [0] * query.count("?")).fetchall()
+            walks = [step for *_, step in plan if step.startswith("SCAN facts") and "INDEX" not in step]
+            assert not walks, (query, plan)
+
+
+def test_d14_it_takes_no_longer_to_find_nothing_among_many_calls_that_are_kept(tmp_path: Path) -> None:
+    async def steps(calls: int) -> int:
+        taken = 0
+
+        def count() -> None:
+            nonlocal taken
+            taken += 1
+
+        store = SQLiteStore(tmp_path / f"{calls}.db", retention=Retention(calls=100_000), wall=lambda: NOW)
+        await store.open(RUN)
+        await store.append(journals.rows_of(over(0, calls), run=RUN.id))
+        await store._opened().set_progress_handler(count, 10)
+        await store.tidy()
+        await store.close()
+        return taken
+
+    assert asyncio.run(steps(2000)) <= asyncio.run(steps(20)) + 10
+
+
+def test_d14_a_journal_that_is_written_for_long_stays_small(tmp_path: Path) -> None:
+    # A million with the defaults: `steady_state(path, 1_000_000)`; here a 25th of what is kept, and of the bytes.
+    steady = steady_state(tmp_path / "calls.db", 20_000, Retention(calls=2_000, bytes=2_600_000))
+    assert steady.file <= 2_600_000
+    assert steady.log <= 16 * 1024 * 1024
+    assert 2 * 2_000 <= steady.rows < 2 * 2_400

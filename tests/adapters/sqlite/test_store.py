@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters.sqlite.files import is_being_written
+from adapters.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, reading
+from adapters.sqlite.store import SQLiteStore
+from recovery.journal.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
+from recovery.journal.history import TERMINAL, Run
+from recovery.journal.store import Row
+
+pytestmark = pytest.mark.anyio
+
+RUN = Run(id="r1", boot="boot", monotonic=1.5, wall=2.5, pid=3)
+OTHER = Run(id="r2", boot="boot", monotonic=2.5, wall=3.5, pid=4)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # aiosqlite knows no other
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal" / "calls.db"
+
+
+def row(kind: str = "OperationStarted", call: str = "c1", body: bytes = b"{}") -> Row:
+    return Row("r1", call, kind, body)
+
+
+@asynccontextmanager
+async def opened(path: Path, run: Run = RUN) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(path)
+    try:
+        await store.open(run)
+        yield store
+    finally:
+        await store.close()
+
+
+async def unfinished(path: Path) -> list[Row]:
+    async with opened(path) as store:
+        return list((await store.unfinished())[1])
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The files by name; what is in the index that readers and writers share (-shm) says nothing."""
+    return {
+        one.name: "" if one.name.endswith("-shm") else hashlib.sha256(one.read_bytes()).hexdigest()
+        for one in folder.iterdir()
+        if one.is_file()
+    }
+
+
+# What is written
+
+
+async def test_rows_come_back_as_they_were_written_in_that_order(path: Path) -> None:
+    written = [row(body=b'{"at":1}'), row(call="c2", body=bytes(range(256))), row("FailureClassified", body=b"")]
+    async with opened(path) as store:
+        await store.append(written[:2])
+        await store.append(written[2:])
+    assert await unfinished(path) == written
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
+async def test_a_batch_of_any_length_is_written_once_and_in_order(path: Path, count: int) -> None:
+    written = [Row("r1", f"c{number % 3}", "OperationStarted", b"%d" % number, number) for number in range(1, 201)]
+    async with opened(path) as store:
+        await store.append(written[:count])
+        await store.append(written)
+    assert await unfinished(path) == written
+
+
+@pytest.mark.parametrize("kind", [fact.__name__ for fact in TERMINAL])
+async def test_a_call_with_a_terminal_fact_is_not_unfinished(path: Path, kind: str) -> None:
+    async with opened(path) as store:
+        await store.append([row(), row(call="c2"), row(kind)])
+    assert await unfinished(path) == [row(call="c2")]
+
+
+async def test_what_concerns_no_call_is_not_unfinished(path: Path) -> None:
+    async with opened(path) as store:
+        await store.append([row("CircuitHalfOpened", call="")])
+    assert await unfinished(path) == []
+
+
+async def test_every_run_that_wrote_is_known(path: Path) -> None:
+    other = Run(id="r2", boot="", monotonic=9.25, wall=1e9, pid=2**31)
+    async with opened(path), reading(path) as reader:
+        assert await reader.runs() == [RUN]
+    async with opened(path, other) as store:
+        assert (await store.unfinished())[0] == [RUN, other]
+
+
+@pytest.mark.parametrize("count", [1, 63, 140])
+@pytest.mark.parametrize(
+    "bad",
+    [Row("r1", "c1", None, b"{}"), row(call="\ud800")],  # type: ignore[arg-type]  # the point
+    ids=["refused by the table", "refused by the driver"],
+)
+async def test_a_batch_that_fails_leaves_nothing_and_the_next_one_is_written(path: Path, bad: Row, count: int) -> None:
+    async with opened(path) as store:
+        with pytest.raises(Exception, match=r"cannot be written|surrogates not allowed"):
+            await store.append([*[row()] * count, bad])
+        await store.append([row(call="c2")])
+    assert await unfinished(path) == [row(call="c2")]
+
+
+async def test_a_store_that_is_not_open_says_so(path: Path) -> None:
+    with pytest.raises(JournalError, match=r"calls\.db is not open"):
+        await SQLiteStore(path).append([row()])
+
+
+async def test_closing_twice_is_harmless(path: Path) -> None:
+    async with opened(path) as store:
+        await store.close()
+
+
+# Who may write
+
+
+async def test_files_are_0600_in_a_0700_folder(path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        async with opened(path) as store:
+            await store.append([row()])
+            modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert modes == dict.fromkeys(["calls.db", "calls.db-lock", "calls.db-shm", "calls.db-wal"], 0o600)
+
+
+async def test_a_second_writer_gets_a_file_of_its_own_and_the_first_goes_on(path: Path) -> None:
+    async with opened(path) as first, opened(path, OTHER) as second:
+        await second.append([row(call="c2")])
+        await first.append([row()])
+        assert (first.own, second.own) == (path, path.parent / "calls.db.d" / "r2.db")
+        assert (await first.unfinished())[1] == [row()]
+        assert (await second.unfinished())[1] == [row(call="c2")]
+
+
+async def test_two_processes_of_one_name_do_not_write_one_file(path: Path) -> None:
+    async with opened(path), opened(path, OTHER):
+        with pytest.raises(JournalBusyError, match=r"r2\.db is being written"):
+            async with opened(path, OTHER):
+                pass
+
+
+async def test_a_run_needs_its_own_name(path: Path) -> None:
+    async with opened(path):
+        pass
+    with pytest.raises(JournalError, match="another run called 'r1'"):
+        async with opened(path, msgspec.structs.replace(RUN, pid=RUN.pid + 1)):
+            pass
+
+
+async def test_a_closed_journal_may_be_written_by_the_next(path: Path) -> None:
+    async with opened(path):
+        pass
+    async with opened(path) as store:
+        await store.append([row()])
+
+
+async def test_the_lock_of_a_killed_process_is_free_and_its_rows_are_there(path: Path) -> None:
+    script = f"""if True:
+        import asyncio, os
+        from adapters.sqlite.store import SQLiteStore
+        from recovery.journal.store import Row
+        from recovery.journal.history import Run
+        async def main():
+            store = SQLiteStore({str(path)!r})
+            await store.open(Run(id="dead", boot="", monotonic=0.0, wall=0.0, pid=0))
+            await store.append([Row("dead", "c1", "OperationStarted", b"{{}}")])
+            os.kill(os.getpid(), 9)
+        asyncio.run(main())
+    """
+    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == -9
+    assert await unfinished(path) == [Row("dead", "c1", "OperationStarted", b"{}")]
+
+
+# What is not ours
+
+
+def foreign(folder: Path) -> Path:
+    path = folder / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    return path
+
+
+def foreign_without_tables(folder: Path) -> Path:
+    path = folder / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 77")
+    return path
+
+
+def foreign_of_a_killed_process(folder: Path) -> Path:
+    """With a WAL that nobody has copied back yet."""
+    original = folder / "original.db"
+    with closing(sqlite3.connect(original, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE theirs (x)")
+        for ending in ("", "-wal"):
+            shutil.copy(f"{original}{ending}", folder / f"other.db{ending}")
+    return folder / "other.db"
+
+
+def newer(folder: Path) -> Path:
+    path = folder / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE facts (x)")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    return path
+
+
+def garbage(folder: Path) -> Path:
+    path = folder / "other.db"
+    path.write_bytes(b"no database at all" * 1000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (foreign, ForeignJournalError),
+        (foreign_without_tables, ForeignJournalError),
+        (foreign_of_a_killed_process, ForeignJournalError),
+        (newer, NewerJournalError),
+    ],
+)
+async def test_d9_what_is_not_ours_is_refused_by_name_and_left_untouched(
+    tmp_path: Path, make: Callable[[Path], Path], error: type[JournalError]
+) -> None:
+    path = make(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(error, match=r"other\.db"):
+        async with opened(path):
+            pass
+    after = contents(tmp_path)
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(foreign, ForeignJournalError), (newer, NewerJournalError), (garbage, JournalError)],
+)
+async def test_what_is_not_ours_is_not_read_either(
+    tmp_path: Path, make: Callable[[Path], Path], error: type[JournalError]
+) -> None:
+    with pytest.raises(error, match=r"other\.db"):
+        async with reading(make(tmp_path)):
+            pass
+
+
+async def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "somewhere-else.db")
+    with pytest.raises((JournalError, OSError), match=r"calls\.db"):
+        async with opened(path):
+            pass
+    assert not (tmp_path / "somewhere-else.db").exists()
+
+
+@pytest.mark.parametrize("blocked", ["journal", "journal/calls.db"])
+async def test_a_place_where_no_file_can_be_is_named(path: Path, tmp_path: Path, blocked: str) -> None:
+    if blocked == "journal":
+        path.parent.write_text("a file where a folder should be")
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises((OSError, JournalError), match=str(tmp_path / "journal")):
+        async with opened(path):
+            pass
+
+
+# Reading beside the writer
+
+
+async def test_a_reader_sees_what_was_committed_since_it_began(path: Path) -> None:
+    async with opened(path) as store, reading(path) as reader:
+        await store.append([row()])
+        assert await reader.rows() == [row()]
+        await store.append([row("GaveUp")])
+        assert await reader.rows() == [row(), row("GaveUp")]
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["while it is written", "when it is closed"])
+async def test_reading_changes_no_file_and_leaves_none_behind(path: Path, is_open: bool) -> None:
+    async with opened(path) as store:
+        await store.append([row()])
+        if not is_open:
+            await store.close()
+        before = contents(path.parent)
+        async with reading(path) as reader:
+            assert await reader.rows() == [row()]
+        after = contents(path.parent)
+    assert after == before
+
+
+async def test_a_reader_does_not_keep_the_writer_from_writing(path: Path) -> None:
+    async with opened(path) as store:
+        await store.append([row()])
+        async with reading(path) as reader:
+            await reader.rows()
+            await store.append([row(call=f"c{number}") for number in range(1000)])
+            await store.close()
+    assert len(await unfinished(path)) == 1001
+
+
+async def test_there_is_nothing_to_read_where_no_journal_is(path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no journal at .*calls\.db"):
+        async with reading(path):
+            pass
+    assert not path.parent.exists()
+
+
+async def test_a_journal_is_being_written_while_its_writer_lives(path: Path) -> None:
+    assert not is_being_written(path)
+    async with opened(path):
+        assert is_being_written(path)
+    assert not is_being_written(path)
+
+
+def test_asking_about_a_journal_that_is_not_there_makes_nothing(path: Path) -> None:
+    assert not is_being_written(path)
+    assert not path.parent.exists()
+
+
+async def test_asking_turns_no_writer_away(path: Path) -> None:
+    async with opened(path):
+        pass
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            is_being_written(path)
+
+    curious = threading.Thread(target=ask)
+    curious.start()
+    try:
+        for _ in range(20):
+            async with opened(path):
+                pass
+    finally:
+        is_over.set()
+        curious.join()
+
+
+async def test_d8_who_writes_stays_who_writes_while_the_store_fails(path: Path) -> None:
+    async with opened(path) as first:
+        await first._disconnect()  # as after a failure
+        async with opened(path, OTHER) as second:
+            assert second.own != path
+        await first.open(RUN)
+        assert first.own == path
+
+
+async def test_d2_what_was_removed_is_not_synced(path: Path) -> None:
+    async with opened(path) as store:
+        await store.append([row()])
+        await store.sync()
+        shutil.rmtree(path.parent)
+        with pytest.raises(JournalError, match="moved or removed"):
+            await store.sync()

@@ -1,0 +1,292 @@
+"""Where the journal's file cannot be written for a while (D8), each time for a real cause."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.sqlite import files, opening
+from adapters.sqlite.store import SQLiteStore
+from events.journal_events import JournalDegraded, JournalRestored
+from recovery.journal import writer
+from recovery.service import Recovery
+from recovery.testing import Script
+from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.test_kill import eventually
+from tests.recorded_events import facts_of, names
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+"""
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun a transaction, and was stopped."""
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def calls_of(path: Path) -> list[str]:
+    with journals.plain(path) as connection:
+        return [call for (call,) in connection.execute("SELECT call FROM facts WHERE kind = 'GaveUp' ORDER BY id")]
+
+
+def publish(service: Recovery, first: int, count: int) -> float:
+    """Publish *count* facts; how many seconds the slowest took."""
+    slowest = 0.0
+    for number in range(first, first + count):
+        began = time.perf_counter()
+        service.bus.publish(journals.gave_up(f"call-{number}"))
+        slowest = max(slowest, time.perf_counter() - began)
+    return slowest
+
+
+@pytest.mark.parametrize("end", ["goes on", "is killed"])
+def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.2)  # as five seconds, only sooner
+    path = tmp_path / "calls.db"
+    service = Recovery(store=SQLiteStore(path))
+    heard = facts_of(service, JournalDegraded, JournalRestored)
+    with service:
+        journal = service.journal
+        assert journal is not None
+        publish(service, 0, 100)
+        journal.receipt().wait(5.0)
+        with holding(path) as holder:
+            slowest = publish(service, 100, 1000)
+            assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
+            eventually(lambda: journal.reason is not None)
+            assert "locked" in str(journal.reason)
+            slowest = max(slowest, publish(service, 1100, 1000))
+            if end == "goes on":
+                holder.send_signal(signal.SIGCONT)
+                assert holder.stdin is not None
+                holder.stdin.write("\n")
+                holder.stdin.flush()
+            else:
+                holder.kill()
+            eventually(lambda: journal.reason is None)
+        journal.receipt().wait(5.0)
+        assert journal.dropped == 0
+    assert slowest < 0.1
+    assert names(heard) == ["JournalDegraded", "JournalRestored"]
+    assert calls_of(path) == [f"call-{number}" for number in range(2100)]
+
+
+def test_d8_a_lock_is_waited_for_as_long_as_its_budget_and_publishers_do_not_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opening.BUSY_TIMEOUT == 5.0  # as promised; here a tenth of it, for it is the same wait
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.5)
+    path = tmp_path / "calls.db"
+    with Recovery(store=SQLiteStore(path)) as service:
+        journal = service.journal
+        assert journal is not None
+        publish(service, 0, 1)
+        journal.receipt().wait(5.0)
+        with holding(path):
+            began = time.monotonic()
+            publish(service, 1, 1)
+            slowest = 0.0
+            while journal.reason is None and time.monotonic() < began + 20.0:
+                slowest = max(slowest, publish(service, 2, 1))
+                time.sleep(0.01)
+            took = time.monotonic() - began
+        eventually(lambda: journal.reason is None)
+    assert 0.45 < took < 4.5
+    assert slowest < 0.1
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = Path(tempfile.mkdtemp())
+    mount = shutil.which("mount")
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+def test_d8_a_full_disk_is_waited_out_in_memory() -> None:
+    with small_disk() as disk:
+        path, ballast = disk / "journal" / "calls.db", disk / "ballast"
+        ballast.write_bytes(bytes(800_000))
+        service = Recovery(store=SQLiteStore(path))
+        heard = facts_of(service, JournalDegraded, JournalRestored)
+        with service:
+            journal = service.journal
+            assert journal is not None
+            publish(service, 0, 1500)
+            eventually(lambda: journal.reason is not None)
+            assert "full" in str(journal.reason)
+            publish(service, 1500, 100)
+            ballast.unlink()
+            eventually(lambda: journal.reason is None)
+            journal.receipt().wait(5.0)
+            assert journal.dropped == 0
+        assert names(heard) == ["JournalDegraded", "JournalRestored"]
+        assert calls_of(path) == [f"call-{number}" for number in range(1600)]
+
+
+# In a process of its own
+
+LIMITED = """
+import resource
+path = sys.argv[1]
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+service, heard = Recovery(store=SQLiteStore(path)), []
+service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+with service:
+    publish(service, 1500)
+    until(lambda: heard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    until(lambda: service.journal.reason is None)
+    service.journal.receipt().wait(5.0)
+    tell(heard, service)
+"""
+
+UNPRIVILEGED = """
+path = sys.argv[1]
+with tempfile.TemporaryDirectory() as elsewhere, Recovery(store=SQLiteStore(elsewhere + "/calls.db")) as service:
+    publish(service, 1)  # what is imported late is imported now, while it may be read
+    service.journal.receipt().wait(5.0)
+    service.close()
+if os.geteuid() == 0:
+    os.setuid(65534)
+
+class Store(SQLiteStore):
+    tries = 0
+
+    async def open(self, run):
+        self.tries += 1
+        return await super().open(run)
+
+writer.FIRST_PAUSE = 0.01
+store = Store(path)
+service, heard = Recovery(store=store), []
+service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+with service:
+    publish(service, 100)
+    assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
+    until(lambda: service.journal.reason and store.tries > 3)
+    tell(heard, service)
+"""
+
+COMMON = """
+import json, os, sys, tempfile, time
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import GaveUp
+from events.journal_events import JournalDegraded, JournalRestored
+from recovery.journal import writer
+from recovery.service import Recovery
+from recovery.testing import Script
+
+def publish(service, count):
+    for number in range(count):
+        service.bus.publish(GaveUp(at=0.0, operation="fetch", call=f"call-{number}"))
+
+def until(is_so):
+    for _ in range(2000):
+        if is_so():
+            return
+        time.sleep(0.005)
+    raise SystemExit("it never was so")
+
+def tell(heard, service):
+    names = [type(fact).__name__ for fact in heard]
+    print(json.dumps({"heard": names, "reason": service.journal.reason, "dropped": service.journal.dropped}))
+"""
+
+
+def run(script: str, path: Path) -> dict[str, Any]:
+    command = [sys.executable, "-c", COMMON + script, str(path)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return msgspec.json.decode(done.stdout, type=dict[str, Any])
+
+
+def test_d8_a_limit_on_the_size_of_files_is_waited_out_in_memory(tmp_path: Path) -> None:
+    told = run(LIMITED, tmp_path / "calls.db")
+    assert told == {"heard": ["JournalDegraded", "JournalRestored"], "reason": None, "dropped": 0}
+    assert calls_of(tmp_path / "calls.db") == [f"call-{number}" for number in range(1500)]
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "there"])
+def test_d8_a_folder_that_may_only_be_read_means_memory_and_is_said_once(exists: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if exists:
+            journals.write(folder / "calls.db", journals.rows_of([journals.started("c")]))
+        for one in folder.iterdir():
+            one.chmod(0o444)
+        folder.chmod(0o555)
+        before = {one.name: one.read_bytes() for one in folder.iterdir()}
+        told = run(UNPRIVILEGED, folder / "calls.db")
+        assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
+        folder.chmod(0o755)
+    assert told["heard"] == ["JournalDegraded"]
+    assert "ermission denied" in told["reason"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # There is no network file system here. What it answers is known, and all that we see of it.
+    asked: list[int] = []
+
+    def flock(file: int, _operation: int) -> None:
+        asked.append(file)
+        raise OSError(number, os.strerror(number))
+
+    assert files.fcntl is not None
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
+    service = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
+    heard = facts_of(service, JournalDegraded)
+    with service:
+        publish(service, 0, 10)
+        assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
+        eventually(lambda: len(caplog.records) > 0 and len(asked) > 3)  # it is tried again and again
+    assert names(heard) == ["JournalDegraded"]
+    assert "a journal needs a local disk" in caplog.text
+    assert not (tmp_path / "calls.db").exists()

@@ -1,0 +1,269 @@
+"""How far an attempt has come: what puts off a stall, and gives a call its retries back."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from adapters.memory import MemoryStore
+from events.operation_events import FailureClassified, OperationFailed
+from recovery import context
+from recovery.journal.history import fold
+from recovery.policies.retry import RetryPolicy, refilled
+from recovery.service import Recovery
+from recovery.testing import VirtualClock
+from tests.recorded_events import facts_of
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+def quick() -> Recovery:
+    return Recovery(clock=VirtualClock(), chance=lambda: 0.0)
+
+
+def test_progress_gives_a_call_its_retries_back() -> None:
+    reached = [10, 20, 30, 40, 50]
+
+    @quick().recoverable("download", max_retries=1, refills=None)
+    def download() -> str:
+        if not reached:
+            return "whole"
+        context.progress(reached.pop(0))
+        raise ConnectionResetError
+
+    assert download() == "whole"
+
+
+def test_without_progress_the_retries_are_used_up() -> None:
+    attempts = []
+
+    @quick().recoverable("download", max_retries=2, refills=None)
+    def download() -> None:
+        attempts.append(1)
+        context.progress(10)  # as far as before, and no farther
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        download()
+    assert len(attempts) == 3
+
+
+def test_retries_are_given_back_no_more_often_than_the_policy_says() -> None:
+    attempts: list[int] = []
+
+    @quick().recoverable("download", max_retries=1, refills=3)
+    def download() -> None:
+        attempts.append(1)
+        context.progress(len(attempts))
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        download()
+    assert len(attempts) == 1 + 1 + 3
+
+
+def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None:
+    service = quick()
+    failures = facts_of(service, FailureClassified)
+    reached = [10, 20]
+
+    @service.recoverable("download", max_retries=3, refills=5)
+    def download() -> None:
+        if reached:
+            context.progress(reached.pop(0))
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        download()
+    assert [(fact.retries, fact.refills) for fact in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]  # type: ignore[attr-defined]
+
+
+def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None:
+    store = MemoryStore()
+    service = Recovery(store=store, clock=VirtualClock(), chance=lambda: 0.0)
+    with service:
+        facts = facts_of(service)
+        reached = [10, 20]
+
+        @service.recoverable("download", max_retries=3, refills=5)
+        def download() -> str:
+            if not reached:
+                return "whole"
+            context.progress(reached.pop(0))
+            raise ConnectionResetError
+
+        download()
+    [record] = fold({}, "r", facts).values()
+    assert (record.refills, record.retries) == (1, 1)
+
+
+def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
+    store, attempts = MemoryStore(), []
+
+    class Crash(BaseException):
+        pass
+
+    for run in range(2):
+        with Recovery(store=store, run=f"run{run}", clock=VirtualClock()) as service:
+            journal = service.journal
+            assert journal is not None
+
+            @service.recoverable("download", resumable=True, max_retries=1, refills=1, breaker=None)
+            def download(url: str) -> None:
+                attempts.append(run)  # noqa: B023  # called within its run
+                context.progress(len(attempts))
+                if run == 0 and len(attempts) == 3:  # noqa: B023
+                    journal.seal()  # noqa: B023
+                    raise Crash
+                raise ConnectionResetError
+
+            if run == 0:
+                with pytest.raises(Crash):
+                    download("url")
+            else:
+                assert service.resume().wait(10.0)
+    # Two failures, of which the second gave its retry back; the third attempt died, and is made again: no more.
+    assert attempts == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "progressed", "refills", "after"),
+    [
+        (0, True, 0, (2, 0)),
+        (3, True, 0, (0, 1)),
+        (3, True, 2, (0, 3)),
+        (3, True, 3, (2, 3)),
+        (None, True, 99, (0, 100)),
+        (None, False, 99, (2, 99)),
+    ],
+)
+def test_refills_follow_the_table(allowed: int | None, progressed: bool, refills: int, after: tuple[int, int]) -> None:
+    failed = OperationFailed(at=0.0, call="a", error=OSError(), retries=2, progressed=progressed, refills=refills)
+    assert refilled(RetryPolicy(refills=allowed), failed) == after
+
+
+def test_progress_cannot_be_noted_where_nobody_asked_for_it() -> None:
+    with pytest.raises(LookupError):
+        quick().recoverable("download", max_retries=0)(lambda: context.progress(1))()
+
+
+@BACKENDS
+def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, chance=lambda: 0.0)
+    failures = facts_of(service, OperationFailed)
+    began: list[float] = []
+
+    @service.recoverable("download", stall_timeout=60.0)
+    async def download() -> str:
+        began.append(clock())
+        if len(began) == 1:
+            for chunk in range(1, 6):
+                await anyio.sleep(50.0)
+                context.progress(chunk)
+            await anyio.sleep_forever()
+        return "whole"
+
+    assert clock.run(download, backend=backend) == "whole"
+    assert began == [0.0, pytest.approx(5 * 50.0 + 60.0)]
+    assert [repr(fact.error) for fact in failures] == ["TimeoutError('no progress for 60 s')"]  # type: ignore[attr-defined]
+
+
+@BACKENDS
+def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
+    deadlines: list[float] = []
+
+    @Recovery().recoverable("download", stall_timeout=60.0, max_retries=0)
+    async def download() -> None:
+        for chunk in range(1, 4):
+            deadlines.append(anyio.current_effective_deadline())
+            await anyio.to_thread.run_sync(context.progress, chunk)
+            await anyio.lowlevel.checkpoint()  # the loop is told, and has to hear it
+
+    anyio.run(download, backend=backend)
+    assert deadlines == sorted(set(deadlines))
+
+
+@BACKENDS
+def test_a_stalled_attempt_still_obeys_its_whole_timeout(backend: str) -> None:
+    clock = VirtualClock()
+
+    @Recovery(clock=clock).recoverable("download", stall_timeout=60.0, timeout=100.0, max_retries=0)
+    async def download() -> None:
+        for chunk in range(1, 99):
+            await anyio.sleep(50.0)
+            context.progress(chunk)
+
+    with pytest.raises(TimeoutError):
+        clock.run(download, backend=backend)
+    assert clock() == pytest.approx(100.0)
+
+
+@BACKENDS
+def test_an_error_of_the_function_is_not_taken_for_a_stall(backend: str) -> None:
+    @quick().recoverable("download", stall_timeout=60.0, max_retries=0)
+    async def download() -> None:
+        raise ConnectionResetError("mine")
+
+    with pytest.raises(ConnectionResetError, match="mine"):
+        anyio.run(download, backend=backend)
+
+
+@pytest.mark.parametrize("limit", ["timeout", "stall_timeout"])
+def test_a_plain_function_cannot_be_stopped_from_outside(limit: str) -> None:
+    with pytest.raises(ValueError, match=f"^{limit} cannot be kept"):
+        quick().recoverable("download", **{limit: 1.0})(lambda: None)  # type: ignore[arg-type]
+
+
+@BACKENDS
+def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backend: str) -> None:
+    clock = VirtualClock()
+    began: list[float] = []
+
+    @Recovery(clock=clock, chance=lambda: 0.0).recoverable("download", stall_timeout=60.0, max_retries=1)
+    async def download() -> str:
+        began.append(clock())
+        for chunk in range(1, 11):
+            await anyio.sleep(50.0)
+            context.progress(chunk)
+            if len(began) == 1 and chunk == 9:
+                raise ConnectionResetError
+        return "whole"
+
+    assert clock.run(download, backend=backend) == "whole"
+
+
+def test_what_was_reached_before_a_restart_is_no_progress_after_it() -> None:
+    store, attempts = MemoryStore(), []
+
+    def run(number: int) -> None:
+        with Recovery(store=store, run=f"run{number}", clock=VirtualClock()) as service:
+            journal = service.journal
+            assert journal is not None
+
+            class Crash(BaseException):
+                pass
+
+            @service.recoverable("download", resumable=True, max_retries=1, refills=None, breaker=None)
+            def download(url: str) -> None:
+                attempts.append(number)
+                if attempts.count(number) == 2:
+                    journal.seal()
+                    raise Crash  # in the middle of the second attempt of each run
+                context.progress(5.0)
+                raise ConnectionResetError
+
+            try:
+                if number == 0:
+                    download("url")
+                else:
+                    resumption = service.resume()
+                    assert resumption.wait(10.0)
+            except (Crash, ConnectionResetError):
+                pass
+
+    for number in range(6):
+        run(number)
+    assert len(attempts) <= 4

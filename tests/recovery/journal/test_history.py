@@ -1,0 +1,189 @@
+"""What became of each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.circuit_events import CircuitOpened
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.journal_events import JournalDegraded
+from events.operation_events import (
+    CallRejected,
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from recovery.journal.history import MAX_FAILURES_KEPT, TERMINAL, CallRecord, Run, fold, remaining
+
+FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=50_000.0, pid=1)
+
+
+def made(kind: type[Fact], at: float = 0.0, attempt: int = 1, **given: Any) -> Any:
+    return kind(**{"at": at, "operation": "fetch", "call": "a", "attempt": attempt, **given})
+
+
+def started(at: float = 0.0, attempt: int = 1, arguments: bytes = b"[[],{}]", version: str = "") -> OperationStarted:
+    return made(OperationStarted, at, attempt, arguments=msgspec.Raw(arguments), version=version)  # type: ignore[no-any-return]
+
+
+def failed(at: float = 0.0, attempt: int = 1, retries: int = 0, message: str = "reset", **given: Any) -> Fact:
+    evidence = Evidence(type="builtins.OSError", message=message)
+    return made(  # type: ignore[no-any-return]
+        FailureClassified, at, attempt, retries=retries, category=Category.TRANSIENT, evidence=evidence, **given
+    )
+
+
+def scheduled(at: float = 0.0, attempt: int = 1, retry: int = 1, after: float = 5.0) -> Fact:
+    return made(RetryScheduled, at, attempt, retry=retry, after=after, error="OSError: reset")  # type: ignore[no-any-return]
+
+
+def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, error: str | None = "OSError: reset") -> Fact:
+    return made(Parked, at, attempt, after=after, error=error, why="rate limit")  # type: ignore[no-any-return]
+
+
+def record_of(*facts: Fact, run: str = "first") -> CallRecord:
+    return fold({}, run, facts)["a"]
+
+
+def fields(record: CallRecord, **expected: object) -> dict[str, object]:
+    return {name: getattr(record, name) for name in expected}
+
+
+def rebooted(wall: float = 50_000.0, monotonic: float = 3.0) -> Run:
+    return Run(id="second", boot="tuesday", monotonic=monotonic, wall=wall, pid=2)
+
+
+def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
+    return Run(id="second", boot="monday", monotonic=monotonic, wall=wall, pid=2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ([started()], {"state": "running", "attempt": 1, "retries": 0, "due": None, "arguments": b"[[],{}]"}),
+        ([started(version="2")], {"version": "2"}),
+        ([failed(at=3.0, elapsed=2.0)], {"state": "waiting", "attempt": 2, "retries": 1, "elapsed": 2.0, "at": 3.0}),
+        ([failed(), scheduled(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 1, "due": 8.0, "delay": 5.0}),
+        ([failed(), parked(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 0, "due": 8.0, "delay": 5.0}),
+        ([failed(attempt=4, retries=2), parked(attempt=4)], {"attempt": 5, "retries": 2}),
+        ([failed(), scheduled(), started(attempt=2)], {"state": "running", "attempt": 2, "retries": 1, "due": None}),
+        ([started(), parked(error=None)], {"state": "waiting", "attempt": 1, "retries": 0, "due": None}),
+        ([started(), made(CheckpointSaved, data=msgspec.Raw(b"7"))], {"state": "running", "saved": b"7"}),
+        ([started(), made(OperationResumed)], {"resumes": 1}),
+        ([started(), made(OperationSucceeded)], {"state": "succeeded"}),
+        ([failed(), made(OperationRecovered, attempt=2)], {"state": "succeeded", "attempt": 2}),
+        ([failed(), made(GaveUp, reason="out of retries (0)")], {"state": "gave up", "reason": "out of retries (0)"}),
+        ([made(CallRejected, reason="circuit open")], {"state": "rejected", "reason": "circuit open"}),
+        ([failed(), scheduled(), made(OperationCancelled, attempt=2)], {"state": "cancelled", "due": None}),
+    ],
+)
+def test_a_call_stands_where_its_facts_left_it(facts: list[Fact], expected: dict[str, object]) -> None:
+    assert fields(record_of(*facts), **expected) == expected
+
+
+@pytest.mark.parametrize("kind", TERMINAL)
+def test_what_comes_after_the_outcome_is_an_echo(kind: type[Fact]) -> None:
+    over = record_of(started(), made(kind))
+    assert fold({"a": over}, "second", [started(attempt=2), failed(), made(GaveUp, reason="no")]) == {"a": over}
+
+
+@pytest.mark.parametrize("kind", TERMINAL)
+def test_a_call_that_is_over_is_not_resumable(kind: type[Fact]) -> None:
+    assert not record_of(started(), made(kind)).is_resumable
+
+
+def test_a_call_without_arguments_is_not_resumable() -> None:
+    assert not record_of(failed()).is_resumable
+
+
+def test_a_later_start_without_arguments_does_not_forget_them() -> None:
+    assert record_of(started(), started(attempt=2, arguments=b"")).arguments == b"[[],{}]"
+
+
+def test_facts_about_no_call_change_nothing() -> None:
+    assert (
+        fold({}, "first", [CircuitOpened(at=0.0, operation="fetch", after=1.0), JournalDegraded(at=0.0, reason="")])
+        == {}
+    )
+
+
+def test_calls_are_kept_apart() -> None:
+    records = fold({}, "first", [started(), made(OperationSucceeded, call="b"), made(GaveUp, call="c", key="host")])
+    assert {call: (record.state, record.key) for call, record in records.items()} == {
+        "a": ("running", ""),
+        "b": ("succeeded", ""),
+        "c": ("gave up", "host"),
+    }
+
+
+def test_failures_are_kept_one_line_each() -> None:
+    assert record_of(failed(message="reset"), failed(attempt=2, message="")).failures == (
+        "transient: OSError: reset",
+        "transient: OSError",
+    )
+
+
+def test_only_the_latest_failures_are_kept() -> None:
+    failures = record_of(*(failed(message=str(n)) for n in range(MAX_FAILURES_KEPT + 3))).failures
+    assert (len(failures), failures[-1]) == (MAX_FAILURES_KEPT, f"transient: OSError: {MAX_FAILURES_KEPT + 2}")
+
+
+@pytest.mark.parametrize(("monotonic", "left"), [(1100.0, 60.0), (1120.0, 40.0), (1160.0, 0.0), (9999.0, 0.0)])
+def test_within_a_boot_the_monotonic_clock_goes_on(monotonic: float, left: float) -> None:
+    record = record_of(failed(), scheduled(at=1100.0, after=60.0))
+    assert remaining(record, {"first": FIRST}, restarted(monotonic)) == left
+
+
+def test_within_a_boot_the_wall_clock_may_be_set_at_will() -> None:
+    record = record_of(failed(), scheduled(at=1100.0, after=60.0))
+    lefts = {remaining(record, {"first": FIRST}, restarted(1120.0, wall)) for wall in (0.0, 50_000.0, 1e12)}
+    assert lefts == {40.0}
+
+
+@pytest.mark.parametrize(
+    ("wall", "left"), [(50_100.0, 60.0), (50_120.0, 40.0), (50_160.0, 0.0), (1e12, 0.0), (0.0, 60.0)]
+)
+def test_across_boots_the_wall_clock_counts_but_not_for_more_than_the_delay(wall: float, left: float) -> None:
+    record = record_of(failed(), scheduled(at=1100.0, after=60.0))
+    assert remaining(record, {"first": FIRST}, rebooted(wall)) == left
+
+
+def test_unknown_boots_are_not_the_same_boot() -> None:
+    record = record_of(failed(), scheduled(at=1100.0, after=60.0))
+    runs = {"first": msgspec.structs.replace(FIRST, boot="")}
+    now = msgspec.structs.replace(rebooted(50_120.0, monotonic=1159.0), boot="")
+    assert remaining(record, runs, now) == 40.0
+
+
+def test_nothing_is_left_of_a_wait_in_a_run_that_nobody_knows() -> None:
+    assert remaining(record_of(failed(), scheduled()), {}, restarted()) == 0.0
+
+
+def test_nothing_is_left_where_nothing_was_waited_for() -> None:
+    assert remaining(record_of(started()), {"first": FIRST}, restarted()) == 0.0
+
+
+def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_on() -> None:
+    second = rebooted(50_110.0, monotonic=3.0)
+    records = fold({}, "first", [failed(), scheduled(at=1100.0, after=60.0)])
+    fold(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
+    third = Run(id="third", boot="tuesday", monotonic=23.0, wall=50_130.0, pid=3)
+    assert remaining(records["a"], {"first": FIRST, "second": second}, third) == pytest.approx(30.0)
+
+
+def test_a_park_that_was_charged_is_charged_in_the_ledger() -> None:
+    classified = made(FailureClassified, 1.0, 1, category=Category.TRANSIENT, evidence=Evidence(type="x.Error"))
+    free = made(Parked, 1.0, 1, after=1.0, error="x")
+    charged = made(Parked, 1.0, 1, after=1.0, error="x", charged=True)
+    assert [fold({}, "r", [classified, fact])["a"].retries for fact in (free, charged)] == [0, 1]

@@ -1,0 +1,263 @@
+"""Idempotency keys, and the results that are recorded under them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from adapters.memory import MemoryStore
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import GaveUp
+from recovery import context
+from recovery.journal.lookup import Lookup
+from recovery.journal.queue import Intake
+from recovery.journal.recent_calls import Recent
+from recovery.journal.store import Store
+from recovery.service import Recovery
+from recovery.testing import ChaosStore
+from tests.recovery.journal.test_lookup import CountingStore
+from tests.recovery.resume.test_resumer import Killed
+
+SETTINGS: dict[str, Any] = {"idempotency_key": lambda order: order, "remember": 3600.0, "initial_delay": 0.0}
+
+
+def paying(service: Recovery, paid: list[str], *, is_async: bool = False, **settings: Any) -> Callable[[str], Any]:
+    def pay(order: str) -> Any:
+        paid.append(order)
+        return {"receipt": len(paid)}
+
+    async def apay(order: str) -> Any:
+        return pay(order)
+
+    if not is_async:
+        return service.recoverable("pay", **{**SETTINGS, **settings})(pay)
+    call = service.recoverable("pay", **{**SETTINGS, **settings})(apay)
+    return lambda order: anyio.run(call, order)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_finished_key_returns_its_result_and_is_not_done_again(is_async: bool) -> None:
+    store, paid = CountingStore(), list[str]()
+    with Recovery(store=store) as service:
+        pay = paying(service, paid, is_async=is_async)
+        results = [pay("a"), pay("a"), pay("b"), pay("a")]
+    assert results == [{"receipt": 1}, {"receipt": 1}, {"receipt": 2}, {"receipt": 1}]
+    assert paid == ["a", "b"]
+    assert store.reads == 1  # when the first was asked for: what earlier runs recorded
+
+
+def test_nothing_is_a_result_too() -> None:
+    paid: list[str] = []
+    with Recovery(store=MemoryStore()) as service:
+        pay = service.recoverable("pay", **SETTINGS)(paid.append)
+        for _ in range(2):
+            assert pay("a") is None
+            assert service.journal is not None
+            service.journal.receipt().wait()
+    assert paid == ["a"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_finished_key_is_known_after_a_restart(tmp_path: Path, is_async: bool) -> None:
+    paid: list[str] = []
+    results = []
+    for _ in range(2):
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+            results.append(paying(service, paid, is_async=is_async)("a"))
+    assert (results, paid) == ([{"receipt": 1}] * 2, ["a"])
+
+
+def test_a_key_that_does_not_fit_into_memory_is_found_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recent.__init__, "__defaults__", (1000,))
+    paid: list[str] = []
+    with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+        pay = paying(service, paid)
+        for order in "abcdefgh":
+            pay(order)
+        assert service.journal is not None
+        service.journal.receipt().wait()
+        assert pay("a") == {"receipt": 1}
+    assert paid == list("abcdefgh")
+
+
+def test_a_result_is_good_for_so_long_and_no_longer() -> None:
+    paid: list[str] = []
+    with Recovery(store=MemoryStore()) as service:
+        pay = paying(service, paid, remember=0.0)
+        pay("a")
+        pay("a")
+    assert paid == ["a", "a"]
+
+
+def test_a_result_of_another_version_is_none(tmp_path: Path) -> None:
+    paid: list[str] = []
+    for version in ("1", "2", "2"):
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+            paying(service, paid, version=version)("a")
+    assert paid == ["a", "a"]
+
+
+def test_a_result_that_was_adopted_is_found(tmp_path: Path) -> None:
+    paid: list[str] = []
+    heir = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
+    with heir:
+        pay = paying(heir, paid)
+        pay("a")  # all results are known, by now
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as other:
+            paying(other, paid)("b")
+        heir.resume().wait(10.0)
+        assert pay("b") == {"receipt": 2}
+    assert paid == ["a", "b"]
+
+
+def test_a_name_that_could_be_taken_for_a_name_with_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not hold a NUL"):
+        Recovery().recoverable("one\0a")(lambda: None)
+
+
+def test_keys_are_the_operations_own() -> None:
+    with Recovery(store=MemoryStore()) as service:
+        one = service.recoverable("one", **SETTINGS)(lambda order: 1)
+        other = service.recoverable("other", **SETTINGS)(lambda order: 2)
+        assert (one("a"), other("a")) == (1, 2)
+
+
+def test_a_call_that_gave_up_is_done_again() -> None:
+    answers: list[Any] = [ValueError("no"), "yes"]
+
+    def pay(order: str) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    with Recovery(store=MemoryStore()) as service:
+        call = service.recoverable("pay", **SETTINGS)(pay)
+        with pytest.raises(ValueError, match="no"):
+            call("a")
+        assert call("a") == "yes"
+        assert call("a") == "yes"
+
+
+def test_a_result_after_a_failure_is_recorded_too() -> None:
+    attempts: list[int] = []
+
+    def pay(order: str) -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ConnectionError
+        return "paid"
+
+    with Recovery(store=MemoryStore()) as service:
+        call = service.recoverable("pay", **SETTINGS)(pay)
+        assert [call("a"), call("a")] == ["paid", "paid"]
+    assert len(attempts) == 2
+
+
+def test_a_result_that_is_no_plain_data_is_returned_and_said_not_to_be_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    paid: list[str] = []
+    with Recovery(store=MemoryStore()) as service, caplog.at_level(logging.WARNING):
+        pay = service.recoverable("pay", **SETTINGS)(lambda order: (paid.append(order), {1, 2}))
+        pay("a")
+        assert pay("a") == (None, {1, 2})
+    assert paid == ["a", "a"]
+    assert caplog.text.count("pay: a result is not recorded") == 1
+
+
+@pytest.mark.parametrize("fail_at", [1, 3, 4])
+def test_a_journal_that_fails_does_not_forget_what_waits(fail_at: int) -> None:
+    paid: list[str] = []
+    store: Store = ChaosStore(MemoryStore(), fail_at=fail_at, sticky=True)
+    with Recovery(store=store) as service:
+        pay = paying(service, paid)
+        assert [pay("a"), pay("a")] == [{"receipt": 1}] * 2
+    assert paid == ["a"]
+
+
+def test_the_key_is_the_same_for_all_attempts_and_after_a_restart() -> None:
+    store, keys = MemoryStore(), list[str]()
+    settings: dict[str, Any] = {**SETTINGS, "resumable": True}
+    with Recovery(store=store) as service:
+
+        def dies(order: str) -> None:
+            keys.append(context.key())
+            if context.attempt() == 1:
+                raise ConnectionError
+            service.journal.seal()  # type: ignore[union-attr]
+            raise Killed
+
+        with pytest.raises(Killed):
+            service.recoverable("pay", **settings)(dies)("order-7")
+    with Recovery(store=store) as service:
+        pay = service.recoverable("pay", **settings)(lambda order: keys.append(context.key()))
+        assert service.resume().wait(10.0)
+        pay("order-7")
+    assert keys == ["order-7"] * 3
+
+
+def test_without_an_idempotency_key_the_key_is_the_calls_id() -> None:
+    keys: list[str] = []
+    with Recovery(store=MemoryStore(), run="r") as service:
+        service.recoverable("pay", durability="journal")(lambda: keys.append(context.key()))()
+    assert keys == ["r-1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"remember": 5.0}, ValueError, "remember needs an idempotency_key"),
+        ({"idempotency_key": str, "remember": -1.0}, ValueError, "remember must be at least 0"),
+        ({"idempotency_key": str, "remember": "1"}, TypeError, "remember must be a number"),
+        ({"idempotency_key": "x"}, TypeError, "idempotency_key must be a plain function"),
+        ({"idempotency_key": str, "durability": "lazy"}, ValueError, "idempotency_key and durability='lazy'"),
+        ({"idempotency_key": str, "enable_persistence": False}, ValueError, "idempotency_key and enable_persistence"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Recovery(store=MemoryStore()).recoverable("pay", **settings)
+
+
+def test_an_idempotency_key_needs_a_store() -> None:
+    with pytest.raises(ValueError, match=r"idempotency_key=.* needs a service with a store"):
+        Recovery().recoverable("pay", idempotency_key=str)
+
+
+def test_what_else_waits_makes_looking_for_a_result_no_slower() -> None:
+    def took() -> float:
+        best = math.inf
+        for _ in range(20):
+            began = time.perf_counter()
+            lookup.result("fetch", "nobody's")
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    intake = Intake()
+    lookup = Lookup(Recent("r"), intake, lambda question: question.gate.open())
+    alone = took()
+    for number in range(9_000):
+        intake.put(GaveUp(at=0.0, operation="fetch", call=str(number)))
+    assert took() < 20.0 * alone
+
+
+def test_a_secret_in_a_key_is_warned_of_once_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "https://me:hunter2@example.org/"
+    with Recovery(store=MemoryStore()) as service:
+        pay = service.recoverable("pay", idempotency_key=str, key=str)(lambda order: None)
+        pay("https://example.org/")
+        assert caplog.text == ""
+        for _ in range(2):
+            pay(secret)
+    assert caplog.text.count("holds a secret") == 2  # one for each setting
+    assert "hunter2" not in caplog.text

@@ -1,0 +1,127 @@
+"""How long to wait before retry number n."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from recovery.policies.backoff import JITTERS, LARGEST, Backoff, Constant, Exponential, Linear, base_delay, delay
+
+STEADY = Constant(8.0)
+
+
+def wait(backoff: Backoff = STEADY, jitter: Any = "none", cap: float = 60.0, **given: Any) -> float:
+    return delay(backoff, jitter, cap, **{"retry": 1, "previous": 0.0, "chance": 0.5, **given})
+
+
+@pytest.mark.parametrize(
+    ("backoff", "delays"),
+    [
+        (Constant(2.0), [2.0, 2.0, 2.0, 2.0]),
+        (Linear(1.0, 0.5), [1.0, 1.5, 2.0, 2.5]),
+        (Linear(0.0, 1.0), [0.0, 1.0, 2.0, 3.0]),
+        (Exponential(), [0.1, 0.2, 0.4, 0.8]),
+        (Exponential(1.0, 3.0), [1.0, 3.0, 9.0, 27.0]),
+        (Exponential(1.0, 1.0), [1.0, 1.0, 1.0, 1.0]),
+        (Exponential(0.0, 5.0), [0.0, 0.0, 0.0, 0.0]),
+        ((5.0, 1.0, 3.0), [5.0, 1.0, 3.0, 3.0]),
+        (lambda retry: retry * 10, [10.0, 20.0, 30.0, 40.0]),
+    ],
+)
+def test_a_shape_is_the_delays_it_promises(backoff: Backoff, delays: list[float]) -> None:
+    assert [base_delay(backoff, retry) for retry in (1, 2, 3, 4)] == pytest.approx(delays)
+
+
+@pytest.mark.parametrize(
+    "backoff",
+    [Exponential(0.1, 2.0), Exponential(1e-3, 1e308), Exponential(1e308, 1e308), Linear(0.0, 1e308)],
+)
+@pytest.mark.parametrize("retry", [1025, 10**6])
+def test_what_grows_stops_at_the_largest_delay_instead_of_overflowing(backoff: Backoff, retry: int) -> None:
+    assert base_delay(backoff, retry) == LARGEST
+
+
+def test_a_tiny_first_delay_does_not_overflow_on_its_way_up() -> None:
+    assert 0.0 < base_delay(Exponential(1e-300, 2.0), 1025) <= LARGEST
+
+
+@pytest.mark.parametrize(
+    ("answer", "taken"),
+    [
+        (-1.0, 0.0),
+        (-math.inf, 0.0),
+        (math.inf, LARGEST),
+        (math.nan, LARGEST),
+        (7, 7.0),
+        pytest.param(2**1100, LARGEST, id="huge"),
+    ],
+)
+def test_what_a_function_answers_is_taken_into_range(answer: float, taken: float) -> None:
+    assert base_delay(lambda _: answer, 1) == taken
+
+
+def test_what_a_function_raises_passes() -> None:
+    with pytest.raises(ZeroDivisionError):
+        base_delay(lambda retry: 1 / (retry - 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "chance", "seconds"),
+    [
+        ("none", 0.0, 8.0),
+        ("none", 0.9, 8.0),
+        ("full", 0.0, 0.0),
+        ("full", 0.5, 4.0),
+        ("equal", 0.0, 4.0),
+        ("equal", 0.5, 6.0),
+        ("decorrelated", 0.0, 8.0),
+        ("decorrelated", 0.5, 8.0),
+    ],
+)
+def test_a_jitter_spreads_the_delay_as_brooker_describes(jitter: str, chance: float, seconds: float) -> None:
+    assert wait(jitter=jitter, chance=chance) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 1.0), (0.5, 6.5), (0.9, 10.9)])
+def test_the_decorrelated_jitter_draws_between_the_first_delay_and_three_times_the_previous(
+    chance: float, seconds: float
+) -> None:
+    assert wait(Constant(1.0), "decorrelated", previous=4.0, chance=chance) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("jitter", JITTERS)
+def test_no_jitter_exceeds_the_cap(jitter: str) -> None:
+    assert wait(Constant(100.0), jitter, 10.0, previous=100.0, chance=math.nextafter(1.0, 0.0)) <= 10.0
+
+
+@pytest.mark.parametrize("jitter", ["full", "equal", "decorrelated"])
+def test_a_capped_herd_does_not_march_in_step(jitter: str) -> None:
+    waits = {wait(Exponential(0.1), jitter, 60.0, retry=50, previous=60.0, chance=c / 10) for c in range(10)}
+    assert len(waits) == 10
+
+
+def test_a_cap_of_zero_means_no_wait() -> None:
+    assert [wait(jitter=jitter, cap=0.0, previous=9.0) for jitter in JITTERS] == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: Constant(-1.0), "delay"),
+        (lambda: Constant(math.nan), "delay"),
+        (lambda: Linear(-1.0, 1.0), "initial"),
+        (lambda: Linear(1.0, math.inf), "step"),
+        (lambda: Exponential(-0.1), "initial_delay"),
+        (lambda: Exponential(0.1, 0.9), "backoff_factor"),
+    ],
+)
+def test_a_shape_out_of_range_is_refused_by_the_name_of_its_field(make: Any, field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} must be "):
+        make()
+
+
+def test_shapes_of_huge_ints_stay_in_range() -> None:
+    assert base_delay(Linear(10**308, 10**308), 11) == LARGEST
+    assert base_delay(Exponential(40000, 2), 1010) == LARGEST

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import errno
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.evidence import Category, Evidence
+from recovery.policies.classification import classify
+from recovery.policies.error_messages import PROCESSES, understand
+
+TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "failures.toml").read_text(encoding="utf-8"))["failure"]
+
+
+def evidence_of(failure: dict[str, Any]) -> Evidence:
+    known = {name: value for name, value in failure.items() if name not in ("name", "category")}
+    known.setdefault("type", "subprocess.CalledProcessError")
+    known["kinds"] = tuple(known.get("kinds", ()))
+    if "errno" in known:
+        known["errno"] = getattr(errno, known["errno"])
+    return Evidence(**known)
+
+
+@pytest.mark.parametrize("failure", TABLE, ids=[failure["name"] for failure in TABLE])
+def test_a_real_failure_has_its_category(failure: dict[str, Any]) -> None:
+    assert classify(evidence_of(failure)).category is Category(failure["category"])
+
+
+def test_the_table_holds_at_least_eighty_failures() -> None:
+    assert len({failure["name"] for failure in TABLE}) == len(TABLE) >= 80
+
+
+@pytest.mark.parametrize("complaint", PROCESSES, ids=[complaint.name for complaint in PROCESSES])
+def test_every_complaint_has_an_example_in_the_table(complaint: Any) -> None:
+    assert complaint.name in {rule.name for failure in TABLE if (rule := understand(failure.get("stderr")))}
+
+
+@pytest.mark.parametrize("text", ["repository " * 400, "failed to fetch " * 250, "cuda " * 800, "index.lock" * 400])
+def test_long_complaints_are_understood_in_no_time(text: str) -> None:
+    import time
+
+    began = time.perf_counter()
+    understand(text[:4096])
+    assert time.perf_counter() - began < 0.25

@@ -1,0 +1,506 @@
+"""What a live exception tells, as data."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import httpx2
+import pytest
+
+from events.errors import Permanent, Retryable
+from events.event import FOREVER
+from events.evidence import Evidence
+from recovery.policies.classification import classify
+from recovery.redact import printable
+from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, gather, leaves
+from recovery.subscribers.exhausted import mark_spent, spent_by
+
+
+def answered(status: int, **headers: str) -> httpx2.HTTPStatusError:
+    """What ``raise_for_status()`` raises; an underscore in a header's name stands for a hyphen."""
+    request = httpx2.Request("GET", "http://host/")
+    response = httpx2.Response(
+        status, request=request, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+    return httpx2.HTTPStatusError(f"{status}", request=request, response=response)
+
+
+def died(code: int, stderr: Any = None) -> subprocess.CalledProcessError:
+    return subprocess.CalledProcessError(code, ["git", "clone"], stderr=stderr)
+
+
+def from_urllib(status: int, retry_after: str) -> urllib.error.HTTPError:
+    headers = Message()
+    headers["Retry-After"] = retry_after
+    return urllib.error.HTTPError("http://host/", status, "no", headers, None)
+
+
+class AiohttpLikeError(Exception):
+    """The attributes of ``aiohttp.ClientResponseError``."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.status = status
+        self.headers = headers
+
+
+def evidence(error: BaseException, **expected: object) -> dict[str, object]:
+    """Those fields of *error*'s evidence that are expected."""
+    gathered = gather(error)
+    return {name: getattr(gathered, name) for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full"), {"type": "builtins.OSError", "errno": errno.ENOSPC}),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "no"), {"errno": errno.ECONNREFUSED}),
+        (FileNotFoundError(errno.ENOENT, "no", "x"), {"message": "[Errno 2] no: 'x'", "errno": errno.ENOENT}),
+        (FileNotFoundError("x is not there"), {"message": "x is not there", "errno": None}),
+        (OSError("a", "b"), {"errno": None}),
+        (TimeoutError(), {"type": "builtins.TimeoutError", "message": "", "errno": None}),
+        (KeyError("k"), {"message": "'k'", "kinds": ("builtins.LookupError",)}),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), {"type": "socket.gaierror", "kinds": ("builtins.OSError",)}),
+        (answered(503), {"type": "httpx2.HTTPStatusError", "status": 503, "retry_after": None}),
+        (answered(429, Retry_After="7"), {"status": 429, "retry_after": 7.0}),
+        (httpx2.ConnectError("no"), {"type": "httpx2.ConnectError", "status": None}),
+        (from_urllib(503, "4"), {"type": "urllib.error.HTTPError", "status": 503, "retry_after": 4.0}),
+        (AiohttpLikeError(429, **{"Retry-After": "3"}), {"status": 429, "retry_after": 3.0}),
+        (died(1, b"fatal: early EOF\n"), {"exit_code": 1, "stderr": "fatal: early EOF"}),
+        (died(-9), {"exit_code": -9, "stderr": None}),
+        (subprocess.TimeoutExpired(["x"], 5, stderr=b"slow"), {"exit_code": None, "stderr": "slow"}),
+        (Permanent("never"), {"type": "events.errors.Permanent", "retry_after": None}),
+        (Retryable("soon", after=5), {"message": "soon", "retry_after": 5.0}),
+        (Retryable("soon"), {"retry_after": None}),
+        (ExceptionGroup("two", [KeyError(), OSError()]), {"type": "builtins.ExceptionGroup"}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_tells_what_it_carries(error: BaseException, expected: dict[str, object]) -> None:
+    assert evidence(error, **expected) == expected
+
+
+class ConnectorSSLError(ssl.SSLError):
+    """As aiohttp derives one."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        ssl.SSLError(1, "[SSL: BAD_RECORD_MAC]"),
+        ConnectorSSLError(1, "[SSL: BAD_RECORD_MAC]"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_number_of_the_ssl_library_is_not_an_errno(error: ssl.SSLError) -> None:
+    assert gather(error).errno is None
+
+
+def test_the_bases_of_a_class_are_named_nearest_first_up_to_exception() -> None:
+    assert gather(UnicodeDecodeError("utf-8", b"", 0, 1, "no")).kinds == (
+        "builtins.UnicodeError",
+        "builtins.ValueError",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 120 ", 120.0),
+        ("99999999", MAX_RETRY_AFTER),
+        ("9" * 400, MAX_RETRY_AFTER),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("-1", None),
+        ("1e300", None),
+        ("nan", None),
+        ("yesterday", None),
+        ("²", None),
+        ("", None),
+        ("Thu, 99 Foo 2026 99:99:99 GMT", None),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+def test_a_retry_after_is_seconds_or_a_date_or_nothing(header: str, seconds: float | None) -> None:
+    error = AiohttpLikeError(429, **{"Retry-After": header})
+    assert gather(error).retry_after == seconds
+
+
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="time.tzset is POSIX")
+@pytest.mark.usefixtures("in_new_york")
+@pytest.mark.parametrize(
+    "form",
+    ["{:%a, %d %b %Y %H:%M:%S} GMT", "{:%A, %d-%b-%y %H:%M:%S} GMT", "{:%a %b %e %H:%M:%S %Y}"],
+    ids=["IMF-fixdate", "RFC 850", "asctime"],
+)
+def test_every_http_date_of_rfc_9110_is_utc_wherever_we_are(form: str) -> None:
+    in_a_minute = form.format(datetime.now(UTC) + timedelta(seconds=60))
+    assert gather(AiohttpLikeError(503, **{"Retry-After": in_a_minute})).retry_after == pytest.approx(60.0, abs=30.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [
+        (0, 0.0),
+        (2.5, 2.5),
+        (-3, 0.0),
+        (7200, 7200.0),
+        (math.inf, FOREVER),
+        (math.nan, None),
+        (True, None),
+        ("5", None),
+        pytest.param(10**400, FOREVER, id="huge"),
+    ],
+)
+def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float | None) -> None:
+    assert gather(Retryable(after=after)).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("stderr", "tail"),
+    [
+        (b"", None),
+        ("text\x1b[31m red", "text [31m red"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"x" * 5000 + b"end", "x" * (MAX_TEXT - 3) + "end"),
+        (["a", "list"], None),
+        (7, None),
+    ],
+    ids=["nothing", "colours", "not utf-8", "gigantic", "list", "int"],
+)
+def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
+    assert gather(died(1, stderr)).stderr == tail
+
+
+@pytest.mark.parametrize("code", [True, 0, 99, 600, 1006, "500", None, 404.0])
+def test_what_is_no_http_status_is_not_taken_for_one(code: Any) -> None:
+    error = AnyError(code=code)
+    assert gather(error).status is None
+
+
+class AnyError(Exception):
+    """Any attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+class Raising:
+    """Raises whatever attribute is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class NumberError(Exception):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]  # noqa: PLE0307  # hostile on purpose
+
+
+class RaisingPropertiesError(Exception):
+    @property
+    def response(self) -> Any:
+        raise RuntimeError("the request has not been set")
+
+    status = code = errno = returncode = stderr = headers = reason = __recovery_spent_by__ = response
+
+
+class RaisingErrnoError(OSError):
+    errno = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class RaisingCauseError(Exception):
+    __cause__ = __context__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class ForgetfulError(Retryable):
+    def __init__(self, code: int) -> None:  # no super().__init__(), as people write it
+        self.code = code
+
+
+class NestedError(Exception):
+    def __str__(self) -> str:
+        return str(self)
+
+
+class WilfulText(str):
+    """A text that answers nothing."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    isprintable = lower = __len__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class WilfulTextError(Exception):
+    stderr = WilfulText("git: no")
+
+    def __str__(self) -> str:
+        return WilfulText("no")
+
+
+class Sulking(dict[str, object]):
+    """A dictionary that does not say how much it holds."""
+
+    __len__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+
+class SulkingError(Exception):
+    def __init__(self) -> None:
+        self.__dict__ = Sulking()
+
+
+HOSTILE = [
+    SulkingError(),
+    MuteError(),
+    WilfulTextError(),
+    NumberError(),
+    NestedError(),
+    RaisingPropertiesError("x"),
+    RaisingErrnoError(5, "x"),
+    RaisingCauseError(),
+    ForgetfulError(7),
+    AnyError(response=Raising()),
+    AnyError(response=SimpleNamespace(status_code=429, headers=Raising())),
+    AnyError(status=429, headers=SimpleNamespace(get=lambda _: 1 / 0)),
+    AnyError(status=429, headers=SimpleNamespace(get=lambda _: Raising())),
+    AnyError(status=429, headers=SimpleNamespace(get=5)),
+    AnyError(returncode="1", stderr=object(), errno="EIO"),
+]
+
+
+@pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
+def test_a_hostile_exception_is_evidence_too(error: Exception) -> None:
+    assert isinstance(gather(error), Evidence)
+
+
+@pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
+def test_asking_a_hostile_exception_for_its_mark_raises_nothing(error: Exception) -> None:
+    assert spent_by(error, "outer") is None
+
+
+class SlottedError(Exception):
+    __slots__ = ("returncode",)
+
+
+class MadeUpError(Exception):
+    def __getattr__(self, name: str) -> int:
+        if name == "returncode":
+            return 7
+        raise AttributeError(name)
+
+
+class InheritedError(type("ClassWithCode", (Exception,), {"returncode": 7})):  # type: ignore[misc]
+    pass
+
+
+@pytest.mark.parametrize("kind", [AnyError, SlottedError, MadeUpError, InheritedError])
+def test_an_attribute_is_seen_wherever_an_exception_has_it(kind: type[Exception]) -> None:
+    assert gather(kind()).exit_code == (None if kind in (AnyError, SlottedError) else 7)
+    error: Any = kind()
+    error.returncode = 7
+    assert gather(error).exit_code == 7
+
+
+def test_an_argument_that_does_not_say_what_it_is_is_no_cause() -> None:
+    class Nobody:  # here, for whoever looks at all objects there are would stumble over one
+        __class__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
+
+    assert gather(KeyError(Nobody())).cause is None
+
+
+def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
+    assert evidence(WilfulTextError(), message="no", stderr="git: no") == {"message": "no", "stderr": "git: no"}
+
+
+def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
+    assert gather(MuteError()).message == "(its text cannot be had)"
+
+
+def test_a_gigantic_message_is_cut() -> None:
+    assert gather(ValueError("x" * 10**6)).message == "x" * MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("two\nlines\r\n", "two lines"),
+        ("\x1b[2Jcleared\x07", "[2Jcleared"),
+        ("evil \u202egnp.exe", "evil gnp.exe"),
+        ("\u2066isolated\u2069", "isolated"),
+        ("lone \ud800 surrogate", "lone surrogate"),
+        ("nul\x00byte", "nul byte"),
+        ("line\u2028separator", "line separator"),
+        ("\n\x00", ""),
+        ("naïve  Grüße 模型", "naïve  Grüße 模型"),
+    ],
+)
+def test_a_message_is_one_printable_line(text: str, line: str) -> None:
+    assert (gather(ValueError(text)).message, printable(text)) == (line, line)
+
+
+def test_a_leaf_is_its_own_only_leaf() -> None:
+    error = KeyError()
+    assert [*leaves(error)] == [error]
+
+
+def test_the_leaves_of_a_group_are_found_at_every_depth() -> None:
+    a, b, c = KeyError(), OSError(), ValueError()
+    assert [*leaves(ExceptionGroup("", [a, ExceptionGroup("", [b, ExceptionGroup("", [c])])]))] == [a, b, c]
+
+
+def test_the_leaves_of_a_group_are_found_however_deep() -> None:
+    error: Exception = KeyError()
+    for _ in range(sys.getrecursionlimit() + 10):
+        error = ExceptionGroup("", [error])
+    assert [type(leaf) for leaf in leaves(error)] == [KeyError]
+
+
+def test_a_mark_says_who_has_tried_everything() -> None:
+    error = ValueError()
+    mark_spent(error, "download")
+    assert spent_by(error, "outer") == "download"
+
+
+def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
+    error = RaisingPropertiesError()
+    mark_spent(error, "download")
+    assert spent_by(error, "outer") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"RateLimit": '"api";r=0;t=55'}, 56.0),
+        ({"RateLimit": '"api";r=0;t=55, "resolvers";r=0;t=90'}, 91.0),
+        ({"RateLimit": '"api";r=7;t=55'}, None),
+        ({"RateLimit": "nonsense"}, None),
+        ({"RateLimit": '"api";r=0;t=99999999999'}, MAX_RETRY_AFTER),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, 31.0),
+        ({"RateLimit-Remaining": "3", "RateLimit-Reset": "30"}, None),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "soon"}, None),
+        ({"RateLimit": '"api";t=30;r=0'}, 31.0),
+        ({"RateLimit": '"api";r=1;t=30, "burst";t=7;r=0'}, 8.0),
+        ({"Retry-After": "5", "RateLimit": '"api";r=0;t=55'}, 5.0),
+        ({"Retry-After": "soon", "RateLimit": '"api";r=0;t=55'}, 56.0),
+    ],
+)
+def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert gather(AiohttpLikeError(429, **headers)).retry_after == seconds
+
+
+def named(name: str, *bases: type[Exception]) -> type[Exception]:
+    """A class as a library that is not installed here would have it."""
+    module, _, last = name.rpartition(".")
+    return type(last, bases or (Exception,), {"__module__": module})
+
+
+def test_a_status_of_an_error_without_headers_is_none_of_http() -> None:
+    class ParserError(Exception):
+        code = 400
+
+    assert gather(ParserError()).status is None
+
+
+def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
+    class GitCommandError(Exception):
+        status = 128
+        stderr = "fatal: Could not resolve host: github.com"
+
+    evidence = gather(GitCommandError())
+    assert (evidence.status, evidence.exit_code) == (None, 128)
+    assert classify(evidence).category == "unreachable"
+
+
+def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error_output() -> None:
+    error = subprocess.CalledProcessError(1, "pip", output="ERROR: No matching distribution found for torchx")
+    assert classify(gather(error)).rule == "pip-missing"
+
+
+def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
+    class TransferEncodingError(Exception):
+        code = 400
+
+    error = named("aiohttp.client_exceptions.ClientPayloadError")("Response payload is not completed")
+    error.__cause__ = TransferEncodingError()
+    assert classify(gather(error)).category == "transient"
+
+
+REQUESTS = named("requests.exceptions.ConnectionError", named("requests.exceptions.RequestException", OSError))
+
+
+def requests_error(name: str, reason: Exception) -> Exception:
+    """As requests raises it: around urllib3's, which holds its reason."""
+    kind = REQUESTS if name == "ConnectionError" else named(f"requests.exceptions.{name}", REQUESTS)
+    inner = named("urllib3.exceptions.MaxRetryError")("Max retries exceeded")
+    inner.reason = reason  # type: ignore[attr-defined]
+    return kind(inner)
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (requests_error("ConnectionError", named("urllib3.exceptions.NewConnectionError")("refused")), "unreachable"),
+        (requests_error("ConnectionError", named("urllib3.exceptions.ProtocolError")("aborted")), "transient"),
+        (REQUESTS("('Connection aborted.', RemoteDisconnected('closed'))"), "transient"),
+        (requests_error("SSLError", ssl.SSLCertVerificationError(1, "self-signed")), "permanent"),
+        (requests_error("SSLError", ssl.SSLError(1, "decryption failed")), "transient"),
+        (named("requests.exceptions.ConnectTimeout", REQUESTS)("timed out"), "unreachable"),
+    ],
+)
+def test_of_what_requests_raises_only_what_never_got_through_is_unreachable(error: Exception, category: str) -> None:
+    assert classify(gather(error)).category == category
+
+
+def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:
+    class Unhashable(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class HostileError(Exception, metaclass=Unhashable):
+        pass
+
+    assert gather(HostileError("no")).message == "no"
+
+
+def test_a_number_with_comparisons_of_its_own_is_looked_into_all_the_same() -> None:
+    class Odd(int):
+        def __le__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __ge__ = __lt__ = __gt__ = __le__
+
+    class HostileError(Exception):
+        status = Odd(503)
+        headers: ClassVar = {}
+
+    assert gather(HostileError()).status == 503

@@ -1,0 +1,149 @@
+"""What goes wrong, and how it ends, in the standard library's logging."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from events.bus import Bus
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.kinds import FACTS
+from events.operation_events import (
+    CallRejected,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationFailed,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from recovery.service import Recovery
+from recovery.subscribers.log import Log, Redacted, describe
+
+LOUD = {"RetryScheduled", "Parked", "CallRejected", "GaveUp", "CircuitOpened"}
+
+
+def made(kind: type[Fact], **given: Any) -> Any:
+    about = {"at": 0.0, "operation": "fetch", "key": "host"}
+    return kind(
+        **about,
+        **(given if issubclass(kind, CircuitOpened | CircuitClosed | CircuitHalfOpened) else {"call": "a", **given}),
+    )
+
+
+RETRY = made(RetryScheduled, attempt=2, after=1.234, retry=2, error="OSError: reset")
+GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: reset")
+
+
+@pytest.mark.parametrize(
+    ("fact", "level", "line"),
+    [
+        (RETRY, "WARNING", "fetch[host]: attempt 2 failed (OSError: reset); retry 2 in 1.23 s"),
+        (
+            made(Parked, after=30.0, why="rate limit", error="HTTPStatusError: 429"),
+            "WARNING",
+            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waits up to 30.0 s for: rate limit",
+        ),
+        (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waits up to 6.0 s for: circuit open"),
+        (GAVE_UP, "ERROR", "fetch[host]: gave up after attempt 4, out of retries (3): OSError: reset"),
+        (
+            made(OperationRecovered, attempt=2, elapsed=3.0),
+            "INFO",
+            "fetch[host]: recovered with attempt 2 after 3.00 s",
+        ),
+        (made(OperationResumed, attempt=2, after=3.0), "INFO", "fetch[host]: carried on with attempt 2 in 3.00 s"),
+        (made(OperationCancelled, attempt=2), "INFO", "fetch[host]: cancelled in attempt 2"),
+        (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host]: not started, circuit open"),
+        (
+            made(CircuitOpened, after=30.0, failures=5),
+            "ERROR",
+            "fetch[host]: circuit opened for 30.0 s after 5 failures",
+        ),
+        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may pass"),
+        (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
+)
+def test_a_fact_is_one_line_at_its_level(fact: Fact, level: str, line: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "recovery")
+    Log()(fact)
+    assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [("recovery", level, line)]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        made(OperationStarted),
+        made(OperationSucceeded),
+        made(OperationFailed, error=OSError()),
+        made(FailureClassified, category=Category.TRANSIENT, evidence=Evidence(type="builtins.OSError")),
+    ],
+    ids=lambda fact: type(fact).__name__,
+)
+def test_success_and_what_its_outcome_will_say_are_quiet(fact: Fact, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "recovery")
+    Log()(fact)
+    assert caplog.records == []
+
+
+def test_only_operations_that_are_wanted_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Log(wanted={"clone": True}.get)(GAVE_UP)  # type: ignore[arg-type]
+    assert caplog.records == []
+
+
+def test_another_logger_may_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    Log(logger=logging.getLogger("mine"))(GAVE_UP)
+    assert [record.name for record in caplog.records] == ["mine"]
+
+
+def test_another_logger_gets_no_secrets_either(caplog: pytest.LogCaptureFixture) -> None:
+    Log(logger=logging.getLogger("mine"))(made(GaveUp, reason="no", error="GET https://example.org/?token=abcdefgh123"))
+    assert "abcdefgh123" not in caplog.text
+
+
+def test_a_line_is_fit_for_a_terminal_whatever_the_fact_says(caplog: pytest.LogCaptureFixture) -> None:
+    Log()(made(GaveUp, reason="no\nway", error="\x1b[2J\u202egnp.exe %s"))
+    assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: [2J gnp.exe %s"]
+
+
+@pytest.mark.parametrize("fact", [made(GaveUp, reason="nobody answered"), made(RetryScheduled, after=1.0, retry=1)])
+def test_a_failure_that_nobody_classified_is_not_called_none(fact: Fact) -> None:
+    assert "None" not in str(describe(fact))
+
+
+def test_as_a_subscriber_it_hears_every_fact_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    bus.subscribe(Fact, Log())
+    worth = [kind for kind in FACTS if kind.__name__ in LOUD]
+    for kind in worth:
+        after = {"after": 1.0} if kind is not CallRejected and kind is not GaveUp else {}
+        bus.publish(made(kind, **after, **({"retry": 1} if kind is RetryScheduled else {})))
+    assert len(caplog.records) == len(worth) == len(LOUD)
+
+
+def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Fact) -> None:
+        raise ConnectionError("https://user:sesame@example.org/")
+
+    service = Recovery()
+    service.bus.subscribe(GaveUp, fail)
+    service.bus.publish(GaveUp(at=0.0, operation="fetch", call="c"))
+    assert "Traceback" in caplog.text
+    assert "https://***@example.org/" in caplog.text
+    assert "sesame" not in caplog.text
+
+
+def test_what_cannot_be_said_breaks_nobody() -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError("mute")
+
+    assert Redacted().filter(logging.makeLogRecord({"msg": "%s", "args": (Mute(),)}))

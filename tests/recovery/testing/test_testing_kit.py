@@ -1,0 +1,333 @@
+"""What users of the library test with: the virtual clock, and strategies."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.errors import Permanent
+from events.event import Fact
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified, OperationFailed
+from events.verdicts import GiveUp, Park, Retry
+from recovery import Recovery
+from recovery.policies.backoff import Constant, Exponential, Linear
+from recovery.policies.circuit_breaker import BreakerPolicy, Closed, HalfOpen, Open
+from recovery.policies.retry import RetryPolicy
+from recovery.testing import Script, VirtualClock, seeded, strategies
+from recovery.waiting.waiters import ThreadWaiter
+
+BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+STEADY = RetryPolicy(max_retries=3, backoff=Constant(3600.0), jitter="none", max_delay=3600.0)
+
+
+def test_a_clock_begins_where_it_is_told_to() -> None:
+    assert VirtualClock(5.0)() == 5.0
+
+
+def test_time_passes_only_when_it_is_told_to() -> None:
+    clock = VirtualClock()
+    clock.advance(3600.0)
+    assert clock() == 3600.0
+
+
+def test_a_plain_wait_lets_the_time_pass() -> None:
+    clock = VirtualClock()
+    ThreadWaiter(clock).wait(3600.0)
+    assert clock() == 3600.0
+
+
+def test_a_plain_wait_that_is_woken_already_takes_no_time() -> None:
+    clock, event = VirtualClock(), threading.Event()
+    event.set()
+    assert (clock.wait(event, 3600.0), clock()) == (True, 0.0)
+
+
+@BOTH
+def test_hours_pass_in_a_loop_without_waiting(backend: str) -> None:
+    clock = VirtualClock(10.0)
+
+    async def main() -> float:
+        await anyio.sleep(3600.0)
+        return clock()
+
+    assert clock.run(main, backend=backend) == pytest.approx(3610.0)
+
+
+@BOTH
+def test_timers_go_off_in_the_right_order(backend: str) -> None:
+    clock = VirtualClock()
+    order: list[float] = []
+
+    async def sleeper(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        order.append(seconds)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for seconds in (7200.0, 60.0, 3600.0):
+                group.start_soon(sleeper, seconds)
+
+    clock.run(main, backend=backend)
+    assert order == [60.0, 3600.0, 7200.0]
+
+
+@BOTH
+def test_a_timeout_is_kept_on_virtual_time(backend: str) -> None:
+    clock = VirtualClock()
+
+    async def main() -> bool:
+        with anyio.move_on_after(10.0) as scope:
+            await anyio.sleep(3600.0)
+        return scope.cancelled_caught
+
+    assert (clock.run(main, backend=backend), clock()) == (True, pytest.approx(10.0))
+
+
+@BOTH
+def test_a_clock_goes_on_from_where_a_loop_ended(backend: str) -> None:
+    clock = VirtualClock()
+    clock.run(anyio.sleep, 5.0, backend=backend)
+    clock.advance(1.0)
+    clock.run(anyio.sleep, 5.0, backend=backend)
+    assert clock() == pytest.approx(11.0)
+
+
+@BOTH
+def test_a_clock_goes_on_after_a_loop_that_raised(backend: str) -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        await anyio.sleep(5.0)
+        raise Permanent
+
+    with pytest.raises(Permanent):
+        clock.run(main, backend=backend)
+    clock.advance(1.0)
+    assert clock() == pytest.approx(6.0)
+
+
+@BOTH
+def test_a_plain_wait_in_a_loop_lets_the_time_pass(backend: str) -> None:
+    clock = VirtualClock()
+
+    async def main() -> float:
+        ThreadWaiter(clock).wait(60.0)
+        return clock()
+
+    assert clock.run(main, backend=backend) == pytest.approx(60.0)
+
+
+@BOTH
+def test_an_async_call_recovers_on_virtual_time(backend: str) -> None:
+    clock = VirtualClock()
+    failures = iter([OSError(), OSError()])
+
+    @Recovery(clock=clock, policy=STEADY).recoverable
+    async def fetch() -> str:
+        for error in failures:
+            raise error
+        return "fetched"
+
+    assert (clock.run(fetch, backend=backend), clock()) == ("fetched", pytest.approx(7200.0))
+
+
+def test_a_plain_call_recovers_on_virtual_time() -> None:
+    clock = VirtualClock()
+    failures = iter([OSError(), OSError()])
+
+    @Recovery(clock=clock, policy=STEADY).recoverable
+    def fetch() -> str:
+        for error in failures:
+            raise error
+        return "fetched"
+
+    assert (fetch(), clock()) == ("fetched", 7200.0)
+
+
+CLOCK = VirtualClock()
+
+
+class TestWithTheFixtureOfAnyio:
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> Any:
+        yield CLOCK.backend(request.param)
+        CLOCK.stop()
+
+    @pytest.mark.anyio
+    async def test_an_hour_passes_at_once(self) -> None:
+        before = CLOCK()
+        await anyio.sleep(3600.0)
+        assert CLOCK() - before == pytest.approx(3600.0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kinds"),
+    [
+        (strategies.seconds(5.0), float),
+        (strategies.chances(), float),
+        (strategies.backoffs(), (Constant, Linear, Exponential, tuple)),
+        (strategies.policies(), RetryPolicy),
+        (strategies.categories(), Category),
+        (strategies.evidences(), Evidence),
+        (strategies.failures(), FailureClassified),
+        (strategies.verdicts(), (Retry, Park, GiveUp)),
+        (strategies.breaker_policies(), BreakerPolicy),
+        (strategies.circuits(), (Closed, Open, HalfOpen)),
+    ],
+    ids=[
+        "seconds",
+        "chances",
+        "backoffs",
+        "policies",
+        "categories",
+        "evidences",
+        "failures",
+        "verdicts",
+        "breaker_policies",
+        "circuits",
+    ],
+)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_strategy_draws_values_of_its_kind(strategy: Any, kinds: Any, data: st.DataObject) -> None:
+    assert isinstance(data.draw(strategy), kinds)
+
+
+@settings(max_examples=20)
+@given(strategies.seconds(5.0), strategies.chances())
+def test_seconds_and_chances_stay_in_range(seconds: float, chance: float) -> None:
+    assert (0.0 <= seconds <= 5.0, 0.0 <= chance < 1.0) == (True, True)
+
+
+@settings(max_examples=20)
+@given(
+    strategies.policies(max_retries=2),
+    strategies.failures(category=Category.AUTH),
+    strategies.breaker_policies(lease=7),
+)
+def test_a_field_may_be_fixed(policy: RetryPolicy, failure: FailureClassified, breaker: BreakerPolicy) -> None:
+    assert (policy.max_retries, failure.category, breaker.lease) == (2, Category.AUTH, 7)
+
+
+# Scripts and seeded chance
+
+
+def test_a_script_does_what_it_says_in_turn_and_then_is_done() -> None:
+    script = Script(1, KeyError("x"), None)
+    assert script("a", b=2) == 1
+    with pytest.raises(KeyError):
+        script()
+    assert (script(), script(), script.calls) == (None, "done", 4)
+    assert script.arguments[0] == (("a",), {"b": 2})
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_script_can_be_awaited(backend: str) -> None:
+    script = Script("page")
+    assert (anyio.run(script.as_async(), backend=backend), script.calls) == ("page", 1)
+
+
+def test_the_same_seed_makes_the_same_draws() -> None:
+    one, same, other = seeded(7), seeded(7), seeded(8)
+    draws = [one() for _ in range(5)]
+    assert draws == [same() for _ in range(5)] != [other() for _ in range(5)]
+    assert all(0.0 <= draw < 1.0 for draw in draws)
+
+
+def test_the_same_seed_makes_the_same_trace() -> None:
+    def trace() -> list[object]:
+        clock = VirtualClock()
+        service = Recovery(clock=clock, chance=seeded(3), run="run")
+        facts: list[object] = []
+        service.bus.subscribe(Fact, facts.append)
+        flaky = seeded(5)
+
+        async def fetch() -> None:
+            if flaky() < 0.5:
+                raise ConnectionError
+
+        async def main() -> None:
+            call = service.recoverable("fetch")(fetch)
+
+            async def once() -> None:
+                with contextlib.suppress(ConnectionError):
+                    await call()
+
+            async with anyio.create_task_group() as group:
+                for _ in range(50):
+                    group.start_soon(once)
+
+        clock.run(main)
+        return [fact for fact in facts if not isinstance(fact, OperationFailed)]  # which holds an exception
+
+    first = trace()
+    assert first == trace() != []
+
+
+def test_nobody_waits_for_a_wait_without_an_end_on_a_virtual_clock() -> None:
+    with pytest.raises(RuntimeError, match="nobody would end this wait"):
+        VirtualClock().wait(threading.Event(), math.inf)
+
+
+# The pytest plugin
+
+PLUGIN_TEST = """
+import anyio, pytest
+from recovery import Recovery, recoverable
+from recovery.testing import Script
+
+def test_plain(no_waiting):
+    script = Script(ConnectionError(), ConnectionError())
+    service = Recovery()
+    assert service.recoverable("fetch", initial_delay=3600.0, max_delay=9999.0, jitter="none")(script)() == "done"
+    assert no_waiting == [3600.0, 7200.0]
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_async(no_waiting, backend):
+    script = Script(ConnectionError())
+    fetch = recoverable(initial_delay=3600.0, max_delay=9999.0, jitter="none")(script.as_async())
+    assert anyio.run(fetch, backend=backend) == "done"
+    assert no_waiting == [3600.0]
+
+def test_the_clock_and_the_chance(virtual_clock, seeded_chance):
+    service = Recovery(clock=virtual_clock, chance=seeded_chance)
+    service.recoverable("fetch", initial_delay=10.0)(Script(ConnectionError()))()
+    assert virtual_clock() == pytest.approx(8.444218515250482)
+"""
+
+
+def test_the_plugin_is_switched_on_by_its_name(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
+    pytester.makepyfile(PLUGIN_TEST)
+    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=4)
+
+
+def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PLUGIN_TEST)
+    pytester.runpytest().assert_outcomes(errors=4)
+
+
+def test_a_condition_is_asked_as_always_when_nobody_waits(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from recovery import Category, Condition, Recovery, RetryPolicy, Strategy
+        from recovery.testing import Script
+        pytest_plugins = ["recovery.testing.plugin"]
+
+        def test_it(no_waiting):
+            answers = [False, False, True]
+            disk = Condition("disk", lambda: answers.pop(0))
+            policy = RetryPolicy(per_category={Category.TRANSIENT: Strategy(until=[disk])})
+            Recovery(policy=policy).recoverable("fetch")(Script(ConnectionError()))()
+            assert answers == []
+        """
+    )
+    pytester.runpytest("-p", "recovery.testing.plugin").assert_outcomes(passed=1)

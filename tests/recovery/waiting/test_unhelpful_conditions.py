@@ -1,0 +1,154 @@
+"""Nobody waits for a journal that will not, or cannot, do what it is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from adapters.memory import MemoryStore
+from events.journal_events import JournalDegraded, JournalRestored
+from events.operation_events import GaveUp
+from recovery.journal.history import Run
+from recovery.journal.store import Row
+from recovery.service import Recovery
+from recovery.testing import ChaosStore, Script
+from tests.recorded_events import facts_of
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What is done within is not waited for: any wait for the journal is of 5 s."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 2.5
+
+
+class Stuck(MemoryStore):
+    """Does not come back from writing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.gate = threading.Event(), threading.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        self.asked.set()
+        self.gate.wait(30.0)
+
+
+def gave_up() -> GaveUp:
+    return GaveUp(at=0.0, operation="fetch", call="a")
+
+
+def test_a_strict_call_does_not_wait_for_a_journal_that_never_began_and_is_closed() -> None:
+    service = Recovery(store=MemoryStore())
+    call = service.recoverable("pay", durability="strict")(Script())
+    service.close()
+    with at_once():
+        assert call() == "done"
+        assert service.resume().wait(10.0)
+
+
+def test_who_waits_already_is_let_go_when_a_journal_that_never_began_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Recovery(store=MemoryStore())
+    journal = service.journal
+    assert journal is not None
+    monkeypatch.setattr(journal, "start", lambda: None)
+    service.bus.publish(gave_up())
+    threading.Timer(0.01, service.close).start()
+    with at_once(), pytest.raises(Exception, match="the journal is closed"):
+        journal.receipt().wait()
+    assert journal.counts.dropped == 1
+
+
+def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_while_it_is_closed() -> None:
+    store = Stuck()
+    service = Recovery(store=store)
+    service.bus.publish(gave_up())
+    assert store.asked.wait(10.0)
+    assert service.journal is not None
+    service.journal.finish()
+    with at_once():
+        assert service.recoverable("pay", durability="strict")(Script())() == "done"
+    store.gate.set()
+    service.close()
+
+
+async def test_a_service_that_is_closed_inside_ends_though_it_resumes(anyio_backend_name: str) -> None:
+    with anyio.fail_after(10.0):
+        async with Recovery(store=MemoryStore()) as service:
+            service.close()
+            resumption = service.resume()
+            await resumption.loaded.passed()
+            assert list(resumption.calls) == []
+
+
+def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_have_to_do() -> None:
+    store = ChaosStore(MemoryStore(), fail_at=1)
+    service, done = Recovery(store=store), threading.Event()
+    call = service.recoverable("alert", durability="strict", remember=60.0, idempotency_key=lambda: "k")(Script())
+
+    def alert(_: object) -> None:
+        assert service.journal is not None
+        call()
+        service.journal.lookup.call("nobody")
+        done.set()
+
+    service.bus.subscribe(JournalRestored, alert)
+    with at_once(), service:
+        assert done.wait(10.0)
+
+
+class Locked(Stuck):
+    """Fails to open, and then takes its time about it."""
+
+    async def open(self, run: Run) -> tuple[str, ...]:
+        if not self.asked.is_set():
+            self.asked.set()
+            raise OSError("locked")
+        self.tried.set()
+        self.gate.wait(30.0)
+        return await super().open(run)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = threading.Event()
+
+
+def test_a_result_is_not_waited_for_while_the_journal_cannot_be_read() -> None:
+    store = Locked()
+    with Recovery(store=store) as service:
+        assert store.tried.wait(10.0)
+        call = service.recoverable("job", remember=60.0, idempotency_key=str)(lambda _: "done")
+        with at_once():
+            assert call(1) == "done"
+        store.gate.set()
+
+
+def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_more(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = MemoryStore()
+    service = Recovery(store=store)
+    heard = facts_of(service, JournalDegraded)
+    settings: dict[str, Any] = {"durability": "strict"}
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", no_more)
+        with at_once():
+            service.recoverable("pay", **settings)(Script())()
+            assert service.journal is not None
+            assert service.journal.lookup.call("nobody") is None
+    assert [fact.reason for fact in heard if isinstance(fact, JournalDegraded)] == [
+        "RuntimeError: can't start new thread"
+    ]
+    service.recoverable("pay again", **settings)(Script())()
+    service.close()
+    assert [row.kind for row in store.rows if row.call] == ["OperationStarted", "OperationSucceeded"] * 2

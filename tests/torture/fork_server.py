@@ -1,0 +1,143 @@
+"""A process that has imported everything and forks a child for each request: real processes, in milliseconds.
+
+A child runs one function, then ends as any interpreter ends: it waits for its threads, and calls who asked ``atexit``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+PRELOADED = ("asyncio", "trio", "anyio._backends._asyncio", "anyio._backends._trio", "adapters.sqlite", "recovery")
+LIFETIME = 120
+"""Seconds after which a child is killed by its own alarm, should nobody wait for it any more."""
+
+
+class Child:
+    """A process of the zygote's. *began* and *ended* are on the monotonic clock, which all processes share."""
+
+    def __init__(self, zygote: Zygote, pid: int, out: Path) -> None:
+        self._zygote = zygote
+        self._handle = os.pidfd_open(pid)
+        self.pid = pid
+        self.out = out
+        self.began = time.monotonic()
+        self.ended = 0.0
+
+    def send(self, number: int) -> None:
+        """Send it a signal; it may be over."""
+        try:
+            signal.pidfd_send_signal(self._handle, number)
+        except ProcessLookupError:
+            return
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code (negative: the signal that killed it); ``None`` if it runs on after *timeout* seconds."""
+        watch([self], timeout)
+        if not self.ended:
+            return None
+        os.close(self._handle)
+        return int(self._zygote.ask({"wait": self.pid}))
+
+    def fileno(self) -> int:
+        """What becomes readable when it ends."""
+        return self._handle
+
+    def kill(self) -> None:
+        """End it with SIGKILL, and wait until it is gone."""
+        self.send(signal.SIGKILL)
+        self.wait(30.0)
+
+
+class Zygote:
+    """Use it as a context manager."""
+
+    def __enter__(self) -> Self:
+        # Out of the terminal's process group: who interrupts the torture interrupts no child.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.fork_server"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+        self.ask({"import": "tests.torture"})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30.0)
+        self._process.stdout.close()
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """What the zygote answers."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def fork(self, function: Callable[..., object], *arguments: object, out: Path) -> Child:
+        """Have *function* called in a child with *arguments*, plain data; what it prints is appended to *out*."""
+        name = [function.__module__, function.__name__]
+        return Child(self, self.ask({"fork": name, "arguments": arguments, "out": str(out)}), out)
+
+
+def watch(children: Iterable[Child], timeout: float) -> None:
+    """Note when each of them ends, until all have, *timeout* seconds at the most."""
+    limit, running = time.monotonic() + timeout, [child for child in children if not child.ended]
+    while running:
+        ready, _, _ = select.select(running, [], [], max(limit - time.monotonic(), 0.0))
+        if not ready:
+            return
+        for child in ready:
+            child.ended = time.monotonic()
+            running.remove(child)
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    while line := os.read(0, 1 << 16):
+        match json.loads(line):
+            case {"import": name}:
+                importlib.import_module(name)
+                answer: object = None
+            case {"wait": pid}:
+                answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            case {"fork": [module, name], "arguments": arguments, "out": out}:
+                function = getattr(importlib.import_module(module), name)
+                pid = os.fork()
+                if pid == 0:
+                    _be_a_child(out)
+                    function(*arguments)
+                    return
+                answer = pid
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _be_a_child(out: str) -> None:
+    signal.alarm(LIFETIME)
+    nothing, file = os.open(os.devnull, os.O_RDONLY), os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for here, there in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(here, there)
+    os.close(nothing)
+    os.close(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What a killed process left: its notes outside, and the facts in its journal's files."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from adapters.sqlite import files, formats
+from events.codec import decode
+from events.event import CallFact
+from events.operation_events import CheckpointSaved
+from recovery.journal.history import TERMINAL
+
+Event: TypeAlias = tuple[str, int]
+"""A fact's kind and its attempt: what tells the facts of one call apart."""
+DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
+GOLDEN = Path(__file__).parents[1] / "golden" / "journal-1.db"
+ENDS = frozenset(kind.__name__ for kind in TERMINAL)
+
+
+class Notes(msgspec.Struct):
+    """What a victim noted outside of itself."""
+
+    run: str = ""
+    opened: float | None = None
+    closed: bool = False
+    accepted: dict[str, list[tuple[Event, float]]] = msgspec.field(default_factory=lambda: defaultdict(list))
+    acknowledged: list[tuple[str, Event]] = []
+    left: set[str] = set()
+    commits: list[float] = []
+
+    @classmethod
+    def read(cls, path: Path, killed: float) -> Notes:
+        """The notes at *path* of a victim that was killed at that time."""
+        notes, begun, is_closing = cls(), None, False
+        # Without what follows the last line's end: the kill may have come in the middle of a line.
+        for line in path.read_text().split("\n")[:-1]:
+            match line.split():
+                case ["began", run]:
+                    notes.run = run
+                case ["opened", at]:
+                    notes.opened = float(at)
+                case ["closed", _]:
+                    notes.closed = True
+                case ["left", call]:
+                    notes.left.add(call)
+                case ["accepted", call, kind, attempt, at]:
+                    notes.accepted[call].append(((kind, int(attempt)), float(at)))
+                case ["acknowledged", call, kind, attempt]:
+                    notes.acknowledged.append((call, (kind, int(attempt))))
+                case ["promised", call, kind, attempt] if not is_closing:
+                    notes.acknowledged.append((call, (kind, int(attempt))))
+                case ["closing"]:
+                    is_closing = True
+                case ["commit", at]:
+                    begun = float(at)
+                case ["committed", at]:
+                    assert begun is not None
+                    notes.commits.append(float(at) - begun)
+                    begun = None
+        if begun is not None:
+            notes.commits.append(killed - begun)
+        return notes
+
+
+class Stored(msgspec.Struct):
+    """What the files of a journal hold, read from copies: the next victim finds them as the kill left them."""
+
+    rows: dict[tuple[str, int | None, str, bytes], CallFact] = {}
+    done: int = 0
+    shuffled: set[str] = set()
+    """Runs whose facts are not in the order of their numbers."""
+
+    @classmethod
+    def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
+        """The facts about calls in all files, or only those that *runs* wrote, each once, in the order written."""
+        stored = cls()
+        for part in files.parts_of(path):
+            copy = scratch / "copy.db"
+            for ending in ("", "-wal"):
+                (scratch / f"copy.db{ending}").unlink(missing_ok=True)
+                original = part.with_name(part.name + ending)
+                if original.exists():
+                    shutil.copyfile(original, scratch / f"copy.db{ending}")
+            if copy.stat().st_size == 0 and not copy.with_name("copy.db-wal").exists():
+                continue  # killed when it had just been made
+            with closing(sqlite3.connect(copy)) as connection:
+                stored._take(connection, runs)
+        return stored
+
+    def _take(self, connection: sqlite3.Connection, runs: Iterable[str] | None) -> None:
+        [(version,)] = connection.execute("PRAGMA user_version")
+        if version == 0:
+            return  # killed before there was a table
+        number = "number" if version > 1 else "NULL"
+        query = f"SELECT run, {number}, call, body FROM facts WHERE call <> ''"
+        if runs is None:
+            found = connection.execute(f"{query} ORDER BY id").fetchall()
+        else:
+            found = [row for run in runs for row in connection.execute(f"{query} AND run = ? ORDER BY id", (run,))]
+        latest: dict[str, int] = {}
+        for run, number, call, body in found:
+            if number and number <= latest.get(run, 0):
+                self.shuffled.add(run)
+            latest[run] = number or 0
+            fact = decode(body)
+            assert isinstance(fact, CallFact)
+            self.rows[run, number, call, b"" if number else body] = fact
+        ends = ", ".join("?" * len(DONE))
+        [(done,)] = connection.execute(f"SELECT count(*) FROM facts WHERE kind IN ({ends})", sorted(DONE))
+        self.done += done
+
+    def events(self) -> dict[tuple[str, str], list[Event]]:
+        """By run and call, in the order in which they were accepted; without progress."""
+        events: dict[tuple[str, str], list[tuple[int, Event]]] = defaultdict(list)
+        for (run, number, call, _), fact in self.rows.items():
+            if not isinstance(fact, CheckpointSaved):
+                events[run, call].append((number or 0, (type(fact).__name__, fact.attempt)))
+        return {part: [event for _, event in sorted(found)] for part, found in events.items()}
+
+
+def write_first_format(connection: sqlite3.Connection, rows: int) -> None:
+    """A file as the first version wrote it: calls that gave up."""
+    with closing(sqlite3.connect(GOLDEN)) as golden:
+        golden.backup(connection)
+    connection.executescript("PRAGMA journal_mode = WAL; DELETE FROM facts;")
+    body = '{"fact":"GaveUp","at":1.0,"operation":"old","call":"old-%d"}'
+    values = [("old", f"old-{number}", "GaveUp", (body % number).encode()) for number in range(rows)]
+    with connection:
+        connection.executemany("INSERT INTO facts (run, call, kind, body) VALUES (?, ?, ?, ?)", values)
