@@ -5,7 +5,7 @@ RecoveryError
 ├── CodecError             bytes that are no fact of ours
 ├── DownloadError          (``adapters.parts``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
-│   ├── DamagedJournalError    SQLite cannot make sense of the file
+│   ├── DamagedJournalError    the file is damaged, or has an earlier format
 │   ├── ForeignJournalError    the file belongs to another application
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release
@@ -50,7 +50,7 @@ class JournalError(RecoveryError):
 
 
 class DamagedJournalError(JournalError):
-    """The journal's file is damaged; a writer sets it aside and begins a new one."""
+    """The journal's file is damaged or has an earlier format; a writer sets it aside and begins a new one."""
 
 
 class ForeignJournalError(JournalError):
