@@ -7,6 +7,7 @@ make what is written vanish. A row needs its checksum, and a value longer than a
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -169,11 +170,17 @@ class Reader:
         return await rows_in(self._connection, f"SELECT {COLUMNS} FROM facts ORDER BY id")
 
     async def check(self, path: Path) -> None:
-        """Read the whole file. Raises DamagedJournalError if it is damaged, or an index does not match its rows."""
+        """Read the whole file.
+
+        Raises DamagedJournalError if it is damaged or an index does not match its rows, JournalError if the disk fails.
+        """
         pragma = "quick_check" if path.stat().st_size > WHOLE_CHECK else "integrity_check"
         [(answer,)] = await self._connection.execute_fetchall(f"PRAGMA {pragma}(1)")
         if answer != "ok":
-            raise DamagedJournalError(f"{path} is damaged: {plain(answer)}")
+            failure = re.search(r"error code=(\d+)", answer)  # a page that cannot be read is no damage
+            is_damaged = failure is None or int(failure[1]) & 0xFF == sqlite3.SQLITE_CORRUPT
+            kind = DamagedJournalError if is_damaged else JournalError
+            raise kind(f"{path} {'is damaged' if is_damaged else 'cannot be read'}: {plain(answer)}")
 
 
 @asynccontextmanager
