@@ -5,7 +5,7 @@ RecoveryError
 ├── CodecError             bytes that are no fact of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
-│   ├── DamagedJournalError    SQLite cannot make sense of the file
+│   ├── DamagedJournalError    the file is damaged, or has an earlier format
 │   ├── ForeignJournalError    the file belongs to another application
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release

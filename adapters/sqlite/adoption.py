@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,8 +13,6 @@ from recovery.journal.errors import JournalError
 SLICE = 500
 SLICE_BYTES = 1024 * 1024
 
-log = logging.getLogger("recovery.journal")
-
 
 class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it never leaves the adapters
     """What a dead process left cannot be read: *error* says why."""
@@ -26,9 +23,9 @@ class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it
 
 
 async def slices_of(part: Path) -> AsyncGenerator[tuple[str, list[tuple[object, ...]]], None]:
-    """What the file *part* holds, once it is brought up to date: statements with values. Raises Unusable."""
+    """What the file *part* holds: statements with values. Raises Unusable."""
     try:
-        orphan = await open_file(part, log.warning)
+        orphan = await open_file(part)
         try:
             yield schema.INSERT_RUN, [schema.values_of_run(run) for run in await schema.runs_in(orphan)]
             values: list[tuple[object, ...]] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -179,38 +178,17 @@ def _size(path: Path) -> int:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged journal, all files of it together, so that nothing is lost; its new name."""
-    aside = _free_name(path)
-    # The journal itself first: a log without it is recognized (``is_torn_apart``), should we be killed in between.
-    for name, kept in _pairs(path, aside):
-        name.rename(kept)
-    return aside
-
-
-def keep_copy(path: Path) -> Path:
-    """Copy a journal that will be repaired, as it is now; the name of the copy.
-
-    Nothing in this process may have it open, for closing the files that are read here gives up SQLite's own locks.
-    """
-    aside = _free_name(path)
-    for name, kept in _pairs(path, aside):
-        with name.open("rb") as source, os.fdopen(open_private(kept, os.O_RDWR | os.O_EXCL), "wb") as target:
-            shutil.copyfileobj(source, target)
-    return aside
-
-
-def _free_name(path: Path) -> Path:
+    """Rename a journal that cannot be used, all files of it together, so that nothing is lost; its new name."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in itertools.count(1):
         aside = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
         if not any(name.exists() for name in (aside, *companions_of(aside))):
             break
+    # The journal itself first: a log without it is recognized (``is_torn_apart``), should we be killed in between.
+    for name, kept in zip((path, *companions_of(path)), (aside, *companions_of(aside)), strict=True):
+        if name.exists():
+            name.rename(kept)
     return aside
-
-
-def _pairs(path: Path, aside: Path) -> list[tuple[Path, Path]]:
-    names = zip((path, *companions_of(path)), (aside, *companions_of(aside)), strict=True)
-    return [(name, kept) for name, kept in names if name.exists()]
 
 
 def remove(path: Path, lock: Lock) -> None:

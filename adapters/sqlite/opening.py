@@ -1,9 +1,8 @@
-"""A journal's file made ready to be written: what is in its place is checked, repaired with a copy kept, or refused."""
+"""A journal's file made ready to be written: what is in its place is checked first, and used or refused."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import aiosqlite
@@ -17,25 +16,22 @@ WAL_LIMIT = 16 * 1024 * 1024
 MAGIC = b"SQLite format 3\0"
 
 
-async def open_file(path: Path, tell: Callable[[str], object]) -> aiosqlite.Connection:
-    """A connection to the file at *path*, which is made if need be, and brought to today's format.
+async def open_file(path: Path) -> aiosqlite.Connection:
+    """A connection to the file at *path*, which is made if need be.
 
-    *tell* is called with what had to be repaired, and where a copy of it is. Raises DamagedJournalError for what cannot
-    be, another JournalError for what must not be written, OSError for what cannot be made. Nothing else in this process
-    may have the file open for writing.
+    Raises DamagedJournalError for a file that must be set aside, another JournalError for what must not be written,
+    OSError for what cannot be made. Nothing else in this process may have the file open for writing.
     """
     if files.is_torn_apart(path):
         raise DamagedJournalError(f"{path} is gone or empty, but not its log")
-    problem = await _problem_of(path) if files.prepare(path) else None
-    if problem is not None:
-        tell(f"{path}: {problem}; a copy is kept as {files.keep_copy(path)}")
+    if files.prepare(path):
+        await _check(path)
     try:
         connection = await schema.connecting(path, timeout=BUSY_TIMEOUT)
         try:
             await _use_log(connection, path)
-            await formats.bring_up_to_date(connection)
-            if problem is not None:
-                await formats.rebuild(connection)
+            if await formats.number_of(connection, "application_id") == 0:
+                await formats.create_tables(connection)
         except BaseException:
             await connection.close()
             raise
@@ -44,17 +40,16 @@ async def open_file(path: Path, tell: Callable[[str], object]) -> aiosqlite.Conn
     return connection
 
 
-async def _problem_of(path: Path) -> str | None:
+async def _check(path: Path) -> None:
     async with schema.reading(path) as reader:  # also raises for what is not ours to touch, without touching it
-        is_consistent = await reader.check(path)
+        await reader.check(path)
     with path.open("rb") as file:
         header = file.read(20)
     # A file of one byte is an empty one for SQLite, and one of a later file format can be read, but never written.
     if not header.startswith(MAGIC) or max(header[18:]) > 2:
         raise DamagedJournalError(f"{path} does not have the header of a database that can be written")
     if wal.hides_commits(path.with_name(path.name + "-wal")):
-        return "its log is damaged, and what comes after that is lost"
-    return None if is_consistent else "its indexes did not match its rows"
+        raise DamagedJournalError(f"the log of {path} is damaged, and there are commits behind the damage")
 
 
 async def _use_log(connection: aiosqlite.Connection, path: Path) -> None:

@@ -1,13 +1,13 @@
 """How a journal's file is read: what is found in it is believed only as far as it can be.
 
-A file needs the tables and indexes of its format (``adapters.sqlite.store.formats``) and nothing else: a trigger or
-a view could
+A file needs the tables and indexes of ``adapters.sqlite.store.formats`` and nothing else: a trigger or a view could
 make what is written vanish. A row needs its checksum, and a value longer than any we write is not read into memory.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ import aiosqlite
 
 from adapters.sqlite import files
 from adapters.sqlite.fork_guard import gate
-from adapters.sqlite.formats import APPLICATION_ID, SCHEMA_VERSION, checksum, number_of, plain, schema_of
+from adapters.sqlite.formats import APPLICATION_ID, SCHEMA_VERSION, checksum, expected_schema, number_of, plain
 from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
 from recovery.journal.history import CIRCUIT, TERMINAL, Run
 from recovery.journal.store import Row
@@ -46,8 +46,7 @@ def _insert(rows: int) -> str:
 INSERT = _insert(1)
 _INSERTS = {rows: _insert(rows) for rows in MANY}
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-# A row without a number gets one by its place, for whoever copies a file a second time must find it there.
-COPIED = f"SELECT {_WRITTEN.replace('number', 'coalesce(number, -id)')} FROM facts ORDER BY id"
+COPIED = f"SELECT {_WRITTEN} FROM facts ORDER BY id"
 # One walk over the index; the rows of calls that are over are not touched.
 UNFINISHED = f"""
 SELECT {COLUMNS} FROM facts WHERE call <> '' AND call IN (
@@ -99,8 +98,8 @@ def _values_of_many(rows: Sequence[Row], many: int, written: int) -> Iterator[tu
 async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:
     """Raise for what we must not write or cannot believe.
 
-    ForeignJournalError or NewerJournalError for what belongs to others, DamagedJournalError if the file does not have
-    the tables of its format, or more than them.
+    ForeignJournalError or NewerJournalError for what belongs to others, DamagedJournalError if the file has an earlier
+    format, or other tables than ours.
     """
     owner = await number_of(connection, "application_id")  # first: this much is read of a damaged file, too
     if owner not in (0, APPLICATION_ID):
@@ -119,8 +118,10 @@ async def _check_owner(connection: aiosqlite.Connection, path: Path) -> None:
     version = await number_of(connection, "user_version")
     if version > SCHEMA_VERSION:
         raise NewerJournalError(path, version)
-    if found != schema_of(version):
-        raise DamagedJournalError(f"{path} does not have the tables of a journal of format {version}")
+    if version < SCHEMA_VERSION:
+        raise DamagedJournalError(f"{path} has file format {version}, and this release reads format {SCHEMA_VERSION}")
+    if found != expected_schema():
+        raise DamagedJournalError(f"{path} does not have the tables of a journal, or more than them")
 
 
 async def runs_in(connection: aiosqlite.Connection) -> list[Run]:
@@ -141,13 +142,12 @@ def _as_rows(found: Iterable[Sequence[Any]]) -> Iterable[Row]:
     # Any: a damaged file may hold anything anywhere.
     for run, call, kind, body, number, _, total, result_key in found:
         try:
-            counted = max(number or 0, 0)
-            is_readable = checksum(run, counted, call, kind, body, result_key or "") == total
+            is_readable = checksum(run, number or 0, call, kind, body, result_key or "") == total
         except (TypeError, UnicodeError):
-            counted, is_readable = 0, False
+            is_readable = False
         yield Row(
-            str(run), str(call), str(kind), body if isinstance(body, bytes) else b"", counted, is_readable,
-            str(result_key or ""),
+            str(run), str(call), str(kind), body if isinstance(body, bytes) else b"",
+            number if isinstance(number, int) else 0, is_readable, str(result_key or ""),
         )  # fmt: skip
 
 
@@ -165,24 +165,22 @@ class Reader:
 
     async def rows(self) -> Sequence[Row]:
         """Every row, in the order written."""
-        version = await number_of(self._connection, "user_version")
-        if version == 0:
+        if await number_of(self._connection, "user_version") == 0:
             return []
-        if version == 1:
-            query = f"SELECT run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL) FROM facts ORDER BY id"
-            found = await self._connection.execute_fetchall(query)
-            return [Row(run, call, kind, body or b"", 0, body is not None) for run, call, kind, body in found]
         return await rows_in(self._connection, f"SELECT {COLUMNS} FROM facts ORDER BY id")
 
-    async def check(self, path: Path) -> bool:
-        """Read the whole file; whether its indexes agree with its rows. Raises DamagedJournalError if it is damaged."""
-        [(answer,)] = await self._connection.execute_fetchall("PRAGMA quick_check(1)")
+    async def check(self, path: Path) -> None:
+        """Read the whole file.
+
+        Raises DamagedJournalError if it is damaged or an index does not match its rows, JournalError if the disk fails.
+        """
+        pragma = "quick_check" if path.stat().st_size > WHOLE_CHECK else "integrity_check"
+        [(answer,)] = await self._connection.execute_fetchall(f"PRAGMA {pragma}(1)")
         if answer != "ok":
-            raise DamagedJournalError(f"{path} is damaged: {plain(answer)}")
-        if path.stat().st_size > WHOLE_CHECK:
-            return True
-        [(answer,)] = await self._connection.execute_fetchall("PRAGMA integrity_check(1)")
-        return bool(answer == "ok")
+            failure = re.search(r"error code=(\d+)", answer)  # a page that cannot be read is no damage
+            is_damaged = failure is None or int(failure[1]) & 0xFF == sqlite3.SQLITE_CORRUPT
+            kind = DamagedJournalError if is_damaged else JournalError
+            raise kind(f"{path} {'is damaged' if is_damaged else 'cannot be read'}: {plain(answer)}")
 
 
 @asynccontextmanager
@@ -202,7 +200,7 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     try:
         async with connecting(f"{path.absolute().as_uri()}?{mode}", uri=True) as connection:
-            await connection.execute("BEGIN")  # of one moment: it may be made, or brought up to date, meanwhile
+            await connection.execute("BEGIN")  # of one moment: it may be made meanwhile
             await _check_owner(connection, path)
             await connection.execute("COMMIT")
             yield Reader(connection)

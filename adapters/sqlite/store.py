@@ -49,7 +49,8 @@ class SQLiteStore(Store):
     *wall* reads Unix time, for tests. If another process writes *path*, this one writes ``<path>.d/<run>.db``.
 
     Opening raises ForeignJournalError or NewerJournalError if the file is not ours to touch, JournalError for a link or
-    what is no file, OSError if it cannot be made; each names the path. A damaged file is renamed, and a new one begun.
+    what is no file, OSError if it cannot be made; each names the path. A file that is damaged or has an earlier format
+    is renamed, and a new one begun.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class SQLiteStore(Store):
 
     async def _open_own(self, run: Run) -> None:
         path = self.own
-        self._connection = connection = await open_file(path, self._kept.append)
+        self._connection = connection = await open_file(path)
         try:
             await connection.execute(f"PRAGMA synchronous = {self._sync}")
             await connection.execute(schema.INSERT_RUN, schema.values_of_run(run))

@@ -10,7 +10,7 @@ class JournalError(RecoveryError):
 
 
 class DamagedJournalError(JournalError):
-    """The journal's file is damaged; a writer sets it aside and begins a new one."""
+    """The journal's file is damaged or has an earlier format; a writer sets it aside and begins a new one."""
 
 
 class ForeignJournalError(JournalError):

@@ -50,8 +50,8 @@ class News:
         self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
 
     def set_aside(self, what: str) -> None:
-        """Something in the store's place was no journal, and is kept elsewhere."""
-        log.warning("the journal was damaged: %s", what)
+        """A file in the store's place could not be used, and is kept under another name."""
+        log.warning("a journal file was set aside, and a new one begun: %s", what)
         self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=what))
 
     def concerns(self, call: str) -> bool:

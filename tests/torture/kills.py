@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -17,14 +15,12 @@ from recovery.journal.writer import FLUSH_INTERVAL
 from tests.torture.crashed_process import FEW, Orders, work
 from tests.torture.figures import Figure, percentile, times
 from tests.torture.fork_server import Child, Zygote
-from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored, write_first_format
+from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored
 
 ROUNDS = 1000
 PER_FILE = 40
 """Kills before a new file is begun."""
 LONGEST = 0.08
-OLD_ROWS = 3000
-"""Rows in a file of the first format, whose migration is to be killed."""
 
 
 class Tally(msgspec.Struct):
@@ -57,15 +53,6 @@ class Journey:
         self._acknowledged: set[tuple[str, Event]] = set()
         self._deletable: set[str] = set()
         self._victims = 0
-        if chance.random() < 0.5:
-            self._begin_with_an_old_file()
-
-    def _begin_with_an_old_file(self) -> None:
-        self.path.parent.mkdir(0o700)
-        with closing(sqlite3.connect(self.path)) as connection:
-            write_first_format(connection, OLD_ROWS)
-        self.path.chmod(0o600)
-        self._acknowledged |= {(f"old-{number}", ("GaveUp", 1)) for number in range(OLD_ROWS)}
 
     def kill_once(self, *, in_recovery: bool, in_company: bool) -> None:
         """One round, and what is to be said of it. In company a second process writes a file of its own."""

@@ -21,7 +21,6 @@ from recovery.journal.history import TERMINAL
 Event: TypeAlias = tuple[str, int]
 """A fact's kind and its attempt: what tells the facts of one call apart."""
 DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
-GOLDEN = Path(__file__).parents[1] / "golden" / "journal-1.db"
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
 
@@ -73,7 +72,7 @@ class Notes(msgspec.Struct):
 class Stored(msgspec.Struct):
     """What the files of a journal hold, read from copies: the next victim finds them as the kill left them."""
 
-    rows: dict[tuple[str, int | None, str, bytes], CallFact] = {}
+    rows: dict[tuple[str, int, str], CallFact] = {}
     done: int = 0
     shuffled: set[str] = set()
     """Runs whose facts are not in the order of their numbers."""
@@ -99,20 +98,19 @@ class Stored(msgspec.Struct):
         [(version,)] = connection.execute("PRAGMA user_version")
         if version == 0:
             return  # killed before there was a table
-        number = "number" if version > 1 else "NULL"
-        query = f"SELECT run, {number}, call, body FROM facts WHERE call <> ''"
+        query = "SELECT run, number, call, body FROM facts WHERE call <> ''"
         if runs is None:
             found = connection.execute(f"{query} ORDER BY id").fetchall()
         else:
             found = [row for run in runs for row in connection.execute(f"{query} AND run = ? ORDER BY id", (run,))]
         latest: dict[str, int] = {}
         for run, number, call, body in found:
-            if number and number <= latest.get(run, 0):
+            if number <= latest.get(run, 0):
                 self.shuffled.add(run)
-            latest[run] = number or 0
+            latest[run] = number
             fact = decode(body)
             assert isinstance(fact, CallFact)
-            self.rows[run, number, call, b"" if number else body] = fact
+            self.rows[run, number, call] = fact
         ends = ", ".join("?" * len(DONE))
         [(done,)] = connection.execute(f"SELECT count(*) FROM facts WHERE kind IN ({ends})", sorted(DONE))
         self.done += done
@@ -120,18 +118,7 @@ class Stored(msgspec.Struct):
     def events(self) -> dict[tuple[str, str], list[Event]]:
         """By run and call, in the order in which they were accepted; without progress."""
         events: dict[tuple[str, str], list[tuple[int, Event]]] = defaultdict(list)
-        for (run, number, call, _), fact in self.rows.items():
+        for (run, number, call), fact in self.rows.items():
             if not isinstance(fact, CheckpointSaved):
-                events[run, call].append((number or 0, (type(fact).__name__, fact.attempt)))
+                events[run, call].append((number, (type(fact).__name__, fact.attempt)))
         return {part: [event for _, event in sorted(found)] for part, found in events.items()}
-
-
-def write_first_format(connection: sqlite3.Connection, rows: int) -> None:
-    """A file as the first version wrote it: calls that gave up."""
-    with closing(sqlite3.connect(GOLDEN)) as golden:
-        golden.backup(connection)
-    connection.executescript("PRAGMA journal_mode = WAL; DELETE FROM facts;")
-    body = '{"fact":"GaveUp","at":1.0,"operation":"old","call":"old-%d"}'
-    values = [("old", f"old-{number}", "GaveUp", (body % number).encode()) for number in range(rows)]
-    with connection:
-        connection.executemany("INSERT INTO facts (run, call, kind, body) VALUES (?, ?, ?, ?)", values)

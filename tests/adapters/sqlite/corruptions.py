@@ -17,20 +17,20 @@ import msgspec
 PAGE = 4096
 FRAME = 24 + PAGE
 
-Fate = Literal["repaired", "kept", "refused"]
+Fate = Literal["used", "kept", "refused"]
 
 
 class Corruption(msgspec.Struct, frozen=True):
     """*fates* are what may become of the files.
 
-    "repaired": what was committed is found, as if nothing were wrong. "kept": the files, as they were, have another
-    name. "refused": they are where they were, untouched. With *cuts* the latest commits are gone from the files without
-    a trace, and those before them must be found.
+    "used": what was committed is found, as if nothing were wrong. "kept": the files, as they were, have another name.
+    "refused": they are where they were, untouched. With *cuts* the latest commits are gone from the files without a
+    trace, and those before them must be found.
     """
 
     name: str
     do: Callable[[Path], None]
-    fates: tuple[Fate, ...] = ("repaired", "kept")
+    fates: tuple[Fate, ...] = ("used", "kept")
     cuts: bool = False
 
 
@@ -81,11 +81,11 @@ def _header() -> Iterator[Corruption]:
         return lambda path: flip(path, at, bit)
 
     for at in (0, 15, 16, 18, 19, 20, 21, 24, 28, 31, 35, 39, 47, 52, 59, 95, 99):
-        yield Corruption(f"header byte {at}", flipping(at, 0), ("repaired", "kept", "refused"))
+        yield Corruption(f"header byte {at}", flipping(at, 0), ("used", "kept", "refused"))
     for at in (18, 19, 44, 56):
-        yield Corruption(f"header byte {at}, high", flipping(at, 7), ("repaired", "kept", "refused"))
+        yield Corruption(f"header byte {at}, high", flipping(at, 7), ("used", "kept", "refused"))
     for at in (68, 71):
-        yield Corruption(f"owner, byte {at}", flipping(at, 3), ("repaired", "refused"))  # the log may hold page 1
+        yield Corruption(f"owner, byte {at}", flipping(at, 3), ("used", "refused"))  # the log may hold page 1
     yield Corruption("no header", lambda path: overwrite(path, 0, bytes(100)))
     yield Corruption("a header of chance", lambda path: overwrite(path, 0, random.Random(1).randbytes(100)))
 
@@ -133,7 +133,7 @@ def _log() -> Iterator[Corruption]:
         return lambda path: overwrite(log_of(path), at, data)
 
     for size in (0, 31, 32, 33, 32 + FRAME - 1, 32 + FRAME, 32 + 2 * FRAME + 24, -1, -FRAME, -FRAME - 5):
-        yield Corruption(f"log cut to {size} bytes", cut(size), ("repaired",), cuts=True)
+        yield Corruption(f"log cut to {size} bytes", cut(size), ("used",), cuts=True)
     for at in (0, 4, 8, 16, 20, 24, 28):
         yield Corruption(f"log header byte {at}", lambda path, at=at: flip(log_of(path), at))  # type: ignore[misc]
     for at in (0, 8, 12, 16, 20, 24, 24 + PAGE - 1):
@@ -145,7 +145,7 @@ def _log() -> Iterator[Corruption]:
     yield Corruption(
         "log of chance", lambda path: log_of(path).write_bytes(random.Random(5).randbytes(50_000)) and None
     )
-    yield Corruption("log gone", lambda path: log_of(path).unlink(), ("repaired",), cuts=True)
+    yield Corruption("log gone", lambda path: log_of(path).unlink(), ("used",), cuts=True)
 
 
 # The index of the log, which holds nothing
@@ -155,16 +155,16 @@ def _shared() -> Iterator[Corruption]:
     def write(data: bytes) -> Callable[[Path], None]:
         return lambda path: path.with_name(path.name + "-shm").write_bytes(data) and None  # type: ignore[return-value]
 
-    yield Corruption("index of the log empty", write(b""), ("repaired",))
-    yield Corruption("index of the log zeroes", write(bytes(32768)), ("repaired",))
-    yield Corruption("index of the log of chance", write(random.Random(6).randbytes(32768)), ("repaired",))
-    yield Corruption("index of the log cut", write(random.Random(7).randbytes(77)), ("repaired",))
+    yield Corruption("index of the log empty", write(b""), ("used",))
+    yield Corruption("index of the log zeroes", write(bytes(32768)), ("used",))
+    yield Corruption("index of the log of chance", write(random.Random(6).randbytes(32768)), ("used",))
+    yield Corruption("index of the log cut", write(random.Random(7).randbytes(77)), ("used",))
     yield Corruption(
         "index of the log stale",
         lambda path: overwrite(path.with_name(path.name + "-shm"), 16, struct.pack("=I", 1) + bytes(80)),
-        ("repaired",),
+        ("used",),
     )
-    yield Corruption("index of the log gone", lambda path: path.with_name(path.name + "-shm").unlink(), ("repaired",))
+    yield Corruption("index of the log gone", lambda path: path.with_name(path.name + "-shm").unlink(), ("used",))
 
 
 # Something else in its place
@@ -245,7 +245,7 @@ def _hostile() -> Iterator[Corruption]:
     yield Corruption("a format that never was", after("PRAGMA user_version = -7"), ("kept",))
     yield Corruption("a format of the past", after("PRAGMA user_version = 1"), ("kept",))
     yield Corruption("a format of the future", after("PRAGMA user_version = 99"), ("refused",))
-    yield Corruption("statistics", after("ANALYZE"), ("repaired",))
+    yield Corruption("statistics", after("ANALYZE"), ("used",))
 
 
 CORRUPTIONS = [

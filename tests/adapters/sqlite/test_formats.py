@@ -1,9 +1,8 @@
-"""Journals of every released format stay recoverable; one of a newer format is never written (D15)."""
+"""A journal of an earlier format is set aside whole; one of a newer format is never written (D15)."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,98 +11,57 @@ from adapters.launcher.status import read_status
 from adapters.sqlite.formats import SCHEMA_VERSION
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalQuarantined
-from recovery import context
+from recovery.journal.errors import DamagedJournalError
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import facts_of
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-RELEASED = sorted(GOLDEN.glob("journal-*.db"))
-
-
-def test_d15_every_format_has_a_golden_file() -> None:
-    assert [path.name for path in RELEASED] == [f"journal-{number}.db" for number in range(1, SCHEMA_VERSION + 1)]
+EARLIER = f"has file format {SCHEMA_VERSION - 1}, and this release reads format {SCHEMA_VERSION}"
 
 
-@pytest.fixture(params=RELEASED, ids=lambda path: path.stem)
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / "journal" / "calls.db"
-    path.parent.mkdir()
-    shutil.copy(request.param, path)
-    return path
-
-
-def test_d15_a_call_that_an_older_release_left_is_carried_on_and_the_file_is_brought_up_to_date(old: Path) -> None:
-    seen = []
-    service = Recovery(store=SQLiteStore(old))
-    damaged = facts_of(service, JournalQuarantined)
-
-    @service.recoverable("render", resumable=True)
-    def render(scene: str, *, fails: int = 0) -> str:
-        seen.append((scene, fails, context.attempt(), context.saved()))
-        return scene
-
-    with service:
-        resumed = service.resume()
-        assert resumed.wait(10.0)
-        assert service.journal is not None
-        service.journal.receipt().wait(5.0)
-    assert seen == [("last", 1, 2, {"frame": 100})]
-    assert [call.result for call in resumed.calls] == ["last"]
-    assert (names(damaged), resumed.left) == ([], [])
-    with journals.plain(old) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    with Recovery(store=SQLiteStore(old)) as service:  # and it stays a sound one
-        assert service.journal is not None
-        damaged = facts_of(service, JournalQuarantined)
-        assert service.journal.pending(5.0).calls == ()
-        assert (service.journal.reason, names(damaged)) == (None, [])
-
-
-def test_d15_status_reads_an_older_file_as_it_is(old: Path) -> None:
-    before = old.read_bytes()
-    status = asyncio.run(read_status(old))
-    assert [call.state for call in status.calls if call.operation == "render"] == [
-        "succeeded",
-        "succeeded",
-        "gave up",
-        "left",
-    ]
-    assert (status.circuits, status.unreadable) == ({"fetch[example.org]": "open"}, 0)
-    assert old.read_bytes() == before
-    assert [one.name for one in old.parent.iterdir()] == ["calls.db"]
-
-
-def test_d15_what_an_older_release_recorded_is_remembered(old: Path) -> None:
-    with journals.plain(old) as connection:
-        if connection.execute("PRAGMA user_version").fetchone() == (1,):
-            pytest.skip("format 1 recorded no results")
-    service = Recovery(store=SQLiteStore(old))
-    script = Script()
-    buy = service.recoverable("buy", resumable=True, idempotency_key=str, remember=1e9)(lambda item: script())
-    with service:
-        assert buy("bread") == ["bread", "bought"]
-    assert script.calls == 0
-
-
-def test_d15_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "calls.db"
-    shutil.copy(GOLDEN / "journal-1.db", path)
-    monkeypatch.setattr("adapters.sqlite.formats.checksum", lambda *_: "no number")  # refused at the last moment
-    service = Recovery(store=SQLiteStore(path))
-    heard = facts_of(service, JournalDegraded)
-    with service:
-        eventually(lambda: heard)
+def journal_of_format(number: int, path: Path) -> dict[str, bytes]:
+    """Leave a journal of a killed process that says it has that format; the content of its files, by their ending."""
+    path.parent.mkdir(exist_ok=True)
+    journals.write(path, journals.rows_of([journals.started("c")]))
     with journals.plain(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        assert connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall() == [
-            ("runs",),
-            ("facts",),
-        ]
-        assert connection.execute("SELECT count(*) FROM facts").fetchone() == (30,)
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("INSERT INTO runs VALUES ('later', 'boot', 1.0, 2.0, 3)")  # is in the log when it is copied
+        ours = [path, path.with_name(f"{path.name}-wal")]
+        found = {one.name.removeprefix(path.name): one.read_bytes() for one in ours}
+    for ending, data in found.items():
+        path.with_name(path.name + ending).write_bytes(data)
+    return found
+
+
+def aside(path: Path) -> dict[str, bytes]:
+    """What is kept of the journal *path*, by the ending of its name."""
+    kept = [one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith("-shm")]
+    return {"-wal" if one.name.endswith("-wal") else "": one.read_bytes() for one in kept}
+
+
+@pytest.mark.parametrize("name", ["calls.db", "calls.db.d/dead.db"], ids=["the journal", "of a dead process"])
+def test_d15_a_file_of_an_earlier_format_is_set_aside_whole_and_said_once(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = journal_of_format(SCHEMA_VERSION - 1, tmp_path / name)
+    for _ in range(2):
+        with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+            assert service.journal is not None
+            assert service.journal.pending(5.0).calls == ()
+            assert service.journal.reason is None
+    assert aside(tmp_path / name) == before
+    [record] = caplog.records
+    assert EARLIER in record.message
+
+
+def test_d15_status_does_not_read_an_earlier_format_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    before = journal_of_format(SCHEMA_VERSION - 1, path)
+    with pytest.raises(DamagedJournalError, match=EARLIER):
+        asyncio.run(read_status(path))
+    assert {ending: path.with_name(path.name + ending).read_bytes() for ending in before} == before
 
 
 def test_d15_a_newer_file_is_never_written_and_that_is_said(tmp_path: Path) -> None:

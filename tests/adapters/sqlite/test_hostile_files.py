@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.sqlite import formats, schema
+from adapters.sqlite import schema
 from adapters.sqlite.opening import open_file
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Row
@@ -123,9 +123,10 @@ def test_a_text_longer_than_any_we_write_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("c")]))
     with journals.plain(path) as connection:
+        [(index,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'facts_by_call'").fetchall()
         connection.execute("DROP INDEX facts_by_call")
         connection.execute("UPDATE facts SET call = printf('%.*c', 60000000, 'x')")
-        connection.execute(formats.INDEXES["facts_by_call"])
+        connection.execute(index)
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
         service.journal.pending(10.0)
@@ -146,7 +147,7 @@ def test_no_connection_trusts_the_schema_of_a_file(tmp_path: Path) -> None:
         found = []
         async with schema.reading(path) as reader:
             found += await reader._connection.execute_fetchall("PRAGMA trusted_schema")
-        writer = await open_file(path, print)
+        writer = await open_file(path)
         found += await writer.execute_fetchall("PRAGMA trusted_schema")
         await writer.close()
         return found

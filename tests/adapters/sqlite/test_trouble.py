@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -13,15 +14,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import aiosqlite
 import msgspec
 import pytest
 
-from adapters.sqlite import files, opening
+from adapters.sqlite import files, opening, schema
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalRestored
 from recovery.journal import writer
+from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite import journals
@@ -164,6 +167,20 @@ def test_d8_a_full_disk_is_waited_out_in_memory() -> None:
             assert journal.dropped == 0
         assert names(heard) == ["JournalDegraded", "JournalRestored"]
         assert calls_of(path) == [f"call-{number}" for number in range(1600)]
+
+
+@pytest.mark.parametrize(("code", "is_damage"), [(10, False), (266, False), (7, False), (11, True), (267, True)])
+def test_d8_a_page_that_the_disk_does_not_give_is_no_damage(code: int, is_damage: bool, tmp_path: Path) -> None:
+    class FailingDisk:  # which cannot be had here; that is how SQLite's check reports it
+        async def execute_fetchall(self, _pragma: str) -> list[tuple[str]]:
+            return [(f"*** in database main ***\nTree 2 page 3: unable to get the page. error code={code}",)]
+
+    async def main() -> None:
+        await schema.Reader(cast("aiosqlite.Connection", FailingDisk())).check(tmp_path)
+
+    with pytest.raises(JournalError, match="unable to get the page") as raised:
+        asyncio.run(main())
+    assert isinstance(raised.value, DamagedJournalError) == is_damage
 
 
 # In a process of its own
