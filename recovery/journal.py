@@ -15,14 +15,7 @@ import time
 from collections.abc import Callable
 
 from events.bus import Bus
-from events.facts import (
-    Fact,
-    JournalDegraded,
-    JournalRestored,
-    OperationFailed,
-    OperationStarted,
-    OperationSucceeded,
-)
+from events.facts import Fact, JournalDegraded, JournalRestored, OperationFailed, OperationStarted, OperationSucceeded
 from events.kinds import kinds_of
 from recovery import process
 from recovery.awaited import Awaited
@@ -71,7 +64,6 @@ class Journal:
         self._restore = restore
         self._orders = orders
         self._followed: set[str] = set()
-        self._is_started = False
         self._begin()
         process.look_after(self)
         bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
