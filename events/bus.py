@@ -140,6 +140,7 @@ class Bus:
 
         Verdicts count only where the fact asks for them (a start, a failure and its classification); others are
         ignored and counted in ``ignored_verdicts``. Never waits, and raises nothing that a subscriber raised.
+        A signal handler sets a flag or raises instead: a journal drops, and counts, what interrupts it.
         """
         return self.cascade(fact)[0]
 

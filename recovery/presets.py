@@ -1,10 +1,10 @@
-"""Services as they are recommended for production, staging and development: every choice with its reason, as data.
+"""Recommended services for production, staging and development. ``PRESETS`` has every choice with its reason.
 
     service = production(store=SQLiteStore("journal.db"))
-    service = staging(store=SQLiteStore("journal.db"), budget=RetryBudget())   # what is given goes first
-    service = development(enabled=True)                                         # recovery is off unless asked for
+    service = staging(budget=RetryBudget())  # an option that is given overrides the preset's
+    service = development(enabled=True)
 
-What a choice costs is measured by ``make bench``; each names the row.
+Each choice names the row of ``make bench`` that shows its cost.
 """
 
 from __future__ import annotations
@@ -125,31 +125,19 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
 }
-"""By name. What is not named is as ``Recovery`` has it by default."""
+"""The presets by name. An option that is not named has the default of ``Recovery``."""
 
 
 def production(**options: Unpack[Options]) -> Recovery:
-    """A service for production; *options* are those of ``Recovery``, and go before the preset's.
+    """A service for production: quiet, and monitored only when asked. ``PRESETS["production"]`` has each choice.
 
-    | what | value | why |
-    |---|---|---|
-    | classification | on | nothing is tried again in vain; only failures pay for it |
-    | persistence | lazy, where a store is given | a healthy call writes nothing |
-    | circuit breaker | on | a sick host is left alone; closed, it costs a healthy call nothing |
-    | logging | off | the journal has it all; a line costs more than the rest of a recovery |
-    | monitoring | when asked for | ``service.monitor()``, with the extra ``monitor`` |
+    *options* are those of ``Recovery`` and override the preset's.
     """
     return _made("production", options)
 
 
 def staging(**options: Unpack[Options]) -> Recovery:
-    """A service for staging: as in production, but everything that happens is shown.
-
-    | what | value | why |
-    |---|---|---|
-    | classification, persistence, circuit breaker | as in production | what is tried out here is what will run |
-    | logging | on | somebody reads along; quiet while all is well |
-    | monitoring | on | ``service.monitor()`` has counted from the beginning |
+    """A service for staging: as in production, with logging and monitoring. ``PRESETS["staging"]`` has each choice.
 
     Raises ImportError without the extra ``monitor``.
     """
@@ -157,14 +145,7 @@ def staging(**options: Unpack[Options]) -> Recovery:
 
 
 def development(**options: Unpack[Options]) -> Recovery:
-    """A service for development: recovery is off unless asked for.
-
-    | what | value | why |
-    |---|---|---|
-    | recovery | off; ``enabled=True`` asks for it | a bug shows at once, where it is; functions stay untouched |
-    | logging | on, once recovery is | whoever asks for recovery here wants to see it work |
-    | monitoring | off | there is nothing to watch |
-    """
+    """A service for development: off without ``enabled=True``. ``PRESETS["development"]`` has each choice."""
     return _made("development", options)
 
 

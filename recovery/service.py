@@ -1,18 +1,6 @@
 """The service: a bus with the recovery stages on it, the operations defined with it, and a journal if it has a store.
 
-One failing operation, start to end:
-
-1. the driver (``recovery.execution.runner``) or code by hand publishes ``OperationFailed`` (``events.attempt``);
-2. ``Classify`` takes the evidence and answers ``FailureClassified`` (``recovery.subscribers.classification``,
-``recovery.policies.classification``);
-3. ``Schedule`` asks the policy for a verdict (``recovery.policies.retry``) and the budget for a token
-(``recovery.policies.budget``),
-   ``Break`` counts for the circuit (``recovery.subscribers.circuit_breaker``), ``Pause`` notes what a server asked for
-   (``recovery.subscribers.rate_limit``);
-4. the bus joins all verdicts, plug-ins' included, to the strictest (``events.bus``, ``events.verdicts``);
-5. the outcome is published: ``RetryScheduled``, ``Parked`` or ``GaveUp``; the driver waits
-(``recovery.waiting.calls``);
-6. the journal (``recovery.journal.journal``), ``Log`` and whoever else subscribes hear every fact of it.
+README, "What happens when an operation fails", has the six steps of a failing operation and their modules.
 """
 
 from __future__ import annotations

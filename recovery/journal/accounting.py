@@ -28,7 +28,8 @@ class Losses:
 
     def between(self, since: int, position: int) -> bool:
         """Whether anything after *since* and up to *position* was dropped."""
-        return any(first <= position and last > since for first, last in self._ranges)
+        # A copy: a signal handler that publishes adds a range in between.
+        return any(first <= position and last > since for first, last in tuple(self._ranges))
 
 
 class OwnLosses:

@@ -59,7 +59,7 @@ class Turnstile:
     First come, first served: who comes while others wait joins them. Nobody waits where *is_vain* says so, nor after
     *patience* seconds in which nothing was written, until something is. What else each one waits at the most is his
     own: it had better be long, for those who came together then overrun the queue together.
-    Safe to use from any thread, and in signal handlers.
+    Safe to use from any thread. In a signal handler that interrupts it, a call goes ahead at once.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class Turnstile:
         self._is_vain = is_vain
         self._patience = patience
         self._lock = surviving(threading.RLock())
+        self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
+        """Whether this is a signal handler that interrupts its own thread inside this line."""
         self._inside = 0  # let in, and not gone ahead yet
         self._watch: Turn | None = None  # who looks at the clock for all
         self._since: float | None = None  # since when somebody waits, and nothing was written
@@ -83,7 +85,7 @@ class Turnstile:
 
     def left(self, turn: Turn, waiter: Waiter) -> float:
         """What ``Turn.left`` says."""
-        if self.is_interrupted or self._intake.is_interrupted:
+        if self.is_interrupted() or self._intake.is_interrupted():
             return 0.0  # it would wait for itself
         with self._lock:
             if turn.is_let_in or (turn not in self.line and not self._must_wait()):
@@ -102,11 +104,6 @@ class Turnstile:
                 left = min(turn.end - now, self._since + self._patience - now if self._watch is turn else LOOK_AGAIN)
         _wake(waiters)
         return left
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether this is a signal handler that has interrupted its own thread in here."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as ``threading.Condition`` asks
 
     def leave(self, turn: Turn) -> None:
         """*turn* is over, be it that it was let in or not; the next have theirs."""

@@ -67,7 +67,6 @@ class Journal:
         self._restore = restore
         self._orders = orders
         self._followed: set[str] = set()
-        self._is_started = False
         self._begin()
         lifecycle.look_after(self)
         bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
@@ -79,8 +78,7 @@ class Journal:
         self.loaded = Gate()
         self._pending = Pending()
         self._closing = False
-        self._said_closed = False
-        self._said_full = False
+        self._said: set[str] = set()
         self._is_stuck = False
         self._is_started = False
         bus = self._bus
@@ -139,7 +137,10 @@ class Journal:
     # for whoever publishes
 
     def record(self, fact: Fact) -> None:
-        """Accept *fact*, if wanted; in a signal handler, too. Never waits for the store, nor raises for its sake."""
+        """Accept *fact*, if it is to be written. Never waits for the store, and raises no error of the store.
+
+        What a signal handler publishes while it interrupts this queue is dropped, counted, and logged once.
+        """
         plan = self._plan_of(fact.operation)
         if plan is not None and plan.durability == "off":
             return
@@ -154,13 +155,17 @@ class Journal:
             self._say_refused()
 
     def _say_refused(self) -> None:
-        if self._closing:
-            if not self._said_closed:
-                self._said_closed = True
-                log.warning("the journal is closed; what happens from now on is not written")
-        elif self.reason is None and not self._intake.is_closed and not self._said_full:
-            self._said_full = True
-            log.warning("facts are dropped: they come faster than the journal can be written; `counts` has how many")
+        if self._intake.is_interrupted():
+            text = "a fact is dropped: a signal handler published it; a handler must set a flag or raise instead"
+        elif self._closing:
+            text = "the journal is closed; what happens from now on is not written"
+        elif self.reason is None and not self._intake.is_closed:
+            text = "facts are dropped: they come faster than the journal can be written; `counts` has how many"
+        else:
+            return
+        if text not in self._said:
+            self._said.add(text)
+            log.warning(text)
 
     # for whoever waits
 
@@ -271,8 +276,8 @@ class Journal:
     def close(self) -> None:
         """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most.
 
-        In a signal handler, too; if that has interrupted its own thread while it published, it is not waited for:
-        what was accepted is written when the handler has returned.
+        Safe in a signal handler. A handler that interrupts its own thread inside the journal does not wait: what was
+        accepted is written after the handler returns.
         """
         self.finish()
         self.wait_for_end(CLOSE_TIMEOUT)
@@ -294,7 +299,7 @@ class Journal:
         if not self._is_started or self._is_own_thread:
             return
         parts = (self._intake, self._threads, self._tasks)
-        if self._lock._is_owned() or any(part.is_interrupted for part in parts):  # type: ignore[attr-defined]
+        if self._lock._is_owned() or any(part.is_interrupted() for part in parts):  # type: ignore[attr-defined]
             return  # a signal handler: the writer needs what this thread holds
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:

@@ -74,8 +74,8 @@ class Intake:
         self.filled = Flag()
         self.hurry = Flag()
         self._lock = threading.RLock()
-        self._is_busy = False
-        self._late: deque[Fact] = deque()
+        self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
+        """Whether this is a signal handler that interrupts its own thread inside this queue."""
         self._queue: deque[Entry] = deque()
         self._progress: OrderedDict[str, Entry] = OrderedDict()
         self._recording: dict[tuple[str, str], Entry] = {}
@@ -153,19 +153,17 @@ class Intake:
         return self._live + self._cancelled >= BATCH
 
     def put(self, fact: Fact) -> bool:
-        """Take *fact* in; whether there was room. Microseconds, and it never waits for the store."""
+        """Take *fact* in, unless there is no room or ``is_interrupted()``; whether it was taken.
+
+        Takes microseconds and never waits for the store.
+        """
+        if self.is_interrupted():  # what it interrupts must find everything else as it was
+            self._next = number = self._next + 1
+            self._refuse(number)
+            return False
         with self._lock:
-            if self._is_busy:  # a signal handler has interrupted this very thread in here: that one goes on first
-                self._late.append(fact)
-                return True
-            self._is_busy = True
-            try:
-                length = self._take_in(fact)
-            finally:
-                self._is_busy = False
-            while self._late:
-                self.put(self._late.popleft())
-        if not self.filled.is_set():  # setting it wakes a thread: 15 to 60 µs of the caller's
+            length = self._take_in(fact)
+        if not self.filled.is_set:  # setting it wakes a thread: 15 to 60 µs of the caller's
             self.filled.set()
         if length == BATCH:
             self.hurry.set()
@@ -192,9 +190,7 @@ class Intake:
         if is_refused:
             if old is not None and progress is not None:
                 self._put_back(progress.call, old)
-            self.dropped += 1
-            self._losses.add(number, number)
-            self.own_losses.note(number)
+            self._refuse(number)
             return 0
         if old is not None:
             old.fact = None
@@ -206,18 +202,18 @@ class Intake:
             self._note_result(entry)
         if not self._queue:
             self.since = time.monotonic()
-        self._queue.append(entry)
         if is_cancelled:
             self._cancelled += 1
         else:
             self._live += 1
         self._bytes += weight
+        self._queue.append(entry)  # the last call: a signal handler that raises here leaves the counts right
         return self._live + self._cancelled
 
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether this is a signal handler that has interrupted its own thread in here."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as ``threading.Condition`` asks
+    def _refuse(self, number: int) -> None:
+        self.dropped += 1
+        self._losses.add(number, number)
+        self.own_losses.note(number)
 
     def _put_back(self, call: str, entry: Entry) -> None:
         self._progress[call] = entry

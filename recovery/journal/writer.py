@@ -190,7 +190,7 @@ class Writer:
         """
         intake = self._intake
         # Whoever hurried before the rest began has set ``filled`` in vain.
-        if rests and not intake.hurry.is_set() and not intake.filled.wait(ORDERS_EVERY):
+        if rests and not intake.hurry.is_set and not intake.filled.wait(ORDERS_EVERY):
             return
         if not self._closing and not intake.has_batch:
             # Counted from when the earliest came: it may have waited for a commit already.
@@ -302,7 +302,7 @@ class Writer:
         Who waits for this very batch is served at once.
         """
         for first in range(0, len(batch), PART):
-            if first and not (self._intake.is_crowded or self._stir.is_set()):
+            if first and not (self._intake.is_crowded or self._stir.is_set):
                 time.sleep(BREATH)
             yield batch[first : first + PART]
 

@@ -135,30 +135,27 @@ def soon_in_this_loop() -> Callable[..., object]:
 
 
 class Flag:
-    """As ``threading.Event``, and may also be set by a signal handler that has interrupted its own thread in here."""
+    """As ``threading.Event``, but a signal handler that interrupts ``set`` on its own thread may set it too."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.RLock())  # an Event's lock is none that lets its owner in again
-        self._is_set = False
-
-    def is_set(self) -> bool:
-        """Whether it is set."""
-        return self._is_set
+        self._condition = threading.Condition(threading.RLock())  # the lock of an Event would deadlock
+        self.is_set = False
+        """Whether it is set. An attribute: every fact that is published looks at it."""
 
     def set(self) -> None:
         """Let those go on who wait."""
         with self._condition:
-            self._is_set = True
+            self.is_set = True
             self._condition.notify_all()
 
     def clear(self) -> None:
         """Have those wait who come from now on."""
-        self._is_set = False
+        self.is_set = False
 
     def wait(self, timeout: float) -> bool:
         """Block until it is set, *timeout* seconds at the most; whether it is."""
         with self._condition:
-            return self._is_set or self._condition.wait(timeout) or self._is_set
+            return self.is_set or self._condition.wait(timeout) or self.is_set
 
 
 class Gate:

@@ -1,4 +1,4 @@
-"""What each preset gives a service, and that its table says so."""
+"""What each preset gives a service."""
 
 from __future__ import annotations
 
@@ -113,10 +113,3 @@ def test_each_choice_says_why_and_which_row_shows_its_price(name: str) -> None:
     choices = PRESETS[name].choices
     assert all(text for one in choices for text in (one.what, one.value, one.why, one.row))
     assert len({one.what for one in choices}) == len(choices)
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_the_table_of_a_preset_names_each_of_its_choices(name: str) -> None:
-    table = inspect.getdoc(MAKE[name])
-    assert table is not None
-    assert all(one.what in table for one in PRESETS[name].choices)

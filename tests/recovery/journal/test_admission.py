@@ -18,6 +18,7 @@ from recovery.journal.admission import EACH, PATIENCE, TOGETHER, Turn, Turnstile
 from recovery.journal.queue import BATCH, Intake
 from recovery.journal.store import Row
 from recovery.service import Recovery
+from tests.recovery.journal.interruptions import interrupted
 
 CAPACITY = 4000
 HALF = CAPACITY // 2
@@ -63,9 +64,14 @@ class Line:
     def __init__(self, waiting: int = 0) -> None:
         self.now = 0.0
         self.is_vain = False
+        self.on_look: Callable[[], object] = int
         self.intake = Intake(capacity=CAPACITY)
-        self.turnstile = Turnstile(self.intake, lambda: self.is_vain, clock=lambda: self.now)
+        self.turnstile = Turnstile(self.intake, self.look, clock=lambda: self.now)
         self.fill(waiting)
+
+    def look(self) -> bool:
+        self.on_look()
+        return self.is_vain
 
     def fill(self, count: int) -> None:
         for _ in range(count):
@@ -235,14 +241,18 @@ def test_those_who_were_let_in_and_never_come_hold_nobody_up_for_ever() -> None:
     assert len(let_in(callers)) == number + TOGETHER
 
 
-@pytest.mark.parametrize("lock", [lambda line: line.turnstile._lock, lambda line: line.intake._lock])
-def test_a_signal_handler_that_interrupts_the_line_or_the_queue_does_not_wait(lock: Callable[[Line], object]) -> None:
-    line = Line(HALF)
-    line.callers(3)
-    interrupted = lock(line)
-    with interrupted:  # type: ignore[attr-defined]
-        line.intake._is_busy = True
-        assert Caller(line).ask() == 0.0
+def test_a_signal_handler_that_interrupts_the_line_does_not_wait() -> None:
+    line, waits = Line(HALF), list[float]()
+    caller = Caller(line)
+    line.on_look = lambda: waits.append(Caller(line).ask())
+    assert caller.ask() > 0.0
+    assert set(waits) == {0.0}
+
+
+def test_a_signal_handler_that_interrupts_the_queue_does_not_wait() -> None:
+    line, waits = Line(HALF), list[float]()
+    line.intake.put(interrupted(lambda: waits.append(Caller(line).ask())))
+    assert waits == [0.0]
 
 
 STEPS = st.lists(

@@ -54,11 +54,11 @@ def test_who_takes_the_facts_is_only_told_of_the_first_after_a_rest() -> None:
     intake = Intake()
     intake.put(end())
     taken(intake)
-    assert intake.filled.is_set()
+    assert intake.filled.is_set
     assert intake.rest()
-    assert not intake.filled.is_set()
+    assert not intake.filled.is_set
     intake.put(end())
-    assert intake.filled.is_set()
+    assert intake.filled.is_set
 
 
 def test_there_is_no_rest_while_a_fact_waits_or_is_being_written() -> None:
@@ -67,7 +67,7 @@ def test_there_is_no_rest_while_a_fact_waits_or_is_being_written() -> None:
     assert not intake.rest()
     intake.take()
     assert not intake.rest()
-    assert intake.filled.is_set()
+    assert intake.filled.is_set
 
 
 def test_a_batch_that_is_not_done_is_taken_again() -> None:

@@ -1,0 +1,30 @@
+"""A fact that is interrupted while the journal's queue takes it in, as by a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from events.operation_events import GaveUp
+
+
+class _Text(str):
+    handler: Callable[[], object]
+
+    def __len__(self) -> int:
+        self.handler()
+        return 0
+
+
+def interrupted(handler: Callable[[], object]) -> GaveUp:
+    """A fact on which the queue runs *handler*, once, while it holds its lock: it asks how long the text is."""
+
+    def run() -> None:
+        msgspec.structs.force_setattr(fact, "error", None)  # the text itself cannot be written
+        handler()
+
+    text = _Text("reset")
+    text.handler = run
+    fact = GaveUp(at=0.0, operation="fetch", call="a", error=text)
+    return fact
