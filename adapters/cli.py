@@ -22,13 +22,13 @@ from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.screen import LaunchTable, make_console
 from adapters.launcher.status import StatusTable, read_status
 from adapters.launcher.view import SEEN, LaunchView
-from adapters.sqlite.command_inbox import hand_in
+from adapters.sqlite.command_inbox import submit_command
 from events.codec import encode
 from events.errors import RecoveryError
-from events.event import Fact
+from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed
-from recovery.journal.store import Command, Order
+from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
 from recovery.subscribers.log import describe
 
@@ -54,9 +54,9 @@ def cli() -> None:
 )
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
-    """Execute the launch plan PLAN, or carry on what an earlier run of it left.
+    """Execute the launch plan PLAN, or resume what an earlier run of it left.
 
-    With --json, every fact is a line of JSON as it happens; the last line holds the outcomes.
+    With --json, every event is a line of JSON as it happens; the last line holds the outcomes.
     """
     try:
         loaded = load_plan(plan)
@@ -74,8 +74,8 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     view = LaunchView(plan.steps)
     warnings = make_console(stderr=True)
 
-    def warn(fact: Fact) -> None:
-        match fact:
+    def warn(event: Event) -> None:
+        match event:
             case JournalDegraded(reason=reason):
                 trouble = f"the journal {journal} cannot be written, going on in memory: {reason}"
             case JournalQuarantined(reason=reason):
@@ -88,11 +88,11 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:
-        service.bus.subscribe(SEEN, _print_fact)
+        service.bus.subscribe(SEEN, _print_event)
         return anyio.run(launch.run)
     console = make_console()
     if not console.is_terminal:
-        service.bus.subscribe(SEEN, lambda fact: _print_line(view.name_of(fact), describe(fact)))
+        service.bus.subscribe(SEEN, lambda event: _print_line(view.name_of(event), describe(event)))
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
         console.print(LaunchTable(view, time.monotonic()))
@@ -121,19 +121,19 @@ def status(path: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("call")
-@click.argument("command", type=click.Choice(get_args(Command)))
+@click.argument("command", type=click.Choice(get_args(CommandName)))
 @click.option("--reason", default="", help="Why: it is written down with it.")
-def tell(path: Path, call: str, command: Command, reason: str) -> None:
+def tell(path: Path, call: str, command: CommandName, reason: str) -> None:
     """Tell the process that writes the journal at PATH (or runs that plan) to do COMMAND with the waiting CALL.
 
-    "retry" ends its wait, or carries on a call that is quarantined; "pause" and "unpause" stop and start it; "give up"
+    "retry" ends its wait, or resumes a call that is quarantined; "pause" and "unpause" stop and start it; "give up"
     ends the call. `recovery status` shows the ids of calls.
     """
     try:
         journal = _journal_at(path)
         if not journal.exists():
             raise FileNotFoundError(f"there is no journal at {journal}")
-        handed_in = hand_in(journal, Order(command, call, reason))
+        handed_in = submit_command(journal, Command(command, call, reason))
     except (RecoveryError, OSError) as error:
         _usage_error(error)
     end = time.monotonic() + TAKEN_WITHIN
@@ -169,9 +169,9 @@ def _print_json(value: object) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def _print_fact(fact: Fact) -> None:
-    if not isinstance(fact, OperationFailed):
-        sys.stdout.buffer.write(encode(redacted(fact)) + b"\n")
+def _print_event(event: Event) -> None:
+    if not isinstance(event, OperationFailed):
+        sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
         sys.stdout.buffer.flush()
 
 

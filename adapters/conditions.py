@@ -2,7 +2,7 @@
 
 For ``Park`` and ``Strategy``:
 
-    Strategy(until=(disk_space("models", 8_000_000_000),), patience=3600.0)
+    Strategy(wait_for=(disk_space("models", 8_000_000_000),), wait_timeout=3600.0)
 
 Each raises TypeError or ValueError, naming the argument, for what cannot be asked.
 """

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from recovery.journal.history import CIRCUIT, TERMINAL, Run
 from recovery.journal.store import Row, Store
 
-TERMINAL_KINDS = frozenset(fact.__name__ for fact in TERMINAL)
-CIRCUIT_KINDS = frozenset(fact.__name__ for fact in CIRCUIT)
+TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)
+CIRCUIT_KINDS = frozenset(event.__name__ for event in CIRCUIT)
 
 
 class MemoryStore(Store):
@@ -28,7 +28,7 @@ class MemoryStore(Store):
         return ()
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact and of every circuit, and the runs."""
+        """Every row of every call that has no terminal event and of every circuit, and the runs."""
         over = {row.call for row in self.rows if row.kind in TERMINAL_KINDS}
         wanted = [row for row in self.rows if (row.call and row.call not in over) or row.kind in CIRCUIT_KINDS]
         return list(self.runs.values()), wanted

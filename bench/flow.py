@@ -1,4 +1,4 @@
-"""Facts as failing calls bring them, published as fast as the journal takes them, and written again without it."""
+"""Events as failing calls bring them, published as fast as the journal takes them, and written again without it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.measure import Clock
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationRecovered, RetryScheduled
 from recovery import Recovery
@@ -22,7 +22,7 @@ _CHECK_EVERY = 256
 _PAUSE = 0.0005
 
 
-def facts(first: int, count: int, clock: float) -> Iterator[Fact]:
+def events(first: int, count: int, clock: float) -> Iterator[Event]:
     """What *count* / 3 calls bring that fail once: what the failure means, the retry, the recovery."""
     for number in range(first, first + count // 3):
         call = f"bench-{number}"
@@ -42,15 +42,15 @@ def facts(first: int, count: int, clock: float) -> Iterator[Fact]:
 
 
 def publish(service: Recovery, first: int, count: int, clock: Clock = time.perf_counter) -> float:
-    """Publish so many facts and see them committed; seconds. Waits while the journal is crowded, as drivers do."""
+    """Publish so many events and see them committed; seconds. Waits while the journal is crowded, as drivers do."""
     journal, bus = service.journal, service.bus
     assert journal is not None
     since = bus.clock()
     began = clock()
-    for number, fact in enumerate(facts(first, count, since)):
-        bus.publish(fact)
+    for number, event in enumerate(events(first, count, since)):
+        bus.publish(event)
         if number % _CHECK_EVERY == 0:
-            while journal.is_crowded:
+            while journal.is_half_full:
                 time.sleep(_PAUSE)
     journal.receipt().wait(120.0)
     return clock() - began
@@ -67,13 +67,13 @@ class Plain:
         for (statement,) in self._journal.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"):
             if "sqlite_" not in statement:
                 self._copy.execute(statement)
-        columns = len(self._journal.execute("SELECT * FROM facts LIMIT 0").description)
-        self._insert = f"INSERT INTO facts VALUES ({', '.join('?' * columns)})"
+        columns = len(self._journal.execute("SELECT * FROM events LIMIT 0").description)
+        self._insert = f"INSERT INTO events VALUES ({', '.join('?' * columns)})"
         self._seen = 0
 
     def write_new(self, clock: Clock = time.perf_counter) -> tuple[int, float]:
         """Write the rows that the journal got since last asked: how many, and seconds."""
-        rows = self._journal.execute("SELECT * FROM facts WHERE id > ? ORDER BY id", (self._seen,)).fetchall()
+        rows = self._journal.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (self._seen,)).fetchall()
         if rows:
             self._seen = rows[-1][0]
         began = clock()

@@ -1,4 +1,4 @@
-"""The words and the wire: facts, verdicts, the bus, and operations for code that emits by hand."""
+"""The words and the wire: events, verdicts, the bus, and operations for code that emits by hand."""
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt
@@ -8,7 +8,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import CallRejectedError, CodecError, Permanent, RecoveryError, Retryable
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation import Operation
@@ -38,7 +38,7 @@ __all__ = [
     "AlertRaised",
     "Attempt",
     "Bus",
-    "CallFact",
+    "CallEvent",
     "CallRejected",
     "CallRejectedError",
     "CallSteered",
@@ -51,8 +51,8 @@ __all__ = [
     "Condition",
     "decode",
     "encode",
+    "Event",
     "Evidence",
-    "Fact",
     "FailureClassified",
     "GaveUp",
     "GiveUp",

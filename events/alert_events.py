@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from events.event import Fact
+from events.event import Event
 
 
-class AlertRaised(Fact, frozen=True, kw_only=True, omit_defaults=True):
+class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The *alert* of that name is on: *value*, measured *count* times, has passed *threshold* (see ``Thresholds``)."""
 
     alert: str
@@ -14,7 +14,7 @@ class AlertRaised(Fact, frozen=True, kw_only=True, omit_defaults=True):
     count: int = 0
 
 
-class AlertCleared(Fact, frozen=True, kw_only=True, omit_defaults=True):
+class AlertCleared(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The alert is off, after *lasted* seconds; there is no *value* where nothing is left to be measured."""
 
     alert: str

@@ -1,6 +1,7 @@
 """One try of one call: what is told about it, and what is asked.
 
-Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.watched`` tells.
+Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.is_observed``
+tells.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from events.bus import sender_of
 from events.errors import CallRejectedError
-from events.event import FOREVER, NOTHING, CallFact
+from events.event import FOREVER, NOTHING, CallEvent
 from events.evidence import Category
 from events.operation_events import (
     CallRejected,
@@ -36,7 +37,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 if TYPE_CHECKING:
     from events.operation import Operation
 
-NOBODY = GiveUp("nobody answered")
+NO_ANSWER = GiveUp("nobody answered")
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -44,12 +45,14 @@ class Attempt(msgspec.Struct, eq=False):
 
     *number* counts from 1. *retries* is how many retries the call has used; waiting while parked uses none. *began* is
     when the call's first attempt began, on the bus's clock; ``None`` until somebody took the time. *waited* is the
-    delay before this attempt in seconds. *troubled* says that something went wrong in this call. *category* and *error*
-    (one line) are of the call's latest failure. *done* is how far the call has come, in units of its own, *refills* how
+    delay before this attempt in seconds. *has_failed* says that something went wrong in this call. *category* and
+    *error*
+    (one line) are of the call's latest failure. *done* is how far the call has come, in units of its own,
+    *progress_resets* how
     often that has refilled its retries; *on_progress* is called when it comes further. *arguments* and *version* are
     what ``OperationStarted`` will say, and so is *idempotency_key*; *saved* is the JSON of the latest checkpoint,
-    *recorded* the result that is told with the success; *carried_on* says that another process began the
-    call. *due* is when a retry was told to begin, *late* how many seconds later than told the latest of the call began.
+    *recorded* the result that is told with the success; *is_resumed* says that another process began the
+    call. *due* is when a retry was told to begin, *lag* how many seconds later than told the latest of the call began.
     """
 
     # A struct because it has so many fields, and is made twice in a call that fails once.
@@ -60,12 +63,12 @@ class Attempt(msgspec.Struct, eq=False):
     began: float | None = None
     waited: float = 0.0
     due: float | None = None
-    late: float = 0.0
-    troubled: bool = False
+    lag: float = 0.0
+    has_failed: bool = False
     arguments: bytes | None = None
     version: str = ""
     idempotency_key: str = ""
-    carried_on: bool = False
+    is_resumed: bool = False
     recorded: Recorded | None = None
     saved: bytes | None = None
     category: Category | None = None
@@ -73,9 +76,9 @@ class Attempt(msgspec.Struct, eq=False):
     done: float = 0.0
     reached: float = 0.0
     progressed: bool = False
-    refills: int = 0
+    progress_resets: int = 0
     on_progress: Callable[[], object] | None = None
-    announced: bool = False
+    is_started: bool = False
     _verdict: Verdict | None = None
     _ended: bool = False
 
@@ -87,21 +90,21 @@ class Attempt(msgspec.Struct, eq=False):
         if not self.call:
             self.call = self.operation.bus.new_call()
         if self.number > 1 or self.retries > 0:
-            self.troubled = True
+            self.has_failed = True
 
-    def announce(self) -> Verdict | None:
+    def request_start(self) -> Verdict | None:
         """Ask whoever listens to starts whether this attempt may begin; ``None`` means yes."""
         operation = self.operation
-        held = None
+        deferred = None
         if self.due is not None:  # asked for the first time: what holds it back from now on does not make it late
-            late = operation.bus.clock() - self.due
-            if late > self.late:
-                self.late = late
+            lag = operation.bus.clock() - self.due
+            if lag > self.lag:
+                self.lag = lag
             self.due = None
-        if operation.watched:
+        if operation.is_observed:
             bus = operation.bus
-            if bus.listens(OperationStarted, operation.name, operation.key):
-                held = bus.publish(
+            if bus.has_subscribers(OperationStarted, operation.name, operation.key):
+                deferred = bus.publish(
                     OperationStarted(
                         at=bus.clock(),
                         operation=operation.name,
@@ -110,14 +113,14 @@ class Attempt(msgspec.Struct, eq=False):
                         attempt=self.number,
                         arguments=NOTHING if self.arguments is None else msgspec.Raw(self.arguments),
                         version=self.version,
-                        again=self.troubled,
+                        again=self.has_failed,
                         idempotency_key=self.idempotency_key,
                     )
                 )
             else:
-                operation.watched = bus.watches(operation)  # nobody says so when a weak receiver goes
-        self.announced = held is None
-        return held
+                operation.is_observed = bus.observes(operation)  # nobody says so when a weak receiver goes
+        self.is_started = deferred is None
+        return deferred
 
     def progress(self, done: float) -> None:
         """Note that the call has come as far as *done*, in units of its own (bytes, say).
@@ -136,9 +139,9 @@ class Attempt(msgspec.Struct, eq=False):
             on_progress()
 
     @property
-    def made(self) -> int:
+    def attempts_made(self) -> int:
         """How many attempts the call has made, this one included if it was let begin."""
-        return self.number if self.announced else max(self.number - 1, 1)
+        return self.number if self.is_started else max(self.number - 1, 1)
 
     def fail(self, error: Exception) -> Verdict:
         """Report what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -151,7 +154,7 @@ class Attempt(msgspec.Struct, eq=False):
         if self._ended:
             self._end()
         self._ended = True
-        self.troubled = self.announced = True
+        self.has_failed = self.is_started = True
         operation, bus = self.operation, self.operation.bus
         now = bus.clock()
         if self.began is None:
@@ -168,16 +171,16 @@ class Attempt(msgspec.Struct, eq=False):
             waited=self.waited,
             progressed=self.progressed,
             done=self.done,
-            refills=self.refills,
+            progress_resets=self.progress_resets,
         )
-        verdict, facts = bus.cascade(failed)
-        self._verdict = verdict or NOBODY
+        verdict, events = bus.cascade(failed)
+        self._verdict = verdict or NO_ANSWER
         if isinstance(verdict, Retry):
             self.due = now + verdict.after
-        for fact in facts:
-            if type(fact) is FailureClassified:
-                self.retries, self.refills = fact.retries, fact.refills
-                self.category, self.error = fact.category, fact.evidence.summary
+        for event in events:
+            if type(event) is FailureClassified:
+                self.retries, self.progress_resets = event.retries, event.progress_resets
+                self.category, self.error = event.category, event.evidence.summary
                 break
         self._publish_outcome(self._verdict)
         return self._verdict
@@ -188,7 +191,7 @@ class Attempt(msgspec.Struct, eq=False):
         match verdict:
             case Retry():
                 operation, bus = self.operation, self.operation.bus
-                if bus.listens(RetryScheduled, operation.name, operation.key):
+                if bus.has_subscribers(RetryScheduled, operation.name, operation.key):
                     scheduled = RetryScheduled(
                         at=bus.clock(),
                         operation=operation.name,
@@ -202,8 +205,10 @@ class Attempt(msgspec.Struct, eq=False):
                     )
                     bus.publish(scheduled)
             case Park():
-                after, why, charged = min(verdict.after, FOREVER), verdict.why, verdict.charged
-                self._tell(Parked, after=after, why=why, charged=charged, category=category, error=error)
+                after, why, counts_as_retry = min(verdict.after, FOREVER), verdict.why, verdict.counts_as_retry
+                self._tell(
+                    Parked, after=after, why=why, counts_as_retry=counts_as_retry, category=category, error=error
+                )
             case GiveUp():
                 self._tell(GaveUp, reason=verdict.reason, category=category, error=error)
 
@@ -218,12 +223,12 @@ class Attempt(msgspec.Struct, eq=False):
         It begins whatever an open circuit says: by hand there is nobody to hold back. Raises RuntimeError unless this
         one failed with a Retry or a Park and has no next yet.
         """
-        following = self.following()
-        following.announce()
+        following = self.next_attempt()
+        following.request_start()
         return following
 
-    def following(self) -> Attempt:
-        """As ``next``, but not begun: for drivers, which ask (``announce``) before they begin."""
+    def next_attempt(self) -> Attempt:
+        """As ``next``, but not begun: for drivers, which ask (``request_start``) before they begin."""
         verdict = self._verdict
         if verdict is None or isinstance(verdict, GiveUp):
             raise RuntimeError(
@@ -232,10 +237,10 @@ class Attempt(msgspec.Struct, eq=False):
         self._verdict = None  # it is followed once
         following = self.__copy__()
         following.number += 1
-        following.retries += isinstance(verdict, Retry) or verdict.charged
+        following.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
         following.waited = verdict.after
         following.reached = 0.0
-        following.progressed = following.announced = following._ended = False
+        following.progressed = following.is_started = following._ended = False
         following.recorded = following.on_progress = None
         return following
 
@@ -251,15 +256,15 @@ class Attempt(msgspec.Struct, eq=False):
         self._tell(CheckpointSaved, data=msgspec.Raw(data))
 
     def resumed(self, after: float) -> None:
-        """Say that this attempt carries on what a dead process left, in *after* seconds."""
-        self.troubled = self.carried_on = True
+        """Say that this attempt resumes what a dead process left, in *after* seconds."""
+        self.has_failed = self.is_resumed = True
         self._tell(OperationResumed, after=after, arguments=self._raw_arguments())
 
     def _raw_arguments(self) -> msgspec.Raw:
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
 
     def interrupted(self) -> None:
-        """Say that the call that this attempt carries on is left to the next process, in good order."""
+        """Say that the call that this attempt resumes is left to the next process, in good order."""
         self._tell(OperationInterrupted)
 
     def quarantined(self, reason: str) -> None:
@@ -273,7 +278,7 @@ class Attempt(msgspec.Struct, eq=False):
         operation = self.operation
         operation.successes += 1
         bus = operation.bus
-        if self.troubled and bus.listens(OperationRecovered, operation.name, operation.key):
+        if self.has_failed and bus.has_subscribers(OperationRecovered, operation.name, operation.key):
             now = bus.clock()
             recovered = OperationRecovered(
                 at=now,
@@ -283,10 +288,10 @@ class Attempt(msgspec.Struct, eq=False):
                 attempt=self.number,
                 elapsed=0.0 if self.began is None else now - self.began,
                 recorded=self.recorded,
-                late=self.late,
+                lag=self.lag,
             )
             bus.publish(recovered)
-        if operation.watched and bus.listens(OperationSucceeded, operation.name, operation.key):
+        if operation.is_observed and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
             bus.publish(
                 OperationSucceeded(
                     at=bus.clock(),
@@ -294,7 +299,7 @@ class Attempt(msgspec.Struct, eq=False):
                     key=operation.key,
                     call=self.call,
                     attempt=self.number,
-                    recovered=self.troubled,
+                    recovered=self.has_failed,
                     recorded=self.recorded,
                 )
             )
@@ -306,7 +311,7 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if self._ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
             return
-        is_waiting = self._ended or not self.announced
+        is_waiting = self._ended or not self.is_started
         self._ended = True
         self._verdict = None
         self._tell(OperationCancelled, waiting=is_waiting)
@@ -316,31 +321,33 @@ class Attempt(msgspec.Struct, eq=False):
         self._end()
         self._tell(GaveUp, reason=verdict.reason, category=self.category, error=self.error)
 
-    def reject(self, held: Verdict) -> CallRejectedError:
+    def reject(self, deferred: Verdict) -> CallRejectedError:
         """End a call that was held back before it began; the error to raise says when to come back."""
         self._end()
-        match held:
+        match deferred:
             case GiveUp():
-                reason = held.reason
-            case Park() if held.until:
-                reason = held.why
+                reason = deferred.reason
+            case Park() if deferred.until:
+                reason = deferred.why
             case _:
                 reason = "held back"
-        self._tell(CallRejected, reason=reason, retry_after=None if held.after is None else min(held.after, FOREVER))
-        return CallRejectedError(sender_of(self.operation.name, self.operation.key), reason, held.after)
+        self._tell(
+            CallRejected, reason=reason, retry_after=None if deferred.after is None else min(deferred.after, FOREVER)
+        )
+        return CallRejectedError(sender_of(self.operation.name, self.operation.key), reason, deferred.after)
 
     def _end(self) -> None:
         if self._ended:
             raise RuntimeError(f"attempt {self.number} of {self.call} has ended already")
         self._ended = True
 
-    def _tell(self, kind: Callable[..., CallFact], **fields: object) -> Verdict | None:
-        """Publish a fact about this attempt, if anybody would hear it.
+    def _tell(self, kind: Callable[..., CallEvent], **fields: object) -> Verdict | None:
+        """Publish an event about this attempt, if anybody would hear it.
 
-        What most calls say is published without this: passing the fields on takes longer than making the fact.
+        What most calls say is published without this: passing the fields on takes longer than making the event.
         """
         operation, bus = self.operation, self.operation.bus
         name, key = operation.name, operation.key
-        if not bus.listens(kind, name, key):  # type: ignore[arg-type]  # a class is the Callable that makes it
+        if not bus.has_subscribers(kind, name, key):  # type: ignore[arg-type]  # a class is the Callable that makes it
             return None
         return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.call, attempt=self.number, **fields))

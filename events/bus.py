@@ -1,12 +1,12 @@
-"""The in-process bus: facts go in, the strictest opinion comes out.
+"""The in-process bus: events go in, the strictest opinion comes out.
 
-A subscriber is a function from one fact to what that fact causes: another fact, a verdict, or nothing. Publishing
+A subscriber is a function from one event to what that event causes: another event, a verdict, or nothing. Publishing
 runs on the caller's thread until nothing more is caused; it never waits and never does I/O of its own.
 
-Each kind of fact is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
-receiver gets the operation's name as sender and the fact as ``fact=``. Signals are used for what they do well
+Each kind of event is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
+receiver gets the operation's name as sender and the event as ``event=``. Signals are used for what they do well
 (registration, weak references, senders); a send through blinker builds sets each time, so publishing goes over a
-ready tuple per (fact, operation, key) instead, dropped whenever a receiver comes or goes.
+ready tuple per (event, operation, key) instead, dropped whenever a receiver comes or goes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ import blinker
 
 from events.bus_events import SubscriberFailed
 from events.callables import is_async, name_of
-from events.event import Fact
-from events.fork_locks import surviving
-from events.kinds import FACTS, ON_REQUEST, kinds_of
+from events.event import Event
+from events.fork_locks import fork_safe
+from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.subscription import Subscription, hear_as_blinker, identity, receiver_of
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 if TYPE_CHECKING:
     from events.operation import Operation
 
-F = TypeVar("F", bound=Fact)
+F = TypeVar("F", bound=Event)
 Subscriber: TypeAlias = Callable[[Any], object]
 Ready: TypeAlias = "tuple[tuple[Subscriber, Subscription | None], ...]"
 
 MAX_CASCADE = 64
-"""How many facts one publish may cause before the rest are dropped: a pair of subscribers can answer each other."""
+"""How many events one publish may cause before the rest are dropped: a pair of subscribers can answer each other."""
 
 MAX_READY = 8192
 """How many ready tuples are kept; they are made anew in microseconds."""
@@ -52,7 +52,7 @@ log = logging.getLogger("recovery.bus")
 
 
 class Bus:
-    """Facts in, verdicts out, in one process. Safe to use from any thread.
+    """Events in, verdicts out, in one process. Safe to use from any thread.
 
     *clock* reads seconds that only ever grow (default ``time.monotonic``). *run* is a short name for this process's
     run, unique among all runs that share a journal (default: 8 random hex digits); call ids begin with it.
@@ -62,29 +62,29 @@ class Bus:
         self.clock = clock
         self.run = run or secrets.token_hex(4)
         self.ignored_verdicts = 0
-        self.dropped_facts = 0
+        self.dropped_events = 0
         self._calls = itertools.count(1)
         self._numbers = itertools.count()
-        self._lock = surviving(threading.RLock())
-        self._signals: dict[type[Fact], blinker.Signal] = {}
-        self._ready: dict[tuple[type[Fact], str, str], Ready] = {}
+        self._lock = fork_safe(threading.RLock())
+        self._signals: dict[type[Event], blinker.Signal] = {}
+        self._ready: dict[tuple[type[Event], str, str], Ready] = {}
         self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._foreign_failures: dict[object, int] = {}
-        for kind in FACTS:
+        for kind in EVENTS:
             self._signals[kind] = self._new_signal(kind)
 
-    def _new_signal(self, kind: type[Fact]) -> blinker.Signal:
+    def _new_signal(self, kind: type[Event]) -> blinker.Signal:
         signal = blinker.Signal(kind.__doc__)
         signal.receiver_connected.connect(self._receivers_changed, weak=False)
         signal.receiver_disconnected.connect(self._receivers_changed, weak=False)
         return signal
 
-    def signal(self, kind: type[Fact]) -> blinker.Signal:
-        """The blinker signal of one kind of fact. Raises TypeError for a base class or anything else."""
+    def signal(self, kind: type[Event]) -> blinker.Signal:
+        """The blinker signal of one kind of event. Raises TypeError for a base class or anything else."""
         try:
             return self._signals[kind]
         except KeyError:
-            raise TypeError(f"{kind!r} is not a kind of fact that has a signal") from None
+            raise TypeError(f"{kind!r} is not a kind of event that has a signal") from None
 
     def subscribe(
         self,
@@ -95,19 +95,20 @@ class Bus:
         key: str | None = None,
         essential: bool = False,
     ) -> Subscription:
-        """Call *function* with every fact of these *kinds* from now on, strongly referenced until closed.
+        """Call *function* with every event of these *kinds* from now on, strongly referenced until closed.
 
         A base class stands for all kinds below it, except ``OperationStarted`` and ``OperationSucceeded``: a healthy
         call costs nothing only as long as nobody asks for those, so they are asked for by name. *operation* and
-        *key* narrow it down to facts of that operation, or that part of it. What the function returns (a fact, a
+        *key* narrow it down to events of that operation, or that part of it. What the function returns (an event, a
         verdict, or ``None``) is acted on; if it raises, that is logged and published as ``SubscriberFailed``, and after
         ten times in a row it is set aside, unless it is *essential*.
 
-        Raises TypeError for what is no fact, for a function that cannot be called, and for a coroutine function: nobody
+        Raises TypeError for what is no event, for a function that cannot be called, and for a coroutine function:
+        nobody
         would await it.
         """
         if not callable(function):
-            raise TypeError(f"a subscriber is called with the fact; {function!r} cannot be called")
+            raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
         if is_async(function):
             raise TypeError(
                 f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
@@ -116,47 +117,47 @@ class Bus:
             raise TypeError("key= narrows an operation down; name the operation too")
         wanted = [kinds] if isinstance(kinds, type) else list(kinds)
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
-        seat = Subscription(self, next(self._numbers), expanded, function, essential=essential)
+        subscription = Subscription(self, next(self._numbers), expanded, function, essential=essential)
         sender = blinker.ANY if operation is None else sender_of(operation, key)
         with self._lock:
             for kind in expanded:
-                self._signals[kind].connect(seat, sender=sender, weak=False)
-        return seat
+                self._signals[kind].connect(subscription, sender=sender, weak=False)
+        return subscription
 
-    def _unsubscribe(self, seat: Subscription, kinds: tuple[type[Fact], ...]) -> None:
+    def _unsubscribe(self, subscription: Subscription, kinds: tuple[type[Event], ...]) -> None:
         with self._lock:
             for kind in kinds:
-                self._signals[kind].disconnect(seat)
+                self._signals[kind].disconnect(subscription)
 
-    def listens(self, kind: type[Fact], operation: str = "", key: str = "") -> bool:
-        """Whether anybody would hear such a fact: an event that nobody hears need not be built."""
+    def has_subscribers(self, kind: type[Event], operation: str = "", key: str = "") -> bool:
+        """Whether anybody would hear such an event: an event that nobody hears need not be built."""
         ready = self._ready.get((kind, operation, key))
         if ready is None:
             ready = self._make_ready(kind, operation, key)
         return bool(ready)
 
-    def publish(self, fact: Fact) -> Verdict | None:
+    def publish(self, event: Event) -> Verdict | None:
         """Tell everybody, and return the strictest of their verdicts, or ``None`` if nobody has an opinion.
 
-        Verdicts count only where the fact asks for them (a start, a failure and its classification); others are
+        Verdicts count only where the event asks for them (a start, a failure and its classification); others are
         ignored and counted in ``ignored_verdicts``. Never waits, and raises nothing that a subscriber raised.
         A signal handler sets a flag or raises instead: a journal drops, and counts, what interrupts it.
         """
-        return self.cascade(fact)[0]
+        return self.cascade(event)[0]
 
-    def cascade(self, fact: Fact) -> tuple[Verdict | None, list[Fact]]:
-        """As ``publish``, and also every fact that came of it, *fact* itself first."""
-        facts = [fact]
+    def cascade(self, event: Event) -> tuple[Verdict | None, list[Event]]:
+        """As ``publish``, and also every event that came of it, *event* itself first."""
+        events = [event]
         verdicts: list[Verdict] = []
         signals = self._signals
-        for current in facts:  # grows while it is walked
+        for current in events:  # grows while it is walked
             kind = type(current)
             ready = self._ready.get((kind, current.operation, current.key))
             if ready is None:
                 ready = self._make_ready(kind, current.operation, current.key)
             if not ready or signals[kind].is_muted:
                 continue
-            for function, seat in ready:
+            for function, subscription in ready:
                 try:
                     answer = function(current)
                     if answer is not None:
@@ -164,19 +165,19 @@ class Bus:
                             check(answer)
                             verdicts.append(answer)
                         else:
-                            self._take(answer, current, facts, verdicts)
+                            self._take(answer, current, events, verdicts)
                 except Exception as error:  # an observer never breaks an operation
-                    self._failed(function, seat, current, error, facts)
+                    self._failed(function, subscription, current, error, events)
                 else:
-                    if seat is None:
+                    if subscription is None:
                         self._foreign_failures.pop(identity(function), None)
-                    elif seat.failures:
-                        seat.failures = 0
-        return settle(verdicts) if verdicts else None, facts
+                    elif subscription.failures:
+                        subscription.failures = 0
+        return settle(verdicts) if verdicts else None, events
 
-    def _take(self, answer: object, heard: Fact, facts: list[Fact], verdicts: list[Verdict]) -> None:
+    def _take(self, answer: object, heard: Event, events: list[Event], verdicts: list[Verdict]) -> None:
         if type(answer) in self._signals:
-            self._add(answer, facts)  # type: ignore[arg-type]  # each kind that has a signal is one of facts
+            self._add(answer, events)  # type: ignore[arg-type]  # each kind that has a signal is one of events
         elif isinstance(answer, VERDICTS):
             if heard.asks:
                 check(answer)
@@ -188,44 +189,49 @@ class Bus:
                 if inspect.iscoroutine(one):
                     one.close()
             for one in answer:
-                self._take(one, heard, facts, verdicts)
-        elif isinstance(answer, Fact):
+                self._take(one, heard, events, verdicts)
+        elif isinstance(answer, Event):
             self.signal(type(answer))  # which says that it has none
         elif answer is not None:
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns a fact, a verdict or None")
+            raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns an event, a verdict or None")
 
-    def _add(self, caused: Fact, facts: list[Fact]) -> None:
-        if len(facts) < MAX_CASCADE:
-            facts.append(caused)
+    def _add(self, caused: Event, events: list[Event]) -> None:
+        if len(events) < MAX_CASCADE:
+            events.append(caused)
             return
-        if self.dropped_facts == 0:
-            log.error("facts cause facts without end, the latest %s; dropped", type(caused).__name__)
-        self.dropped_facts += 1
+        if self.dropped_events == 0:
+            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+        self.dropped_events += 1
 
     def _failed(
-        self, function: Subscriber, seat: Subscription | None, heard: Fact, error: Exception, facts: list[Fact]
+        self,
+        function: Subscriber,
+        subscription: Subscription | None,
+        heard: Event,
+        error: Exception,
+        events: list[Event],
     ) -> None:
-        if seat is not None:
-            seat.failures += 1
-            set_aside = seat.failures >= MAX_FAILURES and not seat.essential
-            if set_aside:
-                seat.close()
+        if subscription is not None:
+            subscription.failures += 1
+            disabled = subscription.failures >= MAX_FAILURES and not subscription.essential
+            if disabled:
+                subscription.close()
         else:
             receiver = identity(function)
             self._foreign_failures[receiver] = self._foreign_failures.get(receiver, 0) + 1
-            set_aside = self._foreign_failures[receiver] >= MAX_FAILURES
-            if set_aside:
+            disabled = self._foreign_failures[receiver] >= MAX_FAILURES
+            if disabled:
                 self.signal(type(heard)).disconnect(receiver_of(function))
         log.error(
             "subscriber %s failed on %s%s",
             name_of(receiver_of(function)),
             type(heard).__name__,
-            f", {MAX_FAILURES} times in a row: it is set aside" if set_aside else "",
+            f", {MAX_FAILURES} times in a row: it is set aside" if disabled else "",
             exc_info=error,
         )
-        if set_aside or not isinstance(heard, SubscriberFailed):  # no feedback loop: it is set aside once
+        if disabled or not isinstance(heard, SubscriberFailed):  # no feedback loop: it is set aside once
             failed = SubscriberFailed(
                 at=self.clock(),
                 operation=heard.operation,
@@ -233,9 +239,9 @@ class Bus:
                 subscriber=name_of(receiver_of(function)),
                 heard=type(heard).__name__,
                 error=type(error).__name__,
-                set_aside=set_aside,
+                disabled=disabled,
             )
-            self._add(failed, facts)
+            self._add(failed, events)
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
@@ -248,16 +254,16 @@ class Bus:
     def _register(self, operation: Operation) -> None:
         with self._lock:
             self._operations.add(operation)
-            operation.watched = self.watches(operation)
+            operation.is_observed = self.observes(operation)
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on this bus that somebody holds."""
         with self._lock:
             return tuple(self._operations)
 
-    def watches(self, operation: Operation) -> bool:
+    def observes(self, operation: Operation) -> bool:
         """Whether anybody hears the starts or the successes of *operation*."""
-        return any(self.listens(kind, operation.name, operation.key) for kind in ON_REQUEST)
+        return any(self.has_subscribers(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
     def _receivers_changed(self, signal: blinker.Signal, sender: object = blinker.ANY, **_: object) -> None:
         # A seat that is closed leaves by its identity alone, so blinker cannot say whom it heard.
@@ -269,17 +275,19 @@ class Bus:
             if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
                 for operation in self._operations:
                     if concerns(operation.name, operation.key):
-                        operation.watched = self.watches(operation)
+                        operation.is_observed = self.observes(operation)
 
-    def _make_ready(self, kind: type[Fact], operation: str, key: str) -> Ready:
+    def _make_ready(self, kind: type[Event], operation: str, key: str) -> Ready:
         with self._lock:
             signal = self.signal(kind)
             receivers = {identity(one): one for one in signal.receivers_for(operation)}
             if key:
                 receivers |= {identity(one): one for one in signal.receivers_for(sender_of(operation, key))}
-            seats = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
-            ready: Ready = tuple((seat.function, seat) for seat in seats)
-            if len(seats) == len(receivers):
+            subscriptions = sorted(
+                (one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number
+            )
+            ready: Ready = tuple((subscription.function, subscription) for subscription in subscriptions)
+            if len(subscriptions) == len(receivers):
                 if len(self._ready) >= MAX_READY:
                     self._ready = {}
                 self._ready[kind, operation, key] = ready

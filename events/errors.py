@@ -2,7 +2,7 @@
 
 RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, turned a call away
-├── CodecError             bytes that are no fact of ours
+├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
 │   ├── DamagedJournalError    the file is damaged, or has an earlier format
@@ -13,7 +13,7 @@ RecoveryError
 ├── NotDurable             a receipt: what was accepted is not committed, or not synced
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
-└── UnwantedResult         what a result that ``retry_if`` refused is called on the bus; no caller gets it
+└── UnwantedResult         what a result that ``retry_on_result`` refused is called on the bus; no caller gets it
 
 What comes out of a recoverable call after its last attempt is *the caller's own exception*, never one of these,
 with two exceptions: ``CallRejectedError``, and what user code raises itself.
@@ -42,7 +42,7 @@ class CallRejectedError(RecoveryError):
 
 
 class CodecError(RecoveryError):
-    """These bytes are no fact that this release knows."""
+    """These bytes are no event that this release knows."""
 
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
@@ -50,7 +50,9 @@ class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a fai
 
 
 class UnwantedResult(RecoveryError):  # noqa: N818  # it is no error until somebody refuses it
-    """A function returned what ``retry_if`` refuses; *result* is that. The caller gets the result, never this."""
+    """A function returned what ``retry_on_result`` refuses; *result* is that. The caller gets the result, never
+    this.
+    """
 
     def __init__(self, result: object) -> None:
         super().__init__(f"retry_if refused the result, a {type(result).__name__}")

@@ -14,14 +14,14 @@ from typing import ClassVar
 import msgspec
 
 FOREVER = 1e9
-"""What facts say for a wait without an end, in seconds: JSON has no infinity."""
+"""What events say for a wait without an end, in seconds: JSON has no infinity."""
 
 
 NOTHING = msgspec.Raw(b"")
 """No JSON at all. Not ``None``: msgspec cannot tell raw JSON from null in one field."""
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact", omit_defaults=True, gc=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event", omit_defaults=True, gc=False):
     """Something that happened, at *at* on the bus's clock, to the operation of that name.
 
     *operation* is empty for what concerns no operation; *key* names the part of it that has a circuit of its own
@@ -35,8 +35,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact"
     key: str = ""
 
 
-class CallFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact about one call: its id, and the number of the attempt (from 1) that it concerns."""
+class CallEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """An event about one call: its id, and the number of the attempt (from 1) that it concerns."""
 
     call: str
     attempt: int = 1

@@ -17,7 +17,7 @@ class Category(StrEnum):
     AUTH = "auth"  # a person must log in, pay or consent
     LOST = "lost"  # the process that did the work died
     PERMANENT = "permanent"  # the same call will fail the same way
-    SPENT = "spent"  # an inner recoverable call has already tried everything
+    EXHAUSTED = "exhausted"  # an inner recoverable call has already tried everything
     CANCELLED = "cancelled"  # somebody changed their mind; not a failure
 
 

@@ -11,7 +11,7 @@ L = TypeVar("L")
 _locks: WeakSet[object] = WeakSet()
 
 
-def surviving(lock: L) -> L:
+def fork_safe(lock: L) -> L:
     """*lock*, a new one of ``threading``, which from now on is made new in every forked child.
 
     What it guards is as the fork found it: that must be no worse than stale.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from events.event import Fact
+from events.event import Event
 
 
-class JournalDegraded(Fact, frozen=True, kw_only=True, omit_defaults=True):
+class JournalDegraded(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The journal cannot write; operations go on in memory."""
 
     reason: str
 
 
-class JournalRestored(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """The journal can write again; the facts that waited are written first.
+class JournalRestored(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The journal can write again; the events that waited are written first.
 
     *waiting* is how many still did at this moment, *dropped* how many of this run are lost for good.
     """
@@ -21,7 +21,7 @@ class JournalRestored(Fact, frozen=True, kw_only=True, omit_defaults=True):
     dropped: int = 0
 
 
-class JournalQuarantined(Fact, frozen=True, kw_only=True, omit_defaults=True):
+class JournalQuarantined(Event, frozen=True, kw_only=True, omit_defaults=True):
     """What was in the journal's place could not be read; it is kept elsewhere, as *reason* says. A new one is begun."""
 
     reason: str

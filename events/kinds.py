@@ -1,4 +1,4 @@
-"""Which facts there are, and which of them a base class stands for."""
+"""Which events there are, and which of them a base class stands for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from events.alert_events import AlertCleared, AlertRaised
 from events.bus_events import SubscriberFailed
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import Fact
+from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation_events import (
     CallRejected,
@@ -27,10 +27,10 @@ from events.operation_events import (
     RetryScheduled,
 )
 
-ON_REQUEST: tuple[type[Fact], ...] = (OperationStarted, OperationSucceeded)
-"""The facts of the healthy path: nobody hears them who has not asked for them by name."""
+ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
+"""The events of the healthy path: nobody hears them who has not asked for them by name."""
 
-FACTS: tuple[type[Fact], ...] = (
+EVENTS: tuple[type[Event], ...] = (
     OperationStarted,
     OperationSucceeded,
     OperationFailed,
@@ -56,19 +56,19 @@ FACTS: tuple[type[Fact], ...] = (
     AlertRaised,
     AlertCleared,
 )
-"""Every fact there is."""
+"""Every event there is."""
 
 
-def kinds_of(fact: type[Any]) -> tuple[type[Fact], ...]:
-    """The facts that *fact* stands for: itself, or, for a base class, those below it that need no asking by name.
+def kinds_of(event: type[Any]) -> tuple[type[Event], ...]:
+    """The events that *event* stands for: itself, or, for a base class, those below it that need no asking by name.
 
-    Raises TypeError for anything that is no fact, or stands for none.
+    Raises TypeError for anything that is no event, or stands for none.
     """
-    if fact in FACTS:
-        return (fact,)
-    kinds: tuple[type[Fact], ...] = ()
-    if isinstance(fact, type) and issubclass(fact, Fact):
-        kinds = tuple(kind for kind in FACTS if issubclass(kind, fact) and kind not in ON_REQUEST)
+    if event in EVENTS:
+        return (event,)
+    kinds: tuple[type[Event], ...] = ()
+    if isinstance(event, type) and issubclass(event, Event):
+        kinds = tuple(kind for kind in EVENTS if issubclass(kind, event) and kind not in ON_REQUEST)
     if not kinds:
-        raise TypeError(f"{fact!r} is not a kind of fact")
+        raise TypeError(f"{event!r} is not a kind of event")
     return kinds

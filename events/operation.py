@@ -6,7 +6,8 @@
         case GiveUp(): ...
     attempt.succeed()
 
-Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.watched`` tells.
+Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.is_observed``
+tells.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ class Operation:
     """A named kind of work, on a bus.
 
     *key* names a part of it that succeeds and fails by itself (the host of a download). ``successes`` counts what
-    went well; ``watched`` is true while anybody listens to starts or successes, and the bus keeps it true.
+    went well; ``is_observed`` is true while anybody listens to starts or successes, and the bus keeps it true.
     """
 
-    __slots__ = ("__weakref__", "bus", "key", "name", "successes", "watched")
+    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -30,7 +31,7 @@ class Operation:
         self.key = key
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
-        self.watched = False
+        self.is_observed = False
         bus._register(self)  # two halves of one mechanism
 
     def __repr__(self) -> str:
@@ -40,7 +41,7 @@ class Operation:
         """Begin a call. Raises CallRejectedError if a subscriber (an open circuit, say) holds it back."""
         attempt = Attempt(self)
         attempt.began = self.bus.clock()
-        held = attempt.announce()
-        if held is not None:
-            raise attempt.reject(held)
+        deferred = attempt.request_start()
+        if deferred is not None:
+            raise attempt.reject(deferred)
         return attempt

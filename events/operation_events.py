@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from events.event import NOTHING, CallFact
+from events.event import NOTHING, CallEvent
 from events.evidence import Category, Evidence
 
 
@@ -19,11 +19,11 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     version: str = ""
 
 
-class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
 
     *again* says that something of the call was tried before, by this process or another. *arguments* is the JSON of
-    ``[args, kwargs]`` where the call can be carried on after a restart, otherwise empty; *version* is the version its
+    ``[args, kwargs]`` where the call can be resumed after a restart, otherwise empty; *version* is the version its
     operation was declared with, *idempotency_key* what the call was given as such ("" for none).
     """
 
@@ -35,7 +35,7 @@ class OperationStarted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_key: str = ""
 
 
-class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call returned; *recovered* says whether something had gone wrong before.
 
     *recorded* is its result, if it is to be returned to later calls with the same idempotency key.
@@ -45,12 +45,13 @@ class OperationSucceeded(CallFact, frozen=True, kw_only=True, omit_defaults=True
     recorded: Recorded | None = None
 
 
-class OperationFailed(CallFact, frozen=True, kw_only=True, gc=True):
+class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     """An attempt raised. It holds the live exception and never leaves the process.
 
     *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,
     *waited* the seconds it was told to wait before this attempt (0 for the first). *progressed* says whether the
-    attempt came further than any before it, *done* how far the call has come; *refills* is how often progress has
+    attempt came further than any before it, *done* how far the call has come; *progress_resets* is how often
+    progress has
     refilled its retries.
     """
 
@@ -62,15 +63,15 @@ class OperationFailed(CallFact, frozen=True, kw_only=True, gc=True):
     waited: float = 0.0
     progressed: bool = False
     done: float = 0.0
-    refills: int = 0
+    progress_resets: int = 0
 
 
-class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """What a failure means: the first failure fact that anybody writes down.
+class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """What a failure means: the first failure event that anybody writes down.
 
     *rule* names the rule that decided, *why* says what it means, where the name does not. *retry_after* is the seconds
     that a server, or a rule, wants waited at least. *elapsed*, *waited* and *done* are those of ``OperationFailed``; so
-    are *retries* and *refills*, unless progress has just refilled the retries.
+    are *retries* and *progress_resets*, unless progress has just refilled the retries.
     """
 
     asks: ClassVar[bool] = True
@@ -84,7 +85,7 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
     elapsed: float = 0.0
     waited: float = 0.0
     done: float = 0.0
-    refills: int = 0
+    progress_resets: int = 0
 
     @property
     def brief(self) -> str:
@@ -94,7 +95,7 @@ class FailureClassified(CallFact, frozen=True, kw_only=True, omit_defaults=True)
         return f"{self.category}: {self.evidence.summary}"
 
 
-class Outcome(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a failure. *category* and *error* (one line) are ``None`` where nobody classified it."""
 
     category: Category | None = None
@@ -109,7 +110,7 @@ class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call waits for causes to go away, using up no retry unless it is *charged*.
+    """The call waits for causes to go away, using up no retry unless it is *counts_as_retry*.
 
     *why* names them. A call is parked after a failure, then it waits *after* seconds from *at* at the least, or before
     an attempt (there is no *error*), then it asks again after so many seconds at the most.
@@ -117,7 +118,7 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     after: float
     why: str = ""
-    charged: bool = False
+    counts_as_retry: bool = False
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,40 +127,40 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
-class OperationRecovered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began.
 
-    *recorded* is as for ``OperationSucceeded``; *late* is how many seconds later than it was told a retry of it began,
+    *recorded* is as for ``OperationSucceeded``; *lag* is how many seconds later than it was told a retry of it began,
     the latest of them.
     """
 
     elapsed: float = 0.0
     recorded: Recorded | None = None
-    late: float = 0.0
+    lag: float = 0.0
 
 
-class CallRejected(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call was turned away before its first attempt; *retry_after* seconds from *at* it may be welcome."""
 
     reason: str = ""
     retry_after: float | None = None
 
 
-class OperationCancelled(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call was cancelled from outside, in an attempt or, if *waiting*, before that attempt began. Not a failure."""
 
     waiting: bool = False
 
 
-class CallSteered(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody has told a waiting call what to do: "retry now", "pause", "unpause" or "give up"; *reason* says why."""
 
     command: str
     reason: str = ""
 
 
-class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left is carried on with this attempt, *after* the seconds left to wait.
+class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that a dead process left is resumed with this attempt, *after* the seconds left to wait.
 
     *arguments* are those of its ``OperationStarted``.
     """
@@ -168,15 +169,15 @@ class OperationResumed(CallFact, frozen=True, kw_only=True, omit_defaults=True):
     arguments: msgspec.Raw = NOTHING
 
 
-class OperationInterrupted(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call was left to the next process in good order: whatever happens now, it killed nobody.
 
-    The service ended while it was carried on (*attempt* is the one it was carried on with), or must not carry it on.
+    The service ended while it was resumed (*attempt* is the one it was resumed with), or must not carry it on.
     """
 
 
-class OperationQuarantined(CallFact, frozen=True, kw_only=True, omit_defaults=True):
-    """A call is not carried on any more, though it is not over: it seems to kill its process. *reason* says why.
+class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A call is not resumed any more, though it is not over: it seems to kill its process. *reason* says why.
 
     Somebody has to look at it, and may carry it on by hand.
     """
@@ -184,7 +185,7 @@ class OperationQuarantined(CallFact, frozen=True, kw_only=True, omit_defaults=Tr
     reason: str = ""
 
 
-class CheckpointSaved(CallFact, frozen=True, kw_only=True, omit_defaults=True):
+class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come; *data* is its JSON."""
 
     data: msgspec.Raw

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from events.callables import name_of
-from events.event import Fact
+from events.event import Event
 
 if TYPE_CHECKING:
     from events.bus import Bus
@@ -24,7 +24,7 @@ class Subscription:
         self,
         bus: Bus,
         number: int,
-        kinds: tuple[type[Fact], ...],
+        kinds: tuple[type[Event], ...],
         function: Callable[[Any], object],
         *,
         essential: bool,
@@ -36,15 +36,15 @@ class Subscription:
         self.essential = essential
         self.failures = 0
 
-    def __call__(self, sender: object, *, fact: Fact) -> object:
-        """Hear *fact*, for whoever sends through the blinker signal itself."""
-        return self.function(fact)
+    def __call__(self, sender: object, *, event: Event) -> object:
+        """Hear *event*, for whoever sends through the blinker signal itself."""
+        return self.function(event)
 
     def __repr__(self) -> str:
         return f"<Subscription of {name_of(self.function)}>"
 
     def close(self) -> None:
-        """Stop hearing. Closing twice is harmless; a fact that is being published already may still be heard."""
+        """Stop hearing. Closing twice is harmless; an event that is being published already may still be heard."""
         self._bus._unsubscribe(self, self._kinds)  # two halves of one object
 
     def __enter__(self) -> Self:
@@ -67,6 +67,6 @@ def identity(receiver: Any) -> object:
     return id(receiver) if function is None else (id(function), id(receiver.__self__))
 
 
-def hear_as_blinker(receiver: Callable[..., object], fact: Fact) -> object:
+def hear_as_blinker(receiver: Callable[..., object], event: Event) -> object:
     """Tell a receiver that connected to the signal itself, as blinker would."""
-    return receiver(fact.operation, fact=fact)
+    return receiver(event.operation, event=event)

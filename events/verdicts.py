@@ -23,7 +23,7 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Wait for causes to go away, *after* seconds at the least; this uses up no retry, unless it is *charged*.
+    """Wait for causes to go away, *after* seconds at the least; this uses up no retry, unless it is *counts_as_retry*.
 
     A park that somebody else answered with a retry is charged: nobody gets attempts beyond the policy by parking.
     *until* are the causes: those that are a ``Condition`` must all hold before the next attempt, those that are only a
@@ -33,7 +33,7 @@ class Park(msgspec.Struct, frozen=True):
     after: float = 0.0
     until: tuple[Condition | str, ...] = ()
     within: float = math.inf
-    charged: bool = False
+    counts_as_retry: bool = False
 
     @property
     def why(self) -> str:
@@ -108,8 +108,8 @@ def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     within = min(one.within, other.within)
     if isinstance(one, Park) or isinstance(other, Park):
         causes = {cause for verdict in (one, other) if isinstance(verdict, Park) for cause in verdict.until}
-        charged = any(isinstance(verdict, Retry) or verdict.charged for verdict in (one, other))
-        return Park(after, tuple(sorted(causes, key=_in_order)), within, charged)
+        counts_as_retry = any(isinstance(verdict, Retry) or verdict.counts_as_retry for verdict in (one, other))
+        return Park(after, tuple(sorted(causes, key=_in_order)), within, counts_as_retry)
     return Retry(after, within)
 
 

@@ -1,4 +1,4 @@
-"""Recovery for launcher operations: classify, schedule, break the circuit, journal, carry on."""
+"""Recovery for launcher operations: classify, schedule, break the circuit, journal, resume."""
 
 from events.conditions import Condition
 from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable

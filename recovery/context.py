@@ -9,7 +9,8 @@
         context.checkpoint(position)
 
 There is a context in calls with durability "journal" (``resumable=True`` implies it), and where it matters how far a
-call has come (``stall_timeout``, ``refills``): other calls take no part in any of this, and pay nothing for it. It is a
+call has come (``stall_timeout``, ``progress_resets``): other calls take no part in any of this, and pay nothing for
+it. It is a
 context variable: it is seen in the tasks and worker threads that the call starts.
 """
 
@@ -53,7 +54,8 @@ def progress(done: float) -> None:
     """Note that the call has come as far as *done*, in units of its own (bytes, say). Microseconds; from any thread.
 
     What is more than before in this attempt puts off the ``stall_timeout``; what is more than ever before in this call
-    ``refills`` the retries at the next failure. Unlike a checkpoint it is not written down. Raises TypeError for no
+    ``progress_resets`` the retries at the next failure. Unlike a checkpoint it is not written down. Raises TypeError
+    for no
     number, LookupError where there is no context.
     """
     if not isinstance(done, int | float):

@@ -1,4 +1,4 @@
-"""Which operations a service knows: their plans, their parts by key, and the functions that can be carried on."""
+"""Which operations a service knows: their plans, their parts by key, and the functions that can be resumed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 from weakref import WeakValueDictionary, ref
 
 from events.bus import Bus
-from events.fork_locks import surviving
+from events.fork_locks import fork_safe
 from events.operation import Operation
 from recovery.redact import printable, redact
-from recovery.settings import Plan, PlanOf
+from recovery.settings import ConfigOf, OperationConfig
 
-Part: TypeAlias = tuple[str, str]
+OperationKey: TypeAlias = tuple[str, str]
 """An operation's name, and a key or ""."""
 
-MAX_PARTS = 1024
+MAX_KEYS = 1024
 """How many keys of one operation are remembered; the one unused for longest is forgotten first."""
 
 log = logging.getLogger("recovery")
@@ -28,20 +28,20 @@ log = logging.getLogger("recovery")
 class Definition:
     """One operation of a service: what it was declared with, and its parts by key."""
 
-    __slots__ = ("__weakref__", "_alive", "_complaints", "_lock", "_parts", "operation", "plan", "resume")
+    __slots__ = ("__weakref__", "_alive", "_lock", "_parts", "_warned", "config", "operation", "resume")
 
-    def __init__(self, plan: Plan, operation: Operation) -> None:
-        self.plan = plan
+    def __init__(self, config: OperationConfig, operation: Operation) -> None:
+        self.config = config
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
-        self._complaints: set[str] = set()
-        self._lock = surviving(threading.Lock())
+        self._warned: set[str] = set()
+        self._lock = fork_safe(threading.Lock())
         self._parts: OrderedDict[str, Operation] = OrderedDict()
         # One that is forgotten here, but held by its circuit, its budget or a call, is found again with its counter.
         self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
 
-    def carry_on_with(self, function: Callable[..., Any]) -> None:
-        """Note the function that calls are carried on with. Raises ValueError if another one was noted before."""
+    def resume_with(self, function: Callable[..., Any]) -> None:
+        """Note the function that calls are resumed with. Raises ValueError if another one was noted before."""
         before, after = (getattr(one, "__qualname__", None) for one in (self.resume, function))
         if self.resume is not None and before != after:
             raise ValueError(
@@ -49,20 +49,20 @@ class Definition:
             )
         self.resume = function
 
-    def complain(self, what: str, why: str) -> None:
+    def warn_once(self, what: str, why: str) -> None:
         """Log *what* is the matter with a call, and *why*; once for all calls of the operation."""
-        if what not in self._complaints:
-            self._complaints.add(what)
+        if what not in self._warned:
+            self._warned.add(what)
             log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:1000])))
 
     def warn_of_secret(self, setting: str, key: str) -> None:
         """Complain of a *key* with a secret in it: it is written as it is, for it is what things are found by."""
-        if setting not in self._complaints and redact(key) != key:
-            self.complain(
+        if setting not in self._warned and redact(key) != key:
+            self.warn_once(
                 setting, "what it returns holds a secret, and is written and shown as it is; return a hash of it"
             )
 
-    def part(self, key: str) -> Operation:
+    def keyed(self, key: str) -> Operation:
         """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""
         if not key:
             return self.operation
@@ -72,7 +72,7 @@ class Definition:
                 self.warn_of_secret("key", key)
                 part = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
                 self._parts[key] = self._alive[key] = part
-                if len(self._parts) > MAX_PARTS:
+                if len(self._parts) > MAX_KEYS:
                     self._parts.popitem(last=False)
             else:
                 self._parts.move_to_end(key)
@@ -89,17 +89,17 @@ class Registry:
         self._bus = bus
         self._renamed = renamed
         self._names: set[str] = set()
-        self._lock = surviving(threading.Lock())
+        self._lock = fork_safe(threading.Lock())
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
         self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
         self._kept: set[Definition] = set()
         self._ends: dict[str, ref[Definition]] = {}
-        self._plans: dict[str, Plan] = {}
-        self.plan_of: PlanOf = self._plans.get
+        self._configs: dict[str, OperationConfig] = {}
+        self.config_of: ConfigOf = self._configs.get
         """The plan of the operation of that name, if it is defined: asked six times for each failure."""
 
-    def define(self, name: str, plan: Plan, *, explicit: bool) -> Definition:
-        """The operation *name* with *plan*, a new one or the one that was defined so before.
+    def define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
+        """The operation *name* with *config*, a new one or the one that was defined so before.
 
         If it was defined otherwise, a name that somebody chose (*explicit*) is refused with ValueError, as is any name
         of a resumable operation, since the journal knows it by that. A name taken from a function is that function's
@@ -111,8 +111,8 @@ class Registry:
         with self._lock:
             chosen = name
             number = 1
-            is_shared = explicit or plan.resumable
-            while (known := self._definitions.get(chosen)) is not None and not (is_shared and known.plan == plan):
+            is_shared = explicit or config.resumable
+            while (known := self._definitions.get(chosen)) is not None and not (is_shared and known.config == config):
                 if is_shared:
                     raise ValueError(
                         f"operation {name!r} is already defined with other settings; give this one its own name"
@@ -123,8 +123,8 @@ class Registry:
                 if chosen in self._names:
                     self._renamed(chosen)
                 self._names.add(chosen)
-                known = self._definitions[chosen] = Definition(plan, Operation(chosen, self._bus))
-                self._plans[chosen] = plan
+                known = self._definitions[chosen] = Definition(config, Operation(chosen, self._bus))
+                self._configs[chosen] = config
                 self._ends[chosen] = ref(known, functools.partial(self._gone, chosen))
             if is_shared:
                 self._kept.add(known)
@@ -136,15 +136,15 @@ class Registry:
 
     def _gone(self, name: str, _end: object) -> None:
         # No lock: the collector may call this anywhere, also where the lock is held.
-        self._plans.pop(name, None)
+        self._configs.pop(name, None)
         known = self._definitions.get(name)
         if known is not None:  # somebody has been given the name just now
-            self._plans[name] = known.plan
+            self._configs[name] = known.config
 
-    def part_of(self, name: str, key: str) -> Operation | None:
+    def operation_of(self, name: str, key: str) -> Operation | None:
         """That part of the operation, ``None`` if it is not defined. Whoever holds it keeps its counter."""
         definition = self._definitions.get(name)
-        return None if definition is None else definition.part(key)
+        return None if definition is None else definition.keyed(key)
 
 
 def name_of_function(function: Any) -> str:

@@ -35,7 +35,7 @@ class Options(TypedDict, total=False):
     enable_classification: bool
     enable_logging: bool
     clock: Clock
-    chance: Callable[[], float]
+    rng: Callable[[], float]
     run: str | None
 
 

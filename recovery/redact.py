@@ -81,7 +81,7 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
 IDENTITY = frozenset(
     {"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber", "idempotency_key"}
 )
-"""What facts are found by; it is not touched."""
+"""What events are found by; it is not touched."""
 
 SHORT = 256
 """What was found in shorter texts is remembered: most failures say what others have said."""
@@ -142,17 +142,17 @@ def clipped(text: str, most: int, *, tail: bool = False) -> str:
     return redact(text[: 2 * most])[: -MARGIN if len(text) > 2 * most else None][:most]
 
 
-def redacted(fact: S) -> S:
-    """*fact*, or evidence, with all its texts redacted but those that it is found by; itself if there is no secret."""
+def redacted(event: S) -> S:
+    """*event*, or evidence, with all its texts redacted but those that it is found by; itself if there is no secret."""
     changes: dict[str, object] = {}
-    for name in _with_texts(type(fact)):
-        value = getattr(fact, name)
+    for name in _with_texts(type(event)):
+        value = getattr(event, name)
         if not value:
             continue
         after = redact(value) if isinstance(value, str) else redacted(value)
         if after is not value and after != value:
             changes[name] = after
-    return msgspec.structs.replace(fact, **changes) if changes else fact
+    return msgspec.structs.replace(event, **changes) if changes else event
 
 
 @lru_cache(maxsize=128)

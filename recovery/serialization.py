@@ -48,7 +48,7 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
 def encoded(value: object) -> bytes:
     """*value* as JSON. Raises ValueError, saying why, if it would not come back as it is, or takes more than 1 MiB.
 
-    JSON turns a NaN into null, int keys into text and tuples into lists: carrying on with such arguments would make
+    JSON turns a NaN into null, int keys into text and tuples into lists: resuming with such arguments would make
     another call than the one that was made.
     """
     try:
@@ -75,12 +75,12 @@ def decoded_arguments(data: bytes) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
-def encoded_or_none(value: object, complain: Callable[[str], object]) -> bytes | None:
-    """As ``encoded``; ``None`` if that cannot be, and *complain* is told why."""
+def encoded_or_none(value: object, warn_once: Callable[[str], object]) -> bytes | None:
+    """As ``encoded``; ``None`` if that cannot be, and *warn_once* is told why."""
     try:
         return encoded(value)
     except ValueError as error:
-        complain(str(error))
+        warn_once(str(error))
         return None
 
 

@@ -19,14 +19,14 @@ import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Fact
-from events.fork_locks import surviving
+from events.event import Event
+from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed
 from events.subscription import Subscription
 from recovery import validation
 from recovery.execution.decorator import check_by_hand, check_function, wrap
-from recovery.execution.retry_on_result import refusing
+from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.runner import Driver
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
@@ -36,17 +36,17 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
-from recovery.resume.commands import Orders
+from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
-from recovery.settings import Defaults, Settings, make_plan
-from recovery.subscribers.budget import Spend
+from recovery.settings import Defaults, Settings, make_config
+from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.classification import Classify
 from recovery.subscribers.log import Log
-from recovery.subscribers.rate_limit import Pause
+from recovery.subscribers.rate_limit import RateLimits
 from recovery.subscribers.retry import Schedule
-from recovery.waiting.calls import WaitingRoom
+from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ DEFAULTS = Defaults()
 
 
 class Recovery:
-    """A recovery service. Use it as a context manager; ``async with`` lets it carry on async calls after a restart.
+    """A recovery service. Use it as a context manager; ``async with`` lets it resume async calls after a restart.
 
     *store* is where the journal writes (``adapters.sqlite.store.SQLiteStore``, ``adapters.memory.MemoryStore``);
     without one
@@ -69,7 +69,7 @@ class Recovery:
     and before the built-in judgement. *enable_classification* and *enable_logging* hold for operations that leave it
     open. With *enabled* False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
 
-    *clock* reads monotonic seconds, *chance* draws from [0, 1) for the jitter: both for tests. *run* names this
+    *clock* reads monotonic seconds, *rng* draws from [0, 1) for the jitter: both for tests. *run* names this
     process's run in the journal.
 
     ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
@@ -87,13 +87,13 @@ class Recovery:
         enable_classification: bool = True,
         enable_logging: bool = False,
         clock: Clock = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
         run: str | None = None,
     ) -> None:
         check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
-        for name, function in (("clock", clock), ("chance", chance)):
+        for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         self.bus = Bus(clock=clock, run=run)
@@ -101,21 +101,21 @@ class Recovery:
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
         self._logging = enable_logging
         self._registry = Registry(self.bus, self._forget)
-        self.waits = WaitingRoom(clock, chance)
+        self.calls = WaitingCalls(clock, rng)
         self._journal: Journal | None = None
         self._monitor: Monitor | None = None
-        self._log_seat: Subscription | None = None
+        self._log_subscription: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._resumption: Resumption | None = None
-        self._resuming = surviving(threading.Lock())
-        plan_of = self._registry.plan_of
+        self._resuming = fork_safe(threading.Lock())
+        config_of = self._registry.config_of
         classifiers = in_order("classifier", classifier)
-        self._classify = Classify(plan_of, enabled=enable_classification, classifiers=classifiers)
-        self.bus.subscribe(OperationFailed, self._classify.hear, essential=True)
-        self.budgets = Spend(self.bus, plan_of, self._registry.part_of)
-        self.bus.subscribe(FailureClassified, Schedule(plan_of, chance, self.budgets).hear, essential=True)
-        self.circuits = Break(self.bus, plan_of, self._registry.part_of, self.waits.wake)
-        self.pauses = Pause(self.bus, plan_of, chance)
+        self._classify = Classify(config_of, enabled=enable_classification, classifiers=classifiers)
+        self.bus.subscribe(OperationFailed, self._classify.on_failure, essential=True)
+        self.budgets = RetryBudgets(self.bus, config_of, self._registry.operation_of)
+        self.bus.subscribe(FailureClassified, Schedule(config_of, rng, self.budgets).on_classified, essential=True)
+        self.circuits = Break(self.bus, config_of, self._registry.operation_of, self.calls.wake)
+        self.pauses = RateLimits(self.bus, config_of, rng)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
 
@@ -157,8 +157,8 @@ class Recovery:
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
-            orders = Orders(self.waits, lambda: self._resumption)
-            self._journal = Journal(store, self.bus, self._registry.plan_of, self.circuits.restore, orders)
+            commands = CommandHandler(self.calls, lambda: self._resumption)
+            self._journal = Journal(store, self.bus, self._registry.config_of, self.circuits.restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._classify.classifiers = classifiers
@@ -185,7 +185,8 @@ class Recovery:
         default the function's module and qualified name) is the operation's on the bus, in logs and in the journal.
 
         Raises TypeError for generators, unknown settings and wrong types, ValueError for values out of range,
-        contradictions, a ``timeout`` for a plain function, and a name that is defined with other settings already.
+        contradictions, a ``attempt_timeout`` for a plain function, and a name that is defined with other settings
+        already.
         """
         if name is not None and not isinstance(name, str):
             if settings:
@@ -193,18 +194,18 @@ class Recovery:
             return self.recoverable(None)(name)
         if name == "":
             raise ValueError("the name of an operation must not be empty")
-        plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
+        config = make_config(settings, defaults=self._defaults, has_store=self._journal is not None)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            check_function(function, plan)
+            check_function(function, config)
             if not self.is_enabled:
                 return function
-            definition = self._registry.define(name or name_of_function(function), plan, explicit=name is not None)
+            definition = self._registry.define(name or name_of_function(function), config, explicit=name is not None)
             self._attend_to(definition)
-            if plan.retry_if is not None:
-                function = refusing(function, plan.retry_if)
-            if plan.resumable:
-                definition.carry_on_with(function)
+            if config.retry_on_result is not None:
+                function = raise_unwanted(function, config.retry_on_result)
+            if config.resumable:
+                definition.resume_with(function)
             return wrap(function, definition, self._driver(definition))
 
         return decorate
@@ -213,23 +214,24 @@ class Recovery:
         """The operation of that name, for code that emits by hand; defined with *settings* if it was not yet.
 
         Asking again with the same settings, or with none, gives the same one. Raises as ``recoverable`` does, and
-        ValueError for settings that need a wrapper around the function (``timeout``, ``key``, ``resumable``, ...).
+        ValueError for settings that need a wrapper around the function (``attempt_timeout``, ``key``, ``resumable``,
+        ...).
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"the name of an operation must be a text that is not empty, not {name!r}")
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation
-        plan = make_plan(settings, defaults=self._defaults, has_store=self._journal is not None)
-        check_by_hand(plan)
+        config = make_config(settings, defaults=self._defaults, has_store=self._journal is not None)
+        check_by_hand(config)
         if not self.is_enabled:
             return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up
-        definition = self._registry.define(name, plan, explicit=True)
+        definition = self._registry.define(name, config, explicit=True)
         self._attend_to(definition)
         return definition.operation
 
     def resume(self) -> Resumption:
-        """Carry on the resumable calls that dead processes left in the journal. Never blocks.
+        """Resume the resumable calls that dead processes left in the journal. Never blocks.
 
         Call it when the operations are defined: calls find their function by its operation's name, nothing is
         imported. Under ``async with``, async calls run as tasks of the service, which waits for them at the end;
@@ -240,7 +242,7 @@ class Recovery:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that ask at once would run every call twice
             if self._resumption is None or not self._resumption.is_ours:
-                resumer = Resumer(self._registry, self._driver, self._journal, self.waits.spread)
+                resumer = Resumer(self._registry, self._driver, self._journal, self.calls.spread)
                 self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
             return self._resumption
 
@@ -256,9 +258,9 @@ class Recovery:
             self._monitor = Monitor(
                 self.bus,
                 thresholds,
-                plan_of=self._registry.plan_of,
+                config_of=self._registry.config_of,
                 journal=lambda: self._journal,
-                waiting=lambda: self.waits.number,
+                waiting=lambda: self.calls.number,
                 circuits=self.circuits.circuits,
             )
         elif thresholds is not None:
@@ -295,7 +297,7 @@ class Recovery:
             if raised[0] is not None:
                 self._interrupt()
                 if self._journal is not None:
-                    self._journal.seal()  # what is cancelled with the launcher is carried on next time
+                    self._journal.seal()  # what is cancelled with the launcher is resumed next time
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
@@ -307,15 +309,15 @@ class Recovery:
             self._resumption.interrupt()
 
     def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.plan, self.bus.clock, self.waits, lambda: self._journal, definition.complain)
+        return Driver(definition.config, self.bus.clock, self.calls, lambda: self._journal, definition.warn_once)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""
-        if definition.plan.journalled and self._journal is not None:
+        if definition.config.journalled and self._journal is not None:
             self._journal.follow(definition.operation.name)
-        if definition.plan.budget is not None:
+        if definition.config.budget is not None:
             self.budgets.follow(definition.operation.name)
-        if definition.plan.logging:
+        if definition.config.logging:
             self._attach_log()
 
     def _forget(self, operation: str) -> None:
@@ -323,16 +325,16 @@ class Recovery:
         self.budgets.forget(operation)
 
     def _attach_log(self) -> None:
-        if self._log_seat is None:
-            self._log_seat = self.bus.subscribe(Fact, Log(self._logs), essential=True)
+        if self._log_subscription is None:
+            self._log_subscription = self.bus.subscribe(Event, Log(self._logs), essential=True)
 
     def _logs(self, operation: str) -> bool:
-        plan = self._registry.plan_of(operation)
-        return self._logging if plan is None or plan.logging is None else plan.logging
+        config = self._registry.config_of(operation)
+        return self._logging if config is None or config.logging is None else config.logging
 
-    def _wake_held(self, fact: Fact) -> None:
+    def _wake_held(self, event: Event) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
-        self.waits.wake(fact.operation, fact.key, spread=isinstance(fact, CircuitClosed))
+        self.calls.wake(event.operation, event.key, spread=isinstance(event, CircuitClosed))
 
 
 default = Recovery()

@@ -25,8 +25,9 @@ WhenOpen: TypeAlias = Literal["reject", "wait"]
 class Settings(TypedDict, total=False):
     """The keyword arguments of ``recoverable`` and ``Recovery.operation``; what is left out has the service's default.
 
-    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``, ``timeout``,
-    ``stall_timeout``, ``refills``, ``per_category``
+    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``,
+    ``attempt_timeout``,
+    ``stall_timeout``, ``progress_resets``, ``per_category``
         As in ``RetryPolicy``; seconds. Not together with ``policy``. The two timeouts are for async functions only.
     ``policy``
         A whole ``RetryPolicy``.
@@ -60,14 +61,14 @@ class Settings(TypedDict, total=False):
         Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
         must be plain data, and is kept no longer than the store's retention says.
     ``version``
-        A call journalled under another version is not carried on, and what it recorded is not its result.
+        A call journalled under another version is not resumed, and what it recorded is not its result.
     ``durability``
         "off", "lazy", "journal" or "strict"; what each loses is in the README.
     ``on_degraded``
         What a strict call does while the journal cannot be written: "run" (the default) all the same, or "refuse".
-    ``retry_spent``
+    ``retry_exhausted``
         Retry even what an inner recoverable call has already tried in vain.
-    ``retry_if``
+    ``retry_on_result``
         Called with the result; if it says true, that was a failure. After the last attempt the caller gets the result.
         If it raises, that is a failure of the attempt.
     ``idempotent``
@@ -83,9 +84,9 @@ class Settings(TypedDict, total=False):
     backoff_factor: float
     max_delay: float
     max_elapsed: float | None
-    timeout: float | None
+    attempt_timeout: float | None
     stall_timeout: float | None
-    refills: int | None
+    progress_resets: int | None
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
     policy: RetryPolicy
@@ -106,8 +107,8 @@ class Settings(TypedDict, total=False):
     version: str
     durability: Durability
     on_degraded: OnDegraded
-    retry_spent: bool
-    retry_if: Callable[[Any], bool]
+    retry_exhausted: bool
+    retry_on_result: Callable[[Any], bool]
     idempotent: bool
     reconcile: Callable[..., Any]
 
@@ -134,7 +135,7 @@ class Absent(Enum):
     ABSENT = "absent"
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The checked settings of one operation. ``None`` for an *enable_…* or the durability: the service decides."""
 
     policy: RetryPolicy
@@ -152,8 +153,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: Any = None  # a Callable[..., str]
     remember: float | None = None
     key: Any = None  # a Callable[..., str]
-    retry_spent: bool = False
-    retry_if: Any = None  # a Callable[[Any], bool]
+    retry_exhausted: bool = False
+    retry_on_result: Any = None  # a Callable[[Any], bool]
     idempotent: bool = True
     reconcile: Any = None  # a Callable[..., Any]
 
@@ -169,25 +170,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def journalled(self) -> bool:
-        """Whether starts are written down too, so that there is something to carry on."""
+        """Whether starts are written down too, so that there is something to resume."""
         return self.durability in ("journal", "strict")
 
 
-PlanOf: TypeAlias = Callable[[str], Plan | None]
+ConfigOf: TypeAlias = Callable[[str], OperationConfig | None]
 """Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
 
 ABSENT = Absent.ABSENT
 """What ``reconcile`` returns when there is no trace of the effect, so that the operation may be done again."""
 
-FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_spent", "idempotent")
+FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_exhausted", "idempotent")
 POLICY_FIELDS = (
-    "max_retries", "max_delay", "max_elapsed", "timeout", "stall_timeout", "refills", "per_category", "jitter",
+    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
+    "jitter",
 )  # fmt: skip
 POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
 BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
 
 
-def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Plan:
+def make_config(settings: Settings, *, defaults: Defaults, has_store: bool) -> OperationConfig:
     """Check *settings* and fill them up from the service's *defaults*.
 
     Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
@@ -198,7 +200,7 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
         if name not in Settings.__annotations__:
             raise TypeError(f"recoverable() has no setting {name!r}")
     validation.flags({name: given.get(name) for name in FLAGS})
-    return Plan(
+    return OperationConfig(
         policy=_policy(given, defaults.policy),
         breaker=_breaker(given, defaults.breaker),
         budget=_budget(given, defaults.budget),
@@ -214,8 +216,8 @@ def make_plan(settings: Settings, *, defaults: Defaults, has_store: bool) -> Pla
         idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
         remember=_remember(given),
         key=_plain(given, "key", "of the call's arguments"),
-        retry_spent=bool(given.get("retry_spent")),
-        retry_if=_plain(given, "retry_if", "of the result"),
+        retry_exhausted=bool(given.get("retry_exhausted")),
+        retry_on_result=_plain(given, "retry_on_result", "of the result"),
         idempotent=_idempotent(given),
         reconcile=given.get("reconcile"),
     )

@@ -1,8 +1,8 @@
-"""Plant every bug of ``mutants.toml``, one at a time, in copies of the tree, and say which test saw it.
+"""Plant the bugs of ``mutants.toml``, one at a time, in copies of the tree, and say which of them no test sees.
 
-    python -m tests.mutants [WORD ...]      # only those whose law or file has one of the words
+    python -m tests.mutants [WORD ...]      # only those whose law has one of the words
 
-Exits with 1 if a mutant survived, if the place for one is not there (any more), or if a test fails without any.
+Exits with 1 unless every test passes without its bug and fails with it.
 """
 
 from __future__ import annotations
@@ -13,104 +13,103 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("events", "recovery", "adapters", "tests", "pyproject.toml", "README.md")
+PACKAGES = ("events", "recovery", "adapters")
 LIMIT = 30.0
-"""Seconds after which a test is taken to hang, as a mutant may make it: it does not pass."""
+"""Seconds until a test counts as hanging, which is as good as failing."""
 
 
 class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """*old* in *file* becomes *new*; then *test* (what pytest is told) must fail, or *law* is not held by any test."""
+    """A bug: *old*, which stands in one place of the packages, becomes *new*; then the function *test* must fail."""
 
     law: str
-    file: str
     old: str
     new: str
     test: str
 
+    def place(self) -> Path:
+        """The file to plant the bug in, relative to the root."""
+        return _only_file(PACKAGES, self.old)
 
-def mutants(words: list[str]) -> list[Mutant]:
+    def node(self) -> str:
+        """The test, as pytest names it."""
+        return f"{_only_file(('tests',), f'def {self.test}(')}::{self.test}"
+
+
+def _only_file(folders: tuple[str, ...], text: str) -> Path:
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    found = [file for file in files for _ in range(file.read_text(encoding="utf-8").count(text))]
+    if len(found) != 1:
+        raise LookupError(f"{text!r} stands in {len(found)} places of {', '.join(folders)}, not in one")
+    return found[0].relative_to(ROOT)
+
+
+def mutants() -> list[Mutant]:
+    """Every mutant of ``mutants.toml``."""
     document = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))
-    every = msgspec.convert(document["mutant"], list[Mutant])
-    return [one for one in every if not words or any(word in one.law or word in one.file for word in words)]
+    return msgspec.convert(document["mutant"], list[Mutant])
 
 
-def passes(tree: Path, test: str) -> bool:
-    """Whether *test* passes in *tree*; one that hangs does not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *test.split()]
-    # Without bytecode: two versions of one second and one size would be taken for one.
-    # A script in a process of its own has its own folder on the path, and would import the tree without the bug.
+def passes(tree: Path, node: str) -> bool:
+    """Whether the test *node* passes in *tree*; one that hangs does not."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", node]
+    # No bytecode: Python would take two versions of one second and one size for the same.
+    # The path is for scripts in processes of their own, which would otherwise import the tree without the bug.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
     try:
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
     except subprocess.TimeoutExpired:
         return False
     if done.returncode not in (0, 1):
-        raise SystemExit(f"pytest {test} left with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"pytest {node} left with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.returncode == 0
 
 
 def judge(tree: Path, mutant: Mutant) -> str:
-    """What became of *mutant*, planted in *tree*, which is mended afterwards."""
-    file = tree / mutant.file
+    """What becomes of *mutant* in *tree*, which is mended afterwards."""
+    if not passes(tree, mutant.node()):
+        return "FAILS WITHOUT IT"
+    file = tree / mutant.place()
     source = file.read_text(encoding="utf-8")
-    if source.count(mutant.old) == 0:
-        return "its place is gone"
-    file.write_text(source.replace(mutant.old, mutant.new, 1), encoding="utf-8")
+    file.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return "SURVIVED" if passes(tree, mutant.test) else "died"
+        return "SURVIVED" if passes(tree, mutant.node()) else "died"
     finally:
         file.write_text(source, encoding="utf-8")
 
 
 def main(words: list[str]) -> int:
-    todo: queue.SimpleQueue[Mutant | str] = queue.SimpleQueue()
-    chosen = mutants(words)
-    for test in sorted({one.test for one in chosen}):
-        todo.put(test)
-    for mutant in chosen:
-        todo.put(mutant)
-    outcomes: list[str] = []
+    """Judge the mutants whose law has one of *words*, or all; print a line for each, and return the exit code."""
+    chosen = [mutant for mutant in mutants() if not words or any(word in mutant.law for word in words)]
+    workers = os.cpu_count() or 1
+    trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
-    def work(tree: Path) -> None:
-        while True:
-            try:
-                one = todo.get_nowait()
-            except queue.Empty:
-                return
-            began = time.monotonic()
-            if isinstance(one, str):
-                if not passes(tree, one):
-                    outcomes.append(f"{one} fails without any bug planted")
-                    print(f"FAILS     {one}", flush=True)
-                continue
-            outcome = judge(tree, one)
-            outcomes.append(outcome)
-            print(f"{outcome:9} {time.monotonic() - began:5.1f} s  {one.file:24} {one.law}", flush=True)
+    def work(mutant: Mutant) -> str:
+        tree, began = trees.get(), time.monotonic()
+        try:
+            outcome = judge(tree, mutant)
+        finally:
+            trees.put(tree)
+        print(f"{outcome:9} {time.monotonic() - began:5.1f} s  {mutant.law}", flush=True)
+        return outcome
 
-    with tempfile.TemporaryDirectory() as folder:
-        threads = []
-        for number in range(os.cpu_count() or 1):
-            tree = Path(folder) / str(number)
-            for part in PARTS:
-                copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-                tree.mkdir(exist_ok=True)
-                copy(ROOT / part, tree / part)
-            threads.append(threading.Thread(target=work, args=(tree,)))
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    died = outcomes.count("died")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        for number in range(workers):
+            tree = Path(folder, str(number))
+            for part in (*PACKAGES, "tests"):
+                shutil.copytree(ROOT / part, tree / part)
+            shutil.copy(ROOT / "pyproject.toml", tree)
+            trees.put(tree)
+        died = list(pool.map(work, chosen)).count("died")
     print(f"{died} of {len(chosen)} mutants died")
-    return 0 if 0 < died == len(outcomes) == len(chosen) else 1
+    return 0 if died == len(chosen) > 0 else 1
 
 
 if __name__ == "__main__":

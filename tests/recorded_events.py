@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from events.event import Fact
+from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from recovery.service import Recovery
 
 
-def facts_of(service: Recovery, *kinds: type[Fact]) -> list[Fact]:
-    """A list that fills with the facts of *kinds* as they are published.
+def events_of(service: Recovery, *kinds: type[Event]) -> list[Event]:
+    """A list that fills with the events of *kinds* as they are published.
 
     By default with all that need no asking, but for what the journal says from its own thread, at a time of its own.
     """
-    heard: list[Fact] = []
+    heard: list[Event] = []
 
-    def hear(fact: Fact) -> None:
-        if kinds or not isinstance(fact, JournalDegraded | JournalRestored):
-            heard.append(fact)
+    def hear(event: Event) -> None:
+        if kinds or not isinstance(event, JournalDegraded | JournalRestored):
+            heard.append(event)
 
-    service.bus.subscribe(kinds or (Fact,), hear)
+    service.bus.subscribe(kinds or (Event,), hear)
     return heard
 
 
-def names(facts: list[Fact]) -> list[str]:
-    return [type(fact).__name__ for fact in facts]
+def names(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]

@@ -1,4 +1,4 @@
-"""What the demonstration claims, judged by the files, the servers' own logs and the facts the launch reported."""
+"""What the demonstration claims, judged by the files, the servers' own logs and the events the launch reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapters.demo.stage import MB, Stage
 from adapters.launcher.screen import circuit_line
 from adapters.launcher.view import CircuitLine, LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Fact
+from events.event import Event
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def judge(
     stage: Stage,
     view: LaunchView,
-    facts: list[Fact],
+    events: list[Event],
     broken_at_kill: list[str],
     after_kill: list[Request],
     attempts_at_kill: dict[str, int],
@@ -67,20 +67,20 @@ def judge(
     )
     saved_after = saved_bytes(after_kill)
     yield Claim(
-        "downloads carried on where they stopped",
+        "downloads resumed where they stopped",
         saved_after > 0,
         f"{saved_bytes(stage.requests) / MB:.1f} MB not sent again, {saved_after / MB:.1f} MB of them after the kill",
     )
     resumed = [name for name, line in view.lines.items() if line.resumed]
     went_on = [name for name in resumed if 1 < attempts_at_kill[name] <= view.lines[name].attempts]
     yield Claim("attempts were counted on across the kill", bool(went_on), f"{', '.join(went_on) or 'none'}")
-    opened = {fact.key for fact in facts if isinstance(fact, CircuitOpened)}
-    closed = {fact.key for fact in facts if isinstance(fact, CircuitClosed)}
+    opened = {event.key for event in events if isinstance(event, CircuitOpened)}
+    closed = {event.key for event in events if isinstance(event, CircuitClosed)}
     mirror = f"127.0.0.1:{stage.mirror_port}"
     yield Claim(
         "the circuit of the host that was down opened, and closed when it was back",
         opened == {mirror} and closed == {mirror},
-        f"{len([fact for fact in facts if isinstance(fact, CircuitOpened)])} times open, then closed: {mirror}",
+        f"{len([event for event in events if isinstance(event, CircuitOpened)])} times open, then closed: {mirror}",
     )
     asked = [request for request in stage.requests if request.path == "/missing.bin"]
     yield Claim(
@@ -133,5 +133,5 @@ def _why(line: Line) -> str:
     often = Counter(line.failures)
     reasons = [f"{reason} (x{count})" if count > 1 else reason for reason, count in often.items()]
     if line.resumed:
-        reasons.append("its process was killed, and it was carried on")
+        reasons.append("its process was killed, and it was resumed")
     return "; ".join(reasons)

@@ -1,7 +1,7 @@
 """The demonstration's story: a launch that fails in seven ways, is killed with SIGKILL, and arrives whole.
 
 Nothing is simulated: the server is real, the launch is ``recovery run`` in a child process, and every claim at the end
-is checked against the files, the server's own log and the facts that the child reported.
+is checked against the files, the server's own log and the events that the child reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adapters.demo.stage import Child, Stage
 from adapters.launcher.plan import load_plan
 from adapters.launcher.screen import LaunchTable
 from adapters.launcher.view import LaunchView
-from events.event import Fact
+from events.event import Event
 
 KILL_AFTER = 9.0
 GIVE_UP_AFTER = 90.0
@@ -37,11 +37,11 @@ def run_demo(keep: Path | None, *, console: Console | None) -> Report:
 def _play(stage: Stage, console: Console | None) -> Report:
     began = time.monotonic()
     view = LaunchView(load_plan(stage.plan).steps)
-    facts: list[Fact] = []
+    events: list[Event] = []
 
-    def hear(fact: Fact) -> None:
-        facts.append(fact)
-        view.feed(fact)
+    def hear(event: Event) -> None:
+        events.append(event)
+        view.feed(event)
 
     def say(text: str) -> None:
         if console is not None:
@@ -50,7 +50,7 @@ def _play(stage: Stage, console: Console | None) -> Report:
     show = nullcontext() if console is None else Live(
         get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8
     )  # fmt: skip
-    with stage.open(), stage.watched(), show:
+    with stage.open(), stage.is_observed(), show:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
         first = Child(stage.plan, hear)
         time.sleep(KILL_AFTER - (time.monotonic() - began))
@@ -65,7 +65,7 @@ def _play(stage: Stage, console: Console | None) -> Report:
         if code not in (0, 1) or second.noise:
             say(f"the launch ended with {code}: {second.complaints()}")
     after_kill = stage.server.requests[requests_at_kill:]
-    claims = tuple(judge(stage, view, facts, broken_at_kill, after_kill, attempts_at_kill))
+    claims = tuple(judge(stage, view, events, broken_at_kill, after_kill, attempts_at_kill))
     report = Report(
         claims=claims,
         operations=tuple(view.lines.values()),

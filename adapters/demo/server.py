@@ -3,7 +3,7 @@
     with FileServer({"/model.bin": Hosted(content, faults=[Reset(at=0.5), Refuse(503, retry_after=1)])}) as server:
         ...  # the first request is reset half-way, the second gets a 503, later ones are served
 
-It knows ranges (RFC 9110, 14) and entity tags, so that a client can carry on where it stopped, and notes every request.
+It knows ranges (RFC 9110, 14) and entity tags, so that a client can resume where it stopped, and notes every request.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from adapters.demo.server import FileServer, Hosted, Refuse, Request, Reset, Sta
 from adapters.launcher.launch import Outcome
 from events.codec import decode
 from events.errors import CodecError
-from events.event import Fact
+from events.event import Event
 
 MB = 1_000_000
 HOST_RETURNS_AFTER = 18.0
@@ -106,7 +106,7 @@ class Stage:
         return [name for name in (*self.hosted, *self.mirrored) if self.path(name).exists()]
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def is_observed(self) -> Iterator[None]:
         """Look at every final name twenty times a second; ``looks`` and ``too_short`` count what was seen."""
         stop = threading.Event()
 
@@ -137,9 +137,9 @@ class Stage:
 
 
 class Child:
-    """``recovery run --json`` in a process of its own; *hear* gets its facts."""
+    """``recovery run --json`` in a process of its own; *hear* gets its events."""
 
-    def __init__(self, plan: Path, hear: Callable[[Fact], object]) -> None:
+    def __init__(self, plan: Path, hear: Callable[[Event], object]) -> None:
         command = [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.outcomes: dict[str, Outcome] | None = None
@@ -181,7 +181,7 @@ class Child:
         return code
 
     def complaints(self) -> str:
-        """What it wrote to stderr, and what it printed that is no fact."""
+        """What it wrote to stderr, and what it printed that is no event."""
         assert self._process.stderr is not None
         return b"".join((self._process.stderr.read(), *self.noise)).decode("utf-8", "replace")
 

@@ -1,4 +1,4 @@
-"""A download that carries on where it stopped, in this process or the next one.
+"""A download that resumes where it stopped, in this process or the next one.
 
 Bytes go to ``<destination>.part``; what they are goes to a sidecar, ``<destination>.part.json``: url, etag, size,
 sha256, and how many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with
@@ -100,7 +100,7 @@ async def download(
     size: int | None = None,
     note: Note = lambda _offset, _size: None,
 ) -> Downloaded:
-    """One attempt to have *url* whole at *destination*, carrying on what earlier attempts left.
+    """One attempt to have *url* whole at *destination*, resuming what earlier attempts left.
 
     *sha256* (hex) and *size* (bytes) are checked where given. A file that is there already and fits them is not
     fetched again; nothing but a whole file ever bears that name. *note* is called with the bytes that are safely on the

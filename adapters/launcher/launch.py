@@ -1,6 +1,6 @@
-"""Run a launch plan: every operation recovers by itself, and the whole carries on after a restart.
+"""Run a launch plan: every operation recovers by itself, and the whole resumes after a restart.
 
-The launch is itself a resumable call: its checkpoint says which operations have ended, and how. A restart carries on
+The launch is itself a resumable call: its checkpoint says which operations have ended, and how. A restart resumes
 the launch, and under it the downloads and commands that were under way, with their attempts and delays.
 """
 
@@ -22,7 +22,7 @@ from adapters.downloads.http import download, host_of
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
-from events.event import Fact
+from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from recovery import context
 from recovery.policies.retry import RetryPolicy
@@ -31,7 +31,7 @@ from recovery.resume.handles import ResumedCall, Resumption
 from recovery.service import Recovery
 
 STDERR_TAIL = 4096
-PATIENCE = 10.0
+LOAD_TIMEOUT = 10.0
 """Seconds that a launch waits for a journal that cannot be read, to know what an earlier one left."""
 CONNECT_TIMEOUT = 10.0
 ORPHAN_POLL = 0.2
@@ -62,7 +62,7 @@ class Launch:
         self._service = service
         self._client: httpx2.AsyncClient | None = None
         self._slots = anyio.CapacityLimiter(plan.parallel)
-        self._carried_on: dict[str, ResumedCall] = {}
+        self._resumed: dict[str, ResumedCall] = {}
         self._knows_what_was_left = anyio.Event()
         self.outcomes: dict[str, Outcome] = {}
         settings: dict[str, Any] = {"resumable": True, "version": plan.version}
@@ -72,7 +72,7 @@ class Launch:
         self._download = service.recoverable(
             "download",
             # What counts is failures in a row that brought no byte: a large file breaks off more often.
-            policy=msgspec.structs.replace(plan.policy, refills=None),
+            policy=msgspec.structs.replace(plan.policy, progress_resets=None),
             breaker=plan.breaker,
             when_open="wait",
             key=lambda _name, url, *_: host_of(url),
@@ -81,20 +81,20 @@ class Launch:
         self._command = service.recoverable("command", policy=plan.policy, breaker=None, **settings)(self._command_step)
 
     async def run(self) -> dict[str, Outcome]:
-        """Carry on the launch that an earlier run left, or begin one. Returns how each operation ended."""
+        """Resume the launch that an earlier run left, or begin one. Returns how each operation ended."""
         timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
         async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
             resumption = self._service.resume()
-            with anyio.move_on_after(PATIENCE):
-                await resumption.loaded.passed()
+            with anyio.move_on_after(LOAD_TIMEOUT):
+                await resumption.loaded.opened()
             if not resumption.loaded.is_open and self._service.journal is not None:
                 self._service.journal.look(now=True)  # it goes on in memory
-                await resumption.loaded.passed()
+                await resumption.loaded.opened()
             self._drop_what_changed(resumption)
             launches = [call for call in resumption.calls if call.record.operation == "launch"]
             for call in resumption.calls:
                 if call not in launches:
-                    self._carried_on[name_in_arguments(call.record.operation, call.record.arguments) or ""] = call
+                    self._resumed[name_in_arguments(call.record.operation, call.record.arguments) or ""] = call
             self._knows_what_was_left.set()
             if launches:
                 await launches[0]
@@ -116,7 +116,7 @@ class Launch:
             )
 
     async def _run_steps(self, _path: str) -> None:
-        await self._knows_what_was_left.wait()  # a launch that is carried on may be quicker than who asked for it
+        await self._knows_what_was_left.wait()  # a launch that is resumed may be quicker than who asked for it
         saved = context.saved(default={})
         self.outcomes = {name: msgspec.convert(outcome, Outcome) for name, outcome in saved.items()}
         ended = {step.name: anyio.Event() for step in self._plan.steps}
@@ -138,7 +138,7 @@ class Launch:
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}")
         try:
-            call = self._carried_on.get(step.name)
+            call = self._resumed.get(step.name)
             if call is None:
                 await self._start(step)
             else:
@@ -204,7 +204,7 @@ def _note_progress(offset: int, size: int | None) -> None:
     context.progress(offset)
 
 
-def open_service(journal: Path, *, on_trouble: Callable[[Fact], object]) -> Recovery:
+def open_service(journal: Path, *, on_trouble: Callable[[Event], object]) -> Recovery:
     """A service that writes its journal to *journal*; *on_trouble* is told if that cannot be, or not to this file."""
     service = Recovery(store=SQLiteStore(journal))
     service.bus.subscribe((JournalDegraded, JournalQuarantined), on_trouble)

@@ -24,7 +24,7 @@ SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "done": "✓", "fai
 
 
 class LaunchTable:
-    """What every operation is doing at *now* on the clock of the facts, and what happened to the circuits."""
+    """What every operation is doing at *now* on the clock of the events, and what happened to the circuits."""
 
     def __init__(self, view: LaunchView, now: float) -> None:
         self._view = view

@@ -19,9 +19,9 @@ from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
-from events.event import Fact
+from events.event import Event
 from recovery.journal.errors import DamagedJournalError, JournalError
-from recovery.journal.history import CallRecord, Run, fold
+from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
 from recovery.redact import printable
 
@@ -29,7 +29,7 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 
 
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. *seen* is Unix time of its latest fact.
+    """One call. *seen* is Unix time of its latest event.
 
     *state* is "left" for one that a dead process left, "unreadable" for one that is not over and has a damaged row.
     """
@@ -48,7 +48,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no facts.
+    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no events.
 
     *damaged* are files of dead processes that cannot be read; whoever resumes keeps them aside.
     """
@@ -89,13 +89,13 @@ async def read_status(path: Path) -> JournalStatus:
         try:
             if not row.is_readable:
                 raise CodecError("it is not as it was written")
-            fact: Fact = decode(row.body)
+            event: Event = decode(row.body)
         except CodecError:
             unreadable[row.call] = unreadable.get(row.call, 0) + 1
             continue
-        fold(records, row.run, (fact,))
-        if type(fact) in CIRCUIT_STATES:
-            circuits[sender_of(fact.operation, fact.key)] = CIRCUIT_STATES[type(fact)]
+        replay(records, row.run, (event,))
+        if type(event) in CIRCUIT_STATES:
+            circuits[sender_of(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for call in unreadable:
         if call:
             records.setdefault(call, CallRecord(call=call, operation="?"))

@@ -1,4 +1,4 @@
-"""What a launch looks like: a fold of facts into lines for people, from the bus or from another process's output."""
+"""What a launch looks like: a fold of events into lines for people, from the bus or from another process's output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
 from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.operation_events import (
     CheckpointSaved,
     FailureClassified,
@@ -28,12 +28,12 @@ from recovery.redact import redacted
 
 State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
 
-SEEN: tuple[type[Fact], ...] = (Fact, OperationStarted, OperationSucceeded)
+SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 """What to subscribe a view to."""
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan. *until* is when its wait ends at the latest, on the clock of the facts."""
+    """One operation of the plan. *until* is when its wait ends at the latest, on the clock of the events."""
 
     name: str
     kind: str
@@ -48,26 +48,26 @@ class Line(msgspec.Struct):
     size: int | None = None
     why: str = ""
 
-    def take(self, fact: CallFact) -> None:
-        """What *fact* changes."""
-        match fact:
+    def take(self, event: CallEvent) -> None:
+        """What *event* changes."""
+        match event:
             case OperationStarted():
                 self.state, self.waits_for, self.until, self.why = "running", "", None, ""
-                self.attempts = max(self.attempts, fact.attempt)
+                self.attempts = max(self.attempts, event.attempt)
             case FailureClassified():
-                self.failures.append(fact.brief)
+                self.failures.append(event.brief)
             case RetryScheduled(after=after, retry=retry, error=error):
                 self.state, self.waits_for, self.why = "waiting", f"retry {retry}", error or ""
-                self.until = fact.at + after
+                self.until = event.at + after
             case Parked(after=after, why=why, error=error):
                 self.state, self.waits_for, self.why = "waiting", why, error or self.why
-                self.until = fact.at + after
+                self.until = event.at + after
             case CheckpointSaved(data=data):
                 progress = msgspec.json.decode(data)
                 self.offset, self.size = progress["offset"], progress["size"]
             case OperationResumed(after=after):
                 self.resumed += 1
-                self.state, self.waits_for, self.until = "waiting", "what is left of its delay", fact.at + after
+                self.state, self.waits_for, self.until = "waiting", "what is left of its delay", event.at + after
             case OperationSucceeded() | OperationRecovered():
                 self.state, self.waits_for, self.until, self.why = "done", "", None, ""
             case GaveUp(reason=reason, error=error):
@@ -85,11 +85,11 @@ class CircuitLine(msgspec.Struct):
     until: float | None = None
     opened: int = 0
 
-    def take(self, fact: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
-        """What *fact* changes."""
-        match fact:
+    def take(self, event: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
+        """What *event* changes."""
+        match event:
             case CircuitOpened(after=after):
-                self.state, self.until, self.opened = "open", fact.at + after, self.opened + 1
+                self.state, self.until, self.opened = "open", event.at + after, self.opened + 1
             case CircuitHalfOpened():
                 self.state, self.until = "half-open", None
             case CircuitClosed():
@@ -97,7 +97,7 @@ class CircuitLine(msgspec.Struct):
 
 
 class LaunchView:
-    """Feed it the facts of a launch; ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
+    """Feed it the events of a launch; ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
@@ -112,24 +112,24 @@ class LaunchView:
         self.circuits: dict[str, CircuitLine] = {}
         self._names: dict[str, str] = {}
 
-    def feed(self, fact: Fact) -> None:
-        """Take one fact."""
-        match fact:
+    def feed(self, event: Event) -> None:
+        """Take one event."""
+        match event:
             case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
-                circuit = sender_of(fact.operation, fact.key)
-                self.circuits.setdefault(circuit, CircuitLine(circuit)).take(fact)
+                circuit = sender_of(event.operation, event.key)
+                self.circuits.setdefault(circuit, CircuitLine(circuit)).take(event)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
-                name = name_in_arguments(fact.operation, bytes(arguments))
+                name = name_in_arguments(event.operation, bytes(arguments))
                 if name is not None:
-                    self._names[fact.call] = name
-        if isinstance(fact, CallFact):
-            line = self.lines.get(self._names.get(fact.call, ""))
+                    self._names[event.call] = name
+        if isinstance(event, CallEvent):
+            line = self.lines.get(self._names.get(event.call, ""))
             if line is not None:
-                line.take(redacted(fact))
+                line.take(redacted(event))
 
-    def name_of(self, fact: Fact) -> str | None:
-        """Which operation of the plan *fact* is about, if it is about one."""
-        return self._names.get(fact.call) if isinstance(fact, CallFact) else None
+    def name_of(self, event: Event) -> str | None:
+        """Which operation of the plan *event* is about, if it is about one."""
+        return self._names.get(event.call) if isinstance(event, CallEvent) else None
 
     def end(self, outcomes: dict[str, Outcome]) -> None:
         """Take the launch's word for how everything ended."""

@@ -25,7 +25,7 @@ except ImportError:  # Windows has no flock; there two processes on one file are
 
 log = logging.getLogger("recovery.journal")
 
-PATIENCE = (0.005, 0.015, 0.05, 0.15)
+FORK_TIMEOUT = (0.005, 0.015, 0.05, 0.15)
 """Seconds between tries for a lock: who only asks whether it is taken holds it for a moment."""
 
 

@@ -13,11 +13,11 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PATIENCE = 0.5
+FORK_TIMEOUT = 0.5
 """Seconds that a fork waits; a transaction takes a few thousandths, one that waits for somebody's lock much longer."""
 
 
-class Gate:
+class ForkGuard:
     """Calls pass while nobody forks."""
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in, and wait until those inside have left, ``PATIENCE`` at the most."""
+        """Let nobody in, and wait until those inside have left, ``FORK_TIMEOUT`` at the most."""
         with self._changed:
             self._is_closed = True
-            self._changed.wait_for(lambda: not self._inside, PATIENCE)
+            self._changed.wait_for(lambda: not self._inside, FORK_TIMEOUT)
 
     def open(self) -> None:
         """Let everybody in."""
@@ -54,7 +54,7 @@ class Gate:
             self._changed.notify_all()
 
 
-gate = Gate()
+fork_guard = ForkGuard()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=gate.close, after_in_parent=gate.open, after_in_child=gate.renew)
+    os.register_at_fork(before=fork_guard.close, after_in_parent=fork_guard.open, after_in_child=fork_guard.renew)

@@ -1,6 +1,6 @@
 """The tables of a journal's file: there is one file format, and a file of another one is never read.
 
-``runs`` has a row for each process that wrote, ``facts`` (append-only) one for each fact: its JSON in ``body``, Unix
+``runs`` has a row for each process that wrote, ``events`` (append-only) one for each event: its JSON in ``body``, Unix
 time in ``written``, and in ``sum`` a CRC-32 of the rest, because SQLite itself does not notice a flipped bit in a text.
 A row's ``number`` is null if it was written without one. ``result_key`` finds a recorded result, and is null in all
 other rows.
@@ -23,7 +23,7 @@ APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
 SCHEMA_VERSION = 3
 
 DONE = ", ".join(
-    f"'{fact.__name__}'" for fact in (OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected)
+    f"'{event.__name__}'" for event in (OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected)
 )
 """The ends of calls that nobody needs to look at again; those that gave up are kept."""
 
@@ -31,20 +31,20 @@ _SCHEMA = (
     """CREATE TABLE runs (
         id TEXT PRIMARY KEY, boot TEXT NOT NULL, monotonic REAL NOT NULL, wall REAL NOT NULL, pid INTEGER NOT NULL
     ) STRICT""",
-    """CREATE TABLE facts (
+    """CREATE TABLE events (
         id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
         number INTEGER, written INTEGER NOT NULL, sum INTEGER NOT NULL, result_key TEXT
     ) STRICT""",
-    "CREATE INDEX facts_by_call ON facts (call, kind) WHERE call <> ''",
-    "CREATE INDEX facts_of_no_call ON facts (written) WHERE call = ''",
-    "CREATE UNIQUE INDEX facts_by_number ON facts (run, number)",
-    "CREATE INDEX facts_by_result ON facts (result_key) WHERE result_key IS NOT NULL",
-    f"CREATE INDEX facts_done ON facts (written) WHERE kind IN ({DONE})",
+    "CREATE INDEX events_by_call ON events (call, kind) WHERE call <> ''",
+    "CREATE INDEX events_of_no_call ON events (written) WHERE call = ''",
+    "CREATE UNIQUE INDEX events_by_number ON events (run, number)",
+    "CREATE INDEX events_by_result ON events (result_key) WHERE result_key IS NOT NULL",
+    f"CREATE INDEX events_done ON events (written) WHERE kind IN ({DONE})",
 )
 
 
 def checksum(run: str, number: int, call: str, kind: str, body: bytes, result_key: str = "") -> int:
-    """The CRC-32 of a fact's row, but for when it was written."""
+    """The CRC-32 of an event's row, but for when it was written."""
     return zlib.crc32(body, zlib.crc32(f"{run}\0{number}\0{call}\0{kind}\0{result_key}".encode()))
 
 

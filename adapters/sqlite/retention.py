@@ -34,36 +34,36 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # No more calls are over than there are rows, about: where those may all be kept nothing needs to be counted.
-_SPAN = "SELECT (SELECT max(id) FROM facts) - (SELECT min(id) FROM facts)"
+_SPAN = "SELECT (SELECT max(id) FROM events) - (SELECT min(id) FROM events)"
 # How many are too many is counted from the newest on, for a count of all of them would read the whole index.
 _TOO_MANY_CALLS = f"""
 SELECT count(*) FROM (
-    SELECT 1 FROM facts WHERE kind IN ({DONE}) ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET ?
+    SELECT 1 FROM events WHERE kind IN ({DONE}) ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET ?
 )
 """
-_OLDEST_CALL = f"SELECT written FROM facts WHERE kind IN ({DONE}) ORDER BY written, id LIMIT 1"
+_OLDEST_CALL = f"SELECT written FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT 1"
 # Whole calls, the oldest first; the row that says that a call is over goes last, should it have more than a slice.
 _OLD_CALLS = f"""
 WITH done AS (
-    SELECT call, written, id FROM facts WHERE kind IN ({DONE}) ORDER BY written, id LIMIT {SLICE}
+    SELECT call, written, id FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT {SLICE}
 ), placed AS (SELECT call, written, row_number() OVER (ORDER BY written, id) AS place FROM done),
 old AS (SELECT call, place FROM placed WHERE written < ? OR place <= ?),
 rows AS (
-    SELECT facts.id, sum(1) OVER (ORDER BY old.place, facts.kind IN ({DONE}), facts.id) AS total, old.place
-    FROM old JOIN facts ON facts.call = old.call AND facts.call <> ''
+    SELECT events.id, sum(1) OVER (ORDER BY old.place, events.kind IN ({DONE}), events.id) AS total, old.place
+    FROM old JOIN events ON events.call = old.call AND events.call <> ''
 ), whole AS (SELECT place FROM rows GROUP BY place HAVING max(total) <= {SLICE} OR place = 1)
 SELECT id FROM rows WHERE place IN (SELECT place FROM whole) ORDER BY total LIMIT {SLICE}
 """
-_OLD_NO_CALL = f"SELECT id FROM facts WHERE call = '' AND written < ? ORDER BY written, id LIMIT {SLICE}"
+_OLD_NO_CALL = f"SELECT id FROM events WHERE call = '' AND written < ? ORDER BY written, id LIMIT {SLICE}"
 _TOO_MANY_NO_CALL = f"""
-SELECT id FROM facts WHERE call = '' ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET {NO_CALL_KEPT}
+SELECT id FROM events WHERE call = '' ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET {NO_CALL_KEPT}
 """
 _RUNS = f"""
-SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM facts WHERE facts.run = runs.id) LIMIT {SLICE}
+SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM events WHERE events.run = runs.id) LIMIT {SLICE}
 """
 
 
-async def tidy(connection: aiosqlite.Connection, keep: Retention, now: float, run: str) -> bool:
+async def prune(connection: aiosqlite.Connection, keep: Retention, now: float, run: str) -> bool:
     """Delete a slice of what *keep* does not want at Unix time *now*; whether there may be more of it.
 
     With the last rows of a run goes what is known of it, but for *run*, which is writing.
@@ -94,5 +94,5 @@ async def _size(connection: aiosqlite.Connection) -> int:
 
 
 async def _delete(connection: aiosqlite.Connection, query: str, values: Sequence[object] = ()) -> int:
-    async with connection.execute(f"DELETE FROM facts WHERE id IN ({query})", values) as cursor:
+    async with connection.execute(f"DELETE FROM events WHERE id IN ({query})", values) as cursor:
         return cursor.rowcount

@@ -18,14 +18,14 @@ from typing import Any
 import aiosqlite
 
 from adapters.sqlite import files
-from adapters.sqlite.fork_guard import gate
+from adapters.sqlite.fork_guard import fork_guard
 from adapters.sqlite.formats import APPLICATION_ID, SCHEMA_VERSION, checksum, expected_schema, number_of, plain
 from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
 from recovery.journal.history import CIRCUIT, TERMINAL, Run
 from recovery.journal.store import Row
 
-_TERMINAL = ", ".join(f"'{fact.__name__}'" for fact in TERMINAL)
-_CIRCUIT = ", ".join(f"'{fact.__name__}'" for fact in CIRCUIT)
+_TERMINAL = ", ".join(f"'{event.__name__}'" for event in TERMINAL)
+_CIRCUIT = ", ".join(f"'{event.__name__}'" for event in CIRCUIT)
 LONGEST_BODY = 32 * 1024 * 1024
 """Bytes of a body that may be read back: twice what the journal's queue takes in."""
 LONGEST_VALUE = 48 * 1024 * 1024
@@ -40,27 +40,28 @@ MANY = (64, 32, 16, 8, 4, 2, 1)
 
 def _insert(rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-    return f"INSERT INTO facts ({_WRITTEN}) VALUES {values} ON CONFLICT (run, number) DO NOTHING"
+    return f"INSERT INTO events ({_WRITTEN}) VALUES {values} ON CONFLICT (run, number) DO NOTHING"
 
 
 INSERT = _insert(1)
 _INSERTS = {rows: _insert(rows) for rows in MANY}
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-COPIED = f"SELECT {_WRITTEN} FROM facts ORDER BY id"
+COPIED = f"SELECT {_WRITTEN} FROM events ORDER BY id"
 # One walk over the index; the rows of calls that are over are not touched.
 UNFINISHED = f"""
-SELECT {COLUMNS} FROM facts WHERE call <> '' AND call IN (
-    SELECT call FROM facts INDEXED BY facts_by_call WHERE call <> '' GROUP BY call HAVING max(kind IN ({_TERMINAL})) = 0
+SELECT {COLUMNS} FROM events WHERE call <> '' AND call IN (
+    SELECT call FROM events INDEXED BY events_by_call WHERE call <> '' GROUP BY call HAVING max(kind IN
+    ({_TERMINAL})) = 0
 ) ORDER BY id
 """
-OF_CALL = f"SELECT {COLUMNS} FROM facts WHERE call = ? AND call <> '' ORDER BY id"
-RESULT = f"SELECT {COLUMNS} FROM facts WHERE result_key = ? ORDER BY id DESC LIMIT ?"
+OF_CALL = f"SELECT {COLUMNS} FROM events WHERE call = ? AND call <> '' ORDER BY id"
+RESULT = f"SELECT {COLUMNS} FROM events WHERE result_key = ? ORDER BY id DESC LIMIT ?"
 RESULTS = f"""
-SELECT {COLUMNS} FROM facts INDEXED BY facts_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
+SELECT {COLUMNS} FROM events INDEXED BY events_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
 """
 CIRCUITS = f"""
-SELECT {COLUMNS} FROM facts WHERE id IN (
-    SELECT id FROM facts INDEXED BY facts_of_no_call WHERE call = '' AND kind IN ({_CIRCUIT})
+SELECT {COLUMNS} FROM events WHERE id IN (
+    SELECT id FROM events INDEXED BY events_of_no_call WHERE call = '' AND kind IN ({_CIRCUIT})
     ORDER BY id DESC LIMIT 4096
 ) ORDER BY id
 """
@@ -167,7 +168,7 @@ class Reader:
         """Every row, in the order written."""
         if await number_of(self._connection, "user_version") == 0:
             return []
-        return await rows_in(self._connection, f"SELECT {COLUMNS} FROM facts ORDER BY id")
+        return await rows_in(self._connection, f"SELECT {COLUMNS} FROM events ORDER BY id")
 
     async def check(self, path: Path) -> None:
         """Read the whole file.
@@ -224,7 +225,7 @@ class _Connection(aiosqlite.Connection):
     """Calls SQLite only while nobody forks."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await super()._execute(gate.passing, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return await super()._execute(fork_guard.passing, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 async def write(connection: aiosqlite.Connection, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
@@ -254,7 +255,7 @@ def connecting(database: str | Path, **options: Any) -> aiosqlite.Connection:
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(str(database), isolation_level=None, factory=_Careful, **options)
 
-    connection = _Connection(lambda: gate.passing(connect), iter_chunk_size=64)
+    connection = _Connection(lambda: fork_guard.passing(connect), iter_chunk_size=64)
     # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.
     connection._thread.daemon = True
     return connection

@@ -20,7 +20,7 @@ import aiosqlite
 
 from adapters.sqlite import files, retention, schema
 from adapters.sqlite.adoption import Unusable, slices_of
-from adapters.sqlite.command_inbox import take_orders
+from adapters.sqlite.command_inbox import take_commands
 from adapters.sqlite.files import Lock
 from adapters.sqlite.opening import open_file
 from adapters.sqlite.retention import Retention
@@ -33,7 +33,7 @@ from recovery.journal.errors import (
     NewerJournalError,
 )
 from recovery.journal.history import Run
-from recovery.journal.store import Order, Row, Store
+from recovery.journal.store import Command, Row, Store
 
 log = logging.getLogger("recovery.journal")
 
@@ -104,7 +104,7 @@ class SQLiteStore(Store):
         if files.folder_of(self.path).is_symlink():
             raise JournalError(f"{files.folder_of(self.path)} is a symbolic link; choose another path for the journal")
         own, lock = self.path, Lock(self.path)
-        if not lock.take(files.PATIENCE):
+        if not lock.take(files.FORK_TIMEOUT):
             own = files.folder_of(self.path) / f"{run.id}.db"
             own.parent.mkdir(mode=0o700, exist_ok=True)
             lock = Lock(own)
@@ -126,7 +126,7 @@ class SQLiteStore(Store):
             raise JournalError(f"{path}: another run called {run.id!r} has written here; each run needs its own name")
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal fact, the latest 4 096 about circuits, and the runs."""
+        """Every row of every call that has no terminal event, the latest 4 096 about circuits, and the runs."""
         connection = self._opened()
         with self._naming("read"):
             calls = await schema.rows_in(connection, schema.UNFINISHED)
@@ -221,14 +221,14 @@ class SQLiteStore(Store):
             async for one in slices:
                 await self._write(one)
 
-    async def tidy(self) -> bool:
+    async def prune(self) -> bool:
         """Delete calls that are over and too old or too many, 500 rows at the most; whether there may be more."""
         with self._naming("tidied"):
-            return await retention.tidy(self._opened(), self._retention, self._wall(), self._run)
+            return await retention.prune(self._opened(), self._retention, self._wall(), self._run)
 
-    async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
+    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
         """Take what is in the inbox."""
-        return take_orders(self.path, is_ours)
+        return take_commands(self.path, is_ours)
 
     def _release_lock(self) -> None:
         lock, self._lock = self._lock, None

@@ -6,7 +6,7 @@ from bench.report.found import Found, measured, table
 from recovery.presets import PRESETS, Choice
 
 MORE = """\
-Journal mode is for what must be carried on after a crash (`resumable=True`), and for that alone: it adds {ten} to an
+Journal mode is for what must be resumed after a crash (`resumable=True`), and for that alone: it adds {ten} to an
 operation of 10 ms and {one} to one of 1 ms, so it suits downloads and launches, not what takes microseconds. Strict
 mode takes {strict} for one call. With recovery off, as in development, the decorator returns the function untouched,
 so it costs nothing; `import recovery` takes {imported} over a bare interpreter."""

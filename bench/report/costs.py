@@ -53,7 +53,7 @@ def stages(found: Found) -> str:
         "round.\n\n"
         + table(("step", "takes (quartiles)"), lines)
         + "\n\nWhat the whole call takes beyond the steps is the driver: a second attempt, the wait of no length, and "
-        "the fact that the call recovered."
+        "the event that the call recovered."
     )
 
 

@@ -1,7 +1,7 @@
 """One durable call: its start committed before it begins, its end before it returns; against a step of a DBOS workflow.
 
 DBOS is a durable execution engine: it does more with each call than a journal does. It is here because it is what one
-would use otherwise to carry on after a crash, with SQLite as its system database.
+would use otherwise to resume after a crash, with SQLite as its system database.
 """
 
 from __future__ import annotations

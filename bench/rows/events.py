@@ -26,7 +26,7 @@ def measure(effort: Effort) -> list[Row]:
             ours.append(publish(service, number * each, each, clock) / each)
             written, took = plain.write_new(clock)
             if written != each:
-                raise RuntimeError(f"{each} facts were published and {written} rows written")
+                raise RuntimeError(f"{each} events were published and {written} rows written")
             raw.append(took / each)
         plain.close()
         assert service.journal is not None

@@ -25,7 +25,7 @@ from recovery import Recovery
 OURS = "launcher-recovery"
 BASE = "hand-written"
 BURST = 100
-"""Calls in a round: fewer facts than a batch of the journal, which settles between rounds. This is what the caller
+"""Calls in a round: fewer events than a batch of the journal, which settles between rounds. This is what the caller
 waits; what the journal takes in the long run is ``bench.rows.events``."""
 TASKS = 1_000
 SLOW = ("tenacity", "stamina")
@@ -128,7 +128,7 @@ def _many_tasks(effort: Effort, service: Recovery, runner: asyncio.Runner) -> li
 def _gathered(call: Callable[..., Awaitable[Any]], runner: asyncio.Runner, clock: Clock) -> Timed:
     async def together(count: int) -> float:
         began = clock()
-        await asyncio.gather(*[call(tries(1)) for _ in range(count)])
+        await asyncio.extract_evidence(*[call(tries(1)) for _ in range(count)])
         return clock() - began
 
     return lambda count: runner.run(together(count), context=contextvars.copy_context())

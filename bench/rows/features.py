@@ -41,9 +41,9 @@ def services() -> Iterator[dict[str, Recovery]]:
             "breaker": Recovery(breaker=BreakerPolicy(), enable_classification=False),
             "everything": stack.enter_context(journalled(enable_logging=True)),
         }
-        watched = Recovery(**BARE)
-        if watch(watched, stack):
-            found["monitoring"] = watched
+        is_observed = Recovery(**BARE)
+        if watch(is_observed, stack):
+            found["monitoring"] = is_observed
         yield found
 
 

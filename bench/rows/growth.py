@@ -20,7 +20,7 @@ from recovery import Counts, NotDurable, Recovery
 SMALL = 10_000
 LARGE = 1_000_000
 ROUNDS = 25
-EACH = 3_000
+EVENTS_PER_CALL = 3_000
 WAITING = 100_000
 PATIENCE = 120.0
 
@@ -31,7 +31,7 @@ def measure(effort: Effort) -> list[Row]:
 
 def _flat(effort: Effort) -> Row:
     large = effort.some(LARGE / 2) if effort.name == "quick" else LARGE
-    each = EACH if effort.name == "full" else EACH // 3
+    each = EVENTS_PER_CALL if effort.name == "full" else EVENTS_PER_CALL // 3
     with _filled(SMALL) as few, _filled(large) as many:
         small, great = [], []
         for number in range(ROUNDS):
@@ -66,7 +66,7 @@ def _waiting(effort: Effort) -> list[Row]:
     return [
         Row(
             key="growth-drops",
-            what=f"{words} calls waiting at once: facts dropped",
+            what=f"{words} calls waiting at once: events dropped",
             unit="",
             measured=spread([float(waiting.dropped)]),
             goal=most(0.0, "0"),
@@ -89,7 +89,7 @@ async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
 
     began = time.perf_counter()
     tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(call()) for _ in range(count)]
-    while len(service.waits.calls()) < count and time.perf_counter() - began < PATIENCE:
+    while len(service.calls.calls()) < count and time.perf_counter() - began < PATIENCE:
         await asyncio.sleep(0.05)
     took = time.perf_counter() - began
     _settle(service)
@@ -103,5 +103,5 @@ async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
 
 
 def _settle(service: Recovery) -> None:
-    with contextlib.suppress(NotDurable):  # that facts were dropped is the answer here, not an error
+    with contextlib.suppress(NotDurable):  # that events were dropped is the answer here, not an error
         settle(service)

@@ -181,7 +181,7 @@ def _recovery(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap]) ->
 
 async def _same_fail(wrap: Wrap, count: int) -> tuple[float, float]:
     """Percent of calls that succeeded, and the mean duration of a call in milliseconds."""
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     doomed = False
 
     async def operation() -> None:
@@ -193,7 +193,7 @@ async def _same_fail(wrap: Wrap, count: int) -> tuple[float, float]:
     call = wrap(operation)
     succeeded, durations = 0, []
     for _ in range(count // 5):  # those doomed wait for each of their retries
-        doomed = chance.random() < FAILURE_RATE
+        doomed = rng.random() < FAILURE_RATE
         began = time.perf_counter()
         try:
             await call()
@@ -206,14 +206,14 @@ async def _same_fail(wrap: Wrap, count: int) -> tuple[float, float]:
 
 async def _each_attempt_fails(wrap: Wrap, count: int) -> tuple[float, list[float]]:
     """Percent of calls that succeeded, and milliseconds beyond the delays from each first failure to success."""
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     failures: list[float] = []
 
     async def operation() -> None:
         await asyncio.sleep(0)
-        if chance.random() < FAILURE_RATE:
+        if rng.random() < FAILURE_RATE:
             failures.append(time.perf_counter())
-            raise ConnectionError(chance.choice(MESSAGES))
+            raise ConnectionError(rng.choice(MESSAGES))
 
     operation.__qualname__ = f"each-{next(_numbers)}"
     call = wrap(operation)

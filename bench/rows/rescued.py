@@ -16,7 +16,7 @@ SEED = 20_260
 
 
 def measure(effort: Effort) -> list[Row]:
-    service = Recovery(chance=random.Random(SEED).random)
+    service = Recovery(rng=random.Random(SEED).random)
     ours = share_rescued(service.recoverable("rescued", max_retries=3, initial_delay=0.0))
     others = {peer.name: share_rescued(peer.plain) for peer in peers(effort) if peer.retries and peer.plain is not None}
     return [
@@ -37,10 +37,10 @@ def measure(effort: Effort) -> list[Row]:
 
 def share_rescued(wrap: Callable[[Callable[[], None]], Callable[[], None]], calls: int = CALLS) -> float:
     """Percent of the calls that came back, each attempt failing by the same seeded chance."""
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
 
     def work() -> None:
-        if chance.random() < FAILURE_RATE:
+        if rng.random() < FAILURE_RATE:
             raise ConnectionError("reset")
 
     call = wrap(work)

@@ -84,13 +84,13 @@ def _failure(times: dict[str, list[float]]) -> list[Row]:
         ("attempt", "the attempt and its event, nobody answers", spread(times["attempt"])),
         (
             "dispatch",
-            "dispatch of three facts and the join of verdicts",
+            "dispatch of three events and the join of verdicts",
             differences(times["dispatch"], times["attempt"]),
         ),
         ("classify", "classify: the table of rules, asked about the evidence", classifying),
         (
             "decide",
-            "decide: take the evidence, ask the policy, build the facts",
+            "decide: take the evidence, ask the policy, build the events",
             Spread(
                 judging.low - classifying.middle,
                 judging.middle - classifying.middle,
@@ -101,7 +101,7 @@ def _failure(times: dict[str, list[float]]) -> list[Row]:
         ("break", "break: the circuit's count", differences(times["break"], times["decide"])),
         (
             "journal",
-            "journal: two facts accepted (its thread writes them)",
+            "journal: two events accepted (its thread writes them)",
             differences(times["journal"], times["break"]),
         ),
         ("raise", "for comparison: raise, catch and call again, by hand", spread(times["raise"])),

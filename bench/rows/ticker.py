@@ -8,11 +8,11 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from bench.flow import facts
+from bench.flow import events
 from bench.measure import Effort, percentile, spread
 from bench.row import Row, most, thousands
 from bench.workloads import journalled, settle
-from events.event import Fact
+from events.event import Event
 from recovery import Recovery
 
 RATE = 20_000
@@ -28,7 +28,7 @@ def measure(effort: Effort) -> list[Row]:
     rates: list[float] = []
     with journalled() as service, asyncio.Runner() as runner:
         stream = itertools.chain.from_iterable(
-            facts(first, 3_000, service.bus.clock()) for first in itertools.count(0, 1_000)
+            events(first, 3_000, service.bus.clock()) for first in itertools.count(0, 1_000)
         )
         for _ in range(RUNS):
             idle.append(percentile(runner.run(ticks(seconds)), 0.99) * 1e3)
@@ -62,7 +62,7 @@ async def ticks(seconds: float) -> list[float]:
     return late
 
 
-async def _beside(service: Recovery, stream: Iterator[Fact], seconds: float) -> tuple[list[float], int]:
+async def _beside(service: Recovery, stream: Iterator[Event], seconds: float) -> tuple[list[float], int]:
     published = 0
 
     async def produce() -> None:
@@ -70,8 +70,8 @@ async def _beside(service: Recovery, stream: Iterator[Fact], seconds: float) -> 
         began = time.perf_counter()
         while True:
             due = round((time.perf_counter() - began) * RATE)
-            for fact in itertools.islice(stream, max(due - published, 0)):
-                service.bus.publish(fact)
+            for event in itertools.islice(stream, max(due - published, 0)):
+                service.bus.publish(event)
             published = max(due, published)
             await asyncio.sleep(TICK)
 

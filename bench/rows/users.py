@@ -74,5 +74,5 @@ async def rate(call: Callable[[], Awaitable[Any]], users: int, seconds: float) -
             done += 1
         return done
 
-    done = sum(await asyncio.gather(*[user() for _ in range(users)]))
+    done = sum(await asyncio.extract_evidence(*[user() for _ in range(users)]))
     return done / (time.perf_counter() - began)

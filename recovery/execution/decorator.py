@@ -18,7 +18,7 @@ from events.operation import Operation
 from recovery.execution.runner import Driver
 from recovery.operations import Definition
 from recovery.serialization import decoded, encoded_or_none
-from recovery.settings import Plan
+from recovery.settings import OperationConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,16 +28,18 @@ NO_KEYWORDS: dict[str, Any] = {}
 NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
 
 
-def check_by_hand(plan: Plan) -> None:
+def check_by_hand(config: OperationConfig) -> None:
     """Raise ValueError for settings that cannot be kept for attempts made by hand."""
-    wrapped = {name: getattr(plan, name) for name in ("key", "idempotency_key", "resumable", "retry_if", "reconcile")}
-    limits = {name: getattr(plan.policy, name) for name in ("timeout", "stall_timeout")}
+    wrapped = {
+        name: getattr(config, name) for name in ("key", "idempotency_key", "resumable", "retry_on_result", "reconcile")
+    }
+    limits = {name: getattr(config.policy, name) for name in ("attempt_timeout", "stall_timeout")}
     for setting, value in (limits | wrapped).items():
         if value:
             raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
 
 
-def check_function(function: object, plan: Plan) -> None:
+def check_function(function: object, config: OperationConfig) -> None:
     """Refuse what cannot be made recoverable: TypeError for no function or a generator, ValueError for a kept promise.
 
     A generator's body does not run when it is called, so there is nothing to try again; a thread cannot be stopped from
@@ -53,18 +55,21 @@ def check_function(function: object, plan: Plan) -> None:
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if is_async(function):
         return
-    for limit in ("timeout", "stall_timeout"):
-        if getattr(plan.policy, limit) is not None:
+    for limit in ("attempt_timeout", "stall_timeout"):
+        if getattr(config.policy, limit) is not None:
             raise ValueError(f"{limit} cannot be kept for {name}: a plain function cannot be stopped from outside")
-    if is_async(plan.reconcile):
+    if is_async(config.reconcile):
         raise TypeError(f"reconcile must be a plain function for {name}, which is one")
 
 
 def wrap(function: Callable[P, R], definition: Definition, driver: Driver) -> Callable[P, R]:
     """*function* with recovery around it: same signature, same type."""
-    plan = definition.plan
+    config = definition.config
     needs_driver = (
-        plan.has_context or plan.key is not None or plan.policy.timeout or plan.policy.max_elapsed is not None
+        config.has_context
+        or config.key is not None
+        or config.policy.attempt_timeout
+        or config.policy.max_elapsed is not None
     )
     wrapper: Callable[..., Any]
     match bool(needs_driver), is_async(function):
@@ -84,7 +89,7 @@ def _plain(function: Callable[..., Any], definition: Definition, driver: Driver)
 
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.watched:
+        if operation.is_observed:
             return driver.run(function, args, kwargs, _begun(Attempt(operation)))
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
@@ -110,7 +115,7 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
     operation = definition.operation
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.watched:
+        if operation.is_observed:
             return await driver.arun(function, args, kwargs, _begun(Attempt(operation)))
         try:
             result = await (function(*args, **kwargs) if kwargs else function(*args))
@@ -135,7 +140,7 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
 def _cancelled(operation: Operation) -> None:
     """Say that a call was cancelled in an attempt of which nothing was known until now."""
     attempt = Attempt(operation)
-    attempt.announced = True
+    attempt.is_started = True
     attempt.cancel()
 
 
@@ -165,15 +170,17 @@ def _driven_async(function: Callable[..., Any], definition: Definition, driver: 
 
 def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
     """The first attempt of a new call, with all that its plan wants known about it."""
-    plan = definition.plan
-    operation = definition.operation if plan.key is None else definition.part(str(plan.key(*args, **kwargs)))
+    config = definition.config
+    operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     attempt = _begun(Attempt(operation))
-    attempt.version = plan.version
-    if plan.idempotency_key is not None:
-        attempt.idempotency_key = str(plan.idempotency_key(*args, **kwargs))
+    attempt.version = config.version
+    if config.idempotency_key is not None:
+        attempt.idempotency_key = str(config.idempotency_key(*args, **kwargs))
         definition.warn_of_secret("idempotency_key", attempt.idempotency_key)
-    if plan.resumable:
-        attempt.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.complain, NOT_RESUMABLE))
+    if config.resumable:
+        attempt.arguments = encoded_or_none(
+            [list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE)
+        )
     return attempt
 
 

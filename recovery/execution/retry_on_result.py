@@ -1,4 +1,4 @@
-"""A result that is a failure after all: ``retry_if``."""
+"""A result that is a failure after all: ``retry_on_result``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from events.callables import is_async
 from events.errors import UnwantedResult
 
 
-def refusing(function: Callable[..., Any], retry_if: Callable[[Any], bool]) -> Callable[..., Any]:
-    """*function*, raising UnwantedResult instead of returning what *retry_if* says true to."""
+def raise_unwanted(function: Callable[..., Any], retry_on_result: Callable[[Any], bool]) -> Callable[..., Any]:
+    """*function*, raising UnwantedResult instead of returning what *retry_on_result* says true to."""
 
     def judged(result: Any) -> Any:
-        if retry_if(result):
+        if retry_on_result(result):
             raise UnwantedResult(result)
         return result
 

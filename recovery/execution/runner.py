@@ -18,14 +18,14 @@ from events.bus import sender_of
 from events.errors import RecoveryError, UnwantedResult
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
 from recovery.context import Running
-from recovery.execution.retry_on_result import refusing
+from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.timeouts import in_time
-from recovery.journal.commit_barrier import Commits
-from recovery.journal.idempotency import Results
+from recovery.journal.commit_barrier import CommitBarrier
+from recovery.journal.idempotency import RecordedResults
 from recovery.journal.journal import Journal
-from recovery.settings import ABSENT, Plan
-from recovery.subscribers.exhausted import mark_spent
-from recovery.waiting.calls import WaitingRoom
+from recovery.settings import ABSENT, OperationConfig
+from recovery.subscribers.exhausted import mark_exhausted
+from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Clock, TaskWaiter, ThreadWaiter, yield_once
 
@@ -39,38 +39,40 @@ _NO_CONTEXT = nullcontext()
 
 
 class Driver:
-    """Runs the calls of operations that have this *plan*."""
+    """Runs the calls of operations that have this *config*."""
 
     def __init__(
         self,
-        plan: Plan,
+        config: OperationConfig,
         clock: Clock,
-        room: WaitingRoom,
+        waiting: WaitingCalls,
         journal: Callable[[], Journal | None],
-        complain: Callable[[str, str], object],
+        warn_once: Callable[[str, str], object],
     ) -> None:
-        self._plan = plan
+        self._config = config
         self._clock = clock
-        self._room = room
-        self._commits = Commits(plan, journal)
-        self._is_strict = self._commits.is_strict
-        self._is_journalled = self._commits.are_journalled
-        self.results: Results | None = None
+        self._waiting = waiting
+        self._barrier = CommitBarrier(config, journal)
+        self._is_strict = self._barrier.is_strict
+        self._is_journalled = self._barrier.are_journalled
+        self.results: RecordedResults | None = None
         """What finished idempotency keys have recorded, where that is wanted."""
-        if plan.remember is not None:
-            self.results = Results(
-                plan.remember, journal, functools.partial(complain, "a result is not recorded, it is not plain data")
+        if config.remember is not None:
+            self.results = RecordedResults(
+                config.remember, journal, functools.partial(warn_once, "a result is not recorded, it is not plain data")
             )
-        self._reconcile: Callable[..., Any] | None = plan.reconcile
-        if plan.reconcile is not None and plan.retry_if is not None:
-            self._reconcile = refusing(plan.reconcile, lambda found: found is not ABSENT and plan.retry_if(found))
-        self._has_context = plan.has_context
+        self._reconcile: Callable[..., Any] | None = config.reconcile
+        if config.reconcile is not None and config.retry_on_result is not None:
+            self._reconcile = raise_unwanted(
+                config.reconcile, lambda found: found is not ABSENT and config.retry_on_result(found)
+            )
+        self._has_context = config.has_context
         # Whether nothing surrounds an attempt: no context, no limit of time, nothing to look up before.
         self._is_bare = not (
-            plan.has_context
-            or plan.reconcile
-            or plan.policy.timeout is not None
-            or plan.policy.stall_timeout is not None
+            config.has_context
+            or config.reconcile
+            or config.policy.attempt_timeout is not None
+            or config.policy.stall_timeout is not None
         )
 
     def run(
@@ -88,41 +90,41 @@ class Driver:
         CallRejectedError if nothing was; a cancellation passes through untouched.
         """
         failed, ended = error is not None, None
-        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
                     assert error is not None
-                    if self._commits.is_crowded:
-                        self._commits.until_calm(self._time_left(attempt))
+                    if self._barrier.is_half_full:
+                        self._barrier.wait_for_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
                         if self._is_strict:
-                            self._commits.end()
+                            self._barrier.end()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
                 if wait is not None:
-                    self._room.enter(wait)
+                    self._waiting.enter(wait)
                     try:
                         while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
                             if not waiter.wait(seconds):
                                 wait.slept()
                     finally:
-                        self._room.leave(wait)
+                        self._waiting.leave(wait)
                     ended, wait = self._after_wait(wait), None
                 if failed:
                     if ended is None and self._is_journalled:
-                        self._commits.before_next(self._time_left(attempt))
-                    attempt, failed = attempt.following(), False
-                since = self._room.wakes
-                if self._is_journalled and self._commits.is_crowded:
-                    self._commits.until_calm(self._time_left(attempt))
-                held = ended or attempt.announce()
-                if held is None and (self._is_strict or attempt.carried_on):
-                    held = self._commits.start(self._time_left(attempt))
-                if held is not None:
-                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                        self._barrier.before_next(self._time_left(attempt))
+                    attempt, failed = attempt.next_attempt(), False
+                since = self._waiting.wakes
+                if self._is_journalled and self._barrier.is_half_full:
+                    self._barrier.wait_for_room(self._time_left(attempt))
+                deferred = ended or attempt.request_start()
+                if deferred is None and (self._is_strict or attempt.is_resumed):
+                    deferred = self._barrier.start(self._time_left(attempt))
+                if deferred is not None:
+                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:
@@ -130,7 +132,7 @@ class Driver:
                     else:
                         with self._around(attempt):
                             result = ABSENT
-                            if self._reconcile is not None and attempt.troubled:
+                            if self._reconcile is not None and attempt.has_failed:
                                 result = self._reconcile(*args, **kwargs)
                             if result is ABSENT:
                                 result = function(*args, **kwargs)
@@ -140,12 +142,12 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
-                        self._commits.until_calm(self._time_left(attempt))
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                        self._barrier.wait_for_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
                 if self._is_strict:
-                    self._commits.end()
+                    self._barrier.end()
                 return result
         except UnwantedResult as unwanted:
             return unwanted.result
@@ -168,51 +170,51 @@ class Driver:
     ) -> Any:
         """As ``run``, for a coroutine function."""
         failed, ended = error is not None, None
-        wait = Wait(self._room, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
                     assert error is not None
-                    if self._commits.is_crowded:
-                        await self._commits.auntil_calm(self._time_left(attempt))
+                    if self._barrier.is_half_full:
+                        await self._barrier.await_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
                         if self._is_strict:
-                            await self._commits.aend()
+                            await self._barrier.aend()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._room, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
                     if verdict.after <= 0.0:
                         await yield_once()
                 if wait is not None:
-                    self._room.enter(wait)
+                    self._waiting.enter(wait)
                     try:
                         while (seconds := wait.next_sleep(waiter := TaskWaiter())) is not None:
                             if not await waiter.wait(seconds):
                                 wait.slept()
                     finally:
-                        self._room.leave(wait)
+                        self._waiting.leave(wait)
                     ended, wait = self._after_wait(wait), None
                 if failed:
                     if ended is None and self._is_journalled:
-                        await self._commits.abefore_next(self._time_left(attempt))
-                    attempt, failed = attempt.following(), False
-                since = self._room.wakes
-                if self._is_journalled and self._commits.is_crowded:
-                    await self._commits.auntil_calm(self._time_left(attempt))
-                held = ended or attempt.announce()
-                if held is None and (self._is_strict or attempt.carried_on):
-                    held = await self._commits.astart(self._time_left(attempt))
-                if held is not None:
-                    wait = Wait(self._room, attempt, attempt.number, self._hold(attempt, held, error), since)
+                        await self._barrier.abefore_next(self._time_left(attempt))
+                    attempt, failed = attempt.next_attempt(), False
+                since = self._waiting.wakes
+                if self._is_journalled and self._barrier.is_half_full:
+                    await self._barrier.await_room(self._time_left(attempt))
+                deferred = ended or attempt.request_start()
+                if deferred is None and (self._is_strict or attempt.is_resumed):
+                    deferred = await self._barrier.astart(self._time_left(attempt))
+                if deferred is not None:
+                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:
                         result = await function(*args, **kwargs)
                     else:
-                        with self._around(attempt), in_time(attempt, self._plan.policy):
+                        with self._around(attempt), in_time(attempt, self._config.policy):
                             result = ABSENT
-                            if self._reconcile is not None and attempt.troubled:
+                            if self._reconcile is not None and attempt.has_failed:
                                 result = self._reconcile(*args, **kwargs)
                                 result = await result if inspect.isawaitable(result) else result
                             if result is ABSENT:
@@ -223,12 +225,12 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.troubled) and self._commits.is_crowded:
-                        await self._commits.auntil_calm(self._time_left(attempt))
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                        await self._barrier.await_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
                 if self._is_strict:
-                    await self._commits.aend()
+                    await self._barrier.aend()
                 return result
         except UnwantedResult as unwanted:
             return unwanted.result
@@ -248,42 +250,42 @@ class Driver:
         return Retry(delay, max(self._time_left(attempt), 0.0))
 
     def _time_left(self, attempt: Attempt) -> float:
-        most = self._plan.policy.max_elapsed
+        most = self._config.policy.max_elapsed
         return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
 
-    def _hold(self, attempt: Attempt, held: Verdict, error: Exception | None) -> Retry | Park:
+    def _defer(self, attempt: Attempt, deferred: Verdict, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
         left = self._time_left(attempt)
-        if not isinstance(held, GiveUp):
+        if not isinstance(deferred, GiveUp):
             if left > 0.0:
                 # Whatever holds it back may end early: it waits as long as it has, not less because that may not do.
-                least = LEAST_HOLD if held.after <= 0.0 else held.after
-                until = held.until if isinstance(held, Park) else ()
-                held = Park(min(least, left), until, min(held.within, left))
-                attempt.parked(held)
-                return held
-            reasons = tuple(map(str, held.until)) if isinstance(held, Park) else ()
-            held = GiveUp((OUT_OF_TIME, *reasons), held.after)
-        if attempt.carried_on and self._commits.is_refusal(held):
+                least = LEAST_HOLD if deferred.after <= 0.0 else deferred.after
+                until = deferred.until if isinstance(deferred, Park) else ()
+                deferred = Park(min(least, left), until, min(deferred.within, left))
+                attempt.parked(deferred)
+                return deferred
+            reasons = tuple(map(str, deferred.until)) if isinstance(deferred, Park) else ()
+            deferred = GiveUp((OUT_OF_TIME, *reasons), deferred.after)
+        if attempt.is_resumed and self._barrier.is_refusal(deferred):
             # Not its end: it is left in the journal, for a process that can write there.
             attempt.interrupted()
-            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {held.reason}")
-        if error is None and not attempt.troubled:
-            raise attempt.reject(held)
-        attempt.give_up(held)
+            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {deferred.reason}")
+        if error is None and not attempt.has_failed:
+            raise attempt.reject(deferred)
+        attempt.give_up(deferred)
         try:
             if error is None:  # another process has it
                 call = attempt.call
-                raise RecoveryError(f"{attempt.operation.name}: call {call} is not carried on: {held.reason}")
-            raise _noted(error, attempt, held)
+                raise RecoveryError(f"{attempt.operation.name}: call {call} is not resumed: {deferred.reason}")
+            raise _noted(error, attempt, deferred)
         finally:
             del error  # its traceback holds this frame
 
     def _after_wait(self, wait: Wait) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
-        if wait.ended is None and wait.was_in_vain and not wait.is_held and not wait.is_charged:
+        if wait.ended is None and wait.was_unhelpful and not wait.is_deferred and not wait.counts_as_retry:
             wait.attempt.retries += 1
-            most = self._plan.policy.retries_for(wait.attempt.category)
+            most = self._config.policy.retries_for(wait.attempt.category)
             if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
         return wait.ended
@@ -312,12 +314,12 @@ def _is_nested() -> bool:
 def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
     """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
     name = sender_of(attempt.operation.name, attempt.operation.key)
-    mark_spent(error, attempt.operation.name, is_nested=_is_nested())
+    mark_exhausted(error, attempt.operation.name, is_nested=_is_nested())
     prefix = f"recovery: {name} gave up"
     try:
         # The same object may be raised again and again: its notes must not pile up.
         notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.made}: {verdict.reason}"]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.attempts_made}: {verdict.reason}"]
     except Exception:
         pass
     return error

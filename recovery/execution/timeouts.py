@@ -21,8 +21,8 @@ def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[obj
     """While this is open, TimeoutError ends *attempt* if it takes longer than *policy* allows, or comes no further."""
     if policy.stall_timeout is None:
         # A cancel scope without an end takes longer than all the rest of a call that succeeds.
-        return _NO_LIMIT if policy.timeout is None else anyio.fail_after(policy.timeout)
-    return _moving(attempt, policy.stall_timeout, policy.timeout)
+        return _NO_LIMIT if policy.attempt_timeout is None else anyio.fail_after(policy.attempt_timeout)
+    return _moving(attempt, policy.stall_timeout, policy.attempt_timeout)
 
 
 @contextmanager

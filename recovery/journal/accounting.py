@@ -1,17 +1,17 @@
-"""Which facts were dropped: remembered in bounded memory, so that no receipt promises one of them."""
+"""Which events were dropped: remembered in bounded memory, so that no receipt promises one of them."""
 
 from __future__ import annotations
 
 from collections import deque
 from contextvars import ContextVar
 
-_NO_LOSS: tuple[object, int] = (None, 0)
-_own_loss: ContextVar[tuple[object, int]] = ContextVar("recovery_own_loss", default=_NO_LOSS)
-"""Which queue turned which fact away in this context. Not the queue itself: contexts live long."""
+_NO_DROP: tuple[object, int] = (None, 0)
+_own_drop: ContextVar[tuple[object, int]] = ContextVar("recovery_own_loss", default=_NO_DROP)
+"""Which queue turned which event away in this context. Not the queue itself: contexts live long."""
 
 
-class Losses:
-    """The numbers of the facts that were dropped, as ranges; where these are many, the oldest are taken for one."""
+class DroppedRanges:
+    """The numbers of the events that were dropped, as ranges; where these are many, the oldest are taken for one."""
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
@@ -32,7 +32,7 @@ class Losses:
         return any(first <= position and last > since for first, last in tuple(self._ranges))
 
 
-class OwnLosses:
+class OwnDrops:
     """What one queue turned away from each thread or task.
 
     Who asks for a receipt later than that must learn of it, though by then the journal may have gone on.
@@ -42,15 +42,15 @@ class OwnLosses:
         self._name = object()
 
     def note(self, number: int) -> None:
-        """This fact was turned away from the thread or task that runs now."""
-        of, _ = _own_loss.get()
+        """This event was turned away from the thread or task that runs now."""
+        of, _ = _own_drop.get()
         if of is not self._name:
-            _own_loss.set((self._name, number))
+            _own_drop.set((self._name, number))
 
     def take(self) -> int | None:
-        """The first fact that was turned away from this thread or task since it asked last, if there is one."""
-        of, number = _own_loss.get()
+        """The first event that was turned away from this thread or task since it asked last, if there is one."""
+        of, number = _own_drop.get()
         if of is not self._name:
             return None
-        _own_loss.set(_NO_LOSS)
+        _own_drop.set(_NO_DROP)
         return number

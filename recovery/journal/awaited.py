@@ -9,7 +9,7 @@ from collections.abc import Callable
 from recovery.waiting.waiters import Waiter
 
 
-class Awaited:
+class PositionWaiters:
     """Waiters by the position that they wait for, the earliest first. Not safe to use from several threads."""
 
     def __init__(self) -> None:

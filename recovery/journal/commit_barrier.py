@@ -6,15 +6,15 @@ import logging
 from collections.abc import Callable
 
 from events.verdicts import GiveUp
-from recovery.journal.admission import Turn
+from recovery.journal.admission import Slot
 from recovery.journal.errors import NotDurable
 from recovery.journal.journal import Journal
 from recovery.journal.receipts import COMMIT_BUDGET, Receipt
-from recovery.settings import Plan
+from recovery.settings import OperationConfig
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
-LONGEST_LINE = 60.0
-"""Seconds that a call waits in line for room, however slowly the store writes: its facts may then be dropped."""
+MAX_ADMISSION_WAIT = 60.0
+"""Seconds that a call waits in line for room, however slowly the store writes: its events may then be dropped."""
 
 log = logging.getLogger("recovery")
 
@@ -23,8 +23,8 @@ class Refusal(GiveUp, frozen=True):
     """The journal cannot be written, and the call must not begin without it."""
 
 
-class Commits:
-    """The waits of the calls of operations that have this *plan*.
+class CommitBarrier:
+    """The waits of the calls of operations that have this *config*.
 
     While the journal's queue is half full, a call waits in line (``recovery.journal.journal.admission``) before it
     says anything that
@@ -34,46 +34,46 @@ class Commits:
 
     A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A
     strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
-    carried on after a restart starts like that too, or a call that kills its process at once would never be found out.
+    resumed after a restart starts like that too, or a call that kills its process at once would never be found out.
     Each commit is waited for 5 s at the most.
 
     When the journal cannot be written all go ahead; a strict one with ``on_degraded="refuse"`` does not.
     """
 
-    def __init__(self, plan: Plan, journal: Callable[[], Journal | None]) -> None:
-        self.are_journalled = plan.journalled
-        self.is_strict = plan.durability == "strict"
-        self._refuses = plan.on_degraded == "refuse"
-        self._journal = (lambda: None) if plan.durability == "off" else journal
+    def __init__(self, config: OperationConfig, journal: Callable[[], Journal | None]) -> None:
+        self.are_journalled = config.journalled
+        self.is_strict = config.durability == "strict"
+        self._refuses = config.on_degraded == "refuse"
+        self._journal = (lambda: None) if config.durability == "off" else journal
 
     @property
-    def is_crowded(self) -> bool:
+    def is_half_full(self) -> bool:
         """Whether there is something to wait for before anything is said."""
         journal = self._journal()
-        return journal is not None and journal.is_crowded
+        return journal is not None and journal.is_half_full
 
-    def until_calm(self, most: float) -> None:
+    def wait_for_room(self, most: float) -> None:
         """Wait until the journal has room, half of *most* seconds at the most, or until it writes nothing more."""
-        turn = self._turn(most, blocks=True)
-        if turn is not None:
-            with turn:
-                while (left := turn.left(waiter := ThreadWaiter())) > 0.0:
+        slot = self._slot(most, blocks=True)
+        if slot is not None:
+            with slot:
+                while (left := slot.left(waiter := ThreadWaiter())) > 0.0:
                     waiter.wait(left)
 
-    async def auntil_calm(self, most: float) -> None:
-        """As ``until_calm``."""
-        turn = self._turn(most, blocks=False)
-        if turn is not None:
-            with turn:
-                while (left := turn.left(waiter := TaskWaiter())) > 0.0:
+    async def await_room(self, most: float) -> None:
+        """As ``wait_for_room``."""
+        slot = self._slot(most, blocks=False)
+        if slot is not None:
+            with slot:
+                while (left := slot.left(waiter := TaskWaiter())) > 0.0:
                     try:
                         await waiter.wait(left)
                     finally:
                         waiter.close()
 
-    def _turn(self, most: float, *, blocks: bool) -> Turn | None:
+    def _slot(self, most: float, *, blocks: bool) -> Slot | None:
         journal = self._journal()
-        return None if journal is None else journal.turn(min(LONGEST_LINE, most / 2), blocks=blocks)
+        return None if journal is None else journal.slot(min(MAX_ADMISSION_WAIT, most / 2), blocks=blocks)
 
     def before_next(self, most: float) -> None:
         """Wait before a journalled call's next attempt, *most* seconds at the most."""

@@ -38,7 +38,7 @@ class NewerJournalError(JournalError):
         self.version = version
 
 
-class NotDurable(RecoveryError):  # noqa: N818  # named for what it says of a fact
+class NotDurable(RecoveryError):  # noqa: N818  # named for what it says of an event
     """What was accepted is not known to be committed (or synced): *reason* says why. It may be written later."""
 
     def __init__(self, reason: str) -> None:

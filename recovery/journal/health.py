@@ -11,27 +11,27 @@ import msgspec
 from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from recovery.journal.history import OpenCircuit, Run, reopened
-from recovery.journal.store import Order, Pending
+from recovery.journal.store import Command, Pending
 from recovery.policies.circuit_breaker import Open
-from recovery.resume.commands import Orders
+from recovery.resume.commands import CommandHandler
 
 log = logging.getLogger("recovery.journal")
 
 
-class News:
-    """Who is told by the writer, on its thread. *restore* and *orders* are as for ``Journal``."""
+class JournalHealth:
+    """Who is told by the writer, on its thread. *restore* and *commands* are as for ``Journal``."""
 
     def __init__(
         self,
         bus: Bus,
         run: Run,
         restore: Callable[[dict[tuple[str, str], Open]], object],
-        orders: Orders | None,
+        commands: CommandHandler | None,
     ) -> None:
         self._bus = bus
         self._run = run
         self._restore = restore
-        self._orders = orders
+        self._commands = commands
 
     def opened(self, circuits: dict[tuple[str, str], OpenCircuit], pending: Pending) -> None:
         """The store was opened for the first time: put back the circuits that earlier runs left open."""
@@ -45,20 +45,20 @@ class News:
         self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
 
     def restored(self, waiting: int, dropped: int) -> None:
-        """The store can be written again; *waiting* facts will be, now, *dropped* never."""
+        """The store can be written again; *waiting* events will be, now, *dropped* never."""
         log.warning("the journal is written again")
         self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
 
-    def set_aside(self, what: str) -> None:
+    def quarantined(self, what: str) -> None:
         """A file in the store's place could not be used, and is kept under another name."""
         log.warning("a journal file was set aside, and a new one begun: %s", what)
         self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=what))
 
     def concerns(self, call: str) -> bool:
         """Whether an order for that call is for this process."""
-        return self._orders is not None and self._orders.concern(call)
+        return self._commands is not None and self._commands.concern(call)
 
-    def ordered(self, order: Order) -> None:
+    def commanded(self, command: Command) -> None:
         """Somebody has told this process to do that."""
-        if self._orders is not None:
-            self._orders.carry_out(order)
+        if self._commands is not None:
+            self._commands.carry_out(command)

@@ -1,4 +1,4 @@
-"""What became of each call: a pure fold of the journal's facts, in the order they were written."""
+"""What became of each call: a pure fold of the journal's events, in the order they were written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -28,7 +28,7 @@ from recovery.policies.circuit_breaker import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
-TERMINAL: tuple[type[CallFact], ...] = (
+TERMINAL: tuple[type[CallEvent], ...] = (
     OperationSucceeded,
     OperationRecovered,
     GaveUp,
@@ -37,7 +37,7 @@ TERMINAL: tuple[type[CallFact], ...] = (
 )
 """After one of these a call is over."""
 
-CIRCUIT: tuple[type[Fact], ...] = (CircuitOpened, CircuitClosed)
+CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
 """What there is to know about a circuit that may still be open."""
 
 MAX_FAILURES_KEPT = 50
@@ -61,11 +61,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
     *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
-    wrong so far, one line each, the latest 50; *resumes* counts restarts, *deaths* those for which the process had died
+    wrong so far, one line each, the latest 50; *resumes* counts restarts, *crashes* those for which the process had
+    died
     in an attempt, since the latest new checkpoint, and *interrupted* says that the latest process to carry it on
-    did not, but ended in good order; *refills* counts how often progress has refilled the retries, *done*
+    did not, but ended in good order; *progress_resets* counts how often progress has refilled the retries, *done*
     is how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long the call had
-    been under way at its latest failure; *at* is its latest fact, on the clock of *run*. *arguments* and *saved* are
+    been under way at its latest failure; *at* is its latest event, on the clock of *run*. *arguments* and *saved* are
     JSON.
     """
 
@@ -84,9 +85,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     idempotency_key: str = ""
     resumes: int = 0
-    deaths: int = 0
+    crashes: int = 0
     interrupted: bool = False
-    refills: int = 0
+    progress_resets: int = 0
     done: float = 0.0
     judged: FailureClassified | None = None
     reason: str = ""
@@ -100,72 +101,77 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_resumable(self) -> bool:
-        """Whether there is something to carry on and all that it takes."""
+        """Whether there is something to resume and all that it takes."""
         return not self.is_over and self.arguments is not None
 
 
-def fold(records: dict[str, CallRecord], run: str, facts: Iterable[Fact]) -> dict[str, CallRecord]:
-    """Take *facts*, written by *run*, into *records* (changed in place and returned), which are by call id."""
-    for fact in facts:
-        if isinstance(fact, CallFact):
-            record = records.get(fact.call) or CallRecord(call=fact.call, operation=fact.operation, key=fact.key)
-            records[fact.call] = _after(record, fact, run)
+def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:
+    """Take *events*, written by *run*, into *records* (changed in place and returned), which are by call id."""
+    for event in events:
+        if isinstance(event, CallEvent):
+            record = records.get(event.call) or CallRecord(call=event.call, operation=event.operation, key=event.key)
+            records[event.call] = _after(record, event, run)
     return records
 
 
-def _after(record: CallRecord, fact: CallFact, run: str) -> CallRecord:
+def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:
         return record  # one outcome per call: what comes after it is an echo
-    changes: dict[str, object] = {"at": fact.at, "run": run}
-    match fact:
+    changes: dict[str, object] = {"at": event.at, "run": run}
+    match event:
         case OperationStarted(arguments=arguments, version=version):
-            changes |= {"state": "running", "attempt": fact.attempt, "due": None, "version": version, "judged": None}
+            changes |= {"state": "running", "attempt": event.attempt, "due": None, "version": version, "judged": None}
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
-            if fact.idempotency_key:
-                changes["idempotency_key"] = fact.idempotency_key
+            if event.idempotency_key:
+                changes["idempotency_key"] = event.idempotency_key
         case FailureClassified(retries=retries):
             # Charged until we read otherwise: if the process dies before its decision is written, it counts.
-            failures = (*record.failures, fact.brief)[-MAX_FAILURES_KEPT:]
-            changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retries + 1, "failures": failures}
-            changes |= {"elapsed": fact.elapsed, "refills": fact.refills, "done": fact.done, "judged": fact}
+            failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
+            changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retries + 1, "failures": failures}
+            changes |= {
+                "elapsed": event.elapsed,
+                "progress_resets": event.progress_resets,
+                "done": event.done,
+                "judged": event,
+            }
         case RetryScheduled(after=after, retry=retry):
-            changes |= {"state": "waiting", "attempt": fact.attempt + 1, "retries": retry}
-            changes |= {"due": fact.at + after, "delay": after, "judged": None}
+            changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retry}
+            changes |= {"due": event.at + after, "delay": after, "judged": None}
         case Parked(error=None):
             # Held back before an attempt: whoever held it is asked again, there is no time to remember.
-            changes |= {"state": "waiting", "attempt": fact.attempt, "due": None}
-        case Parked(after=after, charged=charged):
+            changes |= {"state": "waiting", "attempt": event.attempt, "due": None}
+        case Parked(after=after, counts_as_retry=counts_as_retry):
             # Parked after a failure, which is not charged as a rule.
-            changes |= {"state": "waiting", "due": fact.at + after, "delay": after, "judged": None}
-            changes["retries"] = record.retries if charged else max(record.retries - 1, 0)
-        case CheckpointSaved() if fact.attempt < record.attempt:
+            changes |= {"state": "waiting", "due": event.at + after, "delay": after, "judged": None}
+            changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
+        case CheckpointSaved() if event.attempt < record.attempt:
             return record  # an attempt that was over ran on
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
             if bytes(data) != record.saved:
-                changes["deaths"] = 0  # it comes further each time
+                changes["crashes"] = 0  # it comes further each time
         case OperationResumed(after=after):
-            # What is left of its wait counts on from here, on the clock of the run that carries it on.
-            changes |= {"resumes": record.resumes + 1, "attempt": fact.attempt, "due": fact.at + after}
+            # What is left of its wait counts on from here, on the clock of the run that resumes it.
+            changes |= {"resumes": record.resumes + 1, "attempt": event.attempt, "due": event.at + after}
             changes["interrupted"] = False
             if record.state == "quarantined":
-                changes |= {"state": "waiting", "deaths": 0, "reason": ""}  # by hand
+                changes |= {"state": "waiting", "crashes": 0, "reason": ""}  # by hand
             elif record.state == "running" and not record.interrupted:
-                changes["deaths"] = record.deaths + 1
+                changes["crashes"] = record.crashes + 1
         case OperationInterrupted():
             changes["interrupted"] = True
         case OperationQuarantined(reason=reason):
             changes |= {"state": "quarantined", "due": None, "reason": reason}
         case OperationSucceeded() | OperationRecovered():
-            changes |= {"state": "succeeded", "attempt": fact.attempt, "due": None}
+            changes |= {"state": "succeeded", "attempt": event.attempt, "due": None}
         case GaveUp(reason=reason) | CallRejected(reason=reason):
-            state = "gave up" if isinstance(fact, GaveUp) else "rejected"
+            state = "gave up" if isinstance(event, GaveUp) else "rejected"
             if record.judged is not None:
                 changes |= {"retries": record.judged.retries, "judged": None}  # it was not made
-            changes |= {"state": state, "attempt": fact.attempt, "due": None, "reason": reason}
+            changes |= {"state": state, "attempt": event.attempt, "due": None, "reason": reason}
         case OperationCancelled():
-            changes |= {"state": "cancelled", "attempt": fact.attempt, "due": None}
+            changes |= {"state": "cancelled", "attempt": event.attempt, "due": None}
     return msgspec.structs.replace(record, **changes)
 
 
@@ -179,16 +185,16 @@ class OpenCircuit(msgspec.Struct, frozen=True):
     times: int = 1
 
 
-def fold_circuits(
-    circuits: dict[tuple[str, str], OpenCircuit], run: str, facts: Iterable[Fact]
+def replay_circuits(
+    circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
 ) -> dict[tuple[str, str], OpenCircuit]:
-    """Take *facts*, written by *run*, into *circuits* (changed in place and returned), by operation and key."""
-    for fact in facts:
-        part = (fact.operation, fact.key)
-        match fact:
-            case CircuitOpened(after=after, failures=failures, times=times, dry=False):
+    """Take *events*, written by *run*, into *circuits* (changed in place and returned), by operation and key."""
+    for event in events:
+        part = (event.operation, event.key)
+        match event:
+            case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
                 circuits.pop(part, None)
-                circuits[part] = OpenCircuit(run, fact.at + after, after, failures, times)
+                circuits[part] = OpenCircuit(run, event.at + after, after, failures, times)
             case CircuitClosed():
                 circuits.pop(part, None)
     return circuits

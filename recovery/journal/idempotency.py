@@ -13,8 +13,8 @@ from recovery.journal.journal import Journal
 from recovery.serialization import encoded_or_none
 
 
-class Results:
-    """The results of an operation's calls, each good for *seconds*; *complain* is told why one cannot be recorded.
+class RecordedResults:
+    """The results of an operation's calls, each good for *seconds*; *warn_once* is told why one cannot be recorded.
 
     Two calls of one key that overlap both run: a result is there when the first has succeeded.
     """
@@ -23,12 +23,12 @@ class Results:
         self,
         seconds: float,
         journal: Callable[[], Journal | None],
-        complain: Callable[[str], object],
+        warn_once: Callable[[str], object],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._seconds = seconds
         self._journal = journal
-        self._complain = complain
+        self._complain = warn_once
         self._wall = wall
 
     def record(self, attempt: Attempt, result: object) -> None:

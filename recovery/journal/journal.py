@@ -1,6 +1,6 @@
-"""The journal: facts are accepted into memory by whoever publishes, and written in batches by a thread of its own.
+"""The journal: events are accepted into memory by whoever publishes, and written in batches by a thread of its own.
 
-A fact is *accepted* when ``record`` returns (microseconds, no I/O), *committed* when the store has it (it survives
+An event is *accepted* when ``record`` returns (microseconds, no I/O), *committed* when the store has it (it survives
 ``kill -9``), and *synced* when the disk has it (it survives a loss of power, as far as the disk is honest). The queue
 is ``recovery.journal.queue``, the thread ``recovery.journal.writer``; here is what the rest of the service sees of
 them.
@@ -16,25 +16,25 @@ import time
 from collections.abc import Callable
 
 from events.bus import Bus
-from events.event import Fact
+from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
 from recovery.journal import lifecycle
-from recovery.journal.admission import Turn, Turnstile
-from recovery.journal.awaited import Awaited
-from recovery.journal.health import News
+from recovery.journal.admission import Admission, Slot
+from recovery.journal.awaited import PositionWaiters
+from recovery.journal.health import JournalHealth
 from recovery.journal.history import Run
 from recovery.journal.lookup import Lookup
-from recovery.journal.queue import Backlog, Counts, Intake
+from recovery.journal.queue import Backlog, Counts, WriteQueue
 from recovery.journal.receipts import Receipt
-from recovery.journal.recent_calls import Recent
-from recovery.journal.store import Pending, Question, Store
+from recovery.journal.recent_calls import RecentCallCache
+from recovery.journal.store import Pending, Query, Store
 from recovery.journal.writer import Writer
 from recovery.policies.circuit_breaker import Open
-from recovery.resume.commands import Orders
-from recovery.settings import PlanOf
-from recovery.waiting.waiters import Gate, Waiter
+from recovery.resume.commands import CommandHandler
+from recovery.settings import ConfigOf
+from recovery.waiting.waiters import Latch, Waiter
 
 CLOSE_TIMEOUT = 4.0
 """Seconds that a journal is waited for when it is closed: with the interpreter's own end, five."""
@@ -43,12 +43,13 @@ log = logging.getLogger("recovery.journal")
 
 
 class Journal:
-    """Writes the facts of a bus to a store, in batches, from its own thread, which starts with the first of them.
+    """Writes the events of a bus to a store, in batches, from its own thread, which starts with the first of them.
 
     Operations whose durability is "off" are left out. *restore* is given the circuits that earlier runs left open,
-    *orders* what people tell this process through the store. A batch is written every 20 ms, at 512 facts or 1 MiB, or
+    *commands* what people tell this process through the store. A batch is written every 20 ms, at 512 events or 1
+    MiB, or
     as soon as somebody waits for it. While the store fails, operations go on in memory: ``JournalDegraded`` is
-    published once for each reason, 10 000 facts and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and
+    published once for each reason, 10 000 events and 16 MiB wait, and 100 000 cancellations (the rest is dropped, and
     counted), and when it passes they are written in order and ``JournalRestored`` is published. ``loaded`` opens when
     ``pending`` knows what earlier runs left; ``lookup`` finds single calls and results.
     """
@@ -57,25 +58,25 @@ class Journal:
         self,
         store: Store,
         bus: Bus,
-        plan_of: PlanOf,
+        config_of: ConfigOf,
         restore: Callable[[dict[tuple[str, str], Open]], object] = id,
-        orders: Orders | None = None,
+        commands: CommandHandler | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
-        self._plan_of = plan_of
+        self._config_of = config_of
         self._restore = restore
-        self._orders = orders
+        self._commands = commands
         self._followed: set[str] = set()
         self._begin()
         lifecycle.look_after(self)
-        bus.subscribe((kind for kind in kinds_of(Fact) if kind is not OperationFailed), self.record, essential=True)
+        bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
 
     def _begin(self) -> None:
         """Be new: in a process that starts, or that was forked from one that had begun."""
         self._lock = threading.RLock()
-        self._committing, self._syncing = Awaited(), Awaited()
-        self.loaded = Gate()
+        self._committing, self._syncing = PositionWaiters(), PositionWaiters()
+        self.loaded = Latch()
         self._pending = Pending()
         self._closing = False
         self._said: set[str] = set()
@@ -83,13 +84,13 @@ class Journal:
         self._is_started = False
         bus = self._bus
         self.run = Run(id=bus.run, boot=lifecycle.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
-        self._intake = Intake()
-        recent = Recent(self.run.id)
-        news = News(bus, self.run, self._restore, self._orders)
-        self._writer = Writer(self._store, self._intake, recent, self.run, self, news)
+        self._queue = WriteQueue()
+        recent_calls = RecentCallCache(self.run.id)
+        health = JournalHealth(bus, self.run, self._restore, self._commands)
+        self._writer = Writer(self._store, self._queue, recent_calls, self.run, self, health)
         # A line each: tasks that are let in cannot go ahead while a plain call blocks the thread of their loop.
-        self._threads, self._tasks = (Turnstile(self._intake, self._is_vain) for _ in range(2))
-        self.lookup = Lookup(recent, self._intake, self._ask)
+        self._threads, self._tasks = (Admission(self._queue, self._is_unwritable) for _ in range(2))
+        self.lookup = Lookup(recent_calls, self._queue, self._ask)
 
     def follow(self, operation: str) -> None:
         """Write down the starts and successes of this operation too; asking twice is asking once."""
@@ -107,60 +108,60 @@ class Journal:
 
     @property
     def counts(self) -> Counts:
-        """What became of every fact that was to be written."""
-        return self._intake.counts
+        """What became of every event that was to be written."""
+        return self._queue.counts
 
     @property
     def backlog(self) -> Backlog:
         """What was accepted and is not committed yet."""
-        return self._intake.backlog
+        return self._queue.backlog
 
     @property
     def dropped(self) -> int:
-        """How many facts will never be written."""
-        return self._intake.dropped
+        """How many events will never be written."""
+        return self._queue.dropped
 
     @property
-    def is_crowded(self) -> bool:
+    def is_half_full(self) -> bool:
         """Whether those who can wait had better, so much waits to be written."""
-        return self._intake.is_crowded or bool(self._threads.line or self._tasks.line)
+        return self._queue.is_half_full or bool(self._threads.line or self._tasks.line)
 
-    def turn(self, most: float, *, blocks: bool) -> Turn | None:
+    def slot(self, most: float, *, blocks: bool) -> Slot | None:
         """A place in the line of those who wait for room, *most* seconds at the most; ``None``: no need to wait."""
         if self._is_own_thread:
             return None
-        return Turn(self._threads if blocks else self._tasks, most)
+        return Slot(self._threads if blocks else self._tasks, most)
 
-    def _is_vain(self) -> bool:
-        return self._writer.reason is not None or self._writer.is_over or self._intake.is_closed
+    def _is_unwritable(self) -> bool:
+        return self._writer.reason is not None or self._writer.is_over or self._queue.is_closed
 
     # for whoever publishes
 
-    def record(self, fact: Fact) -> None:
-        """Accept *fact*, if it is to be written. Never waits for the store, and raises no error of the store.
+    def record(self, event: Event) -> None:
+        """Accept *event*, if it is to be written. Never waits for the store, and raises no error of the store.
 
         What a signal handler publishes while it interrupts this queue is dropped, counted, and logged once.
         """
-        plan = self._plan_of(fact.operation)
-        if plan is not None and plan.durability == "off":
+        config = self._config_of(event.operation)
+        if config is not None and config.durability == "off":
             return
-        if type(fact) is OperationSucceeded and fact.recovered:
+        if type(event) is OperationSucceeded and event.recovered:
             return  # OperationRecovered has said so
-        if self._closing and isinstance(fact, JournalDegraded | JournalRestored):
+        if self._closing and isinstance(event, JournalDegraded | JournalRestored):
             return  # about itself, at its end
-        if self._intake.put(fact):
+        if self._queue.put(event):
             if not self._is_started:
                 self.start()
         else:
             self._say_refused()
 
     def _say_refused(self) -> None:
-        if self._intake.is_interrupted():
-            text = "a fact is dropped: a signal handler published it; a handler must set a flag or raise instead"
+        if self._queue.is_interrupted():
+            text = "an event is dropped: a signal handler published it; a handler must set a flag or raise instead"
         elif self._closing:
             text = "the journal is closed; what happens from now on is not written"
-        elif self.reason is None and not self._intake.is_closed:
-            text = "facts are dropped: they come faster than the journal can be written; `counts` has how many"
+        elif self.reason is None and not self._queue.is_closed:
+            text = "events are dropped: they come faster than the journal can be written; `counts` has how many"
         else:
             return
         if text not in self._said:
@@ -174,15 +175,16 @@ class Journal:
 
         It is for what is not committed yet, and for what was refused in this thread or task since it last asked for
         one. It does not tell of what was accepted and dropped before: a checkpoint that had to make room for other
-        facts, and a fact that no store can take, which is logged; ``counts.dropped`` has them. Who must know asks for a
-        receipt right after the fact: then it fails.
+        events, and an event that no store can take, which is logged; ``counts.dropped`` has them. Who must know asks
+        for a
+        receipt right after the event: then it fails.
         """
-        since, lost = self._writer.committed, self._intake.own_losses.take()
-        return Receipt(self, self._intake.issued, since if lost is None else min(since, lost - 1))
+        since, lost = self._writer.committed, self._queue.own_drops.take()
+        return Receipt(self, self._queue.issued, since if lost is None else min(since, lost - 1))
 
     def position(self) -> int:
-        """The number of the latest fact: what was recorded before is committed when ``is_committed`` of it."""
-        return self._intake.issued
+        """The number of the latest event: what was recorded before is committed when ``is_committed`` of it."""
+        return self._queue.issued
 
     def is_settled(self, position: int, *, synced: bool = False) -> bool:
         """Whether nothing up to *position* need be waited for: it is where it should be, or cannot be now."""
@@ -190,20 +192,20 @@ class Journal:
         reached = writer.synced if synced else writer.committed
         if reached >= position or writer.reason is not None or writer.is_over:
             return True
-        return self._intake.is_closed and self._intake.lost_any(position - 1, position)
+        return self._queue.is_closed and self._queue.has_dropped(position - 1, position)
 
     def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
         """Why not everything after *since* and up to *position* is committed (or synced); ``None``: it is."""
         writer = self._writer
-        if self._intake.lost_any(since, position):
-            if self._intake.unwritable_any(since, position):
-                return "a fact cannot be written"
-            return "the journal is closed" if self._closing else "facts were dropped: too many were waiting"
+        if self._queue.has_dropped(since, position):
+            if self._queue.has_unwritable(since, position):
+                return "an event cannot be written"
+            return "the journal is closed" if self._closing else "events were dropped: too many were waiting"
         if (writer.synced if synced else writer.committed) >= position:
             return None
         return writer.reason or ("the journal is closed" if self._closing else "it took too long")
 
-    def tell_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
+    def wake_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
         """Wake *waiter* as soon as ``is_settled(position)``; the batch is written at once."""
         with self._lock:
             settled = self.is_settled(position, synced=synced) or self._is_own_thread
@@ -246,12 +248,12 @@ class Journal:
             self.loaded.wait(timeout)
         return self._pending
 
-    def _ask(self, question: Question) -> None:
+    def _ask(self, query: Query) -> None:
         self.start()
         if self._is_started and self.reason is None and not self._is_own_thread:
-            self._writer.ask(question)
+            self._writer.submit(query)
         else:
-            question.gate.open()  # nobody will answer, or not soon
+            query.latch.open()  # nobody will answer, or not soon
 
     # from the first to the last
 
@@ -264,14 +266,14 @@ class Journal:
         try:
             self._writer.thread.start()
             lifecycle.watch(CLOSE_TIMEOUT)
-        except RuntimeError as error:  # there are no threads to be had: the next fact tries again
+        except RuntimeError as error:  # there are no threads to be had: the next event tries again
             if self._writer.thread.ident is None:
                 self._is_started = False
                 self._writer.cannot_start(error)
 
     def seal(self) -> None:
-        """Accept no more: what is cancelled from now on, because everything ends, is carried on next time."""
-        self._intake.close()
+        """Accept no more: what is cancelled from now on, because everything ends, is resumed next time."""
+        self._queue.close()
 
     def close(self) -> None:
         """Stop accepting, write what was accepted, close the store. Idempotent, from any thread, 4 s at the most.
@@ -287,7 +289,7 @@ class Journal:
         with self._lock:
             self._closing = True
             is_started = self._is_started
-        self._intake.close()
+        self._queue.close()
         if is_started:
             self._writer.finish()
         else:
@@ -298,7 +300,7 @@ class Journal:
         thread = self._writer.thread
         if not self._is_started or self._is_own_thread:
             return
-        parts = (self._intake, self._threads, self._tasks)
+        parts = (self._queue, self._threads, self._tasks)
         if self._lock._is_owned() or any(part.is_interrupted() for part in parts):  # type: ignore[attr-defined]
             return  # a signal handler: the writer needs what this thread holds
         thread.join(0.0 if self._is_stuck else timeout)
@@ -320,8 +322,8 @@ class Journal:
         was_closing = self._closing
         self._bus.begin_run()
         self._begin()
-        if self._orders is not None:
-            self._orders.after_fork()
+        if self._commands is not None:
+            self._commands.after_fork()
         if problem is not None:
             log.warning("nothing is journalled in this forked child: %s: %s", type(problem).__name__, problem)
         if was_closing or problem is not None:
@@ -338,8 +340,8 @@ class Journal:
         """Wake who has nothing more to wait for."""
         if self._writer.is_over:
             self.loaded.open()
-        for turnstile in (self._threads, self._tasks):
-            turnstile.move(self._writer.committed)
+        for admission in (self._threads, self._tasks):
+            admission.move(self._writer.committed)
         with self._lock:
             due = self._committing.take(self.is_settled)
             due += self._syncing.take(functools.partial(self.is_settled, synced=True))

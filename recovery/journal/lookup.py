@@ -9,13 +9,13 @@ import anyio
 
 from events.codec import decode
 from events.errors import CodecError
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.operation_events import Recorded
-from recovery.journal.history import CallRecord, fold
-from recovery.journal.queue import Intake
+from recovery.journal.history import CallRecord, replay
+from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import COMMIT_BUDGET
-from recovery.journal.recent_calls import Recent, recorded_in, result_key
-from recovery.journal.store import Question, Row, Store
+from recovery.journal.recent_calls import RecentCallCache, recorded_in, result_key
+from recovery.journal.store import Query, Row, Store
 
 MOST_RESULTS = 1024
 """How many results of earlier runs are read when the first is asked for."""
@@ -28,9 +28,9 @@ class Lookup:
     task, *timeout* seconds at the most; then, and where the journal cannot be read, the answer is ``None``.
     """
 
-    def __init__(self, recent: Recent, intake: Intake, ask: Callable[[Question], None]) -> None:
-        self._recent = recent
-        self._intake = intake
+    def __init__(self, recent_calls: RecentCallCache, queue: WriteQueue, ask: Callable[[Query], None]) -> None:
+        self._recent_calls = recent_calls
+        self._queue = queue
         self._ask = ask
 
     def call(self, call: str, timeout: float = COMMIT_BUDGET) -> CallRecord | None:
@@ -44,7 +44,7 @@ class Lookup:
     def result(self, operation: str, key: str, timeout: float = COMMIT_BUDGET) -> Recorded | None:
         """What a call of *operation* recorded last under that idempotency key, whether it is still good or not."""
         found = self._known_result(operation, key)
-        if found is not None or self._recent.knows_every_result:
+        if found is not None or self._recent_calls.knows_every_result:
             return found
         answer: Recorded | None = self._wait(self._about_result(operation, key), timeout)
         return answer
@@ -52,56 +52,56 @@ class Lookup:
     async def aresult(self, operation: str, key: str, timeout: float = COMMIT_BUDGET) -> Recorded | None:
         """As ``result``."""
         found = self._known_result(operation, key)
-        if found is not None or self._recent.knows_every_result:
+        if found is not None or self._recent_calls.knows_every_result:
             return found
         answer: Recorded | None = await self._await(self._about_result(operation, key), timeout)
         return answer
 
     def _known_call(self, call: str) -> CallRecord | None:
-        return self._recent.call(call, self._waiting_of(call))
+        return self._recent_calls.call(call, self._waiting_of(call))
 
-    def _waiting_of(self, call: str) -> list[tuple[int, Fact]]:
-        return self._intake.waiting(lambda fact: isinstance(fact, CallFact) and fact.call == call)
+    def _waiting_of(self, call: str) -> list[tuple[int, Event]]:
+        return self._queue.waiting(lambda event: isinstance(event, CallEvent) and event.call == call)
 
     def _known_result(self, operation: str, key: str) -> Recorded | None:
-        return self._intake.recorded(operation, key) or self._recent.result(operation, key)
+        return self._queue.recorded(operation, key) or self._recent_calls.result(operation, key)
 
-    def _about_call(self, call: str) -> Question:
+    def _about_call(self, call: str) -> Query:
         async def ask(store: Store) -> CallRecord | None:
             records: dict[str, CallRecord] = {}
-            for run, fact in _readable(await store.history(call)):
-                fold(records, run, (fact,))
-            return self._recent.after(records, self._waiting_of(call)).get(call)
+            for run, event in _readable(await store.history(call)):
+                replay(records, run, (event,))
+            return self._recent_calls.after(records, self._waiting_of(call)).get(call)
 
-        return Question(ask)
+        return Query(ask)
 
-    def _about_result(self, operation: str, key: str) -> Question:
+    def _about_result(self, operation: str, key: str) -> Query:
         async def ask(store: Store) -> Recorded | None:
-            if not self._recent.has_looked:
+            if not self._recent_calls.has_looked:
                 rows = await store.recorded(limit=MOST_RESULTS)
-                facts = [fact for _, fact in _readable(rows)]
-                self._recent.know_results(facts, are_all=len(rows) < MOST_RESULTS)
-            found = self._recent.result(operation, key)
-            if found is not None or self._recent.knows_every_result:
+                events = [event for _, event in _readable(rows)]
+                self._recent_calls.know_results(events, are_all=len(rows) < MOST_RESULTS)
+            found = self._recent_calls.result(operation, key)
+            if found is not None or self._recent_calls.knows_every_result:
                 return found
             rows = await store.recorded(result_key(operation, key))
-            return next((recorded for _, fact in _readable(rows) if (recorded := recorded_in(fact))), None)
+            return next((recorded for _, event in _readable(rows) if (recorded := recorded_in(event))), None)
 
-        return Question(ask)
+        return Query(ask)
 
-    def _wait(self, question: Question, timeout: float) -> Any:
-        self._ask(question)
-        question.gate.wait(timeout)
-        return question.answer
+    def _wait(self, query: Query, timeout: float) -> Any:
+        self._ask(query)
+        query.latch.wait(timeout)
+        return query.answer
 
-    async def _await(self, question: Question, timeout: float) -> Any:
-        self._ask(question)
+    async def _await(self, query: Query, timeout: float) -> Any:
+        self._ask(query)
         with anyio.move_on_after(timeout):
-            await question.gate.passed()
-        return question.answer
+            await query.latch.opened()
+        return query.answer
 
 
-def _readable(rows: Sequence[Row]) -> Iterator[tuple[str, Fact]]:
+def _readable(rows: Sequence[Row]) -> Iterator[tuple[str, Event]]:
     for row in rows:
         try:
             if row.is_readable:

@@ -26,7 +26,7 @@ class Receipt:
         self._since = since
 
     def __repr__(self) -> str:
-        return f"<Receipt for facts {self._since + 1} to {self._position}: {self.why_not() or 'committed'}>"
+        return f"<Receipt for events {self._since + 1} to {self._position}: {self.why_not() or 'committed'}>"
 
     def why_not(self, *, synced: bool = False) -> str | None:
         """Why it is not committed (or *synced*) at this moment; ``None``: it is. Never waits."""
@@ -56,7 +56,7 @@ class Receipt:
     async def suspend(self, timeout: float, *, synced: bool = False) -> None:
         """Return when there is nothing more to wait for, however it stands; *timeout* seconds at the most."""
         waiter, woken = TaskWaiter(), False
-        self._journal.tell_when_settled(self._position, waiter, synced=synced)
+        self._journal.wake_when_settled(self._position, waiter, synced=synced)
         try:
             woken = await waiter.wait(timeout)
         finally:
@@ -67,7 +67,7 @@ class Receipt:
     def block(self, timeout: float, *, synced: bool = False) -> None:
         """As ``suspend``, blocking the thread."""
         waiter, woken = ThreadWaiter(), False
-        self._journal.tell_when_settled(self._position, waiter, synced=synced)
+        self._journal.wake_when_settled(self._position, waiter, synced=synced)
         try:
             woken = waiter.wait(timeout)
         finally:

@@ -1,11 +1,11 @@
-"""What facts take in memory, about: enough to bound what waits, and what is remembered."""
+"""What events take in memory, about: enough to bound what waits, and what is remembered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from events.event import Fact
+from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import (
     CheckpointSaved,
@@ -18,35 +18,35 @@ from events.operation_events import (
     RetryScheduled,
 )
 
-BASE_WEIGHT = 400
-"""About what a fact takes in memory beside its texts, in bytes."""
+BASE_SIZE = 400
+"""About what an event takes in memory beside its texts, in bytes."""
 
 
-def weigh(fact: Fact) -> int:
-    """About how many bytes *fact* takes in memory."""
-    weigh_texts = TEXTS.get(type(fact))
-    return BASE_WEIGHT if weigh_texts is None else BASE_WEIGHT + weigh_texts(fact)
+def estimate_size(event: Event) -> int:
+    """About how many bytes *event* takes in memory."""
+    size_of_texts = TEXT_SIZES.get(type(event))
+    return BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(event)
 
 
-def _weigh_evidence(evidence: Evidence | None) -> int:
-    weight = 0
+def _size_of_evidence(evidence: Evidence | None) -> int:
+    size = 0
     while evidence is not None:
-        weight += BASE_WEIGHT + len(evidence.message) + len(evidence.stderr or "")
+        size += BASE_SIZE + len(evidence.message) + len(evidence.stderr or "")
         evidence = evidence.cause
-    return weight
+    return size
 
 
-def weigh_recorded(fact: OperationSucceeded | OperationRecovered) -> int:
-    """What the result takes that *fact* records."""
-    return 0 if fact.recorded is None else memoryview(fact.recorded.result).nbytes
+def size_of_recorded(event: OperationSucceeded | OperationRecovered) -> int:
+    """What the result takes that *event* records."""
+    return 0 if event.recorded is None else memoryview(event.recorded.result).nbytes
 
 
-TEXTS: dict[type[Fact], Callable[[Any], int]] = {
-    **{kind: lambda fact: len(fact.error or "") for kind in (RetryScheduled, Parked, GaveUp)},
-    FailureClassified: lambda fact: _weigh_evidence(fact.evidence),
-    CheckpointSaved: lambda fact: memoryview(fact.data).nbytes,
-    OperationStarted: lambda fact: memoryview(fact.arguments).nbytes,
-    OperationSucceeded: weigh_recorded,
-    OperationRecovered: weigh_recorded,
+TEXT_SIZES: dict[type[Event], Callable[[Any], int]] = {
+    **{kind: lambda event: len(event.error or "") for kind in (RetryScheduled, Parked, GaveUp)},
+    FailureClassified: lambda event: _size_of_evidence(event.evidence),
+    CheckpointSaved: lambda event: memoryview(event.data).nbytes,
+    OperationStarted: lambda event: memoryview(event.arguments).nbytes,
+    OperationSucceeded: size_of_recorded,
+    OperationRecovered: size_of_recorded,
 }
-"""What the texts of a fact take, for those kinds that have any worth speaking of."""
+"""What the texts of an event take, for those kinds that have any worth speaking of."""

@@ -10,15 +10,15 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 import msgspec
 
 from recovery.journal.history import CallRecord, Run
-from recovery.waiting.waiters import Gate
+from recovery.waiting.waiters import Latch
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One fact as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
+    """One event as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
 
-    *number* counts the facts of that run, from 1: the two together are the row's identity (0: it has none).
+    *number* counts the events of that run, from 1: the two together are the row's identity (0: it has none).
     *is_readable* is false for a row that is not as it was written; then its body must not be believed. *result_key* is
-    what the result that the fact records is found by ("" if it records none).
+    what the result that the event records is found by ("" if it records none).
     """
 
     run: str
@@ -47,7 +47,7 @@ class Store(Protocol):
         """
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """The rows of every call that has no terminal fact, and the latest about circuits, in the order written.
+        """The rows of every call that has no terminal event, and the latest about circuits, in the order written.
 
         With them come the runs that wrote them.
         """
@@ -74,11 +74,11 @@ class Store(Protocol):
         """Take over what processes left that wrote elsewhere and died; whether there was anything."""
         return False
 
-    async def tidy(self) -> bool:
+    async def prune(self) -> bool:
         """Delete a little of what need not be kept any more; whether there may be more of it."""
         return False
 
-    async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
+    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
         """What people have told this process since it was asked last; *is_ours* says which calls are its own.
 
         If this raises, the journal says so, and asks again; that alone is no trouble with the store.
@@ -101,27 +101,39 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-Command: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
 
 
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Do as *command* says with the call of that id; *reason* is told with it."""
 
-    command: Command
+    command: CommandName
     call: str
     reason: str = ""
 
 
-class Question:
-    """What somebody wants to know of the store; *gate* opens when the *answer* is there, or there will be none."""
+class Query:
+    """What somebody wants to know of the store; *latch* opens when the *answer* is there, or there will be none."""
 
-    def __init__(self, ask: Callable[[Store], Coroutine[Any, Any, Any]]) -> None:
-        self.ask = ask
+    def __init__(self, run: Callable[[Store], Coroutine[Any, Any, Any]]) -> None:
+        self.run = run
         self.answer: Any = None
-        self.gate = Gate()
+        self.latch = Latch()
 
 
-METHODS = ("open", "unfinished", "history", "recorded", "append", "close", "sync", "adopt", "tidy", "orders", "forked")
+METHODS = (
+    "open",
+    "unfinished",
+    "history",
+    "recorded",
+    "append",
+    "close",
+    "sync",
+    "adopt",
+    "prune",
+    "commands",
+    "forked",
+)
 
 
 def check_store(store: object) -> None:

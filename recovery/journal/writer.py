@@ -18,11 +18,11 @@ from events.codec import decode
 from events.errors import CodecError
 from recovery.journal.encoding import missing, rows_of
 from recovery.journal.errors import ForeignJournalError, NewerJournalError
-from recovery.journal.health import News
-from recovery.journal.history import CallRecord, OpenCircuit, Run, fold, fold_circuits
-from recovery.journal.queue import Entry, Intake
-from recovery.journal.recent_calls import Recent
-from recovery.journal.store import Pending, Question, Store
+from recovery.journal.health import JournalHealth
+from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits
+from recovery.journal.queue import QueuedEvent, WriteQueue
+from recovery.journal.recent_calls import RecentCallCache
+from recovery.journal.store import Pending, Query, Store
 from recovery.redact import redact
 from recovery.waiting.waiters import Flag
 
@@ -33,15 +33,15 @@ FLUSH_INTERVAL = 0.02
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before a store that failed is tried again: the first time, and at the most, doubling in between."""
-ORDERS_EVERY = 0.5
+COMMANDS_EVERY = 0.5
 """Seconds after which it is looked whether somebody has told the process something."""
-LINGER = 0.5
+POLL_AFTER_BATCH = 0.5
 """Seconds after a batch in which it is looked for the next one every flush interval, without anybody's waking it."""
-PART = 32
-BREATH = 0.0001
+CHUNK = 32
+GIL_YIELD = 0.0001
 """Seconds: enough for a thread that waits for the interpreter lock to wake up and take it."""
-TIDY_EVERY = 4096
-"""Facts written before what need not be kept is looked for again."""
+PRUNE_EVERY = 4096
+"""Events written before what need not be kept is looked for again."""
 
 log = logging.getLogger("recovery.journal")
 
@@ -57,20 +57,28 @@ class Listener(Protocol):
 
 
 class Writer:
-    """Takes batches from *intake* to *store*, on its own thread, from ``start`` to ``finish``.
+    """Takes batches from *queue* to *store*, on its own thread, from ``start`` to ``finish``.
 
-    What was written is noted in *recent*.
+    What was written is noted in *recent_calls*.
     """
 
-    def __init__(self, store: Store, intake: Intake, recent: Recent, run: Run, listener: Listener, news: News) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: WriteQueue,
+        recent_calls: RecentCallCache,
+        run: Run,
+        listener: Listener,
+        health: JournalHealth,
+    ) -> None:
         self._store = store
-        self._intake = intake
-        self._recent = recent
+        self._queue = queue
+        self._recent_calls = recent_calls
         self._run = run
         self._listener = listener
-        self._news = news
+        self._health = health
         self._lock = threading.RLock()
-        self._questions: deque[Question] = deque()
+        self._queries: deque[Query] = deque()
         self._closing = False
         self._is_open = False
         self._was_opened = False
@@ -84,8 +92,8 @@ class Writer:
         self._wants_pending_now = False
         self._has_adopted = self._is_refused = False
         self._pending = Pending()
-        self._tidied_at = 0
-        self._has_rubbish = True
+        self._pruned_at = 0
+        self._has_expired = True
         self._last_tries = 1
         self.reason: str | None = None
         """Why nothing can be written at the moment."""
@@ -111,14 +119,14 @@ class Writer:
                 return
         self._listener.found(self._pending)
 
-    def ask(self, question: Question) -> None:
-        """Have *question* answered, after what waits has been written; at once, and in vain, when all is over."""
+    def submit(self, query: Query) -> None:
+        """Have *query* answered, after what waits has been written; at once, and in vain, when all is over."""
         with self._lock:
             if not self.is_over:
-                self._questions.append(question)
+                self._queries.append(query)
                 self.hurry()
                 return
-        question.gate.open()
+        query.latch.open()
 
     def cannot_start(self, error: Exception) -> None:
         """There is no thread for it: as long as that is so, nothing is written."""
@@ -132,8 +140,8 @@ class Writer:
     def hurry(self) -> None:
         """Write what waits without waiting for more. Harmless at any time, from any thread."""
         self._stir.set()
-        self._intake.hurry.set()
-        self._intake.filled.set()
+        self._queue.hurry.set()
+        self._queue.filled.set()
 
     def _work(self) -> None:
         import asyncio  # here, so that importing recovery stays light
@@ -150,7 +158,7 @@ class Writer:
                 while self._is_open and self._flush(runner) and closing:
                     pass
                 self._answer(runner)
-                self._take_orders(runner)
+                self._take_commands(runner)
                 if closing and (self._is_open or not self._may_try_again()):
                     break
             self._close(runner)
@@ -158,54 +166,54 @@ class Writer:
 
     def end(self) -> None:
         """Be over: nothing is written any more, and nobody need wait for it. For others, if the thread never began."""
-        self._intake.give_up()
+        self._queue.give_up()
         with self._lock:
             self.is_over = True
         if self._wants_pending:
             self._listener.found(self._pending)
-        for question in self._questions:
-            question.gate.open()
+        for query in self._queries:
+            query.latch.open()
         self._listener.settled()
 
     def _may_try_again(self) -> bool:
         """Whether what could not be written at the end is tried once more: a trouble may be over as soon as it came."""
         self._last_tries -= 1
-        return self._last_tries >= 0 and self._intake.counts.waiting > 0
+        return self._last_tries >= 0 and self._queue.counts.waiting > 0
 
     def _wait(self) -> None:
         self._stir.clear()
-        rests = time.monotonic() >= self._rest_at and self._intake.rest()
-        if self._closing or (self._wants_pending and self._is_open) or self._questions:
+        rests = time.monotonic() >= self._rest_at and self._queue.rest()
+        if self._closing or (self._wants_pending and self._is_open) or self._queries:
             return  # whoever set these stirs afterwards: not a moment is missed
         if not self._is_open:
             self._stir.wait(max(self._again_at - time.monotonic(), 0.0))
         elif not self._wants_sync:
-            self._wait_for_facts(rests)
+            self._wait_for_events(rests)
 
-    def _wait_for_facts(self, rests: bool) -> None:
+    def _wait_for_events(self, rests: bool) -> None:
         """Wait until what came is worth writing, or for as long as that can take; if this *rests*, for the first first.
 
-        Waking a thread that sleeps costs whoever does it more than the fact that it is for. So this thread is only
-        woken for the first fact after a rest; while they keep coming it looks for itself.
+        Waking a thread that sleeps costs whoever does it more than the event that it is for. So this thread is only
+        woken for the first event after a rest; while they keep coming it looks for itself.
         """
-        intake = self._intake
+        queue = self._queue
         # Whoever hurried before the rest began has set ``filled`` in vain.
-        if rests and not intake.hurry.is_set and not intake.filled.wait(ORDERS_EVERY):
+        if rests and not queue.hurry.is_set and not queue.filled.wait(COMMANDS_EVERY):
             return
-        if not self._closing and not intake.has_batch:
+        if not self._closing and not queue.has_batch:
             # Counted from when the earliest came: it may have waited for a commit already.
             now = time.monotonic()
-            since = now if intake.is_empty else intake.since
-            intake.hurry.wait(max(since + FLUSH_INTERVAL - now, 0.0))
+            since = now if queue.is_empty else queue.since
+            queue.hurry.wait(max(since + FLUSH_INTERVAL - now, 0.0))
 
     def _try_to_open(self, runner: asyncio.Runner) -> None:
         try:
             for what in runner.run(self._store.open(self._run)):
-                self._news.set_aside(what)
+                self._health.quarantined(what)
             if not self._was_opened:
                 circuits, self._pending = runner.run(self._read())
                 self._was_opened = True
-                self._news.opened(circuits, self._pending)
+                self._health.opened(circuits, self._pending)
         except Exception as error:  # whatever a store raises, operations go on
             self._fail(error)
             return
@@ -213,7 +221,7 @@ class Writer:
         self._pause = FIRST_PAUSE
         if self.reason is not None and self._flush(runner, is_first=True):
             self.reason = None
-            self._news.restored(self._intake.counts.waiting, self._intake.dropped)
+            self._health.restored(self._queue.counts.waiting, self._queue.dropped)
 
     async def _read(self) -> tuple[dict[tuple[str, str], OpenCircuit], Pending]:
         runs, rows = await self._store.unfinished()
@@ -224,36 +232,36 @@ class Writer:
             try:
                 if not row.is_readable:
                     raise CodecError("it is not as it was written")
-                fact = decode(row.body)
+                event = decode(row.body)
             except CodecError as error:
                 log.warning("the journal holds a row of call %s that cannot be read: %s", row.call, error)
                 unreadable[row.call] = None
             else:
-                fold(records, row.run, (fact,))
-                fold_circuits(circuits, row.run, (fact,))
+                replay(records, row.run, (event,))
+                replay_circuits(circuits, row.run, (event,))
         # What this very run has written is under way.
         left = [record for record in records.values() if not record.is_over and record.run != self._run.id]
         calls = tuple(record for record in left if record.call not in unreadable)
         return circuits, Pending(calls, {run.id: run for run in runs}, tuple(filter(None, unreadable)))
 
     def _answer(self, runner: asyncio.Runner) -> None:
-        while self._questions:
-            question = self._questions.popleft()
+        while self._queries:
+            query = self._queries.popleft()
             try:
                 if self._is_open:
-                    question.answer = runner.run(question.ask(self._store))
+                    query.answer = runner.run(query.run(self._store))
             except Exception as error:
                 self._fail(error)
-            question.gate.open()
+            query.latch.open()
 
-    def _take_orders(self, runner: asyncio.Runner) -> None:
+    def _take_commands(self, runner: asyncio.Runner) -> None:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + ORDERS_EVERY
+        self._look_at = now + COMMANDS_EVERY
         try:
-            for order in runner.run(self._store.orders(self._news.concerns)):
-                self._news.ordered(order)
+            for command in runner.run(self._store.commands(self._health.concerns)):
+                self._health.commanded(command)
         except Exception:
             log.exception("what this process was told cannot be done")
 
@@ -263,7 +271,7 @@ class Writer:
                 # An adoption that breaks off may have brought some, too.
                 must_read, self._has_adopted = self._has_adopted, True
                 if runner.run(self._store.adopt()) or must_read:
-                    self._recent.forget_results()
+                    self._recent_calls.forget_results()
                     _, self._pending = runner.run(self._read())
                 self._has_adopted = False
             except Exception as error:
@@ -275,16 +283,16 @@ class Writer:
     def _flush(self, runner: asyncio.Runner, *, is_first: bool = False) -> bool:
         """Write one batch: group commit, it holds whatever came during the previous one. Whether there may be more."""
         wants_sync, self._wants_sync = self._wants_sync, False
-        batch = self._intake.take()
+        batch = self._queue.take()
         try:
             if batch:
-                rows = rows_of(self._run.id, chain.from_iterable(self._in_parts(batch)))
+                rows = rows_of(self._run.id, chain.from_iterable(self._in_chunks(batch)))
                 runner.run(self._store.append(rows))
-                for part in self._in_parts(batch):
-                    self._recent.add((entry.number, entry.fact) for entry in part if entry.fact is not None)
-                self._intake.done(missing(batch, rows))
-                self._rest_at = time.monotonic() + LINGER
-            self.committed = self._intake.first - 1
+                for part in self._in_chunks(batch):
+                    self._recent_calls.add((entry.number, entry.event) for entry in part if entry.event is not None)
+                self._queue.done(missing(batch, rows))
+                self._rest_at = time.monotonic() + POLL_AFTER_BATCH
+            self.committed = self._queue.first - 1
             if wants_sync:
                 runner.run(self._store.sync())
                 self.synced = self.committed
@@ -293,27 +301,27 @@ class Writer:
             self._fail(error)
             return False
         self._listener.settled()
-        return (bool(batch) and self._tidy(runner)) or is_first
+        return (bool(batch) and self._prune(runner)) or is_first
 
-    def _in_parts(self, batch: list[Entry]) -> Iterator[list[Entry]]:
+    def _in_chunks(self, batch: list[QueuedEvent]) -> Iterator[list[QueuedEvent]]:
         """*batch* in parts of less than a tenth of a millisecond, letting whoever publishes run in between.
 
         A thread that wants the interpreter lock back waits 5 ms for one that computes, and their loop's timers with it.
         Who waits for this very batch is served at once.
         """
-        for first in range(0, len(batch), PART):
-            if first and not (self._intake.is_crowded or self._stir.is_set):
-                time.sleep(BREATH)
-            yield batch[first : first + PART]
+        for first in range(0, len(batch), CHUNK):
+            if first and not (self._queue.is_half_full or self._stir.is_set):
+                time.sleep(GIL_YIELD)
+            yield batch[first : first + CHUNK]
 
-    def _tidy(self, runner: asyncio.Runner) -> bool:
+    def _prune(self, runner: asyncio.Runner) -> bool:
         """Delete a little more than a batch may have brought; whether the store is well."""
-        if self._intake.stored >= self._tidied_at + TIDY_EVERY:
-            self._tidied_at = self._intake.stored
-            self._has_rubbish = True
+        if self._queue.stored >= self._pruned_at + PRUNE_EVERY:
+            self._pruned_at = self._queue.stored
+            self._has_expired = True
         try:
             for _ in range(2):
-                self._has_rubbish = self._has_rubbish and runner.run(self._store.tidy())
+                self._has_expired = self._has_expired and runner.run(self._store.prune())
         except Exception as error:
             self._fail(error)
         return self._is_open
@@ -324,9 +332,9 @@ class Writer:
         self._again_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2.0, LONGEST_PAUSE)
         reason = redact(f"{type(error).__name__}: {error}")
-        is_news, self.reason = reason != self.reason, reason
-        if is_news:
-            self._news.degraded(reason)
+        is_new_reason, self.reason = reason != self.reason, reason
+        if is_new_reason:
+            self._health.degraded(reason)
         self._listener.settled()
 
     def _close(self, runner: asyncio.Runner) -> None:

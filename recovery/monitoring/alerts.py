@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from events.alert_events import AlertCleared, AlertRaised
-from events.event import Fact
+from events.event import Event
 from recovery import validation
 
 
@@ -51,14 +51,14 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """What alerts are raised at; ``None`` for one that is not wanted.
 
     *overhead* is what recovery takes of an operation's own time (0.05 is 5 %), measured on 30 calls at least.
-    *success* is the share of calls that succeed in 5 minutes, of 20 at least. *late* is how much later than it was told
+    *success* is the share of calls that succeed in 5 minutes, of 20 at least. *lag* is how much later than it was told
     the next attempt begins, in seconds: the 95th percentile of 5 minutes, of 20 recovered calls at least. *memory* is
     what waits to be written and who waits for a next attempt, in bytes, by estimate.
     """
 
     overhead: Threshold | None = Threshold(raised=0.05, cleared=0.04, least=30)
     success: Threshold | None = Threshold(raised=0.90, cleared=0.93, least=20)
-    late: Threshold | None = Threshold(raised=0.5, cleared=0.4, least=20)
+    lag: Threshold | None = Threshold(raised=0.5, cleared=0.4, least=20)
     memory: Threshold | None = Threshold(raised=5e6, cleared=4e6)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Alarms:
         """Whether that alert is raised."""
         return (alert, operation, key) in self._raised
 
-    def judge(self, alert: str, operation: str, key: str, reading: Reading, now: float) -> list[Fact]:
+    def judge(self, alert: str, operation: str, key: str, reading: Reading, now: float) -> list[Event]:
         """Raise or clear the alert of that name (a field of ``Thresholds``), if *reading* says so; what happened."""
         threshold: Threshold | None = getattr(self.thresholds, alert)
         if threshold is None:

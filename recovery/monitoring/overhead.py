@@ -3,7 +3,7 @@
 Of what recovery does, the wrapper around a healthy call is too short to be timed from inside: it is calibrated, on a
 function that does nothing. How long the operation itself takes is sampled, on a few calls between their start and their
 success, less what that timing costs, which is calibrated too. What happens between a failure and its verdict is timed
-by the facts themselves.
+by the events themselves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Measures what recovery costs here: samples calls of operations in use, calibrates on a function that does nothing.
 
-An operation is listened to (``Operation.watched``) only while a sample of it is due. Samples are due after somebody has
+An operation is listened to (``Operation.is_observed``) only while a sample of it is due. Samples are due after
+somebody has
 looked (``Sampler.offer``), and there is one for 32 calls since the last look at the most: on average a call pays
 a 32nd of what timing it costs.
 """
@@ -15,17 +16,17 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from events.bus import Bus
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.operation import Operation
 from events.operation_events import OperationStarted, OperationSucceeded
 from events.subscription import Subscription
 from recovery.execution.decorator import wrap
 from recovery.execution.runner import Driver
-from recovery.journal.queue import Intake
+from recovery.journal.queue import WriteQueue
 from recovery.monitoring.overhead import Figure, Samples, middle
-from recovery.operations import Definition, Part
-from recovery.settings import Plan
-from recovery.waiting.calls import WaitingRoom
+from recovery.operations import Definition, OperationKey
+from recovery.settings import OperationConfig
+from recovery.waiting.calls import WaitingCalls
 
 ONE_IN = 32
 """A sample is due for so many calls."""
@@ -47,11 +48,11 @@ class Sampler:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._lock = threading.RLock()
-        self._samples: dict[Part, Samples] = {}
-        self._due: dict[Part, _Due] = {}
-        self._turn: list[Part] = []
+        self._samples: dict[OperationKey, Samples] = {}
+        self._due: dict[OperationKey, _Due] = {}
+        self._turn: list[OperationKey] = []
 
-    def offer(self, calls: Mapping[Part, int]) -> None:
+    def offer(self, calls: Mapping[OperationKey, int]) -> None:
         """Have samples taken of parts that have made so many *calls* since the last offer."""
         with self._lock:
             busy = [part for part, number in calls.items() if number >= ONE_IN and part not in self._due]
@@ -62,9 +63,11 @@ class Sampler:
                 due = self._due[part] = _Due(min(calls[part] // ONE_IN, MOST_DUE), samples, part, self._finish)
                 operation, key = part
                 kinds = (OperationStarted, OperationSucceeded)
-                due.seat = self._bus.subscribe(kinds, due.hear, operation=operation, key=key or None, essential=True)
+                due.subscription = self._bus.subscribe(
+                    kinds, due.on_event, operation=operation, key=key or None, essential=True
+                )
 
-    def figure(self, part: Part) -> Figure | None:
+    def figure(self, part: OperationKey) -> Figure | None:
         """How long a call of *part* took, the timing of it included; ``None`` until two calls were sampled."""
         with self._lock:
             samples = self._samples.get(part)
@@ -76,18 +79,20 @@ class Sampler:
             for part in list(self._due):
                 self._finish(part)
 
-    def _finish(self, part: Part) -> None:
+    def _finish(self, part: OperationKey) -> None:
         with self._lock:
             due = self._due.pop(part, None)
-            if due is not None and due.seat is not None:
-                due.seat.close()
+            if due is not None and due.subscription is not None:
+                due.subscription.close()
 
 
 class _Due:
     """The samples of one part that are due now: *number* of them."""
 
-    def __init__(self, number: int, samples: Samples, part: Part, finish: Callable[[Part], object]) -> None:
-        self.seat: Subscription | None = None
+    def __init__(
+        self, number: int, samples: Samples, part: OperationKey, finish: Callable[[OperationKey], object]
+    ) -> None:
+        self.subscription: Subscription | None = None
         self._left = number
         self._samples = samples
         self._part = part
@@ -95,19 +100,19 @@ class _Due:
         self._lock = threading.Lock()
         self._began: dict[str, float] = {}
 
-    def hear(self, fact: CallFact) -> None:
-        """Time the call that *fact* is about, if it succeeds at its first attempt."""
-        if fact.key != self._part[1]:
+    def on_event(self, event: CallEvent) -> None:
+        """Time the call that *event* is about, if it succeeds at its first attempt."""
+        if event.key != self._part[1]:
             return
-        if isinstance(fact, OperationStarted):
-            if fact.attempt == 1 and len(self._began) < 2 * MOST_DUE:  # of calls that never end some are forgotten
-                self._began[fact.call] = fact.at
+        if isinstance(event, OperationStarted):
+            if event.attempt == 1 and len(self._began) < 2 * MOST_DUE:  # of calls that never end some are forgotten
+                self._began[event.call] = event.at
             return
-        began = self._began.pop(fact.call, None)
-        if began is None or fact.attempt > 1:
+        began = self._began.pop(event.call, None)
+        if began is None or event.attempt > 1:
             return
         with self._lock:
-            self._samples.add(fact.at - began)
+            self._samples.add(event.at - began)
             self._left -= 1
             is_over = self._left <= 0
         if is_over:
@@ -127,40 +132,46 @@ class Calibrations:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Calibration] = {}
 
-    def of(self, plan: Plan) -> Calibration:
-        """The calibration for operations with such a *plan*."""
-        limits = (plan.policy.timeout, plan.policy.max_elapsed)
+    def of(self, config: OperationConfig) -> Calibration:
+        """The calibration for operations with such a *config*."""
+        limits = (config.policy.attempt_timeout, config.policy.max_elapsed)
         flags = [limit is not None for limit in limits]
-        shape = (plan.has_context, plan.journalled, plan.resumable, plan.key is not None, *flags)
+        shape = (config.has_context, config.journalled, config.resumable, config.key is not None, *flags)
         known = self._known.get(shape)
         if known is None:
-            known = self._known[shape] = calibrate(plan)
+            known = self._known[shape] = calibrate(config)
         return known
 
 
-def calibrate(plan: Plan) -> Calibration:
+def calibrate(config: OperationConfig) -> Calibration:
     """Measure on this machine, now, with a plain function that does nothing; a few milliseconds.
 
-    The wrapper is the one that ``recoverable`` chooses for *plan*. A journal is stood in for by its queue, and what
+    The wrapper is the one that ``recoverable`` chooses for *config*. A journal is stood in for by its queue, and what
     only async functions have (a timeout) costs nothing here: the figure is the least that a call pays.
     """
-    durability = "journal" if plan.journalled else plan.durability
-    key = None if plan.key is None else str
-    plan = msgspec.structs.replace(
-        plan, key=key, durability=durability, retry_if=None, reconcile=None, idempotency_key=None, remember=None
+    durability = "journal" if config.journalled else config.durability
+    key = None if config.key is None else str
+    config = msgspec.structs.replace(
+        config,
+        key=key,
+        durability=durability,
+        retry_on_result=None,
+        reconcile=None,
+        idempotency_key=None,
+        remember=None,
     )
     bus = Bus()
     operation = Operation("calibration", bus)
-    driver = Driver(plan, bus.clock, WaitingRoom(bus.clock, random.random), lambda: None, lambda _what, _why: None)
-    recoverable = wrap(_nothing, Definition(plan, operation), driver)
-    if plan.journalled:
+    driver = Driver(config, bus.clock, WaitingCalls(bus.clock, random.random), lambda: None, lambda _what, _why: None)
+    recoverable = wrap(_nothing, Definition(config, operation), driver)
+    if config.journalled:
         _journal(bus)
     added = []
     for _ in range(ROUNDS):
         bare = _time(_nothing)
         added.append((_time(recoverable) - bare) / CALLS)
     times: list[float] = []
-    with bus.subscribe((OperationStarted, OperationSucceeded), lambda fact: times.append(fact.at)):
+    with bus.subscribe((OperationStarted, OperationSucceeded), lambda event: times.append(event.at)):
         for _ in range(ROUNDS * 4):
             recoverable()
     taken = [ended - began for began, ended in zip(times[::2], times[1::2], strict=True)]
@@ -168,10 +179,10 @@ def calibrate(plan: Plan) -> Calibration:
 
 
 def _journal(bus: Bus) -> None:
-    intake = Intake()
+    queue = WriteQueue()
 
-    def record(fact: Fact) -> None:
-        intake.put(fact)
+    def record(event: Event) -> None:
+        queue.put(event)
 
     bus.subscribe((OperationStarted, OperationSucceeded), record)
 

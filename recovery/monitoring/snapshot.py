@@ -13,7 +13,7 @@ import msgspec
 
 from recovery.journal.queue import Backlog, Counts
 from recovery.monitoring.alerts import Alert
-from recovery.monitoring.counters import Part, State
+from recovery.monitoring.counters import OperationKey, State
 from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.windows import SPANS, Sketch, Tally, Window
 from recovery.redact import redact
@@ -42,7 +42,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     *calls* are those that ended: *successes* (*recovered* of them after a failure), *gave_up* and *rejected*;
     *success_rate* is the share of the first, ``None`` without a call. *cancelled* calls are neither. *attempts* are
     *successes* and *failures*, the latter by category. *waits* are by cause: the category of the failure, or what was
-    parked for. *recovery* is the time from a call's first failure to its success, *late* how much later than it was
+    parked for. *recovery* is the time from a call's first failure to its success, *lag* how much later than it was
     told the latest retry of a recovered call began. *deciding* is seconds from failures to their verdicts. *opened*
     counts circuits.
     """
@@ -63,7 +63,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     parks: int
     waits: dict[str, WaitsFor]
     recovery: Times | None
-    late: Times | None
+    lag: Times | None
     deciding: float
     opened: int
 
@@ -71,13 +71,13 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 class CircuitSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The circuit of one part: its *state*, how often it *opened*, and how many seconds it was not closed, in all.
 
-    A *dry* one holds nobody back.
+    A *metrics_only* one holds nobody back.
     """
 
     state: Literal["closed", "open", "half_open"] = "closed"
     opened: int = 0
     open_for: float = 0.0
-    dry: bool = False
+    metrics_only: bool = False
 
 
 class PartSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +94,9 @@ class PartSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal: what became of its facts, and its lag.
+    """The journal: what became of its events, and its lag.
 
-    *waiting* facts are accepted but not committed, about *bytes* of them, the oldest for *age* seconds. *reason* says
+    *waiting* events are accepted but not committed, about *bytes* of them, the oldest for *age* seconds. *reason* says
     why nothing can be written at the moment.
     """
 
@@ -117,7 +117,7 @@ class SubscriberSeen(msgspec.Struct, frozen=True, kw_only=True):
     """How often a subscriber failed, and whether it was set aside for it."""
 
     failures: int
-    set_aside: bool
+    disabled: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,14 +137,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalSeen | None
     subscribers: dict[str, SubscriberSeen]
     ignored_verdicts: int
-    dropped_facts: int
+    dropped_events: int
     alerts: tuple[Alert, ...]
 
 
 WINDOWS: tuple[str, ...] = (*SPANS, "all")
 
 
-def windows_of(part: Part, now: float) -> dict[str, Window]:
+def windows_of(part: OperationKey, now: float) -> dict[str, Window]:
     """Each window of *part*, by name."""
     return {name: part.history.over(None if name == "all" else name, now) for name in WINDOWS}
 
@@ -183,7 +183,7 @@ def counted(window: Window) -> Counted:
             redact(cause): WaitsFor(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()
         },
         recovery=times(tally.recovery),
-        late=times(tally.late),
+        lag=times(tally.lag),
         deciding=tally.deciding,
         opened=tally.opened,
     )
@@ -205,21 +205,21 @@ def times(sketch: Sketch | None) -> Times | None:
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-def circuit(part: Part, now: float) -> CircuitSeen:
+def circuit(part: OperationKey, now: float) -> CircuitSeen:
     """The circuit of *part*."""
     open_for = part.open_for + (0.0 if part.opened_at is None else max(now - part.opened_at, 0.0))
-    return CircuitSeen(state=part.circuit, opened=part.opened, open_for=open_for, dry=part.is_dry)
+    return CircuitSeen(state=part.circuit, opened=part.opened, open_for=open_for, metrics_only=part.is_metrics_only)
 
 
 def subscribers(state: State) -> dict[str, SubscriberSeen]:
     """The subscribers that failed, by name."""
     return {
-        name: SubscriberSeen(failures=one.failures, set_aside=one.set_aside) for name, one in state.subscribers.items()
+        name: SubscriberSeen(failures=one.failures, disabled=one.disabled) for name, one in state.subscribers.items()
     }
 
 
 def journal_seen(state: State, counts: Counts, backlog: Backlog, reason: str | None, now: float) -> JournalSeen:
-    """The journal that counts so many facts, and has that *backlog*."""
+    """The journal that counts so many events, and has that *backlog*."""
     return JournalSeen(
         issued=counts.issued,
         stored=counts.stored,

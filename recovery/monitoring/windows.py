@@ -65,7 +65,7 @@ class Tally(msgspec.Struct):
     """What happened in some time: counts, *deciding* in seconds, and two distributions in seconds.
 
     *waits* has a count and the seconds asked for, of each cause. *recovery* is from a call's first failure to its
-    success, *late* how much later than it was told a recovered call's attempts began.
+    success, *lag* how much later than it was told a recovered call's attempts began.
     """
 
     failures: int = 0
@@ -81,7 +81,7 @@ class Tally(msgspec.Struct):
     categories: dict[str, int] = {}  # msgspec gives each its own
     waits: dict[str, list[Any]] = {}  # of an int and a float, changed in place
     recovery: Any = None  # a Sketch, once there is something in it
-    late: Any = None
+    lag: Any = None
 
     def add(self, other: Tally, new_sketch: NewSketch | None) -> None:
         """Count everything that *other* counted; without *new_sketch*, all but the two distributions."""
@@ -93,7 +93,7 @@ class Tally(msgspec.Struct):
             self.wait(cause, seconds, number)
         if new_sketch is None:
             return
-        for name in ("recovery", "late"):
+        for name in ("recovery", "lag"):
             theirs = getattr(other, name)
             if theirs is not None:
                 if getattr(self, name) is None:

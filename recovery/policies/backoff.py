@@ -89,22 +89,22 @@ def base_delay(backoff: Backoff, retry: int) -> float:
     return 0.0 if asked < 0.0 else LARGEST
 
 
-def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, chance: float) -> float:
+def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, draw: float) -> float:
     """Seconds to wait before retry number *retry* (from 1): at least 0, at most *cap*.
 
-    *previous* is the wait before the last attempt (0 before the first), *chance* a draw from [0, 1). The base delay is
+    *previous* is the wait before the last attempt (0 before the first), *draw* a draw from [0, 1). The base delay is
     capped first and jittered within the cap: the other way round a capped herd would march in step.
     """
     base = base_delay(backoff, retry)
     if base > cap:
         base = cap
     if jitter == "full":
-        return base * chance
+        return base * draw
     match jitter:
         case "none":
             return base
         case "equal":
-            return base / 2 + base / 2 * chance
+            return base / 2 + base / 2 * draw
         case "decorrelated":
             first = min(base_delay(backoff, 1), cap)
-            return first + (max(first, min(previous * 3, cap)) - first) * chance
+            return first + (max(first, min(previous * 3, cap)) - first) * draw

@@ -1,4 +1,4 @@
-"""When to stop trying: closed, open, half-open, as one table of states and facts. Pure; facts bring the time.
+"""When to stop trying: closed, open, half-open, as one table of states and events. Pure; events bring the time.
 
 closed --(too many failures)--> open --(break_duration)--> half-open --(a probe succeeds)--> closed
                                   ^---------(a probe fails: the break grows)--'
@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.event import CallFact
+from events.event import CallEvent
 from events.evidence import Category
 from events.operation_events import (
     CallRejected,
@@ -35,7 +35,7 @@ STAGGER = 0.05
 """Of a break: how much later a call asks to probe for every attempt but its first, so that others go before it."""
 
 
-MAX_LATE = 8
+MAX_EXPIRED_PERMITS = 8
 """So many probes whose lease has run out are remembered: they may still prove that somebody is there."""
 
 
@@ -136,31 +136,31 @@ def break_length(policy: BreakerPolicy, times: int) -> float:
     return float(policy.break_duration * policy.break_growth ** (times - 1))
 
 
-def step(policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int = 0) -> Circuit:
-    """The circuit after *fact*; *successes* is what the operation's success counter says now.
+def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int = 0) -> Circuit:
+    """The circuit after *event*; *successes* is what the operation's success counter says now.
 
     A closed circuit does not listen to successes: it learns of them here, by comparing the counter.
     """
-    match circuit, fact:
-        case Closed(), FailureClassified() | GaveUp() if _is_judged(policy, fact):
-            counts = _counts(policy, fact)
+    match circuit, event:
+        case Closed(), FailureClassified() | GaveUp() if _is_judged(policy, event):
+            counts = _counts(policy, event)
             failed = _after_failure(policy, circuit, successes, counts=counts)
             if counts and _is_too_much(policy, failed):
-                return Open(fact.at + break_length(policy, 1), len(failed.recent) or failed.failures)
+                return Open(event.at + break_length(policy, 1), len(failed.recent) or failed.failures)
             return failed
-        case HalfOpen(permits, times), _ if any(permit.call == fact.call for permit in permits):
-            others = HalfOpen(tuple(permit for permit in permits if permit.call != fact.call), times)
-            is_superseded = any(permit.expires > fact.at for permit in others.permits) and all(
-                permit.expires <= fact.at for permit in permits if permit.call == fact.call
+        case HalfOpen(permits, times), _ if any(permit.call == event.call for permit in permits):
+            others = HalfOpen(tuple(permit for permit in permits if permit.call != event.call), times)
+            is_superseded = any(permit.expires > event.at for permit in others.permits) and all(
+                permit.expires <= event.at for permit in permits if permit.call == event.call
             )
-            match fact:
+            match event:
                 case OperationSucceeded():  # however late: somebody was there
                     return Closed(0, successes)
-                case FailureClassified() | GaveUp() if _is_judged(policy, fact):
+                case FailureClassified() | GaveUp() if _is_judged(policy, event):
                     if is_superseded:
                         return others
-                    if _counts(policy, fact):
-                        return Open(fact.at + break_length(policy, times + 1), 1, times + 1)
+                    if _counts(policy, event):
+                        return Open(event.at + break_length(policy, times + 1), 1, times + 1)
                     return Closed(0, successes) if policy.categories is not None else others
                 case GaveUp() | OperationCancelled() | CallRejected() | Parked(error=None):
                     return others
@@ -207,7 +207,7 @@ def admit(
     live = [permit for permit in permits if permit.expires > now]
     if len(live) >= policy.half_open_permits:
         return HalfOpen(permits, times), min(permit.expires for permit in live) - now
-    permits = (*[permit for permit in permits if permit.expires <= now][-MAX_LATE:], *live)
+    permits = (*[permit for permit in permits if permit.expires <= now][-MAX_EXPIRED_PERMITS:], *live)
     return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
 
 
@@ -216,13 +216,13 @@ def stagger(policy: BreakerPolicy, made: int) -> float:
     return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)
 
 
-def _is_judged(policy: BreakerPolicy, fact: CallFact) -> bool:
-    """Whether this is the kind of fact that the policy counts, and not a change of mind."""
+def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:
+    """Whether this is the kind of event that the policy counts, and not a change of mind."""
     kind = FailureClassified if policy.counts == "attempts" else GaveUp
-    return isinstance(fact, kind) and fact.category not in (Category.CANCELLED, Category.SPENT)
+    return isinstance(event, kind) and event.category not in (Category.CANCELLED, Category.EXHAUSTED)
 
 
-def _counts(policy: BreakerPolicy, fact: FailureClassified | GaveUp) -> bool:
+def _counts(policy: BreakerPolicy, event: FailureClassified | GaveUp) -> bool:
     if policy.categories is not None:
-        return fact.category in policy.categories
-    return fact.category not in HOPELESS
+        return event.category in policy.categories
+    return event.category not in HOPELESS

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from events.evidence import Category, Evidence
-from recovery.policies.error_messages import GPU, understand
+from recovery.policies.error_messages import GPU, match_error_message
 
 T, U, R, E, A, L, P, C = (
     Category.TRANSIENT,
@@ -32,7 +32,8 @@ T, U, R, E, A, L, P, C = (
 Recoverability: TypeAlias = Literal["retry", "wait", "ask", "never"]
 
 RECOVERABILITY: dict[Category, Recoverability] = {
-    T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", Category.SPENT: "never", C: "never",
+    T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", Category.EXHAUSTED: "never", C:
+    "never",
 }  # fmt: skip
 """What can become of a failure of each category: it may pass by itself, with its cause, with somebody's help, or never.
 
@@ -141,7 +142,7 @@ BY_TYPE: dict[str, Category] = {
 
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
-SEVERITY = (T, U, R, L, E, A, Category.SPENT, P, C)
+SEVERITY = (T, U, R, L, E, A, Category.EXHAUSTED, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
 
 
@@ -156,7 +157,9 @@ def classify(evidence: Evidence, front: Front | None = None) -> Classification:
         return by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)
-        said = understand(evidence.stderr) if code.category is T else None  # who was killed did not mean what it said
+        said = (
+            match_error_message(evidence.stderr) if code.category is T else None
+        )  # who was killed did not mean what it said
         return code if said is None else Classification(said.category, said.name, said.why)
     answer = by_type(evidence.type, evidence.kinds)
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
@@ -167,7 +170,7 @@ def classify(evidence: Evidence, front: Front | None = None) -> Classification:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
         return classify(evidence.cause, front)
-    if answer is None and (said := understand(evidence.message, GPU)) is not None:
+    if answer is None and (said := match_error_message(evidence.message, GPU)) is not None:
         return Classification(said.category, said.name, said.why)  # frameworks raise RuntimeError for everything
     return answer or Classification(T, "unknown error")
 

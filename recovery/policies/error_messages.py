@@ -23,7 +23,7 @@ T, U, E, A, L, P = (
 )
 
 
-class Complaint(msgspec.Struct, frozen=True):
+class ErrorPattern(msgspec.Struct, frozen=True):
     """Text that matches *pattern* (searched for, case ignored, ``.`` spans lines) means *category*; *why* says so."""
 
     name: str
@@ -32,8 +32,8 @@ class Complaint(msgspec.Struct, frozen=True):
     why: str
 
 
-def _rules(*rules: tuple[str, Category, str, str]) -> tuple[Complaint, ...]:
-    return tuple(Complaint(*rule) for rule in rules)
+def _rules(*rules: tuple[str, Category, str, str]) -> tuple[ErrorPattern, ...]:
+    return tuple(ErrorPattern(*rule) for rule in rules)
 
 
 GPU = _rules(
@@ -88,8 +88,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
-def understand(text: str | None, complaints: tuple[Complaint, ...] = PROCESSES) -> Complaint | None:
-    """The first of *complaints* that *text* (4 KiB at the most) is about, or ``None``."""
+def match_error_message(text: str | None, patterns: tuple[ErrorPattern, ...] = PROCESSES) -> ErrorPattern | None:
+    """The first of *patterns* that *text* (4 KiB at the most) is about, or ``None``."""
     if not text:
         return None
-    return next((one for one in complaints if _compiled(one.pattern).search(text)), None)
+    return next((one for one in patterns if _compiled(one.pattern).search(text)), None)

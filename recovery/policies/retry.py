@@ -16,7 +16,7 @@ from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
-HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED})
+HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Category.CANCELLED})
 """Trying again unchanged cannot help with these."""
 
 NEVER = HOPELESS - {Category.AUTH}
@@ -30,7 +30,8 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """What is different for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
     *max_retries* is how many retries, whatever they were for, the call may have used when a failure of this kind is
-    still tried again. *until* are conditions: then the call is parked until all of them hold, *patience* seconds at the
+    still tried again. *wait_for* are conditions: then the call is parked until all of them hold, *wait_timeout* seconds
+    at the
     most (``None``: no limit). That uses up no retry, unless they held from the start: then they were not the cause.
 
     Raises TypeError or ValueError, naming the field, for a value out of range.
@@ -40,20 +41,22 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff | msgspec.UnsetType = msgspec.UNSET
     jitter: Jitter | msgspec.UnsetType = msgspec.UNSET
     max_delay: float | msgspec.UnsetType = msgspec.UNSET
-    until: tuple[Condition, ...] = ()
-    patience: float | None = None
+    wait_for: tuple[Condition, ...] = ()
+    wait_timeout: float | None = None
 
     def __post_init__(self) -> None:
         _check_shape(self)
-        until = (self.until,) if isinstance(self.until, Condition) else validation.items("until", self.until)
-        for condition in until:
+        wait_for = (
+            (self.wait_for,) if isinstance(self.wait_for, Condition) else validation.items("wait_for", self.wait_for)
+        )
+        for condition in wait_for:
             if not isinstance(condition, Condition):
-                raise TypeError(f"until must be conditions, not {condition!r}")
-        msgspec.structs.force_setattr(self, "until", until)
-        if self.patience is not None:
-            validation.number("patience", self.patience)
-            if not until:
-                raise ValueError("patience is for conditions to wait for; there are none in until")
+                raise TypeError(f"wait_for must be conditions, not {condition!r}")
+        msgspec.structs.force_setattr(self, "wait_for", wait_for)
+        if self.wait_timeout is not None:
+            validation.number("wait_timeout", self.wait_timeout)
+            if not wait_for:
+                raise ValueError("patience is for conditions to wait for; there are none in wait_for")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +68,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     included: no wait is begun that would end later; ``None`` means no limit. *per_category* says what is different for
     failures of one kind.
 
-    *timeout* is seconds per attempt, *stall_timeout* seconds without progress (``recovery.context.progress``), ``None``
-    for no limit. With *refills*, an attempt that came further than any before it gives the call all its retries back,
+    *attempt_timeout* is seconds per attempt, *stall_timeout* seconds without progress
+    (``recovery.context.progress``), ``None``
+    for no limit. With *progress_resets*, an attempt that came further than any before it gives the call all its
+    retries back,
     so many times (``None``: as often as that happens): what counts, then, is failures in a row without progress, as
     huggingface_hub counts them for downloads.
 
@@ -78,20 +83,20 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Jitter = "full"
     max_delay: float = 60.0
     max_elapsed: float | None = None
-    timeout: float | None = None
+    attempt_timeout: float | None = None
     stall_timeout: float | None = None
-    refills: int | None = 0
+    progress_resets: int | None = 0
     per_category: Mapping[Category, Strategy] = {}
 
     def __post_init__(self) -> None:
         _check_shape(self)
         if self.max_elapsed is not None:
             validation.number("max_elapsed", self.max_elapsed)
-        for field in ("timeout", "stall_timeout"):
+        for field in ("attempt_timeout", "stall_timeout"):
             if getattr(self, field) is not None:
                 validation.number(field, getattr(self, field), above=0.0)
-        if self.refills is not None:
-            validation.whole("refills", self.refills)
+        if self.progress_resets is not None:
+            validation.whole("progress_resets", self.progress_resets)
         if not isinstance(self.per_category, Mapping):
             raise TypeError(f"per_category must map categories to strategies, not {self.per_category!r}")
         strategies = {}
@@ -122,7 +127,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def watches_progress(self) -> bool:
         """Whether it matters how far an attempt has come."""
-        return self.stall_timeout is not None or self.refills != 0
+        return self.stall_timeout is not None or self.progress_resets != 0
 
 
 def _check_shape(given: RetryPolicy | Strategy) -> None:
@@ -149,16 +154,16 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
         raise TypeError(f"backoff must be a shape, a list of delays or a plain function, not {backoff!r}")
 
 
-def refilled(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
+def reset_by_progress(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
     """The retries that a call has used, and how often they were refilled, once the progress it made is counted."""
     if not (failed.progressed and failed.retries):
-        return failed.retries, failed.refills
-    may_refill = policy.refills is None or failed.refills < policy.refills
-    return (0, failed.refills + 1) if may_refill else (failed.retries, failed.refills)
+        return failed.retries, failed.progress_resets
+    may_refill = policy.progress_resets is None or failed.progress_resets < policy.progress_resets
+    return (0, failed.progress_resets + 1) if may_refill else (failed.retries, failed.progress_resets)
 
 
-def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Verdict:
-    """What *policy* wants done about *failure*; *chance* is a draw from [0, 1).
+def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verdict:
+    """What *policy* wants done about *failure*; *draw* is a number from [0, 1).
 
     A hopeless category ends the call. Where a server said how long to wait (RFC 9110, 10.2.3; gRPC's A6 calls it
     pushback), that comes on top of the jittered delay: never early, and not all at the same moment. A rate limit with
@@ -172,7 +177,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
     is_limited = category is LIMITED and bool(asked)
-    until: tuple[Condition, ...] = () if strategy is None else strategy.until
+    until: tuple[Condition, ...] = () if strategy is None else strategy.wait_for
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
         (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
@@ -187,12 +192,12 @@ def decide(policy: RetryPolicy, failure: FailureClassified, chance: float) -> Ve
         max_delay,
         retry=failure.attempt if is_parked else failure.retries + 1,
         previous=failure.waited,
-        chance=chance,
+        draw=draw,
     )
     if not is_parked:
         return Retry(wait + (asked or 0.0), within)
     if strategy is not None and until:
-        within = within if strategy.patience is None else min(within, strategy.patience)
+        within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
         wait = max(0.0, min(wait, within))  # patience is for the conditions, not for a delay of ours
     return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
 
@@ -201,7 +206,7 @@ def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
     """Whether *policy* parks *failure*, if it does not end the call: for a rate limit with a wish, or conditions."""
     strategy = policy.per_category.get(failure.category)
     is_limited = failure.category is LIMITED and bool(failure.retry_after)
-    return is_limited or (strategy is not None and bool(strategy.until))
+    return is_limited or (strategy is not None and bool(strategy.wait_for))
 
 
 def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:

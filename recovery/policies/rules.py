@@ -28,7 +28,7 @@ MAX_COMPILED = 256
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A failure that fits all of what is given means *category*; *name* and *why* say so in facts and logs.
+    """A failure that fits all of what is given means *category*; *name* and *why* say so in events and logs.
 
     *types* are exception classes, or their qualified names ("httpx2.ReadTimeout"): the class itself or a base of it.
     *statuses* are of HTTP errors: a response's, or those of an exception that has headers too. They, *errnos* and

@@ -6,17 +6,17 @@ import logging
 from collections.abc import Callable
 
 from events.errors import RecoveryError
-from recovery.journal.store import Order
+from recovery.journal.store import Command
 from recovery.resume.handles import Resumption
-from recovery.waiting.calls import WaitingRoom
+from recovery.waiting.calls import WaitingCalls
 
 log = logging.getLogger("recovery")
 
 
-class Orders:
+class CommandHandler:
     """Carries out orders on the calls that wait here, or are quarantined here. From any thread."""
 
-    def __init__(self, waits: WaitingRoom, resumption: Callable[[], Resumption | None]) -> None:
+    def __init__(self, waits: WaitingCalls, resumption: Callable[[], Resumption | None]) -> None:
         self._waits = waits
         self._resumption = resumption
         self._of_parent: set[str] = set()
@@ -39,23 +39,23 @@ class Orders:
             and any(record.call == call for record in resumption.quarantined)
         )
 
-    def carry_out(self, order: Order) -> None:
+    def carry_out(self, command: Command) -> None:
         """Do it, if it still can be done; say so, if not."""
         resumption = self._resumption()
-        match order.command:
-            case "retry" if resumption is not None and self._is_quarantined(order.call):
+        match command.command:
+            case "retry" if resumption is not None and self._is_quarantined(command.call):
                 try:
-                    resumption.retry(order.call)
+                    resumption.retry(command.call)
                 except (LookupError, RecoveryError) as error:
-                    log.warning("told to retry call %s, which cannot be done: %s", order.call, error)
+                    log.warning("told to retry call %s, which cannot be done: %s", command.call, error)
                 return
             case "retry":
-                is_done = self._waits.retry_now(order.call, order.reason)
+                is_done = self._waits.retry_now(command.call, command.reason)
             case "pause":
-                is_done = self._waits.pause(order.call, order.reason)
+                is_done = self._waits.pause(command.call, command.reason)
             case "unpause":
-                is_done = self._waits.unpause(order.call, order.reason)
+                is_done = self._waits.unpause(command.call, command.reason)
             case "give up":
-                is_done = self._waits.give_up(order.call, order.reason)
+                is_done = self._waits.give_up(command.call, command.reason)
         if not is_done:
-            log.warning("told to %s call %s, which cannot be done with it now", order.command, order.call)
+            log.warning("told to %s call %s, which cannot be done with it now", command.command, command.call)

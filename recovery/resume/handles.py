@@ -10,19 +10,19 @@ from typing import Any
 
 from events.attempt import Attempt
 from recovery.journal.history import CallRecord
-from recovery.waiting.waiters import Gate
+from recovery.waiting.waiters import Latch
 
 
 class ResumedCall:
-    """One call that is carried on. Wait for it with ``wait()`` or ``await``; then *result* or *error* is set."""
+    """One call that is resumed. Wait for it with ``wait()`` or ``await``; then *result* or *error* is set."""
 
     def __init__(self, record: CallRecord) -> None:
         self.record = record
         self.result: Any = None
         self.error: BaseException | None = None
         self.attempt: Attempt | None = None
-        """What it is carried on with, since that has been told."""
-        self._over = Gate()
+        """What it is resumed with, since that has been told."""
+        self._over = Latch()
 
     @property
     def is_over(self) -> bool:
@@ -35,7 +35,7 @@ class ResumedCall:
 
     def __await__(self) -> Generator[Any, None, ResumedCall]:
         """Suspend until it has ended."""
-        yield from self._over.passed().__await__()
+        yield from self._over.opened().__await__()
         return self
 
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
@@ -54,31 +54,31 @@ class ResumedCall:
 class Resumption:
     """What ``resume()`` found. Complete once ``loaded`` is open, which both waits include.
 
-    *calls* are carried on here. *left* are pending calls that are not: their operation is not defined here, has another
+    *calls* are resumed here. *left* are pending calls that are not: their operation is not defined here, has another
     version, kept no arguments, or is async where no loop runs; they stay in the journal. *quarantined* are calls in
-    which the process died each time: they are carried on only by hand (``retry``). *unreadable* are the ids of calls
+    which the process died each time: they are resumed only by hand (``retry``). *unreadable* are the ids of calls
     whose rows are damaged.
     """
 
     def __init__(self, start: Callable[[ResumedCall], object], close: Callable[[], object] = lambda: None) -> None:
-        self.loaded = Gate()
+        self.loaded = Latch()
         self.calls: list[ResumedCall] = []
         self.left: list[CallRecord] = []
         self.quarantined: list[CallRecord] = []
         self.unreadable: tuple[str, ...] = ()
         self._start = start
         self.close = close
-        """Have nothing more carried on by hand; for the service, in its loop."""
+        """Have nothing more resumed by hand; for the service, in its loop."""
         self._lock = threading.Lock()
         self._process = os.getpid()
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this process that carries on, and not one that it was forked from."""
+        """Whether it is this process that resumes, and not one that it was forked from."""
         return self._process == os.getpid()
 
     def retry(self, call: str) -> ResumedCall:
-        """Carry on a quarantined call after all; from any thread.
+        """Resume a quarantined call after all; from any thread.
 
         Raises LookupError if *call* is none of them. Raises RecoveryError for an async call under plain ``with``, where
         no loop runs; it stays quarantined.
@@ -101,15 +101,15 @@ class Resumption:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until every call has ended, *timeout* seconds at the most; whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
-        return all(gate.wait(None if end is None else max(0.0, end - time.monotonic())) for gate in self._gates())
+        return all(latch.wait(None if end is None else max(0.0, end - time.monotonic())) for latch in self._latches())
 
-    def _gates(self) -> Generator[Gate | ResumedCall, None, None]:
+    def _latches(self) -> Generator[Latch | ResumedCall, None, None]:
         yield self.loaded
         yield from self.calls
 
     def __await__(self) -> Generator[Any, None, Resumption]:
         """Suspend until every call has ended."""
-        yield from self.loaded.passed().__await__()
+        yield from self.loaded.opened().__await__()
         for call in self.calls:
             yield from call.__await__()
         return self

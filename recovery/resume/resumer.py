@@ -1,4 +1,4 @@
-"""Carry on what a dead process left: find the calls in the journal, and run them where their colour can run."""
+"""Resume what a dead process left: find the calls in the journal, and run them where their colour can run."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from recovery.journal.store import Pending
 from recovery.operations import Definition, Registry
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.serialization import decoded_arguments
-from recovery.settings import Plan
+from recovery.settings import OperationConfig
 from recovery.subscribers.retry import MAYBE_SENT, judge
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
-"""How many plain calls are carried on at a time."""
+"""How many plain calls are resumed at a time."""
 
 AT_ONCE = 100
 """How many coroutines are started before they get their turn: of ten thousand, the first does not wait for all."""
 
-MOST_DEATHS = 3
-"""So often a call is carried on though its process died in an attempt, without a new checkpoint in between."""
+MAX_CRASHES = 3
+"""So often a call is resumed though its process died in an attempt, without a new checkpoint in between."""
 
 log = logging.getLogger("recovery")
 
 
 class Resumer:
-    """Finds the calls of a journal that the registry can carry on, and runs them."""
+    """Finds the calls of a journal that the registry can resume, and runs them."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Resumer:
         self._spread = spread
 
     def in_threads(self) -> Resumption:
-        """Carry on plain calls on daemon threads; async ones stay pending, and are named in one warning."""
+        """Resume plain calls on daemon threads; async ones stay pending, and are named in one warning."""
 
         def start(call: ResumedCall) -> None:
             if self._is_async(call.record):
-                raise RecoveryError(f"call {call.record.call}: async calls are carried on under `async with`")
+                raise RecoveryError(f"call {call.record.call}: async calls are resumed under `async with`")
             self._start_threads([call])
 
         found = Resumption(start)
@@ -69,7 +69,7 @@ class Resumer:
         return found
 
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
-        """Carry on async calls as tasks of *group*, and plain calls on daemon threads."""
+        """Resume async calls as tasks of *group*, and plain calls on daemon threads."""
         soon = soon_in_this_loop()
         hand_in, handed_in = anyio.create_memory_object_stream[ResumedCall](math.inf)
 
@@ -88,7 +88,7 @@ class Resumer:
         async def receive() -> None:  # a callback of the loop's is no task, and cannot start one
             with handed_in:
                 async for call in handed_in:
-                    group.start_soon(self._carry_on_async, call)
+                    group.start_soon(self._resume_async, call)
 
         def close() -> None:
             hand_in.close()
@@ -112,12 +112,12 @@ class Resumer:
 
     async def _load_and_start(self, found: Resumption, group: anyio.abc.TaskGroup) -> None:
         self._journal.look()
-        await self._journal.loaded.passed()
+        await self._journal.loaded.opened()
         plain, awaited = self._sort(found, self._journal.pending())
         found.calls = plain + awaited
         for number, call in enumerate(awaited):
             # Those that are overdue do not start all at once.
-            group.start_soon(self._carry_on_async, call, self._spread(len(awaited)) if number else 0.0)
+            group.start_soon(self._resume_async, call, self._spread(len(awaited)) if number else 0.0)
             if number % AT_ONCE == 0:
                 await anyio.sleep(0.001)  # no mere checkpoint: the journal's thread needs the interpreter, too
         found.loaded.open()
@@ -131,21 +131,21 @@ class Resumer:
             definition = self._registry.get(record.operation)
             if definition is None or definition.resume is None or not record.is_resumable:
                 found.left.append(record)
-            elif record.version != definition.plan.version:
+            elif record.version != definition.config.version:
                 found.left.append(record)
                 log.warning(
                     "call %s of %s stays pending: journalled under version %r, defined as version %r",
                     record.call,
                     record.operation,
                     record.version,
-                    definition.plan.version,
+                    definition.config.version,
                 )
             elif record.state == "quarantined":
                 found.quarantined.append(record)
-            elif record.state == "running" and record.deaths >= MOST_DEATHS and not record.interrupted:
-                reason = f"{record.deaths + 1} processes died in it without a new checkpoint"
+            elif record.state == "running" and record.crashes >= MAX_CRASHES and not record.interrupted:
+                reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
                 log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
-                operation = definition.part(record.key)
+                operation = definition.keyed(record.key)
                 Attempt(operation, call=record.call, number=record.attempt).quarantined(reason)
                 found.quarantined.append(record)
             else:
@@ -168,19 +168,19 @@ class Resumer:
                     call = todo.get_nowait()
                 except queue.Empty:
                     return
-                self._carry_on(call)
+                self._resume(call)
 
         for number in range(min(THREADS, len(calls))):
             threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
 
-    def _carry_on(self, call: ResumedCall) -> None:
+    def _resume(self, call: ResumedCall) -> None:
         try:
             driver, attempt, function, args, kwargs, delay = self._prepare(call)
             call.end(result=driver.run(function, tuple(args), kwargs, attempt, delay=delay))
         except BaseException as error:  # it has been published; whoever waits is told
             call.end(error=error)
 
-    async def _carry_on_async(self, call: ResumedCall, extra: float = 0.0) -> None:
+    async def _resume_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
             driver, attempt, function, args, kwargs, delay = self._prepare(call, extra)
             call.end(result=await driver.arun(function, tuple(args), kwargs, attempt, delay=delay))
@@ -191,15 +191,15 @@ class Resumer:
             raise
 
     @staticmethod
-    def _why_not(record: CallRecord, plan: Plan) -> str | None:
+    def _why_not(record: CallRecord, config: OperationConfig) -> str | None:
         """Why there cannot be another attempt, or ``None``: what its process died too early to say."""
         if record.judged is not None:  # the same question again
-            verdict = settle([judge(plan, record.judged, 0.0)])
+            verdict = settle([judge(config, record.judged, 0.0)])
             return verdict.reason if isinstance(verdict, GiveUp) else None
-        limit = plan.policy.most_retries
+        limit = config.policy.most_retries
         if limit is not None and record.retries > limit:
             return f"out of retries ({limit})"
-        if record.state == "running" and not plan.may_repeat:
+        if record.state == "running" and not config.may_repeat:
             return MAYBE_SENT
         return None
 
@@ -212,8 +212,8 @@ class Resumer:
         assert definition.resume is not None
         assert record.arguments is not None
         args, kwargs = decoded_arguments(record.arguments)
-        record = _decided(record, definition.plan)
-        operation = definition.part(record.key)
+        record = _decided(record, definition.config)
+        operation = definition.keyed(record.key)
         attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
         attempt.arguments = record.arguments
         attempt.version = record.version
@@ -225,25 +225,25 @@ class Resumer:
         attempt.began = operation.bus.clock() - record.elapsed
         attempt.error = record.failures[-1] if record.failures else None
         attempt.category = None if record.judged is None else record.judged.category
-        attempt.refills = record.refills
+        attempt.progress_resets = record.progress_resets
         attempt.done = record.done
-        hopeless = self._why_not(record, definition.plan)
+        hopeless = self._why_not(record, definition.config)
         if hopeless is not None:
             attempt.give_up(GiveUp(hopeless))
-            raise RecoveryError(f"{record.operation}: call {record.call} is not carried on: {hopeless}")
+            raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {hopeless}")
         attempt.waited = record.delay
         attempt.resumed(delay)
         call.attempt = attempt
         return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
 
 
-def _decided(record: CallRecord, plan: Plan) -> CallRecord:
+def _decided(record: CallRecord, config: OperationConfig) -> CallRecord:
     """*record* with the wait that its process died too early to write down."""
     if record.judged is None:
         return record
-    verdict = judge(plan, record.judged, 0.0)
+    verdict = judge(config, record.judged, 0.0)
     if isinstance(verdict, GiveUp):
         return record
-    retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.charged)
+    retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.counts_as_retry)
     due = record.judged.at + verdict.after
     return msgspec.structs.replace(record, due=due, delay=verdict.after, retries=retries)

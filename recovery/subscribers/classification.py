@@ -14,11 +14,11 @@ from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
 from recovery.policies.classification import Classification, Classifier, Front, classify, worst
-from recovery.policies.retry import UNSENT, refilled
+from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
-from recovery.settings import Plan, PlanOf
-from recovery.subscribers.evidence_extraction import gather, leaves
-from recovery.subscribers.exhausted import cause_spent_by, spent_by
+from recovery.settings import ConfigOf, OperationConfig
+from recovery.subscribers.evidence_extraction import extract_evidence, leaves
+from recovery.subscribers.exhausted import cause_exhausted_by, exhausted_by
 
 log = logging.getLogger("recovery")
 
@@ -32,25 +32,27 @@ class Classify:
     are the service's; both may be changed at any time.
     """
 
-    def __init__(self, plan_of: PlanOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
-        self._plan_of = plan_of
+    def __init__(self, config_of: ConfigOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
+        self._config_of = config_of
         self.enabled = enabled
         self.classifiers = classifiers
 
-    def hear(self, failed: OperationFailed) -> FailureClassified | None:
+    def on_failure(self, failed: OperationFailed) -> FailureClassified | None:
         """What *failed* means, or ``None`` for an operation that is not the service's."""
-        plan = self._plan_of(failed.operation)
-        if plan is None:
+        config = self._config_of(failed.operation)
+        if config is None:
             return None
         error = failed.error
-        evidence = gather(error)
-        answer = self._declared(error, evidence, plan, failed.operation)
+        evidence = extract_evidence(error)
+        answer = self._declared(error, evidence, config, failed.operation)
         if answer is None:
             if isinstance(error, ExceptionGroup):
-                answer, evidence = self._worst_of(error, plan, failed.operation)
+                answer, evidence = self._worst_of(error, config, failed.operation)
             else:
-                answer = self._rule(evidence, plan, failed.operation)
-        retries, refills = refilled(plan.policy, failed) if failed.progressed else (failed.retries, failed.refills)
+                answer = self._rule(evidence, config, failed.operation)
+        retries, progress_resets = (
+            reset_by_progress(config.policy, failed) if failed.progressed else (failed.retries, failed.progress_resets)
+        )
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -66,48 +68,50 @@ class Classify:
             elapsed=failed.elapsed,
             waited=failed.waited,
             done=failed.done,
-            refills=refills,
+            progress_resets=progress_resets,
         )
 
     def _worst_of(
-        self, error: ExceptionGroup[Exception], plan: Plan, operation: str
+        self, error: ExceptionGroup[Exception], config: OperationConfig, operation: str
     ) -> tuple[Classification, Evidence]:
         judged = []
         for leaf in leaves(error):
-            evidence = gather(leaf)
-            answer = self._declared(leaf, evidence, plan, operation) or self._rule(evidence, plan, operation)
+            evidence = extract_evidence(leaf)
+            answer = self._declared(leaf, evidence, config, operation) or self._rule(evidence, config, operation)
             judged.append((answer, evidence))
         asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
-        if not plan.may_repeat:  # what may have been done weighs more than what was not
+        if not config.may_repeat:  # what may have been done weighs more than what was not
             judged = [one for one in judged if one[0].category not in UNSENT] or judged
         gravest = worst([answer for answer, _ in judged]).category
         answer, evidence = next(one for one in judged if one[0].category is gravest)
         return msgspec.structs.replace(answer, retry_after=asked or None), evidence  # of several waits, the longest
 
-    def _declared(self, error: BaseException, evidence: Evidence, plan: Plan, operation: str) -> Classification | None:
+    def _declared(
+        self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
+    ) -> Classification | None:
         """What somebody has said of this very error, whatever the rules say."""
-        spent = None if plan.retry_spent else spent_by(error, operation)
+        exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
         if isinstance(error, RecoveryError):
-            if spent is None and isinstance(error, Permanent):
+            if exhausted is None and isinstance(error, Permanent):
                 return Classification(Category.PERMANENT, "Permanent")
-            if spent is None and isinstance(error, Retryable):
+            if exhausted is None and isinstance(error, Retryable):
                 return Classification(Category.TRANSIENT, "Retryable")
             if isinstance(error, UnwantedResult):
-                return Classification(Category.TRANSIENT, "retry_if")
-        if spent is None and evidence.cause is not None and not plan.retry_spent:
-            spent = cause_spent_by(error, operation)
-        if spent is not None:
-            return Classification(Category.SPENT, f"{spent} has tried already")
-        if plan.retry_on is not None and isinstance(error, plan.retry_on):
+                return Classification(Category.TRANSIENT, "retry_on_result")
+        if exhausted is None and evidence.cause is not None and not config.retry_exhausted:
+            exhausted = cause_exhausted_by(error, operation)
+        if exhausted is not None:
+            return Classification(Category.EXHAUSTED, f"{exhausted} has tried already")
+        if config.retry_on is not None and isinstance(error, config.retry_on):
             return Classification(Category.TRANSIENT, "retry_on")
         return None
 
-    def _rule(self, evidence: Evidence, plan: Plan, operation: str) -> Classification:
-        if plan.retry_on is not None:
+    def _rule(self, evidence: Evidence, config: OperationConfig, operation: str) -> Classification:
+        if config.retry_on is not None:
             return Classification(Category.PERMANENT, "retry_on")
-        classifiers = plan.classifiers + self.classifiers
+        classifiers = config.classifiers + self.classifiers
         front = self._front(classifiers, operation) if classifiers else None
-        if self.enabled if plan.classification is None else plan.classification:
+        if self.enabled if config.classification is None else config.classification:
             return classify(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 

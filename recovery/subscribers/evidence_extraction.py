@@ -42,7 +42,7 @@ LEVELS = 4
 QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
 
 
-def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
+def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
     try:
         kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
@@ -55,7 +55,7 @@ def gather(error: BaseException, *, depth: int = LEVELS) -> Evidence:
         came_from = None  # as ``_cause`` would find, for most of what is raised
     else:
         came_from = _cause(error, is_outermost=is_outermost, is_bare=is_bare)
-    cause = None if came_from is None or depth == 0 else gather(came_from, depth=depth - 1)
+    cause = None if came_from is None or depth == 0 else extract_evidence(came_from, depth=depth - 1)
     errno = None
     if kind.has_errno and (number := attribute_of(error, "errno")) is not None:
         errno = _int(number)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from events.alert_events import AlertCleared, AlertRaised
 from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import Fact
+from events.event import Event
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -47,7 +47,7 @@ for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch",
 
 
 class Log:
-    """Subscribe it to ``Fact``. Warnings while there is hope, an error when a call gave up or a circuit opened.
+    """Subscribe it to ``Event``. Warnings while there is hope, an error when a call gave up or a circuit opened.
 
     *wanted* says whether an operation of that name is to be logged (default: all); *logger* is ``recovery`` by default.
     """
@@ -56,20 +56,20 @@ class Log:
         self._wanted = wanted
         self._logger = logger or logging.getLogger("recovery")
 
-    def __call__(self, fact: Fact) -> None:
-        """Log *fact*, if it says something that a person would want to know."""
-        if not self._wanted(fact.operation):
+    def __call__(self, event: Event) -> None:
+        """Log *event*, if it says something that a person would want to know."""
+        if not self._wanted(event.operation):
             return
-        line = describe(fact)
+        line = describe(event)
         if line is not None:
-            self._logger.log(_level(fact), "%s", redact(printable(line)))
+            self._logger.log(_level(event), "%s", redact(printable(line)))
 
 
-def describe(fact: Fact) -> str | None:
-    """*fact* in one line of English, or ``None`` for what is not worth one."""
-    name = sender_of(fact.operation, fact.key)
-    failure = (fact.error or "nobody could say why") if isinstance(fact, Outcome) else ""
-    match fact:
+def describe(event: Event) -> str | None:
+    """*event* in one line of English, or ``None`` for what is not worth one."""
+    name = sender_of(event.operation, event.key)
+    failure = (event.error or "nobody could say why") if isinstance(event, Outcome) else ""
+    match event:
         case RetryScheduled(attempt=attempt, after=after, retry=retry):
             return f"{name}: attempt {attempt} failed ({failure}); retry {retry} in {after:.2f} s"
         case Parked(error=None, after=after, why=why):
@@ -81,7 +81,7 @@ def describe(fact: Fact) -> str | None:
         case OperationRecovered(attempt=attempt, elapsed=elapsed):
             return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
         case OperationResumed(attempt=attempt, after=after):
-            return f"{name}: carried on with attempt {attempt} in {after:.2f} s"
+            return f"{name}: resumed with attempt {attempt} in {after:.2f} s"
         case OperationCancelled(attempt=attempt, waiting=waiting):
             return f"{name}: cancelled {'before' if waiting else 'in'} attempt {attempt}"
         case CallSteered(command=command, reason=reason):
@@ -101,8 +101,8 @@ def describe(fact: Fact) -> str | None:
     return None
 
 
-def _level(fact: Fact) -> int:
-    match fact:
+def _level(event: Event) -> int:
+    match event:
         case GaveUp() | CircuitOpened():
             return logging.ERROR
         case RetryScheduled() | Parked() | CallRejected() | AlertRaised():

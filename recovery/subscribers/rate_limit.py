@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable
 
 from events.bus import Bus, sender_of
-from events.fork_locks import surviving
+from events.fork_locks import fork_safe
 from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
-from recovery.operations import MAX_PARTS, Part
+from recovery.operations import MAX_KEYS, OperationKey
 from recovery.policies.retry import LIMITED
-from recovery.settings import PlanOf
+from recovery.settings import ConfigOf
 
 SPREAD = 0.1
 """Of what is left of a pause: within how much more time those who wait come back, each at its own moment..."""
@@ -24,44 +24,44 @@ MOST_SPREAD = 5.0
 """...and seconds that this is at the most."""
 
 
-class Pause:
+class RateLimits:
     """FailureClassified with a rate limit -> no attempt of that part of an operation begins before it is over.
 
     Like an open circuit it takes a seat on the starts of its one part, and leaves it when the time has come: a start
-    that nobody asked to wait is never looked at. It always parks, whatever ``when_open`` says: nobody is ill. *chance*
+    that nobody asked to wait is never looked at. It always parks, whatever ``when_open`` says: nobody is ill. *rng*
     draws from [0, 1).
     """
 
-    def __init__(self, bus: Bus, plan_of: PlanOf, chance: Callable[[], float]) -> None:
+    def __init__(self, bus: Bus, config_of: ConfigOf, rng: Callable[[], float]) -> None:
         self._bus = bus
-        self._plan_of = plan_of
-        self._chance = chance
-        self._lock = surviving(threading.RLock())
-        self._until: dict[Part, float] = {}
-        self._seats: dict[Part, Subscription] = {}
-        bus.subscribe(FailureClassified, self.hear, essential=True)
+        self._config_of = config_of
+        self._rng = rng
+        self._lock = fork_safe(threading.RLock())
+        self._until: dict[OperationKey, float] = {}
+        self._subscriptions: dict[OperationKey, Subscription] = {}
+        bus.subscribe(FailureClassified, self.on_classified, essential=True)
 
-    def hear(self, failure: FailureClassified) -> None:
+    def on_classified(self, failure: FailureClassified) -> None:
         """Note a pause that a server asked for; of several, the longest counts."""
         if failure.category is not LIMITED or not failure.retry_after:
             return
-        if self._plan_of(failure.operation) is None:
+        if self._config_of(failure.operation) is None:
             return
         part = (failure.operation, failure.key)
         with self._lock:
             self._until[part] = max(failure.at + failure.retry_after, self._until.get(part, 0.0))
-            if part not in self._seats:
-                self._seats[part] = self._bus.subscribe(
+            if part not in self._subscriptions:
+                self._subscriptions[part] = self._bus.subscribe(
                     OperationStarted,
-                    self.ask,
+                    self.on_start,
                     operation=failure.operation,
                     key=failure.key or None,
                     essential=True,
                 )
-                if len(self._seats) > MAX_PARTS:
+                if len(self._subscriptions) > MAX_KEYS:
                     self._end(min(self._until, key=self._until.__getitem__))
 
-    def ask(self, started: OperationStarted) -> Park | None:
+    def on_start(self, started: OperationStarted) -> Park | None:
         """Whether an attempt may begin."""
         part = (started.operation, started.key)
         with self._lock:
@@ -69,11 +69,11 @@ class Pause:
             if left <= 0:
                 self._end(part)
                 return None
-        spread = self._chance() * min(left * SPREAD, MOST_SPREAD)
+        spread = self._rng() * min(left * SPREAD, MOST_SPREAD)
         return Park(left + spread, (f"rate limit: {sender_of(*part)}",))
 
-    def _end(self, part: Part) -> None:
+    def _end(self, part: OperationKey) -> None:
         self._until.pop(part, None)
-        seat = self._seats.pop(part, None)
-        if seat is not None:
-            seat.close()
+        subscription = self._subscriptions.pop(part, None)
+        if subscription is not None:
+            subscription.close()

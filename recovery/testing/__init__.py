@@ -5,7 +5,7 @@ What needs hypothesis or pytest is imported by name: ``recovery.testing.strategi
 """
 
 from recovery.testing.clock import VirtualClock
-from recovery.testing.faulty_store import ChaosStore
+from recovery.testing.faulty_store import FaultyStore
 from recovery.testing.script import Script, seeded
 
-__all__ = ["ChaosStore", "Script", "seeded", "VirtualClock"]
+__all__ = ["FaultyStore", "Script", "seeded", "VirtualClock"]

@@ -7,10 +7,10 @@ from typing import Self
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
-from recovery.journal.store import Order, Row, Store
+from recovery.journal.store import Command, Row, Store
 
 
-class ChaosStore(Store):
+class FaultyStore(Store):
     """*store*, of which call number *fail_at* (from 1, of ``open``, ``append`` and all others together) fails.
 
     With *sticky* every later call fails too; with *after* the call has its effect before it fails, as when the disk
@@ -110,16 +110,16 @@ class ChaosStore(Store):
         self._afterwards()
         return found
 
-    async def tidy(self) -> bool:
+    async def prune(self) -> bool:
         """As the store's, or fail."""
-        self._before("tidy")
-        more = await self.store.tidy()
+        self._before("prune")
+        more = await self.store.prune()
         self._afterwards()
         return more
 
-    async def orders(self, is_ours: Callable[[str], bool]) -> Sequence[Order]:
+    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
         """As the store's: asked for by the clock, so it never counts and never fails."""
-        return await self.store.orders(is_ours)
+        return await self.store.commands(is_ours)
 
     def forked(self) -> Self:
         """Itself: the same trouble for everybody."""

@@ -22,19 +22,19 @@ from hypothesis.strategies import SearchStrategy
 
 from events.attempt import Attempt
 from events.bus_events import SubscriberFailed
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.journal.history import TERMINAL, OpenCircuit, Run, fold, fold_circuits, reopened
+from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.subscribers.retry import judge
 from recovery.testing.clock import VirtualClock
-from recovery.testing.strategies import breaker_policies, budgets, category_strategies, chances, errors, policies
+from recovery.testing.strategies import breaker_policies, budgets, category_strategies, draws, errors, policies
 
 MAX_CALLS = 5
 """So many calls are under way at a time."""
@@ -68,17 +68,17 @@ class RecoveryMachine(RuleBasedStateMachine):
     def plug_in(self, service: Recovery) -> None:
         """Subscribe what is to be tested; called for every run of the process."""
 
-    @initialize(data=st.data(), chance=chances(), when_open=st.sampled_from(["reject", "wait"]))
-    def begin(self, data: st.DataObject, chance: float, when_open: Any) -> None:
+    @initialize(data=st.data(), draw=draws(), when_open=st.sampled_from(["reject", "wait"]))
+    def begin(self, data: st.DataObject, draw: float, when_open: Any) -> None:
         """A first process begins."""
         policy = data.draw(_strategy(self.policies), "policy")
-        self.policy = msgspec.structs.replace(policy, timeout=None, stall_timeout=None)
+        self.policy = msgspec.structs.replace(policy, attempt_timeout=None, stall_timeout=None)
         self.breaker = data.draw(_strategy(self.breakers), "breaker")
         self.budget = data.draw(_strategy(self.budgets), "budget")
         self.when_open = when_open
-        self.chance = chance
+        self.draw = draw
         self.clock = VirtualClock()
-        self.facts: list[Fact] = []
+        self.events: list[Event] = []
         self.attempts: dict[str, int] = {}
         self.parks: dict[str, int] = {}
         self.runs = 0
@@ -89,16 +89,16 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.runs += 1
         self.running: list[Attempt] = []
         self.waiting: list[tuple[Attempt, float]] = []
-        self.service = Recovery(clock=self.clock, chance=lambda: self.chance, run=f"run{self.runs}")
-        self.service.bus.subscribe((Fact, OperationSucceeded), self._hear, essential=True)
+        self.service = Recovery(clock=self.clock, rng=lambda: self.draw, run=f"run{self.runs}")
+        self.service.bus.subscribe((Event, OperationSucceeded), self._hear, essential=True)
         self.operation: Operation = self.service.operation(
             NAME, policy=self.policy, breaker=self.breaker, budget=self.budget, when_open=self.when_open
         )
         self.plug_in(self.service)
 
-    def _hear(self, fact: Fact) -> None:
-        if not (isinstance(fact, OperationSucceeded) and fact.recovered):  # OperationRecovered has said so
-            self.facts.append(fact)
+    def _hear(self, event: Event) -> None:
+        if not (isinstance(event, OperationSucceeded) and event.recovered):  # OperationRecovered has said so
+            self.events.append(event)
 
     # What can happen
 
@@ -111,7 +111,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         self._ask(attempt)
 
     def _ask(self, attempt: Attempt) -> None:
-        held = attempt.announce()
+        held = attempt.request_start()
         if held is None:
             self.attempts[attempt.call] = self.attempts.get(attempt.call, 0) + 1
             self.running.append(attempt)
@@ -148,18 +148,18 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.running.append(attempt)
 
     def _fail(self, attempt: Attempt, error: Exception) -> None:
-        told = len(self.facts)
+        told = len(self.events)
         verdict = attempt.fail(error)
-        classified = [fact for fact in self.facts[told:] if isinstance(fact, FailureClassified)]
+        classified = [event for event in self.events[told:] if isinstance(event, FailureClassified)]
         assert classified, "a failure was not classified"
-        plan = self.service._registry.plan_of(NAME)
-        assert plan is not None
-        alone = judge(plan, classified[0], self.chance)
+        config = self.service._registry.config_of(NAME)
+        assert config is not None
+        alone = judge(config, classified[0], self.draw)
         self._check_verdict(verdict, alone, classified[0])
         if not isinstance(verdict, GiveUp):
             if isinstance(alone, Park):
                 self.parks[attempt.call] = self.parks.get(attempt.call, 0) + 1
-            self.waiting.append((attempt.following(), self.clock() + verdict.after))
+            self.waiting.append((attempt.next_attempt(), self.clock() + verdict.after))
 
     def _check_verdict(self, verdict: Verdict, alone: Verdict, failure: FailureClassified) -> None:
         order = (Retry, Park, GiveUp)
@@ -189,13 +189,13 @@ class RecoveryMachine(RuleBasedStateMachine):
         """A call is cancelled, in an attempt or in a wait."""
         count = len(self.running) + len(self.waiting)
         which %= count
-        before, tokens, told = self._opened(), self.service.budgets.tokens(NAME), len(self.facts)
+        before, tokens, told = self._opened(), self.service.budgets.tokens(NAME), len(self.events)
         is_running = which < len(self.running)
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
         attempt.cancel()  # which changes nothing
-        about = [fact for fact in self.facts[told:] if isinstance(fact, CallFact) and fact.call == attempt.call]
-        assert [type(fact) for fact in about] == [OperationCancelled], f"a cancelled call published {about}"
+        about = [event for event in self.events[told:] if isinstance(event, CallEvent) and event.call == attempt.call]
+        assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._opened() == before, "a cancelled call changed the circuit"
         after = self.service.budgets.tokens(NAME)
         assert tokens is None or after is None or after >= tokens, "a cancelled call cost a token of the budget"
@@ -218,10 +218,10 @@ class RecoveryMachine(RuleBasedStateMachine):
 
     @rule()
     def die_and_come_back(self) -> None:
-        """The process dies; another carries on what the journal knows."""
-        records = fold({}, f"run{self.runs}", self.facts)
+        """The process dies; another resumes what the journal knows."""
+        records = replay({}, f"run{self.runs}", self.events)
         circuits: dict[tuple[str, str], OpenCircuit] = {}
-        fold_circuits(circuits, "", self.facts)
+        replay_circuits(circuits, "", self.events)
         known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
@@ -232,7 +232,7 @@ class RecoveryMachine(RuleBasedStateMachine):
                 continue
             attempt = Attempt(self.operation, call=record.call, number=record.attempt, retries=record.retries)
             attempt.began = known[record.call].began
-            attempt.refills = record.refills
+            attempt.progress_resets = record.progress_resets
             attempt.done = record.done
             self.waiting.append((attempt, self.clock() if record.due is None else record.due))
 
@@ -240,28 +240,30 @@ class RecoveryMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_call_ends_once(self) -> None:
-        """One terminal fact for each call, and nothing of it after that."""
+        """One terminal event for each call, and nothing of it after that."""
         over: set[str] = set()
-        for fact in self.facts:
-            if isinstance(fact, CallFact):
-                assert fact.call not in over, f"{type(fact).__name__} of a call that was over"
-                if isinstance(fact, TERMINAL):
-                    over.add(fact.call)
+        for event in self.events:
+            if isinstance(event, CallEvent):
+                assert event.call not in over, f"{type(event).__name__} of a call that was over"
+                if isinstance(event, TERMINAL):
+                    over.add(event.call)
 
     @invariant()
     def nobody_on_the_bus_is_broken(self) -> None:
-        """No subscriber raises, answers nonsense, causes facts without end, or gives verdicts that nobody asked for."""
+        """No subscriber raises, answers nonsense, causes events without end, or gives verdicts that nobody asked
+        for.
+        """
         if hasattr(self, "service"):
-            failed = [] if self.may_fail else [fact for fact in self.facts if isinstance(fact, SubscriberFailed)]
+            failed = [] if self.may_fail else [event for event in self.events if isinstance(event, SubscriberFailed)]
             assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
-            assert self.service.bus.dropped_facts == 0, "facts caused facts without end"
-            assert self.service.bus.ignored_verdicts == 0, "a verdict was given to a fact that asks for none"
+            assert self.service.bus.dropped_events == 0, "events caused events without end"
+            assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
 
     @invariant()
     def no_call_is_tried_too_often(self) -> None:
         """Attempts never exceed the retries and one, plus what was parked: across restarts, too."""
         most = self.policy.most_retries if hasattr(self, "policy") else None
-        if most is not None and self.policy.refills == 0:
+        if most is not None and self.policy.progress_resets == 0:
             for call, made in self.attempts.items():
                 # An attempt that was under way when the process died is made again.
                 allowed = most + 1 + self.parks.get(call, 0) + self.runs - 1
@@ -280,10 +282,12 @@ class RecoveryMachine(RuleBasedStateMachine):
     def retries_stay_within_the_budget(self) -> None:
         """All retries together: the reserve of each run, and what success and time brought."""
         if hasattr(self, "service") and self.budget is not None:
-            retries = sum(isinstance(fact, RetryScheduled) for fact in self.facts)
+            retries = sum(isinstance(event, RetryScheduled) for event in self.events)
             came = self.budget.ratio * self.successes + self.budget.per_second * self.clock()
             allowed = self.budget.reserve * self.runs + came
-            refunded = sum(isinstance(fact, TERMINAL) for fact in self.facts)  # a retry that was not made is given back
+            refunded = sum(
+                isinstance(event, TERMINAL) for event in self.events
+            )  # a retry that was not made is given back
             assert retries <= allowed + refunded + EPSILON, f"{retries} retries where the budget has {allowed}"
 
 

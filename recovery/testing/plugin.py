@@ -25,8 +25,8 @@ def virtual_clock() -> VirtualClock:
 
 
 @pytest.fixture
-def seeded_chance() -> Callable[[], float]:
-    """Draws that are the same in every run, for ``Recovery(chance=...)``."""
+def seeded_rng() -> Callable[[], float]:
+    """Draws that are the same in every run, for ``Recovery(draw=...)``."""
     return seeded(0)
 
 

@@ -48,5 +48,5 @@ def _is_error(outcome: object) -> bool:
 
 
 def seeded(seed: int) -> Callable[[], float]:
-    """Draws from [0, 1) that are the same for the same *seed*: for ``Recovery(chance=seeded(7))``."""
+    """Draws from [0, 1) that are the same for the same *seed*: for ``Recovery(rng=seeded(7))``."""
     return random.Random(seed).random

@@ -32,7 +32,7 @@ def seconds(most: float = 100.0) -> SearchStrategy[float]:
     return st.one_of(st.sampled_from([0.0, 0.001, 1.0, most]), st.floats(0.0, most, allow_nan=False))
 
 
-def chances() -> SearchStrategy[float]:
+def draws() -> SearchStrategy[float]:
     """Draws from [0, 1), the ends often."""
     return st.one_of(st.sampled_from([0.0, 0.5, math.nextafter(1.0, 0.0)]), st.floats(0.0, 1.0, exclude_max=True))
 

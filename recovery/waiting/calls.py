@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from events.conditions import Condition
-from events.fork_locks import surviving
+from events.fork_locks import fork_safe
 from events.operation_events import CallSteered
-from recovery.operations import Part
-from recovery.waiting.wait import Command, Wait, WaitingCall
+from recovery.operations import OperationKey
+from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
 
 SPREAD = 0.02
@@ -31,21 +31,21 @@ MAX_REPORTED = 1024
 log = logging.getLogger("recovery")
 
 
-class WaitingRoom:
+class WaitingCalls:
     """Knows who waits, so that anybody can tell them something. Safe to use from any thread.
 
-    The four commands take the id of a call (facts have it), act within milliseconds, and publish ``CallSteered``. They
+    The four commands take the id of a call (events have it), act within milliseconds, and publish ``CallSteered``. They
     act on waits, never on a function that runs, and return whether that changed anything: not if the call does not wait
-    (it begins to when everybody has heard its ``RetryScheduled`` or ``Parked``). *chance* draws from [0, 1).
+    (it begins to when everybody has heard its ``RetryScheduled`` or ``Parked``). *rng* draws from [0, 1).
     """
 
-    def __init__(self, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
         self.clock = clock
-        self.chance = chance
+        self.rng = rng
         self.wakes = 0
-        self.lock = surviving(threading.RLock())
+        self.lock = fork_safe(threading.RLock())
         self._waits: dict[str, Wait] = {}
-        self._held: defaultdict[Part, set[Wait]] = defaultdict(set)
+        self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._watchers: defaultdict[Condition, list[Wait]] = defaultdict(list)
         self._asked: set[Condition] = set()
         self._reported: set[str] = set()
@@ -81,7 +81,7 @@ class WaitingRoom:
         """
         return self._steer(call, "give up", reason)
 
-    def _steer(self, call: str, command: Command, reason: str) -> bool:
+    def _steer(self, call: str, command: WaitCommand, reason: str) -> bool:
         with self.lock:
             wait = self._waits.get(call)
             if wait is None or not wait.take(command, reason):
@@ -130,12 +130,12 @@ class WaitingRoom:
         """
         with self.lock:
             self.wakes += 1
-            parts = [(operation, key)] if key else [part for part in self._held if part[0] == operation]
-            held = [wait for part in parts for wait in self._held.get(part, ())]
-            for wait in held:
-                wait.let_go(self.spread(len(held)) if spread else 0.0)
+            parts = [(operation, key)] if key else [part for part in self._deferred if part[0] == operation]
+            deferred = [wait for part in parts for wait in self._deferred.get(part, ())]
+            for wait in deferred:
+                wait.let_go(self.spread(len(deferred)) if spread else 0.0)
 
-    def ask(self, condition: Condition) -> bool:
+    def poll(self, condition: Condition) -> bool:
         """Look at *condition* for all who wait for it; whether the answer is still to come, from a thread."""
         if not condition.blocks or hasattr(self.clock, "wait"):  # a virtual clock would race past a thread
             self._tell(condition, is_met=self._look(condition))
@@ -188,14 +188,14 @@ class WaitingRoom:
 
     def spread(self, number: int) -> float:
         """How many seconds to wait for one of *number* who could all go on now: at random, 5 s at the most."""
-        return self.chance() * min(SPREAD * (number - 1), MOST_SPREAD)
+        return self.rng() * min(SPREAD * (number - 1), MOST_SPREAD)
 
     def enter(self, wait: Wait) -> None:
         """From now on *wait* can be steered, and woken with those who are held back on its part."""
         with self.lock:
             self._waits[wait.attempt.call] = wait
-            if wait.is_held:
-                self._held[wait.part].add(wait)
+            if wait.is_deferred:
+                self._deferred[wait.part].add(wait)
                 if self.wakes != wait.since:
                     wait.let_go(0.0)  # woken since it asked: or it would sleep through the end of its cause
 
@@ -207,11 +207,11 @@ class WaitingRoom:
                 wait.waiter.close()
             if self._waits.get(wait.attempt.call) is wait:
                 del self._waits[wait.attempt.call]
-            if wait.is_held:
-                held = self._held[wait.part]
-                held.discard(wait)
-                if not held:
-                    del self._held[wait.part]
+            if wait.is_deferred:
+                deferred = self._deferred[wait.part]
+                deferred.discard(wait)
+                if not deferred:
+                    del self._deferred[wait.part]
 
     def watch(self, condition: Condition, wait: Wait) -> bool:
         """Have *wait* told about *condition*, and about no other; whether it is the one to look for all."""

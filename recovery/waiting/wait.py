@@ -18,12 +18,12 @@ from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.waiting.waiters import Waiter
 
 if TYPE_CHECKING:
-    from recovery.waiting.calls import WaitingRoom
+    from recovery.waiting.calls import WaitingCalls
 
 NONE: frozenset[Condition] = frozenset()
 LONG_AGO = -math.inf
 
-Command: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
+WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,33 +39,51 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wait:
-    """One call's wait, before attempt *number* of it begins, or may ask again whether it may begin (*is_held*).
+    """One call's wait, before attempt *number* of it begins, or may ask again whether it may begin (*is_deferred*).
 
-    *hold* says how long and what for, *since* what ``WaitingRoom.wakes`` said before the question was asked whose
+    *verdict* says how long and what for, *since* what ``WaitingCalls.wakes`` said before the question was asked whose
     answer was to wait.
     """
 
     __slots__ = (
-        "_ask_at", "_due", "_is_over", "_is_paused", "_left", "_passed", "_room", "_sleep", "attempt", "causes",
-        "deadline", "ended", "has_waited", "is_charged", "number", "since", "unmet", "until", "waiter", "watches",
+        "_ask_at",
+        "_due",
+        "_is_over",
+        "_is_paused",
+        "_left",
+        "_passed",
+        "_sleep",
+        "_waiting",
+        "attempt",
+        "causes",
+        "counts_as_retry",
+        "deadline",
+        "ended",
+        "has_waited",
+        "number",
+        "since",
+        "unmet",
+        "until",
+        "waiter",
+        "watches",
     )  # fmt: skip
 
     def __init__(
-        self, room: WaitingRoom, attempt: Attempt, number: int, hold: Retry | Park, since: int | None = None
+        self, waiting: WaitingCalls, attempt: Attempt, number: int, verdict: Retry | Park, since: int | None = None
     ) -> None:
-        now = room.clock()
+        now = waiting.clock()
         self.attempt = attempt
         self.number = number
         self.since = since
-        causes = hold.until if isinstance(hold, Park) else ()
+        causes = verdict.until if isinstance(verdict, Park) else ()
         self.causes = tuple(map(str, causes))
         self.until = tuple(cause for cause in causes if isinstance(cause, Condition))
-        self.is_charged = isinstance(hold, Park) and hold.charged
-        self.deadline = now + hold.within if hold.within < math.inf else math.inf  # one object for all
+        self.counts_as_retry = isinstance(verdict, Park) and verdict.counts_as_retry
+        self.deadline = now + verdict.within if verdict.within < math.inf else math.inf  # one object for all
         self.watches: Condition | None = None
         self.waiter: Waiter | None = None
-        self._room = room
-        self._due = now + hold.after
+        self._waiting = waiting
+        self._due = now + verdict.after
         self._left = 0.0  # of a paused wait
         self._passed = NONE
         self._ask_at = LONG_AGO
@@ -78,7 +96,7 @@ class Wait:
         """Why the attempt will never begin, once the wait is over; ``None``: it may go ahead."""
 
     @property
-    def is_held(self) -> bool:
+    def is_deferred(self) -> bool:
         """Whether it asks again afterwards, because something holds the attempt back."""
         return self.since is not None
 
@@ -89,7 +107,7 @@ class Wait:
         return operation.name, operation.key
 
     @property
-    def was_in_vain(self) -> bool:
+    def was_unhelpful(self) -> bool:
         """Whether all its conditions were asked, and all held at once: they were not the cause of the failure."""
         return bool(self.until) and not self.unmet and self._passed >= set(self.until)
 
@@ -100,15 +118,15 @@ class Wait:
         be called afterwards; then this again.
         """
         self.waiter = waiter
-        room = self._room
+        waiting = self._waiting
         while True:
-            with room.lock:
-                now = room.clock()
+            with waiting.lock:
+                now = waiting.clock()
                 left = self.deadline - now
                 if self._is_over:
                     return None
                 if self._is_paused or self._due > now:
-                    room.unwatch(self)  # or nobody would look at it meanwhile
+                    waiting.unwatch(self)  # or nobody would look at it meanwhile
                     seconds = left if self._is_paused else self._due - now
                     self._sleep = "deadline" if self._is_paused else "delay"
                     if seconds <= left and left > 0.0:
@@ -122,10 +140,10 @@ class Wait:
                 if left <= 0.0:
                     self._run_out_of_time()
                     return None
-                looks = room.watch(condition, self)  # for all who wait for it
+                looks = waiting.watch(condition, self)  # for all who wait for it
                 seconds = min(self._ask_at - now, left) if looks and self._ask_at > now else left
                 self._sleep = "deadline" if seconds == left else "question"
-            if not looks or self._ask_at > now or room.ask(condition):
+            if not looks or self._ask_at > now or waiting.poll(condition):
                 return seconds  # whoever looks, a thread perhaps, wakes us
 
     def _run_out_of_time(self) -> None:
@@ -134,8 +152,8 @@ class Wait:
 
     def slept(self) -> None:
         """Nobody woke us: the time that was chosen has passed, whatever the clock says."""
-        with self._room.lock:
-            now = self._room.clock()
+        with self._waiting.lock:
+            now = self._waiting.clock()
             match self._sleep:
                 case "delay" if not self._is_paused:
                     self._due = now
@@ -151,11 +169,11 @@ class Wait:
 
     # What follows is called by the room, under its lock.
 
-    def take(self, command: Command, reason: str) -> bool:
+    def take(self, command: WaitCommand, reason: str) -> bool:
         """Do as told; whether that changes anything."""
         if self._is_over or (command in ("pause", "unpause") and (command == "pause") is self._is_paused):
             return False
-        now = self._room.clock()
+        now = self._waiting.clock()
         match command:
             case "pause":
                 self._left = max(self._due - now, 0.0)
@@ -175,7 +193,7 @@ class Wait:
     def let_go(self, extra: float) -> None:
         """The circuit that held it back has changed: ask again in *extra* seconds."""
         self._passed |= {*self.until}
-        self._go_on(min(self._due, self._room.clock() + extra))
+        self._go_on(min(self._due, self._waiting.clock() + extra))
 
     def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
         """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
@@ -185,12 +203,12 @@ class Wait:
                 self.has_waited = False
             self._passed |= {condition}
             self._ask_at = LONG_AGO  # that was for this condition
-            now = self._room.clock()
+            now = self._waiting.clock()
             self._go_on(min(now + extra, max(now, self.deadline)))
         else:
             self.unmet |= {condition}
             self.has_waited = True
-            self._ask_at = self._room.clock() + condition.every
+            self._ask_at = self._waiting.clock() + condition.every
             self.wake()
 
     def ask_again(self) -> None:
@@ -200,7 +218,7 @@ class Wait:
 
     def _go_on(self, due: float) -> None:
         if self._is_paused:
-            self._left = min(self._left, due - self._room.clock())
+            self._left = min(self._left, due - self._waiting.clock())
         else:
             self._due = due
         self.wake()
@@ -213,7 +231,7 @@ class Wait:
             operation=name,
             key=key,
             attempt=self.number,
-            left=self._left if self._is_paused else max(self._due - self._room.clock(), 0.0),
+            left=self._left if self._is_paused else max(self._due - self._waiting.clock(), 0.0),
             until=self.causes,
             is_paused=self._is_paused,
         )

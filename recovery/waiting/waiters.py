@@ -140,7 +140,7 @@ class Flag:
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.RLock())  # the lock of an Event would deadlock
         self.is_set = False
-        """Whether it is set. An attribute: every fact that is published looks at it."""
+        """Whether it is set. An attribute: every event that is published looks at it."""
 
     def set(self) -> None:
         """Let those go on who wait."""
@@ -158,7 +158,7 @@ class Flag:
             return self.is_set or self._condition.wait(timeout) or self.is_set
 
 
-class Gate:
+class Latch:
     """Opened once, and waited for in any colour. Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ class Gate:
             self._forget(waiter)
         return self.is_open
 
-    async def passed(self) -> None:
+    async def opened(self) -> None:
         """Suspend the task until the gate is open."""
         while not self.is_open:
             waiter = TaskWaiter()

@@ -20,13 +20,16 @@ from adapters.launcher.status import JournalStatus
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.codec import decode
-from events.event import Fact
+from events.event import Event
 from events.operation_events import GaveUp
 from recovery.journal.history import Run
 
 CONTENT = b"0123456789abcdef" * 20_000
 COMMAND = ("-m", "adapters.cli")
-IMPATIENT = ("-c", "from adapters import cli; from adapters.launcher import launch; launch.PATIENCE = 0.3; cli.main()")
+IMPATIENT = (
+    "-c",
+    "from adapters import cli; from adapters.launcher import launch; launch.LOAD_TIMEOUT = 0.3; cli.main()",
+)
 """The same, but it waits less long for a journal that cannot be read."""
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
 
@@ -37,8 +40,8 @@ class Ended(msgspec.Struct):
     complaints: str
 
     @property
-    def facts(self) -> list[Fact]:
-        """The facts of ``run --json``: every line but the last."""
+    def events(self) -> list[Event]:
+        """The events of ``run --json``: every line but the last."""
         return [decode(line) for line in self.out.splitlines()[:-1]]
 
     @property
@@ -47,7 +50,7 @@ class Ended(msgspec.Struct):
         return {name: outcome.state for name, outcome in last["outcomes"].items()}
 
     def names(self) -> list[str]:
-        return [type(fact).__name__ for fact in self.facts]
+        return [type(event).__name__ for event in self.events]
 
 
 def recovery(*arguments: object, program: tuple[str, ...] = COMMAND, **environment: str) -> Ended:
@@ -146,11 +149,11 @@ def test_a_command_that_is_not_there_is_not_tried_again(tmp_path: Path) -> None:
     assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, 0)
 
 
-def test_json_is_one_fact_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
+def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
     with FileServer({"/a": Hosted(CONTENT, faults=[Refuse(503)])}) as server:
         ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")
     assert (ended.code, ended.complaints, ended.outcomes) == (0, "", {"a": "done"})
-    about_a = [type(fact).__name__ for fact in ended.facts if fact.operation == "download"]
+    about_a = [type(event).__name__ for event in ended.events if event.operation == "download"]
     assert about_a == [
         "OperationStarted",
         "FailureClassified",
@@ -192,9 +195,9 @@ def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -
         plan.write_text(plan.read_text().replace("\n\n", f"\n{circuit}\n", 1))
         ended = recovery("run", plan, "--json")
     assert (ended.code, ended.outcomes) == (1, {"a": "done", "b": "failed", "c": "failed"})
-    opened = {fact.key for fact in ended.facts if isinstance(fact, CircuitOpened)}
+    opened = {event.key for event in ended.events if isinstance(event, CircuitOpened)}
     assert opened == {down.removeprefix("http://")}
-    assert max(fact.attempt for fact in ended.facts if isinstance(fact, GaveUp) and fact.key in opened) <= 3
+    assert max(event.attempt for event in ended.events if isinstance(event, GaveUp) and event.key in opened) <= 3
 
 
 def test_a_finished_plan_runs_again_and_fetches_nothing_twice(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_call_whose_port_is_taken_waits_until_it_is_free(server: socket.socket
     port = port_of(server)
     free = port_free(port, every=0.01)
     service = Recovery(
-        policy=RetryPolicy(per_category={Category.ENVIRONMENT: Strategy(until=(free,), backoff=Constant(0.0))})
+        policy=RetryPolicy(per_category={Category.ENVIRONMENT: Strategy(wait_for=(free,), backoff=Constant(0.0))})
     )
     service.bus.subscribe(Parked, lambda _: threading.Thread(target=server.close).start())
 

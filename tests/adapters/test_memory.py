@@ -22,8 +22,8 @@ async def test_what_was_appended_is_unfinished_in_the_order_written() -> None:
     assert (await store.unfinished())[1] == written
 
 
-@pytest.mark.parametrize("kind", [fact.__name__ for fact in TERMINAL])
-async def test_a_call_with_a_terminal_fact_is_not_unfinished(kind: str) -> None:
+@pytest.mark.parametrize("kind", [event.__name__ for event in TERMINAL])
+async def test_a_call_with_a_terminal_event_is_not_unfinished(kind: str) -> None:
     store = MemoryStore()
     await store.append([row(), row(call="c2"), row(kind)])
     assert (await store.unfinished())[1] == [row(call="c2")]

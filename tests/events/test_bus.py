@@ -13,8 +13,8 @@ import pytest
 from events.bus import MAX_CASCADE, MAX_FAILURES, MAX_READY, Bus
 from events.bus_events import SubscriberFailed
 from events.circuit_events import CircuitOpened
-from events.event import CallFact, Fact
-from events.kinds import FACTS
+from events.event import CallEvent, Event
+from events.kinds import EVENTS
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationFailed, OperationStarted, OperationSucceeded, Parked
 from events.verdicts import GiveUp, Park, Retry
@@ -28,13 +28,13 @@ def failed() -> OperationFailed:
     return OperationFailed(at=0.0, operation="fetch", call="c", error=OSError())
 
 
-def raising(fact: Fact) -> None:
-    raise OSError(f"cannot bear {fact}")
+def raising(event: Event) -> None:
+    raise OSError(f"cannot bear {event}")
 
 
-def hearing(bus: Bus, kind: type[Fact] = SubscriberFailed) -> list[Fact]:
+def hearing(bus: Bus, kind: type[Event] = SubscriberFailed) -> list[Event]:
     """What is said on *bus* from now on."""
-    heard: list[Fact] = []
+    heard: list[Event] = []
     bus.subscribe(kind, heard.append)
     return heard
 
@@ -43,50 +43,50 @@ class Ears:
     """Something with a method, which blinker holds weakly."""
 
     def __init__(self) -> None:
-        self.heard: list[Fact] = []
+        self.heard: list[Event] = []
 
-    def hear(self, sender: str, fact: Fact) -> None:
-        self.heard.append(fact)
+    def hear(self, sender: str, event: Event) -> None:
+        self.heard.append(event)
 
 
-class Unlisted(CallFact, frozen=True):
+class Unlisted(CallEvent, frozen=True):
     """What somebody may think of, and no bus has a signal for."""
 
 
 # Subscribing
 
 
-def test_a_subscriber_hears_the_fact_itself() -> None:
+def test_a_subscriber_hears_the_event_itself() -> None:
     bus = Bus()
     heard = hearing(bus, GaveUp)
-    bus.publish(fact := gave_up())
-    assert heard[0] is fact
+    bus.publish(event := gave_up())
+    assert heard[0] is event
 
 
 def test_a_lambda_stays_subscribed() -> None:
     bus, heard = Bus(), []
-    bus.subscribe(GaveUp, lambda fact: heard.append(fact))
+    bus.subscribe(GaveUp, lambda event: heard.append(event))
     gc.collect()
     bus.publish(gave_up())
     assert heard == [gave_up()]
 
 
 def test_a_subscribed_method_keeps_its_object() -> None:
-    bus, ears = Bus(), Ears()
-    heard = ears.heard
-    bus.subscribe(GaveUp, partial(ears.hear, "me"))
-    del ears
+    bus, recorded_events = Bus(), Ears()
+    heard = recorded_events.heard
+    bus.subscribe(GaveUp, partial(recorded_events.hear, "me"))
+    del recorded_events
     gc.collect()
     bus.publish(gave_up())
     assert heard == [gave_up()]
 
 
 def test_a_closed_subscription_frees_its_function() -> None:
-    bus, ears = Bus(), Ears()
-    with bus.subscribe(GaveUp, partial(ears.hear, "me")):
+    bus, recorded_events = Bus(), Ears()
+    with bus.subscribe(GaveUp, partial(recorded_events.hear, "me")):
         bus.publish(gave_up())
-    gone = weakref.ref(ears)
-    del ears
+    gone = weakref.ref(recorded_events)
+    del recorded_events
     gc.collect()
     assert gone() is None
 
@@ -120,9 +120,9 @@ def test_a_closed_subscription_hears_nothing() -> None:
 def test_closing_twice_is_harmless() -> None:
     bus = Bus()
     heard = hearing(bus, GaveUp)
-    seat = bus.subscribe(GaveUp, lambda fact: None)
-    seat.close()
-    seat.close()
+    subscription = bus.subscribe(GaveUp, lambda event: None)
+    subscription.close()
+    subscription.close()
     bus.publish(gave_up())
     assert heard == [gave_up()]
 
@@ -151,7 +151,7 @@ def test_a_subscription_says_whose_it_is() -> None:
 def test_a_subscription_can_be_narrowed(asked: dict[str, str], heard: set[str]) -> None:
     bus = Bus()
     seen: set[str] = set()
-    bus.subscribe(GaveUp, lambda fact: seen.add(f"{fact.operation}[{fact.key}]".removesuffix("[]")), **asked)  # type: ignore[arg-type]
+    bus.subscribe(GaveUp, lambda event: seen.add(f"{event.operation}[{event.key}]".removesuffix("[]")), **asked)  # type: ignore[arg-type]
     for operation, key in (("a", ""), ("a", "x"), ("a", "y"), ("b", "")):
         bus.publish(gave_up(operation, key))
     assert seen == heard
@@ -198,21 +198,21 @@ def test_a_key_without_an_operation_is_refused() -> None:
         Bus().subscribe(GaveUp, print, key="x")
 
 
-def test_all_facts_are_all_but_the_healthy_ones() -> None:
+def test_all_events_are_all_but_the_healthy_ones() -> None:
     bus = Bus()
-    bus.subscribe(Fact, lambda fact: None)
-    assert {kind for kind in FACTS if not bus.listens(kind)} == {OperationStarted, OperationSucceeded}
+    bus.subscribe(Event, lambda event: None)
+    assert {kind for kind in EVENTS if not bus.has_subscribers(kind)} == {OperationStarted, OperationSucceeded}
 
 
 def test_the_healthy_ones_can_be_asked_for_beside_all() -> None:
     bus = Bus()
-    bus.subscribe((Fact, OperationStarted, OperationSucceeded), lambda fact: None)
-    assert all(bus.listens(kind) for kind in FACTS)
+    bus.subscribe((Event, OperationStarted, OperationSucceeded), lambda event: None)
+    assert all(bus.has_subscribers(kind) for kind in EVENTS)
 
 
 def test_overlapping_kinds_are_heard_once() -> None:
     bus, heard = Bus(), []
-    bus.subscribe([Fact, CallFact, GaveUp, GaveUp], heard.append)
+    bus.subscribe([Event, CallEvent, GaveUp, GaveUp], heard.append)
     bus.publish(gave_up())
     assert len(heard) == 1
 
@@ -220,17 +220,17 @@ def test_overlapping_kinds_are_heard_once() -> None:
 def test_nobody_listens_to_what_nobody_asked_for() -> None:
     bus = Bus()
     bus.subscribe(GaveUp, print, operation="a", key="x")
-    asked = [bus.listens(GaveUp, *part) for part in (("a", "x"), ("a", "y"), ("a", ""), ("b", "x"), ("", ""))]
+    asked = [bus.has_subscribers(GaveUp, *part) for part in (("a", "x"), ("a", "y"), ("a", ""), ("b", "x"), ("", ""))]
     assert asked == [True, False, False, False, False]
 
 
-async def coroutine_function(fact: Fact) -> None: ...
+async def coroutine_function(event: Event) -> None: ...
 
 
 class AsyncCall:
-    async def __call__(self, fact: Fact) -> None: ...
+    async def __call__(self, event: Event) -> None: ...
 
-    async def method(self, fact: Fact) -> None: ...
+    async def method(self, event: Event) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_refused_subscription_leaves_nothing_behind() -> None:
     bus = Bus()
     with pytest.raises(TypeError):
         bus.subscribe([GaveUp, int], print)  # type: ignore[list-item]
-    assert not bus.listens(GaveUp)
+    assert not bus.has_subscribers(GaveUp)
 
 
 # Verdicts
@@ -268,7 +268,7 @@ def test_the_strictest_verdict_is_returned() -> None:
     bus = Bus()
     for verdict in (Retry(5.0), None, Park(1.0, until=("disk",)), Retry(2.0)):
         bus.subscribe(OperationFailed, lambda _, verdict=verdict: verdict)
-    assert bus.publish(failed()) == Park(5.0, until=("disk",), charged=True)
+    assert bus.publish(failed()) == Park(5.0, until=("disk",), counts_as_retry=True)
 
 
 def test_without_an_opinion_there_is_no_verdict() -> None:
@@ -277,7 +277,7 @@ def test_without_an_opinion_there_is_no_verdict() -> None:
     assert bus.publish(failed()) is None
 
 
-def test_a_verdict_on_a_caused_fact_counts_too() -> None:
+def test_a_verdict_on_a_caused_event_counts_too() -> None:
     bus = Bus()
     bus.subscribe(OperationFailed, lambda _: OperationStarted(at=0.0, operation="fetch", call="c"))
     bus.subscribe(OperationStarted, lambda _: Retry(3.0))
@@ -293,7 +293,7 @@ def test_a_verdict_on_an_outcome_is_ignored_and_counted() -> None:
 def test_a_subscriber_may_give_several_answers() -> None:
     bus = Bus()
     bus.subscribe(OperationFailed, lambda _: [Retry(1.0), (gave_up(), None), GiveUp("no")])
-    assert bus.cascade(fact := failed()) == (GiveUp("no"), [fact, gave_up()])
+    assert bus.cascade(event := failed()) == (GiveUp("no"), [event, gave_up()])
 
 
 MALFORMED: list[Callable[[], object]] = [
@@ -319,7 +319,7 @@ def test_a_malformed_verdict_breaks_nobody(answer: Callable[[], object]) -> None
 # Cascades
 
 
-def test_what_a_fact_causes_is_published_too() -> None:
+def test_what_a_event_causes_is_published_too() -> None:
     bus = Bus()
     heard = hearing(bus, CircuitOpened)
     opened = CircuitOpened(at=0.0, operation="fetch", after=1.0)
@@ -328,48 +328,48 @@ def test_what_a_fact_causes_is_published_too() -> None:
     assert heard == [opened]
 
 
-def test_everybody_hears_a_fact_before_what_it_causes() -> None:
+def test_everybody_hears_a_event_before_what_it_causes() -> None:
     bus, order = Bus(), []
     bus.subscribe(GaveUp, lambda _: Parked(at=0.0, call="c", after=1.0))
-    bus.subscribe(Fact, lambda fact: order.append(type(fact)))
+    bus.subscribe(Event, lambda event: order.append(type(event)))
     bus.publish(gave_up())
     assert order == [GaveUp, Parked]
 
 
-def test_facts_that_answer_each_other_come_to_an_end() -> None:
+def test_events_that_answer_each_other_come_to_an_end() -> None:
     bus = Bus()
-    bus.subscribe(GaveUp, lambda fact: [fact, fact])
-    _, facts = bus.cascade(gave_up())
-    assert (len(facts), bus.dropped_facts) == (MAX_CASCADE, MAX_CASCADE + 1)
+    bus.subscribe(GaveUp, lambda event: [event, event])
+    _, events = bus.cascade(gave_up())
+    assert (len(events), bus.dropped_events) == (MAX_CASCADE, MAX_CASCADE + 1)
 
 
 def test_an_endless_cascade_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     bus = Bus()
-    bus.subscribe(GaveUp, lambda fact: [fact, fact])
+    bus.subscribe(GaveUp, lambda event: [event, event])
     bus.publish(gave_up())
     bus.publish(gave_up())
     assert [record.getMessage() for record in caplog.records] == [
-        "facts cause facts without end, the latest GaveUp; dropped"
+        "events cause events without end, the latest GaveUp; dropped"
     ]
 
 
-def test_a_dropped_fact_does_not_stop_the_verdicts() -> None:
+def test_a_dropped_event_does_not_stop_the_verdicts() -> None:
     bus = Bus()
     bus.subscribe(OperationFailed, lambda _: [gave_up()] * MAX_CASCADE)
     bus.subscribe(OperationFailed, lambda _: Retry(1.0))
     assert bus.publish(failed()) == Retry(1.0)
 
 
-def test_a_fact_that_nobody_listed_breaks_nobody() -> None:
+def test_a_event_that_nobody_listed_breaks_nobody() -> None:
     bus = Bus()
     bus.subscribe(OperationFailed, lambda _: Unlisted(at=0.0, call="c"))
     bus.subscribe(OperationFailed, lambda _: Retry(1.0))
     assert bus.publish(failed()) == Retry(1.0)
 
 
-@pytest.mark.parametrize("ask", [Bus.signal, Bus.listens])
-@pytest.mark.parametrize("kind", [Fact, CallFact, Unlisted, int])
-def test_only_facts_have_a_signal(ask: Callable[..., object], kind: type) -> None:
+@pytest.mark.parametrize("ask", [Bus.signal, Bus.has_subscribers])
+@pytest.mark.parametrize("kind", [Event, CallEvent, Unlisted, int])
+def test_only_events_have_a_signal(ask: Callable[..., object], kind: type) -> None:
     with pytest.raises(TypeError):
         ask(Bus(), kind)
 
@@ -418,7 +418,7 @@ def test_what_is_no_answer_is_reported(rubbish: Callable[[], object]) -> None:
     bus.subscribe(OperationFailed, lambda _: rubbish())
     bus.subscribe(OperationFailed, lambda _: Retry(1.0))
     verdict = bus.publish(failed())
-    assert (verdict, [fact.error for fact in heard]) == (Retry(1.0), ["TypeError"])  # type: ignore[attr-defined]
+    assert (verdict, [event.error for event in heard]) == (Retry(1.0), ["TypeError"])  # type: ignore[attr-defined]
 
 
 def test_several_coroutines_are_all_closed() -> None:
@@ -436,7 +436,7 @@ def test_several_coroutines_are_all_closed() -> None:
 def test_an_interruption_is_no_failure_of_a_subscriber(interruption: type[BaseException]) -> None:
     bus = Bus()
 
-    def interrupted(fact: Fact) -> None:
+    def interrupted(event: Event) -> None:
         raise interruption
 
     bus.subscribe(GaveUp, interrupted)
@@ -447,8 +447,8 @@ def test_an_interruption_is_no_failure_of_a_subscriber(interruption: type[BaseEx
 def test_a_failure_to_hear_of_failures_is_not_reported() -> None:
     bus, heard = Bus(), []
 
-    def hear(fact: SubscriberFailed) -> None:
-        heard.append(fact)
+    def hear(event: SubscriberFailed) -> None:
+        heard.append(event)
         raise OSError
 
     bus.subscribe(SubscriberFailed, hear)
@@ -457,17 +457,17 @@ def test_a_failure_to_hear_of_failures_is_not_reported() -> None:
     assert len(heard) == 1
 
 
-def test_a_loop_by_way_of_another_fact_comes_to_an_end() -> None:
+def test_a_loop_by_way_of_another_event_comes_to_an_end() -> None:
     bus = Bus()
     bus.subscribe(SubscriberFailed, lambda _: gave_up())
     bus.subscribe(GaveUp, raising, essential=True)
-    _, facts = bus.cascade(gave_up())
-    assert len(facts) == MAX_CASCADE
+    _, events = bus.cascade(gave_up())
+    assert len(events) == MAX_CASCADE
 
 
 def test_ten_failures_in_a_row_set_a_subscriber_aside() -> None:
     bus, heard = Bus(), []
-    bus.subscribe(GaveUp, lambda fact: heard.append(fact) or raising(fact))  # type: ignore[func-returns-value]
+    bus.subscribe(GaveUp, lambda event: heard.append(event) or raising(event))  # type: ignore[func-returns-value]
     for _ in range(MAX_FAILURES + 5):
         bus.publish(gave_up())
     assert len(heard) == MAX_FAILURES == 10
@@ -479,17 +479,17 @@ def test_being_set_aside_is_logged_and_reported(caplog: pytest.LogCaptureFixture
     bus.subscribe(GaveUp, raising)
     for _ in range(MAX_FAILURES):
         bus.publish(gave_up())
-    assert [fact.set_aside for fact in heard] == [False] * 9 + [True]  # type: ignore[attr-defined]
+    assert [event.disabled for event in heard] == [False] * 9 + [True]  # type: ignore[attr-defined]
     assert "10 times in a row: it is set aside" in caplog.messages[-1]
 
 
 def test_being_set_aside_while_hearing_of_a_failure_is_reported_too() -> None:
     bus = Bus()
     heard = hearing(bus)
-    bus.subscribe(Fact, raising)
+    bus.subscribe(Event, raising)
     for _ in range(MAX_FAILURES):
         bus.publish(gave_up())
-    assert [fact.set_aside for fact in heard].count(True) == 1  # type: ignore[attr-defined]
+    assert [event.disabled for event in heard].count(True) == 1  # type: ignore[attr-defined]
 
 
 def test_one_success_makes_up_for_all_failures() -> None:
@@ -498,7 +498,7 @@ def test_one_success_makes_up_for_all_failures() -> None:
     bus.subscribe(GaveUp, lambda _: answers.pop(0))
     while answers:
         bus.publish(gave_up())
-    assert bus.listens(GaveUp)
+    assert bus.has_subscribers(GaveUp)
     assert len(heard) == 18
 
 
@@ -507,7 +507,7 @@ def test_rubbish_answers_set_a_subscriber_aside_too() -> None:
     bus.subscribe(GaveUp, lambda _: "rubbish")
     for _ in range(MAX_FAILURES):
         bus.publish(gave_up())
-    assert not bus.listens(GaveUp)
+    assert not bus.has_subscribers(GaveUp)
 
 
 def test_an_essential_subscriber_is_never_set_aside() -> None:
@@ -516,7 +516,7 @@ def test_an_essential_subscriber_is_never_set_aside() -> None:
     bus.subscribe(GaveUp, raising, essential=True)
     for _ in range(MAX_FAILURES * 2):
         bus.publish(gave_up())
-    assert [fact.set_aside for fact in heard] == [False] * 20  # type: ignore[attr-defined]
+    assert [event.disabled for event in heard] == [False] * 20  # type: ignore[attr-defined]
 
 
 def test_who_is_set_aside_no_longer_watches() -> None:
@@ -525,7 +525,7 @@ def test_who_is_set_aside_no_longer_watches() -> None:
     bus.subscribe(OperationSucceeded, raising)
     for _ in range(MAX_FAILURES):
         operation.start().succeed()
-    assert not operation.watched
+    assert not operation.is_observed
 
 
 # Blinker, used honestly
@@ -534,8 +534,8 @@ def test_who_is_set_aside_no_longer_watches() -> None:
 def test_a_foreign_receiver_hears_as_blinker_documents() -> None:
     bus, heard = Bus(), []
 
-    def receiver(sender: str, fact: Fact) -> None:
-        heard.append((sender, fact))
+    def receiver(sender: str, event: Event) -> None:
+        heard.append((sender, event))
 
     bus.signal(GaveUp).connect(receiver)
     bus.publish(gave_up("fetch", "host"))
@@ -543,21 +543,21 @@ def test_a_foreign_receiver_hears_as_blinker_documents() -> None:
 
 
 def test_a_weakly_connected_receiver_vanishes_with_its_owner() -> None:
-    bus, ears = Bus(), Ears()
-    heard = ears.heard
-    bus.signal(GaveUp).connect(ears.hear)
+    bus, recorded_events = Bus(), Ears()
+    heard = recorded_events.heard
+    bus.signal(GaveUp).connect(recorded_events.hear)
     bus.publish(gave_up())
-    del ears
+    del recorded_events
     gc.collect()
     bus.publish(gave_up())
     assert len(heard) == 1
 
 
 def test_a_strongly_connected_receiver_stays() -> None:
-    bus, ears = Bus(), Ears()
-    heard = ears.heard
-    bus.signal(GaveUp).connect(ears.hear, weak=False)
-    del ears
+    bus, recorded_events = Bus(), Ears()
+    heard = recorded_events.heard
+    bus.signal(GaveUp).connect(recorded_events.hear, weak=False)
+    del recorded_events
     gc.collect()
     bus.publish(gave_up())
     assert len(heard) == 1
@@ -565,86 +565,86 @@ def test_a_strongly_connected_receiver_stays() -> None:
 
 @pytest.mark.parametrize("weak", [True, False])
 @pytest.mark.parametrize("key", ["", "host"])
-def test_a_connected_method_hears_each_fact_once(weak: bool, key: str) -> None:
-    bus, ears = Bus(), Ears()
-    bus.signal(GaveUp).connect(ears.hear, weak=weak)
+def test_a_connected_method_hears_each_event_once(weak: bool, key: str) -> None:
+    bus, recorded_events = Bus(), Ears()
+    bus.signal(GaveUp).connect(recorded_events.hear, weak=weak)
     bus.publish(gave_up("fetch", key))
-    assert ears.heard == [gave_up("fetch", key)]
+    assert recorded_events.heard == [gave_up("fetch", key)]
 
 
 def test_a_foreign_receiver_may_choose_its_sender() -> None:
-    bus, ears = Bus(), Ears()
-    bus.signal(GaveUp).connect(ears.hear, sender="b")
+    bus, recorded_events = Bus(), Ears()
+    bus.signal(GaveUp).connect(recorded_events.hear, sender="b")
     for operation in "abc":
         bus.publish(gave_up(operation))
-    assert ears.heard == [gave_up("b")]
+    assert recorded_events.heard == [gave_up("b")]
 
 
 def test_disconnecting_one_sender_ends_only_that() -> None:
-    bus, ears = Bus(), Ears()
+    bus, recorded_events = Bus(), Ears()
     for operation in "ab":
-        bus.signal(GaveUp).connect(ears.hear, sender=operation)
-    bus.signal(GaveUp).disconnect(ears.hear, sender="a")
+        bus.signal(GaveUp).connect(recorded_events.hear, sender=operation)
+    bus.signal(GaveUp).disconnect(recorded_events.hear, sender="a")
     for operation in "ab":
         bus.publish(gave_up(operation))
-    assert ears.heard == [gave_up("b")]
+    assert recorded_events.heard == [gave_up("b")]
 
 
 def test_a_foreign_receiver_that_comes_late_is_heard() -> None:
-    bus, ears = Bus(), Ears()
+    bus, recorded_events = Bus(), Ears()
     hearing(bus, GaveUp)
     bus.publish(gave_up())
-    bus.signal(GaveUp).connect(ears.hear)
+    bus.signal(GaveUp).connect(recorded_events.hear)
     bus.publish(gave_up())
-    assert len(ears.heard) == 1
+    assert len(recorded_events.heard) == 1
 
 
 def test_connected_to_lasts_as_long_as_its_block() -> None:
-    bus, ears = Bus(), Ears()
-    with bus.signal(GaveUp).connected_to(ears.hear):
+    bus, recorded_events = Bus(), Ears()
+    with bus.signal(GaveUp).connected_to(recorded_events.hear):
         bus.publish(gave_up(call="inside"))
     bus.publish(gave_up(call="outside"))
-    assert ears.heard == [gave_up(call="inside")]
+    assert recorded_events.heard == [gave_up(call="inside")]
 
 
 def test_connect_via_decorates() -> None:
     bus, heard = Bus(), []
 
     @bus.signal(GaveUp).connect_via("fetch")
-    def receiver(sender: str, fact: Fact) -> None:
-        heard.append(fact)
+    def receiver(sender: str, event: Event) -> None:
+        heard.append(event)
 
     bus.publish(gave_up())
     assert heard == [gave_up()]
 
 
 def test_a_muted_signal_is_silent_until_the_block_ends() -> None:
-    bus, ears = Bus(), Ears()
+    bus, recorded_events = Bus(), Ears()
     heard = hearing(bus, GaveUp)
-    bus.signal(GaveUp).connect(ears.hear)
+    bus.signal(GaveUp).connect(recorded_events.hear)
     with bus.signal(GaveUp).muted():
         bus.publish(gave_up(call="muted"))
     bus.publish(gave_up(call="heard"))
-    assert heard == ears.heard == [gave_up(call="heard")]
+    assert heard == recorded_events.heard == [gave_up(call="heard")]
 
 
 def test_sending_through_blinker_reaches_subscribers() -> None:
     bus = Bus()
-    seat = bus.subscribe(OperationFailed, lambda _: Retry(1.0), operation="fetch")
-    assert bus.signal(OperationFailed).send("fetch", fact=failed()) == [(seat, Retry(1.0))]
+    subscription = bus.subscribe(OperationFailed, lambda _: Retry(1.0), operation="fetch")
+    assert bus.signal(OperationFailed).send("fetch", event=failed()) == [(subscription, Retry(1.0))]
 
 
 def test_a_signal_is_empty_again_when_all_have_left() -> None:
     bus = Bus()
-    for seat in [bus.subscribe(GaveUp, print), bus.subscribe(GaveUp, print, operation="a", key="b")]:
-        seat.close()
+    for subscription in [bus.subscribe(GaveUp, print), bus.subscribe(GaveUp, print, operation="a", key="b")]:
+        subscription.close()
     assert not bus.signal(GaveUp).receivers
 
 
 def test_the_verdict_of_a_foreign_receiver_counts() -> None:
     bus = Bus()
 
-    def receiver(sender: str, fact: Fact) -> Retry:
+    def receiver(sender: str, event: Event) -> Retry:
         return Retry(4.0)
 
     bus.signal(OperationFailed).connect(receiver)
@@ -655,23 +655,23 @@ def test_a_raising_foreign_receiver_is_reported_by_its_name() -> None:
     bus = Bus()
     heard = hearing(bus)
 
-    def receiver(sender: str, fact: Fact) -> None:
+    def receiver(sender: str, event: Event) -> None:
         raise OSError
 
     bus.signal(GaveUp).connect(receiver)
     bus.publish(gave_up())
-    assert [fact.subscriber.rpartition(".")[2] for fact in heard] == ["receiver"]  # type: ignore[attr-defined]
+    assert [event.subscriber.rpartition(".")[2] for event in heard] == ["receiver"]  # type: ignore[attr-defined]
 
 
 def test_a_foreign_coroutine_function_is_reported() -> None:
     bus = Bus()
     heard = hearing(bus)
 
-    async def receiver(sender: str, fact: Fact) -> None: ...
+    async def receiver(sender: str, event: Event) -> None: ...
 
     bus.signal(GaveUp).connect(receiver)
     bus.publish(gave_up())
-    assert [fact.error for fact in heard] == ["TypeError"]  # type: ignore[attr-defined]
+    assert [event.error for event in heard] == ["TypeError"]  # type: ignore[attr-defined]
 
 
 # Threads
@@ -714,7 +714,7 @@ def test_whoever_comes_hears_and_whoever_left_does_not_on_any_thread() -> None:
         for number in range(100):
             here, gone = f"{name}-{number}", f"{name}-{number}-gone"
             heard: set[str] = set()
-            with bus.subscribe(Fact, lambda fact, heard=heard: heard.add(fact.call)):
+            with bus.subscribe(Event, lambda event, heard=heard: heard.add(event.call)):
                 bus.publish(gave_up(call=here))
             bus.publish(gave_up(call=gone))
             assert here in heard
@@ -730,7 +730,7 @@ def test_who_stays_misses_nothing_while_others_come_and_go() -> None:
 
     def come_and_go(name: str) -> None:
         for number in range(300):
-            bus.subscribe(GaveUp, lambda fact: None, operation=f"{name}-{number}").close()
+            bus.subscribe(GaveUp, lambda event: None, operation=f"{name}-{number}").close()
 
     def publish(name: str) -> None:
         for number in range(300):
@@ -750,7 +750,7 @@ def test_a_foreign_receiver_hears_at_once_while_others_publish() -> None:
         try:
             for number in range(200):
                 heard: set[str] = set()
-                with bus.signal(GaveUp).connected_to(lambda sender, fact, heard=heard: heard.add(fact.call)):
+                with bus.signal(GaveUp).connected_to(lambda sender, event, heard=heard: heard.add(event.call)):
                     bus.publish(gave_up(call=f"{number}"))
                 assert f"{number}" in heard
         finally:
@@ -763,19 +763,19 @@ def test_a_foreign_receiver_hears_at_once_while_others_publish() -> None:
     assert together(come_and_go, publish, publish) == []
 
 
-def connect(bus: Bus, ears: Ears) -> None:
-    bus.signal(GaveUp).connect(ears.hear)
+def connect(bus: Bus, recorded_events: Ears) -> None:
+    bus.signal(GaveUp).connect(recorded_events.hear)
 
 
-def subscribe(bus: Bus, ears: Ears) -> None:
-    bus.subscribe(GaveUp, partial(ears.hear, "me"))
+def subscribe(bus: Bus, recorded_events: Ears) -> None:
+    bus.subscribe(GaveUp, partial(recorded_events.hear, "me"))
 
 
 @pytest.mark.parametrize("come", [connect, subscribe])
 def test_who_comes_in_the_middle_of_a_look_up_is_heard_from_then_on(
     come: Callable[[Bus, Ears], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus, ears, came = Bus(), Ears(), threading.Event()
+    bus, recorded_events, came = Bus(), Ears(), threading.Event()
     look_up = bus.signal(GaveUp).receivers_for
 
     def interrupted_look_up(sender: str) -> list[Callable[..., object]]:
@@ -785,17 +785,17 @@ def test_who_comes_in_the_middle_of_a_look_up_is_heard_from_then_on(
             came.wait(0.01)  # in vain, where a lock is held here
         return found
 
-    other = threading.Thread(target=lambda: (come(bus, ears), came.set()))
+    other = threading.Thread(target=lambda: (come(bus, recorded_events), came.set()))
     monkeypatch.setattr(bus.signal(GaveUp), "receivers_for", interrupted_look_up)
     bus.publish(gave_up())
     other.join(5)
     bus.publish(gave_up(call="later"))
-    assert ears.heard == [gave_up(call="later")]
+    assert recorded_events.heard == [gave_up(call="later")]
 
 
 def test_blinker_is_never_changed_by_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, left = Bus(), threading.Event()
-    seat = bus.subscribe(GaveUp, lambda fact: None)
+    subscription = bus.subscribe(GaveUp, lambda event: None)
     signal = bus.signal(GaveUp)
     inside: list[str] = []
     connect, disconnect = signal.connect, signal.disconnect
@@ -811,10 +811,10 @@ def test_blinker_is_never_changed_by_two_threads_at_once(monkeypatch: pytest.Mon
         inside.append("disconnected")
         disconnect(*args)  # type: ignore[arg-type]
 
-    other = threading.Thread(target=lambda: (seat.close(), left.set()))
+    other = threading.Thread(target=lambda: (subscription.close(), left.set()))
     monkeypatch.setattr(signal, "connect", connect_slowly)
     monkeypatch.setattr(signal, "disconnect", disconnect_noticed)
-    bus.subscribe(GaveUp, lambda fact: None)
+    bus.subscribe(GaveUp, lambda event: None)
     other.join(5)
     assert inside == ["connecting", "connected", "disconnected"]
 
@@ -829,10 +829,10 @@ def test_operations_may_be_made_while_watchers_come_and_go() -> None:
 
     def come_and_go() -> None:
         for _ in range(50):
-            bus.subscribe(OperationStarted, lambda fact: None).close()
+            bus.subscribe(OperationStarted, lambda event: None).close()
 
     assert together(make, come_and_go, make, come_and_go) == []
-    assert not any(operation.watched for operation in operations)
+    assert not any(operation.is_observed for operation in operations)
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -842,9 +842,9 @@ def test_watched_is_right_after_threads_have_come_and_gone() -> None:
 
     def come_and_go(operation: Operation) -> None:
         for _ in range(100):
-            with bus.subscribe(OperationStarted, lambda fact: None, operation=operation.name):
-                assert operation.watched
-            assert not operation.watched
+            with bus.subscribe(OperationStarted, lambda event: None, operation=operation.name):
+                assert operation.is_observed
+            assert not operation.is_observed
 
     assert together(*(partial(come_and_go, operation) for operation in operations)) == []
 
@@ -868,11 +868,11 @@ def test_two_buses_are_two_runs() -> None:
 def test_a_subscriber_may_subscribe_and_close_while_it_hears() -> None:
     bus, heard = Bus(), []
 
-    def once(fact: Fact) -> None:
-        seat.close()
+    def once(event: Event) -> None:
+        subscription.close()
         bus.subscribe(GaveUp, heard.append)
 
-    seat = bus.subscribe(GaveUp, once)
+    subscription = bus.subscribe(GaveUp, once)
     for _ in range(3):
         bus.publish(gave_up())
     assert len(heard) == 2
@@ -881,7 +881,7 @@ def test_a_subscriber_may_subscribe_and_close_while_it_hears() -> None:
 def test_ready_tuples_are_not_kept_for_every_key_there_ever_was() -> None:
     bus = Bus()
     for number in range(MAX_READY + 100):
-        bus.listens(GaveUp, "fetch", str(number))
+        bus.has_subscribers(GaveUp, "fetch", str(number))
     assert len(bus._ready) <= MAX_READY
 
 
@@ -889,15 +889,15 @@ def test_a_seat_on_one_operation_leaves_the_others_unwatched() -> None:
     bus = Bus()
     one, other = Operation("one", bus), Operation("other", bus)
     with bus.subscribe(OperationStarted, print, operation="one"):
-        assert (one.watched, other.watched) == (True, False)
-    assert (one.watched, other.watched) == (False, False)
+        assert (one.is_observed, other.is_observed) == (True, False)
+    assert (one.is_observed, other.is_observed) == (False, False)
 
 
 def test_a_foreign_receiver_that_keeps_raising_is_set_aside() -> None:
     bus = Bus()
     calls: list[str] = []
 
-    def foreign(sender: str, fact: Fact) -> None:
+    def foreign(sender: str, event: Event) -> None:
         calls.append(sender)
         raise OSError
 

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from events.circuit_events import CircuitClosed
-from events.codec import WIRE_FACTS, decode, encode
+from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
-from events.kinds import FACTS
+from events.kinds import EVENTS
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -22,31 +22,31 @@ from events.operation_events import (
     Parked,
 )
 
-CLOSED = b'{"fact":"CircuitClosed","at":1.5,"operation":"fetch"}'
+CLOSED = b'{"event":"CircuitClosed","at":1.5,"operation":"fetch"}'
 
 
-def test_a_fact_is_one_json_object_that_names_its_kind() -> None:
+def test_a_event_is_one_json_object_that_names_its_kind() -> None:
     assert encode(CircuitClosed(at=1.5, operation="fetch")) == CLOSED
 
 
 def test_what_is_as_usual_is_left_out() -> None:
-    assert set(json.loads(encode(GaveUp(at=0.0, call="c")))) == {"fact", "at", "call"}
+    assert set(json.loads(encode(GaveUp(at=0.0, call="c")))) == {"event", "at", "call"}
 
 
-def test_a_fact_is_decoded_from_text_too() -> None:
+def test_a_event_is_decoded_from_text_too() -> None:
     assert decode(CLOSED.decode()) == CircuitClosed(at=1.5, operation="fetch")
 
 
-def test_evidence_travels_inside_its_fact() -> None:
-    fact = FailureClassified(
+def test_evidence_travels_inside_its_event() -> None:
+    event = FailureClassified(
         at=0.0, call="c", category=Category.LOST, evidence=Evidence(type="X", kinds=("Y", "Z"), exit_code=-9)
     )
-    assert decode(encode(fact)) == fact
+    assert decode(encode(event)) == event
 
 
 def test_arguments_travel_byte_for_byte() -> None:
-    fact = OperationStarted(at=0.0, call="c", arguments=msgspec.Raw(b'[[1, 2.50], {"a" : null}]'))
-    assert bytes(decode(encode(fact)).arguments) == b'[[1, 2.50], {"a" : null}]'  # type: ignore[attr-defined]
+    event = OperationStarted(at=0.0, call="c", arguments=msgspec.Raw(b'[[1, 2.50], {"a" : null}]'))
+    assert bytes(decode(encode(event)).arguments) == b'[[1, 2.50], {"a" : null}]'  # type: ignore[attr-defined]
 
 
 def test_no_arguments_are_not_null_arguments() -> None:
@@ -61,12 +61,12 @@ def test_a_live_exception_stays_in_its_process() -> None:
         encode(OperationFailed(at=0.0, call="c", error=OSError()))
 
 
-def test_every_other_fact_may_leave() -> None:
-    assert set(WIRE_FACTS) == set(FACTS) - {OperationFailed}
+def test_every_other_event_may_leave() -> None:
+    assert set(WIRE_EVENTS) == set(EVENTS) - {OperationFailed}
 
 
 def test_what_a_newer_release_adds_is_passed_over() -> None:
-    assert decode(b'{"fact":"CircuitClosed","at":1.5,"mood":{"is":"good"}}') == CircuitClosed(at=1.5)
+    assert decode(b'{"event":"CircuitClosed","at":1.5,"mood":{"is":"good"}}') == CircuitClosed(at=1.5)
 
 
 @pytest.mark.parametrize(
@@ -77,43 +77,43 @@ def test_what_a_newer_release_adds_is_passed_over() -> None:
         b"[]",
         b"{}",
         b'{"at":1.5}',
-        b'{"fact":"CircuitClosed"}',
-        b'{"fact":"CircuitClosed","at":null}',
-        b'{"fact":"OperationFailed","at":0,"call":"c","error":"e"}',
-        b'{"fact":"Fact","at":0}',
-        b'{"fact":"NeverHeardOf","at":0}',
-        b'{"fact":"CircuitClosed","at":0,"operation":"\xff"}',
+        b'{"event":"CircuitClosed"}',
+        b'{"event":"CircuitClosed","at":null}',
+        b'{"event":"OperationFailed","at":0,"call":"c","error":"e"}',
+        b'{"event":"Event","at":0}',
+        b'{"event":"NeverHeardOf","at":0}',
+        b'{"event":"CircuitClosed","at":0,"operation":"\xff"}',
         CLOSED[:-1],
         CLOSED + CLOSED,
     ],
 )
-def test_rubbish_is_no_fact(rubbish: bytes) -> None:
-    with pytest.raises(CodecError, match="not a fact"):
+def test_rubbish_is_no_event(rubbish: bytes) -> None:
+    with pytest.raises(CodecError, match="not an event"):
         decode(rubbish)
 
 
 def test_an_error_says_where_it_is_wrong() -> None:
     with pytest.raises(CodecError, match=r"\$\.at"):
-        decode(b'{"fact":"CircuitClosed","at":"noon"}')
+        decode(b'{"event":"CircuitClosed","at":"noon"}')
 
 
-def test_nesting_without_end_is_no_fact() -> None:
+def test_nesting_without_end_is_no_event() -> None:
     with pytest.raises(CodecError):
-        decode(b'{"fact":"CircuitClosed","at":0,"mood":' + b"[" * 100_000)
+        decode(b'{"event":"CircuitClosed","at":0,"mood":' + b"[" * 100_000)
 
 
-def test_text_that_is_no_unicode_is_no_fact() -> None:
+def test_text_that_is_no_unicode_is_no_event() -> None:
     with pytest.raises(CodecError):
-        decode('{"fact":"CircuitClosed","at":0,"operation":"\udcff"}')
+        decode('{"event":"CircuitClosed","at":0,"operation":"\udcff"}')
 
 
-def survives(fact: Fact) -> bool:
-    """Whether *fact* comes back as it was, or is refused: what must not happen is that it changes on the way."""
+def survives(event: Event) -> bool:
+    """Whether *event* comes back as it was, or is refused: what must not happen is that it changes on the way."""
     try:
-        data = encode(fact)
+        data = encode(event)
     except CodecError:
         return True
-    return decode(data) == fact
+    return decode(data) == event
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])
@@ -138,6 +138,6 @@ def test_a_file_name_that_is_no_unicode_is_not_an_odd_error() -> None:
     assert survives(GaveUp(at=0.0, call="c", reason="no such file: \udcff.bin"))
 
 
-def test_a_fact_that_nobody_could_read_is_not_written() -> None:
+def test_a_event_that_nobody_could_read_is_not_written() -> None:
     with pytest.raises(CodecError):
-        encode(Fact(at=0.0))
+        encode(Event(at=0.0))

@@ -6,9 +6,9 @@ import pytest
 
 import events
 from events import alert_events, bus_events, circuit_events, journal_events, operation_events
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
-from events.kinds import FACTS, ON_REQUEST, kinds_of
+from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.operation_events import (
     FailureClassified,
     GaveUp,
@@ -23,7 +23,7 @@ from events.operation_events import (
 EVENT_MODULES = (alert_events, bus_events, circuit_events, journal_events, operation_events)
 
 
-class Unlisted(CallFact, frozen=True):
+class Unlisted(CallEvent, frozen=True):
     """What somebody may think of, and no bus has a signal for."""
 
 
@@ -37,51 +37,51 @@ def classified(**evidence: object) -> FailureClassified:
     )
 
 
-def test_a_fact_cannot_be_changed() -> None:
-    fact = GaveUp(at=0.0, call="c")
+def test_a_event_cannot_be_changed() -> None:
+    event = GaveUp(at=0.0, call="c")
     with pytest.raises(AttributeError):
-        fact.reason = "changed my mind"  # type: ignore[misc]
+        event.reason = "changed my mind"  # type: ignore[misc]
 
 
-def test_every_fact_defined_is_listed() -> None:
+def test_every_event_defined_is_listed() -> None:
     defined = {
         value
         for module in EVENT_MODULES
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Fact)
+        if inspect.isclass(value) and issubclass(value, Event)
     }
     bases = {base for one in defined for base in one.__mro__[1:]}
-    assert defined - bases == set(FACTS)
+    assert defined - bases == set(EVENTS)
 
 
-def test_every_fact_is_public() -> None:
-    assert {kind.__name__ for kind in FACTS} <= set(events.__all__)
+def test_every_event_is_public() -> None:
+    assert {kind.__name__ for kind in EVENTS} <= set(events.__all__)
 
 
 def test_only_starts_failures_and_classifications_ask_for_verdicts() -> None:
-    assert {kind for kind in FACTS if kind.asks} == {OperationStarted, OperationFailed, FailureClassified}
+    assert {kind for kind in EVENTS if kind.asks} == {OperationStarted, OperationFailed, FailureClassified}
 
 
-@pytest.mark.parametrize("kind", FACTS)
-def test_a_fact_stands_for_itself(kind: type[Fact]) -> None:
+@pytest.mark.parametrize("kind", EVENTS)
+def test_a_event_stands_for_itself(kind: type[Event]) -> None:
     assert kinds_of(kind) == (kind,)
 
 
-def test_fact_stands_for_all_but_the_healthy_ones() -> None:
-    assert set(kinds_of(Fact)) == set(FACTS) - {OperationStarted, OperationSucceeded}
+def test_event_stands_for_all_but_the_healthy_ones() -> None:
+    assert set(kinds_of(Event)) == set(EVENTS) - {OperationStarted, OperationSucceeded}
 
 
 def test_a_base_stands_for_what_is_below_it() -> None:
     assert set(kinds_of(Outcome)) == {RetryScheduled, Parked, GaveUp}
 
 
-def test_call_facts_stand_for_no_healthy_ones_either() -> None:
-    assert not set(kinds_of(CallFact)) & set(ON_REQUEST)
+def test_call_events_stand_for_no_healthy_ones_either() -> None:
+    assert not set(kinds_of(CallEvent)) & set(ON_REQUEST)
 
 
 @pytest.mark.parametrize("rubbish", [int, Category, "GaveUp", None, GaveUp(at=0.0, call="c")])
-def test_what_is_no_fact_stands_for_nothing(rubbish: object) -> None:
-    with pytest.raises(TypeError, match="is not a kind of fact"):
+def test_what_is_no_event_stands_for_nothing(rubbish: object) -> None:
+    with pytest.raises(TypeError, match="is not a kind of event"):
         kinds_of(rubbish)  # type: ignore[arg-type]
 
 

@@ -11,9 +11,9 @@ from events.attempt import Attempt
 from events.bus import Bus
 from events.codec import decode, encode
 from events.errors import CallRejectedError
-from events.event import FOREVER, NOTHING, Fact
+from events.event import FOREVER, NOTHING, Event
 from events.evidence import Category, Evidence
-from events.kinds import FACTS, ON_REQUEST
+from events.kinds import EVENTS, ON_REQUEST
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -46,10 +46,10 @@ def operation(*answers: Verdict | None, key: str = "", clock: Callable[[], float
     return Operation("fetch", bus, key=key)
 
 
-def hearing(of: Operation, *kinds: type[Fact]) -> list[Fact]:
+def hearing(of: Operation, *kinds: type[Event]) -> list[Event]:
     """What is said of *of* from now on: of these kinds, or whatever comes out of a call."""
-    heard: list[Fact] = []
-    of.bus.subscribe(kinds or [kind for kind in FACTS if kind not in (OperationFailed, *ON_REQUEST)], heard.append)
+    heard: list[Event] = []
+    of.bus.subscribe(kinds or [kind for kind in EVENTS if kind not in (OperationFailed, *ON_REQUEST)], heard.append)
     return heard
 
 
@@ -82,9 +82,9 @@ def test_the_driver_by_hand_goes_on_until_it_succeeds() -> None:
 
 def test_the_driver_by_hand_tells_the_whole_story() -> None:
     fetch = operation(Retry(1.0), Park(2.0))
-    heard = hearing(fetch, *FACTS)
+    heard = hearing(fetch, *EVENTS)
     drive(fetch, [OSError(), OSError(), "content"])
-    assert [(type(fact), fact.attempt) for fact in heard] == [  # type: ignore[attr-defined]
+    assert [(type(event), event.attempt) for event in heard] == [  # type: ignore[attr-defined]
         (OperationStarted, 1),
         (OperationFailed, 1),
         (RetryScheduled, 1),
@@ -148,7 +148,7 @@ def test_a_rejection_says_who_turned_the_call_away_and_when_to_come_back(held: V
     assert str(caught.value) == message
 
 
-def test_a_rejection_is_a_fact() -> None:
+def test_a_rejection_is_a_event() -> None:
     fetch = operation()
     heard = hearing(fetch)
     holding(fetch, GiveUp("closed", 5.0))
@@ -203,7 +203,7 @@ def test_a_call_that_took_no_time_when_it_began_is_timed_from_its_first_failure(
         (None, GaveUp(at=0.0, operation="fetch", call="run-1", reason="nobody answered")),
     ],
 )
-def test_the_outcome_is_a_fact(verdict: Verdict | None, outcome: Fact) -> None:
+def test_the_outcome_is_a_event(verdict: Verdict | None, outcome: Event) -> None:
     fetch = operation(verdict)
     heard = hearing(fetch)
     fetch.start().fail(OSError())
@@ -215,14 +215,14 @@ def test_a_wait_without_end_is_told_in_a_number_that_can_be_written(verdict: Ver
     fetch = operation(verdict)
     heard = hearing(fetch)
     assert fetch.start().fail(OSError()) == verdict
-    assert [decode(encode(fact)).after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+    assert [decode(encode(event)).after for event in heard] == [FOREVER]  # type: ignore[attr-defined]
 
 
 def test_a_rejection_for_ever_is_told_in_a_number_that_can_be_written() -> None:
     fetch = operation()
     heard = hearing(fetch)
     assert fetch.start().reject(GiveUp("closed", math.inf)).retry_after == math.inf
-    assert [decode(encode(fact)).retry_after for fact in heard] == [FOREVER]  # type: ignore[attr-defined]
+    assert [decode(encode(event)).retry_after for event in heard] == [FOREVER]  # type: ignore[attr-defined]
 
 
 def test_nobody_hears_an_overruled_opinion() -> None:
@@ -230,7 +230,7 @@ def test_nobody_hears_an_overruled_opinion() -> None:
     heard = hearing(fetch)
     fetch.bus.subscribe(OperationFailed, lambda _: GiveUp("no"))
     fetch.start().fail(OSError())
-    assert [type(fact) for fact in heard] == [GaveUp]
+    assert [type(event) for event in heard] == [GaveUp]
 
 
 def test_an_outcome_says_how_the_failure_was_classified() -> None:
@@ -241,7 +241,7 @@ def test_an_outcome_says_how_the_failure_was_classified() -> None:
         OperationFailed, lambda f: FailureClassified(at=f.at, call=f.call, category=Category.LOST, evidence=evidence)
     )
     fetch.start().fail(OSError())
-    assert [(fact.category, fact.error) for fact in heard] == [(Category.LOST, "Lost: gone")]  # type: ignore[attr-defined]
+    assert [(event.category, event.error) for event in heard] == [(Category.LOST, "Lost: gone")]  # type: ignore[attr-defined]
 
 
 def test_an_outcome_is_told_after_all_that_led_to_it() -> None:
@@ -249,7 +249,7 @@ def test_an_outcome_is_told_after_all_that_led_to_it() -> None:
     heard = hearing(fetch)
     fetch.bus.subscribe(OperationFailed, lambda f: Parked(at=f.at, call=f.call, after=0.0))
     fetch.start().fail(OSError())
-    assert [type(fact) for fact in heard] == [Parked, GaveUp]
+    assert [type(event) for event in heard] == [Parked, GaveUp]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), OSError, "error", None])
@@ -299,8 +299,8 @@ def test_the_next_attempt_is_announced_and_the_following_not() -> None:
     attempt.fail(OSError())
     attempt = attempt.next()
     attempt.fail(OSError())
-    attempt.following()
-    assert [fact.attempt for fact in heard] == [1, 2]  # type: ignore[attr-defined]
+    attempt.next_attempt()
+    assert [event.attempt for event in heard] == [1, 2]  # type: ignore[attr-defined]
 
 
 def fail(attempt: Attempt) -> None:
@@ -366,7 +366,7 @@ def test_an_attempt_has_one_next() -> None:
 # Ending
 
 
-def test_a_cancellation_is_a_fact_and_no_failure() -> None:
+def test_a_cancellation_is_a_event_and_no_failure() -> None:
     fetch = operation()
     heard = hearing(fetch)
     fetch.start().cancel()
@@ -377,7 +377,7 @@ def test_a_call_can_be_cancelled_while_it_waits() -> None:
     fetch = operation(Retry(1.0))
     heard = hearing(fetch)
     cancel_while_waiting(fetch.start())
-    assert [type(fact) for fact in heard] == [RetryScheduled, OperationCancelled]
+    assert [type(event) for event in heard] == [RetryScheduled, OperationCancelled]
 
 
 @pytest.mark.parametrize("end", [fail, succeed, cancel, give_up, reject, cancel_while_waiting])
@@ -425,7 +425,7 @@ def test_a_success_says_whether_something_had_gone_wrong(troubles: int) -> None:
         attempt.fail(OSError())
         attempt = attempt.next()
     attempt.succeed()
-    assert [fact.recovered for fact in heard] == [troubles > 0]  # type: ignore[attr-defined]
+    assert [event.recovered for event in heard] == [troubles > 0]  # type: ignore[attr-defined]
 
 
 def test_a_recovery_says_how_long_it_took() -> None:
@@ -436,7 +436,7 @@ def test_a_recovery_says_how_long_it_took() -> None:
     attempt.fail(OSError())
     clock.advance(4.0)
     attempt.next().succeed()
-    assert heard == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0, late=4.0)]
+    assert heard == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0, lag=4.0)]
 
 
 def test_a_healthy_call_recovers_from_nothing() -> None:
@@ -449,7 +449,7 @@ def test_a_healthy_call_recovers_from_nothing() -> None:
 # What a journal wants to know
 
 
-def test_a_checkpoint_is_a_fact_and_is_kept() -> None:
+def test_a_checkpoint_is_a_event_and_is_kept() -> None:
     fetch = operation()
     heard = hearing(fetch)
     attempt = fetch.start()
@@ -477,7 +477,7 @@ def test_a_resumed_call_says_so_and_is_troubled(given: bytes | None, told: msgsp
     attempt.arguments = given
     attempt.resumed(4.0)
     assert heard == [OperationResumed(at=0.0, operation="fetch", call="old-1", attempt=3, after=4.0, arguments=told)]
-    assert attempt.troubled
+    assert attempt.has_failed
 
 
 def test_an_announcement_tells_the_arguments_and_the_version() -> None:
@@ -485,7 +485,7 @@ def test_an_announcement_tells_the_arguments_and_the_version() -> None:
     heard = hearing(fetch, OperationStarted)
     attempt = Attempt(fetch)
     attempt.arguments, attempt.version = b"[[1],{}]", "2"
-    attempt.announce()
+    attempt.request_start()
     told = msgspec.Raw(b"[[1],{}]")
     assert heard == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=told, version="2")]
 
@@ -510,7 +510,7 @@ def test_what_was_the_last_attempts_own_is_not_the_next_ones() -> None:
     first.progress(7.0)
     first.recorded = Recorded(key="k", result=msgspec.Raw(b"1"), until=9.0)
     first.fail(OSError())
-    second = first.following()
+    second = first.next_attempt()
     fresh = Attempt(fetch, first.call, 2, 1, began=0.0, waited=1.0, due=1.0, done=7.0)
     assert msgspec.structs.asdict(second) == msgspec.structs.asdict(fresh)
 
@@ -520,7 +520,7 @@ def test_a_call_that_is_cancelled_between_two_attempts_was_waiting() -> None:
     attempt = fetch.start()
     attempt.fail(OSError())
     heard = hearing(fetch, OperationCancelled)
-    attempt.following().cancel()
+    attempt.next_attempt().cancel()
     assert heard == [OperationCancelled(at=0.0, operation="fetch", call="run-1", attempt=2, waiting=True)]
 
 
@@ -532,7 +532,7 @@ def test_a_part_speaks_for_itself() -> None:
     part = Operation("fetch", whole.bus, key="host")
     heard = hearing(whole)
     part.start().fail(OSError())
-    assert [(fact.operation, fact.key) for fact in heard] == [("fetch", "host")]
+    assert [(event.operation, event.key) for event in heard] == [("fetch", "host")]
 
 
 def test_a_part_counts_for_itself() -> None:
@@ -550,74 +550,74 @@ def test_an_operation_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", ON_REQUEST)
-def test_an_operation_is_watched_as_long_as_somebody_listens(kind: type[Fact]) -> None:
+def test_an_operation_is_watched_as_long_as_somebody_listens(kind: type[Event]) -> None:
     fetch = operation()
-    before = fetch.watched
-    with fetch.bus.subscribe(kind, lambda fact: None):
-        during = fetch.watched
-    assert (before, during, fetch.watched) == (False, True, False)
+    before = fetch.is_observed
+    with fetch.bus.subscribe(kind, lambda event: None):
+        during = fetch.is_observed
+    assert (before, during, fetch.is_observed) == (False, True, False)
 
 
 @pytest.mark.parametrize("kind", ON_REQUEST)
-def test_a_foreign_receiver_watches_as_long_as_it_is_connected(kind: type[Fact]) -> None:
+def test_a_foreign_receiver_watches_as_long_as_it_is_connected(kind: type[Event]) -> None:
     fetch = operation()
-    before = fetch.watched
-    with fetch.bus.signal(kind).connected_to(lambda sender, fact: None):
-        during = fetch.watched
-    assert (before, during, fetch.watched) == (False, True, False)
+    before = fetch.is_observed
+    with fetch.bus.signal(kind).connected_to(lambda sender, event: None):
+        during = fetch.is_observed
+    assert (before, during, fetch.is_observed) == (False, True, False)
 
 
 def test_who_disconnects_from_one_sender_no_longer_watches_it() -> None:
     fetch = operation()
 
-    def receiver(sender: str, fact: Fact) -> None: ...
+    def receiver(sender: str, event: Event) -> None: ...
 
     signal = fetch.bus.signal(OperationStarted)
     signal.connect(receiver, sender="fetch")
     signal.disconnect(receiver, sender="fetch")
-    assert not fetch.watched
+    assert not fetch.is_observed
 
 
 def test_an_operation_made_later_is_watched_too() -> None:
     bus = Bus()
-    bus.subscribe(OperationStarted, lambda fact: None)
-    assert Operation("fetch", bus).watched
+    bus.subscribe(OperationStarted, lambda event: None)
+    assert Operation("fetch", bus).is_observed
 
 
 def test_the_last_watcher_to_leave_ends_the_watch() -> None:
     fetch = operation()
-    seats = [fetch.bus.subscribe(kind, lambda fact: None) for kind in (*ON_REQUEST, *ON_REQUEST)]
-    watched = []
-    for seat in seats:
-        seat.close()
-        watched.append(fetch.watched)
-    assert watched == [True, True, True, False]
+    seats = [fetch.bus.subscribe(kind, lambda event: None) for kind in (*ON_REQUEST, *ON_REQUEST)]
+    is_observed = []
+    for subscription in seats:
+        subscription.close()
+        is_observed.append(fetch.is_observed)
+    assert is_observed == [True, True, True, False]
 
 
 def test_watching_one_part_leaves_the_others_alone() -> None:
     fetch = operation()
     parts = [fetch, *(Operation("fetch", fetch.bus, key=key) for key in "xy"), Operation("other", fetch.bus, key="x")]
-    fetch.bus.subscribe(OperationStarted, lambda fact: None, operation="fetch", key="x")
-    assert [part.watched for part in parts] == [False, True, False, False]
+    fetch.bus.subscribe(OperationStarted, lambda event: None, operation="fetch", key="x")
+    assert [part.is_observed for part in parts] == [False, True, False, False]
 
 
 def test_who_listens_to_everything_else_does_not_watch() -> None:
     fetch = operation()
-    hearing(fetch, Fact)
-    assert not fetch.watched
+    hearing(fetch, Event)
+    assert not fetch.is_observed
 
 
 @pytest.mark.parametrize("kind", ON_REQUEST)
-def test_a_watcher_that_was_collected_no_longer_watches(kind: type[Fact]) -> None:
+def test_a_watcher_that_was_collected_no_longer_watches(kind: type[Event]) -> None:
     fetch = operation()
 
-    def receiver(sender: str, fact: Fact) -> None: ...
+    def receiver(sender: str, event: Event) -> None: ...
 
     fetch.bus.signal(kind).connect(receiver)
     del receiver
     gc.collect()
     fetch.start().succeed()  # the bus may notice it only now
-    assert not fetch.watched
+    assert not fetch.is_observed
 
 
 # How late a retry began
@@ -641,9 +641,9 @@ def recovered_after(*times: float, answers: tuple[Verdict, ...]) -> float:
         attempt = attempt.next()
     now[0] += 100.0  # however long it takes itself
     attempt.succeed()
-    [fact] = heard
-    assert isinstance(fact, OperationRecovered)
-    return fact.late
+    [event] = heard
+    assert isinstance(event, OperationRecovered)
+    return event.lag
 
 
 @pytest.mark.parametrize(("began", "late"), [(5.0, 0.0), (7.0, 2.0), (1.0, 0.0)])
@@ -665,28 +665,28 @@ def test_what_holds_a_retry_back_when_it_asks_does_not_make_it_late() -> None:
     heard = hearing(fetch, OperationRecovered)
     first = fetch.start()
     first.fail(OSError())
-    again = first.following()
+    again = first.next_attempt()
     now[0] = 6.0
-    again.announce()
+    again.request_start()
     now[0] = 600.0
-    again.announce()
+    again.request_start()
     again.succeed()
-    assert [fact.late for fact in heard] == [1.0]  # type: ignore[attr-defined]
+    assert [event.lag for event in heard] == [1.0]  # type: ignore[attr-defined]
 
 
 # What nobody hears
 
 
-def counted(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
+def counted(kind: type[Event], monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     """Have operations build a kind that notes each time it is built."""
-    built: list[Fact] = []
+    built: list[Event] = []
 
     class Counted(kind, frozen=True, kw_only=True, omit_defaults=True):  # type: ignore[misc, valid-type]
         def __post_init__(self) -> None:
             built.append(self)
 
     for module in ("events.kinds", "events.bus"):
-        for name, kinds in (("FACTS", FACTS), ("ON_REQUEST", ON_REQUEST)):
+        for name, kinds in (("EVENTS", EVENTS), ("ON_REQUEST", ON_REQUEST)):
             monkeypatch.setattr(f"{module}.{name}", tuple(Counted if one is kind else one for one in kinds))
     monkeypatch.setattr(f"events.attempt.{kind.__name__}", Counted)
     return built
@@ -705,18 +705,18 @@ def a_bit_of_everything() -> Operation:
 
 
 UNHEARD = [
-    kind for kind in FACTS if hasattr(kind, "call") and kind not in (OperationFailed, FailureClassified, CallSteered)
+    kind for kind in EVENTS if hasattr(kind, "call") and kind not in (OperationFailed, FailureClassified, CallSteered)
 ]
 
 
 @pytest.mark.parametrize("kind", UNHEARD)
-def test_a_fact_that_nobody_hears_is_not_built(kind: type[Fact], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_event_that_nobody_hears_is_not_built(kind: type[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     built = counted(kind, monkeypatch)
     a_bit_of_everything()
     assert built == []
 
 
-def test_a_fact_that_somebody_hears_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_event_that_somebody_hears_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built = counted(GaveUp, monkeypatch)
     fetch = operation()
     heard = hearing(fetch)

@@ -23,12 +23,12 @@ def test_the_shortest_deadline_wins() -> None:
 
 
 def test_a_park_keeps_the_wait_and_the_deadline_of_a_retry() -> None:
-    assert join(Retry(5.0, 7.0), Park(1.0, until=("disk",))) == Park(5.0, ("disk",), 7.0, charged=True)
+    assert join(Retry(5.0, 7.0), Park(1.0, until=("disk",))) == Park(5.0, ("disk",), 7.0, counts_as_retry=True)
 
 
 def test_a_park_that_nobody_would_have_retried_is_not_charged() -> None:
     assert join(Park(1.0), Park(2.0)) == Park(2.0)
-    assert join(Park(1.0, charged=True), Park(2.0)) == Park(2.0, charged=True)
+    assert join(Park(1.0, counts_as_retry=True), Park(2.0)) == Park(2.0, counts_as_retry=True)
 
 
 def test_causes_are_united_and_sorted() -> None:

@@ -18,7 +18,7 @@ from recovery.policies.backoff import (
     base_delay,
     delay,
 )
-from recovery.testing.strategies import backoffs, chances, seconds
+from recovery.testing.strategies import backoffs, draws, seconds
 
 RETRIES = st.one_of(st.integers(1, 10), st.integers(1, 10**6))
 JITTER = st.sampled_from(JITTERS)
@@ -33,25 +33,25 @@ TINY = Exponential(1e-300, 2.0)
 """Its factor overflows a float before the delay grows large."""
 
 
-@given(st.one_of(backoffs(), EXTREME), JITTER, seconds(1e6), RETRIES, seconds(1e6), chances())
+@given(st.one_of(backoffs(), EXTREME), JITTER, seconds(1e6), RETRIES, seconds(1e6), draws())
 @example(TINY, "none", 60.0, 1025, 0.0, 0.5)
 @example(Exponential(), "decorrelated", 60.0, 1, math.inf, 0.0)
 @example(Exponential(60.0), "full", 60.0, 1, 0.0, 0.999)
 @example(Exponential(60.0), "equal", 60.0, 1, 0.0, 0.999)
 @example(Exponential(60.0), "decorrelated", 60.0, 2, 60.0, 0.999)
 def test_a_delay_is_finite_and_between_zero_and_the_cap(
-    backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
+    backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, draw: float
 ) -> None:
-    assert 0.0 <= delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) <= cap
+    assert 0.0 <= delay(backoff, jitter, cap, retry=retry, previous=previous, draw=draw) <= cap
 
 
-@given(st.floats(), JITTER, seconds(), RETRIES, seconds(), chances())
+@given(st.floats(), JITTER, seconds(), RETRIES, seconds(), draws())
 @example(math.nan, "none", 60.0, 1, 0.0, 0.5)
 @example(-math.inf, "none", 60.0, 1, 0.0, 0.5)
 def test_whatever_a_function_answers_the_delay_is_between_zero_and_the_cap(
-    answer: float, jitter: Jitter, cap: float, retry: int, previous: float, chance: float
+    answer: float, jitter: Jitter, cap: float, retry: int, previous: float, draw: float
 ) -> None:
-    assert 0.0 <= delay(lambda _: answer, jitter, cap, retry=retry, previous=previous, chance=chance) <= cap
+    assert 0.0 <= delay(lambda _: answer, jitter, cap, retry=retry, previous=previous, draw=draw) <= cap
 
 
 @given(st.one_of(backoffs(), EXTREME), RETRIES)
@@ -74,35 +74,35 @@ def test_a_linear_delay_never_shrinks(shape: Linear, one: int, other: int) -> No
     assert earlier <= later
 
 
-@given(backoffs(), seconds(), RETRIES, seconds(), chances())
+@given(backoffs(), seconds(), RETRIES, seconds(), draws())
 def test_without_jitter_neither_chance_nor_history_matters(
-    backoff: Backoff, cap: float, retry: int, previous: float, chance: float
+    backoff: Backoff, cap: float, retry: int, previous: float, draw: float
 ) -> None:
-    told = delay(backoff, "none", cap, retry=retry, previous=previous, chance=chance)
+    told = delay(backoff, "none", cap, retry=retry, previous=previous, draw=draw)
     assert told == min(base_delay(backoff, retry), cap)
 
 
-@given(backoffs(), JITTER, seconds(), RETRIES, seconds(), chances(), chances())
+@given(backoffs(), JITTER, seconds(), RETRIES, seconds(), draws(), draws())
 def test_a_larger_draw_is_never_a_shorter_delay(
     backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, one: float, other: float
 ) -> None:
     short, long = (
-        delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) for chance in sorted((one, other))
+        delay(backoff, jitter, cap, retry=retry, previous=previous, draw=draw) for draw in sorted((one, other))
     )
     assert short <= long * (1 + 1e-12)
 
 
-@given(backoffs(), seconds(), RETRIES, chances())
-def test_the_equal_jitter_keeps_half_of_the_delay(backoff: Backoff, cap: float, retry: int, chance: float) -> None:
-    told = delay(backoff, "equal", cap, retry=retry, previous=0.0, chance=chance)
+@given(backoffs(), seconds(), RETRIES, draws())
+def test_the_equal_jitter_keeps_half_of_the_delay(backoff: Backoff, cap: float, retry: int, draw: float) -> None:
+    told = delay(backoff, "equal", cap, retry=retry, previous=0.0, draw=draw)
     assert told >= min(base_delay(backoff, retry), cap) / 2
 
 
-@given(backoffs(), JITTER, st.floats(1e-3, 1e3), RETRIES, seconds(), chances(), chances())
+@given(backoffs(), JITTER, st.floats(1e-3, 1e3), RETRIES, seconds(), draws(), draws())
 @example(Exponential(), "decorrelated", 60.0, 50, 60.0, 0.6, 0.9)
 def test_a_capped_herd_spreads(
     backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, one: float, other: float
 ) -> None:
-    waits = [delay(backoff, jitter, cap, retry=retry, previous=previous, chance=chance) for chance in (one, other)]
-    stands = delay(backoff, jitter, cap, retry=retry, previous=previous, chance=0.0) == cap
+    waits = [delay(backoff, jitter, cap, retry=retry, previous=previous, draw=draw) for draw in (one, other)]
+    stands = delay(backoff, jitter, cap, retry=retry, previous=previous, draw=0.0) == cap
     assert jitter == "none" or stands or abs(one - other) < 1e-9 or waits != [cap, cap]

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from events.event import CallFact
+from events.event import CallEvent
 from events.evidence import Category, Evidence
 from events.operation_events import (
     CallRejected,
@@ -45,28 +45,28 @@ COUNTS_UNREACHABLE = st.one_of(
 )
 
 
-def told(kind: type[CallFact], call: str = "a", at: float = 0.0, **fields: Any) -> CallFact:
+def told(kind: type[CallEvent], call: str = "a", at: float = 0.0, **fields: Any) -> CallEvent:
     return kind(at=at, operation="operation", call=call, **fields)
 
 
-def judged(policy: BreakerPolicy, category: Category, call: str = "a", at: float = 0.0) -> CallFact:
+def judged(policy: BreakerPolicy, category: Category, call: str = "a", at: float = 0.0) -> CallEvent:
     """A failure of the kind that *policy* counts."""
     if policy.counts == "calls":
         return told(GaveUp, call, at, category=category)
     return told(FailureClassified, call, at, category=category, evidence=Evidence(type="x.Error"))
 
 
-def failed() -> st.SearchStrategy[CallFact]:
+def failed() -> st.SearchStrategy[CallEvent]:
     evidence = st.just(Evidence(type="x.Error"))
     return st.builds(told, st.just(FailureClassified), CALL, seconds(20.0), category=categories(), evidence=evidence)
 
 
-def gave_ups() -> st.SearchStrategy[CallFact]:
+def gave_ups() -> st.SearchStrategy[CallEvent]:
     return st.builds(told, st.just(GaveUp), CALL, seconds(20.0), category=st.one_of(st.none(), categories()))
 
 
-def facts() -> st.SearchStrategy[CallFact]:
-    """Every kind of fact about a call."""
+def events() -> st.SearchStrategy[CallEvent]:
+    """Every kind of event about a call."""
     plain = st.sampled_from(
         [OperationStarted, OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected]
     )
@@ -107,9 +107,9 @@ def live(circuit: Circuit, now: float) -> int:
     return sum(permit.expires > now for permit in circuit.permits) if isinstance(circuit, HalfOpen) else 0
 
 
-@given(breaker_policies(), circuits(), facts(), COUNTER)
-def test_a_step_is_total(policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int) -> None:
-    assert isinstance(step(policy, circuit, fact, successes), Closed | Open | HalfOpen)
+@given(breaker_policies(), circuits(), events(), COUNTER)
+def test_a_step_is_total(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int) -> None:
+    assert isinstance(step(policy, circuit, event, successes), Closed | Open | HalfOpen)
 
 
 @given(breaker_policies(), circuits(), CALL, seconds(40.0))
@@ -119,11 +119,11 @@ def test_admission_is_total(policy: BreakerPolicy, circuit: Circuit, call: str, 
     assert wait is None or wait > 0.0
 
 
-@given(breaker_policies(), seconds(20.0), facts(), COUNTER)
+@given(breaker_policies(), seconds(20.0), events(), COUNTER)
 def test_nothing_that_is_said_changes_an_open_circuit(
-    policy: BreakerPolicy, until: float, fact: CallFact, successes: int
+    policy: BreakerPolicy, until: float, event: CallEvent, successes: int
 ) -> None:
-    assert step(policy, Open(until, 3), fact, successes) == Open(until, 3)
+    assert step(policy, Open(until, 3), event, successes) == Open(until, 3)
 
 
 @given(breaker_policies(categories=None), circuits(), st.sampled_from(sorted(HOPELESS)), CALL, COUNTER)
@@ -142,7 +142,7 @@ def test_a_cancelled_call_only_gives_back_its_permit(
     assert after == without(circuit, call)
 
 
-@given(breaker_policies(), circuits(), st.sampled_from([Category.CANCELLED, Category.SPENT]), CALL, COUNTER)
+@given(breaker_policies(), circuits(), st.sampled_from([Category.CANCELLED, Category.EXHAUSTED]), CALL, COUNTER)
 def test_a_change_of_mind_is_counted_neither_for_nor_against(
     policy: BreakerPolicy, circuit: Circuit, category: Category, call: str, successes: int
 ) -> None:
@@ -200,19 +200,19 @@ def test_who_comes_back_when_told_is_let_in_and_nobody_earlier(
     assert admit(policy, after, "another", now + wait + 1e-9)[1] is None
 
 
-@given(breaker_policies(), half_opens(), facts(), COUNTER)
+@given(breaker_policies(), half_opens(), events(), COUNTER)
 def test_a_late_answer_of_a_call_without_a_permit_changes_nothing(
-    policy: BreakerPolicy, circuit: HalfOpen, fact: CallFact, successes: int
+    policy: BreakerPolicy, circuit: HalfOpen, event: CallEvent, successes: int
 ) -> None:
-    others = without(circuit, fact.call)
-    assert step(policy, others, fact, successes) == others
+    others = without(circuit, event.call)
+    assert step(policy, others, event, successes) == others
 
 
-@given(breaker_policies(), st.integers(0, 3), COUNTER, facts(), COUNTER)
+@given(breaker_policies(), st.integers(0, 3), COUNTER, events(), COUNTER)
 def test_the_row_of_a_closed_circuit_never_reaches_the_threshold(
-    policy: BreakerPolicy, row: int, seen: int, fact: CallFact, successes: int
+    policy: BreakerPolicy, row: int, seen: int, event: CallEvent, successes: int
 ) -> None:
-    after = step(policy, Closed(row % policy.failure_threshold, seen), fact, successes)
+    after = step(policy, Closed(row % policy.failure_threshold, seen), event, successes)
     assert not isinstance(after, Closed) or after.failures < policy.failure_threshold
 
 
@@ -221,10 +221,10 @@ def test_a_success_since_the_last_failure_breaks_the_row(
     policy: BreakerPolicy, row: int, seen: int, successes: int, category: Category
 ) -> None:
     assume(seen != successes)
-    fact = judged(policy, category)
-    fresh = step(policy, Closed(0, successes), fact, successes)
-    is_neutral = category in (Category.CANCELLED, Category.SPENT)
-    assert is_neutral or step(policy, Closed(row, seen), fact, successes) == fresh
+    event = judged(policy, category)
+    fresh = step(policy, Closed(0, successes), event, successes)
+    is_neutral = category in (Category.CANCELLED, Category.EXHAUSTED)
+    assert is_neutral or step(policy, Closed(row, seen), event, successes) == fresh
 
 
 @given(COUNTS_UNREACHABLE, COUNTER, seconds(20.0))
@@ -241,17 +241,17 @@ def test_as_many_in_a_row_as_the_threshold_open_the_circuit_and_no_fewer(
 
 @given(breaker_policies(counts="calls"), circuits(), failed(), COUNTER)
 def test_a_circuit_that_counts_calls_ignores_attempts(
-    policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
+    policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int
 ) -> None:
-    assert step(policy, circuit, fact, successes) == circuit
+    assert step(policy, circuit, event, successes) == circuit
 
 
 @given(breaker_policies(counts="attempts"), circuits(), gave_ups(), COUNTER)
 def test_a_circuit_that_counts_attempts_hears_of_calls_only_that_a_probe_is_over(
-    policy: BreakerPolicy, circuit: Circuit, fact: CallFact, successes: int
+    policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int
 ) -> None:
-    after = step(policy, circuit, fact, successes)
-    assert after == circuit or (isinstance(after, HalfOpen) and fact.call not in calls_with_permits(after))
+    after = step(policy, circuit, event, successes)
+    assert after == circuit or (isinstance(after, HalfOpen) and event.call not in calls_with_permits(after))
 
 
 @given(breaker_policies(), half_opens(least=1), COUNTER)
@@ -296,7 +296,7 @@ class Reached(RuleBasedStateMachine):
         self.open_until: float | None = None
         self.probes: dict[str, float] | None = None
 
-    def end(self, which: int, kind: type[CallFact], **fields: Any) -> str:
+    def end(self, which: int, kind: type[CallEvent], **fields: Any) -> str:
         """One of the calls under way ends so; which one it was."""
         call = self.under_way.pop(which % len(self.under_way))
         self.successes += kind is OperationSucceeded

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from events.codec import WIRE_FACTS, decode, encode
+from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
-from events.event import NOTHING, Fact
+from events.event import NOTHING, Event
 from events.evidence import Category, Evidence
 from events.operation_events import OperationResumed, OperationStarted, Recorded
 
@@ -37,7 +37,7 @@ simple: dict[object, SearchStrategy[Any]] = {
 
 
 def values(kind: Any) -> SearchStrategy[Any]:
-    """Any value of a field's type: a new fact, or a new field, is covered by itself."""
+    """Any value of a field's type: a new event, or a new field, is covered by itself."""
     if get_origin(kind) is UnionType:
         return st.one_of(*map(values, get_args(kind)))
     return simple[kind]
@@ -51,44 +51,44 @@ def structs(kind: type[msgspec.Struct]) -> SearchStrategy[Any]:
 
 
 evidences = structs(Evidence)
-facts = st.sampled_from(WIRE_FACTS).flatmap(structs)
+events = st.sampled_from(WIRE_EVENTS).flatmap(structs)
 
 
-@pytest.mark.parametrize("kind", WIRE_FACTS)
+@pytest.mark.parametrize("kind", WIRE_EVENTS)
 @settings(max_examples=25)
 @given(st.data())
-def test_a_fact_comes_back_as_it_went(kind: type[Fact], data: st.DataObject) -> None:
-    fact = data.draw(structs(kind))
-    back = decode(encode(fact))
+def test_a_event_comes_back_as_it_went(kind: type[Event], data: st.DataObject) -> None:
+    event = data.draw(structs(kind))
+    back = decode(encode(event))
     assert type(back) is kind
-    assert back == fact
+    assert back == event
 
 
-@given(facts)
-def test_a_fact_is_one_line(fact: Fact) -> None:
-    assert encode(fact).splitlines() == [encode(fact)]
+@given(events)
+def test_a_event_is_one_line(event: Event) -> None:
+    assert encode(event).splitlines() == [encode(event)]
 
 
-@given(facts)
-def test_what_comes_back_is_written_as_before(fact: Fact) -> None:
-    assert encode(decode(encode(fact))) == encode(fact)
+@given(events)
+def test_what_comes_back_is_written_as_before(event: Event) -> None:
+    assert encode(decode(encode(event))) == encode(event)
 
 
-@given(facts, st.data())
-def test_a_torn_fact_is_no_fact(fact: Fact, data: st.DataObject) -> None:
-    whole = encode(fact)
+@given(events, st.data())
+def test_a_torn_event_is_no_event(event: Event, data: st.DataObject) -> None:
+    whole = encode(event)
     with pytest.raises(CodecError):
         decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
-@given(facts, st.data())
-def test_a_fact_with_a_wrong_byte_is_a_fact_or_a_codec_error(fact: Fact, data: st.DataObject) -> None:
-    wrong = bytearray(encode(fact))
+@given(events, st.data())
+def test_a_event_with_a_wrong_byte_is_a_event_or_a_codec_error(event: Event, data: st.DataObject) -> None:
+    wrong = bytearray(encode(event))
     wrong[data.draw(st.integers(0, len(wrong) - 1))] = data.draw(st.integers(0, 255))
     with suppress(CodecError):
-        assert isinstance(decode(bytes(wrong)), Fact)
+        assert isinstance(decode(bytes(wrong)), Event)
 
 
 @given(st.sampled_from([OperationStarted, OperationResumed]).flatmap(structs))
-def test_no_arguments_stay_no_arguments(fact: Any) -> None:
-    assert (decode(encode(fact)).arguments == NOTHING) is (fact.arguments == NOTHING)  # type: ignore[attr-defined]
+def test_no_arguments_stay_no_arguments(event: Any) -> None:
+    assert (decode(encode(event)).arguments == NOTHING) is (event.arguments == NOTHING)  # type: ignore[attr-defined]

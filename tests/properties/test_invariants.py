@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, Permanent
-from events.event import Fact
+from events.event import Event
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationStarted, RetryScheduled
 from events.verdicts import Park
 from recovery import context
@@ -23,8 +23,8 @@ from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock, seeded
-from recovery.testing.strategies import budgets, chances, policies
-from tests.recorded_events import facts_of, names
+from recovery.testing.strategies import budgets, draws, policies
+from tests.recorded_events import events_of, names
 
 BACKENDS = st.sampled_from(["asyncio", "trio"])
 
@@ -42,22 +42,22 @@ def failed_for_good(service: Recovery, function: Any, **settings: Any) -> Except
 # Attempts
 
 
-@given(policies(), chances())
-def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, chance: float) -> None:
+@given(policies(), draws())
+def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float) -> None:
     script = Script(Permanent("no"), "a second attempt")
-    service = Recovery(clock=VirtualClock(), chance=lambda: chance)
+    service = Recovery(clock=VirtualClock(), rng=lambda: draw)
     assert isinstance(failed_for_good(service, script, policy=policy), Permanent)
     assert script.calls == 1
 
 
 @given(
     retries=st.integers(0, 4),
-    refills=st.integers(0, 4),
+    progress_resets=st.integers(0, 4),
     reached=st.lists(st.integers(1, 6), max_size=40),
 )
-@example(retries=1, refills=1, reached=[1, 2, 3, 4, 5, 6])
+@example(retries=1, progress_resets=1, reached=[1, 2, 3, 4, 5, 6])
 def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
-    retries: int, refills: int, reached: list[int]
+    retries: int, progress_resets: int, reached: list[int]
 ) -> None:
     made = 0
 
@@ -68,11 +68,11 @@ def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
             context.progress(reached[made - 1])
         raise ConnectionResetError
 
-    policy = RetryPolicy(max_retries=retries, refills=refills)
-    has_context = {"durability": "journal"} if not refills else {}
+    policy = RetryPolicy(max_retries=retries, progress_resets=progress_resets)
+    has_context = {"durability": "journal"} if not progress_resets else {}
     with Recovery(clock=VirtualClock(), store=MemoryStore()) as service:
         failed_for_good(service, download, policy=policy, **has_context)
-    assert retries + 1 <= made <= retries + 1 + refills * retries
+    assert retries + 1 <= made <= retries + 1 + progress_resets * retries
 
 
 class Crash(BaseException):
@@ -86,20 +86,20 @@ class Crash(BaseException):
 )
 @example(retries=1, crashes=[(FailureClassified, 1), (RetryScheduled, 1)])
 @example(retries=2, crashes=[(FailureClassified, 2)])
-def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[type[Fact], int]]) -> None:
+def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[type[Event], int]]) -> None:
     store, made = MemoryStore(), []
     resumed = True
     for run, (kind, crash_at) in enumerate([*crashes, (GaveUp, 99)]):
         with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
             journal = service.journal
             assert journal is not None
-            heard = facts_of(service, kind)
+            heard = events_of(service, kind)
 
             def fetch(url: str) -> None:
                 made.append(url)
                 raise ConnectionResetError
 
-            def die(_: Fact) -> None:
+            def die(_: Event) -> None:
                 if len(heard) == crash_at:  # noqa: B023  # called within its run
                     journal.seal()  # noqa: B023  # what comes after a crash is not written
                     raise Crash
@@ -120,15 +120,15 @@ def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[
 # Waits
 
 
-@given(policies(max_retries=3), chances())
-def test_nobody_waits_after_the_last_attempt_or_past_the_deadline(policy: RetryPolicy, chance: float) -> None:
+@given(policies(max_retries=3), draws())
+def test_nobody_waits_after_the_last_attempt_or_past_the_deadline(policy: RetryPolicy, draw: float) -> None:
     clock, attempts = VirtualClock(), []
 
     def fetch() -> None:
         attempts.append(clock())
         raise ConnectionResetError
 
-    failed_for_good(Recovery(clock=clock, chance=lambda: chance), fetch, policy=policy)
+    failed_for_good(Recovery(clock=clock, rng=lambda: draw), fetch, policy=policy)
     assert clock() == attempts[-1]
     assert policy.max_elapsed is None or clock() <= policy.max_elapsed + 1e-9
 
@@ -157,7 +157,7 @@ def test_nobody_who_is_held_back_waits_past_the_deadline(deadline: float, until:
 @pytest.mark.parametrize("permits", [1, 3])
 def test_of_a_thousand_callers_at_half_open_no_more_probe_than_there_are_permits(backend: str, permits: int) -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=seeded(1))
+    service = Recovery(clock=clock, rng=seeded(1))
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, half_open_permits=permits)
     inside = most = 0
 
@@ -218,8 +218,8 @@ def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
 ) -> None:
     clock = VirtualClock()
     budget = RetryBudget(reserve=10.0, ratio=0.0, per_second=0.0)
-    service = Recovery(clock=clock, budget=budget, chance=lambda: 0.5)
-    heard = facts_of(service)
+    service = Recovery(clock=clock, budget=budget, rng=lambda: 0.5)
+    heard = events_of(service)
     caught: list[BaseException] = []
     if held:
         service.circuits.force("fetch", "open")
@@ -232,7 +232,7 @@ def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
         await anyio.sleep_forever()
 
     async def main() -> None:
-        async def watched() -> None:
+        async def is_observed() -> None:
             try:
                 await fetch()
             except BaseException as error:
@@ -240,26 +240,26 @@ def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
                 raise
 
         with anyio.move_on_after(at):
-            await watched()
+            await is_observed()
 
     clock.run(main, backend=backend)
     [error] = caught
     assert isinstance(error, asyncio.CancelledError | trio.Cancelled)
     assert getattr(error, "__notes__", []) == []
-    cancelled = [fact for fact in heard if isinstance(fact, OperationCancelled)]
+    cancelled = [event for event in heard if isinstance(event, OperationCancelled)]
     assert (len(cancelled), heard[-1]) == (1, cancelled[0])
     assert service.circuits.circuits() == {}
-    retried = sum(isinstance(fact, RetryScheduled) for fact in heard)
+    retried = sum(isinstance(event, RetryScheduled) for event in heard)
     left = service.budgets.tokens("fetch")
     assert left in (None, 10.0 - retried + cancelled[0].waiting * (retried > 0))
-    assert service.waits.calls() == []
+    assert service.calls.calls() == []
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("before", [0, 2])
 def test_who_wants_out_gets_out_with_the_same_exception(kind: type[BaseException], before: int) -> None:
     service = Recovery(clock=VirtualClock(), breaker=BreakerPolicy(failure_threshold=1))
-    heard = facts_of(service)
+    heard = events_of(service)
     error = kind()
     script = Script(*[ConnectionResetError()] * before, error)
     with pytest.raises(kind) as caught:
@@ -281,7 +281,7 @@ def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
     clock = VirtualClock()
     service = Recovery(clock=clock, budget=budget, breaker=None)
     retried: list[float] = []
-    service.bus.subscribe(RetryScheduled, lambda fact: retried.append(fact.at))
+    service.bus.subscribe(RetryScheduled, lambda event: retried.append(event.at))
     first_tries: list[float] = []
     fetch = service.recoverable("fetch", initial_delay=0.0)(Script(*[ConnectionResetError()] * 999))
     for gap in gaps:
@@ -304,13 +304,13 @@ def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
 
 
 def test_noise_on_many_keys_is_rescued_too() -> None:
-    chance = seeded(11)
-    service = Recovery(clock=VirtualClock(), chance=chance)
-    failed = facts_of(service, FailureClassified)
+    draw = seeded(11)
+    service = Recovery(clock=VirtualClock(), rng=draw)
+    failed = events_of(service, FailureClassified)
 
     @service.recoverable("fetch", key=lambda number: f"host {number % 7}")
     def fetch(number: int) -> str:
-        if chance() < 0.3:
+        if draw() < 0.3:
             raise ConnectionResetError
         return "page"
 

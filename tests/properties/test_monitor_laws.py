@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Fact
+from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import (
     CallRejected,
@@ -24,7 +24,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.monitoring.alerts import Reading, Threshold
-from recovery.monitoring.counters import State, fold
+from recovery.monitoring.counters import State, count
 from recovery.monitoring.overhead import Figure, Samples, middle, overhead
 from recovery.monitoring.snapshot import WINDOWS, counted, in_all, windows_of
 from recovery.monitoring.windows import SPANS, WIDTHS, History, Tally
@@ -39,8 +39,8 @@ def new_sketch() -> Any:
     return DDSketch(0.01)
 
 
-def facts() -> st.SearchStrategy[list[Fact]]:
-    """Facts in the order of their times, about few calls of few operations, in no other order."""
+def events() -> st.SearchStrategy[list[Event]]:
+    """Events in the order of their times, about few calls of few operations, in no other order."""
     about = {"operation": st.sampled_from(["fetch", "clone"]), "call": st.sampled_from(CALLS)}
     some = {**about, "attempt": st.integers(1, 3)}
     category = {"category": categories()}
@@ -50,7 +50,7 @@ def facts() -> st.SearchStrategy[list[Fact]]:
             {**some, **category, "kind": st.just(RetryScheduled), "retry": st.just(1), "after": STEPS}
         ),
         st.fixed_dictionaries({**some, "kind": st.just(Parked), "why": st.sampled_from(["", "disk"]), "after": STEPS}),
-        st.fixed_dictionaries({**some, "kind": st.just(OperationRecovered), "late": st.floats(0.0, 1e3)}),
+        st.fixed_dictionaries({**some, "kind": st.just(OperationRecovered), "lag": st.floats(0.0, 1e3)}),
         st.fixed_dictionaries({**some, "kind": st.sampled_from([GaveUp, CallRejected, OperationCancelled])}),
         st.fixed_dictionaries({"operation": about["operation"], "kind": st.just(CircuitOpened), "after": STEPS}),
         st.fixed_dictionaries({"operation": about["operation"], "kind": st.just(CircuitClosed)}),
@@ -58,7 +58,7 @@ def facts() -> st.SearchStrategy[list[Fact]]:
     return st.lists(st.tuples(STEPS, one), max_size=25).map(in_time)
 
 
-def in_time(steps: list[tuple[float, dict[str, Any]]]) -> list[Fact]:
+def in_time(steps: list[tuple[float, dict[str, Any]]]) -> list[Event]:
     times = accumulate((step for step, _ in steps), initial=0.0)
     next(times)
     return [
@@ -67,14 +67,14 @@ def in_time(steps: list[tuple[float, dict[str, Any]]]) -> list[Fact]:
     ]
 
 
-def folded(given: list[Fact], state: State | None = None) -> State:
+def folded(given: list[Event], state: State | None = None) -> State:
     state = state or State(0.0, new_sketch)
-    for fact in given:
-        fold(state, fact)
+    for event in given:
+        count(state, event)
     return state
 
 
-def end(given: list[Fact]) -> float:
+def end(given: list[Event]) -> float:
     return given[-1].at if given else 0.0
 
 
@@ -85,16 +85,16 @@ def shown(state: State, now: float) -> Any:
     }
 
 
-@given(facts(), st.integers(0, 25), STEPS)
-def test_facts_may_be_folded_in_parts_and_looked_at_in_between(given: list[Fact], cut: int, later: float) -> None:
+@given(events(), st.integers(0, 25), STEPS)
+def test_events_may_be_folded_in_parts_and_looked_at_in_between(given: list[Event], cut: int, later: float) -> None:
     now = end(given) + later
     state = folded(given[:cut])
     shown(state, end(given[:cut]))
     assert shown(folded(given[cut:], state), now) == shown(folded(given), now)
 
 
-@given(facts(), st.integers(0, 25))
-def test_two_tallies_added_are_one_tally_of_both(given: list[Fact], cut: int) -> None:
+@given(events(), st.integers(0, 25))
+def test_two_tallies_added_are_one_tally_of_both(given: list[Event], cut: int) -> None:
     [whole, first, second] = [total(folded(some)) for some in (given, given[:cut], given[cut:])]
     first.add(second, new_sketch)
     names = ["retries", "parks", "gave_up", "rejected", "cancelled", "recovered", "opened"]
@@ -102,10 +102,10 @@ def test_two_tallies_added_are_one_tally_of_both(given: list[Fact], cut: int) ->
     assert {cause: number for cause, (number, _) in first.waits.items()} == {
         cause: number for cause, (number, _) in whole.waits.items()
     }
-    if whole.late is not None:
+    if whole.lag is not None:
         shares = (0.0, 0.5, 0.95, 1.0)
-        assert [first.late.get_quantile_value(one) for one in shares] == [
-            whole.late.get_quantile_value(one) for one in shares
+        assert [first.lag.get_quantile_value(one) for one in shares] == [
+            whole.lag.get_quantile_value(one) for one in shares
         ]
 
 
@@ -113,14 +113,14 @@ def total(state: State) -> Tally:
     return in_all([windows_of(part, 1e9) for part in state.parts.values()], state, 1e9)["all"].tally
 
 
-@given(facts(), STEPS)
+@given(events(), STEPS)
 def test_a_window_counts_nothing_older_than_its_span_and_everything_in_five_sixths_of_it(
-    given: list[Fact], later: float
+    given: list[Event], later: float
 ) -> None:
     now = end(given) + later
     state = folded(given)
     windows = in_all([windows_of(part, now) for part in state.parts.values()], state, now)
-    ended = [fact.at for fact in given if isinstance(fact, GaveUp)]
+    ended = [event.at for event in given if isinstance(event, GaveUp)]
     for name, span in SPANS.items():
         most = sum(at >= now - span for at in ended)
         least = sum(at >= now - span + WIDTHS[name] for at in ended)
@@ -147,9 +147,9 @@ def test_successes_are_counted_in_the_window_of_their_time_as_well_as_it_is_know
     assert history.over(None, now).successes == sum(number for _, number in noted)
 
 
-@given(facts(), st.lists(st.integers(0, 100), max_size=3), STEPS)
+@given(events(), st.lists(st.integers(0, 100), max_size=3), STEPS)
 def test_rates_are_shares_and_a_longer_window_holds_what_a_shorter_holds(
-    given: list[Fact], successes: list[int], later: float
+    given: list[Event], successes: list[int], later: float
 ) -> None:
     state, now = folded(given), end(given)
     for number in successes:
@@ -164,17 +164,17 @@ def test_rates_are_shares_and_a_longer_window_holds_what_a_shorter_holds(
             assert values == sorted(values)
 
 
-@given(facts())
-def test_time_a_circuit_was_open_is_within_the_time_there_was(given: list[Fact]) -> None:
+@given(events())
+def test_time_a_circuit_was_open_is_within_the_time_there_was(given: list[Event]) -> None:
     for part in folded(given).parts.values():
         assert 0.0 <= part.open_for <= end(given)
         assert (part.circuit == "open") is (part.opened_at is not None)
 
 
-@given(facts(), st.sampled_from([GaveUp, OperationRecovered, OperationCancelled]))
-def test_calls_that_ended_are_remembered_no_more(given: list[Fact], kind: Any) -> None:
+@given(events(), st.sampled_from([GaveUp, OperationRecovered, OperationCancelled]))
+def test_calls_that_ended_are_remembered_no_more(given: list[Event], kind: Any) -> None:
     ended = [kind(at=end(given), operation="fetch", call=call) for call in CALLS]
-    assert not folded([*given, *ended]).troubled
+    assert not folded([*given, *ended]).has_failed
 
 
 # Alerts

@@ -10,7 +10,7 @@ from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, settle
 from recovery.policies.retry import HOPELESS, RetryPolicy, decide
-from recovery.testing.strategies import chances, failures, policies
+from recovery.testing.strategies import draws, failures, policies
 
 PLAIN = Evidence(type="x.Error")
 LIMITED = st.builds(
@@ -28,75 +28,75 @@ PATIENT = policies(max_retries=None)
 """Policies that never run out of retries: what they decide is to wait."""
 
 
-@given(policies(), WITHOUT_HOPE, chances())
-def test_a_hopeless_failure_is_always_given_up(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
-    assert isinstance(decide(policy, failure, chance), GiveUp)
+@given(policies(), WITHOUT_HOPE, draws())
+def test_a_hopeless_failure_is_always_given_up(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
+    assert isinstance(decide(policy, failure, draw), GiveUp)
 
 
-@given(policies(max_retries=3), failures(retries=3, evidence=PLAIN), chances())
-def test_there_is_no_retry_once_all_are_used(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
-    assert not isinstance(decide(policy, failure, chance), Retry)
+@given(policies(max_retries=3), failures(retries=3, evidence=PLAIN), draws())
+def test_there_is_no_retry_once_all_are_used(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
+    assert not isinstance(decide(policy, failure, draw), Retry)
 
 
-@given(policies(), failures(), chances())
+@given(policies(), failures(), draws())
 def test_no_call_is_retried_more_often_than_its_policy_says(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
-    verdict = decide(policy, failure, chance)
+    verdict = decide(policy, failure, draw)
     assert not isinstance(verdict, Retry) or policy.max_retries is None or failure.retries < policy.max_retries
 
 
 @given(
     policies(max_retries=None, max_elapsed=100.0),
     st.one_of(LIMITED, failures(category=Category.LOST, evidence=PLAIN)),
-    chances(),
+    draws(),
 )
-def test_no_wait_ends_after_max_elapsed(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
-    verdict = settle([decide(policy, failure, chance)])
+def test_no_wait_ends_after_max_elapsed(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
+    verdict = settle([decide(policy, failure, draw)])
     assert isinstance(verdict, GiveUp) or failure.elapsed + verdict.after <= 100.0 + 1e-6
 
 
-@given(PATIENT, st.one_of(LIMITED, failures()), chances())
+@given(PATIENT, st.one_of(LIMITED, failures()), draws())
 def test_a_policy_without_a_time_limit_never_runs_out_of_time(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
     unlimited = msgspec.structs.replace(policy, max_elapsed=None)
-    verdict = decide(unlimited, failure, chance)
+    verdict = decide(unlimited, failure, draw)
     assert settle([verdict]) == verdict
 
 
-@given(PATIENT, st.one_of(LIMITED, failures()), chances())
+@given(PATIENT, st.one_of(LIMITED, failures()), draws())
 def test_nobody_comes_back_earlier_than_the_server_asked(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
-    verdict = decide(policy, failure, chance)
+    verdict = decide(policy, failure, draw)
     assert isinstance(verdict, GiveUp) or verdict.after >= (failure.retry_after or 0.0)
 
 
-@given(PATIENT, st.one_of(LIMITED, failures()), chances())
+@given(PATIENT, st.one_of(LIMITED, failures()), draws())
 def test_our_own_part_of_a_wait_is_at_most_max_delay(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
-    verdict = decide(policy, failure, chance)
+    verdict = decide(policy, failure, draw)
     asked = failure.retry_after or 0.0
     assert isinstance(verdict, GiveUp) or 0.0 <= verdict.after <= policy.max_delay + asked
 
 
-@given(policies(), LIMITED, chances())
+@given(policies(), LIMITED, draws())
 def test_a_rate_limit_with_a_wish_parks_and_uses_up_no_retry(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
-    assert isinstance(decide(policy, failure, chance), Park)
+    assert isinstance(decide(policy, failure, draw), Park)
 
 
-@given(policies(), failures(), chances())
-def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, chance: float) -> None:
+@given(policies(), failures(), draws())
+def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
     wished = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
-    assert isinstance(decide(policy, failure, chance), Park) is wished
+    assert isinstance(decide(policy, failure, draw), Park) is wished
 
 
-@given(policies(), failures(), chances())
+@given(policies(), failures(), draws())
 def test_the_same_failure_and_draw_are_decided_alike(
-    policy: RetryPolicy, failure: FailureClassified, chance: float
+    policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
-    assert decide(policy, failure, chance) == decide(policy, failure, chance)
+    assert decide(policy, failure, draw) == decide(policy, failure, draw)

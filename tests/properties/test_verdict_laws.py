@@ -114,8 +114,8 @@ def test_a_subscriber_can_only_make_a_verdict_stricter(
 
 
 @given(several.flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
-def test_the_order_of_subscribers_cannot_matter(orders: tuple[list[Verdict | None], list[Verdict | None]]) -> None:
-    one, other = orders
+def test_the_order_of_subscribers_cannot_matter(commands: tuple[list[Verdict | None], list[Verdict | None]]) -> None:
+    one, other = commands
     assert answer(one) == answer(other)
 
 

@@ -10,7 +10,7 @@ from adapters.memory import MemoryStore
 from recovery import context
 from recovery.service import Recovery
 from recovery.testing import Script
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 
 def test_there_is_no_context_outside_a_journalled_call() -> None:
@@ -50,9 +50,9 @@ def test_the_key_is_the_same_for_all_attempts_and_another_for_each_call() -> Non
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_checkpoint_is_a_fact() -> None:
+def test_a_checkpoint_is_a_event() -> None:
     with Recovery(store=MemoryStore()) as service:
-        heard = facts_of(service)
+        heard = events_of(service)
         service.recoverable("copy", resumable=True)(lambda: context.checkpoint([1, 2]))()
     assert names(heard) == ["CheckpointSaved"]
 

@@ -64,7 +64,7 @@ def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
     store = MemoryStore()
     with MAKE[name](store=store) as service:
         service.recoverable("healthy")(lambda: "a page")()
-        service.recoverable("troubled", initial_delay=0.0)(fails_once())()
+        service.recoverable("has_failed", initial_delay=0.0)(fails_once())()
     assert [row.kind for row in store.rows] == ["FailureClassified", "RetryScheduled", "OperationRecovered"]
 
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
-from events.event import Fact
+from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import FailureClassified, GaveUp
 from recovery import redact as module
 from recovery.redact import MASK, clipped, hide, redact, redacted
 from recovery.service import Recovery
-from recovery.subscribers.evidence_extraction import MAX_TEXT, gather
+from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
 from recovery.waiting.waiters import ThreadWaiter
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
@@ -159,18 +159,18 @@ def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
     assert min(seconds(160_000) for _ in range(2)) < 24 * small + 0.05  # eight times as much; 64 if it were squared
 
 
-def test_evidence_is_redacted_with_its_causes_and_what_a_fact_is_found_by_is_not() -> None:
+def test_evidence_is_redacted_with_its_causes_and_what_a_event_is_found_by_is_not() -> None:
     inner = Evidence(type="x.Inner", message=f"token={SECRET}")
     evidence = Evidence(type="x.Outer", stderr=f"password={SECRET}", cause=inner)
-    fact = FailureClassified(at=0.0, operation="token=name", call="c", category="transient", evidence=evidence)  # type: ignore[arg-type]
-    after = redacted(fact)
+    event = FailureClassified(at=0.0, operation="token=name", call="c", category="transient", evidence=evidence)  # type: ignore[arg-type]
+    after = redacted(event)
     assert SECRET not in str(after)
     assert after.operation == "token=name"
 
 
-def test_a_fact_without_a_secret_stays_the_same_object() -> None:
-    fact = GaveUp(at=0.0, operation="fetch", call="c", reason="out of retries (3)", error="OSError: no")
-    assert redacted(fact) is fact
+def test_a_event_without_a_secret_stays_the_same_object() -> None:
+    event = GaveUp(at=0.0, operation="fetch", call="c", reason="out of retries (3)", error="OSError: no")
+    assert redacted(event) is event
 
 
 @pytest.mark.parametrize("offset", range(-40, 8))
@@ -178,11 +178,11 @@ def test_a_secret_is_not_cut_before_it_is_recognised(offset: int) -> None:
     token = f"hf_{SECRET}"
     filled = "x " * (MAX_TEXT // 2) + " " * 48
     message = filled[: MAX_TEXT + offset] + token + " tail" * 10
-    evidence = gather(OSError(message))
+    evidence = extract_evidence(OSError(message))
     assert SECRET[:6] not in evidence.message
     assert len(evidence.message) <= MAX_TEXT
     process = subprocess.CalledProcessError(1, "tool", stderr="head " * 10 + token + filled[: MAX_TEXT + offset])
-    assert SECRET[-6:] not in str(gather(process).stderr)
+    assert SECRET[-6:] not in str(extract_evidence(process).stderr)
 
 
 @pytest.mark.parametrize("cut", range(1, 36))
@@ -195,7 +195,7 @@ def test_half_a_secret_at_the_end_of_what_is_looked_at_is_dropped(cut: int) -> N
     assert SECRET[-1:] not in clipped(f"and more {token} token={head[: 2 * MAX_TEXT - 7 - cut]}", MAX_TEXT, tail=True)
 
 
-def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_read_back(
+def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_events_read_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last section of the durability contract: secrets."""
@@ -215,7 +215,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
             service.recoverable("fetch", initial_delay=0.0, max_retries=1)(fails)()
         assert service.journal is not None
         waiter = ThreadWaiter()
-        service.journal.tell_when_settled(service.journal.position(), waiter)
+        service.journal.wake_when_settled(service.journal.position(), waiter)
         assert waiter.wait(10.0)
         files = list(path.parent.iterdir())
         assert any(file.name.endswith("-wal") for file in files)
@@ -232,6 +232,6 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_facts_r
         "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
     )
     read = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    facts: list[Fact] = [decode(line) for line in read.stdout.splitlines()]
-    assert facts
-    assert SECRET not in str(facts)
+    events: list[Event] = [decode(line) for line in read.stdout.splitlines()]
+    assert events
+    assert SECRET not in str(events)

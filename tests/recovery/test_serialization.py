@@ -16,7 +16,7 @@ from events.operation_events import OperationStarted
 from recovery import redact, serialization
 from recovery.serialization import MOST, Secret, decoded, decoded_arguments, encoded
 from recovery.service import Recovery
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 CYCLE: list[Any] = []
 CYCLE.append(CYCLE)
@@ -72,12 +72,12 @@ def test_what_would_not_come_back_is_not_resumable_says_so_once_and_runs(
 ) -> None:
     store, seen = MemoryStore(), []
     with Recovery(store=store) as service, caplog.at_level(logging.WARNING):
-        started = facts_of(service, OperationStarted)
+        started = events_of(service, OperationStarted)
         call = service.recoverable("fetch", resumable=True)(lambda one: seen.append(one))
         call(argument)
         call(argument)
     assert [one is argument for one in seen] == [True, True]
-    assert [bytes(fact.arguments) for fact in started if isinstance(fact, OperationStarted)] == [b"", b""]
+    assert [bytes(event.arguments) for event in started if isinstance(event, OperationStarted)] == [b"", b""]
     assert caplog.text.count("fetch: a call is not resumable") == 1
 
 

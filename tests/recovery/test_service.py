@@ -12,7 +12,7 @@ from events.operation_events import OperationRecovered
 from events.verdicts import GiveUp, Park, Retry
 from recovery.service import Recovery
 from recovery.testing import Script
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 
@@ -20,7 +20,7 @@ FAST: dict[str, Any] = {"initial_delay": 0.0}
 def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
     service = Recovery()
     script = Script(ConnectionError(), ConnectionError())
-    heard = facts_of(service, OperationRecovered)
+    heard = events_of(service, OperationRecovered)
     attempt = service.operation("render", **FAST).start()
     while True:
         try:
@@ -56,7 +56,7 @@ def test_asking_for_an_operation_again_gives_the_same_one() -> None:
     assert service.operation("render", max_retries=1) is first
 
 
-@pytest.mark.parametrize("settings", [{"timeout": 1.0}, {"key": str}])
+@pytest.mark.parametrize("settings", [{"attempt_timeout": 1.0}, {"key": str}])
 def test_settings_that_need_a_wrapper_are_refused_by_hand(settings: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Recovery().operation("render", **settings)
@@ -120,7 +120,7 @@ def test_persistence_without_a_store_is_refused_at_definition() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("store", "recovery.db"), ("policy", {"max_retries": 3}), ("breaker", "x"), ("clock", None), ("chance", 0.5)],
+    [("store", "recovery.db"), ("policy", {"max_retries": 3}), ("breaker", "x"), ("clock", None), ("rng", 0.5)],
 )
 def test_what_a_service_cannot_be_made_of_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name} must be"):

@@ -10,15 +10,15 @@ import pytest
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
-from recovery.settings import Defaults, Plan, make_plan
+from recovery.settings import Defaults, OperationConfig, make_config
 
 DEFAULT = RetryPolicy()
 
 
-def plan(*, default: RetryPolicy = DEFAULT, has_store: bool = True, **settings: Any) -> Plan:
+def config(*, default: RetryPolicy = DEFAULT, has_store: bool = True, **settings: Any) -> OperationConfig:
     breaker = settings.pop("services_breaker", BreakerPolicy())
     defaults = Defaults(policy=default, breaker=breaker)
-    return make_plan(settings, defaults=defaults, has_store=has_store)  # type: ignore[arg-type]
+    return make_config(settings, defaults=defaults, has_store=has_store)  # type: ignore[arg-type]
 
 
 class AsyncCallable:
@@ -51,8 +51,8 @@ async def coroutine_function(*_: object) -> str:
         ("max_delay", False, TypeError),
         ("max_elapsed", -1, ValueError),
         ("max_elapsed", math.inf, ValueError),
-        ("timeout", 0, ValueError),
-        ("timeout", math.nan, ValueError),
+        ("attempt_timeout", 0, ValueError),
+        ("attempt_timeout", math.nan, ValueError),
         ("jitter", "lots", ValueError),
         ("policy", None, TypeError),
         ("policy", {"max_retries": 3}, TypeError),
@@ -69,7 +69,7 @@ async def coroutine_function(*_: object) -> str:
         ("enable_persistence", "yes", TypeError),
         ("enable_logging", 0, TypeError),
         ("resumable", "yes", TypeError),
-        ("retry_spent", 1, TypeError),
+        ("retry_exhausted", 1, TypeError),
         ("circuit_breaker_threshold", 0, ValueError),
         ("circuit_breaker_threshold", True, TypeError),
         ("circuit_breaker_timeout", 0, ValueError),
@@ -85,14 +85,14 @@ async def coroutine_function(*_: object) -> str:
         ("durability", None, ValueError),
         ("on_degraded", "panic", ValueError),
         ("on_degraded", "refuse", ValueError),
-        ("retry_if", "empty", TypeError),
-        ("retry_if", coroutine_function, TypeError),
+        ("retry_on_result", "empty", TypeError),
+        ("retry_on_result", coroutine_function, TypeError),
         ("idempotent", 1, TypeError),
         ("reconcile", "look", TypeError),
         ("stall_timeout", 0, ValueError),
         ("stall_timeout", True, TypeError),
-        ("refills", -1, ValueError),
-        ("refills", True, TypeError),
+        ("progress_resets", -1, ValueError),
+        ("progress_resets", True, TypeError),
         ("per_category", {"nonsense": Strategy()}, ValueError),
         ("per_category", {"permanent": Strategy()}, ValueError),
         ("per_category", {"transient": 3}, TypeError),
@@ -104,7 +104,7 @@ async def coroutine_function(*_: object) -> str:
 )
 def test_a_setting_that_cannot_be_is_refused_by_its_name(setting: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=rf"\b{setting}\b"):
-        plan(**{setting: value})
+        config(**{setting: value})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(setting: str, value: An
     [
         {"policy": RetryPolicy(), "max_retries": 3},
         {"policy": RetryPolicy(), "initial_delay": 0.1},
-        {"policy": RetryPolicy(), "timeout": None},
+        {"policy": RetryPolicy(), "attempt_timeout": None},
         {"breaker": BreakerPolicy(), "circuit_breaker_threshold": 5},
         {"breaker": None, "circuit_breaker_timeout": 5.0},
         {"classifier": lambda _: None, "enable_classification": False},
@@ -127,7 +127,7 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(setting: str, value: An
 )
 def test_settings_that_contradict_each_other_are_refused_by_their_names(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError) as refusal:  # both names are looked for below
-        plan(**settings)
+        config(**settings)
     assert [name for name in settings if name not in str(refusal.value)] == []
 
 
@@ -138,7 +138,7 @@ def test_settings_that_contradict_each_other_are_refused_by_their_names(settings
 )
 def test_what_must_be_written_down_needs_a_store(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(settings))}=.* needs a service with a store"):
-        plan(has_store=False, **settings)
+        config(has_store=False, **settings)
 
 
 @pytest.mark.parametrize(
@@ -159,21 +159,21 @@ def test_what_must_be_written_down_needs_a_store(settings: dict[str, Any]) -> No
     ids=str,
 )
 def test_persistence_and_resumability_come_down_to_a_durability(settings: dict[str, Any], durability: str) -> None:
-    assert plan(**settings).durability == durability
+    assert config(**settings).durability == durability
 
 
 @pytest.mark.parametrize("settings", [{}, {"durability": "off"}, {"enable_persistence": False}], ids=str)
 def test_what_is_not_written_down_needs_no_store(settings: dict[str, Any]) -> None:
-    assert not plan(has_store=False, **settings).journalled
+    assert not config(has_store=False, **settings).journalled
 
 
 def test_only_the_durability_journal_writes_down_starts() -> None:
-    assert [plan(durability=one).journalled for one in ("off", "lazy", "journal")] == [False, False, True]
+    assert [config(durability=one).journalled for one in ("off", "lazy", "journal")] == [False, False, True]
 
 
 def test_without_settings_the_service_decides() -> None:
     policy, breaker = RetryPolicy(max_retries=7), BreakerPolicy(failure_threshold=7)
-    assert plan(default=policy, services_breaker=breaker) == Plan(policy=policy, breaker=breaker)
+    assert config(default=policy, services_breaker=breaker) == OperationConfig(policy=policy, breaker=breaker)
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_without_settings_the_service_decides() -> None:
 def test_single_settings_change_the_services_policy_and_a_policy_replaces_it(
     settings: dict[str, Any], policy: RetryPolicy
 ) -> None:
-    assert plan(default=RetryPolicy(max_delay=9.0), **settings).policy == policy
+    assert config(default=RetryPolicy(max_delay=9.0), **settings).policy == policy
 
 
 def test_a_first_delay_replaces_a_backoff_of_another_shape() -> None:
-    policy = plan(default=RetryPolicy(backoff=Constant(9.0)), initial_delay=1.0).policy
+    policy = config(default=RetryPolicy(backoff=Constant(9.0)), initial_delay=1.0).policy
     assert policy.backoff == Exponential(1.0, 2.0)
 
 
@@ -213,18 +213,18 @@ def test_a_first_delay_replaces_a_backoff_of_another_shape() -> None:
 def test_single_settings_change_the_services_breaker_and_a_breaker_replaces_it(
     settings: dict[str, Any], breaker: BreakerPolicy | None
 ) -> None:
-    assert plan(services_breaker=BreakerPolicy(lease=9.0), **settings).breaker == breaker
+    assert config(services_breaker=BreakerPolicy(lease=9.0), **settings).breaker == breaker
 
 
 def test_a_threshold_makes_a_circuit_where_the_service_has_none() -> None:
-    assert plan(services_breaker=None, circuit_breaker_threshold=2).breaker == BreakerPolicy(failure_threshold=2)
+    assert config(services_breaker=None, circuit_breaker_threshold=2).breaker == BreakerPolicy(failure_threshold=2)
 
 
 @pytest.mark.parametrize(("given", "kept"), [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError))])
 def test_retry_on_takes_a_class_or_several(given: Any, kept: Any) -> None:
-    assert plan(retry_on=given).retry_on == kept
+    assert config(retry_on=given).retry_on == kept
 
 
 def test_the_same_settings_make_equal_plans() -> None:
     settings: dict[str, Any] = {"max_retries": 2, "circuit_breaker_threshold": 2, "retry_on": OSError, "version": "1"}
-    assert plan(**settings) == plan(**settings)
+    assert config(**settings) == config(**settings)

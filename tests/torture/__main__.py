@@ -18,7 +18,7 @@ from rich.table import Table
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 from tests.torture.keeping import keeping
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
@@ -60,10 +60,10 @@ def main() -> int:
     if not console.is_terminal:
         console.width = 140
     figures: list[Figure] = []
-    with Zygote() as zygote:
+    with ForkServer() as fork_server:
         for row in chosen:
             began = time.monotonic()
-            figures += row.work(zygote, given.share)
+            figures += row.work(fork_server, given.share)
             print(f"{row.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     table = Table("what", "how often", "figure", "target", "")
     for figure in figures:

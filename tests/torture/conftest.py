@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    with Zygote() as zygote:
-        yield zygote
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as fork_server:
+        yield fork_server

@@ -3,7 +3,7 @@
 A note is one line in a file that is opened for appending: what a process has written there survives its ``kill -9``.
 
     began RUN / opened SECONDS                # the journal is open
-    left CALL                                 # found pending, and not carried on
+    left CALL                                 # found pending, and not resumed
     accepted CALL KIND ATTEMPT SECONDS        # publishing returned
     acknowledged CALL KIND ATTEMPT            # a receipt said that it is committed
     promised CALL KIND ATTEMPT / closing      # the same of a strict call, which is promised nothing after the close
@@ -26,7 +26,7 @@ import msgspec
 
 from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
-from events.event import CallFact
+from events.event import CallEvent
 from events.operation_events import (
     CheckpointSaved,
     GaveUp,
@@ -47,7 +47,7 @@ FEW = Retention(calls=300)
 """So that calls are deleted all the time, and a kill finds it under way."""
 
 
-class Orders(msgspec.Struct, frozen=True):
+class CommandHandler(msgspec.Struct, frozen=True):
     """What a victim is to do. With *carries_on* it resumes what it finds; after *seconds* it closes, and ends.
 
     Who *is_quiet* asks for no receipt to be fulfilled at once: the flush interval alone says when something is written.
@@ -98,25 +98,25 @@ class HastyStore(NotingStore):
 
 def work(encoded: dict[str, Any]) -> None:
     """Do as the orders say, until killed."""
-    orders = msgspec.convert(encoded, Orders)
-    Victim(orders).run()
+    commands = msgspec.convert(encoded, CommandHandler)
+    CrashedProcess(commands).run()
 
 
-class Victim:
-    def __init__(self, orders: Orders) -> None:
-        self.orders = orders
-        self.note = Notes(orders.notes)
+class CrashedProcess:
+    def __init__(self, commands: CommandHandler) -> None:
+        self.commands = commands
+        self.note = Notes(commands.notes)
         self.is_over = threading.Event()
 
     def run(self) -> None:
-        orders = self.orders
-        store = (HastyStore if orders.is_hasty else NotingStore)(
-            orders.path, retention=FEW if orders.deletes else Retention()
+        commands = self.commands
+        store = (HastyStore if commands.is_hasty else NotingStore)(
+            commands.path, retention=FEW if commands.deletes else Retention()
         )
         store.note = self.note
         self.service = Recovery(store=store)
         self.note("began", self.service.bus.run)
-        self.service.bus.subscribe((CallFact, OperationStarted, OperationSucceeded), self._accepted)
+        self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._accepted)
         policy = RetryPolicy(max_retries=4, backoff=(0.0,))
         self.job = self.service.recoverable("job", policy=policy, breaker=None, resumable=True)(self._job)
         self.pay = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")(
@@ -127,47 +127,47 @@ class Victim:
 
     async def _run(self) -> None:
         async with self.service:
-            if self.orders.carries_on:
+            if self.commands.carries_on:
                 resumption = self.service.resume()
-                await resumption.loaded.passed()
+                await resumption.loaded.opened()
                 for record in resumption.left:
                     self.note("left", record.call)
             assert self.service.journal is not None
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
-            if self.orders.works:
+            if self.commands.works:
                 busy: list[Callable[[random.Random], None]] = [self._chain, self._chain, self._jobs, self._flood]
-                works = [self._flood] * 4 if self.orders.is_quiet else busy
+                works = [self._flood] * 4 if self.commands.is_quiet else busy
                 for number, work in enumerate(works):
-                    chance = random.Random(f"{self.orders.seed} {number}")
-                    threading.Thread(target=self._again_and_again, args=(work, chance), daemon=True).start()
-            end = time.monotonic() + self.orders.seconds
-            chance = random.Random(f"{self.orders.seed} async")
+                    rng = random.Random(f"{self.commands.seed} {number}")
+                    threading.Thread(target=self._again_and_again, args=(work, rng), daemon=True).start()
+            end = time.monotonic() + self.commands.seconds
+            rng = random.Random(f"{self.commands.seed} async")
             while time.monotonic() < end:
-                if self.orders.works:
-                    await self._produce(chance)
+                if self.commands.works:
+                    await self._produce(rng)
                 else:
                     await anyio.sleep(0.001)
-            if self.orders.carries_on and not self.orders.works:
+            if self.commands.carries_on and not self.commands.works:
                 await resumption
             self.is_over.set()
             self.note("closing")
         self.note("closed", time.monotonic())
 
-    def _again_and_again(self, work: Callable[[random.Random], None], chance: random.Random) -> None:
+    def _again_and_again(self, work: Callable[[random.Random], None], rng: random.Random) -> None:
         while not self.is_over.is_set():
-            work(chance)
+            work(rng)
 
     # what is noted
 
-    def _accepted(self, fact: CallFact) -> None:
-        is_told = isinstance(fact, OperationSucceeded) and fact.recovered
-        if not is_told and not isinstance(fact, OperationFailed | CheckpointSaved):  # newer progress replaces older
-            self.note("accepted", fact.call, type(fact).__name__, fact.attempt, time.monotonic())
+    def _accepted(self, event: CallEvent) -> None:
+        is_told = isinstance(event, OperationSucceeded) and event.recovered
+        if not is_told and not isinstance(event, OperationFailed | CheckpointSaved):  # newer progress replaces older
+            self.note("accepted", event.call, type(event).__name__, event.attempt, time.monotonic())
 
-    def _acknowledge(self, facts: Sequence[CallFact]) -> None:
-        for fact in facts:
-            self.note("acknowledged", fact.call, type(fact).__name__, fact.attempt)
+    def _acknowledge(self, events: Sequence[CallEvent]) -> None:
+        for event in events:
+            self.note("acknowledged", event.call, type(event).__name__, event.attempt)
 
     def _receipt(self) -> Receipt:
         assert self.service.journal is not None
@@ -175,53 +175,53 @@ class Victim:
 
     # what is done
 
-    def _facts(self, chance: random.Random) -> list[CallFact]:
-        """A call's chain of facts, from its first failure on; not every one ends."""
-        call, length = self.service.bus.new_call(), chance.randint(1, LONGEST_CHAIN)
-        facts: list[CallFact] = [
+    def _events(self, rng: random.Random) -> list[CallEvent]:
+        """A call's chain of events, from its first failure on; not every one ends."""
+        call, length = self.service.bus.new_call(), rng.randint(1, LONGEST_CHAIN)
+        events: list[CallEvent] = [
             RetryScheduled(at=0.0, operation="chain", call=call, attempt=number, after=0.0, retry=number)
             for number in range(1, length + 1)
         ]
-        end = chance.choice([OperationRecovered, OperationRecovered, OperationRecovered, GaveUp, None])
-        return facts if end is None else [*facts, end(at=0.0, operation="chain", call=call, attempt=length)]
+        end = rng.choice([OperationRecovered, OperationRecovered, OperationRecovered, GaveUp, None])
+        return events if end is None else [*events, end(at=0.0, operation="chain", call=call, attempt=length)]
 
-    def _chain(self, chance: random.Random) -> None:
+    def _chain(self, rng: random.Random) -> None:
         """Publish, and wait for a receipt every now and then."""
-        unsure: list[CallFact] = []
-        for fact in self._facts(chance):
-            self.service.bus.publish(fact)
-            unsure.append(fact)
-            if chance.random() < 0.5:
+        unsure: list[CallEvent] = []
+        for event in self._events(rng):
+            self.service.bus.publish(event)
+            unsure.append(event)
+            if rng.random() < 0.5:
                 self._receipt().wait()
                 self._acknowledge(unsure)
                 unsure = []
 
-    def _flood(self, chance: random.Random) -> None:
+    def _flood(self, rng: random.Random) -> None:
         """Publish, and wait for nothing: these are written when the flush interval is over."""
-        unsure: deque[tuple[Receipt, CallFact]] = deque()
-        for fact in self._facts(chance):
-            self.service.bus.publish(fact)
-            unsure.append((self._receipt(), fact))
+        unsure: deque[tuple[Receipt, CallEvent]] = deque()
+        for event in self._events(rng):
+            self.service.bus.publish(event)
+            unsure.append((self._receipt(), event))
             time.sleep(0.002)
             while unsure and unsure[0][0].why_not() is None:
                 self._acknowledge([unsure.popleft()[1]])
 
-    async def _produce(self, chance: random.Random) -> None:
-        """As ``_chain``, in a coroutine, and with calls that are carried on."""
-        facts = self._facts(chance)
-        for fact in facts:
-            self.service.bus.publish(fact)
+    async def _produce(self, rng: random.Random) -> None:
+        """As ``_chain``, in a coroutine, and with calls that are resumed."""
+        events = self._events(rng)
+        for event in events:
+            self.service.bus.publish(event)
             await anyio.sleep(0)
-        if self.orders.is_quiet:
+        if self.commands.is_quiet:
             await anyio.sleep(0.01)
             return
         await self._receipt().committed()
-        self._acknowledge(facts)
-        await self.fetch(chance.randint(0, 2))
+        self._acknowledge(events)
+        await self.fetch(rng.randint(0, 2))
 
-    def _jobs(self, chance: random.Random) -> None:
-        self.job(chance.randint(0, 3))
-        call, attempt = self.pay(chance.randint(0, 2))
+    def _jobs(self, rng: random.Random) -> None:
+        self.job(rng.randint(0, 3))
+        call, attempt = self.pay(rng.randint(0, 2))
         self.note("promised", call, "OperationSucceeded" if attempt == 1 else "OperationRecovered", attempt)
 
     def _job(self, fails: int) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
@@ -47,15 +47,15 @@ class DiskStore(SQLiteStore):
         with self.between:
             await super().close()
 
-    async def tidy(self) -> bool:
+    async def prune(self) -> bool:
         with self.between:
-            return await super().tidy()
+            return await super().prune()
 
 
-def name_of(fact: Fact) -> str:
-    """What tells it apart from the other facts of its call."""
-    about = f" {bytes(fact.data).decode()}" if isinstance(fact, CheckpointSaved) else ""
-    return f"{type(fact).__name__} {getattr(fact, 'attempt', 0)}{about}"
+def name_of(event: Event) -> str:
+    """What tells it apart from the other events of its call."""
+    about = f" {bytes(event.data).decode()}" if isinstance(event, CheckpointSaved) else ""
+    return f"{type(event).__name__} {getattr(event, 'attempt', 0)}{about}"
 
 
 def is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> bool:
@@ -69,11 +69,11 @@ def is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> boo
     return not left
 
 
-def kept_of(facts: list[tuple[str, CallFact]], names: list[str]) -> list[tuple[str, CallFact]]:
-    """Those of *facts*, with their runs, that *names* are the names of."""
+def kept_of(events: list[tuple[str, CallEvent]], names: list[str]) -> list[tuple[str, CallEvent]]:
+    """Those of *events*, with their runs, that *names* are the names of."""
     left, kept = list(names), []
-    for run, fact in facts:
-        if left and left[0] == name_of(fact):
+    for run, event in events:
+        if left and left[0] == name_of(event):
             left.pop(0)
-            kept.append((run, fact))
+            kept.append((run, event))
     return kept

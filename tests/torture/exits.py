@@ -23,7 +23,7 @@ from recovery.journal import journal
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure
-from tests.torture.fork_server import Child, Zygote, watch
+from tests.torture.fork_server import Child, ForkServer, watch
 
 COLOURS = ("asyncio", "trio", "threads")
 SIGNALS = {
@@ -45,7 +45,7 @@ ENDINGS = (
 STORES = ("healthy", "hangs in append", "hangs in open", "two that hang")
 AT_ONCE = 4
 """Processes that hang side by side: they sleep."""
-FACTS = 50
+EVENTS = 50
 MOST_SECONDS = 5.0
 
 
@@ -86,7 +86,7 @@ def cases() -> list[Case]:
 
 
 def end(path: str, notes: str, colour: str, ending: str, store: str, budget: float) -> None:
-    """Be the process: have facts accepted, note when, and end."""
+    """Be the process: have events accepted, note when, and end."""
     journal.CLOSE_TIMEOUT = budget
     services = [Recovery(store=SQLiteStore(path) if store == "healthy" else HangingStore(path))]
     if store == "hangs in open":
@@ -109,10 +109,10 @@ class _Ending:
         self._notes = notes
 
     def accept(self) -> None:
-        """Have facts accepted, and tell whoever watches."""
+        """Have events accepted, and tell whoever watches."""
         for service in self.services:
             fetch = service.recoverable("fetch", max_retries=0, breaker=None)(self._fail)
-            for _ in range(FACTS // 2):
+            for _ in range(EVENTS // 2):
                 with suppress(ConnectionError):
                     fetch()
         with open(self._notes, "a") as file:
@@ -174,7 +174,7 @@ class _Tasks(_Ending):
 
 
 class Ended(msgspec.Struct):
-    """How a process ended: *seconds* after it began to, ``None`` if it did not; *written* facts are in its file."""
+    """How a process ended: *seconds* after it began to, ``None`` if it did not; *written* events are in its file."""
 
     case: Case
     seconds: float | None
@@ -188,12 +188,12 @@ class Ended(msgspec.Struct):
             return f"{self.case} did not end"
         if self.seconds > most:
             return f"{self.case} took {self.seconds:.2f} s"
-        if self.case.is_orderly and self.written != FACTS:
-            return f"{self.case}: {self.written} of {FACTS} facts are written\n{self.said}"
+        if self.case.is_orderly and self.written != EVENTS:
+            return f"{self.case}: {self.written} of {EVENTS} events are written\n{self.said}"
         return None
 
 
-def ends_of(cases: Sequence[Case], zygote: Zygote, budget: float) -> Iterator[Ended]:
+def ends_of(cases: Sequence[Case], fork_server: ForkServer, budget: float) -> Iterator[Ended]:
     """Have each process end; several of those that hang at a time."""
     hanging = [case for case in cases if case.store != "healthy"]
     waves = [[case] for case in cases if case.store == "healthy"]
@@ -206,7 +206,9 @@ def ends_of(cases: Sequence[Case], zygote: Zygote, budget: float) -> Iterator[En
                 folder.mkdir()
                 path, notes = folder / "calls.db", folder / "notes"
                 about = (case.colour, case.ending, case.store, budget)
-                begun.append((case, path, notes, zygote.fork(end, str(path), str(notes), *about, out=folder / "out")))
+                begun.append(
+                    (case, path, notes, fork_server.fork(end, str(path), str(notes), *about, out=folder / "out"))
+                )
             ending = [(*one, _accepted_at(one[2], one[3])) for one in begun]
             for case, _, _, child, _ in ending:
                 _send(SIGNALS.get(case.ending, ()), child)
@@ -236,17 +238,17 @@ def _send(signals: Sequence[int], child: Child) -> None:
 def _written(path: Path) -> int:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            [(count,)] = connection.execute("SELECT count(*) FROM facts WHERE call <> ''")
+            [(count,)] = connection.execute("SELECT count(*) FROM events WHERE call <> ''")
             return int(count)
     except sqlite3.Error:
         return 0
 
 
-def exit_matrix(zygote: Zygote, share: float) -> list[Figure]:
+def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the matrix."""
     chosen = cases()[:: max(round(1 / share), 1)]
     budget = journal.CLOSE_TIMEOUT
-    ended = list(ends_of(chosen, zygote, budget))
+    ended = list(ends_of(chosen, fork_server, budget))
     problems = [problem for one in ended if (problem := one.problem(MOST_SECONDS)) is not None]
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -254,7 +256,7 @@ def exit_matrix(zygote: Zygote, share: float) -> list[Figure]:
         [one.seconds for one in ended if one.seconds is not None and (one.case.store == "healthy") is is_healthy]
         for is_healthy in (True, False)
     )
-    unwritten = [one for one in ended if one.case.is_orderly and one.written != FACTS]
+    unwritten = [one for one in ended if one.case.is_orderly and one.written != EVENTS]
     late = [one for one in ended if one.seconds is None or one.seconds > MOST_SECONDS]
     text = f"at most {max(healthy, default=0.0):.2f} s, {max(hanging, default=0.0):.2f} s if the store hangs"
     orderly = sum(one.case.is_orderly for one in ended)

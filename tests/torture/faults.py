@@ -27,9 +27,9 @@ from recovery.journal.queue import Counts
 from recovery.journal.store import Store
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.testing import ChaosStore, Script
+from recovery.testing import FaultyStore, Script
 from tests.torture.figures import QUICK, Figure
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 Mode: TypeAlias = Literal["once", "until healed", "for ever"]
 POLICY = RetryPolicy(backoff=(0.0,))
@@ -49,7 +49,7 @@ class Fault(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct):
     """What came of a service whose store had that fault: *rows* are (run, number, call, kind).
 
-    *left* are the calls of dead processes that were not carried on.
+    *left* are the calls of dead processes that were not resumed.
     """
 
     results: list[str]
@@ -95,10 +95,10 @@ def suffer(fault: Fault, folder: Path, template: Path, left: set[str]) -> Run:
     else:
         inner = memory = MemoryStore()
         left = leave_work(memory)
-    store = ChaosStore(inner, fail_at=fault.fail_at, sticky=fault.mode != "once", after=fault.after)
+    store = FaultyStore(inner, fail_at=fault.fail_at, sticky=fault.mode != "once", after=fault.after)
     results: list[str] = []
     with Recovery(store=store) as service:
-        service.recoverable("job", policy=POLICY, resumable=True)(lambda: "carried on")
+        service.recoverable("job", policy=POLICY, resumable=True)(lambda: "resumed")
         resumption = service.resume()
         assert service.journal is not None
         results.append(
@@ -124,7 +124,7 @@ def suffer(fault: Fault, folder: Path, template: Path, left: set[str]) -> Run:
         rows = [(row.run, row.number, row.call, row.kind) for row in inner.rows]
     else:
         rows = list(_sqlite_rows(folder / "calls.db"))
-    left = left - {call.record.call for call in resumption.calls if call.result == "carried on"}
+    left = left - {call.record.call for call in resumption.calls if call.result == "resumed"}
     return Run(results, journal.counts, rows, journal.run.id, left, len(store.calls) >= fault.fail_at)
 
 
@@ -140,7 +140,7 @@ def _with_progress(script: Script) -> Callable[[], str]:
 def _sqlite_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
     for part in files.parts_of(path):
         with closing(sqlite3.connect(part)) as connection:
-            yield from connection.execute("SELECT run, number, call, kind FROM facts ORDER BY id")
+            yield from connection.execute("SELECT run, number, call, kind FROM events ORDER BY id")
 
 
 def broken(fault: Fault, run: Run) -> list[str]:
@@ -152,7 +152,7 @@ def broken(fault: Fault, run: Run) -> list[str]:
         problems.append(f"the counts do not add up: {counts}")
     numbers = [number for name, number, _, _ in run.rows if name == run.run]
     if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(1, counts.issued + 1)):
-        problems.append(f"the facts are not in order: {numbers}")
+        problems.append(f"the events are not in order: {numbers}")
     ends: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for name, number, call, kind in run.rows:
         if kind in ENDS:
@@ -160,9 +160,9 @@ def broken(fault: Fault, run: Run) -> list[str]:
     problems += [f"call {call} ended {len(found)} times" for call, found in ends.items() if len(found) > 1]
     if fault.mode != "for ever":
         if counts.dropped:
-            problems.append(f"{counts.dropped} facts are lost though the store was healed")
+            problems.append(f"{counts.dropped} events are lost though the store was healed")
         if fault.store == "memory" and len(numbers) != counts.stored:  # SQLite's may have been deleted since
-            problems.append(f"{len(numbers)} of {counts.stored} facts are there")
+            problems.append(f"{len(numbers)} of {counts.stored} events are there")
     gone = run.left - {call for _, _, call, kind in run.rows if kind == "OperationStarted"}
     if gone:
         problems.append(f"calls that a dead process left are gone: {gone}")
@@ -192,9 +192,9 @@ def sweep(store: Literal["memory", "sqlite"], *, every: int = 1) -> tuple[int, l
     return done, problems
 
 
-def fault_sweep(zygote: Zygote, share: float) -> list[Figure]:
+def fault_sweep(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the sweep."""
-    del zygote
+    del fork_server
     logging.getLogger("recovery").addHandler(logging.NullHandler())
     figures = []
     for store in ("memory", "sqlite"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 QUICK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A folder in memory, for what does not depend on how long a disk takes; ``None``: wherever temporary files are."""
@@ -27,7 +27,7 @@ class Row(msgspec.Struct, frozen=True):
     """Something to do for one or more figures. *work* is given a zygote, and the share of the full count to do."""
 
     name: str
-    work: Callable[[Zygote, float], list[Figure]]
+    work: Callable[[ForkServer, float], list[Figure]]
 
 
 def percentile(values: list[float], share: float) -> float:

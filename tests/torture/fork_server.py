@@ -27,8 +27,8 @@ LIFETIME = 120
 class Child:
     """A process of the zygote's. *began* and *ended* are on the monotonic clock, which all processes share."""
 
-    def __init__(self, zygote: Zygote, pid: int, out: Path) -> None:
-        self._zygote = zygote
+    def __init__(self, fork_server: ForkServer, pid: int, out: Path) -> None:
+        self._zygote = fork_server
         self._handle = os.pidfd_open(pid)
         self.pid = pid
         self.out = out
@@ -60,7 +60,7 @@ class Child:
         self.wait(30.0)
 
 
-class Zygote:
+class ForkServer:
     """Use it as a context manager."""
 
     def __enter__(self) -> Self:

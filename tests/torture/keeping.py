@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tests.adapters.downloads.steady import steady_state
 from tests.torture.figures import QUICK, Figure, times
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 MEBIBYTE = 1024 * 1024
 
 
-def keeping(zygote: Zygote, share: float) -> list[Figure]:
+def keeping(fork_server: ForkServer, share: float) -> list[Figure]:
     """How large the file and its log ever were, and the slowest slice that was deleted at a time."""
     calls = times(1_000_000, share)
     with tempfile.TemporaryDirectory(dir=QUICK) as folder:

@@ -12,9 +12,9 @@ import msgspec
 
 from adapters.sqlite import files
 from recovery.journal.writer import FLUSH_INTERVAL
-from tests.torture.crashed_process import FEW, Orders, work
+from tests.torture.crashed_process import FEW, CommandHandler, work
 from tests.torture.figures import Figure, percentile, times
-from tests.torture.fork_server import Child, Zygote
+from tests.torture.fork_server import Child, ForkServer
 from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored
 
 ROUNDS = 1000
@@ -42,31 +42,33 @@ class Tally(msgspec.Struct):
 class Journey:
     """A journal's file, from its first victim to the last, which closes it in peace."""
 
-    def __init__(self, folder: Path, zygote: Zygote, chance: random.Random, tally: Tally, *, is_hasty: bool) -> None:
+    def __init__(
+        self, folder: Path, fork_server: ForkServer, rng: random.Random, tally: Tally, *, is_hasty: bool
+    ) -> None:
         self.path = folder / "journal" / "calls.db"
         self._folder = folder
-        self._zygote = zygote
-        self._chance = chance
+        self._zygote = fork_server
+        self._rng = rng
         self._tally = tally
         self._is_hasty = is_hasty
-        self._deletes = chance.random() < 0.5
+        self._deletes = rng.random() < 0.5
         self._acknowledged: set[tuple[str, Event]] = set()
         self._deletable: set[str] = set()
         self._victims = 0
 
     def kill_once(self, *, in_recovery: bool, in_company: bool) -> None:
         """One round, and what is to be said of it. In company a second process writes a file of its own."""
-        chance = self._chance
-        victims = [self._start(carries_on=in_recovery or chance.random() < 0.5)]
+        rng = self._rng
+        victims = [self._start(carries_on=in_recovery or rng.random() < 0.5)]
         if in_company:
-            victims.append(self._start(carries_on=chance.random() < 0.5))
+            victims.append(self._start(carries_on=rng.random() < 0.5))
         killed = []
-        for victim, notes in victims:
-            wait_for(b"began" if in_recovery else b"opened", notes, victim)
-        for victim, _ in victims:
-            time.sleep(chance.uniform(0.0, LONGEST))
+        for crashed_process, notes in victims:
+            wait_for(b"began" if in_recovery else b"opened", notes, crashed_process)
+        for crashed_process, _ in victims:
+            time.sleep(rng.uniform(0.0, LONGEST))
             killed.append(time.monotonic())
-            victim.kill()
+            crashed_process.kill()
         self._tally.kills += len(victims)
         self._tally.in_recovery += in_recovery
         self._judge([Notes.read(notes, at) for (_, notes), at in zip(victims, killed, strict=True)], killed)
@@ -74,25 +76,25 @@ class Journey:
     def _start(self, *, carries_on: bool, works: bool = True, seconds: float = 10.0) -> tuple[Child, Path]:
         self._victims += 1
         notes = self._folder / f"notes-{self._victims}"
-        orders = Orders(
+        commands = CommandHandler(
             path=str(self.path),
             notes=str(notes),
-            seed=self._chance.getrandbits(32),
+            seed=self._rng.getrandbits(32),
             # Every now and then it closes its journal just when the kill comes.
-            seconds=min(seconds, self._chance.uniform(0.0, LONGEST)) if self._chance.random() < 0.2 else seconds,
+            seconds=min(seconds, self._rng.uniform(0.0, LONGEST)) if self._rng.random() < 0.2 else seconds,
             carries_on=carries_on,
             deletes=self._deletes,
             is_hasty=self._is_hasty,
             works=works,
-            is_quiet=self._chance.random() < 0.3,
+            is_quiet=self._rng.random() < 0.3,
         )
-        return self._zygote.fork(work, msgspec.to_builtins(orders), out=self._folder / "out"), notes
+        return self._zygote.fork(work, msgspec.to_builtins(commands), out=self._folder / "out"), notes
 
     def _judge(self, rounds: list[Notes], killed: list[float]) -> None:
         tally = self._tally
         stored = Stored.read(self.path, self._folder, [notes.run for notes in rounds])
         events = stored.events()
-        tally.disordered += [f"facts of run {run}" for run in stored.shuffled]
+        tally.disordered += [f"events of run {run}" for run in stored.shuffled]
         tally.recovered += sum(map(len, events.values()))
         for notes, at in zip(rounds, killed, strict=True):
             for call, accepted in notes.accepted.items():
@@ -128,8 +130,8 @@ class Journey:
         """Carry everything on to its end, close, and see what all the rounds left."""
         tally = self._tally
         before = Stored.read(self.path, self._folder)
-        victim, notes = self._start(carries_on=True, works=False, seconds=0.0)
-        code = victim.wait(60.0)
+        crashed_process, notes = self._start(carries_on=True, works=False, seconds=0.0)
+        code = crashed_process.wait(60.0)
         assert code == 0, (self._folder / "out").read_text()
         last = Notes.read(notes, time.monotonic())
         after = Stored.read(self.path, self._folder)
@@ -140,30 +142,32 @@ class Journey:
             ends[call] += sum(kind in ENDS for kind, _ in events)
         tally.lost += [str(one) for one in self._acknowledged - there if not self._is_deletable(one[0], after)]
         tally.ended_twice += [call for call, number in ends.items() if number > 1]
-        # What was pending was found, and either left as it was or carried on to its end.
-        known = {fact.call for fact in before.rows.values() if type(fact).__name__ in ENDS}
-        pending = {fact.call: fact.operation for fact in before.rows.values() if fact.call not in known}
+        # What was pending was found, and either left as it was or resumed to its end.
+        known = {event.call for event in before.rows.values() if type(event).__name__ in ENDS}
+        pending = {event.call: event.operation for event in before.rows.values() if event.call not in known}
         left = {call for call, operation in pending.items() if operation == "chain"}
         tally.forgotten += sorted(left ^ last.left)
         tally.forgotten += [call for call in pending if call not in left and not ends[call]]
         tally.forgotten += [str(part) for part in files.parts_of(self.path) if part != self.path]
 
 
-def wait_for(word: bytes, notes: Path, victim: Child) -> None:
+def wait_for(word: bytes, notes: Path, crashed_process: Child) -> None:
     """Return when the victim has noted *word*."""
     end = time.monotonic() + 30.0
     while not (notes.exists() and word in notes.read_bytes()):
-        assert time.monotonic() < end, f"{word!r} was never noted:\n{victim.out.read_text()}"
+        assert time.monotonic() < end, f"{word!r} was never noted:\n{crashed_process.out.read_text()}"
         time.sleep(0.001)
 
 
-def torture(zygote: Zygote, rounds: int, *, seed: int = 0, is_hasty: bool = False, folder: str | None = None) -> Tally:
+def torture(
+    fork_server: ForkServer, rounds: int, *, seed: int = 0, is_hasty: bool = False, folder: str | None = None
+) -> Tally:
     """*rounds* rounds, a fifth of them killed while they recover what the one before left; in *folder*."""
-    chance, tally = random.Random(seed), Tally()
+    rng, tally = random.Random(seed), Tally()
     done = 0
     while done < rounds:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            journey = Journey(Path(place), zygote, chance, tally, is_hasty=is_hasty)
+            journey = Journey(Path(place), fork_server, rng, tally, is_hasty=is_hasty)
             for _ in range(min(PER_FILE, rounds - done)):
                 done += 1
                 # So that every recovery that is killed has an orphan to adopt.
@@ -172,9 +176,9 @@ def torture(zygote: Zygote, rounds: int, *, seed: int = 0, is_hasty: bool = Fals
     return tally
 
 
-def kill_loop(zygote: Zygote, share: float) -> list[Figure]:
+def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the kill loop."""
-    tally = torture(zygote, times(ROUNDS, share))
+    tally = torture(fork_server, times(ROUNDS, share))
     kills = f"{tally.kills} kills, {tally.in_recovery} in recovery"
     figures = [
         Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),

@@ -30,10 +30,10 @@ from recovery.policies.retry import RetryPolicy
 from recovery.redact import hide
 from recovery.serialization import Secret
 from recovery.service import Recovery
-from recovery.testing import ChaosStore
-from recovery.waiting.waiters import Gate
+from recovery.testing import FaultyStore
+from recovery.waiting.waiters import Latch
 from tests.torture.figures import Figure, times
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 REPEATED = 10
 POLICY = RetryPolicy(max_retries=1, backoff=(0.0,))
@@ -107,10 +107,10 @@ def fail_with(folder: str, secret: str) -> None:
     logging.basicConfig(filename=f"{folder}/log", level=logging.DEBUG)
     logging.captureWarnings(True)
     os.environ["TORTURE_TOKEN"] = f"{secret}"
-    store = ChaosStore(
+    store = FaultyStore(
         SQLiteStore(f"{folder}/calls.db"), fail_at=4, error=lambda: OSError(f"smb://user:{secret}@nas/calls.db is away")
     )
-    degraded = Gate()
+    degraded = Latch()
     with Recovery(store=store, enable_logging=True) as service:
         service.bus.subscribe(JournalDegraded, lambda _: degraded.open())
         for carry in CARRIERS:
@@ -125,7 +125,7 @@ def fail_with(folder: str, secret: str) -> None:
             _fail_for(service, f"a condition, {type(condition).__name__}", condition)
         _fail(service, "a failing classifier", ConnectionError(), classifier=lambda _: _raise(in_header(secret)))
         try:
-            unwanted = service.recoverable("a result", policy=POLICY, retry_if=lambda _: True)
+            unwanted = service.recoverable("a result", policy=POLICY, retry_on_result=lambda _: True)
             unwanted(lambda: f"https://user:{secret}@example.org/")()
         except Exception:
             logging.info("the unwanted result is not returned")
@@ -188,14 +188,14 @@ def _fail_as_an_argument(service: Recovery) -> None:
         logging.info("an argument gave up")
 
 
-def leaks(zygote: Zygote, share: float) -> list[Figure]:
+def leaks(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figure of the secrets."""
     repeated, leaked, looked_at = times(REPEATED, share), 0, 0
     for _ in range(repeated):
         secret = secrets.token_hex(20)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            child = zygote.fork(fail_with, name, secret, out=folder / "out")
+            child = fork_server.fork(fail_with, name, secret, out=folder / "out")
             code = child.wait(60.0)
             assert code == -signal.SIGKILL, child.out.read_text()
             assert (folder / "calls.db-wal").stat().st_size > 0
@@ -205,7 +205,7 @@ def leaks(zygote: Zygote, share: float) -> list[Figure]:
                 leaked += _say(path.name, found, secret)
             read = str([decode(row.body) for row in anyio.run(_rows, folder / "calls.db")])
             assert all(carry.__name__ in read for carry in CARRIERS)
-            leaked += _say("facts", read.encode(), secret)
+            leaked += _say("events", read.encode(), secret)
     how_often = f"{len(CARRIERS) + 8} carriers, {repeated} times"
     return [Figure("bytes of a planted secret left behind", how_often, f"{leaked} of {looked_at}", "0", leaked == 0)]
 

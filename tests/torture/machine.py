@@ -1,6 +1,6 @@
 """A state machine of hypothesis's on a real file: calls, crashes, restarts, locks, a full disk, clocks that jump.
 
-The model is a dict: what each call's facts were, and how many of them are known to be committed. A crash is the files
+The model is a dict: what each call's events were, and how many of them are known to be committed. A crash is the files
 as they are at that moment, copied while nothing is being written; what is torn in the middle is the kill loop's.
 """
 
@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 from adapters.sqlite import opening
 from events.attempt import Attempt
 from events.codec import decode
-from events.event import CallFact
+from events.event import CallEvent
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
 from events.verdicts import GiveUp
 from recovery.journal import writer
 from recovery.journal.errors import NotDurable
-from recovery.journal.history import CallRecord, fold, remaining
+from recovery.journal.history import CallRecord, remaining, replay
 from recovery.journal.store import Pending
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
@@ -61,7 +61,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.clock = VirtualClock()
         self.wall = 1.8e9
         self.files = itertools.count(1)
-        self.facts: dict[str, list[tuple[str, CallFact]]] = {}
+        self.events: dict[str, list[tuple[str, CallEvent]]] = {}
         self.committed: dict[str, int] = {}
         self.blocker: sqlite3.Connection | None = None
         self.patience = opening.BUSY_TIMEOUT, writer.FIRST_PAUSE, writer.LONGEST_PAUSE
@@ -80,7 +80,7 @@ class JournalMachine(RuleBasedStateMachine):
     def _open(self) -> None:
         self.store = DiskStore(self.path, lambda: self.wall, self.lag)
         self.service = Recovery(store=self.store, clock=self.clock)
-        self.service.bus.subscribe((CallFact, OperationStarted, OperationSucceeded), self._hear)
+        self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._hear)
         self.operation = self.service.operation(NAME, policy=POLICY, breaker=None, durability="journal")
         self.running: list[Attempt] = []
         self.waiting: list[Attempt] = []
@@ -88,10 +88,10 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = self.service.journal
         self._judge(self.journal.pending(SOON))
 
-    def _hear(self, fact: CallFact) -> None:
-        is_told = isinstance(fact, OperationSucceeded) and fact.recovered
-        if not is_told and not isinstance(fact, OperationFailed):
-            self.facts.setdefault(fact.call, []).append((self.service.bus.run, fact))
+    def _hear(self, event: CallEvent) -> None:
+        is_told = isinstance(event, OperationSucceeded) and event.recovered
+        if not is_told and not isinstance(event, OperationFailed):
+            self.events.setdefault(event.call, []).append((self.service.bus.run, event))
 
     # what calls do
 
@@ -140,7 +140,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(synced=st.booleans())
     def flush(self, synced: bool) -> None:
         """Somebody waits for a receipt, which is true, or says why there is none."""
-        counts = {call: len(facts) for call, facts in self.facts.items()}
+        counts = {call: len(events) for call, events in self.events.items()}
         receipt = self.journal.receipt()
         with suppress(NotDurable) if self.store.is_full or self.blocker is not None else nullcontext():
             receipt.wait(SOON, synced=synced)
@@ -155,10 +155,10 @@ class JournalMachine(RuleBasedStateMachine):
             shutil.copytree(before, self.path.parent)
         self.service.close()
         survived = self._rows(self.path)
-        for call, facts in self.facts.items():
-            kept, expected = survived.get(call, []), [name_of(fact) for _, fact in facts]
+        for call, events in self.events.items():
+            kept, expected = survived.get(call, []), [name_of(event) for _, event in events]
             assert is_part(kept, expected), f"{call}: {expected} became {kept}"
-            if not kept and type(facts[-1][1]).__name__ in DONE:
+            if not kept and type(events[-1][1]).__name__ in DONE:
                 continue  # it was over, and may have been deleted since
             # Progress coalesces: of it the latest is there, or a later one.
             promised = [name for name in expected[: self.committed.get(call, 0)] if not name.startswith(PROGRESS)]
@@ -168,9 +168,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     def _begin_from(self, survived: dict[str, list[str]]) -> None:
         """The next process begins with what is in the file."""
-        facts = {call: kept_of(facts, survived[call]) for call, facts in self.facts.items() if call in survived}
-        self.facts = facts
-        self.committed = {call: len(facts) for call, facts in facts.items()}
+        events = {call: kept_of(events, survived[call]) for call, events in self.events.items() if call in survived}
+        self.events = events
+        self.committed = {call: len(events) for call, events in events.items()}
         self._open()
 
     @precondition(lambda self: self.blocker is None and not self.store.is_full)
@@ -181,9 +181,9 @@ class JournalMachine(RuleBasedStateMachine):
         counts = self.journal.counts
         assert counts.dropped == counts.waiting == 0, counts
         survived = self._rows(self.path)
-        for call, facts in self.facts.items():
-            if call in survived or type(facts[-1][1]).__name__ not in DONE:
-                expected = [name_of(fact) for _, fact in facts]
+        for call, events in self.events.items():
+            if call in survived or type(events[-1][1]).__name__ not in DONE:
+                expected = [name_of(event) for _, event in events]
                 assert is_part(survived.get(call, []), expected, whole=True), f"{call}: {expected} became {survived}"
         self._begin_from(survived)
 
@@ -234,7 +234,7 @@ class JournalMachine(RuleBasedStateMachine):
             time.sleep(0.001)
 
     @invariant()
-    def every_fact_is_accounted_for(self) -> None:
+    def every_event_is_accounted_for(self) -> None:
         """Issued is the sum of what became of it."""
         if hasattr(self, "journal"):
             counts = self.journal.counts
@@ -248,7 +248,7 @@ class JournalMachine(RuleBasedStateMachine):
         copy = Path(self.folder.name) / f"{next(self.files)}"
         shutil.copytree(path.parent, copy)
         connection = sqlite3.connect(copy / path.name)
-        for call, body in connection.execute("SELECT call, body FROM facts WHERE call <> '' ORDER BY id"):
+        for call, body in connection.execute("SELECT call, body FROM events WHERE call <> '' ORDER BY id"):
             found.setdefault(call, []).append(name_of(decode(body)))
         connection.close()
         shutil.rmtree(copy)
@@ -257,9 +257,9 @@ class JournalMachine(RuleBasedStateMachine):
     def _judge(self, pending: Pending) -> None:
         """What is pending is what the model says, with the rest of each delay."""
         model: dict[str, CallRecord] = {}
-        for facts in self.facts.values():
-            for run, fact in facts:
-                fold(model, run, [fact])
+        for events in self.events.values():
+            for run, event in events:
+                replay(model, run, [event])
         expected = {call: record for call, record in model.items() if not record.is_over}
         assert {record.call: record for record in pending.calls} == expected
         for record in pending.calls:

@@ -109,17 +109,17 @@ def _bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
 
 
-def lose_power(steps: list[Step], chance: random.Random) -> dict[str, bytes]:
+def lose_power(steps: list[Step], rng: random.Random) -> dict[str, bytes]:
     """The files as they may be when the power is lost after *steps*."""
     synced: dict[str, int] = {}
     for number, step in enumerate(steps):
         if step.kind == "sync":
             synced[step.name] = number
-    keeps = chance.choice([0.0, 0.5, 0.9, 1.0])
+    keeps = rng.choice([0.0, 0.5, 0.9, 1.0])
     disk: dict[str, bytearray] = defaultdict(bytearray)
     for number, step in enumerate(steps):
         is_sure = number < synced.get("journal" if step.kind == "unlink" else step.name, -1)
-        if step.kind in ("note", "sync") or not (is_sure or chance.random() < keeps):
+        if step.kind in ("note", "sync") or not (is_sure or rng.random() < keeps):
             continue
         if step.kind == "unlink":
             disk.pop(step.name, None)
@@ -127,7 +127,7 @@ def lose_power(steps: list[Step], chance: random.Random) -> dict[str, bytes]:
             file = disk[step.name]
             file[step.offset :] = bytes(max(step.offset - len(file), 0))
         else:
-            _write(disk[step.name], step, None if is_sure or chance.random() < 0.5 else chance)
+            _write(disk[step.name], step, None if is_sure or rng.random() < 0.5 else rng)
     return {name: bytes(content) for name, content in disk.items()}
 
 
@@ -142,25 +142,25 @@ def _write(file: bytearray, step: Step, torn: random.Random | None) -> None:
 
 
 def found_on(disk: dict[str, bytes], folder: Path) -> list[int] | None:
-    """The numbers of the facts in the journal of that *disk*, in their order; ``None`` if it is damaged."""
+    """The numbers of the events in the journal of that *disk*, in their order; ``None`` if it is damaged."""
     for name in ("calls.db", "calls.db-wal", "calls.db-journal", "calls.db-shm"):
         (folder / name).unlink(missing_ok=True)
         if name in disk and not name.endswith("-shm"):  # what is in memory only is gone
             (folder / name).write_bytes(disk[name])
     try:
         with closing(sqlite3.connect(folder / "calls.db")) as connection:
-            if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'facts'").fetchone() == (0,):
+            if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone() == (0,):
                 return []
             if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 return None
-            query = "SELECT number FROM facts WHERE kind = ? ORDER BY id"
+            query = "SELECT number FROM events WHERE kind = ? ORDER BY id"
             return [number for (number,) in connection.execute(query, (FailureClassified.__name__,))]
     except sqlite3.DatabaseError:
         return None
 
 
 class Outage(msgspec.Struct):
-    """What came of many losses of power: *broken* are damaged files and facts out of order."""
+    """What came of many losses of power: *broken* are damaged files and events out of order."""
 
     lost: int = 0
     broken: int = 0
@@ -168,18 +168,18 @@ class Outage(msgspec.Struct):
 
 def outages(sync: Sync, count: int, *, batches: int = BATCHES, seed: int = 0) -> Outage:
     """Lose power *count* times, at random moments of one recording."""
-    chance, outage = random.Random(seed), Outage()
+    rng, outage = random.Random(seed), Outage()
     with tempfile.TemporaryDirectory(dir=QUICK) as name:
         folder = Path(name)
         steps = record(folder, sync, batches)
         scratch = folder / "scratch"
         scratch.mkdir()
         for _ in range(count):
-            until = steps[: chance.randrange(len(steps)) + 1]
+            until = steps[: rng.randrange(len(steps)) + 1]
             promised = "synced" if sync == "normal" else "committed"
             notes = [step.name.split() for step in until if step.kind == "note"]
             least = max((int(number) for said, number in notes if said == promised), default=0)
-            found = found_on(lose_power(until, chance), scratch)
+            found = found_on(lose_power(until, rng), scratch)
             if found is None or found != list(range(1, len(found) + 1)):
                 outage.broken += 1
             outage.lost += found is None or len(found) < least
@@ -193,9 +193,9 @@ def can_record() -> bool:
     return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
 
 
-def power(zygote: object, share: float) -> list[Figure]:
+def power(fork_server: object, share: float) -> list[Figure]:
     """The figures of power loss."""
-    del zygote
+    del fork_server
     if not can_record():
         return [Figure("power loss", "not tried", "there is no strace here", "", True)]
     count, figures = times(LOSSES, share), []

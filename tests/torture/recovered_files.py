@@ -1,4 +1,4 @@
-"""What a killed process left: its notes outside, and the facts in its journal's files."""
+"""What a killed process left: its notes outside, and the events in its journal's files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import msgspec
 
 from adapters.sqlite import files, formats
 from events.codec import decode
-from events.event import CallFact
+from events.event import CallEvent
 from events.operation_events import CheckpointSaved
 from recovery.journal.history import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
-"""A fact's kind and its attempt: what tells the facts of one call apart."""
+"""An event's kind and its attempt: what tells the events of one call apart."""
 DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
@@ -72,14 +72,14 @@ class Notes(msgspec.Struct):
 class Stored(msgspec.Struct):
     """What the files of a journal hold, read from copies: the next victim finds them as the kill left them."""
 
-    rows: dict[tuple[str, int, str], CallFact] = {}
+    rows: dict[tuple[str, int, str], CallEvent] = {}
     done: int = 0
     shuffled: set[str] = set()
-    """Runs whose facts are not in the order of their numbers."""
+    """Runs whose events are not in the order of their numbers."""
 
     @classmethod
     def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
-        """The facts about calls in all files, or only those that *runs* wrote, each once, in the order written."""
+        """The events about calls in all files, or only those that *runs* wrote, each once, in the order written."""
         stored = cls()
         for part in files.parts_of(path):
             copy = scratch / "copy.db"
@@ -98,7 +98,7 @@ class Stored(msgspec.Struct):
         [(version,)] = connection.execute("PRAGMA user_version")
         if version == 0:
             return  # killed before there was a table
-        query = "SELECT run, number, call, body FROM facts WHERE call <> ''"
+        query = "SELECT run, number, call, body FROM events WHERE call <> ''"
         if runs is None:
             found = connection.execute(f"{query} ORDER BY id").fetchall()
         else:
@@ -108,17 +108,17 @@ class Stored(msgspec.Struct):
             if number <= latest.get(run, 0):
                 self.shuffled.add(run)
             latest[run] = number
-            fact = decode(body)
-            assert isinstance(fact, CallFact)
-            self.rows[run, number, call] = fact
+            event = decode(body)
+            assert isinstance(event, CallEvent)
+            self.rows[run, number, call] = event
         ends = ", ".join("?" * len(DONE))
-        [(done,)] = connection.execute(f"SELECT count(*) FROM facts WHERE kind IN ({ends})", sorted(DONE))
+        [(done,)] = connection.execute(f"SELECT count(*) FROM events WHERE kind IN ({ends})", sorted(DONE))
         self.done += done
 
     def events(self) -> dict[tuple[str, str], list[Event]]:
         """By run and call, in the order in which they were accepted; without progress."""
         events: dict[tuple[str, str], list[tuple[int, Event]]] = defaultdict(list)
-        for (run, number, call), fact in self.rows.items():
-            if not isinstance(fact, CheckpointSaved):
-                events[run, call].append((number, (type(fact).__name__, fact.attempt)))
+        for (run, number, call), event in self.rows.items():
+            if not isinstance(event, CheckpointSaved):
+                events[run, call].append((number, (type(event).__name__, event.attempt)))
         return {part: [event for _, event in sorted(found)] for part, found in events.items()}

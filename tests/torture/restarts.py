@@ -1,4 +1,4 @@
-"""How soon a restart carries on the first of very many calls."""
+"""How soon a restart resumes the first of very many calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.operation_events import CheckpointSaved, OperationStarted, RetryScheduled
 from recovery.service import Recovery
 from tests.torture.figures import Figure, times
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 from tests.torture.stalls import failure, printed_by
 
 PENDING = 10_000
@@ -52,7 +52,7 @@ def restart(path: str, colour: str) -> None:
     service = Recovery(store=SQLiteStore(path))
 
     def work(name: str, number: int) -> None:
-        if first.acquire(blocking=False):  # four threads carry on the calls of `def`
+        if first.acquire(blocking=False):  # four threads resume the calls of `def`
             print(json.dumps(time.monotonic() - began), flush=True)
             has_begun.set()
 
@@ -75,7 +75,7 @@ def restart(path: str, colour: str) -> None:
         os._exit(0)
 
 
-def restarts(zygote: Zygote, share: float, *, repeated: int = REPEATED) -> list[Figure]:
+def restarts(fork_server: ForkServer, share: float, *, repeated: int = REPEATED) -> list[Figure]:
     """The figures of restarts."""
     count, figures = times(PENDING, share), []
     for colour in ("plain", "asyncio", "trio"):
@@ -84,7 +84,7 @@ def restarts(zygote: Zygote, share: float, *, repeated: int = REPEATED) -> list[
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "calls.db"
                 leave_pending(path, count)
-                took.append(printed_by(zygote, restart, str(path), colour))
+                took.append(printed_by(fork_server, restart, str(path), colour))
         text = f"{', '.join(f'{seconds:.2f}' for seconds in sorted(took))} s"
         figures.append(
             Figure(f"first resumed call, {colour}", f"{count} pending", text, "2 s", max(took) < MOST_SECONDS)

@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 
 from adapters.memory import MemoryStore
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation_events import CheckpointSaved, FailureClassified, GaveUp
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure, percentile, times
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
-FACTS = 100_000
+EVENTS = 100_000
 FLOOD = 1_000_000
 MOST_SECONDS = 50e-6
 MOST_BYTES = 64 * 1024 * 1024
@@ -65,22 +65,22 @@ def time_publishing(count: int) -> None:
     publish, clock = service.bus.publish, time.perf_counter_ns
     took = []
     for number in range(count):
-        fact = failure(number, "connection reset")
+        event = failure(number, "connection reset")
         began = clock()
-        publish(fact)
+        publish(event)
         took.append(clock() - began)
     _tell(took)
 
 
 def flood(count: int) -> None:
-    """Publish *count* facts of all sizes; print the most memory that the process ever had, in bytes."""
+    """Publish *count* events of all sizes; print the most memory that the process ever had, in bytes."""
     service = stalled_service()
     progress = msgspec.Raw(msgspec.json.encode({"offset": 1}))
     for number in range(count):
-        fact: Fact = failure(number, "x" * (number % 4096))
+        event: Event = failure(number, "x" * (number % 4096))
         if number % 3 == 0:
-            fact = CheckpointSaved(at=0.0, operation="fetch", call=f"c-{number % 1000}", data=progress)
-        service.bus.publish(fact)
+            event = CheckpointSaved(at=0.0, operation="fetch", call=f"c-{number % 1000}", data=progress)
+        service.bus.publish(event)
     status = Path("/proc/self/status").read_text()
     [most] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
     assert service.journal is not None
@@ -95,10 +95,10 @@ def _tell(value: object) -> None:
     os._exit(0)
 
 
-def printed_by(zygote: Zygote, function: Any, *arguments: object) -> Any:
+def printed_by(fork_server: ForkServer, function: Any, *arguments: object) -> Any:
     """What *function*, called in a process of its own, prints as JSON."""
     with tempfile.TemporaryDirectory() as folder:
-        child = zygote.fork(function, *arguments, out=Path(folder) / "out")
+        child = fork_server.fork(function, *arguments, out=Path(folder) / "out")
         code = child.wait(100.0)
         printed = child.out.read_text()
         assert code == 0, printed
@@ -108,18 +108,18 @@ def printed_by(zygote: Zygote, function: Any, *arguments: object) -> Any:
         raise AssertionError(f"nothing was told: {printed}")
 
 
-def publishing(zygote: Zygote, share: float) -> list[Figure]:
+def publishing(fork_server: ForkServer, share: float) -> list[Figure]:
     """How long publishing a failure takes."""
-    count = times(FACTS, share)
-    took = [nanoseconds / 1e9 for nanoseconds in printed_by(zygote, time_publishing, count)]
+    count = times(EVENTS, share)
+    took = [nanoseconds / 1e9 for nanoseconds in printed_by(fork_server, time_publishing, count)]
     p99 = percentile(took, 0.99)
     text = f"p50 {percentile(took, 0.5) * 1e6:.1f}, p99 {p99 * 1e6:.1f}, most {max(took) * 1e6:.0f} µs"
     return [Figure("D1: publishing while the store stalls", f"{count} failures", text, "p99 50 µs", p99 < MOST_SECONDS)]
 
 
-def memory(zygote: Zygote, share: float) -> list[Figure]:
+def memory(fork_server: ForkServer, share: float) -> list[Figure]:
     """How much memory a flood takes."""
     count = times(FLOOD, share)
-    growth = printed_by(zygote, flood, count) - printed_by(zygote, flood, 10)
+    growth = printed_by(fork_server, flood, count) - printed_by(fork_server, flood, 10)
     text = f"{growth / 2**20:.1f} MiB"
-    return [Figure("D7: memory of a flood on a stalled store", f"{count} facts", text, "64 MiB", growth <= MOST_BYTES)]
+    return [Figure("D7: memory of a flood on a stalled store", f"{count} events", text, "64 MiB", growth <= MOST_BYTES)]

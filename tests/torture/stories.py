@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.torture.figures import Figure, times
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 from tests.torture.machine import JournalMachine
 
 EXAMPLES = 300
@@ -35,9 +35,9 @@ class HastyMachine(JournalMachine):
     lag = 1
 
 
-def machine(zygote: Zygote, share: float) -> list[Figure]:
+def machine(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figure of the state machine."""
-    del zygote
+    del fork_server
     logging.getLogger("recovery").addHandler(logging.NullHandler())
     examples, problem = times(EXAMPLES, share), ""
     try:

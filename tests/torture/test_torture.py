@@ -12,7 +12,7 @@ from recovery.journal.writer import FLUSH_INTERVAL
 from tests.torture.exits import Case, cases, ends_of
 from tests.torture.faults import sweep
 from tests.torture.figures import QUICK, percentile
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 from tests.torture.kills import Tally, torture
 from tests.torture.leaks import leaks
 from tests.torture.power import Outage, can_record, outages
@@ -27,9 +27,9 @@ ROUNDS = 15
 
 
 @pytest.fixture(scope="module")
-def tally(zygote: Zygote) -> Tally:
+def tally(fork_server: ForkServer) -> Tally:
     """What came of a few kills."""
-    return torture(zygote, ROUNDS, seed=3, folder=QUICK)
+    return torture(fork_server, ROUNDS, seed=3, folder=QUICK)
 
 
 def test_d3_what_was_acknowledged_is_there_after_kill_9(tally: Tally) -> None:
@@ -43,7 +43,7 @@ def test_d3_what_was_pending_when_a_process_was_killed_is_found_by_the_next(tall
     assert tally.forgotten == []
 
 
-def test_d4_of_each_call_the_facts_up_to_some_moment_are_there_after_kill_9(tally: Tally) -> None:
+def test_d4_of_each_call_the_events_up_to_some_moment_are_there_after_kill_9(tally: Tally) -> None:
     assert tally.recovered > 100
     assert tally.disordered == []
 
@@ -57,8 +57,8 @@ def test_d6_what_kill_9_loses_is_as_old_as_a_flush_interval_and_a_commit(tally: 
     assert percentile(tally.ages, 0.5) < FLUSH_INTERVAL + percentile(tally.commits, 1.0)
 
 
-def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(zygote: Zygote) -> None:
-    assert torture(zygote, 5, seed=3, is_hasty=True, folder=QUICK).lost
+def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(fork_server: ForkServer) -> None:
+    assert torture(fork_server, 5, seed=3, is_hasty=True, folder=QUICK).lost
 
 
 def test_d4_a_log_that_was_torn_anywhere_holds_whole_batches_in_order() -> None:
@@ -85,33 +85,33 @@ def test_d11_whatever_call_of_a_store_fails_the_invariants_hold(store: Literal["
     assert problems == []
 
 
-def test_d1_publishing_takes_microseconds_while_the_store_stalls(zygote: Zygote) -> None:
-    took = [nanoseconds / 1e9 for nanoseconds in printed_by(zygote, time_publishing, 5000)]
+def test_d1_publishing_takes_microseconds_while_the_store_stalls(fork_server: ForkServer) -> None:
+    took = [nanoseconds / 1e9 for nanoseconds in printed_by(fork_server, time_publishing, 5000)]
     assert percentile(took, 0.5) < 50e-6
 
 
-def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(zygote: Zygote) -> None:
-    assert [figure for figure in memory(zygote, 0.05) if not figure.passed] == []
+def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(fork_server: ForkServer) -> None:
+    assert [figure for figure in memory(fork_server, 0.05) if not figure.passed] == []
 
 
-def test_the_first_of_many_pending_calls_is_carried_on_within_two_seconds(zygote: Zygote) -> None:
-    assert [figure for figure in restarts(zygote, 0.05, repeated=1) if not figure.passed] == []
+def test_the_first_of_many_pending_calls_is_resumed_within_two_seconds(fork_server: ForkServer) -> None:
+    assert [figure for figure in restarts(fork_server, 0.05, repeated=1) if not figure.passed] == []
 
 
 @pytest.mark.parametrize("case", [case for case in cases() if case.store == "healthy"], ids=str)
-def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case, zygote: Zygote) -> None:
-    [ended] = ends_of([case], zygote, 4.0)
+def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case, fork_server: ForkServer) -> None:
+    [ended] = ends_of([case], fork_server, 4.0)
     assert ended.problem(5.0) is None
 
 
-def test_d12_a_process_ends_in_time_though_its_store_hangs(zygote: Zygote) -> None:
+def test_d12_a_process_ends_in_time_though_its_store_hangs(fork_server: ForkServer) -> None:
     some = [case for case in cases() if case.store != "healthy"][::6]
-    assert [problem for ended in ends_of(some, zygote, 0.3) if (problem := ended.problem(5.0))] == []
+    assert [problem for ended in ends_of(some, fork_server, 0.3) if (problem := ended.problem(5.0))] == []
 
 
 def test_d3_d4_d7_the_file_is_what_a_model_says_after_crashes_locks_and_a_full_disk() -> None:
     try_machine(15, 30)
 
 
-def test_no_byte_of_a_planted_secret_is_left_behind(zygote: Zygote) -> None:
-    assert [figure for figure in leaks(zygote, 0.1) if not figure.passed] == []
+def test_no_byte_of_a_planted_secret_is_left_behind(fork_server: ForkServer) -> None:
+    assert [figure for figure in leaks(fork_server, 0.1) if not figure.passed] == []

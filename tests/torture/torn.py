@@ -12,7 +12,7 @@ from adapters.sqlite.store import SQLiteStore
 from recovery.journal.history import Run
 from recovery.journal.store import Row
 from tests.torture.figures import QUICK, Figure
-from tests.torture.fork_server import Zygote
+from tests.torture.fork_server import ForkServer
 
 BATCHES = 40
 WAL_HEADER = 32
@@ -25,7 +25,7 @@ def run(number: int) -> Run:
 
 def batch(number: int) -> list[Row]:
     """Some rows, some of them longer than a page."""
-    body = b'{"fact":"GaveUp","at":0.0,"operation":"o","call":"c%d","reason":"%s"}' % (
+    body = b'{"event":"GaveUp","at":0.0,"operation":"o","call":"c%d","reason":"%s"}' % (
         number,
         b"x" * (number * 397 % 9000),
     )
@@ -82,8 +82,8 @@ async def tear(*, every: int = 1) -> tuple[int, list[str]]:
     return torn, problems
 
 
-def torn_log(zygote: Zygote, share: float) -> list[Figure]:
+def torn_log(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figure of torn logs."""
-    del zygote
+    del fork_server
     torn, problems = asyncio.run(tear(every=max(round(1 / share), 1)))
     return [Figure("D4: a torn log, not whole batches in order", f"{torn} cuts", f"{len(problems)}", "0", not problems)]

@@ -47,7 +47,7 @@ def steady_state(path: Path, calls: int, keep: Retention = Retention()) -> Stead
             await store.append(batch)
             for _ in range(2):
                 began = time.perf_counter()
-                more = await store.tidy()
+                more = await store.prune()
                 slowest = max(slowest, time.perf_counter() - began)
                 if not more:
                     break
@@ -55,7 +55,7 @@ def steady_state(path: Path, calls: int, keep: Retention = Retention()) -> Stead
             log = max(log, path.with_name(path.name + "-wal").stat().st_size)
         await store.close()
         with journals.plain(path) as connection:
-            [(rows,)] = connection.execute("SELECT count(*) FROM facts")
+            [(rows,)] = connection.execute("SELECT count(*) FROM events")
 
     asyncio.run(main())
     return Steady(largest, log, slowest, rows)

@@ -347,7 +347,7 @@ async def test_the_final_name_is_borne_by_nothing_but_a_whole_file(tmp_path: Pat
     assert sizes == {len(CONTENT)}
 
 
-# Carrying on
+# Resuming
 
 
 async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:

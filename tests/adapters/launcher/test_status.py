@@ -18,7 +18,7 @@ from adapters.sqlite import schema
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import encode
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation_events import (
     CallRejected,
@@ -46,34 +46,34 @@ def anyio_backend() -> str:
     return "asyncio"  # aiosqlite knows no other
 
 
-def of_call(kind: type[CallFact], **fields: Any) -> CallFact:
+def of_call(kind: type[CallEvent], **fields: Any) -> CallEvent:
     return kind(**{"at": 101.0, "operation": "download", "call": "r1-1", **fields})
 
 
-def started(**fields: Any) -> CallFact:
+def started(**fields: Any) -> CallEvent:
     arguments = msgspec.Raw(b'[["model","https://example.org/model"],{}]')
     return of_call(OperationStarted, arguments=arguments, **fields)
 
 
-def failed(attempt: int = 1) -> CallFact:
+def failed(attempt: int = 1) -> CallEvent:
     evidence = Evidence(type="httpx2.ReadError", message="reset")
     return of_call(
         FailureClassified, attempt=attempt, category=Category.TRANSIENT, evidence=evidence, retries=attempt - 1
     )
 
 
-async def status_of(folder: Path, *facts: Fact | bytes, is_alive: bool = False) -> JournalStatus:
-    """The status of a journal that holds *facts* (bytes: a row that is none), its writer alive or not."""
+async def status_of(folder: Path, *events: Event | bytes, is_alive: bool = False) -> JournalStatus:
+    """The status of a journal that holds *events* (bytes: a row that is none), its writer alive or not."""
     path = folder / "calls.db"
     async with AsyncExitStack() as stack:
         store = SQLiteStore(path)
         stack.push_async_callback(store.close)
         await store.open(RUN)
         rows = [
-            Row("r1", "", "?", fact)
-            if isinstance(fact, bytes)
-            else Row("r1", fact.call if isinstance(fact, CallFact) else "", type(fact).__name__, encode(fact))
-            for fact in facts
+            Row("r1", "", "?", event)
+            if isinstance(event, bytes)
+            else Row("r1", event.call if isinstance(event, CallEvent) else "", type(event).__name__, encode(event))
+            for event in events
         ]
         await store.append(rows)
         if not is_alive:
@@ -82,7 +82,7 @@ async def status_of(folder: Path, *facts: Fact | bytes, is_alive: bool = False) 
 
 
 @pytest.mark.parametrize(
-    ("facts", "while_alive", "when_dead"),
+    ("events", "while_alive", "when_dead"),
     [
         ([started()], "running", "left"),
         ([started(), failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting", "left"),
@@ -94,10 +94,10 @@ async def status_of(folder: Path, *facts: Fact | bytes, is_alive: bool = False) 
     ],
 )
 @pytest.mark.parametrize("is_alive", [True, False])
-async def test_a_call_stands_as_its_facts_say_and_as_its_writer_lives(
-    tmp_path: Path, facts: list[Fact], while_alive: str, when_dead: str, is_alive: bool
+async def test_a_call_stands_as_its_events_say_and_as_its_writer_lives(
+    tmp_path: Path, events: list[Event], while_alive: str, when_dead: str, is_alive: bool
 ) -> None:
-    found = await status_of(tmp_path, *facts, is_alive=is_alive)
+    found = await status_of(tmp_path, *events, is_alive=is_alive)
     assert [call.state for call in found.calls] == [while_alive if is_alive else when_dead]
     assert found.is_being_written is is_alive
 
@@ -124,7 +124,7 @@ async def test_calls_are_in_the_order_in_which_they_began(tmp_path: Path) -> Non
     assert [call.call for call in found.calls] == ["b", "a"]
 
 
-async def test_a_circuit_stands_as_its_latest_fact_says(tmp_path: Path) -> None:
+async def test_a_circuit_stands_as_its_latest_event_says(tmp_path: Path) -> None:
     found = await status_of(
         tmp_path,
         CircuitOpened(at=1.0, operation="download", key="a.org", after=1.0),
@@ -137,8 +137,8 @@ async def test_a_circuit_stands_as_its_latest_fact_says(tmp_path: Path) -> None:
     assert found.circuits == {"download[a.org]": "half-open", "download[b.org]": "closed", "render": "open"}
 
 
-async def test_rows_that_are_no_facts_are_counted_and_spoil_nothing(tmp_path: Path) -> None:
-    found = await status_of(tmp_path, b"garbage", started(), b"\xff", b'{"fact":"FromTheFuture","at":1}')
+async def test_rows_that_are_no_events_are_counted_and_spoil_nothing(tmp_path: Path) -> None:
+    found = await status_of(tmp_path, b"garbage", started(), b"\xff", b'{"event":"FromTheFuture","at":1}')
     assert (found.unreadable, len(found.calls)) == (3, 1)
 
 

@@ -11,7 +11,7 @@ from adapters.launcher.view import SEEN, LaunchView, Line
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation_events import (
     CheckpointSaved,
@@ -32,28 +32,28 @@ STEPS = (
 )
 
 
-def of_call(kind: type[CallFact], *, at: float = 10.0, operation: str = "download", **fields: Any) -> CallFact:
+def of_call(kind: type[CallEvent], *, at: float = 10.0, operation: str = "download", **fields: Any) -> CallEvent:
     return kind(**{"at": at, "operation": operation, "call": "c1", **fields})
 
 
-def started(name: str = "model", **fields: Any) -> CallFact:
+def started(name: str = "model", **fields: Any) -> CallEvent:
     return of_call(OperationStarted, arguments=msgspec.Raw(msgspec.json.encode([[name, "url"], {}])), **fields)
 
 
-def failed(**fields: Any) -> CallFact:
+def failed(**fields: Any) -> CallEvent:
     evidence = Evidence(type="httpx2.ReadError", message="reset")
     return of_call(FailureClassified, category=Category.TRANSIENT, evidence=evidence, **fields)
 
 
-def view(*facts: Fact) -> LaunchView:
+def view(*events: Event) -> LaunchView:
     seen = LaunchView(STEPS)
-    for fact in facts:
-        seen.feed(fact)
+    for event in events:
+        seen.feed(event)
     return seen
 
 
-def line(*facts: Fact) -> Line:
-    return view(started(), *facts).lines["model"]
+def line(*events: Event) -> Line:
+    return view(started(), *events).lines["model"]
 
 
 def test_at_first_every_operation_of_the_plan_is_queued() -> None:
@@ -65,7 +65,7 @@ def test_at_first_every_operation_of_the_plan_is_queued() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "state"),
+    ("events", "state"),
     [
         ([], "running"),
         ([failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting"),
@@ -77,11 +77,11 @@ def test_at_first_every_operation_of_the_plan_is_queued() -> None:
         ([of_call(OperationCancelled)], "cancelled"),
     ],
 )
-def test_the_latest_fact_says_how_an_operation_stands(facts: list[Fact], state: str) -> None:
-    assert line(*facts).state == state
+def test_the_latest_event_says_how_an_operation_stands(events: list[Event], state: str) -> None:
+    assert line(*events).state == state
 
 
-def test_a_wait_ends_on_the_clock_of_the_facts() -> None:
+def test_a_wait_ends_on_the_clock_of_the_events() -> None:
     waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=2.5, retry=1, error="reset"))
     assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "reset")
 
@@ -109,7 +109,7 @@ def test_progress_is_that_of_the_latest_checkpoint() -> None:
     assert (progress.offset, progress.size) == (40, 200)
 
 
-def test_a_call_that_is_carried_on_is_known_by_its_arguments() -> None:
+def test_a_call_that_is_resumed_is_known_by_its_arguments() -> None:
     resumed = view(
         of_call(OperationResumed, attempt=3, after=4.0, arguments=msgspec.Raw(b'[["model"],{}]')),
         of_call(OperationSucceeded, attempt=3),
@@ -122,7 +122,7 @@ def test_a_failure_says_why_it_was_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "fact",
+    "event",
     [
         started("unknown"),
         started(operation="launch"),
@@ -132,13 +132,13 @@ def test_a_failure_says_why_it_was_given_up() -> None:
         of_call(RetryScheduled, call="never started", after=1.0, retry=1),
     ],
 )
-def test_what_is_not_of_the_plan_changes_nothing(fact: Fact) -> None:
-    assert view(fact).lines == view().lines
+def test_what_is_not_of_the_plan_changes_nothing(event: Event) -> None:
+    assert view(event).lines == view().lines
 
 
 def test_a_circuit_is_shown_as_it_stands() -> None:
     part = {"operation": "download", "key": "example.org"}
-    facts = [
+    events = [
         CircuitOpened(at=1.0, after=5.0, **part),
         CircuitHalfOpened(at=6.0, **part),
         CircuitOpened(at=7.0, after=5.0, **part),
@@ -147,8 +147,8 @@ def test_a_circuit_is_shown_as_it_stands() -> None:
     ]
     states = []
     seen = LaunchView(STEPS)
-    for fact in facts:
-        seen.feed(fact)
+    for event in events:
+        seen.feed(event)
         [circuit] = seen.circuits.values()
         states.append((circuit.state, circuit.until, circuit.opened))
     assert circuit.name == "download[example.org]"
@@ -173,14 +173,14 @@ def test_the_launch_has_the_last_word() -> None:
     assert [(one.state, one.why) for one in seen.lines.values()] == [("done", ""), ("skipped", "needs model")]
 
 
-def test_facts_from_another_process_give_the_same_view() -> None:
-    facts = [started(), failed(), of_call(RetryScheduled, after=1.0, retry=1), started(attempt=2)]
-    assert view(*(decode(encode(fact)) for fact in facts)).lines == view(*facts).lines
+def test_events_from_another_process_give_the_same_view() -> None:
+    events = [started(), failed(), of_call(RetryScheduled, after=1.0, retry=1), started(attempt=2)]
+    assert view(*(decode(encode(event)) for event in events)).lines == view(*events).lines
 
 
 def test_a_view_on_a_bus_sees_all_it_needs() -> None:
     bus, seen = Bus(clock=lambda: 0.0), LaunchView(STEPS)
     bus.subscribe(SEEN, seen.feed)
-    for fact in (started(), failed(), of_call(OperationSucceeded, attempt=2)):
-        bus.publish(fact)
+    for event in (started(), failed(), of_call(OperationSucceeded, attempt=2)):
+        bus.publish(event)
     assert (seen.lines["model"].state, len(seen.lines["model"].failures)) == ("done", 1)

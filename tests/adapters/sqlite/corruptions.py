@@ -228,19 +228,19 @@ def _hostile() -> Iterator[Corruption]:
     def after(*statements: str) -> Callable[[Path], None]:
         return lambda path: execute(path, *statements)
 
-    view = "CREATE VIEW facts AS SELECT * FROM hidden"
-    ignoring = "CREATE TRIGGER t BEFORE INSERT ON facts BEGIN SELECT RAISE(IGNORE); END"
-    deleting = "CREATE TRIGGER t AFTER INSERT ON facts BEGIN DELETE FROM facts; END"
-    raising = "CREATE TRIGGER t BEFORE INSERT ON facts BEGIN SELECT RAISE(ABORT, 'no'); END"
-    yield Corruption("no table of facts", after("DROP TABLE facts"), ("kept",))
+    view = "CREATE VIEW events AS SELECT * FROM hidden"
+    ignoring = "CREATE TRIGGER t BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END"
+    deleting = "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END"
+    raising = "CREATE TRIGGER t BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
+    yield Corruption("no table of events", after("DROP TABLE events"), ("kept",))
     yield Corruption("no table of runs", after("DROP TABLE runs"), ("kept",))
-    yield Corruption("no index", after("DROP INDEX facts_by_number"), ("kept",))
+    yield Corruption("no index", after("DROP INDEX events_by_number"), ("kept",))
     yield Corruption("a column less", after("ALTER TABLE runs DROP COLUMN boot"), ("kept",))
-    yield Corruption("a column more", after("ALTER TABLE facts ADD COLUMN more TEXT"), ("kept",))
+    yield Corruption("a column more", after("ALTER TABLE events ADD COLUMN more TEXT"), ("kept",))
     yield Corruption("a trigger that ignores what is written", after(ignoring), ("kept",))
     yield Corruption("a trigger that deletes it", after(deleting), ("kept",))
     yield Corruption("a trigger that refuses it", after(raising), ("kept",))
-    yield Corruption("a view in the place of a table", after("ALTER TABLE facts RENAME TO hidden", view), ("kept",))
+    yield Corruption("a view in the place of a table", after("ALTER TABLE events RENAME TO hidden", view), ("kept",))
     yield Corruption("a table that SQLite has as a function", after("CREATE TABLE pragma_user_version (x)"), ("kept",))
     yield Corruption("a format that never was", after("PRAGMA user_version = -7"), ("kept",))
     yield Corruption("a format of the past", after("PRAGMA user_version = 1"), ("kept",))

@@ -14,7 +14,7 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.codec import encode
-from events.event import Fact
+from events.event import Event
 from events.operation_events import GaveUp, OperationStarted, OperationSucceeded
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -39,10 +39,10 @@ def opened(operation: str) -> CircuitOpened:
     return CircuitOpened(at=1.0, operation=operation, after=30.0)
 
 
-def rows_of(facts: Sequence[Fact], first: int = 1, run: str = DEAD.id) -> list[Row]:
+def rows_of(events: Sequence[Event], first: int = 1, run: str = DEAD.id) -> list[Row]:
     return [
-        Row(run, getattr(fact, "call", ""), type(fact).__name__, encode(fact), number)
-        for number, fact in enumerate(facts, first)
+        Row(run, getattr(event, "call", ""), type(event).__name__, encode(event), number)
+        for number, event in enumerate(events, first)
     ]
 
 

@@ -33,9 +33,9 @@ def part_of(path: Path, name: str) -> Path:
 def orphan(path: Path, name: str, calls: int = 3) -> Path:
     """The file of a process that was killed."""
     part = part_of(path, name)
-    facts = [journals.started(f"{name}-{number}") for number in range(calls)]
+    events = [journals.started(f"{name}-{number}") for number in range(calls)]
     run = Run(id=name, boot="boot", monotonic=1.0, wall=2.0, pid=6)
-    journals.write_and_die(part, journals.rows_of(facts, run=name), run=run)
+    journals.write_and_die(part, journals.rows_of(events, run=name), run=run)
     return part
 
 
@@ -53,7 +53,7 @@ def adopt(path: Path) -> bool:
 
 def calls_in(path: Path) -> list[str]:
     with journals.plain(path) as connection:
-        return [call for (call,) in connection.execute("SELECT call FROM facts ORDER BY id")]
+        return [call for (call,) in connection.execute("SELECT call FROM events ORDER BY id")]
 
 
 def test_orphans_are_copied_in_slices_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

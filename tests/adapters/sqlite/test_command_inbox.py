@@ -18,17 +18,17 @@ from click.testing import CliRunner
 
 from adapters import cli as command_line
 from adapters.cli import cli
-from adapters.sqlite.command_inbox import MOST_BYTES, hand_in, inbox_of, take_orders
+from adapters.sqlite.command_inbox import MOST_BYTES, inbox_of, submit_command, take_commands
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import CallSteered, RetryScheduled
-from recovery.journal.store import Order
+from recovery.journal.store import Command
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite.test_kill import child, eventually
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 from tests.recovery.resume.test_resumer import Killed
 
-ORDER = Order("retry", "r-1", "now")
+ORDER = Command("retry", "r-1", "now")
 
 
 @pytest.fixture
@@ -41,45 +41,45 @@ def ours(call: str) -> bool:
 
 
 def test_an_order_is_taken_once_and_in_the_order_given(journal: Path) -> None:
-    given = [Order(command, "r-1") for command in ("pause", "unpause", "retry", "give up")]  # type: ignore[arg-type]
-    for order in given:
-        hand_in(journal, order)
-    assert take_orders(journal, ours) == given
-    assert take_orders(journal, ours) == []
+    given = [Command(command, "r-1") for command in ("pause", "unpause", "retry", "give up")]  # type: ignore[arg-type]
+    for command in given:
+        submit_command(journal, command)
+    assert take_commands(journal, ours) == given
+    assert take_commands(journal, ours) == []
 
 
 def test_an_order_for_another_process_is_left_for_it(journal: Path) -> None:
-    path = hand_in(journal, Order("retry", "other"))
-    assert take_orders(journal, ours) == []
+    path = submit_command(journal, Command("retry", "other"))
+    assert take_commands(journal, ours) == []
     assert path.exists()
 
 
 @pytest.mark.parametrize("call", ["r-1", "other"])
 def test_an_order_that_nobody_took_for_a_minute_is_refused(journal: Path, call: str) -> None:
-    path = hand_in(journal, Order("give up", call))
+    path = submit_command(journal, Command("give up", call))
     os.utime(path, (time.time() - 61.0,) * 2)
-    hand_in(journal, ORDER)
-    assert take_orders(journal, ours) == [ORDER]
+    submit_command(journal, ORDER)
+    assert take_commands(journal, ours) == [ORDER]
     assert [left.name for left in inbox_of(journal).iterdir()] == [path.with_suffix(".refused").name]
 
 
 def test_of_many_who_want_an_order_one_gets_it(journal: Path) -> None:
     for _ in range(50):
-        hand_in(journal, ORDER)
+        submit_command(journal, ORDER)
     with ThreadPoolExecutor(8) as pool:
-        taken = [order for found in pool.map(lambda _: take_orders(journal, ours), range(8)) for order in found]
+        taken = [command for found in pool.map(lambda _: take_commands(journal, ours), range(8)) for command in found]
     assert taken == [ORDER] * 50
 
 
 def test_there_need_be_no_inbox(journal: Path) -> None:
-    assert take_orders(journal, ours) == []
+    assert take_commands(journal, ours) == []
     assert not inbox_of(journal).exists()
 
 
 def test_the_inbox_is_for_its_owner_alone(journal: Path) -> None:
     mask = os.umask(0)
     try:
-        path = hand_in(journal, ORDER)
+        path = submit_command(journal, ORDER)
     finally:
         os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -112,9 +112,9 @@ def test_what_is_no_order_is_refused_kept_and_stops_no_other(
 ) -> None:
     inbox_of(journal).mkdir(parents=True)
     make(inbox_of(journal) / "0.json")
-    hand_in(journal, ORDER)
-    assert take_orders(journal, ours) == [ORDER]
-    assert take_orders(journal, ours) == []
+    submit_command(journal, ORDER)
+    assert take_commands(journal, ours) == [ORDER]
+    assert take_commands(journal, ours) == []
     assert os.path.lexists(inbox_of(journal) / "0.refused")
     assert caplog.text.count("0.json is no order") == 1
 
@@ -124,19 +124,21 @@ def test_what_is_no_order_is_refused_kept_and_stops_no_other(
 
 def test_a_waiting_call_goes_on_when_it_is_told_to(journal: Path) -> None:
     with Recovery(store=SQLiteStore(journal), run="r") as service:
-        heard, waits = facts_of(service, CallSteered), threading.Event()
+        heard, waits = events_of(service, CallSteered), threading.Event()
         service.bus.subscribe(RetryScheduled, lambda _: waits.set())
         script = Script(ConnectionError())
         thread = threading.Thread(target=service.recoverable("fetch", initial_delay=3600.0, max_delay=3600.0)(script))
         thread.start()
         assert waits.wait(10.0)
-        hand_in(journal, ORDER)
+        submit_command(journal, ORDER)
         thread.join(10.0)
     assert script.calls == 2
-    assert [(fact.command, fact.reason) for fact in heard if isinstance(fact, CallSteered)] == [("retry now", "now")]
+    assert [(event.command, event.reason) for event in heard if isinstance(event, CallSteered)] == [
+        ("retry now", "now")
+    ]
 
 
-def test_a_quarantined_call_is_carried_on_when_it_is_told_to(journal: Path) -> None:
+def test_a_quarantined_call_is_resumed_when_it_is_told_to(journal: Path) -> None:
     settings: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
     for number in range(4):
         with Recovery(store=SQLiteStore(journal), run=f"r{number}") as service:
@@ -157,7 +159,7 @@ def test_a_quarantined_call_is_carried_on_when_it_is_told_to(journal: Path) -> N
         resumption = service.resume()
         assert resumption.wait(10.0)
         assert [record.call for record in resumption.quarantined] == ["r0-1"]
-        hand_in(journal, Order("retry", "r0-1"))
+        submit_command(journal, Command("retry", "r0-1"))
         assert done.wait(10.0)
 
 

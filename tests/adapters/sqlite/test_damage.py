@@ -24,7 +24,7 @@ from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.corruptions import CORRUPTIONS, Corruption, flip
 from tests.adapters.sqlite.test_kill import eventually
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 IN_FILE = [f"dead-{number}" for number in range(500, 520)]
 IN_LOG = [f"dead-{number}" for number in range(600, 610)]
@@ -36,13 +36,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A journal of a killed process: finished and pending calls in the file, more pending ones in its log."""
     path = tmp_path_factory.mktemp("sound") / "calls.db"
     finished = [f"dead-{number}" for number in range(400)]
-    facts = [fact for call in finished for fact in (journals.started(call), journals.succeeded(call))]
-    facts += [journals.started(call) for call in IN_FILE] + [journals.opened("render")]
-    journals.write(path, journals.rows_of(facts))
+    events = [event for call in finished for event in (journals.started(call), journals.succeeded(call))]
+    events += [journals.started(call) for call in IN_FILE] + [journals.opened("render")]
+    journals.write(path, journals.rows_of(events))
     doomed = journals.rows_of([journals.started(f"old-{number}") for number in range(400)], 2000)
     journals.write(path, doomed)
     with journals.plain(path) as connection:
-        connection.execute("DELETE FROM facts WHERE call LIKE 'old-%'")  # leaves pages that are free
+        connection.execute("DELETE FROM events WHERE call LIKE 'old-%'")  # leaves pages that are free
     journals.write_and_die(
         path, *[journals.rows_of([journals.started(call)], 5000 + n) for n, call in enumerate(IN_LOG)]
     )
@@ -70,7 +70,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     corruption.do(path)
     before = contents(path.parent)
     service = Recovery(store=SQLiteStore(path))
-    quarantined = facts_of(service, JournalQuarantined)
+    quarantined = events_of(service, JournalQuarantined)
     began = time.monotonic()
     with service:
         call = service.recoverable("fetch", resumable=True, initial_delay=0.0)(lambda script: script())
@@ -91,7 +91,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     calls = [record.call for record in pending.calls]
     known = {*calls, *pending.unreadable}
     assert len(calls) == len(set(calls))
-    assert set(calls) <= {*IN_FILE, *IN_LOG}, "a call that is over is carried on"
+    assert set(calls) <= {*IN_FILE, *IN_LOG}, "a call that is over is resumed"
     if reason is not None:
         fate = "refused"
         assert {name: after.get(name) for name in before} == before
@@ -107,7 +107,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     assert fate in corruption.fates, (fate, reason, quarantined)
     if reason is None:
         with journals.plain(path) as connection:
-            ours = "SELECT count(*) FROM facts WHERE run = ? AND kind = 'OperationRecovered'"
+            ours = "SELECT count(*) FROM events WHERE run = ? AND kind = 'OperationRecovered'"
             assert connection.execute(ours, (service.bus.run,)).fetchone() == (1,)
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -171,12 +171,12 @@ def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("way", ["zeroes", "cut", "tables"])
 def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    facts = [
-        fact for number in range(2000) for fact in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
+    events = [
+        event for number in range(2000) for event in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
     ]
-    journals.write(path, journals.rows_of(facts))
+    journals.write(path, journals.rows_of(events))
     service = Recovery(store=SQLiteStore(path))
-    quarantined = facts_of(service, JournalQuarantined)
+    quarantined = events_of(service, JournalQuarantined)
     with service:
         assert service.journal is not None
         service.bus.publish(journals.gave_up("before"))
@@ -184,7 +184,7 @@ def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(wa
         script = {
             "zeroes": "f = open(path, 'r+b'); f.seek(4096); f.write(bytes(os.path.getsize(path) - 4096)); f.close()",
             "cut": "os.truncate(path, 4096 * 3)",
-            "tables": "c = sqlite3.connect(path); c.execute('DROP TABLE facts'); c.commit(); c.close()",
+            "tables": "c = sqlite3.connect(path); c.execute('DROP TABLE events'); c.commit(); c.close()",
         }[way]
         # In a process of its own, for closing the file in this one would give up SQLite's locks.
         subprocess.run([sys.executable, "-c", f"import os, sqlite3; path = {str(path)!r}; {script}"], check=True)
@@ -200,7 +200,7 @@ def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(wa
         assert service.journal.dropped == 0
     with journals.plain(path) as connection:
         found = [
-            row[0] for row in connection.execute("SELECT call FROM facts WHERE call LIKE 'meanwhile-%' ORDER BY id")
+            row[0] for row in connection.execute("SELECT call FROM events WHERE call LIKE 'meanwhile-%' ORDER BY id")
         ]
     assert found
     assert [name for name in tmp_path.iterdir() if ".damaged-" in name.name]
@@ -220,14 +220,14 @@ def test_d9_a_file_that_is_removed_while_it_is_written_is_noticed(tmp_path: Path
         eventually(lambda: service.journal.reason is None)
         service.journal.receipt().wait(10.0)
     with journals.plain(path) as connection:
-        assert connection.execute("SELECT call FROM facts WHERE kind = 'GaveUp'").fetchall() == [("after",)]
+        assert connection.execute("SELECT call FROM events WHERE kind = 'GaveUp'").fetchall() == [("after",)]
 
 
 def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> None:
     """Else whoever looks at the file with another program removes the log that we are writing."""
     path = tmp_path / "calls.db"
     look = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM facts').fetchall(); c.close()"
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM events').fetchall(); c.close()"
     )
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
@@ -239,13 +239,13 @@ def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> 
         for name in ("calls.db", "calls.db-wal"):  # as a process that is killed leaves them
             shutil.copy(tmp_path / name, tmp_path / f"copy-of-{name}")
     with journals.plain(tmp_path / "copy-of-calls.db") as connection:
-        assert [row[0] for row in connection.execute("SELECT call FROM facts ORDER BY id")] == ["first", "second"]
+        assert [row[0] for row in connection.execute("SELECT call FROM events ORDER BY id")] == ["first", "second"]
 
 
 def test_d9_damage_that_is_met_a_second_time_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     service = Recovery(store=SQLiteStore(path))
-    quarantined = facts_of(service, JournalQuarantined)
+    quarantined = events_of(service, JournalQuarantined)
     with service:
         store, journal = service.journal._store, service.journal  # type: ignore[union-attr]
         assert isinstance(store, SQLiteStore)

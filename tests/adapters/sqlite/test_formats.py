@@ -16,7 +16,7 @@ from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 EARLIER = f"has file format {SCHEMA_VERSION - 1}, and this release reads format {SCHEMA_VERSION}"
 
@@ -71,7 +71,7 @@ def test_d15_a_newer_file_is_never_written_and_that_is_said(tmp_path: Path) -> N
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = path.read_bytes()
     service = Recovery(store=SQLiteStore(path))
-    heard = facts_of(service, JournalDegraded, JournalQuarantined)
+    heard = events_of(service, JournalDegraded, JournalQuarantined)
     with service:
         assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
         eventually(lambda: heard)

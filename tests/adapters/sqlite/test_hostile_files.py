@@ -74,7 +74,7 @@ def planted() -> list[Row]:
     odd = {
         "planted-4": pickle.dumps(Bomb()),
         "planted-5": started.replace(b'"OperationStarted"', b'"os.system"'),
-        "planted-6": b'{"fact": {"__reduce__": "os.system"}}',
+        "planted-6": b'{"event": {"__reduce__": "os.system"}}',
         "planted-7": b"[" * 100_000,
         "planted-8": b"import os; os.system('touch exploded')",
         "planted-9": started.replace(b'"arguments":', b'"arguments":' + b"[" * 50_000),
@@ -104,7 +104,7 @@ def test_a_body_longer_than_any_we_write_is_not_read_and_makes_its_call_unreadab
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("huge"), journals.started("small")]))
     with journals.plain(path) as connection:
-        connection.execute("UPDATE facts SET body = zeroblob(?) WHERE call = 'huge'", (size,))
+        connection.execute("UPDATE events SET body = zeroblob(?) WHERE call = 'huge'", (size,))
     tracemalloc.start()
     try:
         with Recovery(store=SQLiteStore(path)) as service:
@@ -123,9 +123,9 @@ def test_a_text_longer_than_any_we_write_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("c")]))
     with journals.plain(path) as connection:
-        [(index,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'facts_by_call'").fetchall()
-        connection.execute("DROP INDEX facts_by_call")
-        connection.execute("UPDATE facts SET call = printf('%.*c', 60000000, 'x')")
+        [(index,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_by_call'").fetchall()
+        connection.execute("DROP INDEX events_by_call")
+        connection.execute("UPDATE events SET call = printf('%.*c', 60000000, 'x')")
         connection.execute(index)
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None

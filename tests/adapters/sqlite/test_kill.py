@@ -17,7 +17,7 @@ import pytest
 from adapters.demo.server import FileServer, Hosted
 from adapters.downloads.partial_file import Sidecar
 from events.codec import decode
-from events.event import Fact
+from events.event import Event
 from events.operation_events import OperationCancelled, OperationResumed, OperationStarted
 
 CONTENT = random.Random("killed").randbytes(6_000_000)
@@ -115,8 +115,8 @@ class Launch:
         self.hosted.rate = None
         return noted.offset
 
-    def run_again(self) -> list[Fact]:
-        """Run it to its end; returns the facts it told."""
+    def run_again(self) -> list[Event]:
+        """Run it to its end; returns the events it told."""
         out = self.folder / "second"
         with child(out, "-m", "adapters.cli", "run", self.plan, "--json") as process:
             assert process.wait(20) == 0, out.read_text()
@@ -132,11 +132,11 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 
 def test_a_launch_that_was_killed_carries_on_where_its_download_stopped(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
-    facts = launch.run_again()
+    events = launch.run_again()
     assert launch.destination.read_bytes() == CONTENT
     assert [(request.status, request.start) for request in launch.server.requests] == [(200, 0), (206, kept)]
     assert launch.server.requests[1].sent == len(CONTENT) - kept
-    assert {fact.operation for fact in facts if isinstance(fact, OperationResumed)} == {"launch", "download"}
+    assert {event.operation for event in events if isinstance(event, OperationResumed)} == {"launch", "download"}
     assert (launch.folder / "before").read_text() == "x"  # what was done before is not done again
     assert not list(launch.folder.glob("model.part*"))
 
@@ -144,13 +144,13 @@ def test_a_launch_that_was_killed_carries_on_where_its_download_stopped(launch: 
 def test_a_plan_that_was_edited_after_the_kill_begins_anew_with_the_bytes_it_had(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
     launch.plan.write_text(launch.plan.read_text() + "# another version\n")
-    facts = launch.run_again()
+    events = launch.run_again()
     assert launch.destination.read_bytes() == CONTENT
     assert launch.server.requests[1].start == kept
-    assert {fact.operation for fact in facts if isinstance(fact, OperationCancelled)} == {"launch", "download"}
-    assert not [fact for fact in facts if isinstance(fact, OperationResumed)]
+    assert {event.operation for event in events if isinstance(event, OperationCancelled)} == {"launch", "download"}
+    assert not [event for event in events if isinstance(event, OperationResumed)]
     assert (launch.folder / "before").read_text() == "xx"
-    assert {fact.attempt for fact in facts if isinstance(fact, OperationStarted)} == {1}
+    assert {event.attempt for event in events if isinstance(event, OperationStarted)} == {1}
 
 
 # A call between two attempts
@@ -172,7 +172,7 @@ def begun(out: Path) -> list[Begun]:
 
 def count(journal: Path, kind: str) -> int:
     with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
-        [(number,)] = connection.execute("SELECT count(*) FROM facts WHERE kind = ?", (kind,))
+        [(number,)] = connection.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,))
     return int(number)
 
 

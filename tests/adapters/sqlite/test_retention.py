@@ -12,7 +12,7 @@ import pytest
 from adapters.sqlite import retention, schema
 from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
-from events.event import Fact
+from events.event import Event
 from events.operation_events import CheckpointSaved, OperationCancelled
 from recovery.journal.history import Run
 from tests.adapters.downloads.steady import steady_state
@@ -22,7 +22,7 @@ NOW = 1_700_000_000.0
 RUN = Run(id="run", boot="boot", monotonic=0.0, wall=0.0, pid=1)
 
 
-def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Fact]], at: float = NOW) -> list[list[str]]:
+def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Event]], at: float = NOW) -> list[list[str]]:
     """Write *batches*, each at its time, then tidy until nothing is left to do: the rows' calls after each slice."""
     seen: list[list[str]] = []
     clock = [at]
@@ -31,14 +31,14 @@ def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Fact]], 
         store = SQLiteStore(path, retention=keep, wall=lambda: clock[0])
         await store.open(RUN)
         number = 1
-        for clock[0], facts in batches:
-            rows = journals.rows_of(list(facts), number, RUN.id)
+        for clock[0], events in batches:
+            rows = journals.rows_of(list(events), number, RUN.id)
             number += len(rows)
             await store.append(rows)
         clock[0] = at
         more = True
         while more:
-            more = await store.tidy()
+            more = await store.prune()
             seen.append([row.call for row in await store._read(schema.COPIED)])
         await store.close()
 
@@ -46,9 +46,9 @@ def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Fact]], 
     return seen
 
 
-def over(first: int, count: int) -> list[Fact]:
+def over(first: int, count: int) -> list[Event]:
     calls = [f"over-{number}" for number in range(first, first + count)]
-    return [fact for call in calls for fact in (journals.started(call), journals.succeeded(call))]
+    return [event for call in calls for event in (journals.started(call), journals.succeeded(call))]
 
 
 def test_d14_what_is_older_than_it_may_be_goes_and_the_rest_stays(tmp_path: Path) -> None:
@@ -78,17 +78,17 @@ def test_d14_a_slice_has_500_rows_at_the_most_and_whole_calls(tmp_path: Path) ->
 
 def test_d14_a_call_with_more_than_a_slice_stays_over_until_it_is_gone(tmp_path: Path) -> None:
     saved = [CheckpointSaved(at=1.0, operation="render", call="long", data=b"1") for _ in range(1200)]  # type: ignore[arg-type]
-    facts = [journals.started("long"), *saved, journals.succeeded("long")]
-    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, facts))
+    events = [journals.started("long"), *saved, journals.succeeded("long")]
+    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, events))
     assert [len(calls) for calls in seen] == [702, 202, 0]
 
     async def main() -> None:
         store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=lambda: NOW)
         await store.open(RUN)
-        await store.append(journals.rows_of(facts, run=RUN.id))
+        await store.append(journals.rows_of(events, run=RUN.id))
         store._wall = lambda: NOW + 100
-        await store.tidy()
-        assert (await store.unfinished())[1] == []  # a call without its end would be carried on
+        await store.prune()
+        assert (await store.unfinished())[1] == []  # a call without its end would be resumed
         await store.close()
 
     asyncio.run(main())
@@ -120,13 +120,13 @@ def test_d14_a_run_of_which_nothing_is_left_is_forgotten(tmp_path: Path) -> None
 def test_d14_no_question_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path)
-    queries = [value for name, value in vars(retention).items() if isinstance(value, str) and "FROM facts" in value]
+    queries = [value for name, value in vars(retention).items() if isinstance(value, str) and "FROM events" in value]
     queries += [schema.UNFINISHED, schema.CIRCUITS, schema.OF_CALL, schema.RESULT, schema.RESULTS]
     assert len(queries) == 12
     with journals.plain(path) as connection:
         for query in queries:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", [0] * query.count("?")).fetchall()
-            walks = [step for *_, step in plan if step.startswith("SCAN facts") and "INDEX" not in step]
+            walks = [step for *_, step in plan if step.startswith("SCAN events") and "INDEX" not in step]
             assert not walks, (query, plan)
 
 
@@ -142,7 +142,7 @@ def test_d14_it_takes_no_longer_to_find_nothing_among_many_calls_that_are_kept(t
         await store.open(RUN)
         await store.append(journals.rows_of(over(0, calls), run=RUN.id))
         await store._opened().set_progress_handler(count, 10)
-        await store.tidy()
+        await store.prune()
         await store.close()
         return taken
 

@@ -86,8 +86,8 @@ async def test_a_batch_of_any_length_is_written_once_and_in_order(path: Path, co
     assert await unfinished(path) == written
 
 
-@pytest.mark.parametrize("kind", [fact.__name__ for fact in TERMINAL])
-async def test_a_call_with_a_terminal_fact_is_not_unfinished(path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", [event.__name__ for event in TERMINAL])
+async def test_a_call_with_a_terminal_event_is_not_unfinished(path: Path, kind: str) -> None:
     async with opened(path) as store:
         await store.append([row(), row(call="c2"), row(kind)])
     assert await unfinished(path) == [row(call="c2")]
@@ -225,7 +225,7 @@ def foreign_of_a_killed_process(folder: Path) -> Path:
 def newer(folder: Path) -> Path:
     path = folder / "other.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE facts (x)")
+        connection.execute("CREATE TABLE events (x)")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     return path

@@ -29,7 +29,7 @@ from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 HOLDER = """
 import sqlite3, sys
@@ -61,11 +61,11 @@ def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def calls_of(path: Path) -> list[str]:
     with journals.plain(path) as connection:
-        return [call for (call,) in connection.execute("SELECT call FROM facts WHERE kind = 'GaveUp' ORDER BY id")]
+        return [call for (call,) in connection.execute("SELECT call FROM events WHERE kind = 'GaveUp' ORDER BY id")]
 
 
 def publish(service: Recovery, first: int, count: int) -> float:
-    """Publish *count* facts; how many seconds the slowest took."""
+    """Publish *count* events; how many seconds the slowest took."""
     slowest = 0.0
     for number in range(first, first + count):
         began = time.perf_counter()
@@ -81,7 +81,7 @@ def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
     monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.2)  # as five seconds, only sooner
     path = tmp_path / "calls.db"
     service = Recovery(store=SQLiteStore(path))
-    heard = facts_of(service, JournalDegraded, JournalRestored)
+    heard = events_of(service, JournalDegraded, JournalRestored)
     with service:
         journal = service.journal
         assert journal is not None
@@ -153,7 +153,7 @@ def test_d8_a_full_disk_is_waited_out_in_memory() -> None:
         path, ballast = disk / "journal" / "calls.db", disk / "ballast"
         ballast.write_bytes(bytes(800_000))
         service = Recovery(store=SQLiteStore(path))
-        heard = facts_of(service, JournalDegraded, JournalRestored)
+        heard = events_of(service, JournalDegraded, JournalRestored)
         with service:
             journal = service.journal
             assert journal is not None
@@ -249,7 +249,7 @@ def until(is_so):
     raise SystemExit("it never was so")
 
 def tell(heard, service):
-    names = [type(fact).__name__ for fact in heard]
+    names = [type(event).__name__ for event in heard]
     print(json.dumps({"heard": names, "reason": service.journal.reason, "dropped": service.journal.dropped}))
 """
 
@@ -299,7 +299,7 @@ def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
     monkeypatch.setattr(files.fcntl, "flock", flock)
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
     service = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
-    heard = facts_of(service, JournalDegraded)
+    heard = events_of(service, JournalDegraded)
     with service:
         publish(service, 0, 10)
         assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"

@@ -33,7 +33,7 @@ from events.verdicts import GiveUp, Park, Retry
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 
@@ -60,7 +60,7 @@ def colour(request: pytest.FixtureRequest) -> Colour:
 
 @pytest.fixture
 def service(colour: Colour) -> Recovery:
-    return Recovery(clock=colour.clock, chance=lambda: 0.5)
+    return Recovery(clock=colour.clock, rng=lambda: 0.5)
 
 
 def test_a_transient_failure_is_retried_until_it_succeeds(colour: Colour, service: Recovery) -> None:
@@ -117,19 +117,19 @@ def test_no_wait_passes_the_deadline(colour: Colour, service: Recovery) -> None:
 
 
 def test_a_recovered_call_says_so(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service)
+    heard = events_of(service)
     colour.decorate(service, Script(ConnectionError()))()
     assert names(heard) == ["OperationFailed", "FailureClassified", "RetryScheduled", "OperationRecovered"]
 
 
 def test_a_healthy_call_says_nothing(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service)
+    heard = events_of(service)
     colour.decorate(service, Script())()
     assert heard == []
 
 
 def test_a_watcher_of_starts_and_successes_hears_them(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service, OperationStarted, OperationSucceeded)
+    heard = events_of(service, OperationStarted, OperationSucceeded)
     colour.decorate(service, Script(ConnectionError()))()
     assert names(heard) == ["OperationStarted", "OperationStarted", "OperationSucceeded"]
 
@@ -199,7 +199,7 @@ def test_permanent_and_retryable_mean_what_they_say(colour: Colour, service: Rec
 
 
 def test_five_calls_in_a_row_that_gave_up_open_the_circuit(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service, CircuitOpened, CallRejected)
+    heard = events_of(service, CircuitOpened, CallRejected)
     call = colour.decorate(service, Script(*[ConnectionError() for _ in range(99)]), "fetch", max_retries=0)
     for _ in range(5):
         with pytest.raises(ConnectionError):
@@ -217,7 +217,7 @@ def test_a_circuit_lets_a_probe_pass_and_closes_when_it_succeeds(colour: Colour,
         with pytest.raises(ConnectionError):
             call()
     colour.clock.advance(5.0)
-    heard = facts_of(service, CircuitClosed)
+    heard = events_of(service, CircuitClosed)
     assert call() == "done"
     assert names(heard) == ["CircuitClosed"]
 
@@ -251,7 +251,7 @@ def test_a_host_that_never_comes_back_is_not_probed_for_ever(colour: Colour, ser
 def test_an_open_circuit_parks_a_call_already_under_way() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
-    heard = facts_of(service, Parked)
+    heard = events_of(service, Parked)
     breaker = BreakerPolicy(failure_threshold=1, break_duration=5.0)
 
     @service.recoverable("fetch", max_retries=1, breaker=breaker, initial_delay=1.0, jitter="none")
@@ -284,10 +284,10 @@ def test_a_healthy_operation_loses_its_seat_when_the_circuit_is_closed(colour: C
     operation = service.operation("fetch")
     with pytest.raises(ConnectionError):
         call()
-    assert operation.watched
+    assert operation.is_observed
     colour.clock.advance(1.0)
     call()
-    assert not operation.watched
+    assert not operation.is_observed
 
 
 def test_each_key_has_a_circuit_of_its_own() -> None:
@@ -373,7 +373,7 @@ def test_an_outer_call_may_retry_what_an_inner_one_has_tried() -> None:
     service = Recovery()
     script = Script(*[ConnectionError() for _ in range(99)])
     inner = service.recoverable("inner", **FAST)(lambda: script())
-    outer = service.recoverable("outer", retry_spent=True, **FAST)(lambda: inner())
+    outer = service.recoverable("outer", retry_exhausted=True, **FAST)(lambda: inner())
     with pytest.raises(ConnectionError):
         outer()
     assert script.calls == 16
@@ -395,7 +395,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
 def test_what_is_no_exception_passes_through_and_is_a_cancellation(kind: type[BaseException]) -> None:
     service = Recovery()
-    heard = facts_of(service)
+    heard = events_of(service)
     script = Script(kind())
     with pytest.raises(kind):
         service.recoverable(lambda: script())()
@@ -404,7 +404,7 @@ def test_what_is_no_exception_passes_through_and_is_a_cancellation(kind: type[Ba
 
 def test_a_cancellation_in_a_retry_is_published_once_and_not_retried() -> None:
     service = Recovery()
-    heard = facts_of(service, OperationCancelled, RetryScheduled, GaveUp)
+    heard = events_of(service, OperationCancelled, RetryScheduled, GaveUp)
     stop = Stop()
     script = Script(ConnectionError(), stop)
     with pytest.raises(Stop) as caught:
@@ -416,7 +416,7 @@ def test_a_cancellation_in_a_retry_is_published_once_and_not_retried() -> None:
 @pytest.mark.anyio
 async def test_a_cancelled_wait_is_published_as_cancelled() -> None:
     service = Recovery()
-    heard = facts_of(service, OperationCancelled)
+    heard = events_of(service, OperationCancelled)
     call = service.recoverable(initial_delay=60.0, jitter="none")(Script(ConnectionError()).as_async())
     async with anyio.create_task_group() as group:
         group.start_soon(call)
@@ -431,7 +431,7 @@ def test_a_timeout_ends_an_attempt_and_is_retried(backend: str) -> None:
     service = Recovery(clock=clock)
     attempts = 0
 
-    @service.recoverable(timeout=5.0, **FAST)
+    @service.recoverable(attempt_timeout=5.0, **FAST)
     async def slow_at_first() -> str:
         nonlocal attempts
         attempts += 1
@@ -536,7 +536,7 @@ def test_what_cannot_be_tried_again_is_refused_at_decoration(function: Any, word
 
 def test_a_timeout_is_refused_for_a_plain_function() -> None:
     with pytest.raises(ValueError, match="timeout cannot be kept"):
-        recovery.recoverable(timeout=1.0)(lambda: None)
+        recovery.recoverable(attempt_timeout=1.0)(lambda: None)
 
 
 def test_a_disabled_service_returns_the_function_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -657,7 +657,7 @@ def test_a_probe_that_gives_its_permit_back_wakes_who_waits_for_it(end: str) -> 
 def test_a_checkpoint_of_an_attempt_that_is_over_is_not_taken() -> None:
     store = MemoryStore()
     with Recovery(store=store) as service:
-        heard = facts_of(service, CheckpointSaved)
+        heard = events_of(service, CheckpointSaved)
         attempt = service.operation("copy", durability="journal").start()
         attempt.fail(ConnectionError())
         attempt.checkpoint(b"1")
@@ -768,13 +768,13 @@ def test_threads_recover_each_by_itself() -> None:
 
 
 def test_thirty_percent_noise_is_rescued_ninety_nine_times_in_a_hundred() -> None:
-    chance = random.Random(2026)
+    rng = random.Random(2026)
     with Recovery(store=MemoryStore()) as service:
-        opened = facts_of(service, CircuitOpened)
+        opened = events_of(service, CircuitOpened)
 
         @service.recoverable("noisy", **FAST)
         def noisy() -> None:
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 raise ConnectionError
 
         rescued = 0
@@ -807,8 +807,8 @@ def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
 
 
 def test_a_recovered_call_says_how_long_it_took(colour: Colour, service: Recovery) -> None:
-    heard = facts_of(service, OperationRecovered)
+    heard = events_of(service, OperationRecovered)
     colour.decorate(service, Script(ConnectionError()), initial_delay=4.0, jitter="none")()
-    [fact] = heard
-    assert isinstance(fact, OperationRecovered)
-    assert fact.elapsed == pytest.approx(4.0)
+    [event] = heard
+    assert isinstance(event, OperationRecovered)
+    assert event.elapsed == pytest.approx(4.0)

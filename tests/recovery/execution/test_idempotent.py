@@ -14,7 +14,7 @@ from recovery.policies.retry import Strategy
 from recovery.service import Recovery
 from recovery.settings import ABSENT
 from recovery.testing import Script, VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 
 def run(kind: str, service: Recovery, function: Any, *args: Any, **settings: Any) -> Any:
@@ -32,46 +32,46 @@ KINDS = pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
 
 
 def quick(**settings: Any) -> Recovery:
-    return Recovery(clock=VirtualClock(), chance=lambda: 0.0, **settings)
+    return Recovery(clock=VirtualClock(), rng=lambda: 0.0, **settings)
 
 
 @KINDS
 def test_a_result_that_is_refused_is_tried_again(kind: str) -> None:
     answers = ["", "", "page"]
     service = quick()
-    failures = facts_of(service, FailureClassified)
-    assert run(kind, service, lambda: answers.pop(0), retry_if=lambda page: not page) == "page"
-    assert [(fact.rule, fact.category) for fact in failures] == [("retry_if", Category.TRANSIENT)] * 2  # type: ignore[attr-defined]
+    failures = events_of(service, FailureClassified)
+    assert run(kind, service, lambda: answers.pop(0), retry_on_result=lambda page: not page) == "page"
+    assert [(event.rule, event.category) for event in failures] == [("retry_on_result", Category.TRANSIENT)] * 2  # type: ignore[attr-defined]
 
 
 @KINDS
 def test_after_the_last_attempt_the_caller_gets_the_result_that_was_refused(kind: str) -> None:
     service = quick()
-    gave_up = facts_of(service, GaveUp)
-    assert run(kind, service, lambda: None, retry_if=lambda page: page is None, max_retries=2) is None
+    gave_up = events_of(service, GaveUp)
+    assert run(kind, service, lambda: None, retry_on_result=lambda page: page is None, max_retries=2) is None
     assert len(gave_up) == 1
 
 
 def test_a_result_that_is_refused_counts_as_no_success() -> None:
     service = quick(breaker=None)
-    run("plain", service, lambda: 0, retry_if=lambda n: n == 0)
+    run("plain", service, lambda: 0, retry_on_result=lambda n: n == 0)
     assert service.operation("post").successes == 0
 
 
 def test_a_retry_if_that_raises_is_a_failure_of_the_attempt() -> None:
     with pytest.raises(ZeroDivisionError):
-        run("plain", quick(), lambda: 0, retry_if=lambda n: 1 / n)
+        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
 
 
 def test_retry_on_does_not_keep_a_refused_result_from_being_tried_again() -> None:
     answers = ["", "page"]
-    settings = {"retry_if": lambda page: not page, "retry_on": OSError}
+    settings = {"retry_on_result": lambda page: not page, "retry_on": OSError}
     assert run("plain", quick(), lambda: answers.pop(0), **settings) == "page"
 
 
 def test_an_outer_call_sees_the_refused_result_as_what_it_is() -> None:
     service = quick()
-    inner = service.recoverable("inner", retry_if=lambda page: not page, max_retries=1)(lambda: "")
+    inner = service.recoverable("inner", retry_on_result=lambda page: not page, max_retries=1)(lambda: "")
     assert service.recoverable("outer")(inner)() == ""
 
 
@@ -171,7 +171,7 @@ def test_to_look_and_to_be_idempotent_contradict_each_other() -> None:
         quick().recoverable("post", reconcile=print, idempotent=True)
 
 
-@pytest.mark.parametrize("setting", ["retry_if", "reconcile", "stall_timeout"])
+@pytest.mark.parametrize("setting", ["retry_on_result", "reconcile", "stall_timeout"])
 def test_what_needs_a_function_to_wrap_is_refused_for_attempts_by_hand(setting: str) -> None:
     value: Any = 1.0 if setting == "stall_timeout" else bool
     with pytest.raises(ValueError, match=f"^{setting} needs a function"):
@@ -229,10 +229,10 @@ def test_after_a_crash_in_mid_attempt_it_is_looked_up_first() -> None:
 
 def test_a_resumed_call_whose_result_is_refused_to_the_end_has_that_result() -> None:
     store = MemoryStore()
-    died_while_running(store, retry_if=lambda result: result is None, initial_delay=0.0)
+    died_while_running(store, retry_on_result=lambda result: result is None, initial_delay=0.0)
     with Recovery(store=store) as service:
-        failed = facts_of(service, OperationFailed)
-        service.recoverable("post", resumable=True, retry_if=lambda result: result is None, initial_delay=0.0)(
+        failed = events_of(service, OperationFailed)
+        service.recoverable("post", resumable=True, retry_on_result=lambda result: result is None, initial_delay=0.0)(
             lambda order: None
         )
         resumption = service.resume()
@@ -280,7 +280,7 @@ def test_what_had_no_hope_when_its_process_died_has_none_after_it(error: Excepti
 def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
     script = Script(TimeoutError(), "receipt")
     looked = iter(["pending", ABSENT])
-    settings = {"reconcile": lambda: next(looked), "retry_if": lambda result: result == "pending"}
+    settings = {"reconcile": lambda: next(looked), "retry_on_result": lambda result: result == "pending"}
     assert run("plain", quick(), script, **settings) == "receipt"
     assert script.calls == 2
 

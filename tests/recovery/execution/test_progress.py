@@ -10,23 +10,23 @@ import pytest
 from adapters.memory import MemoryStore
 from events.operation_events import FailureClassified, OperationFailed
 from recovery import context
-from recovery.journal.history import fold
-from recovery.policies.retry import RetryPolicy, refilled
+from recovery.journal.history import replay
+from recovery.policies.retry import RetryPolicy, reset_by_progress
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 def quick() -> Recovery:
-    return Recovery(clock=VirtualClock(), chance=lambda: 0.0)
+    return Recovery(clock=VirtualClock(), rng=lambda: 0.0)
 
 
 def test_progress_gives_a_call_its_retries_back() -> None:
     reached = [10, 20, 30, 40, 50]
 
-    @quick().recoverable("download", max_retries=1, refills=None)
+    @quick().recoverable("download", max_retries=1, progress_resets=None)
     def download() -> str:
         if not reached:
             return "whole"
@@ -39,7 +39,7 @@ def test_progress_gives_a_call_its_retries_back() -> None:
 def test_without_progress_the_retries_are_used_up() -> None:
     attempts = []
 
-    @quick().recoverable("download", max_retries=2, refills=None)
+    @quick().recoverable("download", max_retries=2, progress_resets=None)
     def download() -> None:
         attempts.append(1)
         context.progress(10)  # as far as before, and no farther
@@ -53,7 +53,7 @@ def test_without_progress_the_retries_are_used_up() -> None:
 def test_retries_are_given_back_no_more_often_than_the_policy_says() -> None:
     attempts: list[int] = []
 
-    @quick().recoverable("download", max_retries=1, refills=3)
+    @quick().recoverable("download", max_retries=1, progress_resets=3)
     def download() -> None:
         attempts.append(1)
         context.progress(len(attempts))
@@ -66,10 +66,10 @@ def test_retries_are_given_back_no_more_often_than_the_policy_says() -> None:
 
 def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None:
     service = quick()
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     reached = [10, 20]
 
-    @service.recoverable("download", max_retries=3, refills=5)
+    @service.recoverable("download", max_retries=3, progress_resets=5)
     def download() -> None:
         if reached:
             context.progress(reached.pop(0))
@@ -77,17 +77,17 @@ def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None
 
     with pytest.raises(ConnectionResetError):
         download()
-    assert [(fact.retries, fact.refills) for fact in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]  # type: ignore[attr-defined]
+    assert [(event.retries, event.progress_resets) for event in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]  # type: ignore[attr-defined]
 
 
 def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None:
     store = MemoryStore()
-    service = Recovery(store=store, clock=VirtualClock(), chance=lambda: 0.0)
+    service = Recovery(store=store, clock=VirtualClock(), rng=lambda: 0.0)
     with service:
-        facts = facts_of(service)
+        events = events_of(service)
         reached = [10, 20]
 
-        @service.recoverable("download", max_retries=3, refills=5)
+        @service.recoverable("download", max_retries=3, progress_resets=5)
         def download() -> str:
             if not reached:
                 return "whole"
@@ -95,8 +95,8 @@ def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None
             raise ConnectionResetError
 
         download()
-    [record] = fold({}, "r", facts).values()
-    assert (record.refills, record.retries) == (1, 1)
+    [record] = replay({}, "r", events).values()
+    assert (record.progress_resets, record.retries) == (1, 1)
 
 
 def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
@@ -110,7 +110,7 @@ def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
             journal = service.journal
             assert journal is not None
 
-            @service.recoverable("download", resumable=True, max_retries=1, refills=1, breaker=None)
+            @service.recoverable("download", resumable=True, max_retries=1, progress_resets=1, breaker=None)
             def download(url: str) -> None:
                 attempts.append(run)  # noqa: B023  # called within its run
                 context.progress(len(attempts))
@@ -129,7 +129,7 @@ def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "progressed", "refills", "after"),
+    ("allowed", "progressed", "progress_resets", "after"),
     [
         (0, True, 0, (2, 0)),
         (3, True, 0, (0, 1)),
@@ -139,9 +139,13 @@ def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
         (None, False, 99, (2, 99)),
     ],
 )
-def test_refills_follow_the_table(allowed: int | None, progressed: bool, refills: int, after: tuple[int, int]) -> None:
-    failed = OperationFailed(at=0.0, call="a", error=OSError(), retries=2, progressed=progressed, refills=refills)
-    assert refilled(RetryPolicy(refills=allowed), failed) == after
+def test_refills_follow_the_table(
+    allowed: int | None, progressed: bool, progress_resets: int, after: tuple[int, int]
+) -> None:
+    failed = OperationFailed(
+        at=0.0, call="a", error=OSError(), retries=2, progressed=progressed, progress_resets=progress_resets
+    )
+    assert reset_by_progress(RetryPolicy(progress_resets=allowed), failed) == after
 
 
 def test_progress_cannot_be_noted_where_nobody_asked_for_it() -> None:
@@ -152,8 +156,8 @@ def test_progress_cannot_be_noted_where_nobody_asked_for_it() -> None:
 @BACKENDS
 def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str) -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=lambda: 0.0)
-    failures = facts_of(service, OperationFailed)
+    service = Recovery(clock=clock, rng=lambda: 0.0)
+    failures = events_of(service, OperationFailed)
     began: list[float] = []
 
     @service.recoverable("download", stall_timeout=60.0)
@@ -168,7 +172,7 @@ def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str)
 
     assert clock.run(download, backend=backend) == "whole"
     assert began == [0.0, pytest.approx(5 * 50.0 + 60.0)]
-    assert [repr(fact.error) for fact in failures] == ["TimeoutError('no progress for 60 s')"]  # type: ignore[attr-defined]
+    assert [repr(event.error) for event in failures] == ["TimeoutError('no progress for 60 s')"]  # type: ignore[attr-defined]
 
 
 @BACKENDS
@@ -190,7 +194,7 @@ def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
 def test_a_stalled_attempt_still_obeys_its_whole_timeout(backend: str) -> None:
     clock = VirtualClock()
 
-    @Recovery(clock=clock).recoverable("download", stall_timeout=60.0, timeout=100.0, max_retries=0)
+    @Recovery(clock=clock).recoverable("download", stall_timeout=60.0, attempt_timeout=100.0, max_retries=0)
     async def download() -> None:
         for chunk in range(1, 99):
             await anyio.sleep(50.0)
@@ -211,7 +215,7 @@ def test_an_error_of_the_function_is_not_taken_for_a_stall(backend: str) -> None
         anyio.run(download, backend=backend)
 
 
-@pytest.mark.parametrize("limit", ["timeout", "stall_timeout"])
+@pytest.mark.parametrize("limit", ["attempt_timeout", "stall_timeout"])
 def test_a_plain_function_cannot_be_stopped_from_outside(limit: str) -> None:
     with pytest.raises(ValueError, match=f"^{limit} cannot be kept"):
         quick().recoverable("download", **{limit: 1.0})(lambda: None)  # type: ignore[arg-type]
@@ -222,7 +226,7 @@ def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backen
     clock = VirtualClock()
     began: list[float] = []
 
-    @Recovery(clock=clock, chance=lambda: 0.0).recoverable("download", stall_timeout=60.0, max_retries=1)
+    @Recovery(clock=clock, rng=lambda: 0.0).recoverable("download", stall_timeout=60.0, max_retries=1)
     async def download() -> str:
         began.append(clock())
         for chunk in range(1, 11):
@@ -246,7 +250,7 @@ def test_what_was_reached_before_a_restart_is_no_progress_after_it() -> None:
             class Crash(BaseException):
                 pass
 
-            @service.recoverable("download", resumable=True, max_retries=1, refills=None, breaker=None)
+            @service.recoverable("download", resumable=True, max_retries=1, progress_resets=None, breaker=None)
             def download(url: str) -> None:
                 attempts.append(number)
                 if attempts.count(number) == 2:

@@ -1,4 +1,4 @@
-"""A fact that is interrupted while the journal's queue takes it in, as by a signal."""
+"""An event that is interrupted while the journal's queue takes it in, as by a signal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class _Text(str):
 
 
 def interrupted(handler: Callable[[], object]) -> GaveUp:
-    """A fact on which the queue runs *handler*, once, while it holds its lock: it asks how long the text is."""
+    """An event on which the queue runs *handler*, once, while it holds its lock: it asks how long the text is."""
 
     def run() -> None:
-        msgspec.structs.force_setattr(fact, "error", None)  # the text itself cannot be written
+        msgspec.structs.force_setattr(event, "error", None)  # the text itself cannot be written
         handler()
 
     text = _Text("reset")
     text.handler = run
-    fact = GaveUp(at=0.0, operation="fetch", call="a", error=text)
-    return fact
+    event = GaveUp(at=0.0, operation="fetch", call="a", error=text)
+    return event

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from events.operation_events import GaveUp
-from recovery.journal.admission import EACH, PATIENCE, TOGETHER, Turn, Turnstile
-from recovery.journal.queue import BATCH, Intake
+from recovery.journal.admission import EVENTS_PER_CALL, MAX_ADMITTED, STALL_TIMEOUT, Admission, Slot
+from recovery.journal.queue import BATCH, WriteQueue
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.recovery.journal.interruptions import interrupted
@@ -35,21 +35,21 @@ class Bell:
 
 
 class Caller:
-    """A call that asks for its turn, and says so many facts when it has it."""
+    """A call that asks for its turn, and says so many events when it has it."""
 
     def __init__(self, line: Line, most: float = 1e9, says: int = 2) -> None:
         self.line = line
         self.says = says
-        self.turn = Turn(line.turnstile, most)
+        self.slot = Slot(line.admission, most)
         self.bell = Bell()
 
     def ask(self) -> float:
         self.bell = Bell()
-        return self.turn.left(self.bell)
+        return self.slot.left(self.bell)
 
     def leave(self) -> None:
         """Be cancelled, or have waited long enough."""
-        self.turn.__exit__(None, None, None)
+        self.slot.__exit__(None, None, None)
 
     def go(self) -> None:
         """Go ahead: it was let in."""
@@ -63,25 +63,25 @@ class Line:
 
     def __init__(self, waiting: int = 0) -> None:
         self.now = 0.0
-        self.is_vain = False
+        self.is_unwritable = False
         self.on_look: Callable[[], object] = int
-        self.intake = Intake(capacity=CAPACITY)
-        self.turnstile = Turnstile(self.intake, self.look, clock=lambda: self.now)
+        self.queue = WriteQueue(capacity=CAPACITY)
+        self.admission = Admission(self.queue, self.look, clock=lambda: self.now)
         self.fill(waiting)
 
     def look(self) -> bool:
         self.on_look()
-        return self.is_vain
+        return self.is_unwritable
 
     def fill(self, count: int) -> None:
         for _ in range(count):
-            self.intake.put(GaveUp(at=0.0, operation="fetch", call="a"))
+            self.queue.put(GaveUp(at=0.0, operation="fetch", call="a"))
 
     def write(self) -> None:
         """Have a batch written, as the journal's thread does it."""
-        if self.intake.take():
-            self.intake.done()
-            self.turnstile.move(self.intake.stored)
+        if self.queue.take():
+            self.queue.done()
+            self.admission.move(self.queue.stored)
 
     def callers(self, count: int, **settings: float) -> list[Caller]:
         callers = [Caller(self, **settings) for _ in range(count)]  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ class Line:
 
 
 def let_in(callers: list[Caller]) -> list[int]:
-    return [number for number, caller in enumerate(callers) if caller.turn.is_let_in]
+    return [number for number, caller in enumerate(callers) if caller.slot.is_admitted]
 
 
 def test_nobody_waits_while_the_queue_is_less_than_half_full() -> None:
@@ -103,36 +103,39 @@ def test_a_batch_wakes_as_many_as_there_is_room_for_and_one_who_looks_for_the_ot
     line = Line(HALF)
     callers = line.callers(1000)
     line.write()
-    assert let_in(callers) == list(range(BATCH // EACH))  # who came first
-    assert [number for number, caller in enumerate(callers) if caller.bell.rung] == [*range(BATCH // EACH), 999]
+    assert let_in(callers) == list(range(BATCH // EVENTS_PER_CALL))  # who came first
+    assert [number for number, caller in enumerate(callers) if caller.bell.rung] == [
+        *range(BATCH // EVENTS_PER_CALL),
+        999,
+    ]
 
 
 def test_those_who_were_let_in_and_are_not_there_yet_are_reckoned_with() -> None:
     line = Line(HALF)
     callers = line.callers(2000)
-    while line.intake.counts.waiting:
+    while line.queue.counts.waiting:
         line.write()
     line.write()
-    assert len(let_in(callers)) == HALF // EACH
+    assert len(let_in(callers)) == HALF // EVENTS_PER_CALL
 
 
-@pytest.mark.parametrize("says", [0, 2, EACH])
+@pytest.mark.parametrize("says", [0, 2, EVENTS_PER_CALL])
 def test_all_in_line_go_ahead_in_turn_and_the_queue_is_never_more_than_half_full(says: int) -> None:
     line = Line(HALF)
     callers, gone = line.callers(5000, says=says), 0
     while gone < len(callers):
         line.write()
-        while gone < len(callers) and callers[gone].turn.is_let_in:
+        while gone < len(callers) and callers[gone].slot.is_admitted:
             callers[gone].go()
             gone += 1
-            assert line.intake.counts.waiting <= HALF + says  # who goes ahead hands the turn on before he speaks
+            assert line.queue.counts.waiting <= HALF + says  # who goes ahead hands the turn on before he speaks
 
 
 def test_who_comes_while_others_wait_does_not_overtake_them() -> None:
     line = Line(HALF)
     line.callers(200)
     line.write()
-    assert not line.intake.is_crowded
+    assert not line.queue.is_half_full
     assert Caller(line).ask() > 0.0
 
 
@@ -140,7 +143,7 @@ def test_who_was_let_in_and_is_cancelled_hands_the_turn_on() -> None:
     line = Line(HALF)
     callers = line.callers(200)
     line.write()
-    number = BATCH // EACH
+    number = BATCH // EVENTS_PER_CALL
     callers[5].leave()
     assert let_in(callers)[-1] == number
     assert callers[number].bell.rung == 1
@@ -152,7 +155,7 @@ def test_who_leaves_the_line_takes_nobodys_turn() -> None:
     callers[0].leave()
     callers[7].leave()
     line.write()
-    assert let_in(callers) == [number for number in range(BATCH // EACH + 2) if number not in (0, 7)]
+    assert let_in(callers) == [number for number in range(BATCH // EVENTS_PER_CALL + 2) if number not in (0, 7)]
 
 
 def test_nobody_waits_longer_than_he_may() -> None:
@@ -162,14 +165,14 @@ def test_nobody_waits_longer_than_he_may() -> None:
     line.now = 2.0
     assert caller.ask() <= 0.0
     caller.leave()
-    assert not line.turnstile.line
+    assert not line.admission.line
 
 
 def test_who_waits_in_a_line_that_moves_goes_on_waiting() -> None:
     line = Line(CAPACITY)
     (caller,) = line.callers(1)
     for _ in range(3):
-        line.now += PATIENCE - 0.1
+        line.now += STALL_TIMEOUT - 0.1
         line.write()
         assert caller.ask() > 0.0
 
@@ -178,31 +181,31 @@ def test_one_looks_for_all_whether_anything_is_written() -> None:
     line = Line(HALF)
     callers = line.callers(100)
     asked = [caller.ask() for caller in callers]
-    assert asked.count(PATIENCE) == 1
-    watch = callers[asked.index(PATIENCE)]
+    assert asked.count(STALL_TIMEOUT) == 1
+    watch = callers[asked.index(STALL_TIMEOUT)]
     watch.leave()
     woken = [caller for caller in callers if caller.bell.rung]
-    assert [caller.ask() for caller in woken] == [PATIENCE]  # another one does, from now on
+    assert [caller.ask() for caller in woken] == [STALL_TIMEOUT]  # another one does, from now on
 
 
 def test_when_nothing_was_written_for_five_seconds_all_go_ahead_a_few_at_a_time() -> None:
     line = Line(HALF)
     callers = line.callers(1000)
-    line.now = PATIENCE
+    line.now = STALL_TIMEOUT
     callers[0].ask()
     gone = 0
     while gone < len(callers):
-        assert let_in(callers) == list(range(min(gone + TOGETHER, len(callers))))
+        assert let_in(callers) == list(range(min(gone + MAX_ADMITTED, len(callers))))
         callers[gone].go()
         gone += 1
-    assert line.intake.counts.waiting == CAPACITY
+    assert line.queue.counts.waiting == CAPACITY
     assert Caller(line).ask() == 0.0  # and nobody waits again
 
 
 def test_a_store_that_writes_again_is_waited_for_again() -> None:
     line = Line(CAPACITY)
     (caller,) = line.callers(1)
-    line.now = PATIENCE
+    line.now = STALL_TIMEOUT
     caller.go()
     line.write()
     assert Caller(line).ask() > 0.0
@@ -211,20 +214,20 @@ def test_a_store_that_writes_again_is_waited_for_again() -> None:
 def test_the_time_before_anybody_had_to_wait_does_not_count() -> None:
     line = Line(HALF)
     line.callers(1)[0].leave()
-    while line.intake.counts.waiting:
+    while line.queue.counts.waiting:
         line.write()
-    line.now = 10 * PATIENCE
+    line.now = 10 * STALL_TIMEOUT
     line.fill(HALF)
-    assert Caller(line).ask() == PATIENCE
+    assert Caller(line).ask() == STALL_TIMEOUT
 
 
 def test_when_the_journal_cannot_be_written_all_go_ahead_a_few_at_a_time() -> None:
     line = Line(HALF)
     callers = line.callers(100)
-    line.is_vain = True
-    line.turnstile.move(0)
+    line.is_unwritable = True
+    line.admission.move(0)
     for number, caller in enumerate(callers):
-        assert let_in(callers) == list(range(min(number + TOGETHER, len(callers))))
+        assert let_in(callers) == list(range(min(number + MAX_ADMITTED, len(callers))))
         caller.go()
     assert Caller(line).ask() == 0.0
 
@@ -232,13 +235,13 @@ def test_when_the_journal_cannot_be_written_all_go_ahead_a_few_at_a_time() -> No
 def test_those_who_were_let_in_and_never_come_hold_nobody_up_for_ever() -> None:
     line = Line(HALF)
     callers = line.callers(HALF)
-    while line.intake.counts.waiting:
+    while line.queue.counts.waiting:
         line.write()
     number = len(let_in(callers))
     assert number < len(callers)
-    line.now = PATIENCE
+    line.now = STALL_TIMEOUT
     callers[-1].ask()
-    assert len(let_in(callers)) == number + TOGETHER
+    assert len(let_in(callers)) == number + MAX_ADMITTED
 
 
 def test_a_signal_handler_that_interrupts_the_line_does_not_wait() -> None:
@@ -251,7 +254,7 @@ def test_a_signal_handler_that_interrupts_the_line_does_not_wait() -> None:
 
 def test_a_signal_handler_that_interrupts_the_queue_does_not_wait() -> None:
     line, waits = Line(HALF), list[float]()
-    line.intake.put(interrupted(lambda: waits.append(Caller(line).ask())))
+    line.queue.put(interrupted(lambda: waits.append(Caller(line).ask())))
     assert waits == [0.0]
 
 
@@ -285,7 +288,7 @@ def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> N
         match step:
             case "come":
                 for _ in range(number):
-                    waiting.append(Caller(line, says=number % (EACH + 1)))
+                    waiting.append(Caller(line, says=number % (EVENTS_PER_CALL + 1)))
                     ask(waiting[-1])
             case "write":
                 for _ in range(number):
@@ -297,11 +300,11 @@ def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> N
                 waiting.pop(number).leave()
             case _:
                 line.now += number
-    while line.intake.counts.waiting or any(caller.bell.rung for caller in waiting):
+    while line.queue.counts.waiting or any(caller.bell.rung for caller in waiting):
         serve()  # only who was woken asks: in the end nobody is left
         line.write()
     assert not waiting
-    assert not line.turnstile.line
+    assert not line.admission.line
 
 
 # In threads, asyncio and trio, before a store that hangs, and one that goes on
@@ -312,11 +315,11 @@ class Gated(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
+        self.latch = threading.Event()
         self.permits = threading.Semaphore(0)
 
     async def append(self, rows: Sequence[Row]) -> None:
-        while not self.gate.is_set() and not self.permits.acquire(timeout=0.001):
+        while not self.latch.is_set() and not self.permits.acquire(timeout=0.001):
             pass
         await super().append(rows)
 
@@ -325,18 +328,18 @@ def crowded(store: Gated, capacity: int = 400) -> Recovery:
     """A service whose store hangs, and whose journal's queue is half full."""
     service = Recovery(store=store)
     assert service.journal is not None
-    service.journal._intake.capacity = capacity
+    service.journal._queue.capacity = capacity
     for number in range(capacity // 2):
         service.bus.publish(GaveUp(at=0.0, operation="other", call=f"call-{number}"))
     return service
 
 
-def lines(service: Recovery, patience: float = 1e9) -> tuple[Turnstile, Turnstile]:
+def lines(service: Recovery, stall_timeout: float = 1e9) -> tuple[Admission, Admission]:
     """Where threads wait, and where tasks do."""
     assert service.journal is not None
     both = service.journal._threads, service.journal._tasks
     for line in both:
-        line._patience = patience
+        line._stall_timeout = stall_timeout
     return both
 
 
@@ -375,7 +378,7 @@ async def test_tasks_that_are_cancelled_in_line_leave_it_to_the_others(anyio_bac
                     scope.cancel()
                 while len(tasks.line) > len(scopes) // 2:
                     await anyio.sleep(0.001)
-                store.gate.set()
+                store.latch.set()
     assert sorted(ended) == list(range(len(scopes)))
     assert service.journal is not None
     assert service.journal.dropped == 0
@@ -397,14 +400,14 @@ def test_threads_in_line_go_ahead_when_the_store_writes_again() -> None:
         while len(threads.line) < 20:
             threading.Event().wait(0.001)
         assert not ended.acquire(blocking=False)
-        store.gate.set()
+        store.latch.set()
         assert all(ended.acquire(timeout=5.0) for _ in range(20))
 
 
 def test_a_store_that_hangs_costs_its_time_once_and_not_each_call() -> None:
     store = Gated()
     with crowded(store) as service:
-        threads, _ = lines(service, patience=0.01)
+        threads, _ = lines(service, stall_timeout=0.01)
         call = failing(service)
         for _ in range(3):
             with pytest.raises(ValueError):
@@ -414,23 +417,23 @@ def test_a_store_that_hangs_costs_its_time_once_and_not_each_call() -> None:
             with pytest.raises(ValueError):
                 call()
         assert not threads.line
-        store.gate.set()
+        store.latch.set()
 
 
 def test_each_batch_that_is_written_begins_the_five_seconds_anew() -> None:
     store = Gated()
     with crowded(store, CAPACITY) as service:
         _, tasks = lines(service)
-        turns = [Turn(tasks, 1e9) for _ in range(CAPACITY)]
-        for turn in turns:
-            turn.left(Bell())
+        turns = [Slot(tasks, 1e9) for _ in range(CAPACITY)]
+        for slot in turns:
+            slot.left(Bell())
         before = tasks._since
         assert before is not None
         store.permits.release()
         while len(tasks.line) == len(turns):
             threading.Event().wait(0.001)
         since = tasks._since
-        store.gate.set()
+        store.latch.set()
     assert since is not None
     assert since > before
 
@@ -453,7 +456,7 @@ async def test_a_plain_call_does_not_wait_for_the_tasks_of_the_loop_that_it_bloc
                 group.start_soon(one)
             while len(tasks.line) < 300:
                 await anyio.sleep(0.001)
-            threading.Timer(0.01, store.gate.set).start()
+            threading.Timer(0.01, store.latch.set).start()
             with pytest.raises(ValueError):
                 failing(service)()
             assert tasks.line  # they have had no turn yet
@@ -471,20 +474,20 @@ def test_a_call_in_line_keeps_time_for_what_it_waits_to_do() -> None:
             return "done"
 
         assert call() == "done"
-        store.gate.set()
+        store.latch.set()
 
 
 def test_a_line_of_threads_is_a_line_though_there_is_none_of_tasks() -> None:
     store = Gated()
     with crowded(store) as service:
         threads, tasks = lines(service)
-        journal, turn = service.journal, Turn(threads, 1e9)
+        journal, slot = service.journal, Slot(threads, 1e9)
         assert journal is not None
-        turn.left(Bell())
-        journal._intake.capacity = CAPACITY  # there would be room again
+        slot.left(Bell())
+        journal._queue.capacity = CAPACITY  # there would be room again
         tasks.move(0)
-        assert not journal._intake.is_crowded
-        assert journal.is_crowded  # who comes now does not overtake
-        threads.leave(turn)
-        assert not journal.is_crowded
-        store.gate.set()
+        assert not journal._queue.is_half_full
+        assert journal.is_half_full  # who comes now does not overtake
+        threads.leave(slot)
+        assert not journal.is_half_full
+        store.latch.set()

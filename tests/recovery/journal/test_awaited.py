@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.journal.awaited import Awaited
+from recovery.journal.awaited import PositionWaiters
 
 
 class Ear:
@@ -18,11 +18,11 @@ class Ear:
 def test_who_waits_is_taken_once_when_his_position_is_reached_and_not_before(
     waits: list[tuple[int, bool]], reached: list[int]
 ) -> None:
-    awaited, ears = Awaited(), [Ear() for _ in waits]
-    for ear, (position, _) in zip(ears, waits, strict=True):
+    awaited, recorded_events = PositionWaiters(), [Ear() for _ in waits]
+    for ear, (position, _) in zip(recorded_events, waits, strict=True):
         awaited.add(position, ear)
     staying = {}
-    for ear, (position, leaves) in zip(ears, waits, strict=True):
+    for ear, (position, leaves) in zip(recorded_events, waits, strict=True):
         if leaves:
             awaited.forget(ear)
         else:
@@ -36,7 +36,7 @@ def test_who_waits_is_taken_once_when_his_position_is_reached_and_not_before(
 
 
 def test_a_position_that_nobody_waits_for_any_more_is_not_asked_about() -> None:
-    awaited, asked = Awaited(), list[int]()
+    awaited, asked = PositionWaiters(), list[int]()
     gone, waits = Ear(), Ear()
     awaited.add(1, gone)
     awaited.add(2, waits)
@@ -51,7 +51,7 @@ def test_a_position_that_nobody_waits_for_any_more_is_not_asked_about() -> None:
 
 
 def test_of_very_many_that_wait_each_step_looks_at_those_it_lets_go_and_one_more() -> None:
-    awaited, asked = Awaited(), list[int]()
+    awaited, asked = PositionWaiters(), list[int]()
     for position in range(1000):
         awaited.add(position, Ear())
 

@@ -13,7 +13,7 @@ import pytest
 from adapters.memory import MemoryStore
 from recovery.journal.store import Row, Store
 from recovery.service import Recovery
-from recovery.testing import ChaosStore
+from recovery.testing import FaultyStore
 from tests.recovery.execution import test_decorator
 from tests.recovery.execution.test_decorator import Colour, colour
 
@@ -33,8 +33,8 @@ class Flapping(MemoryStore):
 
 
 STORES = {
-    "from the start": lambda: ChaosStore(MemoryStore(), fail_at=1, sticky=True),
-    "from the middle": lambda: ChaosStore(MemoryStore(), fail_at=4, sticky=True),
+    "from the start": lambda: FaultyStore(MemoryStore(), fail_at=1, sticky=True),
+    "from the middle": lambda: FaultyStore(MemoryStore(), fail_at=4, sticky=True),
     "flapping": Flapping,
 }
 
@@ -42,7 +42,7 @@ STORES = {
 @pytest.fixture(params=STORES)
 def service(request: pytest.FixtureRequest, colour: Colour) -> Iterator[Recovery]:
     store: Store = STORES[request.param]()
-    with Recovery(clock=colour.clock, chance=lambda: 0.5, store=store) as service:
+    with Recovery(clock=colour.clock, rng=lambda: 0.5, store=store) as service:
         yield service
 
 

@@ -23,9 +23,9 @@ from recovery.journal.errors import NotDurable
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Row, Store
 from recovery.service import Recovery
-from recovery.testing import ChaosStore, Script
+from recovery.testing import FaultyStore, Script
 from recovery.waiting.waiters import ThreadWaiter
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 
@@ -35,12 +35,12 @@ class Gated(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
+        self.latch = threading.Event()
         self.asked = threading.Event()
 
     async def append(self, rows: Sequence[Row]) -> None:
         self.asked.set()
-        self.gate.wait(30.0)
+        self.latch.wait(30.0)
         await super().append(rows)
 
 
@@ -63,14 +63,14 @@ def kinds(store: MemoryStore) -> list[str]:
 
 @contextmanager
 def waiting_for(service: Recovery, kind: type[Any]) -> Iterator[ThreadWaiter]:
-    """A waiter that is woken by the first fact of *kind*."""
+    """A waiter that is woken by the first event of *kind*."""
     waiter = ThreadWaiter()
     service.bus.subscribe(kind, lambda _: waiter.wake())
     yield waiter
     assert waiter.wait(20.0)
 
 
-# How facts are published (D1)
+# How events are published (D1)
 
 
 async def test_d1_a_stalled_store_does_not_hold_the_loop(anyio_backend_name: str) -> None:
@@ -87,12 +87,12 @@ async def test_d1_a_stalled_store_does_not_hold_the_loop(anyio_backend_name: str
                 await anyio.sleep(0)
                 lags.append(time.perf_counter() - began)
         assert (script.calls, kinds(store)) == (201, [])
-        store.gate.set()
+        store.latch.set()
     assert max(lags) < 0.5
 
 
 def test_d1_publishing_raises_nothing_for_the_sake_of_a_store_that_fails() -> None:
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True)) as service:
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         for number in range(100):
             service.bus.publish(gave_up(number))
 
@@ -109,7 +109,7 @@ def test_d2_a_receipt_is_true_once_it_is_committed_and_not_before() -> None:
         assert store.asked.wait(10.0)
         with pytest.raises(NotDurable, match="took too long"):
             receipt.wait(0.01)
-        store.gate.set()
+        store.latch.set()
         receipt.wait()
         assert kinds(store) == ["GaveUp"]
         assert receipt.why_not() is None
@@ -134,7 +134,7 @@ async def test_d2_cancelling_the_wait_for_a_receipt_changes_nothing(anyio_backen
             await receipt.committed()
         assert scope.cancelled_caught
         assert not service.journal._committing
-        store.gate.set()
+        store.latch.set()
         await receipt.committed()
     assert kinds(store) == ["GaveUp"]
 
@@ -169,7 +169,7 @@ def test_d2_more_than_a_batch_is_synced_too() -> None:
 
 
 def test_d2_a_receipt_says_why_the_journal_cannot_promise() -> None:
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True)) as service:
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         assert service.journal is not None
         service.bus.publish(gave_up())
         with pytest.raises(NotDurable, match="chaos"):
@@ -183,7 +183,7 @@ def test_d2_a_receipt_does_not_cover_up_what_was_dropped() -> None:
         for number in range(10_001):
             service.bus.publish(gave_up(number))
         receipt = service.journal.receipt()
-        store.gate.set()
+        store.latch.set()
         with pytest.raises(NotDurable, match="dropped"):
             receipt.wait()
         service.bus.publish(gave_up())
@@ -208,7 +208,7 @@ def test_d2_a_receipt_does_not_cover_up_what_was_turned_away_before_the_latest_c
         assert store.asked.wait(10.0)
         service.journal.seal()
         service.bus.publish(gave_up(2))
-        store.gate.set()
+        store.latch.set()
         first.wait()
         with pytest.raises(NotDurable):
             service.journal.receipt().wait()
@@ -269,8 +269,8 @@ def test_d2_a_strict_call_that_gives_up_raises_when_that_is_committed() -> None:
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 def test_d11_a_strict_call_may_refuse_to_run_unjournalled(is_async: bool) -> None:
     script = Script()
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        heard = facts_of(service)
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
+        heard = events_of(service)
         strict = service.recoverable("pay", durability="strict", on_degraded="refuse")
         with pytest.raises(CallRejectedError, match="cannot promise to remember it: JournalError: chaos"):
             anyio.run(strict(script.as_async())) if is_async else strict(script)()
@@ -279,14 +279,14 @@ def test_d11_a_strict_call_may_refuse_to_run_unjournalled(is_async: bool) -> Non
 
 
 def test_d11_a_strict_call_runs_unjournalled_unless_it_refuses() -> None:
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True)) as service:
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         assert service.recoverable("pay", durability="strict")(Script())() == "done"
 
 
 def test_d11_a_strict_call_that_is_done_returns_though_its_end_is_not_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = ChaosStore(MemoryStore(), fail_at=5, sticky=True)  # after open, unfinished, append (its start) and tidy
+    store = FaultyStore(MemoryStore(), fail_at=5, sticky=True)  # after open, unfinished, append (its start) and tidy
     with Recovery(store=store) as service:
         assert service.recoverable("pay", durability="strict", on_degraded="refuse")(Script())() == "done"
     assert "the end of a strict call is not known to be written" in caplog.text
@@ -295,9 +295,9 @@ def test_d11_a_strict_call_that_is_done_returns_though_its_end_is_not_written(
 # A batch that comes twice (D5)
 
 
-def test_d5_a_batch_whose_commit_failed_after_the_fact_is_stored_once() -> None:
+def test_d5_a_batch_whose_commit_failed_after_the_event_is_stored_once() -> None:
     memory = MemoryStore()
-    with Recovery(store=ChaosStore(memory, fail_at=3, after=True)) as service:
+    with Recovery(store=FaultyStore(memory, fail_at=3, after=True)) as service:
         with waiting_for(service, JournalRestored):
             service.bus.publish(gave_up(1))
             service.bus.publish(gave_up(2))
@@ -334,11 +334,11 @@ def test_d6_what_has_waited_for_a_commit_does_not_wait_for_the_flush_interval_to
         assert service.journal is not None
         service.bus.publish(gave_up(1))
         waiter = ThreadWaiter()
-        service.journal.tell_when_settled(service.journal.position(), waiter)
+        service.journal.wake_when_settled(service.journal.position(), waiter)
         assert store.asked.wait(10.0)
         service.bus.publish(gave_up(2))
-        service.journal._intake.since -= 10.0  # so long it has waited
-        store.gate.set()
+        service.journal._queue.since -= 10.0  # so long it has waited
+        store.latch.set()
         assert waiter.wait(10.0)
         end = time.monotonic() + 5.0
         while service.journal.counts.waiting:
@@ -350,7 +350,7 @@ def unwritable() -> GaveUp:
     return GaveUp(at=0.0, operation="fetch", call="x", reason="half a character: \ud800")
 
 
-def test_d2_a_fact_that_cannot_be_written_fails_its_own_receipt_and_no_neighbours() -> None:
+def test_d2_a_event_that_cannot_be_written_fails_its_own_receipt_and_no_neighbours() -> None:
     store = Gated()
     with Recovery(store=store) as service:
         journal = service.journal
@@ -358,14 +358,14 @@ def test_d2_a_fact_that_cannot_be_written_fails_its_own_receipt_and_no_neighbour
         service.bus.publish(gave_up())
         assert store.asked.wait(10.0)  # what comes now is one batch
         receipts = []
-        for fact in (gave_up(1), unwritable(), gave_up(2)):
-            service.bus.publish(fact)
+        for event in (gave_up(1), unwritable(), gave_up(2)):
+            service.bus.publish(event)
             position = journal.position()
             receipts.append(Receipt(journal, position, position - 1))
-        store.gate.set()
+        store.latch.set()
         receipts[0].wait()
         receipts[2].wait()
-        with pytest.raises(NotDurable, match="a fact cannot be written"):
+        with pytest.raises(NotDurable, match="an event cannot be written"):
             receipts[1].wait()
         assert (journal.counts.stored, journal.counts.dropped) == (3, 1)
 
@@ -375,15 +375,15 @@ def test_d2_a_checkpoint_that_makes_room_for_others_fails_the_receipt_asked_for_
     with Recovery(store=store) as service:
         journal = service.journal
         assert journal is not None
-        journal._intake.capacity = 3
+        journal._queue.capacity = 3
         service.bus.publish(gave_up())
         assert store.asked.wait(10.0)
         service.bus.publish(CheckpointSaved(at=0.0, operation="fetch", call="a", data=msgspec.Raw(b"7")))
         receipt = journal.receipt()
         for number in range(2):
             service.bus.publish(gave_up(number))
-        store.gate.set()
-        with pytest.raises(NotDurable, match="facts were dropped"):
+        store.latch.set()
+        with pytest.raises(NotDurable, match="events were dropped"):
             receipt.wait()
 
 
@@ -414,7 +414,7 @@ def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_plain_calls(kind: str
     store = Slow()
     with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal._intake.capacity = CAPACITY
+        service.journal._queue.capacity = CAPACITY
         call = service.recoverable("fetch", breaker=None, **settings)(lambda script: script())
         for _ in range(FLOOD):
             script = Script(*[error() for error in errors])
@@ -432,7 +432,7 @@ async def test_d7_a_store_that_works_loses_nothing_where_very_many_calls_end_at_
     store = Slow()
     async with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal._intake.capacity = CAPACITY
+        service.journal._queue.capacity = CAPACITY
         all_at_once = anyio.Event()
 
         async def body(answers: list[type[Exception]]) -> None:
@@ -457,19 +457,19 @@ async def test_d7_a_store_that_works_loses_nothing_where_very_many_calls_end_at_
 
 async def test_d7_very_many_calls_that_are_cancelled_at_once_are_all_known_to_be_over(anyio_backend_name: str) -> None:
     store = Gated()
-    store.gate.set()
+    store.latch.set()
     async with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal._intake.capacity = CAPACITY
+        service.journal._queue.capacity = CAPACITY
         call = service.recoverable("fetch", breaker=None, initial_delay=3600.0, jitter="none")(failing)
         async with anyio.create_task_group() as group:
             for _ in range(FLOOD):
                 group.start_soon(call)
-            while service.waits.number < FLOOD:
+            while service.calls.number < FLOOD:
                 await anyio.sleep(0.001)
-            store.gate.clear()
+            store.latch.clear()
             group.cancel_scope.cancel()
-        store.gate.set()
+        store.latch.set()
     assert service.journal.dropped == 0
     assert Counter(kinds(store))["OperationCancelled"] == FLOOD
 
@@ -478,14 +478,14 @@ async def failing() -> None:
     raise ConnectionError
 
 
-def test_d7_a_fact_that_is_dropped_by_a_store_that_works_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_d7_a_event_that_is_dropped_by_a_store_that_works_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     store = Gated()
     with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal._intake.capacity = 2
+        service.journal._queue.capacity = 2
         for number in range(5):
             service.bus.publish(gave_up(number))
-        store.gate.set()
+        store.latch.set()
     assert service.journal.dropped == 3
     assert caplog.text.count("faster than the journal can be written") == 1
 
@@ -495,9 +495,9 @@ def test_d7_a_fact_that_is_dropped_by_a_store_that_works_is_said_once(caplog: py
 
 def test_d8_what_waited_is_written_in_order_when_the_trouble_passes() -> None:
     memory = MemoryStore()
-    store = ChaosStore(memory, fail_at=3, sticky=True)  # open, unfinished, append
+    store = FaultyStore(memory, fail_at=3, sticky=True)  # open, unfinished, append
     with Recovery(store=store) as service:
-        heard = facts_of(service, JournalDegraded, JournalRestored)
+        heard = events_of(service, JournalDegraded, JournalRestored)
         with waiting_for(service, JournalDegraded):
             for number in range(1000):
                 service.bus.publish(gave_up(number))
@@ -513,7 +513,7 @@ def test_d8_what_waited_is_written_in_order_when_the_trouble_passes() -> None:
 
 
 def test_d8_a_store_that_fails_for_a_while_is_closed_once_at_the_end() -> None:
-    store = ChaosStore(MemoryStore(), fail_at=3)
+    store = FaultyStore(MemoryStore(), fail_at=3)
     with Recovery(store=store) as service, waiting_for(service, JournalRestored):
         service.bus.publish(gave_up())
     assert store.calls.count("close") == 1
@@ -523,18 +523,21 @@ def test_d8_a_store_that_fails_for_a_while_is_closed_once_at_the_end() -> None:
 def test_d8_each_change_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recovery.journal.writer.FIRST_PAUSE", 0.005)
     reasons = itertools.chain(["locked", "locked", "locked"], itertools.repeat("full"))
-    store = ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: OSError(next(reasons)))
+    store = FaultyStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: OSError(next(reasons)))
     service = Recovery(store=store)
-    heard, is_full = facts_of(service, JournalDegraded), threading.Event()
-    service.bus.subscribe(JournalDegraded, lambda fact: is_full.set() if "full" in fact.reason else None)
+    heard, is_full = events_of(service, JournalDegraded), threading.Event()
+    service.bus.subscribe(JournalDegraded, lambda event: is_full.set() if "full" in event.reason else None)
     with service:
         assert is_full.wait(20.0)
-    assert [fact.reason for fact in heard if isinstance(fact, JournalDegraded)] == ["OSError: locked", "OSError: full"]
+    assert [event.reason for event in heard if isinstance(event, JournalDegraded)] == [
+        "OSError: locked",
+        "OSError: full",
+    ]
 
 
 def test_d8_what_a_store_complains_about_is_said_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     away = OSError("smb://user:sesame@nas/calls.db is away")
-    service = Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: away))
+    service = Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: away))
     with waiting_for(service, JournalDegraded), service:
         service.bus.publish(gave_up())
     assert service.journal is not None
@@ -551,7 +554,7 @@ def test_d8_what_a_store_complains_about_is_said_without_secrets(caplog: pytest.
 @pytest.mark.parametrize("fail_at", range(1, 10))
 def test_d11_whatever_store_call_fails_operations_do_not_notice(fail_at: int, sticky: bool, after: bool) -> None:
     memory = MemoryStore()
-    store: Store = ChaosStore(memory, fail_at=fail_at, sticky=sticky, after=after)
+    store: Store = FaultyStore(memory, fail_at=fail_at, sticky=sticky, after=after)
     results = []
     with Recovery(store=store) as service:
         for number in range(3):
@@ -593,7 +596,7 @@ def test_d11_a_store_that_flaps_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 def test_d12_a_journal_that_is_degraded_when_it_is_closed_tries_once_more() -> None:
     memory = MemoryStore()
-    store = ChaosStore(memory, fail_at=1)
+    store = FaultyStore(memory, fail_at=1)
     service = Recovery(store=store)
     with waiting_for(service, JournalDegraded), service:
         service.bus.publish(gave_up())
@@ -602,7 +605,7 @@ def test_d12_a_journal_that_is_degraded_when_it_is_closed_tries_once_more() -> N
 
 def test_d12_what_cannot_be_written_at_the_close_is_tried_once_more() -> None:
     memory = MemoryStore()
-    with Recovery(store=ChaosStore(memory, fail_at=3)) as service:  # open, unfinished, append
+    with Recovery(store=FaultyStore(memory, fail_at=3)) as service:  # open, unfinished, append
         service.bus.publish(gave_up())
     assert "GaveUp" in kinds(memory)
     assert service.journal is not None
@@ -611,7 +614,7 @@ def test_d12_what_cannot_be_written_at_the_close_is_tried_once_more() -> None:
 
 def test_the_starts_of_a_strict_operation_are_heard_by_the_journal_alone() -> None:
     with Recovery(store=MemoryStore()) as service:
-        heard = facts_of(service)
+        heard = events_of(service)
         service.recoverable("pay", durability="strict")(Script())()
         assert names(heard) == []
-        assert service.bus.listens(OperationStarted, "pay", "")
+        assert service.bus.has_subscribers(OperationStarted, "pay", "")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from events.circuit_events import CircuitOpened
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
 from events.journal_events import JournalDegraded
 from events.operation_events import (
@@ -24,12 +24,12 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.journal.history import MAX_FAILURES_KEPT, TERMINAL, CallRecord, Run, fold, remaining
+from recovery.journal.history import MAX_FAILURES_KEPT, TERMINAL, CallRecord, Run, remaining, replay
 
 FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=50_000.0, pid=1)
 
 
-def made(kind: type[Fact], at: float = 0.0, attempt: int = 1, **given: Any) -> Any:
+def made(kind: type[Event], at: float = 0.0, attempt: int = 1, **given: Any) -> Any:
     return kind(**{"at": at, "operation": "fetch", "call": "a", "attempt": attempt, **given})
 
 
@@ -37,23 +37,23 @@ def started(at: float = 0.0, attempt: int = 1, arguments: bytes = b"[[],{}]", ve
     return made(OperationStarted, at, attempt, arguments=msgspec.Raw(arguments), version=version)  # type: ignore[no-any-return]
 
 
-def failed(at: float = 0.0, attempt: int = 1, retries: int = 0, message: str = "reset", **given: Any) -> Fact:
+def failed(at: float = 0.0, attempt: int = 1, retries: int = 0, message: str = "reset", **given: Any) -> Event:
     evidence = Evidence(type="builtins.OSError", message=message)
     return made(  # type: ignore[no-any-return]
         FailureClassified, at, attempt, retries=retries, category=Category.TRANSIENT, evidence=evidence, **given
     )
 
 
-def scheduled(at: float = 0.0, attempt: int = 1, retry: int = 1, after: float = 5.0) -> Fact:
+def scheduled(at: float = 0.0, attempt: int = 1, retry: int = 1, after: float = 5.0) -> Event:
     return made(RetryScheduled, at, attempt, retry=retry, after=after, error="OSError: reset")  # type: ignore[no-any-return]
 
 
-def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, error: str | None = "OSError: reset") -> Fact:
+def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, error: str | None = "OSError: reset") -> Event:
     return made(Parked, at, attempt, after=after, error=error, why="rate limit")  # type: ignore[no-any-return]
 
 
-def record_of(*facts: Fact, run: str = "first") -> CallRecord:
-    return fold({}, run, facts)["a"]
+def record_of(*events: Event, run: str = "first") -> CallRecord:
+    return replay({}, run, events)["a"]
 
 
 def fields(record: CallRecord, **expected: object) -> dict[str, object]:
@@ -69,7 +69,7 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("facts", "expected"),
+    ("events", "expected"),
     [
         ([started()], {"state": "running", "attempt": 1, "retries": 0, "due": None, "arguments": b"[[],{}]"}),
         ([started(version="2")], {"version": "2"}),
@@ -88,18 +88,18 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
         ([failed(), scheduled(), made(OperationCancelled, attempt=2)], {"state": "cancelled", "due": None}),
     ],
 )
-def test_a_call_stands_where_its_facts_left_it(facts: list[Fact], expected: dict[str, object]) -> None:
-    assert fields(record_of(*facts), **expected) == expected
+def test_a_call_stands_where_its_events_left_it(events: list[Event], expected: dict[str, object]) -> None:
+    assert fields(record_of(*events), **expected) == expected
 
 
 @pytest.mark.parametrize("kind", TERMINAL)
-def test_what_comes_after_the_outcome_is_an_echo(kind: type[Fact]) -> None:
+def test_what_comes_after_the_outcome_is_an_echo(kind: type[Event]) -> None:
     over = record_of(started(), made(kind))
-    assert fold({"a": over}, "second", [started(attempt=2), failed(), made(GaveUp, reason="no")]) == {"a": over}
+    assert replay({"a": over}, "second", [started(attempt=2), failed(), made(GaveUp, reason="no")]) == {"a": over}
 
 
 @pytest.mark.parametrize("kind", TERMINAL)
-def test_a_call_that_is_over_is_not_resumable(kind: type[Fact]) -> None:
+def test_a_call_that_is_over_is_not_resumable(kind: type[Event]) -> None:
     assert not record_of(started(), made(kind)).is_resumable
 
 
@@ -111,15 +111,15 @@ def test_a_later_start_without_arguments_does_not_forget_them() -> None:
     assert record_of(started(), started(attempt=2, arguments=b"")).arguments == b"[[],{}]"
 
 
-def test_facts_about_no_call_change_nothing() -> None:
+def test_events_about_no_call_change_nothing() -> None:
     assert (
-        fold({}, "first", [CircuitOpened(at=0.0, operation="fetch", after=1.0), JournalDegraded(at=0.0, reason="")])
+        replay({}, "first", [CircuitOpened(at=0.0, operation="fetch", after=1.0), JournalDegraded(at=0.0, reason="")])
         == {}
     )
 
 
 def test_calls_are_kept_apart() -> None:
-    records = fold({}, "first", [started(), made(OperationSucceeded, call="b"), made(GaveUp, call="c", key="host")])
+    records = replay({}, "first", [started(), made(OperationSucceeded, call="b"), made(GaveUp, call="c", key="host")])
     assert {call: (record.state, record.key) for call, record in records.items()} == {
         "a": ("running", ""),
         "b": ("succeeded", ""),
@@ -176,8 +176,8 @@ def test_nothing_is_left_where_nothing_was_waited_for() -> None:
 
 def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_on() -> None:
     second = rebooted(50_110.0, monotonic=3.0)
-    records = fold({}, "first", [failed(), scheduled(at=1100.0, after=60.0)])
-    fold(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
+    records = replay({}, "first", [failed(), scheduled(at=1100.0, after=60.0)])
+    replay(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
     third = Run(id="third", boot="tuesday", monotonic=23.0, wall=50_130.0, pid=3)
     assert remaining(records["a"], {"first": FIRST, "second": second}, third) == pytest.approx(30.0)
 
@@ -185,5 +185,5 @@ def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_
 def test_a_park_that_was_charged_is_charged_in_the_ledger() -> None:
     classified = made(FailureClassified, 1.0, 1, category=Category.TRANSIENT, evidence=Evidence(type="x.Error"))
     free = made(Parked, 1.0, 1, after=1.0, error="x")
-    charged = made(Parked, 1.0, 1, after=1.0, error="x", charged=True)
-    assert [fold({}, "r", [classified, fact])["a"].retries for fact in (free, charged)] == [0, 1]
+    counts_as_retry = made(Parked, 1.0, 1, after=1.0, error="x", counts_as_retry=True)
+    assert [replay({}, "r", [classified, event])["a"].retries for event in (free, counts_as_retry)] == [0, 1]

@@ -17,11 +17,11 @@ from adapters.sqlite.store import SQLiteStore
 from events.operation_events import GaveUp
 from recovery import context
 from recovery.journal.lookup import Lookup
-from recovery.journal.queue import Intake
-from recovery.journal.recent_calls import Recent
+from recovery.journal.queue import WriteQueue
+from recovery.journal.recent_calls import RecentCallCache
 from recovery.journal.store import Store
 from recovery.service import Recovery
-from recovery.testing import ChaosStore
+from recovery.testing import FaultyStore
 from tests.recovery.journal.test_lookup import CountingStore
 from tests.recovery.resume.test_resumer import Killed
 
@@ -77,7 +77,7 @@ def test_a_finished_key_is_known_after_a_restart(tmp_path: Path, is_async: bool)
 def test_a_key_that_does_not_fit_into_memory_is_found_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Recent.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(RecentCallCache.__init__, "__defaults__", (1000,))
     paid: list[str] = []
     with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
         pay = paying(service, paid)
@@ -178,7 +178,7 @@ def test_a_result_that_is_no_plain_data_is_returned_and_said_not_to_be_recorded(
 @pytest.mark.parametrize("fail_at", [1, 3, 4])
 def test_a_journal_that_fails_does_not_forget_what_waits(fail_at: int) -> None:
     paid: list[str] = []
-    store: Store = ChaosStore(MemoryStore(), fail_at=fail_at, sticky=True)
+    store: Store = FaultyStore(MemoryStore(), fail_at=fail_at, sticky=True)
     with Recovery(store=store) as service:
         pay = paying(service, paid)
         assert [pay("a"), pay("a")] == [{"receipt": 1}] * 2
@@ -243,11 +243,11 @@ def test_what_else_waits_makes_looking_for_a_result_no_slower() -> None:
             best = min(best, time.perf_counter() - began)
         return best
 
-    intake = Intake()
-    lookup = Lookup(Recent("r"), intake, lambda question: question.gate.open())
+    queue = WriteQueue()
+    lookup = Lookup(RecentCallCache("r"), queue, lambda question: question.latch.open())
     alone = took()
     for number in range(9_000):
-        intake.put(GaveUp(at=0.0, operation="fetch", call=str(number)))
+        queue.put(GaveUp(at=0.0, operation="fetch", call=str(number)))
     assert took() < 20.0 * alone
 
 

@@ -25,7 +25,7 @@ from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import Script
 from recovery.waiting.waiters import ThreadWaiter
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 FAST = {"initial_delay": 0.0}
 
@@ -35,11 +35,11 @@ class GatedStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
+        self.latch = threading.Event()
         self.batches = 0
 
     async def append(self, rows: Sequence[Row]) -> None:
-        self.gate.wait(30.0)
+        self.latch.wait(30.0)
         self.batches += 1
         await super().append(rows)
 
@@ -108,7 +108,7 @@ def test_an_operation_with_durability_off_writes_nothing(settings: dict[str, obj
     assert kinds(store) == []
 
 
-def test_facts_are_written_in_the_order_published() -> None:
+def test_events_are_written_in_the_order_published() -> None:
     store = MemoryStore()
     with Recovery(store=store) as service:
         for number in range(3000):
@@ -124,7 +124,7 @@ def test_a_stalled_store_does_not_hold_the_publisher() -> None:
             service.bus.publish(gave_up(number))
         assert time.monotonic() - began < 5.0
         assert store.batches == 0
-        store.gate.set()
+        store.latch.set()
     assert len(store.rows) == 1000
 
 
@@ -135,7 +135,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_and_counted() -> None:
         for number in range(3 * CAPACITY):
             service.bus.publish(gave_up(number))
         dropped = service.journal.dropped
-        store.gate.set()
+        store.latch.set()
     assert dropped >= CAPACITY
     assert len(store.rows) + dropped == 3 * CAPACITY
 
@@ -145,15 +145,15 @@ def test_one_commit_takes_what_came_during_the_last() -> None:
     with Recovery(store=store) as service:
         for number in range(400):
             service.bus.publish(gave_up(number))
-        store.gate.set()
+        store.latch.set()
     assert store.batches <= 3
 
 
-@pytest.mark.parametrize("linger", [0.0, writer.LINGER])
-def test_a_fact_is_written_soon_whether_the_thread_rests_or_lingers(
+@pytest.mark.parametrize("linger", [0.0, writer.POLL_AFTER_BATCH])
+def test_a_event_is_written_soon_whether_the_thread_rests_or_lingers(
     linger: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "LINGER", linger)
+    monkeypatch.setattr(writer, "POLL_AFTER_BATCH", linger)
     store = MemoryStore()
     with Recovery(store=store) as service:
         began = time.monotonic()
@@ -162,7 +162,7 @@ def test_a_fact_is_written_soon_whether_the_thread_rests_or_lingers(
             while len(store.rows) <= number:
                 time.sleep(0.001)
         took = time.monotonic() - began
-    assert took < 20 * writer.ORDERS_EVERY / 2  # whoever missed it would find it when it looks for orders
+    assert took < 20 * writer.COMMANDS_EVERY / 2  # whoever missed it would find it when it looks for orders
 
 
 def test_who_waits_for_a_commit_is_woken_after_it_and_not_before() -> None:
@@ -172,10 +172,10 @@ def test_who_waits_for_a_commit_is_woken_after_it_and_not_before() -> None:
         assert journal is not None
         service.bus.publish(gave_up())
         waiter, woken = ThreadWaiter(), threading.Event()
-        journal.tell_when_settled(journal.position(), waiter)
+        journal.wake_when_settled(journal.position(), waiter)
         threading.Thread(target=lambda: (waiter.wait(30.0), woken.set())).start()
         assert not woken.wait(0.01)
-        store.gate.set()
+        store.latch.set()
         assert woken.wait(10.0)
         assert len(store.rows) == 1
 
@@ -192,14 +192,14 @@ def test_the_next_attempt_of_a_journalled_call_waits_for_the_commit_of_its_sched
         assert scheduled.wait(10.0)
         time.sleep(0.01)
         calls_before_commit = script.calls
-        store.gate.set()
+        store.latch.set()
         thread.join(10.0)
     assert (calls_before_commit, script.calls) == (1, 2)
 
 
 def test_a_store_that_fails_is_reported_once_and_operations_go_on(caplog: pytest.LogCaptureFixture) -> None:
     service = Recovery(store=BrokenStore())
-    heard = facts_of(service, JournalDegraded)
+    heard = events_of(service, JournalDegraded)
     with service:
         script = Script(*[ConnectionError() for _ in range(2)])
         call = service.recoverable("fetch", resumable=True, **FAST)(lambda: script())

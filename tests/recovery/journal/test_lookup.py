@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from adapters.memory import MemoryStore
-from events.event import Fact
+from events.event import Event
 from events.operation_events import (
     CheckpointSaved,
     GaveUp,
@@ -19,10 +19,10 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from recovery.journal.recent_calls import FOLDED_AT, Recent
+from recovery.journal.recent_calls import REPLAYED_AT, RecentCallCache
 from recovery.journal.store import Row
 from recovery.service import Recovery
-from recovery.testing import ChaosStore, Script
+from recovery.testing import FaultyStore, Script
 
 pytestmark = pytest.mark.anyio
 FAST: dict[str, Any] = {"initial_delay": 0.0}
@@ -54,15 +54,15 @@ def result(key: str, value: object = 1, until: float = 1e12) -> Recorded:
     return Recorded(key=key, result=msgspec.Raw(msgspec.json.encode(value)), until=until)
 
 
-def numbered(*facts: Fact, first: int = 1) -> list[tuple[int, Fact]]:
-    return list(enumerate(facts, first))
+def numbered(*events: Event, first: int = 1) -> list[tuple[int, Event]]:
+    return list(enumerate(events, first))
 
 
 # What is remembered
 
 
 def test_a_live_call_is_known_with_what_waits_to_be_written() -> None:
-    recent = Recent("run")
+    recent = RecentCallCache("run")
     recent.add(numbered(started()))
     known = recent.call("a", [(1, started()), (2, CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"7")))])
     assert known is not None
@@ -70,23 +70,23 @@ def test_a_live_call_is_known_with_what_waits_to_be_written() -> None:
 
 
 def test_a_call_of_which_all_waits_is_known() -> None:
-    known = Recent("run").call("a", numbered(started(), succeeded()))
+    known = RecentCallCache("run").call("a", numbered(started(), succeeded()))
     assert known is not None
     assert known.state == "succeeded"
 
 
-def test_many_facts_of_one_call_are_folded_and_not_piled_up() -> None:
-    recent = Recent("run")
-    saves = [CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"%d" % number)) for number in range(10 * FOLDED_AT)]
+def test_many_events_of_one_call_are_folded_and_not_piled_up() -> None:
+    recent = RecentCallCache("run")
+    saves = [CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"%d" % number)) for number in range(10 * REPLAYED_AT)]
     recent.add(numbered(started(), *saves))
     known = recent.call("a")
     assert known is not None
-    assert known.saved == b"%d" % (10 * FOLDED_AT - 1)
-    assert recent._calls_weight < 2000
+    assert known.saved == b"%d" % (10 * REPLAYED_AT - 1)
+    assert recent._calls_size < 2000
 
 
 def test_the_calls_used_least_recently_go_first() -> None:
-    recent = Recent("run", most_bytes=4000)
+    recent = RecentCallCache("run", most_bytes=4000)
     for number in range(9):
         recent.add(numbered(started(str(number)), first=number + 1))
         recent.call("0")
@@ -103,8 +103,8 @@ def test_the_calls_used_least_recently_go_first() -> None:
         started("0", again=True),
     ],
 )
-def test_a_call_that_was_let_go_is_not_known_by_halves(second: Fact) -> None:
-    recent = Recent("run", most_bytes=1000)
+def test_a_call_that_was_let_go_is_not_known_by_halves(second: Event) -> None:
+    recent = RecentCallCache("run", most_bytes=1000)
     for number in range(9):
         recent.add(numbered(started(str(number)), first=number + 1))
     recent.add([(10, second)])
@@ -112,20 +112,20 @@ def test_a_call_that_was_let_go_is_not_known_by_halves(second: Fact) -> None:
 
 
 def test_a_call_that_another_run_began_is_not_known_by_halves() -> None:
-    recent = Recent("run")
+    recent = RecentCallCache("run")
     recent.add(numbered(OperationRecovered(at=1.0, operation="fetch", call="a", attempt=2)))
     assert recent.call("a") is None
 
 
 def test_results_are_the_operations_own_and_the_latest_counts() -> None:
-    recent = Recent("run")
+    recent = RecentCallCache("run")
     recent.add(numbered(started(), succeeded("a", result("k", 1)), started("b"), succeeded("b", result("k", 2))))
     assert recent.result("fetch", "k") == result("k", 2)
     assert recent.result("other", "k") is None
 
 
 def test_what_earlier_runs_recorded_does_not_replace_what_is_newer() -> None:
-    recent = Recent("run")
+    recent = RecentCallCache("run")
     recent.add(numbered(started(), succeeded("a", result("k", "new"))))
     recent.know_results([succeeded("x", result("k", "old")), succeeded("y", result("other", "old"))], are_all=True)
     assert recent.result("fetch", "k") == result("k", "new")
@@ -134,13 +134,13 @@ def test_what_earlier_runs_recorded_does_not_replace_what_is_newer() -> None:
 
 
 def test_results_that_do_not_fit_are_looked_for_in_the_file_again() -> None:
-    recent = Recent("run", most_bytes=2000)
+    recent = RecentCallCache("run", most_bytes=2000)
     recent.know_results([], are_all=True)
     for number in range(20):
         recent.add(numbered(succeeded(str(number), result(str(number))), first=number + 1))
     assert recent.result("fetch", "0") is None
     assert not recent.knows_every_result
-    assert recent._results_weight <= 2000
+    assert recent._results_size <= 2000
 
 
 # Through the service
@@ -176,7 +176,7 @@ async def test_an_old_call_is_read_from_the_file() -> None:
 
 
 def test_what_cannot_be_read_is_not_known_and_nobody_waits_for_it() -> None:
-    with Recovery(store=ChaosStore(MemoryStore(), fail_at=1, sticky=True)) as service:
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         assert service.journal is not None
         assert service.journal.lookup.call("x") is None
     assert service.journal.lookup.call("x", timeout=20.0) is None

@@ -12,7 +12,7 @@ import pytest
 from adapters.memory import MemoryStore
 from events.operation_events import GaveUp
 from recovery.journal.errors import NotDurable
-from recovery.journal.queue import Counts, Intake
+from recovery.journal.queue import Counts, WriteQueue
 from recovery.service import Recovery
 from recovery.waiting.waiters import ThreadWaiter
 from tests.recovery.journal.interruptions import interrupted
@@ -20,18 +20,18 @@ from tests.recovery.journal.interruptions import interrupted
 if not hasattr(signal, "setitimer"):
     pytest.skip("there are no such signals here", allow_module_level=True)
 
-FACT = GaveUp(at=0.0, operation="fetch", call="b")
+EVENT = GaveUp(at=0.0, operation="fetch", call="b")
 
 
 def test_what_a_handler_publishes_while_it_interrupts_the_queue_is_refused_and_counted() -> None:
-    intake, accepted = Intake(), list[bool]()
-    first = interrupted(lambda: accepted.append(intake.put(FACT)))
-    assert intake.put(first)
+    queue, accepted = WriteQueue(), list[bool]()
+    first = interrupted(lambda: accepted.append(queue.put(EVENT)))
+    assert queue.put(first)
     assert accepted == [False]
-    assert intake.put(FACT)
-    assert [entry.fact for entry in intake.take()] == [first, FACT]
-    assert intake.counts == Counts(issued=3, stored=0, coalesced=0, dropped=1, waiting=2)
-    assert [intake.lost_any(number - 1, number) for number in (1, 2, 3)] == [True, False, False]
+    assert queue.put(EVENT)
+    assert [entry.event for entry in queue.take()] == [first, EVENT]
+    assert queue.counts == Counts(issued=3, stored=0, coalesced=0, dropped=1, waiting=2)
+    assert [queue.has_dropped(number - 1, number) for number in (1, 2, 3)] == [True, False, False]
 
 
 def test_it_is_said_once_and_no_receipt_promises_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,7 +39,7 @@ def test_it_is_said_once_and_no_receipt_promises_it(caplog: pytest.LogCaptureFix
         journal = service.journal
         assert journal is not None
         for _ in range(2):
-            service.bus.publish(interrupted(lambda: service.bus.publish(FACT)))
+            service.bus.publish(interrupted(lambda: service.bus.publish(EVENT)))
         with pytest.raises(NotDurable):
             journal.receipt().wait()
     assert journal.counts == Counts(issued=4, stored=2, coalesced=0, dropped=2, waiting=0)
@@ -61,17 +61,17 @@ def test_a_close_that_interrupts_its_thread_inside_a_lock_does_not_wait_for_the_
     service = Recovery(store=MemoryStore())
     journal = service.journal
     assert journal is not None
-    service.bus.publish(FACT)
+    service.bus.publish(EVENT)
     began = time.monotonic()
     if inside == "queue":
         service.bus.publish(interrupted(service.close))
     else:
         waiter = InterruptedWaiter()
         waiter.service = service
-        journal.tell_when_settled(journal.position() + 1, waiter)
+        journal.wake_when_settled(journal.position() + 1, waiter)
     assert time.monotonic() - began < 1.0
     service.close()
-    turned_away = 1 if inside == "queue" else 0  # the fact that the close interrupts
+    turned_away = 1 if inside == "queue" else 0  # the event that the close interrupts
     assert journal.counts == Counts(1 + turned_away, stored=1, coalesced=0, dropped=turned_away, waiting=0)
 
 
@@ -82,19 +82,19 @@ from events.operation_events import GaveUp
 from recovery.service import Recovery
 
 service = Recovery(store=MemoryStore())
-fact = GaveUp(at=0.0, operation="fetch", call="a")
+event = GaveUp(at=0.0, operation="fetch", call="a")
 handled = 0
 def handle(*_):
     global handled
     handled += 1
-    service.bus.publish(fact)
+    service.bus.publish(event)
     if %(closes)s and handled == 100: service.close()
 signal.signal(signal.SIGALRM, handle)
 published, end = 0, time.monotonic() + 20.0
 with service:
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     while handled < 200 and time.monotonic() < end:
-        service.bus.publish(fact)
+        service.bus.publish(event)
         published += 1
     signal.setitimer(signal.ITIMER_REAL, 0.0)
 counts = service.journal.counts

@@ -9,7 +9,7 @@ from recovery.monitoring.alerts import Alarms, Reading, Threshold, Thresholds
 
 OVER = Threshold(raised=10.0, cleared=8.0, least=3)
 UNDER = Threshold(raised=0.9, cleared=0.95, least=3)
-NONE = Thresholds(overhead=None, success=None, late=None, memory=None)
+NONE = Thresholds(overhead=None, success=None, lag=None, memory=None)
 
 
 def alarms() -> Alarms:
@@ -50,15 +50,15 @@ def test_a_value_must_pass_by_two_standard_errors() -> None:
 def test_with_nothing_left_to_measure_an_alert_is_cleared() -> None:
     alarm = alarms()
     alarm.judge("success", "fetch", "", Reading(0.5, 10), 1.0)
-    [fact] = alarm.judge("success", "fetch", "", Reading(None, 0), 4.0)
-    assert fact == AlertCleared(at=4.0, operation="fetch", alert="success", threshold=0.95, lasted=3.0)
+    [event] = alarm.judge("success", "fetch", "", Reading(None, 0), 4.0)
+    assert event == AlertCleared(at=4.0, operation="fetch", alert="success", threshold=0.95, lasted=3.0)
     assert alarm.raised == ()
 
 
 def test_it_is_said_once_that_an_alert_is_raised_and_shown_with_its_latest_value() -> None:
     alarm = alarms()
-    [fact] = alarm.judge("memory", "", "", Reading(11.0, 3), 1.0)
-    assert fact == AlertRaised(at=1.0, alert="memory", value=11.0, threshold=10.0, count=3)
+    [event] = alarm.judge("memory", "", "", Reading(11.0, 3), 1.0)
+    assert event == AlertRaised(at=1.0, alert="memory", value=11.0, threshold=10.0, count=3)
     assert alarm.judge("memory", "", "", Reading(9.0, 4), 2.0) == []
     [alert] = alarm.raised
     assert (alert.since, alert.value, alert.count) == (1.0, 9.0, 4)
@@ -79,7 +79,7 @@ def test_an_alert_that_is_not_wanted_is_never_raised() -> None:
 def test_the_thresholds_are_those_of_the_requirements() -> None:
     given = Thresholds()
     raised = {name: getattr(given, name).raised for name in given.__struct_fields__}
-    assert raised == {"overhead": 0.05, "success": 0.90, "late": 0.5, "memory": 5e6}
+    assert raised == {"overhead": 0.05, "success": 0.90, "lag": 0.5, "memory": 5e6}
 
 
 @pytest.mark.parametrize(

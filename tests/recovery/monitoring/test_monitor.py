@@ -18,7 +18,7 @@ from events.alert_events import AlertCleared, AlertRaised
 from events.bus import Bus
 from events.circuit_events import CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import (
@@ -33,8 +33,8 @@ from events.operation_events import (
 from events.verdicts import GiveUp
 from recovery.journal.store import Row
 from recovery.monitoring.alerts import Threshold, Thresholds
-from recovery.monitoring.counters import MAX_PARTS
-from recovery.monitoring.monitor import BATCH, UNPLANNED, WAITING_BYTES, Monitor
+from recovery.monitoring.counters import MAX_KEYS
+from recovery.monitoring.monitor import BATCH, UNDEFINED, WAITING_BYTES, Monitor
 from recovery.monitoring.sampling import MOST_DUE, ONE_IN, calibrate
 from recovery.monitoring.snapshot import Counted, PartSeen, Snapshot
 from recovery.monitoring.windows import MAX_CAUSES
@@ -42,9 +42,9 @@ from recovery.policies.backoff import Constant
 from recovery.policies.circuit_breaker import BreakerPolicy, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.settings import Defaults, make_plan
+from recovery.settings import Defaults, make_config
 from recovery.testing import VirtualClock
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 PLAIN = RetryPolicy(max_retries=3, backoff=Constant(2.0), jitter="none")
 
@@ -105,8 +105,8 @@ def test_a_healthy_operation_is_not_listened_to_and_counted_all_the_same(clock: 
     fetch = service.recoverable("fetch")(failing(0))
     for _ in range(10):
         fetch()
-    assert not any(service.bus.listens(kind, "fetch") for kind in (OperationStarted, OperationSucceeded))
-    assert not service.operation("fetch").watched
+    assert not any(service.bus.has_subscribers(kind, "fetch") for kind in (OperationStarted, OperationSucceeded))
+    assert not service.operation("fetch").is_observed
     assert monitor.snapshot().counted["all"].successes == 10
 
 
@@ -198,12 +198,12 @@ def test_each_key_is_counted_apart_and_all_of_them_together(clock: VirtualClock)
 def test_of_very_many_keys_the_rest_are_counted_together(clock: VirtualClock) -> None:
     bus = Bus(clock=clock)
     monitor = Monitor(bus)
-    for number in range(MAX_PARTS + 5):
+    for number in range(MAX_KEYS + 5):
         bus.publish(GaveUp(at=clock(), operation="fetch", key=f"host {number}", call="c"))
     shown = monitor.snapshot()
-    assert len(shown.parts) == MAX_PARTS + 1
+    assert len(shown.parts) == MAX_KEYS + 1
     assert the_part(shown, "", "").counted["all"].gave_up == 5
-    assert shown.counted["all"].gave_up == MAX_PARTS + 5
+    assert shown.counted["all"].gave_up == MAX_KEYS + 5
 
 
 def test_a_window_forgets_and_the_whole_does_not(clock: VirtualClock) -> None:
@@ -298,9 +298,9 @@ def test_a_retry_is_late_by_what_came_between_its_time_and_its_beginning(clock: 
     monitor = service.monitor()
     service.bus.subscribe(RetryScheduled, lambda _: clock.advance(0.7))  # whoever hears of it holds it up
     service.recoverable("fetch")(failing(1, clock, takes=50.0))()
-    late = monitor.snapshot().counted["all"].late
-    assert late is not None
-    assert late.mean == pytest.approx(0.7)
+    lag = monitor.snapshot().counted["all"].lag
+    assert lag is not None
+    assert lag.mean == pytest.approx(0.7)
 
 
 # What else is shown
@@ -317,7 +317,7 @@ def test_circuits_are_shown_with_how_often_and_how_long_they_were_open(clock: Vi
     clock.advance(20.0)
     shown = the_part(monitor.snapshot(), "fetch")
     assert counts(shown.counted["all"], "opened", "rejected", "calls") == [1, 1, 2]
-    assert msgspec.to_builtins(shown.circuit) == {"state": "open", "opened": 1, "open_for": 20.0, "dry": False}
+    assert msgspec.to_builtins(shown.circuit) == {"state": "open", "opened": 1, "open_for": 20.0, "metrics_only": False}
     clock.advance(40.0)
     fetch()
     clock.advance(40.0)
@@ -336,10 +336,10 @@ def test_a_circuit_that_an_earlier_run_left_open_is_shown_as_open(clock: Virtual
 def test_a_circuit_that_is_half_open_or_dry_says_so(clock: VirtualClock) -> None:
     bus = Bus(clock=clock)
     monitor = Monitor(bus)
-    bus.publish(CircuitOpened(at=clock(), operation="fetch", after=1.0, dry=True))
+    bus.publish(CircuitOpened(at=clock(), operation="fetch", after=1.0, metrics_only=True))
     bus.publish(CircuitHalfOpened(at=clock(), operation="fetch"))
     circuit = the_part(monitor.snapshot(), "fetch").circuit
-    assert (circuit.state, circuit.dry) == ("half_open", True)
+    assert (circuit.state, circuit.metrics_only) == ("half_open", True)
 
 
 class Stalled(MemoryStore):
@@ -371,7 +371,7 @@ def test_the_lag_of_the_journal_is_shown(clock: VirtualClock) -> None:
     assert (after.issued, after.waiting, after.stored, after.bytes, after.age) == (3, 0, 3, 0, 0.0)
 
 
-def test_facts_that_the_journal_dropped_are_shown(clock: VirtualClock) -> None:
+def test_events_that_the_journal_dropped_are_shown(clock: VirtualClock) -> None:
     with service_on(clock, store=MemoryStore()) as service:
         monitor = service.monitor()
         service.journal.seal()  # type: ignore[union-attr]
@@ -385,7 +385,7 @@ def test_subscribers_that_failed_are_shown(clock: VirtualClock) -> None:
     service = service_on(clock)
     monitor = service.monitor()
 
-    def broken(_: Fact) -> None:
+    def broken(_: Event) -> None:
         raise ValueError("a bug")
 
     service.bus.subscribe(FailureClassified, broken)
@@ -393,7 +393,7 @@ def test_subscribers_that_failed_are_shown(clock: VirtualClock) -> None:
         service.recoverable("fetch", initial_delay=0.0)(failing(1))()
     [(name, seen)] = monitor.snapshot().subscribers.items()
     assert name.endswith("broken")
-    assert (seen.failures, seen.set_aside) == (10, True)
+    assert (seen.failures, seen.disabled) == (10, True)
 
 
 def test_verdicts_that_were_ignored_are_shown(clock: VirtualClock) -> None:
@@ -423,7 +423,7 @@ def test_a_snapshot_is_frozen_and_comes_back_from_json_as_it_was(clock: VirtualC
 
 
 def sampled(service: Recovery, operation: str = "fetch") -> bool:
-    return service.operation(operation).watched
+    return service.operation(operation).is_observed
 
 
 def test_an_operation_is_listened_to_only_while_a_sample_is_due(clock: VirtualClock) -> None:
@@ -488,10 +488,10 @@ def test_a_key_is_sampled_by_its_own_calls(clock: VirtualClock) -> None:
     monitor.snapshot()
     for _ in range(2):
         part.start().succeed()
-    assert whole.watched
+    assert whole.is_observed
     for _ in range(2):
         whole.start().succeed()
-    assert not whole.watched
+    assert not whole.is_observed
     monitor.close()
 
 
@@ -531,7 +531,7 @@ def test_overhead_is_what_recovery_adds_to_what_the_operation_takes(clock: Virtu
 def test_what_it_takes_to_decide_after_failures_is_overhead(clock: VirtualClock) -> None:
     service = service_on(clock)
     monitor = service.monitor()
-    heard = facts_of(service, AlertRaised)
+    heard = events_of(service, AlertRaised)
     service.bus.subscribe(FailureClassified, lambda _: clock.advance(0.01))  # a plug-in that takes its time
     for _ in range(2):
         for _ in range(MOST_DUE * ONE_IN):
@@ -546,20 +546,20 @@ def test_what_it_takes_to_decide_after_failures_is_overhead(clock: VirtualClock)
     cost = the_part(monitor.snapshot(), "fetch").overhead
     assert cost is not None
     assert cost.share == pytest.approx(600 * 0.01 / (2 * MOST_DUE * ONE_IN) / 0.01, rel=0.05)
-    assert {fact.alert for fact in heard} == {"overhead"}  # type: ignore[attr-defined]
+    assert {event.alert for event in heard} == {"overhead"}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_elapsed": 60.0}, {"key": lambda: "host"}, {"durability": "journal"}])
 def test_every_kind_of_wrapper_is_calibrated(settings: dict[str, Any]) -> None:
-    found = calibrate(make_plan(settings, defaults=Defaults(), has_store=True))  # type: ignore[arg-type]
+    found = calibrate(make_config(settings, defaults=Defaults(), has_store=True))  # type: ignore[arg-type]
     assert 0.0 < found.wrapper.value < 1e-3
     assert 0.0 < found.timing.value < 1e-3
     assert found.wrapper.error < 1e-3
 
 
 def test_the_wrapper_of_a_journalled_operation_costs_more_than_a_plain_one() -> None:
-    journalled = msgspec.structs.replace(UNPLANNED, durability="journal")
-    assert calibrate(journalled).wrapper.value > 3.0 * calibrate(UNPLANNED).wrapper.value
+    journalled = msgspec.structs.replace(UNDEFINED, durability="journal")
+    assert calibrate(journalled).wrapper.value > 3.0 * calibrate(UNDEFINED).wrapper.value
 
 
 def test_importing_recovery_imports_neither_the_monitor_nor_its_sketches() -> None:
@@ -591,7 +591,7 @@ def test_a_service_has_one_monitor_and_its_thresholds_are_those_of_the_first_tim
 def test_one_failed_call_of_one_is_no_alert(clock: VirtualClock) -> None:
     service = service_on(clock)
     monitor = service.monitor()
-    heard = facts_of(service, AlertRaised)
+    heard = events_of(service, AlertRaised)
     with pytest.raises(ConnectionError):
         service.recoverable("fetch", max_retries=0)(failing(1))()
     assert monitor.snapshot().alerts == ()
@@ -604,10 +604,10 @@ def give_up(fetch: Callable[[], object], times: int) -> None:
             fetch()
 
 
-def test_too_many_calls_that_gave_up_are_an_alert_as_facts_come_until_enough_succeed(clock: VirtualClock) -> None:
+def test_too_many_calls_that_gave_up_are_an_alert_as_events_come_until_enough_succeed(clock: VirtualClock) -> None:
     service = service_on(clock)
     monitor = service.monitor()
-    heard = facts_of(service, AlertRaised, AlertCleared)
+    heard = events_of(service, AlertRaised, AlertCleared)
     give_up(service.recoverable("fetch", max_retries=0)(failing(99)), 20)
     clock.advance(1.0)
     give_up(service.recoverable("fetch", max_retries=0)(failing(99)), 1)
@@ -629,7 +629,7 @@ def test_too_many_calls_that_gave_up_are_an_alert_as_facts_come_until_enough_suc
 def test_a_burst_is_an_alert_when_a_batch_is_full_though_no_time_passes(clock: VirtualClock) -> None:
     service = service_on(clock)
     service.monitor()
-    heard = facts_of(service, AlertRaised)
+    heard = events_of(service, AlertRaised)
     give_up(service.recoverable("fetch", max_retries=0)(failing(999)), BATCH)
     assert names(heard) == ["AlertRaised"]
 
@@ -637,7 +637,7 @@ def test_a_burst_is_an_alert_when_a_batch_is_full_though_no_time_passes(clock: V
 def test_successes_are_read_before_anybody_is_judged(clock: VirtualClock) -> None:
     service = service_on(clock)
     service.monitor()
-    heard = facts_of(service, AlertRaised)
+    heard = events_of(service, AlertRaised)
     good = service.recoverable("fetch", max_retries=0)(failing(0))
     bad = service.recoverable("fetch", max_retries=0)(failing(999))
     for _ in range(10 * BATCH):
@@ -652,17 +652,17 @@ def test_retries_that_begin_late_are_an_alert(clock: VirtualClock) -> None:
     heard: list[Any] = []
     bus.subscribe((AlertRaised, AlertCleared), heard.append)
 
-    def recover(late: float) -> None:
+    def recover(lag: float) -> None:
         for _ in range(20):
-            bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, late=late))
+            bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, lag=lag))
 
-    recover(late=0.4)
+    recover(lag=0.4)
     monitor.snapshot()
     assert heard == []
-    recover(late=0.8)
-    [fact, _] = monitor.snapshot().alerts
-    assert (fact.alert, fact.count) == ("late", 40)
-    assert fact.value == pytest.approx(0.8, rel=0.01)
+    recover(lag=0.8)
+    [event, _] = monitor.snapshot().alerts
+    assert (event.alert, event.count) == ("lag", 40)
+    assert event.value == pytest.approx(0.8, rel=0.01)
     clock.advance(600.0)
     monitor.snapshot()
     assert names(heard) == ["AlertRaised"] * 2 + ["AlertCleared"] * 2
@@ -675,8 +675,8 @@ def test_retries_that_begin_late_are_an_alert_without_a_snapshot_too(clock: Virt
     heard: list[Any] = []
     bus.subscribe(AlertRaised, heard.append)
     for _ in range(2 * BATCH):
-        bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, late=0.8))
-    assert [fact.alert for fact in heard] == ["late"]
+        bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, lag=0.8))
+    assert [event.alert for event in heard] == ["lag"]
     monitor.close()
 
 
@@ -690,7 +690,7 @@ def test_calls_that_wait_take_memory_and_too_much_of_it_is_an_alert(clock: Virtu
     waiting[0] = 4000
     for number in range(BATCH):
         bus.publish(failure(f"c{number}", clock()))
-    assert [(fact.alert, fact.value) for fact in heard] == [("memory", 4000.0 * WAITING_BYTES)]
+    assert [(event.alert, event.value) for event in heard] == [("memory", 4000.0 * WAITING_BYTES)]
     waiting[0] = 2600  # 4.8 MB: below where it is raised, above where it is cleared
     assert len(monitor.snapshot().alerts) == 1
     waiting[0] = 2000
@@ -703,15 +703,17 @@ def test_calls_that_wait_are_counted_by_the_service() -> None:
     monitor = service.monitor()
     thread = threading.Thread(target=service.recoverable("fetch", initial_delay=600.0, jitter="none")(failing(1)))
     thread.start()
-    while not (waiting := service.waits.calls()):
+    while not (waiting := service.calls.calls()):
         time.sleep(0.001)
     seen = [monitor.snapshot().waiting]
-    service.waits.retry_now(waiting[0].call)
+    service.calls.retry_now(waiting[0].call)
     thread.join()
     assert [*seen, monitor.snapshot().waiting] == [1, 0]
 
 
-def test_an_alert_is_journalled_and_logged_like_any_fact(caplog: pytest.LogCaptureFixture, clock: VirtualClock) -> None:
+def test_an_alert_is_journalled_and_logged_like_any_event(
+    caplog: pytest.LogCaptureFixture, clock: VirtualClock
+) -> None:
     caplog.set_level(logging.INFO, "recovery")
     with service_on(clock, store=MemoryStore(), enable_logging=True) as service:
         monitor = service.monitor()

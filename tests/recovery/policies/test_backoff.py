@@ -13,7 +13,7 @@ STEADY = Constant(8.0)
 
 
 def wait(backoff: Backoff = STEADY, jitter: Any = "none", cap: float = 60.0, **given: Any) -> float:
-    return delay(backoff, jitter, cap, **{"retry": 1, "previous": 0.0, "chance": 0.5, **given})
+    return delay(backoff, jitter, cap, **{"retry": 1, "previous": 0.0, "draw": 0.5, **given})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_a_function_raises_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jitter", "chance", "seconds"),
+    ("jitter", "draw", "seconds"),
     [
         ("none", 0.0, 8.0),
         ("none", 0.9, 8.0),
@@ -80,25 +80,25 @@ def test_what_a_function_raises_passes() -> None:
         ("decorrelated", 0.5, 8.0),
     ],
 )
-def test_a_jitter_spreads_the_delay_as_brooker_describes(jitter: str, chance: float, seconds: float) -> None:
-    assert wait(jitter=jitter, chance=chance) == pytest.approx(seconds)
+def test_a_jitter_spreads_the_delay_as_brooker_describes(jitter: str, draw: float, seconds: float) -> None:
+    assert wait(jitter=jitter, draw=draw) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 1.0), (0.5, 6.5), (0.9, 10.9)])
+@pytest.mark.parametrize(("draw", "seconds"), [(0.0, 1.0), (0.5, 6.5), (0.9, 10.9)])
 def test_the_decorrelated_jitter_draws_between_the_first_delay_and_three_times_the_previous(
-    chance: float, seconds: float
+    draw: float, seconds: float
 ) -> None:
-    assert wait(Constant(1.0), "decorrelated", previous=4.0, chance=chance) == pytest.approx(seconds)
+    assert wait(Constant(1.0), "decorrelated", previous=4.0, draw=draw) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("jitter", JITTERS)
 def test_no_jitter_exceeds_the_cap(jitter: str) -> None:
-    assert wait(Constant(100.0), jitter, 10.0, previous=100.0, chance=math.nextafter(1.0, 0.0)) <= 10.0
+    assert wait(Constant(100.0), jitter, 10.0, previous=100.0, draw=math.nextafter(1.0, 0.0)) <= 10.0
 
 
 @pytest.mark.parametrize("jitter", ["full", "equal", "decorrelated"])
 def test_a_capped_herd_does_not_march_in_step(jitter: str) -> None:
-    waits = {wait(Exponential(0.1), jitter, 60.0, retry=50, previous=60.0, chance=c / 10) for c in range(10)}
+    waits = {wait(Exponential(0.1), jitter, 60.0, retry=50, previous=60.0, draw=c / 10) for c in range(10)}
     assert len(waits) == 10
 
 

@@ -46,14 +46,14 @@ def cancelled(call: str = "a") -> OperationCancelled:
 
 
 @pytest.mark.parametrize(
-    ("circuit", "fact", "after"),
+    ("circuit", "event", "after"),
     [
         (Closed(), gave_up(), Closed(1)),
         (Closed(1), gave_up(at=3.0), Open(13.0, 2)),
         (Closed(1), gave_up(None, at=3.0), Open(13.0, 2)),
         (Closed(1), gave_up(Category.PERMANENT), Closed(1)),
         (Closed(1), gave_up(Category.AUTH), Closed(1)),
-        (Closed(1), gave_up(Category.SPENT), Closed(1)),
+        (Closed(1), gave_up(Category.EXHAUSTED), Closed(1)),
         (Closed(1), gave_up(Category.CANCELLED), Closed(1)),
         (Closed(1), failed(), Closed(1)),
         (Closed(1), succeeded(), Closed(1)),
@@ -63,19 +63,19 @@ def cancelled(call: str = "a") -> OperationCancelled:
         (PROBING, succeeded("probe"), Closed()),
         (PROBING, gave_up(at=22.0, call="probe"), Open(42.0, 1, 2)),
         (PROBING, gave_up(Category.PERMANENT, call="probe"), HalfOpen()),
-        (PROBING, gave_up(Category.SPENT, call="probe"), HalfOpen()),
+        (PROBING, gave_up(Category.EXHAUSTED, call="probe"), HalfOpen()),
         (PROBING, cancelled("probe"), HalfOpen()),
         (PROBING, failed(call="probe"), PROBING),
         (PROBING, succeeded("late"), PROBING),
         (PROBING, gave_up(call="late"), PROBING),
     ],
 )
-def test_a_circuit_that_counts_calls_follows_the_table(circuit: Circuit, fact: Any, after: Circuit) -> None:
-    assert step(POLICY, circuit, fact) == after
+def test_a_circuit_that_counts_calls_follows_the_table(circuit: Circuit, event: Any, after: Circuit) -> None:
+    assert step(POLICY, circuit, event) == after
 
 
 @pytest.mark.parametrize(
-    ("circuit", "fact", "after"),
+    ("circuit", "event", "after"),
     [
         (Closed(), failed(Category.UNREACHABLE), Closed(1)),
         (Closed(1), failed(Category.UNREACHABLE, at=3.0), Open(13.0, 2)),
@@ -88,8 +88,8 @@ def test_a_circuit_that_counts_calls_follows_the_table(circuit: Circuit, fact: A
         (PROBING, gave_up(Category.UNREACHABLE, call="probe"), HalfOpen()),
     ],
 )
-def test_a_circuit_of_a_host_follows_the_table(circuit: Circuit, fact: Any, after: Circuit) -> None:
-    assert step(HOST, circuit, fact) == after
+def test_a_circuit_of_a_host_follows_the_table(circuit: Circuit, event: Any, after: Circuit) -> None:
+    assert step(HOST, circuit, event) == after
 
 
 def test_a_success_since_the_last_failure_breaks_the_row() -> None:

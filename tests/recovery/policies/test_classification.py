@@ -25,14 +25,14 @@ from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import Park
 from recovery.policies.classification import SEVERITY, Classification, by_exit_code, by_status, classify, worst
 from recovery.policies.retry import RetryPolicy, decide
-from recovery.settings import Defaults, PlanOf, Settings, make_plan
-from recovery.subscribers.budget import Spend
+from recovery.settings import ConfigOf, Defaults, Settings, make_config
+from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.classification import Classify
-from recovery.subscribers.evidence_extraction import gather
-from recovery.subscribers.exhausted import mark_spent
+from recovery.subscribers.evidence_extraction import extract_evidence
+from recovery.subscribers.exhausted import mark_exhausted
 from recovery.subscribers.retry import Schedule
 
-TRANSIENT, UNREACHABLE, RATE_LIMITED, ENVIRONMENT, AUTH, LOST, PERMANENT, SPENT, CANCELLED = Category
+TRANSIENT, UNREACHABLE, RATE_LIMITED, ENVIRONMENT, AUTH, LOST, PERMANENT, EXHAUSTED, CANCELLED = Category
 
 
 class UnknownError(Exception):
@@ -102,7 +102,7 @@ def died(code: int) -> subprocess.CalledProcessError:
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
 )
 def test_an_error_has_its_category_and_says_by_which_rule(error: BaseException, category: Category, rule: str) -> None:
-    assert classify(gather(error)) == Classification(category, rule)
+    assert classify(extract_evidence(error)) == Classification(category, rule)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_error_has_its_category_and_says_by_which_rule(error: BaseException, 
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_an_error_of_the_http_client_has_its_category(error: Exception, category: Category) -> None:
-    assert classify(gather(error)).category is category
+    assert classify(extract_evidence(error)).category is category
 
 
 @pytest.mark.parametrize("make", [answered, from_urllib], ids=["httpx2", "urllib"])
@@ -157,7 +157,7 @@ def test_an_error_of_the_http_client_has_its_category(error: Exception, category
     ],
 )
 def test_an_http_status_decides(make: Any, status: int, category: Category) -> None:
-    assert classify(gather(make(status))) == Classification(category, f"status {status}")
+    assert classify(extract_evidence(make(status))) == Classification(category, f"status {status}")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_http_status_decides(make: Any, status: int, category: Category) -> N
 def test_an_exit_code_decides_and_where_it_says_little_what_was_complained_about(
     code: int, category: Category, rule: str
 ) -> None:
-    judged = classify(gather(died(code)))
+    judged = classify(extract_evidence(died(code)))
     assert (judged.category, judged.rule) == (category, rule)
 
 
@@ -199,7 +199,10 @@ def test_a_process_whose_death_a_shell_or_windows_reports_is_lost_too(code: int)
 def test_an_error_of_the_system_means_the_same_raised_by_hand(
     kind: type[OSError], number: int, category: Category
 ) -> None:
-    assert [classify(gather(error)).category for error in (kind(number, "x"), kind("x"))] == [category, category]
+    assert [classify(extract_evidence(error)).category for error in (kind(number, "x"), kind("x"))] == [
+        category,
+        category,
+    ]
 
 
 def certificate_refused() -> httpx2.ConnectError:
@@ -217,12 +220,12 @@ def certificate_refused() -> httpx2.ConnectError:
     ids=["httpx2", "urllib"],
 )
 def test_a_bad_certificate_is_permanent_also_inside_a_clients_error(error: Exception) -> None:
-    assert classify(gather(error)).category is PERMANENT
+    assert classify(extract_evidence(error)).category is PERMANENT
 
 
 @pytest.mark.parametrize("cause", [socket.gaierror(-2, "unknown"), ConnectionRefusedError(errno.ECONNREFUSED, "no")])
 def test_a_host_that_urllib_cannot_reach_is_unreachable(cause: Exception) -> None:
-    assert classify(gather(urllib.error.URLError(cause))).category is UNREACHABLE  # type: ignore[arg-type]
+    assert classify(extract_evidence(urllib.error.URLError(cause))).category is UNREACHABLE  # type: ignore[arg-type]
 
 
 def while_handling(handled: Exception) -> UnknownError:
@@ -238,19 +241,19 @@ def while_handling(handled: Exception) -> UnknownError:
 
 @pytest.mark.parametrize("handled", [KeyError("not in the cache"), FileNotFoundError(errno.ENOENT, "no", "cache")])
 def test_what_was_being_handled_is_not_the_cause(handled: Exception) -> None:
-    assert classify(gather(while_handling(handled))) == Classification(TRANSIENT, "unknown error")
+    assert classify(extract_evidence(while_handling(handled))) == Classification(TRANSIENT, "unknown error")
 
 
 def test_an_error_that_says_something_is_not_overruled_by_its_cause() -> None:
     error = TimeoutError()
     error.__cause__ = KeyError()
-    assert classify(gather(error)) == Classification(TRANSIENT, "TimeoutError")
+    assert classify(extract_evidence(error)) == Classification(TRANSIENT, "TimeoutError")
 
 
 def test_an_error_that_says_nothing_is_as_bad_as_what_it_was_raised_from() -> None:
     error = UnknownError()
     error.__cause__ = OSError(errno.ENOSPC, "full")
-    assert classify(gather(error)) == Classification(ENVIRONMENT, "errno ENOSPC")
+    assert classify(extract_evidence(error)) == Classification(ENVIRONMENT, "errno ENOSPC")
 
 
 @pytest.mark.parametrize(
@@ -279,8 +282,8 @@ def test_the_worst_of_several_counts() -> None:
 
 
 def stage(enabled: bool = True, **settings: Any) -> Classify:
-    plan = make_plan(Settings(**settings), defaults=Defaults(), has_store=False)
-    return Classify({"fetch": plan}.get, enabled=enabled)
+    config = make_config(Settings(**settings), defaults=Defaults(), has_store=False)
+    return Classify({"fetch": config}.get, enabled=enabled)
 
 
 def failed(error: Exception, **given: Any) -> OperationFailed:
@@ -288,22 +291,22 @@ def failed(error: Exception, **given: Any) -> OperationFailed:
 
 
 def judged(error: Exception, *, enabled: bool = True, **settings: Any) -> FailureClassified:
-    classified = stage(enabled, **settings).hear(failed(error))
+    classified = stage(enabled, **settings).on_failure(failed(error))
     assert classified is not None
     return classified
 
 
 def marked(error: Exception, operation: str) -> Exception:
-    mark_spent(error, operation)
+    mark_exhausted(error, operation)
     return error
 
 
 def test_an_operation_that_is_not_the_services_is_left_alone() -> None:
-    assert stage().hear(failed(OSError(), operation="foreign")) is None
+    assert stage().on_failure(failed(OSError(), operation="foreign")) is None
 
 
 def test_what_the_failure_said_is_passed_on() -> None:
-    classified = stage().hear(failed(answered(404), key="host", attempt=3, retries=2, elapsed=5.0, waited=1.0))
+    classified = stage().on_failure(failed(answered(404), key="host", attempt=3, retries=2, elapsed=5.0, waited=1.0))
     assert classified == FailureClassified(
         at=1.0,
         operation="fetch",
@@ -312,7 +315,7 @@ def test_what_the_failure_said_is_passed_on() -> None:
         attempt=3,
         category=PERMANENT,
         rule="status 404",
-        evidence=gather(answered(404)),
+        evidence=extract_evidence(answered(404)),
         retries=2,
         elapsed=5.0,
         waited=1.0,
@@ -322,9 +325,9 @@ def test_what_the_failure_said_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("error", "settings", "category", "rule"),
     [
-        (marked(OSError(), "inner"), {}, SPENT, "inner has tried already"),
-        (marked(Retryable(), "inner"), {"retry_on": Exception}, SPENT, "inner has tried already"),
-        (marked(OSError(), "inner"), {"retry_spent": True}, TRANSIENT, "unknown error"),
+        (marked(OSError(), "inner"), {}, EXHAUSTED, "inner has tried already"),
+        (marked(Retryable(), "inner"), {"retry_on": Exception}, EXHAUSTED, "inner has tried already"),
+        (marked(OSError(), "inner"), {"retry_exhausted": True}, TRANSIENT, "unknown error"),
         (marked(OSError(), "fetch"), {}, TRANSIENT, "unknown error"),
         (Permanent(), {"retry_on": Permanent}, PERMANENT, "Permanent"),
         (Retryable(), {"retry_on": KeyError}, TRANSIENT, "Retryable"),
@@ -362,7 +365,7 @@ def test_the_service_decides_whether_to_classify_where_the_operation_leaves_it_o
         ([OSError(), ExceptionGroup("", [TimeoutError(), Permanent()])], PERMANENT),
         ([KeyError(), concurrent.futures.CancelledError()], CANCELLED),
         ([TimeoutError(), Retryable()], TRANSIENT),
-        ([marked(OSError(), "inner"), OSError()], SPENT),
+        ([marked(OSError(), "inner"), OSError()], EXHAUSTED),
     ],
 )
 def test_a_group_is_as_bad_as_its_worst_leaf(leaves: list[Exception], category: Category) -> None:
@@ -370,7 +373,7 @@ def test_a_group_is_as_bad_as_its_worst_leaf(leaves: list[Exception], category: 
 
 
 def test_a_group_that_an_inner_call_has_spent_is_spent() -> None:
-    assert judged(marked(ExceptionGroup("several", [OSError()]), "inner")).category is SPENT
+    assert judged(marked(ExceptionGroup("several", [OSError()]), "inner")).category is EXHAUSTED
 
 
 def test_a_group_that_retry_on_names_is_retried() -> None:
@@ -399,21 +402,21 @@ def test_where_a_classifier_is_broken_the_built_in_rules_decide(answer: Any) -> 
 
 def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:
     class BusyError(Retryable):
-        def __init__(self, seat: int) -> None:
-            self.seat = seat
+        def __init__(self, subscription: int) -> None:
+            self.subscription = subscription
 
     assert judged(BusyError(7)).category is TRANSIENT
 
 
-def scheduled(plan_of: PlanOf) -> Schedule:
-    return Schedule(plan_of, lambda: 0.25, Spend(Bus(), plan_of, lambda _operation, _key: None))
+def scheduled(config_of: ConfigOf) -> Schedule:
+    return Schedule(config_of, lambda: 0.25, RetryBudgets(Bus(), config_of, lambda _operation, _key: None))
 
 
 def test_the_schedule_is_the_policys() -> None:
-    plan = make_plan(Settings(), defaults=Defaults(), has_store=False)
+    config = make_config(Settings(), defaults=Defaults(), has_store=False)
     classified = judged(TimeoutError())
-    assert scheduled({"fetch": plan}.get).hear(classified) == decide(plan.policy, classified, 0.25)
+    assert scheduled({"fetch": config}.get).on_classified(classified) == decide(config.policy, classified, 0.25)
 
 
 def test_nobody_schedules_an_operation_that_is_not_the_services() -> None:
-    assert scheduled({}.get).hear(judged(TimeoutError())) is None
+    assert scheduled({}.get).on_classified(judged(TimeoutError())) is None

@@ -9,7 +9,7 @@ import pytest
 
 from events.evidence import Category, Evidence
 from recovery.policies.classification import classify
-from recovery.policies.error_messages import PROCESSES, understand
+from recovery.policies.error_messages import PROCESSES, match_error_message
 
 TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "failures.toml").read_text(encoding="utf-8"))["failure"]
 
@@ -34,7 +34,7 @@ def test_the_table_holds_at_least_eighty_failures() -> None:
 
 @pytest.mark.parametrize("complaint", PROCESSES, ids=[complaint.name for complaint in PROCESSES])
 def test_every_complaint_has_an_example_in_the_table(complaint: Any) -> None:
-    assert complaint.name in {rule.name for failure in TABLE if (rule := understand(failure.get("stderr")))}
+    assert complaint.name in {rule.name for failure in TABLE if (rule := match_error_message(failure.get("stderr")))}
 
 
 @pytest.mark.parametrize("text", ["repository " * 400, "failed to fetch " * 250, "cuda " * 800, "index.lock" * 400])
@@ -42,5 +42,5 @@ def test_long_complaints_are_understood_in_no_time(text: str) -> None:
     import time
 
     began = time.perf_counter()
-    understand(text[:4096])
+    match_error_message(text[:4096])
     assert time.perf_counter() - began < 0.25

@@ -14,9 +14,9 @@ from events.verdicts import Park, Retry
 from recovery.policies.classification import RECOVERABILITY, Classification
 from recovery.policies.rules import Rule, front_of, in_order
 from recovery.service import Recovery
-from recovery.subscribers.evidence_extraction import gather
+from recovery.subscribers.evidence_extraction import extract_evidence
 from recovery.testing import Script, VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 REFUSED = Evidence(type="builtins.ConnectionRefusedError", kinds=("builtins.ConnectionError", "builtins.OSError"))
 LOST = Category.LOST
@@ -88,10 +88,10 @@ def test_a_rule_that_cannot_be_is_refused_by_the_name_of_its_field(
 
 def test_the_first_rule_that_fits_decides() -> None:
     service = Recovery(clock=VirtualClock())
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     rules = (Rule("first", Category.TRANSIENT, types=OSError), Rule("second", Category.PERMANENT, types=OSError))
     service.recoverable("fetch", classifier=rules)(Script(PermissionError()))()
-    assert [(fact.rule, fact.category) for fact in failures] == [("first", Category.TRANSIENT)]  # type: ignore[attr-defined]
+    assert [(event.rule, event.category) for event in failures] == [("first", Category.TRANSIENT)]  # type: ignore[attr-defined]
 
 
 def test_an_operations_rules_come_before_the_services_and_those_before_the_built_in_ones() -> None:
@@ -99,13 +99,13 @@ def test_an_operations_rules_come_before_the_services_and_those_before_the_built
         clock=VirtualClock(),
         classifier=(Rule("service", Category.TRANSIENT, types=OSError), Rule("late", LOST, types=KeyError)),
     )
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     own = service.recoverable("own", classifier=Rule("own", Category.TRANSIENT, types=PermissionError))
     own(Script(PermissionError()))()
     service.recoverable("other")(Script(PermissionError(), KeyError()))()
     with pytest.raises(ValueError, match="built in"):
         service.recoverable("third")(Script(ValueError("built in")))()
-    assert [fact.rule for fact in failures] == ["own", "service", "late", "ValueError"]  # type: ignore[attr-defined]
+    assert [event.rule for event in failures] == ["own", "service", "late", "ValueError"]  # type: ignore[attr-defined]
 
 
 def test_what_a_service_is_configured_with_holds_for_operations_that_are_there_already() -> None:
@@ -118,7 +118,7 @@ def test_what_a_service_is_configured_with_holds_for_operations_that_are_there_a
 
 def test_a_rule_that_wants_a_wait_gets_it() -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=lambda: 0.0)
+    service = Recovery(clock=clock, rng=lambda: 0.0)
     busy = Rule("busy", Category.TRANSIENT, types=TimeoutError, retry_after=30.0)
     service.recoverable("fetch", classifier=busy)(Script(TimeoutError()))()
     assert clock() == 30.0
@@ -170,10 +170,10 @@ def test_every_category_says_what_can_become_of_it() -> None:
 
 def test_what_a_process_complained_about_comes_with_the_reason() -> None:
     service = Recovery(clock=VirtualClock())
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     error = subprocess.CalledProcessError(128, "git", stderr="fatal: early EOF")
     service.recoverable("clone")(Script(error))()
-    assert [(fact.rule, fact.why) for fact in failures] == [("git-broken-off", "the transfer broke off")]  # type: ignore[attr-defined]
+    assert [(event.rule, event.why) for event in failures] == [("git-broken-off", "the transfer broke off")]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -185,23 +185,23 @@ def test_what_a_process_complained_about_comes_with_the_reason() -> None:
     ],
 )
 def test_the_evidence_says_how_far_a_transfer_came(error: Exception, done: int | None) -> None:
-    assert gather(error).bytes_done == done
+    assert extract_evidence(error).bytes_done == done
 
 
 def test_the_bytes_done_that_an_error_names_are_taken() -> None:
     class StalledError(Exception):
         bytes_done = 7
 
-    assert gather(StalledError()).bytes_done == 7
+    assert extract_evidence(StalledError()).bytes_done == 7
 
 
 @pytest.mark.parametrize("after", [-50.0, float("nan"), float("inf"), "soon", True])
 def test_an_answer_with_an_impossible_wait_is_none(after: Any) -> None:
-    service = Recovery(clock=VirtualClock(), chance=lambda: 0.5)
-    failures = facts_of(service, FailureClassified)
+    service = Recovery(clock=VirtualClock(), rng=lambda: 0.5)
+    failures = events_of(service, FailureClassified)
     classify = lambda _: Classification(Category.TRANSIENT, "mine", retry_after=after)  # noqa: E731
     service.recoverable("fetch", classifier=classify)(Script(ConnectionError()))()
-    assert [(fact.rule, fact.retry_after) for fact in failures] == [("ConnectionError", None)]  # type: ignore[attr-defined]
+    assert [(event.rule, event.retry_after) for event in failures] == [("ConnectionError", None)]  # type: ignore[attr-defined]
 
 
 def test_a_category_may_be_answered_by_its_name() -> None:

@@ -25,12 +25,12 @@ from events.operation_events import (
 )
 from recovery import context
 from recovery.journal.history import Run
-from recovery.journal.store import Order, Row
-from recovery.resume.commands import Orders
+from recovery.journal.store import Command, Row
+from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
-from tests.recorded_events import facts_of, names
+from tests.recorded_events import events_of, names
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
 
@@ -115,7 +115,7 @@ def test_a_resumed_call_says_so_and_that_it_recovered() -> None:
     store = MemoryStore()
     leave(store, lambda: None)
     with Recovery(store=store) as service:
-        heard = facts_of(service, OperationResumed, OperationRecovered)
+        heard = events_of(service, OperationResumed, OperationRecovered)
         service.recoverable("work", **SETTINGS)(lambda: None)
         service.resume().wait(10.0)
     assert names(heard) == ["OperationResumed", "OperationRecovered"]
@@ -161,7 +161,7 @@ def test_async_calls_stay_pending_under_a_plain_with(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.anyio
-async def test_async_calls_are_carried_on_as_tasks_of_the_service() -> None:
+async def test_async_calls_are_resumed_as_tasks_of_the_service() -> None:
     store = MemoryStore()
     leave(store, lambda: None, "a")
     seen: list[Any] = []
@@ -210,7 +210,7 @@ async def test_a_resumed_call_that_fails_does_not_break_the_others() -> None:
     assert outcomes == {b'[["bad"],{}]': (None, ValueError), b'[["good"],{}]': ("good", type(None))}
 
 
-def test_plain_calls_are_carried_on_four_at_a_time() -> None:
+def test_plain_calls_are_resumed_four_at_a_time() -> None:
     store = MemoryStore()
     for _ in range(6):
         leave(store, lambda: None)
@@ -238,7 +238,7 @@ def test_a_call_that_died_after_its_last_failure_is_given_up_not_tried_again() -
     store.rows.append(Row(last.run, last.call, last.kind, body))
     calls: list[int] = []
     with Recovery(store=store) as service:
-        heard = facts_of(service, GaveUp)
+        heard = events_of(service, GaveUp)
         service.recoverable("work", **{**SETTINGS, "max_retries": 3})(lambda: calls.append(1))
         resumption = service.resume()
         resumption.wait(10.0)
@@ -275,7 +275,7 @@ def test_threads_that_resume_at_once_get_the_same_answer() -> None:
         assert len(set(found)) == 1
 
 
-def test_what_is_cancelled_because_the_launcher_ends_is_carried_on_next_time() -> None:
+def test_what_is_cancelled_because_the_launcher_ends_is_resumed_next_time() -> None:
     store = MemoryStore()
     leave(store, lambda: None, "a")
 
@@ -285,7 +285,7 @@ def test_what_is_cancelled_because_the_launcher_ends_is_carried_on_next_time() -
     async def launcher() -> None:
         async with Recovery(store=store) as service:
             service.recoverable("work", **SETTINGS)(work)
-            await service.resume().loaded.passed()
+            await service.resume().loaded.opened()
             raise KeyError("a bug elsewhere")
 
     with pytest.raises(KeyError):
@@ -359,10 +359,10 @@ def test_permanent_failures_that_were_not_decided_open_no_circuit() -> None:
             with pytest.raises(Killed):
                 service.recoverable("work", **SETTINGS)(Script(ValueError("wrong")))()
     with Recovery(store=store) as service:
-        gave_up, opened = facts_of(service, GaveUp), facts_of(service, CircuitOpened)
+        gave_up, opened = events_of(service, GaveUp), events_of(service, CircuitOpened)
         service.recoverable("work", **SETTINGS)(Script())
         assert service.resume().wait(10.0)
-    assert ([fact.category for fact in gave_up], opened) == ([Category.PERMANENT] * 5, [])  # type: ignore[attr-defined]
+    assert ([event.category for event in gave_up], opened) == ([Category.PERMANENT] * 5, [])  # type: ignore[attr-defined]
 
 
 def test_a_call_that_had_no_retry_left_when_its_process_died_is_given_up() -> None:
@@ -387,7 +387,7 @@ def test_a_call_that_had_no_retry_left_when_its_process_died_is_given_up() -> No
 
 
 def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None, **settings: Any) -> Resumption:
-    """Carry on what is left in *store* in a process that is killed in the attempt."""
+    """Resume what is left in *store* in a process that is killed in the attempt."""
     with Recovery(store=store) as service:
 
         def work(*_: Any) -> None:
@@ -401,14 +401,14 @@ def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None, **s
     return resumption
 
 
-def test_a_call_that_was_carried_on_three_times_in_vain_is_quarantined(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_was_resumed_three_times_in_vain_is_quarantined(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     leave(store, lambda: None, "poison")
     assert [len(die_again(store).calls) for _ in range(3)] == [1, 1, 1]
     seen: list[Any] = []
     for _ in range(2):  # and stays so
         with Recovery(store=store) as service:
-            heard = facts_of(service, OperationQuarantined)
+            heard = events_of(service, OperationQuarantined)
             service.recoverable("work", **SETTINGS)(seen.append)
             resumption = service.resume()
             assert resumption.wait(10.0)
@@ -508,7 +508,7 @@ def test_a_call_whose_process_died_while_it_waited_is_not_poison() -> None:
     assert (len(resumption.calls), resumption.quarantined) == (1, [])
 
 
-def test_a_quarantined_call_is_carried_on_by_hand_and_may_die_three_times_more() -> None:
+def test_a_quarantined_call_is_resumed_by_hand_and_may_die_three_times_more() -> None:
     store = MemoryStore()
     leave(store, lambda: None, "poison")
     for _ in range(3):
@@ -529,7 +529,7 @@ def test_a_quarantined_call_is_carried_on_by_hand_and_may_die_three_times_more()
 
 
 @pytest.mark.anyio
-async def test_a_quarantined_coroutine_is_carried_on_in_its_loop() -> None:
+async def test_a_quarantined_coroutine_is_resumed_in_its_loop() -> None:
     store = MemoryStore()
     leave(store, lambda: None, "poison")
     for _ in range(3):
@@ -561,11 +561,11 @@ def test_a_quarantined_coroutine_stays_quarantined_where_no_loop_runs(caplog: py
         resumption = service.resume()
         assert resumption.wait(10.0)
         [record] = resumption.quarantined
-        with pytest.raises(RecoveryError, match="async calls are carried on under `async with`"):
+        with pytest.raises(RecoveryError, match="async calls are resumed under `async with`"):
             resumption.retry(record.call)
-        Orders(service.waits, lambda: resumption).carry_out(Order(command="retry", call=record.call))
+        CommandHandler(service.calls, lambda: resumption).carry_out(Command(command="retry", call=record.call))
     assert (seen, resumption.calls, resumption.quarantined) == ([], [], [record])
-    assert "async calls are carried on under `async with`" in caplog.text
+    assert "async calls are resumed under `async with`" in caplog.text
     assert store.rows[-1].kind == "OperationQuarantined"
 
 
@@ -578,11 +578,11 @@ async def test_what_is_overdue_starts_spread_out_and_the_first_at_once() -> None
     for _ in range(3):
         leave(store, lambda: None)
 
-    async with Recovery(store=store, chance=lambda: 0.5) as service:
-        heard = facts_of(service, OperationResumed)
+    async with Recovery(store=store, rng=lambda: 0.5) as service:
+        heard = events_of(service, OperationResumed)
         service.recoverable("work", **SETTINGS)(nothing)
         await service.resume()
-    assert sorted(fact.after for fact in heard if isinstance(fact, OperationResumed)) == [0.0, 0.02, 0.02]
+    assert sorted(event.after for event in heard if isinstance(event, OperationResumed)) == [0.0, 0.02, 0.02]
 
 
 @pytest.mark.anyio
@@ -595,7 +595,7 @@ async def test_of_very_many_the_first_does_not_wait_until_all_have_begun() -> No
             arguments = msgspec.Raw(b"[[],{}]")
             service.bus.publish(OperationStarted(at=0.0, operation="work", call=f"c-{number}", arguments=arguments))
     async with Recovery(store=store) as service:
-        heard = facts_of(service, OperationResumed)
+        heard = events_of(service, OperationResumed)
 
         async def work() -> None:
             begun.append(len(heard))
@@ -608,7 +608,7 @@ async def test_of_very_many_the_first_does_not_wait_until_all_have_begun() -> No
     assert begun[0] < 1000
 
 
-def test_a_call_that_is_carried_on_starts_when_that_is_committed() -> None:
+def test_a_call_that_is_resumed_starts_when_that_is_committed() -> None:
     store = MemoryStore()
     leave(store, lambda: None)
     seen: list[list[str]] = []
@@ -618,7 +618,7 @@ def test_a_call_that_is_carried_on_starts_when_that_is_committed() -> None:
     assert seen[0][-2:] == ["OperationResumed", "OperationStarted"]
 
 
-def test_the_later_attempts_of_a_call_that_is_carried_on_are_committed_first_too() -> None:
+def test_the_later_attempts_of_a_call_that_is_resumed_are_committed_first_too() -> None:
     store = MemoryStore()
     leave(store, lambda: None)
     seen: list[tuple[str, int]] = []
@@ -663,7 +663,7 @@ class LockedAtFirst(MemoryStore):
 
 
 @pytest.mark.parametrize("broken", ["open", "adopt"])
-def test_what_cannot_be_read_at_once_is_carried_on_when_it_can(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_at_once_is_resumed_when_it_can(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recovery.journal.writer.FIRST_PAUSE", 0.005)
     store = MemoryStore()
     leave(store, lambda: None, "a")
@@ -689,7 +689,7 @@ def test_a_service_that_is_closed_has_found_what_it_could() -> None:
     assert resumption.wait(3.0)
 
 
-def test_a_call_that_must_not_be_carried_on_unwritten_stays_pending() -> None:
+def test_a_call_that_must_not_be_resumed_unwritten_stays_pending() -> None:
     class Failing(MemoryStore):
         fails = False
 

@@ -16,14 +16,14 @@ from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.subscribers import budget
 from recovery.testing import Script, VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 SPARSE = RetryBudget(reserve=2.0, ratio=0.5, per_second=0.0)
 
 
 def service_with(budget: RetryBudget = SPARSE, **given: Any) -> tuple[Recovery, VirtualClock]:
     clock = VirtualClock()
-    return Recovery(clock=clock, chance=lambda: 0.0, breaker=None, budget=budget, **given), clock
+    return Recovery(clock=clock, rng=lambda: 0.0, breaker=None, budget=budget, **given), clock
 
 
 def tokens(service: Recovery, key: str = "") -> float | None:
@@ -42,12 +42,12 @@ def test_a_budget_that_is_spent_leaves_the_first_tries() -> None:
 
 def test_who_could_not_pay_is_told() -> None:
     service, _ = service_with()
-    gave_up = facts_of(service, GaveUp)
+    gave_up = events_of(service, GaveUp)
     error = ConnectionError()
     with pytest.raises(ConnectionError):
         service.recoverable("fetch")(Script(*[error] * 9))()
-    assert [fact.reason for fact in gave_up] == ["retry budget spent: fetch"]  # type: ignore[attr-defined]
-    assert error.__notes__ == ["recovery: fetch gave up after attempt 3: retry budget spent: fetch"]
+    assert [event.reason for event in gave_up] == ["retry budget exhausted: fetch"]  # type: ignore[attr-defined]
+    assert error.__notes__ == ["recovery: fetch gave up after attempt 3: retry budget exhausted: fetch"]
 
 
 def test_successes_bring_tokens() -> None:
@@ -154,8 +154,8 @@ def test_a_retry_that_is_given_up_by_hand_is_given_back() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(ended)
             await anyio.sleep(1.0)
-            [call] = service.waits.calls()
-            service.waits.give_up(call.call)
+            [call] = service.calls.calls()
+            service.calls.give_up(call.call)
 
     clock.run(main)
     assert tokens(service) == 2.0
@@ -183,7 +183,7 @@ def test_attempts_made_by_hand_pay_too() -> None:
     attempt = service.operation("fetch").start()
     assert isinstance(attempt.fail(ConnectionError()), Retry)
     attempt = attempt.next()
-    assert attempt.fail(ConnectionError()) == GiveUp("retry budget spent: fetch")
+    assert attempt.fail(ConnectionError()) == GiveUp("retry budget exhausted: fetch")
 
 
 def test_without_a_budget_nobody_counts() -> None:
@@ -239,7 +239,7 @@ def test_a_failure_that_is_judged_twice_costs_one_token() -> None:
 
 def test_nobody_gets_a_fresh_budget_by_being_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (operations, budget):
-        monkeypatch.setattr(module, "MAX_PARTS", 64)
+        monkeypatch.setattr(module, "MAX_KEYS", 64)
     service, _ = service_with()
     script = Script(*[ConnectionError()] * 9999)
     fetch = service.recoverable("fetch", key=lambda host: host)(lambda _: script())

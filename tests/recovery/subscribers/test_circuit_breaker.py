@@ -10,17 +10,17 @@ from events.attempt import Attempt
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
-from events.event import FOREVER, Fact
+from events.event import FOREVER, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import operations
-from recovery.journal.history import fold_circuits
+from recovery.journal.history import replay_circuits
 from recovery.operations import Registry
 from recovery.policies.circuit_breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
-from recovery.settings import Plan
+from recovery.settings import OperationConfig
 from recovery.subscribers import circuit_breaker
 from recovery.subscribers.circuit_breaker import Break
 from recovery.testing import VirtualClock
@@ -34,19 +34,19 @@ HOST = BreakerPolicy(
 class Service:
     """A bus with a registry and its circuits, on a virtual clock, and what was heard of the circuits."""
 
-    def __init__(self, breaker: BreakerPolicy | None = TWICE, **plan: Any) -> None:
+    def __init__(self, breaker: BreakerPolicy | None = TWICE, **config: Any) -> None:
         self.clock = VirtualClock()
         self.bus = Bus(clock=self.clock, run="run")
         self.registry = Registry(self.bus)
-        self.breaks = Break(self.bus, self.registry.plan_of, self.registry.part_of)
-        self.heard: list[Fact] = []
+        self.breaks = Break(self.bus, self.registry.config_of, self.registry.operation_of)
+        self.heard: list[Event] = []
         self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.heard.append)
         self.definition = self.registry.define(
-            "fetch", Plan(policy=RetryPolicy(), breaker=breaker, **plan), explicit=True
+            "fetch", OperationConfig(policy=RetryPolicy(), breaker=breaker, **config), explicit=True
         )
 
     def part(self, key: str = "") -> Operation:
-        return self.definition.part(key)
+        return self.definition.keyed(key)
 
     def give_up(self, *, times: int = 1, key: str = "", **given: Any) -> None:
         """Calls that began before anything was held back, and gave up now."""
@@ -72,15 +72,15 @@ class Service:
         return self, self.part().start()
 
     @property
-    def kinds(self) -> list[type[Fact]]:
-        return [type(fact) for fact in self.heard]
+    def kinds(self) -> list[type[Event]]:
+        return [type(event) for event in self.heard]
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many parts are remembered at the most, instead of a thousand: enough to see what happens beyond."""
     for module in (circuit_breaker, operations):
-        monkeypatch.setattr(module, "MAX_PARTS", 64)
+        monkeypatch.setattr(module, "MAX_KEYS", 64)
     return 64
 
 
@@ -115,7 +115,7 @@ def test_what_succeeded_before_the_first_failure_breaks_no_row() -> None:
     assert service.opened().kinds == [CircuitOpened]
 
 
-@pytest.mark.parametrize("category", [Category.PERMANENT, Category.AUTH, Category.SPENT, Category.CANCELLED])
+@pytest.mark.parametrize("category", [Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Category.CANCELLED])
 def test_what_no_retry_can_help_never_opens_it(category: Category) -> None:
     service = Service()
     service.give_up(times=20, category=category)
@@ -127,17 +127,17 @@ def test_a_closed_circuit_has_no_seat_on_the_hot_path(breaker: BreakerPolicy) ->
     service = Service(breaker)
     service.give_up()
     service.fail()
-    assert not service.part().watched
+    assert not service.part().is_observed
 
 
 def test_an_open_circuit_has_a_seat_on_the_hot_path() -> None:
-    assert Service().opened().part().watched
+    assert Service().opened().part().is_observed
 
 
 def test_a_circuit_that_is_closed_again_leaves_its_seat() -> None:
     service, probe = Service().half_opened()
     probe.succeed()
-    assert not service.part().watched
+    assert not service.part().is_observed
 
 
 def test_an_open_circuit_rejects_a_call_and_says_when_to_come_back() -> None:
@@ -202,7 +202,7 @@ def test_a_circuit_that_opened_again_still_has_one_seat() -> None:
     service.give_up(call=probe.call)
     service.clock.advance(20.0)
     service.part().start().succeed()
-    assert not service.part().watched
+    assert not service.part().is_observed
 
 
 def test_a_probe_that_is_cancelled_lets_another_pass() -> None:
@@ -249,7 +249,7 @@ def test_a_sick_part_takes_no_seat_on_its_siblings() -> None:
     service = Service()
     well = service.part("well")
     service.give_up(times=2, key="sick")
-    assert (service.part("sick").watched, well.watched, service.part().watched) == (True, False, False)
+    assert (service.part("sick").is_observed, well.is_observed, service.part().is_observed) == (True, False, False)
 
 
 def test_a_whole_and_a_part_may_be_open_at_once() -> None:
@@ -328,12 +328,12 @@ def test_a_circuit_that_is_forced_closed_while_open_lets_everybody_pass_at_once(
     released: list[tuple[str, str]] = []
     service.breaks._released = lambda operation, key: released.append((operation, key))
     service.breaks.force("fetch", "closed")
-    assert (asked(service), service.part().watched, released) == (None, False, [("fetch", "")])
+    assert (asked(service), service.part().is_observed, released) == (None, False, [("fetch", "")])
 
 
 def test_for_metrics_only_a_circuit_says_what_it_would_have_done_and_holds_nobody() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics")
+    service.breaks.force("fetch", "metrics_only")
     service.opened()
     assert asked(service) is None
     service.clock.advance(10.0)
@@ -345,7 +345,7 @@ def test_for_metrics_only_a_circuit_says_what_it_would_have_done_and_holds_nobod
 
 def test_for_metrics_only_a_failure_is_not_held_back() -> None:
     service = Service(HOST)
-    service.breaks.force("fetch", "metrics")
+    service.breaks.force("fetch", "metrics_only")
     assert (service.fail(), service.fail(), service.kinds) == (None, None, [CircuitOpened])
 
 
@@ -353,7 +353,7 @@ def test_a_circuit_that_is_left_to_itself_again_begins_anew() -> None:
     service = Service()
     service.breaks.force("fetch", "open")
     service.breaks.force("fetch", "auto")
-    assert (asked(service), service.part().watched) == (None, False)
+    assert (asked(service), service.part().is_observed) == (None, False)
     assert service.opened().kinds == [CircuitOpened]
 
 
@@ -418,10 +418,10 @@ def test_a_circuit_that_was_dropped_by_hand_is_closed_for_the_journal_too(mode: 
 
 def test_what_a_circuit_would_have_done_is_marked_and_not_restored() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics")
+    service.breaks.force("fetch", "metrics_only")
     service.opened()
-    assert [fact.dry for fact in service.heard if isinstance(fact, CircuitOpened)] == [True]
-    assert fold_circuits({}, "run", service.heard) == {}
+    assert [event.metrics_only for event in service.heard if isinstance(event, CircuitOpened)] == [True]
+    assert replay_circuits({}, "run", service.heard) == {}
 
 
 def test_what_is_forced_on_the_whole_holds_for_its_keys_unless_they_are_told_otherwise() -> None:
@@ -449,7 +449,7 @@ def test_who_waits_for_a_circuit_to_close_may_probe_it_when_its_break_is_over() 
 
 def test_for_metrics_only_a_circuit_counts_as_closed() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics")
+    service.breaks.force("fetch", "metrics_only")
     service.opened()
     assert service.breaks.closed("fetch").is_met()
 
@@ -459,7 +459,7 @@ def test_a_restored_circuit_of_an_operation_without_one_holds_nobody_and_leaves_
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert service.breaks.closed("fetch").is_met()
     assert asked(service) is None
-    assert not service.part().watched
+    assert not service.part().is_observed
 
 
 def test_a_call_that_a_dead_process_began_is_parked_and_not_rejected() -> None:
@@ -489,7 +489,7 @@ def test_a_probe_that_somebody_else_parked_lets_another_pass() -> None:
     service.clock.advance(10.0)
     attempt = Attempt(service.part())
     with service.bus.subscribe(OperationStarted, lambda _: Park(60.0)):
-        held = attempt.announce()
+        held = attempt.request_start()
     assert held is not None
     attempt.parked(held)
     assert asked(service) is None
@@ -506,7 +506,7 @@ def test_very_many_sick_hosts_are_not_all_remembered(few: int) -> None:
     for number in range(few + 50):
         service.clock.advance(0.001)
         service.give_up(key=f"host {number}")
-    assert len(service.breaks.circuits()) == len(service.breaks._seats) == few
+    assert len(service.breaks.circuits()) == len(service.breaks._subscriptions) == few
     assert asked(service, key="host 0") is None  # whose break ends first
     assert asked(service, key=f"host {few + 49}") is not None
 
@@ -550,7 +550,7 @@ def test_any_other_failure_counts_as_none_of_a_rates() -> None:
 def test_the_circuits_of_a_name_that_is_anothers_now_are_forgotten() -> None:
     service = Service().opened()
     service.breaks.forget("fetch")
-    assert (service.breaks.circuits(), service.part().watched) == ({}, False)
+    assert (service.breaks.circuits(), service.part().is_observed) == ({}, False)
 
 
 def test_a_permit_that_is_given_back_wakes_those_who_wait_for_it() -> None:
@@ -571,4 +571,4 @@ def test_what_was_forced_on_a_name_that_is_anothers_now_is_forgotten() -> None:
     service = Service()
     service.breaks.force("fetch", "open")
     service.breaks.forget("fetch")
-    assert (asked(service), service.part().watched) == (None, False)
+    assert (asked(service), service.part().is_observed) == (None, False)

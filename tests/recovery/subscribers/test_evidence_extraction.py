@@ -25,8 +25,8 @@ from events.event import FOREVER
 from events.evidence import Evidence
 from recovery.policies.classification import classify
 from recovery.redact import printable
-from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, gather, leaves
-from recovery.subscribers.exhausted import mark_spent, spent_by
+from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, extract_evidence, leaves
+from recovery.subscribers.exhausted import exhausted_by, mark_exhausted
 
 
 def answered(status: int, **headers: str) -> httpx2.HTTPStatusError:
@@ -58,7 +58,7 @@ class AiohttpLikeError(Exception):
 
 def evidence(error: BaseException, **expected: object) -> dict[str, object]:
     """Those fields of *error*'s evidence that are expected."""
-    gathered = gather(error)
+    gathered = extract_evidence(error)
     return {name: getattr(gathered, name) for name in expected}
 
 
@@ -106,11 +106,11 @@ class ConnectorSSLError(ssl.SSLError):
     ids=lambda error: type(error).__name__,
 )
 def test_a_number_of_the_ssl_library_is_not_an_errno(error: ssl.SSLError) -> None:
-    assert gather(error).errno is None
+    assert extract_evidence(error).errno is None
 
 
 def test_the_bases_of_a_class_are_named_nearest_first_up_to_exception() -> None:
-    assert gather(UnicodeDecodeError("utf-8", b"", 0, 1, "no")).kinds == (
+    assert extract_evidence(UnicodeDecodeError("utf-8", b"", 0, 1, "no")).kinds == (
         "builtins.UnicodeError",
         "builtins.ValueError",
     )
@@ -137,7 +137,7 @@ def test_the_bases_of_a_class_are_named_nearest_first_up_to_exception() -> None:
 )
 def test_a_retry_after_is_seconds_or_a_date_or_nothing(header: str, seconds: float | None) -> None:
     error = AiohttpLikeError(429, **{"Retry-After": header})
-    assert gather(error).retry_after == seconds
+    assert extract_evidence(error).retry_after == seconds
 
 
 @pytest.fixture
@@ -158,7 +158,9 @@ def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_every_http_date_of_rfc_9110_is_utc_wherever_we_are(form: str) -> None:
     in_a_minute = form.format(datetime.now(UTC) + timedelta(seconds=60))
-    assert gather(AiohttpLikeError(503, **{"Retry-After": in_a_minute})).retry_after == pytest.approx(60.0, abs=30.0)
+    assert extract_evidence(AiohttpLikeError(503, **{"Retry-After": in_a_minute})).retry_after == pytest.approx(
+        60.0, abs=30.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_every_http_date_of_rfc_9110_is_utc_wherever_we_are(form: str) -> None:
     ],
 )
 def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float | None) -> None:
-    assert gather(Retryable(after=after)).retry_after == seconds
+    assert extract_evidence(Retryable(after=after)).retry_after == seconds
 
 
 @pytest.mark.parametrize(
@@ -192,13 +194,13 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
     ids=["nothing", "colours", "not utf-8", "gigantic", "list", "int"],
 )
 def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
-    assert gather(died(1, stderr)).stderr == tail
+    assert extract_evidence(died(1, stderr)).stderr == tail
 
 
 @pytest.mark.parametrize("code", [True, 0, 99, 600, 1006, "500", None, 404.0])
 def test_what_is_no_http_status_is_not_taken_for_one(code: Any) -> None:
     error = AnyError(code=code)
-    assert gather(error).status is None
+    assert extract_evidence(error).status is None
 
 
 class AnyError(Exception):
@@ -230,7 +232,7 @@ class RaisingPropertiesError(Exception):
     def response(self) -> Any:
         raise RuntimeError("the request has not been set")
 
-    status = code = errno = returncode = stderr = headers = reason = __recovery_spent_by__ = response
+    status = code = errno = returncode = stderr = headers = reason = __recovery_exhausted_by__ = response
 
 
 class RaisingErrnoError(OSError):
@@ -301,12 +303,12 @@ HOSTILE = [
 
 @pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
 def test_a_hostile_exception_is_evidence_too(error: Exception) -> None:
-    assert isinstance(gather(error), Evidence)
+    assert isinstance(extract_evidence(error), Evidence)
 
 
 @pytest.mark.parametrize("error", HOSTILE, ids=lambda error: type(error).__name__)
 def test_asking_a_hostile_exception_for_its_mark_raises_nothing(error: Exception) -> None:
-    assert spent_by(error, "outer") is None
+    assert exhausted_by(error, "outer") is None
 
 
 class SlottedError(Exception):
@@ -326,17 +328,17 @@ class InheritedError(type("ClassWithCode", (Exception,), {"returncode": 7})):  #
 
 @pytest.mark.parametrize("kind", [AnyError, SlottedError, MadeUpError, InheritedError])
 def test_an_attribute_is_seen_wherever_an_exception_has_it(kind: type[Exception]) -> None:
-    assert gather(kind()).exit_code == (None if kind in (AnyError, SlottedError) else 7)
+    assert extract_evidence(kind()).exit_code == (None if kind in (AnyError, SlottedError) else 7)
     error: Any = kind()
     error.returncode = 7
-    assert gather(error).exit_code == 7
+    assert extract_evidence(error).exit_code == 7
 
 
 def test_an_argument_that_does_not_say_what_it_is_is_no_cause() -> None:
     class Nobody:  # here, for whoever looks at all objects there are would stumble over one
         __class__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
 
-    assert gather(KeyError(Nobody())).cause is None
+    assert extract_evidence(KeyError(Nobody())).cause is None
 
 
 def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
@@ -344,11 +346,11 @@ def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
 
 
 def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
-    assert gather(MuteError()).message == "(its text cannot be had)"
+    assert extract_evidence(MuteError()).message == "(its text cannot be had)"
 
 
 def test_a_gigantic_message_is_cut() -> None:
-    assert gather(ValueError("x" * 10**6)).message == "x" * MAX_TEXT
+    assert extract_evidence(ValueError("x" * 10**6)).message == "x" * MAX_TEXT
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_a_gigantic_message_is_cut() -> None:
     ],
 )
 def test_a_message_is_one_printable_line(text: str, line: str) -> None:
-    assert (gather(ValueError(text)).message, printable(text)) == (line, line)
+    assert (extract_evidence(ValueError(text)).message, printable(text)) == (line, line)
 
 
 def test_a_leaf_is_its_own_only_leaf() -> None:
@@ -388,14 +390,14 @@ def test_the_leaves_of_a_group_are_found_however_deep() -> None:
 
 def test_a_mark_says_who_has_tried_everything() -> None:
     error = ValueError()
-    mark_spent(error, "download")
-    assert spent_by(error, "outer") == "download"
+    mark_exhausted(error, "download")
+    assert exhausted_by(error, "outer") == "download"
 
 
 def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
     error = RaisingPropertiesError()
-    mark_spent(error, "download")
-    assert spent_by(error, "outer") is None
+    mark_exhausted(error, "download")
+    assert exhausted_by(error, "outer") is None
 
 
 @pytest.mark.parametrize(
@@ -416,7 +418,7 @@ def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
     ],
 )
 def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert gather(AiohttpLikeError(429, **headers)).retry_after == seconds
+    assert extract_evidence(AiohttpLikeError(429, **headers)).retry_after == seconds
 
 
 def named(name: str, *bases: type[Exception]) -> type[Exception]:
@@ -429,7 +431,7 @@ def test_a_status_of_an_error_without_headers_is_none_of_http() -> None:
     class ParserError(Exception):
         code = 400
 
-    assert gather(ParserError()).status is None
+    assert extract_evidence(ParserError()).status is None
 
 
 def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
@@ -437,14 +439,14 @@ def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
         status = 128
         stderr = "fatal: Could not resolve host: github.com"
 
-    evidence = gather(GitCommandError())
+    evidence = extract_evidence(GitCommandError())
     assert (evidence.status, evidence.exit_code) == (None, 128)
     assert classify(evidence).category == "unreachable"
 
 
 def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error_output() -> None:
     error = subprocess.CalledProcessError(1, "pip", output="ERROR: No matching distribution found for torchx")
-    assert classify(gather(error)).rule == "pip-missing"
+    assert classify(extract_evidence(error)).rule == "pip-missing"
 
 
 def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
@@ -453,7 +455,7 @@ def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said
 
     error = named("aiohttp.client_exceptions.ClientPayloadError")("Response payload is not completed")
     error.__cause__ = TransferEncodingError()
-    assert classify(gather(error)).category == "transient"
+    assert classify(extract_evidence(error)).category == "transient"
 
 
 REQUESTS = named("requests.exceptions.ConnectionError", named("requests.exceptions.RequestException", OSError))
@@ -479,7 +481,7 @@ def requests_error(name: str, reason: Exception) -> Exception:
     ],
 )
 def test_of_what_requests_raises_only_what_never_got_through_is_unreachable(error: Exception, category: str) -> None:
-    assert classify(gather(error)).category == category
+    assert classify(extract_evidence(error)).category == category
 
 
 def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:
@@ -489,7 +491,7 @@ def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:
     class HostileError(Exception, metaclass=Unhashable):
         pass
 
-    assert gather(HostileError("no")).message == "no"
+    assert extract_evidence(HostileError("no")).message == "no"
 
 
 def test_a_number_with_comparisons_of_its_own_is_looked_into_all_the_same() -> None:
@@ -503,4 +505,4 @@ def test_a_number_with_comparisons_of_its_own_is_looked_into_all_the_same() -> N
         status = Odd(503)
         headers: ClassVar = {}
 
-    assert gather(HostileError()).status == 503
+    assert extract_evidence(HostileError()).status == 503

@@ -9,9 +9,9 @@ import pytest
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
-from events.kinds import FACTS
+from events.kinds import EVENTS
 from events.operation_events import (
     CallRejected,
     FailureClassified,
@@ -31,7 +31,7 @@ from recovery.subscribers.log import Log, Redacted, describe
 LOUD = {"RetryScheduled", "Parked", "CallRejected", "GaveUp", "CircuitOpened"}
 
 
-def made(kind: type[Fact], **given: Any) -> Any:
+def made(kind: type[Event], **given: Any) -> Any:
     about = {"at": 0.0, "operation": "fetch", "key": "host"}
     return kind(
         **about,
@@ -44,7 +44,7 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
 
 
 @pytest.mark.parametrize(
-    ("fact", "level", "line"),
+    ("event", "level", "line"),
     [
         (RETRY, "WARNING", "fetch[host]: attempt 2 failed (OSError: reset); retry 2 in 1.23 s"),
         (
@@ -59,7 +59,7 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
             "INFO",
             "fetch[host]: recovered with attempt 2 after 3.00 s",
         ),
-        (made(OperationResumed, attempt=2, after=3.0), "INFO", "fetch[host]: carried on with attempt 2 in 3.00 s"),
+        (made(OperationResumed, attempt=2, after=3.0), "INFO", "fetch[host]: resumed with attempt 2 in 3.00 s"),
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host]: cancelled in attempt 2"),
         (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host]: not started, circuit open"),
         (
@@ -70,27 +70,29 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
         (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may pass"),
         (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
+    ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
 )
-def test_a_fact_is_one_line_at_its_level(fact: Fact, level: str, line: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_event_is_one_line_at_its_level(
+    event: Event, level: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "recovery")
-    Log()(fact)
+    Log()(event)
     assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [("recovery", level, line)]
 
 
 @pytest.mark.parametrize(
-    "fact",
+    "event",
     [
         made(OperationStarted),
         made(OperationSucceeded),
         made(OperationFailed, error=OSError()),
         made(FailureClassified, category=Category.TRANSIENT, evidence=Evidence(type="builtins.OSError")),
     ],
-    ids=lambda fact: type(fact).__name__,
+    ids=lambda event: type(event).__name__,
 )
-def test_success_and_what_its_outcome_will_say_are_quiet(fact: Fact, caplog: pytest.LogCaptureFixture) -> None:
+def test_success_and_what_its_outcome_will_say_are_quiet(event: Event, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "recovery")
-    Log()(fact)
+    Log()(event)
     assert caplog.records == []
 
 
@@ -109,20 +111,20 @@ def test_another_logger_gets_no_secrets_either(caplog: pytest.LogCaptureFixture)
     assert "abcdefgh123" not in caplog.text
 
 
-def test_a_line_is_fit_for_a_terminal_whatever_the_fact_says(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_is_fit_for_a_terminal_whatever_the_event_says(caplog: pytest.LogCaptureFixture) -> None:
     Log()(made(GaveUp, reason="no\nway", error="\x1b[2J\u202egnp.exe %s"))
     assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: [2J gnp.exe %s"]
 
 
-@pytest.mark.parametrize("fact", [made(GaveUp, reason="nobody answered"), made(RetryScheduled, after=1.0, retry=1)])
-def test_a_failure_that_nobody_classified_is_not_called_none(fact: Fact) -> None:
-    assert "None" not in str(describe(fact))
+@pytest.mark.parametrize("event", [made(GaveUp, reason="nobody answered"), made(RetryScheduled, after=1.0, retry=1)])
+def test_a_failure_that_nobody_classified_is_not_called_none(event: Event) -> None:
+    assert "None" not in str(describe(event))
 
 
-def test_as_a_subscriber_it_hears_every_fact_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_as_a_subscriber_it_hears_every_event_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
     bus = Bus()
-    bus.subscribe(Fact, Log())
-    worth = [kind for kind in FACTS if kind.__name__ in LOUD]
+    bus.subscribe(Event, Log())
+    worth = [kind for kind in EVENTS if kind.__name__ in LOUD]
     for kind in worth:
         after = {"after": 1.0} if kind is not CallRejected and kind is not GaveUp else {}
         bus.publish(made(kind, **after, **({"retry": 1} if kind is RetryScheduled else {})))
@@ -130,7 +132,7 @@ def test_as_a_subscriber_it_hears_every_fact_worth_a_line(caplog: pytest.LogCapt
 
 
 def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: Fact) -> None:
+    def fail(_: Event) -> None:
         raise ConnectionError("https://user:sesame@example.org/")
 
     service = Recovery()

@@ -14,7 +14,7 @@ from events.circuit_events import CircuitOpened
 from events.operation_events import FailureClassified, GaveUp
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 BACK = 1200.0
 
@@ -22,7 +22,7 @@ BACK = 1200.0
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_fifty_downloads_outlive_an_outage_of_twenty_minutes_with_three_attempts_each(backend: str) -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=random.Random(20).random)
+    service = Recovery(clock=clock, rng=random.Random(20).random)
     attempts: Counter[int] = Counter()
     done: dict[int, float] = {}
 
@@ -39,13 +39,13 @@ def test_fifty_downloads_outlive_an_outage_of_twenty_minutes_with_three_attempts
             for number in range(50):
                 group.start_soon(download, number)
 
-    opened, gave_up = facts_of(service, CircuitOpened), facts_of(service, GaveUp)
+    opened, gave_up = events_of(service, CircuitOpened), events_of(service, GaveUp)
     began = time.perf_counter()
     clock.run(main, backend=backend)
     assert time.perf_counter() - began < 1.0
     assert (len(done), gave_up) == (50, [])
     assert max(attempts.values()) <= 3
-    breaks = [fact.after for fact in opened if isinstance(fact, CircuitOpened)]
+    breaks = [event.after for event in opened if isinstance(event, CircuitOpened)]
     assert breaks[:5] == pytest.approx([30.0, 60.0, 120.0, 240.0, 300.0])
     assert len(set(done.values())) > 40  # they come back spread out, not all at once
 
@@ -53,7 +53,7 @@ def test_fifty_downloads_outlive_an_outage_of_twenty_minutes_with_three_attempts
 def test_who_comes_during_the_outage_waits_without_an_attempt() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     late: list[float] = []
 
     @service.recoverable("download", max_retries=3, breaker=HOST_BREAKER, when_open="wait", key=lambda *_: "host")

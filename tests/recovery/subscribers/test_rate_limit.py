@@ -13,7 +13,7 @@ from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.subscribers import rate_limit
 from recovery.testing import VirtualClock
-from tests.recorded_events import facts_of
+from tests.recorded_events import events_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -36,7 +36,7 @@ class Hosts:
     def part(self, host: str) -> Operation:
         definition = self.service._registry.get("download")
         assert definition is not None
-        return definition.part(host)
+        return definition.keyed(host)
 
     def limit(self, host: str, wait: int = 60) -> None:
         """Somebody who asked *host* is told to wait."""
@@ -48,7 +48,7 @@ class Hosts:
 def test_a_rate_limit_holds_the_whole_host_and_costs_the_others_no_attempt(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
-    failures = facts_of(service, FailureClassified)
+    failures = events_of(service, FailureClassified)
     done: dict[int, float] = {}
 
     @service.recoverable("download", key=lambda host, _: host)
@@ -82,10 +82,10 @@ def test_when_the_pause_is_over_nobody_looks_at_starts_any_more() -> None:
     hosts = Hosts()
     hosts.limit("hf.co", wait=60)
     part = hosts.part("hf.co")
-    assert part.watched
+    assert part.is_observed
     hosts.clock.advance(60.0)
     part.start().succeed()
-    assert not part.watched
+    assert not part.is_observed
 
 
 @pytest.mark.parametrize("waits", [(100, 20), (20, 100)])
@@ -100,15 +100,15 @@ def test_of_several_pauses_the_longest_counts(waits: tuple[int, int]) -> None:
 
 def test_nobody_comes_back_before_the_pause_is_over() -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=lambda: 0.0)
-    parked = facts_of(service, Parked)
+    service = Recovery(clock=clock, rng=lambda: 0.0)
+    parked = events_of(service, Parked)
     told: list[float] = []
 
     attempt = service.operation("fetch").start()
     attempt.fail(LimitedError(60))
     service.recoverable("fetch")(lambda: told.append(clock()))()
     assert told == [60.0]
-    assert [fact.after for fact in parked] == [60.0, 60.0]  # type: ignore[attr-defined]
+    assert [event.after for event in parked] == [60.0, 60.0]  # type: ignore[attr-defined]
 
 
 def test_a_limit_without_a_wish_holds_nobody() -> None:
@@ -118,13 +118,13 @@ def test_a_limit_without_a_wish_holds_nobody() -> None:
     service = Recovery(clock=VirtualClock())
     operation = service.operation("fetch")
     operation.start().fail(BareError())
-    assert not operation.watched
+    assert not operation.is_observed
 
 
 def test_the_pauses_of_very_many_hosts_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rate_limit.MAX_PARTS == 1024
-    monkeypatch.setattr(rate_limit, "MAX_PARTS", 64)
+    assert rate_limit.MAX_KEYS == 1024
+    monkeypatch.setattr(rate_limit, "MAX_KEYS", 64)
     hosts = Hosts()
     for number in range(100):
         hosts.limit(f"host {number}")
-    assert len(hosts.service.pauses._seats) == len(hosts.service.pauses._until) == 64
+    assert len(hosts.service.pauses._subscriptions) == len(hosts.service.pauses._until) == 64

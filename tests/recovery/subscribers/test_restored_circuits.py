@@ -12,7 +12,7 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
-from recovery.journal.history import OpenCircuit, Run, fold_circuits, reopened
+from recovery.journal.history import OpenCircuit, Run, reopened, replay_circuits
 from recovery.policies.circuit_breaker import BreakerPolicy, Open
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
@@ -65,8 +65,8 @@ def opened(at: float, times: int = 1, key: str = "") -> CircuitOpened:
 
 def test_the_latest_opening_counts_and_a_closing_ends_it() -> None:
     circuits: dict[tuple[str, str], OpenCircuit] = {}
-    fold_circuits(circuits, "r", [opened(1.0), opened(40.0, times=2), opened(1.0, key="host")])
-    fold_circuits(circuits, "r", [CircuitClosed(at=50.0, operation="fetch", key="host")])
+    replay_circuits(circuits, "r", [opened(1.0), opened(40.0, times=2), opened(1.0, key="host")])
+    replay_circuits(circuits, "r", [CircuitClosed(at=50.0, operation="fetch", key="host")])
     assert circuits == {("fetch", ""): OpenCircuit("r", 70.0, 30.0, 5, 2)}
 
 

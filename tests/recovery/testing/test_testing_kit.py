@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.errors import Permanent
-from events.event import Fact
+from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry
@@ -172,7 +172,7 @@ class TestWithTheFixtureOfAnyio:
     ("strategy", "kinds"),
     [
         (strategies.seconds(5.0), float),
-        (strategies.chances(), float),
+        (strategies.draws(), float),
         (strategies.backoffs(), (Constant, Linear, Exponential, tuple)),
         (strategies.policies(), RetryPolicy),
         (strategies.categories(), Category),
@@ -184,7 +184,7 @@ class TestWithTheFixtureOfAnyio:
     ],
     ids=[
         "seconds",
-        "chances",
+        "draws",
         "backoffs",
         "policies",
         "categories",
@@ -202,9 +202,9 @@ def test_a_strategy_draws_values_of_its_kind(strategy: Any, kinds: Any, data: st
 
 
 @settings(max_examples=20)
-@given(strategies.seconds(5.0), strategies.chances())
-def test_seconds_and_chances_stay_in_range(seconds: float, chance: float) -> None:
-    assert (0.0 <= seconds <= 5.0, 0.0 <= chance < 1.0) == (True, True)
+@given(strategies.seconds(5.0), strategies.draws())
+def test_seconds_and_chances_stay_in_range(seconds: float, draw: float) -> None:
+    assert (0.0 <= seconds <= 5.0, 0.0 <= draw < 1.0) == (True, True)
 
 
 @settings(max_examples=20)
@@ -245,9 +245,9 @@ def test_the_same_seed_makes_the_same_draws() -> None:
 def test_the_same_seed_makes_the_same_trace() -> None:
     def trace() -> list[object]:
         clock = VirtualClock()
-        service = Recovery(clock=clock, chance=seeded(3), run="run")
-        facts: list[object] = []
-        service.bus.subscribe(Fact, facts.append)
+        service = Recovery(clock=clock, rng=seeded(3), run="run")
+        events: list[object] = []
+        service.bus.subscribe(Event, events.append)
         flaky = seeded(5)
 
         async def fetch() -> None:
@@ -266,7 +266,7 @@ def test_the_same_seed_makes_the_same_trace() -> None:
                     group.start_soon(once)
 
         clock.run(main)
-        return [fact for fact in facts if not isinstance(fact, OperationFailed)]  # which holds an exception
+        return [event for event in events if not isinstance(event, OperationFailed)]  # which holds an exception
 
     first = trace()
     assert first == trace() != []
@@ -297,8 +297,8 @@ def test_async(no_waiting, backend):
     assert anyio.run(fetch, backend=backend) == "done"
     assert no_waiting == [3600.0]
 
-def test_the_clock_and_the_chance(virtual_clock, seeded_chance):
-    service = Recovery(clock=virtual_clock, chance=seeded_chance)
+def test_the_clock_and_the_chance(virtual_clock, seeded_rng):
+    service = Recovery(clock=virtual_clock, rng=seeded_rng)
     service.recoverable("fetch", initial_delay=10.0)(Script(ConnectionError()))()
     assert virtual_clock() == pytest.approx(8.444218515250482)
 """
@@ -325,7 +325,7 @@ def test_a_condition_is_asked_as_always_when_nobody_waits(pytester: pytest.Pytes
         def test_it(no_waiting):
             answers = [False, False, True]
             disk = Condition("disk", lambda: answers.pop(0))
-            policy = RetryPolicy(per_category={Category.TRANSIENT: Strategy(until=[disk])})
+            policy = RetryPolicy(per_category={Category.TRANSIENT: Strategy(wait_for=[disk])})
             Recovery(policy=policy).recoverable("fetch")(Script(ConnectionError()))()
             assert answers == []
         """

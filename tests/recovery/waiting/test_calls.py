@@ -30,8 +30,8 @@ from recovery.policies.circuit_breaker import BreakerPolicy, Open
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
-from recovery.waiting.calls import WaitingRoom
-from tests.recorded_events import facts_of, names
+from recovery.waiting.calls import WaitingCalls
+from tests.recorded_events import events_of, names
 
 HOUR = RetryPolicy(backoff=Constant(3600.0), jitter="none", max_delay=3600.0)
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -39,18 +39,18 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 def only(service: Recovery) -> str:
     """The id of the one call that waits."""
-    [call] = service.waits.calls()
+    [call] = service.calls.calls()
     return call.call
 
 
 def parks(*until: Condition, **fields: float) -> RetryPolicy:
     """Transient failures are parked until these hold."""
-    strategy = Strategy(until=until, backoff=Constant(0.0), **fields)
+    strategy = Strategy(wait_for=until, backoff=Constant(0.0), **fields)
     return RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy})
 
 
-def nothing_left(room: WaitingRoom) -> bool:
-    return not (room._waits or room._held or room._watchers or room._asked)
+def nothing_left(waiting: WaitingCalls) -> bool:
+    return not (waiting._waits or waiting._deferred or waiting._watchers or waiting._asked)
 
 
 # Steering
@@ -60,18 +60,18 @@ def nothing_left(room: WaitingRoom) -> bool:
 def test_a_call_that_is_told_to_retry_now_does(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=HOUR)
-    heard = facts_of(service, CallSteered)
+    heard = events_of(service, CallSteered)
     script = Script(ConnectionError())
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(service.recoverable("fetch")(script.as_async()))
             await anyio.sleep(1.0)
-            assert service.waits.retry_now(only(service), reason="I say so")
+            assert service.calls.retry_now(only(service), reason="I say so")
 
     clock.run(main, backend=backend)
     assert (script.calls, clock()) == (2, pytest.approx(1.0))
-    assert [(fact.command, fact.reason, fact.attempt) for fact in heard] == [("retry now", "I say so", 2)]  # type: ignore[attr-defined]
+    assert [(event.command, event.reason, event.attempt) for event in heard] == [("retry now", "I say so", 2)]  # type: ignore[attr-defined]
 
 
 @BACKENDS
@@ -85,11 +85,11 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str) -> None:
             group.start_soon(service.recoverable("fetch")(script.as_async()))
             await anyio.sleep(600.0)
             call = only(service)
-            service.waits.pause(call)
+            service.calls.pause(call)
             await anyio.sleep(10_000.0)
-            [waiting] = service.waits.calls()
+            [waiting] = service.calls.calls()
             assert (waiting.is_paused, waiting.left) == (True, pytest.approx(3000.0))
-            service.waits.unpause(call)
+            service.calls.unpause(call)
 
     clock.run(main, backend=backend)
     assert clock() == pytest.approx(600.0 + 10_000.0 + 3000.0)
@@ -99,7 +99,7 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str) -> None:
 def test_a_call_that_is_given_up_by_hand_raises_its_last_error_with_a_note(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=HOUR)
-    gave_up = facts_of(service, GaveUp)
+    gave_up = events_of(service, GaveUp)
     error = ConnectionError("reset")
 
     async def main() -> None:
@@ -111,11 +111,11 @@ def test_a_call_that_is_given_up_by_hand_raises_its_last_error_with_a_note(backe
         async with anyio.create_task_group() as group:
             group.start_soon(ended)
             await anyio.sleep(1.0)
-            service.waits.give_up(only(service), reason="enough")
+            service.calls.give_up(only(service), reason="enough")
 
     clock.run(main, backend=backend)
     assert error.__notes__ == ["recovery: fetch gave up after attempt 1: given up by hand: enough"]
-    assert [(fact.reason, fact.category, fact.error) for fact in gave_up] == [  # type: ignore[attr-defined]
+    assert [(event.reason, event.category, event.error) for event in gave_up] == [  # type: ignore[attr-defined]
         ("given up by hand: enough", Category.TRANSIENT, "ConnectionError: reset")
     ]
 
@@ -123,12 +123,12 @@ def test_a_call_that_is_given_up_by_hand_raises_its_last_error_with_a_note(backe
 def test_steering_acts_on_waits_never_on_a_function_that_runs() -> None:
     service = Recovery()
     told: list[bool] = []
-    started = facts_of(service, OperationStarted)
+    started = events_of(service, OperationStarted)
 
     @service.recoverable("fetch")
     def fetch() -> None:
-        [fact] = started
-        told.append(service.waits.give_up(fact.call))  # type: ignore[attr-defined]
+        [event] = started
+        told.append(service.calls.give_up(event.call))  # type: ignore[attr-defined]
 
     fetch()
     assert told == [False]
@@ -136,8 +136,8 @@ def test_steering_acts_on_waits_never_on_a_function_that_runs() -> None:
 
 def test_a_call_that_nobody_knows_is_not_steered() -> None:
     service = Recovery()
-    heard = facts_of(service, CallSteered)
-    commands = (service.waits.retry_now, service.waits.pause, service.waits.unpause, service.waits.give_up)
+    heard = events_of(service, CallSteered)
+    commands = (service.calls.retry_now, service.calls.pause, service.calls.unpause, service.calls.give_up)
     assert [command("nobody") for command in commands] == [False] * 4
     assert heard == []
 
@@ -145,12 +145,12 @@ def test_a_call_that_nobody_knows_is_not_steered() -> None:
 def test_pausing_twice_is_pausing_once() -> None:
     with waiting_in_a_thread(HOUR) as (service, _):
         call = only(service)
-        assert [service.waits.unpause(call), service.waits.pause(call), service.waits.pause(call)] == [
+        assert [service.calls.unpause(call), service.calls.pause(call), service.calls.pause(call)] == [
             False,
             True,
             False,
         ]
-        service.waits.retry_now(call)
+        service.calls.retry_now(call)
 
 
 class waiting_in_a_thread:  # noqa: N801  # reads as the clause it is
@@ -174,7 +174,7 @@ class waiting_in_a_thread:  # noqa: N801  # reads as the clause it is
     def __enter__(self) -> tuple[Recovery, threading.Event]:
         threading.Thread(target=self.run, daemon=True).start()
         assert self.parked.wait(10.0)
-        while not self.service.waits.calls():
+        while not self.service.calls.calls():
             time.sleep(0)
         return self.service, self.ended
 
@@ -188,7 +188,7 @@ def test_steering_from_another_thread_takes_effect_within_100_ms(command: str) -
     for _ in range(5):
         with waiting_in_a_thread(HOUR) as (service, ended):
             began = time.perf_counter()
-            getattr(service.waits, command)(only(service))
+            getattr(service.calls, command)(only(service))
             ended.wait(10.0)
             took.append(time.perf_counter() - began)
     assert min(took) < 0.1
@@ -201,10 +201,10 @@ def test_a_task_is_steered_from_a_thread_within_100_ms(backend: str) -> None:
     async def once() -> float:
         async with anyio.create_task_group() as group:
             group.start_soon(service.recoverable("fetch")(Script(ConnectionError()).as_async()))
-            while not service.waits.calls():
+            while not service.calls.calls():
                 await anyio.sleep(0)
             began = time.perf_counter()
-            await anyio.to_thread.run_sync(service.waits.retry_now, only(service))
+            await anyio.to_thread.run_sync(service.calls.retry_now, only(service))
         return time.perf_counter() - began
 
     async def main() -> list[float]:
@@ -217,13 +217,13 @@ def test_a_task_is_steered_from_a_thread_within_100_ms(backend: str) -> None:
 def test_a_call_cancelled_while_it_is_paused_is_cancelled_once(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=HOUR)
-    heard = facts_of(service)
+    heard = events_of(service)
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(service.recoverable("fetch")(Script(ConnectionError()).as_async()))
             await anyio.sleep(1.0)
-            service.waits.pause(only(service))
+            service.calls.pause(only(service))
             await anyio.sleep(1.0)
             group.cancel_scope.cancel()
 
@@ -231,7 +231,7 @@ def test_a_call_cancelled_while_it_is_paused_is_cancelled_once(backend: str) -> 
     assert names(heard)[-2:] == ["CallSteered", "OperationCancelled"]
     assert isinstance(heard[-1], OperationCancelled)
     assert heard[-1].waiting
-    assert service.waits.calls() == []
+    assert service.calls.calls() == []
 
 
 @BACKENDS
@@ -250,7 +250,7 @@ def test_a_pause_does_not_outlast_max_elapsed(backend: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(ended)
             await anyio.sleep(1.0)
-            service.waits.pause(only(service))
+            service.calls.pause(only(service))
 
     clock.run(main, backend=backend)
     assert clock() == pytest.approx(100.0)
@@ -270,7 +270,7 @@ def test_a_call_that_is_held_back_by_a_circuit_can_be_given_up(backend: str) -> 
         async with anyio.create_task_group() as group:
             group.start_soon(ended)
             await anyio.sleep(1.0)
-            assert service.waits.give_up(only(service))
+            assert service.calls.give_up(only(service))
 
     clock.run(main, backend=backend)
 
@@ -283,9 +283,9 @@ def test_a_call_that_is_held_back_by_a_circuit_can_be_given_up(backend: str) -> 
 def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, blocks: bool) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
-    parked = facts_of(service, Parked)
+    parked = events_of(service, Parked)
     full_until = 0.0
-    room = Condition("room on the disk", lambda: clock() >= full_until, blocks=blocks, every=10.0)
+    waiting = Condition("room on the disk", lambda: clock() >= full_until, blocks=blocks, every=10.0)
     script = Script()
 
     def fetch() -> Any:
@@ -300,18 +300,18 @@ def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, b
         return fetch()
 
     if kind == "plain":
-        service.recoverable("fetch", policy=parks(room))(fetch)()
+        service.recoverable("fetch", policy=parks(waiting))(fetch)()
     else:
-        clock.run(service.recoverable("fetch", policy=parks(room))(fetch_async), backend=kind)
+        clock.run(service.recoverable("fetch", policy=parks(waiting))(fetch_async), backend=kind)
     assert (script.calls, clock()) == (4, pytest.approx(3000.0))
-    assert [fact.why for fact in parked] == ["room on the disk"] * 3  # type: ignore[attr-defined]
+    assert [event.why for event in parked] == ["room on the disk"] * 3  # type: ignore[attr-defined]
 
 
 def test_after_parking_a_call_still_has_its_retries() -> None:
     clock = VirtualClock()
-    room = Condition("room on the disk", lambda: clock() % 2.0 >= 1.0, every=0.5)
-    strategy = Strategy(until=(room,), backoff=Constant(0.0))
-    service = Recovery(clock=clock, chance=lambda: 0.0)
+    waiting = Condition("room on the disk", lambda: clock() % 2.0 >= 1.0, every=0.5)
+    strategy = Strategy(wait_for=(waiting,), backoff=Constant(0.0))
+    service = Recovery(clock=clock, rng=lambda: 0.0)
     full = OSError(28, "No space left on device")
     script = Script(full, full, full, ConnectionError())
 
@@ -328,14 +328,14 @@ def test_after_parking_a_call_still_has_its_retries() -> None:
 def test_a_failure_whose_condition_held_all_the_time_uses_up_a_retry(kind: str, blocks: bool) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=parks(Condition("disk", lambda: True, blocks=blocks)))
-    gave_up = facts_of(service, GaveUp)
+    gave_up = events_of(service, GaveUp)
     script = Script(*[ConnectionError()] * 99)
     with pytest.raises(ConnectionError):
         if kind == "plain":
             service.recoverable("fetch")(script)()
         else:
             clock.run(service.recoverable("fetch")(script.as_async()), backend=kind)
-    assert (script.calls, [fact.reason for fact in gave_up]) == (2, ["out of retries (1)"])  # type: ignore[attr-defined]
+    assert (script.calls, [event.reason for event in gave_up]) == (2, ["out of retries (1)"])  # type: ignore[attr-defined]
 
 
 @BACKENDS
@@ -361,7 +361,7 @@ def test_one_condition_is_asked_by_one_of_those_who_wait_and_wakes_all_of_them_s
         asked.append(clock())
         return clock() >= 100.0
 
-    service = Recovery(clock=clock, policy=parks(Condition("host", is_met)), chance=random.Random(3).random)
+    service = Recovery(clock=clock, policy=parks(Condition("host", is_met)), rng=random.Random(3).random)
 
     @service.recoverable("fetch")
     async def fetch() -> None:
@@ -432,7 +432,7 @@ def test_a_condition_that_raises_counts_as_not_met_and_is_reported_once(caplog: 
 @pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
 def test_a_call_is_not_parked_for_longer_than_it_is_patient(kind: str) -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, policy=parks(Condition("never", lambda: False), patience=30.0))
+    service = Recovery(clock=clock, policy=parks(Condition("never", lambda: False), wait_timeout=30.0))
     script = Script(ConnectionError("reset"))
     with pytest.raises(ConnectionError) as caught:
         if kind == "plain":
@@ -445,30 +445,30 @@ def test_a_call_is_not_parked_for_longer_than_it_is_patient(kind: str) -> None:
 
 def test_a_parked_call_that_is_told_to_retry_now_does_not_wait_for_its_condition() -> None:
     with waiting_in_a_thread(parks(Condition("never", lambda: False))) as (service, _):
-        service.waits.retry_now(only(service))
+        service.calls.retry_now(only(service))
 
 
 def test_an_answer_of_a_person_wakes_who_waits_for_it_at_once() -> None:
     service = Recovery()
-    licence = service.waits.question("licence")
+    licence = service.calls.question("licence")
     script = Script(PermissionError("gated"))
 
     @service.recoverable(
         "fetch",
         classifier=lambda _: Category.AUTH,
-        policy=RetryPolicy(per_category={Category.AUTH: Strategy(until=(licence,), backoff=Constant(0.0))}),
+        policy=RetryPolicy(per_category={Category.AUTH: Strategy(wait_for=(licence,), backoff=Constant(0.0))}),
     )
     def fetch() -> object:
         script()
-        return service.waits.answered("licence")
+        return service.calls.answered("licence")
 
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(fetch()), daemon=True)
     thread.start()
-    while not service.waits.calls():
+    while not service.calls.calls():
         time.sleep(0)
     began = time.perf_counter()
-    service.waits.answer("licence", "yes")
+    service.calls.answer("licence", "yes")
     thread.join(10.0)
     assert results == ["yes"]
     assert time.perf_counter() - began < 0.5  # not when it would have been asked again
@@ -477,8 +477,8 @@ def test_an_answer_of_a_person_wakes_who_waits_for_it_at_once() -> None:
 def test_a_question_that_was_answered_before_is_not_waited_for() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
-    service.waits.answer("licence")
-    fetch = service.recoverable("fetch", policy=parks(service.waits.question("licence")))
+    service.calls.answer("licence")
+    fetch = service.recoverable("fetch", policy=parks(service.calls.question("licence")))
     fetch(Script(ConnectionError()))()
     assert clock() == 0.0
 
@@ -542,8 +542,8 @@ def test_the_room_is_empty_when_everybody_has_left() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=parks(Condition("host", lambda: clock() >= 5.0)))
     service.recoverable("fetch")(Script(ConnectionError()))()
-    room = service.waits
-    assert nothing_left(room)
+    waiting = service.calls
+    assert nothing_left(waiting)
 
 
 # What may happen while somebody looks at a condition, and at its end
@@ -568,12 +568,12 @@ def test_what_is_said_while_a_condition_is_looked_at_is_heeded(backend: str, ans
     def steer() -> None:
         assert looking.wait(10.0)
         call = only(service)
-        assert getattr(service.waits, command)(call)
+        assert getattr(service.calls, command)(call)
         if command == "pause":
             go_on.set()
-            [waiting] = service.waits.calls()
+            [waiting] = service.calls.calls()
             assert waiting.is_paused
-            service.waits.give_up(call)
+            service.calls.give_up(call)
 
     async def main() -> None:
         threading.Thread(target=steer, daemon=True).start()
@@ -594,7 +594,7 @@ def test_a_command_from_within_a_condition_is_heeded() -> None:
     service = Recovery(clock=clock)
 
     def is_met() -> bool:
-        service.waits.give_up(only(service))
+        service.calls.give_up(only(service))
         return False
 
     script = Script(ConnectionError())
@@ -607,7 +607,7 @@ def test_a_command_from_within_a_condition_is_heeded() -> None:
 def test_a_look_that_hangs_does_not_keep_a_call_beyond_its_time(kind: str) -> None:
     service = Recovery(breaker=None)
     go_on = threading.Event()
-    policy = parks(Condition("dead share", lambda: go_on.wait(10.0), blocks=True), patience=0.05)
+    policy = parks(Condition("dead share", lambda: go_on.wait(10.0), blocks=True), wait_timeout=0.05)
     script = Script(ConnectionError())
     began = time.perf_counter()
     with pytest.raises(ConnectionError):
@@ -623,24 +623,24 @@ def test_a_held_call_that_was_let_go_looks_at_nothing_any_more() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
     never = Condition("never", lambda: False)
-    is_held = True
+    is_deferred = True
 
     def hold(_: object) -> Park | None:
-        return Park(0.0, (never,)) if is_held else None
+        return Park(0.0, (never,)) if is_deferred else None
 
     service.bus.subscribe(OperationStarted, hold, operation="fetch")
 
     async def main() -> None:
-        nonlocal is_held
+        nonlocal is_deferred
         async with anyio.create_task_group() as group:
             group.start_soon(service.recoverable("fetch")(Script().as_async()))
             await anyio.sleep(5.0)
-            is_held = False
-            service.waits.wake("fetch", "")
+            is_deferred = False
+            service.calls.wake("fetch", "")
 
     clock.run(main)
     assert clock() == pytest.approx(5.0)
-    assert nothing_left(service.waits)
+    assert nothing_left(service.calls)
 
 
 def test_who_waits_for_another_condition_first_leaves_looking_to_others() -> None:
@@ -690,11 +690,11 @@ def test_calls_in_all_of_the_loops_worker_threads_do_not_starve_their_condition(
         with anyio.fail_after(20.0):
             async with anyio.create_task_group() as group:
                 group.start_soon(first)
-                while not service.waits.calls():
+                while not service.calls.calls():
                     await anyio.sleep(0)
                 for _ in range(45):
                     group.start_soon(anyio.to_thread.run_sync, fetch)
-                while len(service.waits.calls()) < 40:
+                while len(service.calls.calls()) < 40:
                     await anyio.sleep(0.001)
                 is_up = True
 
@@ -703,7 +703,7 @@ def test_calls_in_all_of_the_loops_worker_threads_do_not_starve_their_condition(
 
 def test_nobody_is_spread_out_beyond_its_time() -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=lambda: 0.999, policy=parks(Condition("up", lambda: clock() >= 9.0)))
+    service = Recovery(clock=clock, rng=lambda: 0.999, policy=parks(Condition("up", lambda: clock() >= 9.0)))
     began: list[float] = []
 
     @service.recoverable("fetch", max_elapsed=10.0)
@@ -723,7 +723,7 @@ def test_nobody_is_spread_out_beyond_its_time() -> None:
 
 def test_what_held_before_a_pause_is_looked_at_again_after_it() -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, chance=lambda: 0.999)
+    service = Recovery(clock=clock, rng=lambda: 0.999)
     is_up = Condition("up", lambda: 5.0 <= clock() < 5.5 or clock() >= 100.0)
     began: list[float] = []
 
@@ -738,11 +738,11 @@ def test_what_held_before_a_pause_is_looked_at_again_after_it() -> None:
             for _ in range(99):
                 group.start_soon(fetch)
             await anyio.sleep(5.5)
-            paused = [call.call for call in service.waits.calls()]
-            assert [service.waits.pause(call) for call in paused] == [True] * 98  # all but the one that looked
+            paused = [call.call for call in service.calls.calls()]
+            assert [service.calls.pause(call) for call in paused] == [True] * 98  # all but the one that looked
             await anyio.sleep(3.0)
             for call in paused:
-                service.waits.unpause(call)
+                service.calls.unpause(call)
 
     clock.run(main)
     assert sorted(began)[1] >= 100.0
@@ -836,7 +836,7 @@ def test_a_condition_is_no_coroutine_function() -> None:
 def test_a_call_that_somebody_else_parks_at_a_half_open_circuit_does_not_go_round_and_round(backend: str) -> None:
     clock = VirtualClock(start=2.0)
     service = Recovery(clock=clock)
-    parked = facts_of(service, Parked)
+    parked = events_of(service, Parked)
     service.circuits.restore({("fetch", ""): Open(until=1.0)})
     service.bus.subscribe(OperationStarted, lambda s: Park(60.0 - s.at, ("busy",)) if s.at < 60.0 else None)
     fetch = service.recoverable("fetch", breaker=BreakerPolicy(), when_open="wait")
@@ -857,7 +857,7 @@ def test_who_asked_before_its_cause_ended_does_not_sleep_through_it() -> None:
     holds = iter([Park(1000.0, ("busy",)), None])
     service.bus.subscribe(OperationStarted, lambda _: next(holds))
     # The cause ends between the question and the wait.
-    service.bus.subscribe(Parked, lambda fact: service.waits.wake(fact.operation, ""))
+    service.bus.subscribe(Parked, lambda event: service.calls.wake(event.operation, ""))
     service.recoverable("fetch")(Script())()
     assert clock() == 0.0
 
@@ -927,7 +927,7 @@ def test_what_another_waits_for_does_not_excuse_a_failure() -> None:
 
 def test_to_retry_now_costs_nothing() -> None:
     clock = VirtualClock()
-    strategy = Strategy(until=(Condition("never", lambda: False),), backoff=Constant(10.0), jitter="none")
+    strategy = Strategy(wait_for=(Condition("never", lambda: False),), backoff=Constant(10.0), jitter="none")
     policy = RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy})
     service = Recovery(clock=clock, policy=policy)
     script = Script(*[ConnectionError()] * 5)
@@ -937,7 +937,7 @@ def test_to_retry_now_costs_nothing() -> None:
             group.start_soon(service.recoverable("fetch")(script.as_async()))
             for _ in range(5):
                 await anyio.sleep(1.0)
-                assert service.waits.retry_now(only(service))
+                assert service.calls.retry_now(only(service))
 
     clock.run(main)
     assert script.calls == 6
@@ -961,13 +961,13 @@ def test_a_condition_that_wants_to_exit_is_not_met_and_is_asked_again() -> None:
             raise SystemExit
         return True
 
-    service = Recovery(policy=parks(Condition("odd", is_met, blocks=True, every=0.001), patience=10.0))
+    service = Recovery(policy=parks(Condition("odd", is_met, blocks=True, every=0.001), wait_timeout=10.0))
     service.recoverable("fetch")(Script(ConnectionError()))()
     assert len(asked) == 2
 
 
 def test_where_no_thread_can_be_had_a_condition_is_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Recovery(policy=parks(Condition("disk", lambda: True, blocks=True, every=0.001), patience=0.01))
+    service = Recovery(policy=parks(Condition("disk", lambda: True, blocks=True, every=0.001), wait_timeout=0.01))
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -975,13 +975,13 @@ def test_where_no_thread_can_be_had_a_condition_is_not_met(monkeypatch: pytest.M
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(ConnectionError, match="reset"):
         service.recoverable("fetch")(Script(ConnectionError("reset")))()
-    assert nothing_left(service.waits)
+    assert nothing_left(service.calls)
 
 
 def test_the_limit_of_its_own_category_ends_what_is_parked_in_vain() -> None:
     service = Recovery(clock=VirtualClock())
     strategies = {
-        Category.TRANSIENT: Strategy(until=(Condition("always", lambda: True),)),
+        Category.TRANSIENT: Strategy(wait_for=(Condition("always", lambda: True),)),
         Category.UNREACHABLE: Strategy(max_retries=None),
     }
     script = Script(*[ConnectionError()] * 99)
@@ -994,8 +994,8 @@ def test_what_a_held_call_waits_for_is_told() -> None:
     with waiting_in_a_thread(HOUR) as (service, _):
         service.circuits.force("fetch", "open")
         call = only(service)
-        service.waits.retry_now(call)
-        while not (waiting := service.waits.calls()) or not waiting[0].until:
+        service.calls.retry_now(call)
+        while not (waiting := service.calls.calls()) or not waiting[0].until:
             time.sleep(0)
         assert waiting[0].until == ("circuit open: fetch",)
         service.circuits.force("fetch", "auto")
@@ -1016,9 +1016,9 @@ def test_what_was_waited_for_does_not_set_the_pace_of_what_is_asked_next() -> No
             await anyio.sleep(0.5)
             group.start_soon(call, "both", fast, slow)
             await anyio.sleep(10.0)
-            service.waits.look_again(slow)  # not yet: both are told so
+            service.calls.look_again(slow)  # not yet: both are told so
             await anyio.sleep(50.0)
-            service.waits.look_again(slow)  # long before it would be asked again
+            service.calls.look_again(slow)  # long before it would be asked again
 
     clock.run(main)
     assert clock() == pytest.approx(100.0, abs=2.0)

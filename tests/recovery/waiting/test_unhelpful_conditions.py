@@ -17,8 +17,8 @@ from events.operation_events import GaveUp
 from recovery.journal.history import Run
 from recovery.journal.store import Row
 from recovery.service import Recovery
-from recovery.testing import ChaosStore, Script
-from tests.recorded_events import facts_of
+from recovery.testing import FaultyStore, Script
+from tests.recorded_events import events_of
 
 
 @contextmanager
@@ -34,11 +34,11 @@ class Stuck(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked, self.gate = threading.Event(), threading.Event()
+        self.asked, self.latch = threading.Event(), threading.Event()
 
     async def append(self, rows: Sequence[Row]) -> None:
         self.asked.set()
-        self.gate.wait(30.0)
+        self.latch.wait(30.0)
 
 
 def gave_up() -> GaveUp:
@@ -75,7 +75,7 @@ def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_while_it_is_closed
     service.journal.finish()
     with at_once():
         assert service.recoverable("pay", durability="strict")(Script())() == "done"
-    store.gate.set()
+    store.latch.set()
     service.close()
 
 
@@ -84,12 +84,12 @@ async def test_a_service_that_is_closed_inside_ends_though_it_resumes(anyio_back
         async with Recovery(store=MemoryStore()) as service:
             service.close()
             resumption = service.resume()
-            await resumption.loaded.passed()
+            await resumption.loaded.opened()
             assert list(resumption.calls) == []
 
 
 def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_have_to_do() -> None:
-    store = ChaosStore(MemoryStore(), fail_at=1)
+    store = FaultyStore(MemoryStore(), fail_at=1)
     service, done = Recovery(store=store), threading.Event()
     call = service.recoverable("alert", durability="strict", remember=60.0, idempotency_key=lambda: "k")(Script())
 
@@ -112,7 +112,7 @@ class Locked(Stuck):
             self.asked.set()
             raise OSError("locked")
         self.tried.set()
-        self.gate.wait(30.0)
+        self.latch.wait(30.0)
         return await super().open(run)
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ def test_a_result_is_not_waited_for_while_the_journal_cannot_be_read() -> None:
         call = service.recoverable("job", remember=60.0, idempotency_key=str)(lambda _: "done")
         with at_once():
             assert call(1) == "done"
-        store.gate.set()
+        store.latch.set()
 
 
 def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again(
@@ -138,7 +138,7 @@ def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again
 
     store = MemoryStore()
     service = Recovery(store=store)
-    heard = facts_of(service, JournalDegraded)
+    heard = events_of(service, JournalDegraded)
     settings: dict[str, Any] = {"durability": "strict"}
     with monkeypatch.context() as without_threads:
         without_threads.setattr(threading.Thread, "start", no_more)
@@ -146,7 +146,7 @@ def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again
             service.recoverable("pay", **settings)(Script())()
             assert service.journal is not None
             assert service.journal.lookup.call("nobody") is None
-    assert [fact.reason for fact in heard if isinstance(fact, JournalDegraded)] == [
+    assert [event.reason for event in heard if isinstance(event, JournalDegraded)] == [
         "RuntimeError: can't start new thread"
     ]
     service.recoverable("pay again", **settings)(Script())()

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from recovery.testing import VirtualClock
-from recovery.waiting.waiters import Gate, TaskWaiter, ThreadWaiter
+from recovery.waiting.waiters import Latch, TaskWaiter, ThreadWaiter
 
 
 def test_a_thread_that_waits_is_woken_from_another() -> None:
@@ -86,17 +86,17 @@ def test_a_task_waits_as_long_as_it_was_told(backend: str) -> None:
 
 
 def test_an_open_gate_lets_threads_through() -> None:
-    gate = Gate()
-    assert not gate.wait(timeout=0.001)
-    gate.open()
-    assert gate.wait()
+    latch = Latch()
+    assert not latch.wait(timeout=0.001)
+    latch.open()
+    assert latch.wait()
 
 
 @pytest.mark.anyio
 async def test_a_task_passes_a_gate_that_a_thread_opens() -> None:
-    gate = Gate()
+    latch = Latch()
     with anyio.fail_after(10.0):
         async with anyio.create_task_group() as group:
-            group.start_soon(gate.passed)
+            group.start_soon(latch.opened)
             await anyio.wait_all_tasks_blocked()
-            await anyio.to_thread.run_sync(gate.open)
+            await anyio.to_thread.run_sync(latch.open)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from events.attempt import Attempt
 from events.bus import Bus
-from events.event import CallFact, Fact
+from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import (
@@ -28,12 +28,12 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.journal.history import TERMINAL, CallRecord, Run, fold, remaining
+from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
 from recovery.testing.strategies import CALLS, categories, seconds
 
-Written = tuple[str, Fact]
-"""A fact, and the run that wrote it."""
+Written = tuple[str, Event]
+"""An event, and the run that wrote it."""
 
 RUNS = ("first", "second")
 ERROR = OSError("reset")
@@ -43,14 +43,14 @@ SMALL = st.integers(1, 5)
 ERRORS = st.sampled_from([None, "OSError: reset"])
 
 
-def told(kind: type[CallFact], call: str, attempt: int, at: float, **fields: Any) -> CallFact:
+def told(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: Any) -> CallEvent:
     return kind(at=at, operation="operation", call=call, attempt=attempt, **fields)
 
 
-def facts() -> st.SearchStrategy[Fact]:
-    """Facts about few calls in no order at all: a journal may have lost some."""
+def events() -> st.SearchStrategy[Event]:
+    """Events about few calls in no order at all: a journal may have lost some."""
 
-    def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Fact]:
+    def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Event]:
         return st.builds(told, kinds, CALL, SMALL, seconds(), **fields)
 
     return st.one_of(
@@ -65,21 +65,21 @@ def facts() -> st.SearchStrategy[Fact]:
 
 
 def journals() -> st.SearchStrategy[list[Written]]:
-    return st.lists(st.tuples(st.sampled_from(RUNS), facts()), max_size=8)
+    return st.lists(st.tuples(st.sampled_from(RUNS), events()), max_size=8)
 
 
 def folded(journal: list[Written], records: dict[str, CallRecord] | None = None) -> dict[str, CallRecord]:
     records = {} if records is None else records
-    for run, fact in journal:
-        fold(records, run, [fact])
+    for run, event in journal:
+        replay(records, run, [event])
     return records
 
 
 def records_after_each(journal: list[Written], call: str = "a") -> Iterator[CallRecord]:
-    """Where *call* stands after each fact, from the first that is about it."""
+    """Where *call* stands after each event, from the first that is about it."""
     records: dict[str, CallRecord] = {}
-    for run, fact in journal:
-        if call in fold(records, run, [fact]):
+    for run, event in journal:
+        if call in replay(records, run, [event]):
             yield records[call]
 
 
@@ -107,23 +107,23 @@ class Live:
         run, clock = RUNS[self.run % 2], VirtualClock(1000.0 * self.run)
         self.run += 1
         bus = Bus(clock=clock, run=run)
-        bus.subscribe((Fact, OperationStarted, OperationSucceeded), lambda fact: self.written.append((run, fact)))
+        bus.subscribe((Event, OperationStarted, OperationSucceeded), lambda event: self.written.append((run, event)))
         bus.subscribe(OperationFailed, self.classify)
         return Operation("operation", bus)
 
-    def classify(self, failed: OperationFailed) -> list[Fact | Verdict]:
+    def classify(self, failed: OperationFailed) -> list[Event | Verdict]:
         fields = {name: getattr(failed, name) for name in ("at", "operation", "call", "attempt", "retries", "elapsed")}
         return [FailureClassified(category=Category.TRANSIENT, evidence=EVIDENCE, **fields), self.verdict]
 
     def begin(self) -> None:
-        self.attempt.announce()
+        self.attempt.request_start()
 
     def make(self, move: Verdict | str) -> None:
         match move:
             case Retry() | Park():
                 self.verdict = move
                 self.attempt.fail(ERROR)
-                self.attempt = self.attempt.following()
+                self.attempt = self.attempt.next_attempt()
             case GiveUp():
                 self.verdict = move
                 self.attempt.fail(ERROR)
@@ -165,7 +165,7 @@ def test_a_journal_may_be_folded_in_parts(journal: list[Written], cut: int) -> N
 
 @given(journals())
 def test_no_call_hears_of_another(journal: list[Written]) -> None:
-    apart = [folded([(run, fact) for run, fact in journal if fact.call == call]) for call in CALLS]  # type: ignore[attr-defined]
+    apart = [folded([(run, event) for run, event in journal if event.call == call]) for call in CALLS]  # type: ignore[attr-defined]
     assert {call: record for records in apart for call, record in records.items()} == folded(journal)
 
 
@@ -175,8 +175,8 @@ def test_a_call_has_one_outcome(journal: list[Written]) -> None:
 
 
 @given(journals(), st.sampled_from(TERMINAL))
-def test_after_a_terminal_fact_a_call_is_over_whatever_came_before(
-    journal: list[Written], kind: type[CallFact]
+def test_after_a_terminal_event_a_call_is_over_whatever_came_before(
+    journal: list[Written], kind: type[CallEvent]
 ) -> None:
     assert folded([*journal, ("first", told(kind, "a", 1, 0.0))])["a"].is_over
 
@@ -193,8 +193,8 @@ def test_while_a_call_goes_on_the_number_of_its_attempt_never_decreases(moves: l
 def test_retries_decrease_only_by_the_charge_of_a_retry_that_is_not_made(moves: list[Verdict | str]) -> None:
     written = Live(moves).written
     retries = [record.retries for record in records_after_each(written)]
-    for (before, after), (_, fact) in zip(pairwise(retries), written[1:], strict=False):
-        is_not_made = isinstance(fact, Parked | GaveUp) and fact.error is not None
+    for (before, after), (_, event) in zip(pairwise(retries), written[1:], strict=False):
+        is_not_made = isinstance(event, Parked | GaveUp) and event.error is not None
         assert after >= before or (after == before - 1 and is_not_made)
 
 
@@ -282,7 +282,7 @@ def test_a_wait_goes_on_through_a_second_restart(boot: str, delay: float, before
     records = folded([("first", told(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
     second = later(FIRST, before, boot)
     left = remaining(records["a"], {"first": FIRST}, second)
-    fold(records, second.id, [told(OperationResumed, "a", 2, second.monotonic, after=left)])
+    replay(records, second.id, [told(OperationResumed, "a", 2, second.monotonic, after=left)])
     now = later(second, passed, second.boot)
     assert remaining(records["a"], {"first": FIRST, second.id: second}, now) == pytest.approx(
         max(delay - before - passed, 0.0), abs=1e-6
