@@ -4,8 +4,8 @@ from events.conditions import Condition
 from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable
 from events.evidence import Category, Evidence
 from recovery import context, presets
+from recovery.journal.accounting import Counts
 from recovery.journal.errors import NotDurable
-from recovery.journal.queue import Counts
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Store
 from recovery.monitoring.alerts import Threshold, Thresholds

@@ -28,6 +28,9 @@ from recovery import validation
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.runner import Driver
+from recovery.journal.config import DEFAULTS as JOURNAL_DEFAULTS
+from recovery.journal.config import JournalConfig
+from recovery.journal.core import JournalCore
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
 from recovery.operations import Definition, Registry, name_of_function
@@ -70,7 +73,7 @@ class Recovery:
     open. With *enabled* False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
 
     *clock* reads monotonic seconds, *rng* draws from [0, 1) for the jitter: both for tests. *run* names this
-    process's run in the journal.
+    process's run in the journal. *journal_config* bounds what the journal holds in memory.
 
     ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
     """
@@ -89,6 +92,7 @@ class Recovery:
         clock: Clock = time.monotonic,
         rng: Callable[[], float] = random.random,
         run: str | None = None,
+        journal_config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:
         check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
@@ -102,6 +106,8 @@ class Recovery:
         self._logging = enable_logging
         self._registry = Registry(self.bus, self._forget)
         self.calls = WaitingCalls(clock, rng)
+        self._journal_config = journal_config
+        self._core: JournalCore | None = None
         self._journal: Journal | None = None
         self._monitor: Monitor | None = None
         self._log_subscription: Subscription | None = None
@@ -158,7 +164,10 @@ class Recovery:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
             commands = CommandHandler(self.calls, lambda: self._resumption)
-            self._journal = Journal(store, self.bus, self._registry.config_of, self.circuits.restore, commands)
+            self._core = JournalCore(
+                store, self.bus, self._registry.config_of, self.circuits.restore, commands, self._journal_config
+            )
+            self._journal = Journal(self._core)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._classify.classifiers = classifiers
@@ -238,11 +247,11 @@ class Recovery:
         plain calls run on four daemon threads. While the journal cannot be read, the answer is not ``loaded``. Asking
         again gives the same answer. Raises ValueError without a store.
         """
-        if self._journal is None:
+        if self._core is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that ask at once would run every call twice
             if self._resumption is None or not self._resumption.is_ours:
-                resumer = Resumer(self._registry, self._driver, self._journal, self.calls.spread)
+                resumer = Resumer(self._registry, self._driver, self._core, self.calls.spread)
                 self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
             return self._resumption
 
@@ -274,8 +283,8 @@ class Recovery:
             self._journal.close()
 
     def __enter__(self) -> Self:
-        if self._journal is not None:
-            self._journal.start()
+        if self._core is not None:
+            self._core.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,12 +318,12 @@ class Recovery:
             self._resumption.interrupt()
 
     def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.config, self.bus.clock, self.calls, lambda: self._journal, definition.warn_once)
+        return Driver(definition.config, self.bus.clock, self.calls, lambda: self._core, definition.warn_once)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""
-        if definition.config.journalled and self._journal is not None:
-            self._journal.follow(definition.operation.name)
+        if definition.config.journalled and self._core is not None:
+            self._core.follow(definition.operation.name)
         if definition.config.budget is not None:
             self.budgets.follow(definition.operation.name)
         if definition.config.logging:

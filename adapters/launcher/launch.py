@@ -88,7 +88,7 @@ class Launch:
             with anyio.move_on_after(LOAD_TIMEOUT):
                 await resumption.loaded.opened()
             if not resumption.loaded.is_open and self._service.journal is not None:
-                self._service.journal.look(now=True)  # it goes on in memory
+                self._service.journal.skip_pending()  # it goes on in memory
                 await resumption.loaded.opened()
             self._drop_what_changed(resumption)
             launches = [call for call in resumption.calls if call.record.operation == "launch"]

@@ -21,8 +21,8 @@ from recovery.context import Running
 from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.timeouts import in_time
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
-from recovery.journal.journal import Journal
 from recovery.settings import ABSENT, OperationConfig
 from recovery.subscribers.exhausted import mark_exhausted
 from recovery.waiting.calls import WaitingCalls
@@ -46,7 +46,7 @@ class Driver:
         config: OperationConfig,
         clock: Clock,
         waiting: WaitingCalls,
-        journal: Callable[[], Journal | None],
+        journal: Callable[[], JournalCore | None],
         warn_once: Callable[[str, str], object],
     ) -> None:
         self._config = config
@@ -95,7 +95,7 @@ class Driver:
             while True:
                 if failed:
                     assert error is not None
-                    if self._barrier.is_half_full:
+                    if self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
@@ -118,7 +118,7 @@ class Driver:
                         self._barrier.before_next(self._time_left(attempt))
                     attempt, failed = attempt.next_attempt(), False
                 since = self._waiting.wakes
-                if self._is_journalled and self._barrier.is_half_full:
+                if self._is_journalled and self._barrier.must_wait:
                     self._barrier.wait_for_room(self._time_left(attempt))
                 deferred = ended or attempt.request_start()
                 if deferred is None and (self._is_strict or attempt.is_resumed):
@@ -142,7 +142,7 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
@@ -175,7 +175,7 @@ class Driver:
             while True:
                 if failed:
                     assert error is not None
-                    if self._barrier.is_half_full:
+                    if self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
@@ -200,7 +200,7 @@ class Driver:
                         await self._barrier.abefore_next(self._time_left(attempt))
                     attempt, failed = attempt.next_attempt(), False
                 since = self._waiting.wakes
-                if self._is_journalled and self._barrier.is_half_full:
+                if self._is_journalled and self._barrier.must_wait:
                     await self._barrier.await_room(self._time_left(attempt))
                 deferred = ended or attempt.request_start()
                 if deferred is None and (self._is_strict or attempt.is_resumed):
@@ -225,7 +225,7 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done

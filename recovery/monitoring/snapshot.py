@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from recovery.journal.queue import Backlog, Counts
+from recovery.journal.accounting import Backlog, Counts
 from recovery.monitoring.alerts import Alert
 from recovery.monitoring.counters import OperationKey, State
 from recovery.monitoring.overhead import Overhead

@@ -25,7 +25,7 @@ class CommandHandler:
         """In a forked child: what waits is the parent's, and so are the orders for it."""
         self._of_parent |= {waiting.call for waiting in self._waits.calls()}
 
-    def concern(self, call: str) -> bool:
+    def concerns(self, call: str) -> bool:
         """Whether an order for the call of that id is for this process."""
         if self._is_quarantined(call):
             return True

@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal import journal
+from recovery.journal.config import DEFAULTS, JournalConfig
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure
@@ -87,12 +87,13 @@ def cases() -> list[Case]:
 
 def end(path: str, notes: str, colour: str, ending: str, store: str, budget: float) -> None:
     """Be the process: have events accepted, note when, and end."""
-    journal.CLOSE_TIMEOUT = budget
-    services = [Recovery(store=SQLiteStore(path) if store == "healthy" else HangingStore(path))]
+    config = JournalConfig(close_timeout=budget)
+    first = SQLiteStore(path) if store == "healthy" else HangingStore(path)
+    services = [Recovery(store=first, journal_config=config)]
     if store == "hangs in open":
         HangingStore.method = "open"
     if store == "two that hang":
-        services.append(Recovery(store=HangingStore(f"{path}-2")))
+        services.append(Recovery(store=HangingStore(f"{path}-2"), journal_config=config))
     if ending == "SIGTERM, handled":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if colour == "threads":
@@ -247,7 +248,7 @@ def _written(path: Path) -> int:
 def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the matrix."""
     chosen = cases()[:: max(round(1 / share), 1)]
-    budget = journal.CLOSE_TIMEOUT
+    budget = DEFAULTS.close_timeout
     ended = list(ends_of(chosen, fork_server, budget))
     problems = [problem for one in ended if (problem := one.problem(MOST_SECONDS)) is not None]
     for problem in problems:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from recovery.journal.writer import FLUSH_INTERVAL
+from recovery.journal.config import DEFAULTS
 from tests.torture.exits import Case, cases, ends_of
 from tests.torture.faults import sweep
 from tests.torture.figures import QUICK, percentile
@@ -54,7 +54,7 @@ def test_d5_no_call_has_two_ends_after_kill_9(tally: Tally) -> None:
 
 def test_d6_what_kill_9_loses_is_as_old_as_a_flush_interval_and_a_commit(tally: Tally) -> None:
     # Of half of it, at least: other processes on this machine may hold any one of ours for as long as they like.
-    assert percentile(tally.ages, 0.5) < FLUSH_INTERVAL + percentile(tally.commits, 1.0)
+    assert percentile(tally.ages, 0.5) < DEFAULTS.flush_interval + percentile(tally.commits, 1.0)
 
 
 def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(fork_server: ForkServer) -> None:

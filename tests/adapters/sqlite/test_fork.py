@@ -109,7 +109,7 @@ HELD = """
 files.PATIENCE = (0.005,)
 locks = {
     "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service.calls.lock,
-    "intake": journal._queue._lock, "journal": journal._lock,
+    "queue": service._core.queue._lock, "journal": service._core._lock, "receipts": service._core.tracker._lock,
 }
 call = service.recoverable("fetch", resumable=True, initial_delay=0.0, max_retries=1)(lambda: 1 / 0)
 with service:
@@ -153,7 +153,7 @@ second = Recovery(store=SQLiteStore(path))
 with second:
     second.journal.receipt().wait(5.0)
     second.journal.pending(5.0)
-    is_first = str(second.journal._store.own) == path
+    is_first = str(second._core.store.own) == path
 child.communicate(b"")
 print(json.dumps({"codes": [0 if is_first else 1], "parent": 1, "run": service.bus.run, "dropped": 0}))
 """
@@ -240,7 +240,7 @@ def test_d13_a_forked_child_writes_its_own_file_and_its_parent_goes_on(
 
 
 def test_d13_a_child_that_was_forked_while_a_lock_was_held_does_not_wait_for_it(tmp_path: Path) -> None:
-    assert run(HELD, tmp_path / "calls.db").codes == [0] * 5
+    assert run(HELD, tmp_path / "calls.db").codes == [0] * 6
 
 
 def test_d13_a_fork_waits_for_sqlite_but_not_for_long(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
     store, begun = MemoryStore(), threading.Event()
     with Recovery(store=store, run="old") as service:
         assert service.journal is not None
-        service.journal.follow("job")
+        service.operation("job", durability="journal")
         for number, kind in ((1, OperationStarted), (1, OperationQuarantined)):
             arguments = {"arguments": msgspec.Raw(b"[[],{}]")} if kind is OperationStarted else {}
             service.bus.publish(kind(at=0.0, operation="job", call=f"old-{number}", **arguments))
@@ -309,7 +309,7 @@ def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
         while not service.calls.number:
             time.sleep(0.001)
         calls = [service.calls.calls()[0].call, resumption.quarantined[0].call]
-        commands = service.journal._commands.concern  # type: ignore[union-attr]
+        commands = service._core._commands.concerns  # type: ignore[union-attr]
         assert all(map(commands, calls))
         assert forked(lambda: not any(map(commands, calls)))
         assert forked(lambda: service.resume() is not resumption)

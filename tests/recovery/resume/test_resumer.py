@@ -24,6 +24,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery import context
+from recovery.journal.config import JournalConfig
 from recovery.journal.history import Run
 from recovery.journal.store import Command, Row
 from recovery.resume.commands import CommandHandler
@@ -590,7 +591,7 @@ async def test_of_very_many_the_first_does_not_wait_until_all_have_begun() -> No
     store, begun = MemoryStore(), []
     with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal.follow("work")
+        service.operation("work", durability="journal")
         for number in range(2000):
             arguments = msgspec.Raw(b"[[],{}]")
             service.bus.publish(OperationStarted(at=0.0, operation="work", call=f"c-{number}", arguments=arguments))
@@ -663,12 +664,12 @@ class LockedAtFirst(MemoryStore):
 
 
 @pytest.mark.parametrize("broken", ["open", "adopt"])
-def test_what_cannot_be_read_at_once_is_resumed_when_it_can(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recovery.journal.writer.FIRST_PAUSE", 0.005)
+def test_what_cannot_be_read_at_once_is_resumed_when_it_can(broken: str) -> None:
     store = MemoryStore()
     leave(store, lambda: None, "a")
     seen: list[Any] = []
-    with Recovery(store=LockedAtFirst(broken, store)) as service:
+    config = JournalConfig(first_pause=0.005)
+    with Recovery(store=LockedAtFirst(broken, store), journal_config=config) as service:
         service.recoverable("work", **SETTINGS)(seen.append)
         assert service.resume().wait(10.0)
     assert seen == ["a"]

@@ -12,9 +12,13 @@ import anyio
 import pytest
 
 from adapters.memory import MemoryStore
+from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalRestored
 from events.operation_events import GaveUp
+from recovery.journal.core import JournalCore
+from recovery.journal.errors import NotDurable
 from recovery.journal.history import Run
+from recovery.journal.receipts import CommitTracker
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
@@ -54,16 +58,14 @@ def test_a_strict_call_does_not_wait_for_a_journal_that_never_began_and_is_close
         assert service.resume().wait(10.0)
 
 
-def test_who_waits_already_is_let_go_when_a_journal_that_never_began_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Recovery(store=MemoryStore())
-    journal = service.journal
-    assert journal is not None
-    monkeypatch.setattr(journal, "start", lambda: None)
-    service.bus.publish(gave_up())
-    threading.Timer(0.01, service.close).start()
-    with at_once(), pytest.raises(Exception, match="the journal is closed"):
-        journal.receipt().wait()
-    assert journal.counts.dropped == 1
+def test_a_wait_ends_when_a_journal_that_never_began_is_closed() -> None:
+    core = JournalCore(MemoryStore(), Bus(), lambda _: None)
+    core.tracker = CommitTracker(core.queue, core.writer, start=lambda: None)
+    core.queue.put(gave_up())
+    threading.Timer(0.01, core.close).start()
+    with at_once(), pytest.raises(NotDurable, match="the journal is closed"):
+        core.tracker.receipt().wait()
+    assert core.queue.counts.dropped == 1
 
 
 def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_while_it_is_closed() -> None:
@@ -71,12 +73,14 @@ def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_while_it_is_closed
     service = Recovery(store=store)
     service.bus.publish(gave_up())
     assert store.asked.wait(10.0)
-    assert service.journal is not None
-    service.journal.finish()
+    closing = threading.Thread(target=service.close)
+    closing.start()
+    while "closed" not in repr(service.journal):
+        time.sleep(0.001)
     with at_once():
         assert service.recoverable("pay", durability="strict")(Script())() == "done"
     store.latch.set()
-    service.close()
+    closing.join()
 
 
 async def test_a_service_that_is_closed_inside_ends_though_it_resumes(anyio_backend_name: str) -> None:
@@ -94,9 +98,8 @@ def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_hav
     call = service.recoverable("alert", durability="strict", remember=60.0, idempotency_key=lambda: "k")(Script())
 
     def alert(_: object) -> None:
-        assert service.journal is not None
         call()
-        service.journal.lookup.call("nobody")
+        service._core.lookup.call("unknown")
         done.set()
 
     service.bus.subscribe(JournalRestored, alert)
@@ -144,8 +147,7 @@ def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again
         without_threads.setattr(threading.Thread, "start", no_more)
         with at_once():
             service.recoverable("pay", **settings)(Script())()
-            assert service.journal is not None
-            assert service.journal.lookup.call("nobody") is None
+            assert service._core.lookup.call("unknown") is None
     assert [event.reason for event in heard if isinstance(event, JournalDegraded)] == [
         "RuntimeError: can't start new thread"
     ]
