@@ -39,7 +39,7 @@ class JournalCore:
 
     Args:
         store: Where the events are written.
-        bus: Whose events are written. ``JournalDegraded``, ``JournalRestored`` and ``JournalQuarantined`` go there.
+        bus: Its events are written, and the journal publishes its own there (``JournalDegraded``, ...).
         config_of: The config of an operation. Operations with durability "off" are not written.
         restore: Receives the circuits that earlier runs left open, when the store opens.
         commands: Receives the commands that reach this process through the store.

@@ -182,16 +182,23 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["interrupted"] = True
         case OperationQuarantined(reason=reason):
             changes |= {"state": "quarantined", "due": None, "reason": reason}
+        case _ if isinstance(event, TERMINAL):
+            changes |= _outcome(record, event)
+    return msgspec.structs.replace(record, **changes)
+
+
+def _outcome(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    changes: dict[str, object] = {"attempt": event.attempt, "due": None}
+    match event:
         case OperationSucceeded() | OperationRecovered():
-            changes |= {"state": "succeeded", "attempt": event.attempt, "due": None}
+            changes["state"] = "succeeded"
+        case OperationCancelled():
+            changes["state"] = "cancelled"
         case GaveUp(reason=reason) | CallRejected(reason=reason):
-            state = "gave up" if isinstance(event, GaveUp) else "rejected"
+            changes |= {"state": "gave up" if isinstance(event, GaveUp) else "rejected", "reason": reason}
             if record.judged is not None:
                 changes |= {"retries": record.judged.retries, "judged": None}  # the retry was not made
-            changes |= {"state": state, "attempt": event.attempt, "due": None, "reason": reason}
-        case OperationCancelled():
-            changes |= {"state": "cancelled", "attempt": event.attempt, "due": None}
-    return msgspec.structs.replace(record, **changes)
+    return changes
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):
@@ -229,7 +236,7 @@ def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
 
 
 def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
-    """Seconds left of the wait of *record*, for the run *now*, whose clocks were read at this moment.
+    """Seconds left of the wait of *record*, for the run *now*, with its clocks read at this moment.
 
     Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
     anything; it never yields more than the whole delay.

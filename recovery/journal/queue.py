@@ -49,6 +49,8 @@ class WriteQueue:
     def __init__(self, capacity: int = DEFAULTS.capacity, max_bytes: int = DEFAULTS.max_bytes) -> None:
         self.capacity = capacity
         self.max_bytes = max_bytes
+        self._half = capacity // 2
+        self._half_bytes = max_bytes // 2
         self.filled = Flag()
         self.hurry = Flag()
         self._lock = threading.RLock()
@@ -92,12 +94,12 @@ class WriteQueue:
     @property
     def is_half_full(self) -> bool:
         """Whether callers that can wait should."""
-        return self._live >= self.capacity // 2 or self._bytes >= self.max_bytes // 2
+        return self._live >= self._half or self._bytes >= self._half_bytes
 
     def has_room(self, events: int) -> bool:
         """Whether *events* more of average size leave the queue at most half full."""
         size = events * self.max_bytes // self.capacity
-        return self._live + events <= self.capacity // 2 and self._bytes + size <= self.max_bytes // 2
+        return self._live + events <= self._half and self._bytes + size <= self._half_bytes
 
     def has_dropped(self, since: int, position: int) -> bool:
         """Whether any event after *since* and up to *position* was dropped."""

@@ -120,8 +120,8 @@ def test_d7_events_that_come_too_fast_are_logged_once(caplog: pytest.LogCaptureF
 # A store that hangs, and then goes on
 
 
-def crowded(store: Gated, config: JournalConfig = PATIENT) -> Recovery:
-    """A service whose store hangs, and whose write queue is half full."""
+def half_full(store: Gated, config: JournalConfig = PATIENT) -> Recovery:
+    """A service with a store that hangs and a write queue that is half full."""
     service = Recovery(store=store, journal_config=config)
     for number in range(config.capacity // 2):
         service.bus.publish(gave_up(number))
@@ -138,7 +138,7 @@ def failing_plain(service: Recovery) -> Callable[[], None]:
 
 async def test_tasks_that_are_cancelled_in_line_leave_it_to_the_others(anyio_backend_name: str) -> None:
     store, ended = Gated(), list[int]()
-    with crowded(store) as service:
+    with half_full(store) as service:
         call = service.recoverable("fetch", max_retries=0, breaker=None)(failing)
 
         async def one(number: int, scope: anyio.CancelScope) -> None:
@@ -166,7 +166,7 @@ async def test_tasks_that_are_cancelled_in_line_leave_it_to_the_others(anyio_bac
 
 def test_threads_in_line_go_ahead_when_the_store_writes_again() -> None:
     store, ended = Gated(), threading.Semaphore(0)
-    with crowded(store) as service:
+    with half_full(store) as service:
         call = failing_plain(service)
 
         def run() -> None:
@@ -183,7 +183,7 @@ def test_threads_in_line_go_ahead_when_the_store_writes_again() -> None:
 
 def test_a_store_that_hangs_costs_its_time_once_and_not_each_call() -> None:
     store = Gated()
-    with crowded(store, JournalConfig(capacity=CAPACITY, stall_timeout=0.05)) as service:
+    with half_full(store, JournalConfig(capacity=CAPACITY, stall_timeout=0.05)) as service:
         call, began = failing_plain(service), time.monotonic()
         for _ in range(100):
             with pytest.raises(ValueError):
@@ -208,7 +208,7 @@ def test_each_written_batch_admits_calls_of_both_lines() -> None:
 
 async def test_a_plain_call_does_not_wait_for_tasks_of_the_loop_it_blocks(anyio_backend_name: str) -> None:
     store, ended = Gated(), list[int]()
-    with crowded(store) as service:
+    with half_full(store) as service:
         call = service.recoverable("fetch", max_retries=0, breaker=None)(failing)
 
         async def one() -> None:
@@ -228,7 +228,7 @@ async def test_a_plain_call_does_not_wait_for_tasks_of_the_loop_it_blocks(anyio_
 
 def test_a_call_in_line_keeps_half_of_its_time_for_its_work() -> None:
     store, failures = Gated(), [ValueError(), None]
-    with crowded(store) as service:
+    with half_full(store) as service:
 
         @service.recoverable("fetch", initial_delay=0.0, breaker=None, retry_on=ValueError, max_elapsed=0.4)
         def call() -> str:

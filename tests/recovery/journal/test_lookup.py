@@ -16,6 +16,7 @@ from events.operation_events import (
     CheckpointSaved,
     GaveUp,
     OperationRecovered,
+    OperationResumed,
     OperationStarted,
     OperationSucceeded,
     Recorded,
@@ -67,6 +68,12 @@ def test_a_running_call_is_known_with_its_waiting_events() -> None:
     recent.add(numbered(started()))
     known = recent.call("a", [(1, started()), (2, CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"7")))])
     assert (known.state, known.saved) == ("running", b"7")
+
+
+def test_an_event_that_is_written_and_still_queued_counts_once() -> None:
+    recent, resumed = RecentCallCache("run"), OperationResumed(at=1.0, operation="fetch", call="a", after=0.0)
+    recent.add(numbered(started(), resumed))
+    assert recent.call("a", [(2, resumed)]).resumes == 1
 
 
 def test_a_call_whose_events_all_wait_is_known() -> None:
