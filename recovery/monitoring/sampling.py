@@ -1,4 +1,4 @@
-"""Times a sample of healthy calls, so that the overhead can be told as a share of an operation's own time.
+"""Times a sample of healthy calls, so that the overhead can be stated as a share of an operation's own time.
 
 An operation is observed (``Operation.is_observed``) only while samples of it are due. Samples become due at each
 snapshot, at most one for every 32 calls since the previous one. On average a call pays a 32nd of what timing costs.
