@@ -38,8 +38,8 @@ format: $(READY) ## rewrite the code as ruff likes it
 lint: $(READY) ## ruff, formatting included
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-types: $(READY) ## mypy, strict
-	$(BIN)/mypy && $(BIN)/mypy tests/typing
+types: $(READY) ## mypy, strict; basedpyright, strict for tests/typing
+	$(BIN)/mypy && $(BIN)/mypy tests/typing && $(BIN)/basedpyright
 
 arch: $(READY) ## the layers hold (import-linter)
 	$(BIN)/lint-imports
