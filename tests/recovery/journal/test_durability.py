@@ -109,7 +109,7 @@ def test_d11_a_strict_call_may_refuse_to_run_unjournalled(is_async: bool) -> Non
     with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         heard = events_of(service)
         strict = service.recoverable("pay", durability="strict", on_degraded="refuse")
-        with pytest.raises(CallRejectedError, match="cannot promise to remember it: JournalError: chaos"):
+        with pytest.raises(CallRejectedError, match="cannot promise to remember it: JournalError: injected fault"):
             anyio.run(strict(script.as_async())) if is_async else strict(script)()
     assert script.calls == 0
     assert "CallRejected" in names(heard)
@@ -194,7 +194,7 @@ def test_d8_waiting_events_are_written_in_order_when_the_failure_is_over() -> No
         with waiting_for(service.bus, JournalDegraded):
             for number in range(1000):
                 service.bus.publish(gave_up(number))
-        assert repr(service.journal) == "<Journal: nothing is written: JournalError: chaos; 1001 waiting>"
+        assert repr(service.journal) == "<Journal: nothing is written: JournalError: injected fault; 1001 waiting>"
         with waiting_for(service.bus, JournalRestored):
             store.heal()
         service.journal.receipt().wait()

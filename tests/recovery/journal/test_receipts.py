@@ -98,7 +98,7 @@ def test_d2_more_than_a_batch_is_synced_too() -> None:
 def test_d2_a_receipt_says_why_the_journal_cannot_promise() -> None:
     with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         service.bus.publish(gave_up())
-        with pytest.raises(NotDurable, match="chaos"):
+        with pytest.raises(NotDurable, match="injected fault"):
             service.journal.receipt().wait()
 
 
