@@ -46,6 +46,7 @@ from recovery.subscribers.classification import Classify
 from recovery.subscribers.log import Log
 from recovery.subscribers.rate_limit import RateLimits
 from recovery.subscribers.retry import Schedule
+from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
@@ -75,6 +76,7 @@ class Recovery:
     ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
     """
 
+    @with_suggestions("Recovery")
     def __init__(
         self,
         *,
@@ -129,6 +131,7 @@ class Recovery:
         """The journal, ``None`` without a store."""
         return self._journal
 
+    @with_suggestions("configure")
     def configure(
         self,
         *,
@@ -222,7 +225,8 @@ class Recovery:
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation
-        config = make_config(settings, defaults=self._defaults, has_store=self._journal is not None)
+        has_store = self._journal is not None
+        config = make_config(settings, defaults=self._defaults, has_store=has_store, caller="operation")
         check_by_hand(config)
         if not self.is_enabled:
             return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up

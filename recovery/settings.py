@@ -18,6 +18,7 @@ from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded, durability_of, on_degraded_of
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import in_order
+from recovery.suggestions import refuse_unknown
 
 WhenOpen: TypeAlias = Literal["reject", "wait"]
 
@@ -189,16 +190,16 @@ POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
 BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
 
 
-def make_config(settings: Settings, *, defaults: Defaults, has_store: bool) -> OperationConfig:
+def make_config(
+    settings: Settings, *, defaults: Defaults, has_store: bool, caller: str = "recoverable"
+) -> OperationConfig:
     """Check *settings* and fill them up from the service's *defaults*.
 
     Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
     names the setting).
     """
     given: dict[str, Any] = dict(settings)
-    for name in given:
-        if name not in Settings.__annotations__:
-            raise TypeError(f"recoverable() has no setting {name!r}")
+    refuse_unknown(caller, given, Settings.__annotations__)
     validation.flags({name: given.get(name) for name in FLAGS})
     return OperationConfig(
         policy=_policy(given, defaults.policy),

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import force_setattr as force
 
 from recovery import validation
+from recovery.suggestions import Suggesting
 
 Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
 JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
@@ -22,7 +23,7 @@ LARGEST = 1e9
 """No backoff asks for more seconds than this; a policy's ``max_delay`` is far below."""
 
 
-class Constant(msgspec.Struct, frozen=True, tag=True):
+class Constant(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
     """Always *delay* seconds."""
 
     delay: float
@@ -31,7 +32,7 @@ class Constant(msgspec.Struct, frozen=True, tag=True):
         force(self, "delay", validation.number("delay", self.delay))  # a float: ints overflow in their own way
 
 
-class Linear(msgspec.Struct, frozen=True, tag=True):
+class Linear(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
     """*initial* seconds before the first retry, *step* more before each later one."""
 
     initial: float
@@ -42,7 +43,7 @@ class Linear(msgspec.Struct, frozen=True, tag=True):
         force(self, "step", validation.number("step", self.step))
 
 
-class Exponential(msgspec.Struct, frozen=True, tag=True):
+class Exponential(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
     """*initial* seconds before the first retry, *factor* (at least 1) times as long before each later one."""
 
     initial: float = 0.1

@@ -10,11 +10,12 @@ from __future__ import annotations
 import msgspec
 
 from recovery import validation
+from recovery.suggestions import Suggesting
 
 MOST = 1e9
 
 
-class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
+class RetryBudget(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     """*reserve* tokens at first and at the most; each success brings *ratio* tokens, each second *per_second*.
 
     In any stretch of time there are no more retries than *reserve*, and *ratio* for each success, and *per_second* for

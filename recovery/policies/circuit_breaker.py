@@ -30,6 +30,7 @@ from events.operation_events import (
 )
 from recovery import validation
 from recovery.policies.retry import HOPELESS
+from recovery.suggestions import Suggesting
 
 STAGGER = 0.05
 """Of a break: how much later a call asks to probe for every attempt but its first, so that others go before it."""
@@ -39,7 +40,7 @@ MAX_EXPIRED_PERMITS = 8
 """So many probes whose lease has run out are remembered: they may still prove that somebody is there."""
 
 
-class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     """When a circuit opens, and for how long.
 
     *failure_threshold* failures in a row open it; or, where *failure_rate* is given (above 0, at most 1), that share of

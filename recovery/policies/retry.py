@@ -14,6 +14,7 @@ from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
+from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
 HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Category.CANCELLED})
@@ -26,7 +27,7 @@ UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 """The other side never heard of the attempt, or refused it: trying again cannot do a thing twice."""
 
 
-class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     """What is different for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
     *max_retries* is how many retries, whatever they were for, the call may have used when a failure of this kind is
@@ -59,7 +60,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError("patience is for conditions to wait for; there are none in wait_for")
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     """How often and how long to try.
 
     *max_retries* does not count the first try; 0 means none, ``None`` no limit. *backoff* is a shape, a sequence of

@@ -23,11 +23,12 @@ from events.event import FOREVER
 from events.evidence import Category, Evidence
 from recovery import validation
 from recovery.policies.classification import Classification, Classifier, Front
+from recovery.suggestions import Suggesting
 
 MAX_COMPILED = 256
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
     """A failure that fits all of what is given means *category*; *name* and *why* say so in events and logs.
 
     *types* are exception classes, or their qualified names ("httpx2.ReadTimeout"): the class itself or a base of it.
