@@ -146,7 +146,7 @@ SEVERITY = (T, U, R, L, E, A, Category.EXHAUSTED, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
 
 
-def classify(evidence: Evidence, front: Front | None = None) -> Classification:
+def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classification:
     """What *front* says, or else the built-in judgement; of the cause, where the outer error says nothing.
 
     An exception nobody knows is transient: somebody asked for it to be retried.
@@ -169,7 +169,7 @@ def classify(evidence: Evidence, front: Front | None = None) -> Classification:
     if evidence.errno is not None and evidence.errno in BY_ERRNO:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
-        return classify(evidence.cause, front)
+        return classify_evidence(evidence.cause, front)
     if answer is None and (said := match_error_message(evidence.message, GPU)) is not None:
         return Classification(said.category, said.name, said.why)  # frameworks raise RuntimeError for everything
     return answer or Classification(T, "unknown error")

@@ -13,7 +13,7 @@ from events.callables import name_of
 from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
-from recovery.policies.classification import Classification, Classifier, Front, classify, worst
+from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.settings import ConfigOf, OperationConfig
@@ -21,6 +21,30 @@ from recovery.subscribers.evidence_extraction import extract_evidence, leaves
 from recovery.subscribers.exhausted import cause_exhausted_by, exhausted_by
 
 log = logging.getLogger("recovery")
+
+
+def classify(error: BaseException | Evidence) -> Classification:
+    """What a failure means by the built-in rules: its category, the rule that chose it, and the seconds to wait.
+
+        classify(ConnectionRefusedError()).category  # Category.UNREACHABLE
+
+    The rules of a service or of an operation (``classifier``, ``retry_on``) are not asked. A group of exceptions is as
+    bad as its worst leaf; of the waits that its leaves ask for, the longest counts. What is no ``Exception``
+    (KeyboardInterrupt, SystemExit, a cancellation) is no failure: its category is CANCELLED.
+
+    Args:
+        error: An exception, or the evidence that was taken from one.
+    """
+    if isinstance(error, Evidence):
+        return _with_wait(classify_evidence(error), error)
+    judged = []
+    for leaf in leaves(error):
+        if not isinstance(leaf, Exception):
+            return Classification(Category.CANCELLED, type(leaf).__name__)
+        evidence = extract_evidence(leaf)
+        judged.append(_with_wait(classify_evidence(evidence), evidence))
+    longest = max(answer.retry_after or 0.0 for answer in judged)
+    return msgspec.structs.replace(worst(judged), retry_after=longest or None)
 
 
 class Classify:
@@ -112,7 +136,7 @@ class Classify:
         classifiers = config.classifiers + self.classifiers
         front = self._front(classifiers, operation) if classifiers else None
         if self.enabled if config.classification is None else config.classification:
-            return classify(evidence, front)
+            return classify_evidence(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
     def _front(self, classifiers: tuple[Classifier, ...], operation: str) -> Front:
@@ -123,6 +147,10 @@ class Classify:
             log.error("the classifier of %s failed (%s); what comes after it decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
+
+
+def _with_wait(answer: Classification, evidence: Evidence) -> Classification:
+    return msgspec.structs.replace(answer, retry_after=_asked(answer, evidence))
 
 
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:

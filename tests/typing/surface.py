@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import assert_type
 
 from adapters.memory import MemoryStore
-from events import FailureClassified, GiveUp, Operation, Park, Retry, RetryScheduled, Subscription, Verdict
-from recovery import BreakerPolicy, Category, Evidence, Exponential, Recovery, RetryPolicy, recoverable
+from events import (
+    Category,
+    Evidence,
+    FailureClassified,
+    GiveUp,
+    Operation,
+    Park,
+    Retry,
+    RetryScheduled,
+    Subscription,
+    Verdict,
+)
+from recovery import BreakerPolicy, Exponential, Recovery, RetryPolicy, recoverable
 from recovery.testing.strategies import policies
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.evidence import Category, Evidence
-from recovery.policies.classification import classify
+from recovery.policies.classification import classify_evidence
 from recovery.policies.error_messages import PROCESSES, match_error_message
 
 TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "failures.toml").read_text(encoding="utf-8"))["failure"]
@@ -25,7 +25,7 @@ def evidence_of(failure: dict[str, Any]) -> Evidence:
 
 @pytest.mark.parametrize("failure", TABLE, ids=[failure["name"] for failure in TABLE])
 def test_a_real_failure_has_its_category(failure: dict[str, Any]) -> None:
-    assert classify(evidence_of(failure)).category is Category(failure["category"])
+    assert classify_evidence(evidence_of(failure)).category is Category(failure["category"])
 
 
 def test_the_table_holds_at_least_eighty_failures() -> None:

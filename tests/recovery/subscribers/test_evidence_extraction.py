@@ -23,7 +23,7 @@ import pytest
 from events.errors import Permanent, Retryable
 from events.event import FOREVER
 from events.evidence import Evidence
-from recovery.policies.classification import classify
+from recovery.policies.classification import classify_evidence
 from recovery.redact import printable
 from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by, mark_exhausted
@@ -441,12 +441,12 @@ def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
 
     evidence = extract_evidence(GitCommandError())
     assert (evidence.status, evidence.exit_code) == (None, 128)
-    assert classify(evidence).category == "unreachable"
+    assert classify_evidence(evidence).category == "unreachable"
 
 
 def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error_output() -> None:
     error = subprocess.CalledProcessError(1, "pip", output="ERROR: No matching distribution found for torchx")
-    assert classify(extract_evidence(error)).rule == "pip-missing"
+    assert classify_evidence(extract_evidence(error)).rule == "pip-missing"
 
 
 def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
@@ -455,7 +455,7 @@ def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said
 
     error = named("aiohttp.client_exceptions.ClientPayloadError")("Response payload is not completed")
     error.__cause__ = TransferEncodingError()
-    assert classify(extract_evidence(error)).category == "transient"
+    assert classify_evidence(extract_evidence(error)).category == "transient"
 
 
 REQUESTS = named("requests.exceptions.ConnectionError", named("requests.exceptions.RequestException", OSError))
@@ -481,7 +481,7 @@ def requests_error(name: str, reason: Exception) -> Exception:
     ],
 )
 def test_of_what_requests_raises_only_what_never_got_through_is_unreachable(error: Exception, category: str) -> None:
-    assert classify(extract_evidence(error)).category == category
+    assert classify_evidence(extract_evidence(error)).category == category
 
 
 def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:
