@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     clock: Clock
     rng: Callable[[], float]
     run: str | None
+    max_keys: int
 
 
 class Choice(msgspec.Struct, frozen=True):

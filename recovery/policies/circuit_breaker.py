@@ -212,6 +212,17 @@ def admit(
     return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
 
 
+def importance(circuit: Circuit, now: float) -> tuple[int, float]:
+    """Orders circuits by what is lost with them: closed ones first, then by the end of their break or probe."""
+    match circuit:
+        case Closed():
+            return 0, 0.0
+        case Open(until):
+            return 1, until
+        case HalfOpen(permits):
+            return 1, max((permit.expires for permit in permits), default=now)
+
+
 def stagger(policy: BreakerPolicy, made: int) -> float:
     """How many seconds after a break a call that has *made* so many attempts had better ask; half a break at most."""
     return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)

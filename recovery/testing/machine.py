@@ -189,7 +189,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         """A call is cancelled, in an attempt or in a wait."""
         count = len(self.running) + len(self.waiting)
         which %= count
-        before, tokens, told = self._opened(), self.service.budgets.tokens(NAME), len(self.events)
+        before, tokens, told = self._opened(), self.service._subscribers.budgets.tokens(NAME), len(self.events)
         is_running = which < len(self.running)
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
@@ -197,11 +197,11 @@ class RecoveryMachine(RuleBasedStateMachine):
         about = [event for event in self.events[told:] if isinstance(event, CallEvent) and event.call == attempt.call]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._opened() == before, "a cancelled call changed the circuit"
-        after = self.service.budgets.tokens(NAME)
+        after = self.service._subscribers.budgets.tokens(NAME)
         assert tokens is None or after is None or after >= tokens, "a cancelled call cost a token of the budget"
 
     def _opened(self) -> list[Open]:
-        return [circuit for circuit in self.service.circuits.circuits().values() if isinstance(circuit, Open)]
+        return [circuit for circuit in self.service.circuits.states().values() if isinstance(circuit, Open)]
 
     @rule(elapsed=st.one_of(st.sampled_from([0.001, 1.0, 10.0, 60.0, 3600.0]), st.floats(0.0, 100.0)))
     def let_time_pass(self, elapsed: float) -> None:
@@ -225,7 +225,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
-        self.service.circuits.restore({part: reopened(one, {"": now}, now) for part, one in circuits.items()})
+        self.service._subscribers.circuit_breaker.restore(
+            {part: reopened(one, {"": now}, now) for part, one in circuits.items()}
+        )
         most = self.policy.most_retries
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
@@ -273,7 +275,7 @@ class RecoveryMachine(RuleBasedStateMachine):
     def no_more_probes_than_permits(self) -> None:
         """A half-open circuit lets as many pass as its policy says."""
         if hasattr(self, "service") and self.breaker is not None:
-            for circuit in self.service.circuits.circuits().values():
+            for circuit in self.service.circuits.states().values():
                 if isinstance(circuit, HalfOpen):
                     live = [permit for permit in circuit.permits if permit.expires > self.clock()]
                     assert len(live) <= self.breaker.half_open_permits, f"{len(live)} probes at a time"

@@ -39,7 +39,7 @@ from recovery.monitoring.sampling import MOST_DUE, ONE_IN, calibrate
 from recovery.monitoring.snapshot import Counted, PartSeen, Snapshot
 from recovery.monitoring.windows import MAX_CAUSES
 from recovery.policies.backoff import Constant
-from recovery.policies.circuit_breaker import BreakerPolicy, Open
+from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.settings import Defaults, make_config
@@ -325,11 +325,13 @@ def test_circuits_are_shown_with_how_often_and_how_long_they_were_open(clock: Vi
     assert (circuit.state, circuit.open_for) == ("closed", 60.0)
 
 
-def test_a_circuit_that_an_earlier_run_left_open_is_shown_as_open(clock: VirtualClock) -> None:
+def test_a_circuit_that_opened_before_the_monitor_is_shown_as_open(clock: VirtualClock) -> None:
     service = Recovery(clock=clock)
+    operation = service.operation("fetch", circuit_breaker_threshold=1, max_retries=0)
+    late = operation.start()
+    operation.start().fail(ConnectionError())
     monitor = service.monitor()
-    service.recoverable("fetch")(failing(0))()
-    service.circuits.restore({("fetch", ""): Open(until=clock() + 60.0)})
+    late.succeed()
     assert the_part(monitor.snapshot(), "fetch").circuit.state == "open"
 
 

@@ -300,7 +300,7 @@ def test_what_is_cancelled_because_the_launcher_ends_is_resumed_next_time() -> N
 def test_another_function_cannot_take_over_a_resumable_name() -> None:
     service = Recovery(store=MemoryStore())
     service.recoverable("work", **SETTINGS)(test_resuming_needs_a_store)
-    with pytest.raises(ValueError, match="is resumable as test_resuming_needs_a_store already"):
+    with pytest.raises(ValueError, match="already resumes its calls with test_resuming_needs_a_store"):
         service.recoverable("work", **SETTINGS)(nothing)
 
 
