@@ -1,7 +1,4 @@
-"""The stages between a failure and the decision: ``Classify`` says what it means, ``Schedule`` what to do.
-
-``Break``, the third, keeps the circuits and has a module of its own (``recovery.subscribers.circuit_breaker``).
-"""
+"""What a failure means: ``classify`` for any exception, ``Classify`` for the failures on a bus."""
 
 from __future__ import annotations
 
@@ -48,12 +45,16 @@ def classify(error: BaseException | Evidence) -> Classification:
 
 
 class Classify:
-    """OperationFailed -> FailureClassified: takes the evidence, and asks the rules in order.
+    """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
     The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, its ``classifier``, the *classifiers* of the service, and last the built-in table. Of a group, every
-    leaf is judged; the worst counts. ``enabled`` says whether the service wants the built-in table asked, *classifiers*
-    are the service's; both may be changed at any time.
+    ``retry_on``, its ``classifier``, the classifiers of the service, and last the built-in rules. A group is as bad as
+    its worst leaf.
+
+    Args:
+        config_of: Finds the config of an operation.
+        enabled: Whether operations that leave it open use the built-in rules; may be changed at any time.
+        classifiers: The classifiers of the service; may be changed at any time.
     """
 
     def __init__(self, config_of: ConfigOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
@@ -62,7 +63,7 @@ class Classify:
         self.classifiers = classifiers
 
     def on_failure(self, failed: OperationFailed) -> FailureClassified | None:
-        """What *failed* means, or ``None`` for an operation that is not the service's."""
+        """The classified failure, ``None`` for an operation that is not the service's."""
         config = self._config_of(failed.operation)
         if config is None:
             return None
@@ -104,7 +105,7 @@ class Classify:
             answer = self._declared(leaf, evidence, config, operation) or self._rule(evidence, config, operation)
             judged.append((answer, evidence))
         asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
-        if not config.may_repeat:  # what may have been done weighs more than what was not
+        if not config.may_repeat:  # a failure that may have had its effect outweighs one that cannot have
             judged = [one for one in judged if one[0].category not in UNSENT] or judged
         gravest = worst([answer for answer, _ in judged]).category
         answer, evidence = next(one for one in judged if one[0].category is gravest)
@@ -113,7 +114,7 @@ class Classify:
     def _declared(
         self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
     ) -> Classification | None:
-        """What somebody has said of this very error, whatever the rules say."""
+        """What the error itself, a mark on it, or ``retry_on`` declares, which no rule overrides."""
         exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
         if isinstance(error, RecoveryError):
             if exhausted is None and isinstance(error, Permanent):
@@ -140,11 +141,11 @@ class Classify:
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
     def _front(self, classifiers: tuple[Classifier, ...], operation: str) -> Front:
-        """The classifiers of the operation and of the service; one that breaks is logged, and the next is asked."""
+        """The classifiers of the operation and of the service as one; one that raises is logged and skipped."""
 
         def failed(classifier: Classifier, error: Exception) -> None:
             name = name_of(classifier)
-            log.error("the classifier of %s failed (%s); what comes after it decides", operation, name, exc_info=error)
+            log.error("the classifier of %s failed (%s); the next rule decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
 
@@ -154,7 +155,7 @@ def _with_wait(answer: Classification, evidence: Evidence) -> Classification:
 
 
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:
-    """The seconds that somebody wants waited: the rule, the server that answered, or one that a cause has asked."""
+    """The seconds to wait that the rule asks for, or else the server that answered, in this error or in a cause."""
     asked = answer.retry_after
     while asked is None and evidence is not None:
         asked, evidence = evidence.retry_after, evidence.cause

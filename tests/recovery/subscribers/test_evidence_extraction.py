@@ -346,7 +346,7 @@ def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
 
 
 def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
-    assert extract_evidence(MuteError()).message == "(its text cannot be had)"
+    assert extract_evidence(MuteError()).message == "(its message cannot be read)"
 
 
 def test_a_gigantic_message_is_cut() -> None:

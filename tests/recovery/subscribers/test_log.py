@@ -50,9 +50,9 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
         (
             made(Parked, after=30.0, why="rate limit", error="HTTPStatusError: 429"),
             "WARNING",
-            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waits up to 30.0 s for: rate limit",
+            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waiting up to 30.0 s for: rate limit",
         ),
-        (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waits up to 6.0 s for: circuit open"),
+        (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waiting up to 6.0 s for: circuit open"),
         (GAVE_UP, "ERROR", "fetch[host]: gave up after attempt 4, out of retries (3): OSError: reset"),
         (
             made(OperationRecovered, attempt=2, elapsed=3.0),
@@ -67,7 +67,7 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
             "ERROR",
             "fetch[host]: circuit opened for 30.0 s after 5 failures",
         ),
-        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may pass"),
+        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may begin"),
         (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
