@@ -34,7 +34,7 @@ class Circuits:
 
         Args:
             operation: The name of the operation.
-            mode: "open" rejects or defers every attempt, whatever happens; "closed" lets every attempt begin;
+            mode: "open" rejects or defers every attempt until it is forced again; "closed" lets every attempt begin;
                 "metrics_only" publishes what the circuit would do, and lets every attempt begin; "auto" follows the
                 policy again, and forgets earlier failures.
             key: One key of the operation; "" is the operation as a whole, and each key that is not forced itself.

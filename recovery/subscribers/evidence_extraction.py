@@ -162,7 +162,7 @@ def _text(error: BaseException) -> str:
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its message cannot be read)"
     if type(text) is not str:
-        text = str.__str__(text)  # a plain str, whatever the subclass does
+        text = str.__str__(text)  # a plain str, not a subclass
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
     return printable(clipped(text, MAX_TEXT))
@@ -171,7 +171,7 @@ def _text(error: BaseException) -> str:
 def _int(value: object) -> int | None:
     if value is None:
         return None
-    # A plain int, whatever the subclass does.
+    # A plain int, not a subclass.
     return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

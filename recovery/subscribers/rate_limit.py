@@ -28,7 +28,7 @@ class RateLimits:
     """FailureClassified with a rate limit -> starts of the same operation and key park until the limit is over.
 
     It subscribes to the starts of the one key, and unsubscribes when the limit is over: other starts stay unobserved.
-    It parks whatever ``when_open`` says, since the host is healthy.
+    It parks even where ``when_open`` is "reject", since the host is healthy.
 
     Args:
         bus: Where it subscribes.

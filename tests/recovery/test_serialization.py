@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.memory import MemoryStore
 from events.operation_events import OperationStarted
 from recovery import redact, serialization
-from recovery.serialization import MOST, Secret, decoded, decoded_arguments, encoded
+from recovery.serialization import MAX_BYTES, Secret, decoded, decoded_arguments, encoded
 from recovery.service import Recovery
 from tests.recorded_events import events_of
 
@@ -82,9 +82,9 @@ def test_what_would_not_come_back_is_not_resumable_says_so_once_and_runs(
 
 
 def test_what_takes_too_much_is_refused_and_a_little_less_is_not() -> None:
-    assert len(encoded("x" * (MOST - 2))) == MOST
-    with pytest.raises(ValueError, match=f"{MOST + 1} bytes"):
-        encoded("x" * (MOST - 1))
+    assert len(encoded("x" * (MAX_BYTES - 2))) == MAX_BYTES
+    with pytest.raises(ValueError, match=f"{MAX_BYTES + 1} bytes"):
+        encoded("x" * (MAX_BYTES - 1))
 
 
 def test_an_error_of_the_arguments_own_names_no_secret(caplog: pytest.LogCaptureFixture) -> None:
