@@ -80,7 +80,7 @@ def test_the_page_has_every_name_with_its_default(section: str) -> None:
     for name, default, *_ in rows(section):
         shown[name.strip("`")] = eval(default.strip("`"), dict(NAMES)) if default else REQUIRED
     assert shown == dict(SECTIONS[section])
-    assert [*map(type, shown.values())] == [*map(type, SECTIONS[section].values())]  # 0 is not False
+    assert {one: type(shown[one]) for one in shown} == {one: type(value) for one, value in SECTIONS[section].items()}
 
 
 @pytest.mark.parametrize("section", SECTIONS)
