@@ -33,12 +33,12 @@ def test_the_table_holds_at_least_eighty_failures() -> None:
 
 
 @pytest.mark.parametrize("complaint", PROCESSES, ids=[complaint.name for complaint in PROCESSES])
-def test_every_complaint_has_an_example_in_the_table(complaint: Any) -> None:
+def test_every_error_message_has_an_example_in_the_table(complaint: Any) -> None:
     assert complaint.name in {rule.name for failure in TABLE if (rule := match_error_message(failure.get("stderr")))}
 
 
 @pytest.mark.parametrize("text", ["repository " * 400, "failed to fetch " * 250, "cuda " * 800, "index.lock" * 400])
-def test_long_complaints_are_understood_in_no_time(text: str) -> None:
+def test_long_error_messages_are_matched_quickly(text: str) -> None:
     import time
 
     began = time.perf_counter()

@@ -205,13 +205,13 @@ def test_a_circuit_that_opened_again_subscribes_once() -> None:
     assert not service.keyed().is_observed
 
 
-def test_a_probe_that_is_cancelled_lets_another_pass() -> None:
+def test_a_probe_that_is_cancelled_frees_its_permit() -> None:
     service, probe = Service().half_opened()
     probe.cancel()
     assert asked(service) is None
 
 
-def test_a_probe_that_is_lost_lets_another_pass_when_its_lease_is_over() -> None:
+def test_a_lost_probe_frees_its_permit_when_its_lease_is_over() -> None:
     service, _ = Service().half_opened()
     service.clock.advance(5.0)
     assert asked(service) is None
@@ -384,7 +384,7 @@ def test_the_condition_that_a_circuit_is_closed_follows_it() -> None:
 # Restored from an earlier run
 
 
-def test_a_restored_circuit_holds_for_what_is_left_of_its_break_and_keeps_growing() -> None:
+def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing() -> None:
     service = Service()
     service.breaks.restore({("fetch", ""): Open(until=6.0, failures=1, times=3)})
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)

@@ -145,7 +145,7 @@ def test_a_group_is_as_bad_as_its_worst_leaf(leaves: list[Exception], category: 
     assert judged(ExceptionGroup("several", leaves)).category is category
 
 
-def test_a_group_that_an_inner_call_has_spent_is_spent() -> None:
+def test_a_group_that_an_inner_call_has_exhausted_is_exhausted() -> None:
     assert judged(marked(ExceptionGroup("several", [OSError()]), "inner")).category is EXHAUSTED
 
 
@@ -191,5 +191,5 @@ def test_the_schedule_is_the_policys() -> None:
     assert scheduled({"fetch": config}.get).on_classified(classified) == decide(config.policy, classified, 0.25)
 
 
-def test_nobody_schedules_an_operation_that_is_not_the_services() -> None:
+def test_an_operation_that_is_not_the_services_is_not_scheduled() -> None:
     assert scheduled({}.get).on_classified(judged(TimeoutError())) is None

@@ -341,7 +341,7 @@ def test_an_argument_that_does_not_say_what_it_is_is_no_cause() -> None:
     assert extract_evidence(KeyError(Nobody())).cause is None
 
 
-def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
+def test_a_subclass_of_str_is_read_as_plain_text() -> None:
     assert evidence(WilfulTextError(), message="no", stderr="git: no") == {"message": "no", "stderr": "git: no"}
 
 
@@ -388,7 +388,7 @@ def test_the_leaves_of_a_group_are_found_however_deep() -> None:
     assert [type(leaf) for leaf in leaves(error)] == [KeyError]
 
 
-def test_a_mark_says_who_has_tried_everything() -> None:
+def test_a_mark_names_the_operation_that_exhausted_its_retries() -> None:
     error = ValueError()
     mark_exhausted(error, "download")
     assert exhausted_by(error, "outer") == "download"
@@ -417,7 +417,7 @@ def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
         ({"Retry-After": "soon", "RateLimit": '"api";r=0;t=55'}, 56.0),
     ],
 )
-def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
+def test_an_exhausted_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
     assert extract_evidence(AiohttpLikeError(429, **headers)).retry_after == seconds
 
 
@@ -449,7 +449,7 @@ def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error
     assert classify_evidence(extract_evidence(error)).rule == "pip-missing"
 
 
-def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
+def test_a_download_that_aiohttp_broke_off_is_transient() -> None:
     class TransferEncodingError(Exception):
         code = 400
 
