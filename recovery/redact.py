@@ -105,14 +105,24 @@ def hide(*secrets: str) -> None:
             raise TypeError(f"a secret is a str, not a {type(secret).__name__}")
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
-    global _literals  # hidden from the whole process
-    literals = {*_literals}
-    for secret in secrets:
-        spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
-        for encoded in (*spared, quote_plus(secret, errors="replace")):
-            in_lower = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
-            literals |= {secret, encoded, in_lower, repr(secret)[1:-1]}
+    global _literals  # of the whole process
+    literals = {*_literals}.union(*map(_spellings, secrets))
     _literals = tuple(sorted(literals, key=len, reverse=True))  # the whole before a part of it
+
+
+def unhide(*secrets: str) -> None:
+    """Stop redacting these literals, or all of them if none is given: after a token is revoked, and in tests."""
+    global _literals
+    shown = {*_literals} if not secrets else set[str]().union(*map(_spellings, secrets))
+    _literals = tuple(literal for literal in _literals if literal not in shown)
+
+
+def _spellings(secret: str) -> set[str]:
+    """*secret* as it is, quoted by ``repr``, and percent-encoded in each way that is allowed."""
+    spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
+    encoded = [*spared, quote_plus(secret, errors="replace")]
+    in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
+    return {secret, repr(secret)[1:-1], *encoded, *in_lower}
 
 
 def redact(text: str) -> str:

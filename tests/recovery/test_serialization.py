@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,13 @@ def test_an_error_of_the_arguments_own_names_no_secret(caplog: pytest.LogCapture
 # Secrets by reference
 
 
+@pytest.fixture(autouse=True)
+def own_literals() -> Iterator[None]:
+    yield
+    redact.unhide()
+
+
 def test_of_a_secret_the_journal_gets_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redact, "_literals", ())
     monkeypatch.setenv("HF_TOKEN", "swordfish-1234")
     store, seen = MemoryStore(), []
     with Recovery(store=store) as service:
@@ -119,8 +125,7 @@ def test_a_secret_comes_back_as_one() -> None:
     assert decoded(encoded(value)) == value
 
 
-def test_a_secret_that_was_revealed_is_hidden_from_then_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(redact, "_literals", ())
+def test_a_secret_that_was_revealed_is_hidden_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(" open-sesame\n")
     assert Secret(f"file:{tmp_path / 'token'}").reveal() == "open-sesame"
     assert redact.redact("say open-sesame") == "say ***"

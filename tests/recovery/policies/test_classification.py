@@ -162,9 +162,7 @@ def test_an_http_status_decides(make: Any, status: int, category: Category) -> N
         (-15, LOST, "signal 15"),
     ],
 )
-def test_an_exit_code_decides_or_else_the_error_output(
-    code: int, category: Category, rule: str
-) -> None:
+def test_an_exit_code_decides_or_else_the_error_output(code: int, category: Category, rule: str) -> None:
     judged = classify_evidence(extract_evidence(died(code)))
     assert (judged.category, judged.rule) == (category, rule)
 
