@@ -35,13 +35,11 @@ TOO_LONG = {
     "recovery/journal/journal.py": 353,
     "recovery/journal/queue.py": 338,
     "recovery/journal/writer.py": 344,
-    "recovery/monitoring/monitor.py": 321,
     "tests/adapters/downloads/test_http.py": 779,
     "tests/events/test_bus.py": 907,
     "tests/events/test_operation.py": 738,
     "tests/recovery/execution/test_decorator.py": 820,
     "tests/recovery/journal/test_durability.py": 620,
-    "tests/recovery/monitoring/test_monitor.py": 740,
     "tests/recovery/resume/test_resumer.py": 716,
     "tests/recovery/waiting/test_calls.py": 1030,
 }
