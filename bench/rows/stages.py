@@ -11,12 +11,12 @@ from bench.measure import Effort, Spread, Timed, differences, interleave, plain,
 from bench.row import Row
 from bench.workloads import do_nothing, fails_every_other, handwritten, journalled, settle
 from events.bus import Bus
-from events.evidence import Category
+from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, RetryScheduled
 from events.verdicts import Retry
-from recovery import Evidence, Recovery
-from recovery.policies.classification import classify
+from recovery import Recovery
+from recovery.policies.classification import classify_evidence
 
 ERROR = ConnectionResetError("reset")
 EVIDENCE = Evidence(type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="reset")
@@ -38,7 +38,7 @@ def measure(effort: Effort) -> list[Row]:
             "decide": plain(_failing(alone.operation("ladder"))),
             "break": plain(_failing(breaking.operation("ladder"))),
             "journal": plain(_failing(service.operation("ladder by hand"))),
-            "classify": plain(partial(classify, EVIDENCE)),
+            "classify": plain(partial(classify_evidence, EVIDENCE)),
             "raise": plain(handwritten(fails_every_other())),
             "call": plain(service.recoverable("ladder whole", initial_delay=0.0)(fails_every_other())),
         }

@@ -1,12 +1,14 @@
-"""How much the journal holds in memory, and how long it waits."""
+"""The limits of the journal: what it holds in memory, and how long it waits."""
 
 from __future__ import annotations
 
 import msgspec
 
+from recovery import validation
+
 
 class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal's limits. The defaults suit programs; tests make them smaller.
+    """What the journal holds in memory, and how long it waits. The defaults suit programs.
 
     Args:
         capacity: Events that may wait to be written. Ten times as many cancellations may wait besides.
@@ -19,6 +21,10 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
         longest_pause: Seconds that this pause never exceeds.
         stall_timeout: Seconds without a written batch after which calls stop waiting for room in the queue.
         close_timeout: Seconds that ``close()``, and the end of the interpreter, wait for the writer.
+
+    Raises:
+        TypeError: A value is no number.
+        ValueError: A value is out of range.
     """
 
     capacity: int = 10_000
@@ -31,6 +37,14 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
     longest_pause: float = 5.0
     stall_timeout: float = 5.0
     close_timeout: float = 4.0
+
+    def __post_init__(self) -> None:
+        for field in ("capacity", "max_bytes", "recent_bytes"):
+            validation.whole(field, getattr(self, field), least=2)
+        for field in ("flush_interval", "poll_after_batch", "stall_timeout", "close_timeout"):
+            validation.number(field, getattr(self, field))
+        for field in ("command_interval", "first_pause", "longest_pause"):
+            validation.number(field, getattr(self, field), above=0.0)
 
 
 DEFAULTS = JournalConfig()

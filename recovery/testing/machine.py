@@ -177,7 +177,7 @@ class RecoveryMachine(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         """A call is cancelled, in an attempt or in a wait."""
         which %= len(self.running) + len(self.waiting)
-        opened, tokens, before = self._open_circuits(), self.service.budgets.tokens(NAME), len(self.events)
+        opened, tokens, before = self._open_circuits(), self.service._subscribers.budgets.tokens(NAME), len(self.events)
         is_running = which < len(self.running)
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
@@ -185,11 +185,11 @@ class RecoveryMachine(RuleBasedStateMachine):
         about = [event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._open_circuits() == opened, "a cancelled call changed the circuit"
-        after = self.service.budgets.tokens(NAME)
+        after = self.service._subscribers.budgets.tokens(NAME)
         assert tokens is None or after is None or after >= tokens, "a cancelled call cost a token of the budget"
 
     def _open_circuits(self) -> list[Open]:
-        return [circuit for circuit in self.service.circuits.circuits().values() if isinstance(circuit, Open)]
+        return [circuit for circuit in self.service.circuits.states().values() if isinstance(circuit, Open)]
 
     @rule(elapsed=st.one_of(st.sampled_from([0.001, 1.0, 10.0, 60.0, 3600.0]), st.floats(0.0, 100.0)))
     def let_time_pass(self, elapsed: float) -> None:
@@ -213,7 +213,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
-        self.service.circuits.restore({key: reopened(circuit, {"": now}, now) for key, circuit in circuits.items()})
+        self.service._subscribers.circuit_breaker.restore(
+            {key: reopened(circuit, {"": now}, now) for key, circuit in circuits.items()}
+        )
         most = self.policy.most_retries
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
@@ -254,7 +256,7 @@ class RecoveryMachine(RuleBasedStateMachine):
     def probes_stay_within_the_permits(self) -> None:
         """A half-open circuit has at most as many live probes as its policy permits."""
         if hasattr(self, "service") and self.breaker is not None:
-            for circuit in self.service.circuits.circuits().values():
+            for circuit in self.service.circuits.states().values():
                 if isinstance(circuit, HalfOpen):
                     live = [permit for permit in circuit.permits if permit.expires > self.clock()]
                     assert len(live) <= self.breaker.half_open_permits, f"{len(live)} probes at a time"

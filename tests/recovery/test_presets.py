@@ -74,7 +74,7 @@ def test_staging_is_monitored_from_the_beginning() -> None:
     assert service.monitor().snapshot().windows["all"].recovered == 1
 
 
-def test_production_is_monitored_from_when_somebody_asks() -> None:
+def test_production_is_monitored_from_the_first_request() -> None:
     service = production()
     service.recoverable("fetch", initial_delay=0.0)(fails_once())()
     assert service.monitor().snapshot().windows["all"].calls == 0

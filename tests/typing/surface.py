@@ -11,6 +11,7 @@ from events import (
     Category,
     CircuitClosed,
     CircuitOpened,
+    Condition,
     Event,
     Evidence,
     FailureClassified,
@@ -34,7 +35,9 @@ from recovery import (
     Settings,
     Strategy,
     WaitingCall,
+    classify,
     context,
+    extract_evidence,
     presets,
     recoverable,
 )
@@ -154,6 +157,12 @@ def steer(waiting: WaitingCall) -> None:
     assert_type(service.calls.give_up(waiting.call, "not needed any more"), bool)
     service.calls.answer("token", "secret")
     service.circuits.force("named", "closed", key="host")
+    assert_type(service.circuits.closed("named"), Condition)
+    assert_type(list(service.circuits.states()), list[tuple[str, str]])
+    assert_type(classify(ConnectionResetError()).category, Category)
+    assert_type(classify(extract_evidence(ConnectionResetError())).retry_after, float | None)
+    RetryPolicy(max_retry=3)  # type: ignore[call-arg]  # fields are checked by name
+    Recovery(polcy=RetryPolicy())  # type: ignore[call-arg]  # options, too
 
 
 def watch() -> None:

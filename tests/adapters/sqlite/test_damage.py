@@ -246,7 +246,7 @@ def test_d9_damage_that_is_met_a_second_time_is_set_aside_though_the_file_looks_
     service = Recovery(store=SQLiteStore(path))
     quarantined = events_of(service, JournalQuarantined)
     with service:
-        store, journal = service._core.store, service.journal  # type: ignore[union-attr]
+        store, journal = service._lifetime.journal.store, service.journal  # type: ignore[union-attr]
         assert isinstance(store, SQLiteStore)
         assert journal is not None
         journal.receipt().wait(5.0)

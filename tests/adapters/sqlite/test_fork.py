@@ -108,8 +108,9 @@ with service:
 HELD = """
 files.PATIENCE = (0.005,)
 locks = {
-    "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service.calls.lock,
-    "queue": service._core.queue._lock, "journal": service._core._lock, "receipts": service._core.tracker._lock,
+    "bus": service.bus._lock, "circuits": service._subscribers.circuit_breaker._lock, "room": service.calls.lock,
+    "queue": service._lifetime.journal.queue._lock, "journal": service._lifetime.journal._lock,
+    "receipts": service._lifetime.journal.tracker._lock,
 }
 call = service.recoverable("fetch", resumable=True, initial_delay=0.0, max_retries=1)(lambda: 1 / 0)
 with service:
@@ -153,7 +154,7 @@ second = Recovery(store=SQLiteStore(path))
 with second:
     second.journal.receipt().wait(5.0)
     second.journal.pending(5.0)
-    is_first = str(second._core.store.own) == path
+    is_first = str(second._lifetime.journal.store.own) == path
 child.communicate(b"")
 print(json.dumps({"codes": [0 if is_first else 1], "parent": 1, "run": service.bus.run, "dropped": 0}))
 """
@@ -309,7 +310,7 @@ def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
         while not service.calls.number:
             time.sleep(0.001)
         calls = [service.calls.calls()[0].call, resumption.quarantined[0].call]
-        commands = service._core._commands.concerns  # type: ignore[union-attr]
+        commands = service._lifetime.journal._commands.concerns  # type: ignore[union-attr]
         assert all(map(commands, calls))
         assert forked(lambda: not any(map(commands, calls)))
         assert forked(lambda: service.resume() is not resumption)

@@ -38,7 +38,7 @@ def look(path):
         resumed.wait(10.0)
         left = [[record.call, record.operation] for record in resumed.left]
         unreadable = list(service.journal.pending().unreadable)
-        service._core.lookup.call("planted-1")
+        service._lifetime.journal.lookup.call("planted-1")
     status = asyncio.run(read_status(pathlib.Path(path)))
     try:
         sys.argv[1:] = ["status", path]

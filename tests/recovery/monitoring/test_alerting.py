@@ -152,8 +152,8 @@ def test_an_alert_is_journalled_and_logged_like_any_event(
     assert service.journal is not None
     assert service.journal.counts.stored == 20 * 2 + 4
     assert [line for line in caplog.messages if "gave up" not in line] == [
-        "fetch: alert, success is 0, past 0.9 (of 20)",
-        "all: alert, success is 0, past 0.9 (of 20)",
-        "fetch: success is well again after 600.0 s",
-        "all: success is well again after 600.0 s",
+        "fetch: alert, success is 0, past the threshold 0.9 (of 20)",
+        "all: alert, success is 0, past the threshold 0.9 (of 20)",
+        "fetch: success is back within its threshold after 600.0 s",
+        "all: success is back within its threshold after 600.0 s",
     ]

@@ -21,7 +21,7 @@ from recovery.journal.store import Row
 from recovery.monitoring.monitor import Monitor
 from recovery.monitoring.sampling import SAMPLE_ONE_IN
 from recovery.monitoring.snapshot import Snapshot
-from recovery.policies.circuit_breaker import BreakerPolicy, Open
+from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
@@ -47,11 +47,13 @@ def test_a_circuit_shows_how_often_and_how_long_it_was_open(clock: VirtualClock)
     assert (circuit.state, circuit.open_for) == ("closed", 60.0)
 
 
-def test_a_circuit_that_an_earlier_run_left_open_is_shown_as_open(clock: VirtualClock) -> None:
+def test_a_circuit_that_opened_before_the_monitor_is_shown_as_open(clock: VirtualClock) -> None:
     service = Recovery(clock=clock)
+    operation = service.operation("fetch", circuit_breaker_threshold=1, max_retries=0)
+    late = operation.start()
+    operation.start().fail(ConnectionError())
     monitor = service.monitor()
-    service.recoverable("fetch")(failing(0))()
-    service.circuits.restore({("fetch", ""): Open(until=clock() + 60.0)})
+    late.succeed()
     assert operation_of(monitor.snapshot(), "fetch").circuit.state == "open"
 
 

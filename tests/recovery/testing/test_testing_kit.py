@@ -318,7 +318,8 @@ def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester) -> None:
 def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        from recovery import Category, Condition, Recovery, RetryPolicy, Strategy
+        from events import Category, Condition
+        from recovery import Recovery, RetryPolicy, Strategy
         from recovery.testing import Script
         pytest_plugins = ["recovery.testing.plugin"]
 

@@ -26,7 +26,7 @@ from events.operation_events import (
 )
 from events.verdicts import Park
 from recovery.policies.backoff import Constant
-from recovery.policies.circuit_breaker import BreakerPolicy, Open
+from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
@@ -834,12 +834,15 @@ def test_a_condition_is_no_coroutine_function() -> None:
 
 @BACKENDS
 def test_a_call_that_somebody_else_parks_at_a_half_open_circuit_does_not_go_round_and_round(backend: str) -> None:
-    clock = VirtualClock(start=2.0)
+    clock = VirtualClock()
     service = Recovery(clock=clock)
     parked = events_of(service, Parked)
-    service.circuits.restore({("fetch", ""): Open(until=1.0)})
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=1.0)
+    fetch = service.recoverable("fetch", breaker=breaker, when_open="wait", max_retries=0)
+    fetch(Script())
+    service.operation("fetch").start().fail(ConnectionError())
+    clock.advance(2.0)
     service.bus.subscribe(OperationStarted, lambda s: Park(60.0 - s.at, ("busy",)) if s.at < 60.0 else None)
-    fetch = service.recoverable("fetch", breaker=BreakerPolicy(), when_open="wait")
 
     async def main() -> None:
         async with anyio.create_task_group() as group:

@@ -99,7 +99,7 @@ def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_hav
 
     def alert(_: object) -> None:
         call()
-        service._core.lookup.call("unknown")
+        service._lifetime.journal.lookup.call("unknown")
         done.set()
 
     service.bus.subscribe(JournalRestored, alert)
@@ -147,7 +147,7 @@ def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again
         without_threads.setattr(threading.Thread, "start", no_more)
         with at_once():
             service.recoverable("pay", **settings)(Script())()
-            assert service._core.lookup.call("unknown") is None
+            assert service._lifetime.journal.lookup.call("unknown") is None
     assert [event.reason for event in heard if isinstance(event, JournalDegraded)] == [
         "RuntimeError: can't start new thread"
     ]
