@@ -25,6 +25,7 @@ from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed
 from events.subscription import Subscription
 from recovery import validation
+from recovery.calls import Calls
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.runner import Driver
@@ -72,7 +73,7 @@ class Recovery:
     *clock* reads monotonic seconds, *rng* draws from [0, 1) for the jitter: both for tests. *run* names this
     process's run in the journal.
 
-    ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
+    ``calls`` lists, finds and steers calls; ``circuits`` knows the circuits, and forces them.
     """
 
     def __init__(
@@ -101,8 +102,9 @@ class Recovery:
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
         self._logging = enable_logging
         self._registry = Registry(self.bus, self._forget)
-        self.calls = WaitingCalls(clock, rng)
+        self._waiting = WaitingCalls(clock, rng)
         self._journal: Journal | None = None
+        self.calls = Calls(self._waiting, self.bus, lambda: self._journal)
         self._monitor: Monitor | None = None
         self._log_subscription: Subscription | None = None
         self._group: anyio.abc.TaskGroup | None = None
@@ -114,7 +116,7 @@ class Recovery:
         self.bus.subscribe(OperationFailed, self._classify.on_failure, essential=True)
         self.budgets = RetryBudgets(self.bus, config_of, self._registry.operation_of)
         self.bus.subscribe(FailureClassified, Schedule(config_of, rng, self.budgets).on_classified, essential=True)
-        self.circuits = Break(self.bus, config_of, self._registry.operation_of, self.calls.wake)
+        self.circuits = Break(self.bus, config_of, self._registry.operation_of, self._waiting.wake)
         self.pauses = RateLimits(self.bus, config_of, rng)
         self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
         self.configure(store=store, enable_logging=enable_logging)
@@ -157,7 +159,7 @@ class Recovery:
         if store is not None:
             if self._journal is not None:
                 raise ValueError("this service has a store already; make another service")
-            commands = CommandHandler(self.calls, lambda: self._resumption)
+            commands = CommandHandler(self._waiting, lambda: self._resumption)
             self._journal = Journal(store, self.bus, self._registry.config_of, self.circuits.restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
@@ -242,7 +244,7 @@ class Recovery:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that ask at once would run every call twice
             if self._resumption is None or not self._resumption.is_ours:
-                resumer = Resumer(self._registry, self._driver, self._journal, self.calls.spread)
+                resumer = Resumer(self._registry, self._driver, self._journal, self._waiting.conditions.jitter)
                 self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
             return self._resumption
 
@@ -260,7 +262,7 @@ class Recovery:
                 thresholds,
                 config_of=self._registry.config_of,
                 journal=lambda: self._journal,
-                waiting=lambda: self.calls.number,
+                waiting=lambda: len(self._waiting),
                 circuits=self.circuits.circuits,
             )
         elif thresholds is not None:
@@ -309,7 +311,7 @@ class Recovery:
             self._resumption.interrupt()
 
     def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.config, self.bus.clock, self.calls, lambda: self._journal, definition.warn_once)
+        return Driver(definition.config, self.bus.clock, self._waiting, lambda: self._journal, definition.warn_once)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""
@@ -334,7 +336,7 @@ class Recovery:
 
     def _wake_held(self, event: Event) -> None:
         # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
-        self.calls.wake(event.operation, event.key, spread=isinstance(event, CircuitClosed))
+        self._waiting.wake(event.operation, event.key, spread=isinstance(event, CircuitClosed))
 
 
 default = Recovery()

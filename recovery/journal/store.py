@@ -105,11 +105,24 @@ CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Do as *command* says with the call of that id; *reason* is told with it."""
+    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
 
-    command: CommandName
+    name: CommandName
     call: str
     reason: str = ""
+
+
+class CommandSink(Protocol):
+    """What a journal hands the commands to that arrive through its store."""
+
+    def concerns(self, call: str) -> bool:
+        """Whether a command for that call is for this process."""
+
+    def carry_out(self, command: Command) -> None:
+        """Carry out *command*; log a warning if that is not possible."""
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's calls to the parent."""
 
 
 class Query:

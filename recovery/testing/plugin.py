@@ -47,11 +47,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
-        step = (wait.attempt.call, wait.number)
+        step = (wait.call, wait.number)
         times[step] += 1
         if times[step] > MOST_WAITS:
             held_by = ", ".join(wait.describe().until) or "something that no time ends"
-            raise RuntimeError(f"{wait.part[0]} would wait for ever, for: {held_by}; use a VirtualClock")
+            raise RuntimeError(f"{wait.operation_key[0]} would wait for ever, for: {held_by}; use a VirtualClock")
         return 0.0  # a task lets others run
 
     monkeypatch.setattr(Wait, "next_sleep", at_once)

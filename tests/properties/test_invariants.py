@@ -252,7 +252,7 @@ def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
     retried = sum(isinstance(event, RetryScheduled) for event in heard)
     left = service.budgets.tokens("fetch")
     assert left in (None, 10.0 - retried + cancelled[0].waiting * (retried > 0))
-    assert service.calls.calls() == []
+    assert service.calls.waiting() == []
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])

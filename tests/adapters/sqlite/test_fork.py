@@ -108,7 +108,7 @@ with service:
 HELD = """
 files.PATIENCE = (0.005,)
 locks = {
-    "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service.calls.lock,
+    "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service._waiting.conditions.lock,
     "intake": journal._queue._lock, "journal": journal._lock,
 }
 call = service.recoverable("fetch", resumable=True, initial_delay=0.0, max_retries=1)(lambda: 1 / 0)
@@ -306,10 +306,10 @@ def test_d13_a_forked_child_takes_no_orders_of_its_parents() -> None:
         call = service.recoverable("waits", initial_delay=20.0)(Script(ConnectionError()))
         threading.Thread(target=call, daemon=True).start()
         assert begun.wait(10.0)
-        while not service.calls.number:
+        while not service.calls.waiting():
             time.sleep(0.001)
-        calls = [service.calls.calls()[0].call, resumption.quarantined[0].call]
-        commands = service.journal._commands.concern  # type: ignore[union-attr]
+        calls = [service.calls.waiting()[0].call, resumption.quarantined[0].call]
+        commands = service.journal._commands.concerns  # type: ignore[union-attr]
         assert all(map(commands, calls))
         assert forked(lambda: not any(map(commands, calls)))
         assert forked(lambda: service.resume() is not resumption)

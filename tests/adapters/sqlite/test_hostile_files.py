@@ -37,7 +37,7 @@ def look(path):
         resumed.wait(10.0)
         left = [[record.call, record.operation] for record in resumed.left]
         unreadable = list(service.journal.pending().unreadable)
-        service.journal.lookup.call("planted-1")
+        service.calls.find("planted-1")
     status = asyncio.run(read_status(pathlib.Path(path)))
     try:
         sys.argv[1:] = ["status", path]

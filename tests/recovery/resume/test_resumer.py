@@ -30,6 +30,7 @@ from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
+from recovery.waiting.calls import WaitingCalls
 from tests.recorded_events import events_of, names
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
@@ -563,7 +564,8 @@ def test_a_quarantined_coroutine_stays_quarantined_where_no_loop_runs(caplog: py
         [record] = resumption.quarantined
         with pytest.raises(RecoveryError, match="async calls are resumed under `async with`"):
             resumption.retry(record.call)
-        CommandHandler(service.calls, lambda: resumption).carry_out(Command(command="retry", call=record.call))
+        handler = CommandHandler(WaitingCalls(service.bus.clock, lambda: 0.0), lambda: resumption)
+        handler.carry_out(Command("retry", record.call))
     assert (seen, resumption.calls, resumption.quarantined) == ([], [], [record])
     assert "async calls are resumed under `async with`" in caplog.text
     assert store.rows[-1].kind == "OperationQuarantined"

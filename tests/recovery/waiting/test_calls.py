@@ -39,7 +39,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 def only(service: Recovery) -> str:
     """The id of the one call that waits."""
-    [call] = service.calls.calls()
+    [call] = service.calls.waiting()
     return call.call
 
 
@@ -50,7 +50,7 @@ def parks(*until: Condition, **fields: float) -> RetryPolicy:
 
 
 def nothing_left(waiting: WaitingCalls) -> bool:
-    return not (waiting._waits or waiting._deferred or waiting._watchers or waiting._asked)
+    return not (waiting._waits or waiting._deferred or waiting.conditions._watched or waiting.conditions._asked)
 
 
 # Steering
@@ -87,7 +87,7 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str) -> None:
             call = only(service)
             service.calls.pause(call)
             await anyio.sleep(10_000.0)
-            [waiting] = service.calls.calls()
+            [waiting] = service.calls.waiting()
             assert (waiting.is_paused, waiting.left) == (True, pytest.approx(3000.0))
             service.calls.unpause(call)
 
@@ -174,7 +174,7 @@ class waiting_in_a_thread:  # noqa: N801  # reads as the clause it is
     def __enter__(self) -> tuple[Recovery, threading.Event]:
         threading.Thread(target=self.run, daemon=True).start()
         assert self.parked.wait(10.0)
-        while not self.service.calls.calls():
+        while not self.service.calls.waiting():
             time.sleep(0)
         return self.service, self.ended
 
@@ -201,7 +201,7 @@ def test_a_task_is_steered_from_a_thread_within_100_ms(backend: str) -> None:
     async def once() -> float:
         async with anyio.create_task_group() as group:
             group.start_soon(service.recoverable("fetch")(Script(ConnectionError()).as_async()))
-            while not service.calls.calls():
+            while not service.calls.waiting():
                 await anyio.sleep(0)
             began = time.perf_counter()
             await anyio.to_thread.run_sync(service.calls.retry_now, only(service))
@@ -231,7 +231,7 @@ def test_a_call_cancelled_while_it_is_paused_is_cancelled_once(backend: str) -> 
     assert names(heard)[-2:] == ["CallSteered", "OperationCancelled"]
     assert isinstance(heard[-1], OperationCancelled)
     assert heard[-1].waiting
-    assert service.calls.calls() == []
+    assert service.calls.waiting() == []
 
 
 @BACKENDS
@@ -465,7 +465,7 @@ def test_an_answer_of_a_person_wakes_who_waits_for_it_at_once() -> None:
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(fetch()), daemon=True)
     thread.start()
-    while not service.calls.calls():
+    while not service.calls.waiting():
         time.sleep(0)
     began = time.perf_counter()
     service.calls.answer("licence", "yes")
@@ -542,7 +542,7 @@ def test_the_room_is_empty_when_everybody_has_left() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=parks(Condition("host", lambda: clock() >= 5.0)))
     service.recoverable("fetch")(Script(ConnectionError()))()
-    waiting = service.calls
+    waiting = service._waiting
     assert nothing_left(waiting)
 
 
@@ -571,7 +571,7 @@ def test_what_is_said_while_a_condition_is_looked_at_is_heeded(backend: str, ans
         assert getattr(service.calls, command)(call)
         if command == "pause":
             go_on.set()
-            [waiting] = service.calls.calls()
+            [waiting] = service.calls.waiting()
             assert waiting.is_paused
             service.calls.give_up(call)
 
@@ -636,11 +636,11 @@ def test_a_held_call_that_was_let_go_looks_at_nothing_any_more() -> None:
             group.start_soon(service.recoverable("fetch")(Script().as_async()))
             await anyio.sleep(5.0)
             is_deferred = False
-            service.calls.wake("fetch", "")
+            service._waiting.wake("fetch", "")
 
     clock.run(main)
     assert clock() == pytest.approx(5.0)
-    assert nothing_left(service.calls)
+    assert nothing_left(service._waiting)
 
 
 def test_who_waits_for_another_condition_first_leaves_looking_to_others() -> None:
@@ -690,11 +690,11 @@ def test_calls_in_all_of_the_loops_worker_threads_do_not_starve_their_condition(
         with anyio.fail_after(20.0):
             async with anyio.create_task_group() as group:
                 group.start_soon(first)
-                while not service.calls.calls():
+                while not service.calls.waiting():
                     await anyio.sleep(0)
                 for _ in range(45):
                     group.start_soon(anyio.to_thread.run_sync, fetch)
-                while len(service.calls.calls()) < 40:
+                while len(service.calls.waiting()) < 40:
                     await anyio.sleep(0.001)
                 is_up = True
 
@@ -738,7 +738,7 @@ def test_what_held_before_a_pause_is_looked_at_again_after_it() -> None:
             for _ in range(99):
                 group.start_soon(fetch)
             await anyio.sleep(5.5)
-            paused = [call.call for call in service.calls.calls()]
+            paused = [call.call for call in service.calls.waiting()]
             assert [service.calls.pause(call) for call in paused] == [True] * 98  # all but the one that looked
             await anyio.sleep(3.0)
             for call in paused:
@@ -857,7 +857,7 @@ def test_who_asked_before_its_cause_ended_does_not_sleep_through_it() -> None:
     holds = iter([Park(1000.0, ("busy",)), None])
     service.bus.subscribe(OperationStarted, lambda _: next(holds))
     # The cause ends between the question and the wait.
-    service.bus.subscribe(Parked, lambda event: service.calls.wake(event.operation, ""))
+    service.bus.subscribe(Parked, lambda event: service._waiting.wake(event.operation, ""))
     service.recoverable("fetch")(Script())()
     assert clock() == 0.0
 
@@ -975,7 +975,7 @@ def test_where_no_thread_can_be_had_a_condition_is_not_met(monkeypatch: pytest.M
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(ConnectionError, match="reset"):
         service.recoverable("fetch")(Script(ConnectionError("reset")))()
-    assert nothing_left(service.calls)
+    assert nothing_left(service._waiting)
 
 
 def test_the_limit_of_its_own_category_ends_what_is_parked_in_vain() -> None:
@@ -995,7 +995,7 @@ def test_what_a_held_call_waits_for_is_told() -> None:
         service.circuits.force("fetch", "open")
         call = only(service)
         service.calls.retry_now(call)
-        while not (waiting := service.calls.calls()) or not waiting[0].until:
+        while not (waiting := service.calls.waiting()) or not waiting[0].until:
             time.sleep(0)
         assert waiting[0].until == ("circuit open: fetch",)
         service.circuits.force("fetch", "auto")
