@@ -19,7 +19,7 @@ MAX_SPREAD = 5.0
 """Seconds: the limit of that spread."""
 
 MAX_REPORTED = 1024
-"""Conditions whose failure is logged; later ones fail silently, so that generated names cannot fill the memory."""
+"""Conditions with a failure in the log; the failures of further ones are not logged."""
 
 AT_ONCE = -math.inf
 
@@ -125,7 +125,7 @@ class Conditions:
             threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
         except RuntimeError as error:
             log.warning(
-                "cannot poll the condition %r: %s; it counts as not met, and is polled again in %.1f s",
+                "cannot poll the condition %r: %s; it counts as not met, and is polled again in %g s",
                 condition.name,
                 error,
                 condition.every,

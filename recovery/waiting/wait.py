@@ -193,7 +193,6 @@ class Wait:
                 self._due = now + self._left
                 self._left = None
             case "retry now":
-                self._pending = self.until  # none of them ended this wait
                 self._phase = "over"
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
