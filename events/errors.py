@@ -25,6 +25,9 @@ from __future__ import annotations
 class RecoveryError(Exception):
     """The root: ``except RecoveryError`` catches whatever this distribution raises by itself."""
 
+    def __init__(self, *args: object) -> None:  # or inspect.signature() finds none
+        super().__init__(*args)
+
 
 class CallRejectedError(RecoveryError):
     """The call was turned away before it began; nothing was tried.

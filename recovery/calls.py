@@ -15,13 +15,18 @@ from recovery.waiting.wait import WaitingCall
 
 
 class Calls:
-    """The calls of a service. Safe to use from any thread.
+    """The calls of one service. Safe to use from any thread.
+
+        for call in service.calls.waiting():
+            service.calls.retry_now(call.call, "the host is back")
 
     A call is named by its id: ``WaitingCall.call``, or the field ``call`` of its events. ``retry_now``, ``pause``,
     ``unpause`` and ``give_up`` act on a wait, never on a function that runs. They take effect within milliseconds,
     publish ``CallSteered`` with the *reason*, and return whether they changed anything: not if the call does not wait.
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
+
+    __slots__ = ("_bus", "_journal", "_questions", "_waiting")
 
     def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], Journal | None]) -> None:
         self._waiting = waiting

@@ -23,6 +23,7 @@ class WaitingCalls:
     def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
         self.conditions = Conditions(clock, rng)
         """What the calls wait for, and the lock of their waits."""
+        self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
         self._waits: dict[str, Wait] = {}
@@ -79,7 +80,7 @@ class WaitingCalls:
             keys = [(operation, key)] if key else [one for one in self._deferred if one[0] == operation]
             deferred = [wait for one in keys for wait in self._deferred.get(one, ())]
             for wait in deferred:
-                wait.release(self.conditions.jitter(len(deferred)) if spread else 0.0)
+                wait.release(self.jitter(len(deferred)) if spread else 0.0)
 
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""

@@ -108,8 +108,8 @@ with service:
 HELD = """
 files.PATIENCE = (0.005,)
 locks = {
-    "bus": service.bus._lock, "circuits": service.circuits._lock, "room": service._waiting.conditions.lock,
-    "intake": journal._queue._lock, "journal": journal._lock,
+    "bus": service.bus._lock, "circuits": service._subscribers.circuit_breaker._lock,
+    "waiting": service._waiting.conditions.lock, "intake": journal._queue._lock, "journal": journal._lock,
 }
 call = service.recoverable("fetch", resumable=True, initial_delay=0.0, max_retries=1)(lambda: 1 / 0)
 with service:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from events.bus import Bus
+from events.errors import RecoveryError
 from events.operation import Operation
 from events.operation_events import CallSteered
 from events.verdicts import Retry
@@ -28,8 +31,8 @@ def waits(waiting: WaitingCalls, bus: Bus) -> str:
     return wait.call
 
 
-def quarantined(call: str) -> Resumption:
-    resumption = Resumption(lambda _: None)
+def quarantined(call: str, start: Callable[[object], None] = lambda _: None) -> Resumption:
+    resumption = Resumption(start)
     resumption.quarantined.append(CallRecord(call=call, operation="fetch"))
     return resumption
 
@@ -49,6 +52,14 @@ def test_retry_resumes_a_quarantined_call(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
     CommandHandler(waiting, lambda: resumption).carry_out(Command("retry", "r-1"))
     assert [call.record.call for call in resumption.calls] == ["r-1"]
+
+
+def test_a_retry_that_fails_says_why(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(_: object) -> None:
+        raise RecoveryError("no loop runs")
+
+    CommandHandler(waiting, lambda: quarantined("7f3a-2", refuse)).carry_out(Command("retry", "7f3a-2"))
+    assert caplog.messages == ["cannot retry call 7f3a-2: no loop runs"]
 
 
 def test_a_command_concerns_calls_that_wait_or_are_quarantined_here(waiting: WaitingCalls) -> None:

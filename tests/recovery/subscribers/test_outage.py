@@ -50,7 +50,7 @@ def test_fifty_downloads_outlive_an_outage_of_twenty_minutes_with_three_attempts
     assert len(set(done.values())) > 40  # they come back spread out, not all at once
 
 
-def test_who_comes_during_the_outage_waits_without_an_attempt() -> None:
+def test_a_call_during_the_outage_waits_without_an_attempt() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
     failures = events_of(service, FailureClassified)

@@ -11,7 +11,7 @@ from events.circuit_events import CircuitClosed
 from events.errors import CallRejectedError
 from events.operation_events import OperationStarted, Parked
 from events.verdicts import Park
-from recovery.policies.circuit_breaker import BreakerPolicy, Open
+from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
@@ -75,12 +75,14 @@ def test_a_deferred_call_that_runs_out_of_time_says_what_deferred_it() -> None:
 
 @BACKENDS
 def test_a_park_by_a_subscriber_at_a_half_open_circuit_does_not_loop(backend: str) -> None:
-    clock = VirtualClock(start=2.0)
+    clock = VirtualClock()
     service = Recovery(clock=clock)
     parked = events_of(service, Parked)
-    service.circuits.restore({("fetch", ""): Open(until=1.0)})
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=1.0)
+    fetch = service.recoverable("fetch", breaker=breaker, when_open="wait", max_retries=0)(Script().as_async())
+    service.operation("fetch").start().fail(ConnectionError())
+    clock.advance(2.0)
     service.bus.subscribe(OperationStarted, lambda s: Park(60.0 - s.at, ("busy",)) if s.at < 60.0 else None)
-    fetch = service.recoverable("fetch", breaker=BreakerPolicy(), when_open="wait")(Script().as_async())
 
     async def main() -> None:
         async with background(fetch, fetch, fetch):
