@@ -13,8 +13,9 @@ from rich.text import Text
 
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.screen import STYLES
-from adapters.sqlite.files import is_being_written, others_of
-from adapters.sqlite.schema import reading
+from adapters.sqlite.files import side_files
+from adapters.sqlite.lock import is_being_written
+from adapters.sqlite.reading import reading
 from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
@@ -71,7 +72,7 @@ async def read_status(path: Path) -> JournalStatus:
     damaged: list[str] = []
     found: list[_Contents] = []
     # The journal itself last: what is adopted meanwhile is seen twice then, and not missed.
-    for part in others_of(path):
+    for part in side_files(path):
         try:
             found.append(await _contents_of(part))
         except FileNotFoundError:
@@ -126,11 +127,10 @@ async def _contents_of(path: Path) -> _Contents:
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
     """Each of *rows* once: what is being adopted is in two files."""
-    seen: set[tuple[object, ...]] = set()
+    seen: set[tuple[str, int]] = set()
     for row in rows:
-        identity = (row.run, row.number) if row.number else (row.run, row.call, row.kind, row.body)
-        if identity not in seen or not row.is_readable:
-            seen.add(identity)
+        if (row.run, row.number) not in seen or not row.is_readable:
+            seen.add((row.run, row.number))
             yield row
 
 

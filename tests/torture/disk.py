@@ -22,7 +22,7 @@ class DiskStore(SQLiteStore):
     """Can be full, and can be copied between two batches. *lag* is how many batches it says are written too early."""
 
     def __init__(self, path: Path, wall: Callable[[], float], lag: int) -> None:
-        super().__init__(path, wall=wall, retention=Retention(calls=3))
+        super().__init__(path, wall=wall, retention=Retention(calls=3), busy_timeout=0.0)
         self.between = threading.Lock()
         self.is_full = False
         self._late: list[Sequence[Row]] = []

@@ -148,7 +148,7 @@ class Journey:
         left = {call for call, operation in pending.items() if operation == "chain"}
         tally.forgotten += sorted(left ^ last.left)
         tally.forgotten += [call for call in pending if call not in left and not ends[call]]
-        tally.forgotten += [str(part) for part in files.parts_of(self.path) if part != self.path]
+        tally.forgotten += [str(part) for part in files.journal_files(self.path) if part != self.path]
 
 
 def wait_for(word: bytes, notes: Path, crashed_process: Child) -> None:

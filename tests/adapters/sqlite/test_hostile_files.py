@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from adapters.sqlite import schema
-from adapters.sqlite.opening import open_file
+from adapters.sqlite.connection import connecting
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Row
 from recovery.service import Recovery
@@ -144,12 +144,10 @@ def test_no_connection_trusts_the_schema_of_a_file(tmp_path: Path) -> None:
     journals.write(path)
 
     async def main() -> list[object]:
-        found = []
-        async with schema.reading(path) as reader:
-            found += await reader._connection.execute_fetchall("PRAGMA trusted_schema")
-        writer = await open_file(path)
-        found += await writer.execute_fetchall("PRAGMA trusted_schema")
-        await writer.close()
+        found: list[object] = []
+        for opening in (connecting(path), journals.opened(path)):
+            async with opening as connection:
+                found += await connection.execute_fetchall("PRAGMA trusted_schema")
         return found
 
     assert asyncio.run(main()) == [(0,), (0,)]
