@@ -18,7 +18,7 @@ import anyio
 import httpx2
 import msgspec
 
-from adapters.downloads.http import download, host_of
+from adapters.downloads import download, host_of
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
@@ -167,7 +167,7 @@ class Launch:
                 self._plan.place(destination),
                 sha256=sha256,
                 size=size,
-                note=_note_progress,
+                on_progress=_save_progress,
             )
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
@@ -199,7 +199,7 @@ class Launch:
             return cast("BinaryIO", tempfile.TemporaryFile())
 
 
-def _note_progress(offset: int, size: int | None) -> None:
+def _save_progress(offset: int, size: int | None) -> None:
     context.checkpoint({"offset": offset, "size": size})
     context.progress(offset)
 

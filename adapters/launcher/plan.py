@@ -39,7 +39,7 @@ from typing import Annotated, Any, TypeAlias
 import httpx2
 import msgspec
 
-from adapters.downloads.http import HOST_BREAKER
+from adapters.downloads import HOST_BREAKER
 from adapters.downloads.partial_file import files_of
 from events.errors import RecoveryError
 from recovery import validation
