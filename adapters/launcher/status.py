@@ -1,4 +1,4 @@
-"""What a journal holds, read without touching it: every call and how it stands, and the circuits."""
+"""The state of a journal, read without changing it: its calls and circuits."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 
 
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. *seen* is Unix time of its latest event.
+    """One call. *seen* is the Unix time of its latest event.
 
-    *state* is "left" for one that a dead process left, "unreadable" for one that is not over and has a damaged row.
+    *state* is "left" for a call that a dead process left, "unreadable" for one that is not over and has a damaged row.
     """
 
     call: str
@@ -49,9 +49,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no events.
+    """A journal. *is_being_written* means by a living process; *unreadable* counts rows that hold no event.
 
-    *damaged* are files of dead processes that cannot be read; whoever resumes keeps them aside.
+    *damaged* are side files of dead processes that cannot be read. A process that resumes sets them aside.
     """
 
     path: str
@@ -71,7 +71,7 @@ async def read_status(path: Path) -> JournalStatus:
     """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
     damaged: list[str] = []
     found: list[_Contents] = []
-    # The journal itself last: what is adopted meanwhile is seen twice then, and not missed.
+    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
     for part in side_files(path):
         try:
             found.append(await _contents_of(part))
@@ -121,12 +121,12 @@ async def _contents_of(path: Path) -> _Contents:
         except DamagedJournalError:
             if not again:
                 raise
-            # Whoever began to write it at this very moment may have confused us; once more, then.
+            # A process that begins to write the file at this moment may confuse the reader: try once more.
     raise AssertionError("unreachable")
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
-    """Each of *rows* once: what is being adopted is in two files."""
+    """Each of *rows* once: a row that is being adopted is in two files."""
     seen: set[tuple[str, int]] = set()
     for row in rows:
         if (row.run, row.number) not in seen or not row.is_readable:
@@ -158,13 +158,13 @@ def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readabl
 
 
 class StatusTable:
-    """The same for people, in as many columns as there is room for."""
+    """Draws a ``JournalStatus`` for people, in as many columns as there is room for."""
 
     def __init__(self, status: JournalStatus) -> None:
         self._status = status
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the calls, the circuits, and who writes the journal."""
+        """Draw the calls, the circuits, and whether a process writes the journal."""
         status, is_wide = self._status, options.max_width >= 110
         table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
         if is_wide:

@@ -112,7 +112,7 @@ async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_the_rest_is_asked_for_with_a_range_that_holds_for_the_same_file_only(tmp_path: Path) -> None:
+async def test_the_rest_is_asked_for_with_a_conditional_range(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Reset(0.5)]) as target:
         kept = await target.broken_attempt()
         await target.attempt()
@@ -221,7 +221,7 @@ async def test_what_nothing_identifies_is_fetched_from_its_beginning(tmp_path: P
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_hash_is_enough_to_carry_on(tmp_path: Path) -> None:
+async def test_a_hash_is_enough_to_resume(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Reset(0.5)], etag=False) as target:
         kept = await target.broken_attempt(sha256=SHA256)
         assert (await target.attempt(sha256=SHA256)).start == kept
@@ -270,7 +270,7 @@ async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -
     assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
 
 
-async def test_a_second_download_to_a_destination_is_turned_away_before_it_asks(tmp_path: Path) -> None:
+async def test_a_second_download_to_a_destination_sends_no_request(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
 
         async def second() -> None:
@@ -294,7 +294,7 @@ async def test_a_stall_ends_the_attempt_and_what_came_is_kept(tmp_path: Path) ->
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_cancelled_attempt_keeps_what_came_and_lets_go(tmp_path: Path) -> None:
+async def test_a_cancelled_attempt_keeps_its_bytes_and_unlocks(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.5, seconds=0.3)]) as target:
         with anyio.move_on_after(0.1) as scope:
             await target.attempt()
@@ -345,7 +345,7 @@ async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path)
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_an_encoded_answer_that_breaks_off_is_not_carried_on(tmp_path: Path) -> None:
+async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path) -> None:
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
     with Scripted((200, headers, body[:HALF]), (200, headers, body)) as server:
@@ -377,7 +377,7 @@ async def test_an_encoded_response_is_saved_no_more_often(tmp_path: Path) -> Non
     assert len(notes) <= len(CONTENT) // 300_000 + 1
 
 
-async def test_a_rest_that_names_no_tag_does_not_make_forget_the_one_that_is_known(tmp_path: Path) -> None:
+async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) -> None:
     rest = {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}
     with Scripted((206, rest, b"56"), (206, {"Content-Range": "bytes 6-9/10"}, b"7890")) as server:
         target = scripted(tmp_path, server)

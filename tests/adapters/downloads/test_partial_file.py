@@ -173,7 +173,7 @@ def test_closing_a_part_twice_is_harmless(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("was_resumed", "error"), [(False, WrongContentError), (True, StalePartialFileError)])
-def test_wrong_bytes_are_dropped_and_it_is_permanent_only_for_one_whole_transfer(
+def test_wrong_bytes_are_dropped_and_permanent_only_for_one_transfer(
     tmp_path: Path, was_resumed: bool, error: type[Exception]
 ) -> None:
     partial = opened(tmp_path, sha256=SHA256)

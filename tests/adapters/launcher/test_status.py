@@ -156,7 +156,7 @@ async def test_reading_needs_a_journal(tmp_path: Path) -> None:
         await read_status(tmp_path / "nothing.db")
 
 
-async def test_a_journal_that_is_made_while_it_is_looked_at_is_taken_for_nobody_elses(
+async def test_a_journal_that_is_made_meanwhile_is_not_taken_for_a_foreign_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "calls.db"

@@ -168,7 +168,7 @@ def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", ["zeroes", "cut", "tables"])
-def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
+def test_d9_damage_met_while_writing_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     events = [
         event for number in range(2000) for event in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
@@ -259,7 +259,7 @@ class Malformed:
         raise malformed()  # SQLite's own error for a disk that answers otherwise each time
 
 
-def test_d9_damage_that_is_met_twice_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
+def test_d9_damage_met_twice_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     store = Unsteady(path)
     service = Recovery(store=store)
