@@ -14,12 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from adapters.flock import try_lock
 from events.errors import Permanent, RecoveryError, Retryable
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there two downloads to one destination are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 
 class DownloadError(RecoveryError):
@@ -186,13 +182,11 @@ def _open_locked(path: Path) -> BinaryIO:
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(file.fileno()):
+                file.close()
+                raise DestinationBusyError(f"another download writes {path}")
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        except BlockingIOError:
-            file.close()
-            raise DestinationBusyError(f"another download writes {path}") from None
         except FileNotFoundError:
             pass
         except OSError:

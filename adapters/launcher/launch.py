@@ -19,6 +19,7 @@ import httpx2
 import msgspec
 
 from adapters.downloads import download, host_of
+from adapters.flock import try_lock
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
@@ -34,11 +35,6 @@ STDERR_TAIL = 4096
 """Bytes of a failed command's output that are kept as evidence."""
 CONNECT_TIMEOUT = 10.0
 LOCK_POLL_INTERVAL = 0.2
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there a command that outlived its launcher is not noticed
-    fcntl = None  # type: ignore[assignment]
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -181,7 +177,10 @@ class Launch:
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         # The output goes to a file: it may be long, and a reader wants it after a crash.
         with self._output_of(name) as file:
-            await _lock(file)
+            # The command inherits the file and its lock. A command that outlived a killed launcher still holds it, and
+            # two at once (``pip install`` into one environment) would do harm.
+            while not try_lock(file.fileno()):
+                await anyio.sleep(LOCK_POLL_INTERVAL)
             self._plan.root.mkdir(parents=True, exist_ok=True)
             begin = file.seek(0, os.SEEK_END)
             process = await anyio.run_process(
@@ -191,7 +190,7 @@ class Launch:
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd=self._plan.place(cwd),
-                pass_fds=(file.fileno(),) if fcntl is not None else (),
+                pass_fds=(file.fileno(),) if os.name == "posix" else (),
                 # Else git waits for ever for a user name.
                 env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
             )
@@ -225,21 +224,6 @@ def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
-
-
-async def _lock(file: BinaryIO) -> None:
-    """Wait until no other process runs this command.
-
-    The command inherits the file and its lock. A command that outlived a killed launcher still holds it, and two at
-    once (``pip install`` into one environment) would do harm.
-    """
-    while fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            await anyio.sleep(LOCK_POLL_INTERVAL)
-        else:
-            return
 
 
 def _as_file_name(name: str) -> str:

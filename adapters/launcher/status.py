@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -62,44 +63,38 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
 
 
-class _Contents(msgspec.Struct):
-    runs: dict[str, Run] = {}
-    rows: list[Row] = []
-
-
 async def read_status(path: Path) -> JournalStatus:
-    """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
+    """Read the journal at *path*. Raises FileNotFoundError or a JournalError; the message names the path."""
     damaged: list[str] = []
-    found: list[_Contents] = []
+    found: list[tuple[Sequence[Run], Sequence[Row]]] = []
     # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
-    for part in side_files(path):
+    for file in side_files(path):
         try:
-            found.append(await _contents_of(part))
+            found.append(await _contents_of(file))
         except FileNotFoundError:
             continue
         except JournalError:
-            if part.exists():
-                damaged.append(str(part))
+            if file.exists():
+                damaged.append(str(file))
     if path.exists() or not found:
         found.insert(0, await _contents_of(path))
-    runs = {run: known for one in found for run, known in one.runs.items()}
+    runs = {run.id: run for known, _ in found for run in known}
     records: dict[str, CallRecord] = {}
     circuits: dict[str, str] = {}
-    unreadable: dict[str, int] = {}
-    for row in _once(row for one in found for row in one.rows):
+    unreadable: Counter[str] = Counter()
+    for row in _once(row for _, rows in found for row in rows):
         try:
             if not row.is_readable:
                 raise CodecError("it is not as it was written")
             event: Event = decode(row.body)
         except CodecError:
-            unreadable[row.call] = unreadable.get(row.call, 0) + 1
+            unreadable[row.call] += 1
             continue
         replay(records, row.run, (event,))
         if type(event) in CIRCUIT_STATES:
             circuits[sender_of(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
-    for call in unreadable:
-        if call:
-            records.setdefault(call, CallRecord(call=call, operation="?"))
+    for call in filter(None, unreadable):
+        records.setdefault(call, CallRecord(call=call, operation="?"))
     alive = is_being_written(path)
     return JournalStatus(
         path=str(path),
@@ -108,21 +103,21 @@ async def read_status(path: Path) -> JournalStatus:
             _status(record, runs, alive=alive, is_readable=record.call not in unreadable) for record in records.values()
         ),
         circuits=circuits,
-        unreadable=sum(unreadable.values()),
+        unreadable=unreadable.total(),
         damaged=tuple(damaged),
     )
 
 
-async def _contents_of(path: Path) -> _Contents:
-    for again in (True, False):
-        try:
-            async with reading(path) as reader:
-                return _Contents({run.id: run for run in await reader.runs()}, list(await reader.rows()))
-        except DamagedJournalError:
-            if not again:
-                raise
-            # A process that begins to write the file at this moment may confuse the reader: try once more.
-    raise AssertionError("unreachable")
+async def _contents_of(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
+    try:
+        return await _read(path)
+    except DamagedJournalError:
+        return await _read(path)  # a process that began to write the file at that moment may have confused the reader
+
+
+async def _read(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
+    async with reading(path) as reader:
+        return await reader.runs(), await reader.rows()
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
@@ -136,18 +131,15 @@ def _once(rows: Iterable[Row]) -> Iterator[Row]:
 
 def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readable: bool) -> CallStatus:
     run = runs.get(record.run)
+    state: str = record.state
+    if not record.is_over:
+        state = "unreadable" if not is_readable else state if alive else "left"
     return CallStatus(
         call=record.call,
         operation=record.operation,
         key=record.key,
         name=name_in_arguments(record.operation, record.arguments),
-        state=record.state
-        if record.is_over
-        else "unreadable"
-        if not is_readable
-        else record.state
-        if alive
-        else "left",
+        state=state,
         attempt=record.attempt,
         retries=record.retries,
         restarts=record.resumes,

@@ -12,14 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
+from adapters.flock import try_lock
 from adapters.sqlite.files import is_same_file, journal_files, open_private
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there two processes on one file are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 RETRY_PAUSES = (0.005, 0.015, 0.05, 0.15)
 """Seconds between tries for a lock: ``is_being_written`` holds it for a moment."""
@@ -53,19 +49,18 @@ class Lock:
         while True:
             file = open_private(self.path)
             try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
-                return False
+                is_free = try_lock(file)
             except OSError as error:
                 os.close(file)
                 raise JournalError(f"{self.path} cannot be locked ({error}); a journal needs a local disk") from error
-            if is_same_file(self.path, os.fstat(file)):
+            if is_free and is_same_file(self.path, os.fstat(file)):
                 self._file = file
                 _held.add(self)
                 return True
-            os.close(file)  # another process retired the lock in between
+            os.close(file)
+            if not is_free:
+                return False
+            # Another process retired the lock in between: its file is a new one.
 
     def release(self) -> None:
         """Release the lock; harmless if it is not held. In a forked child the parent keeps its own."""
@@ -95,8 +90,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_being_written(path: str | os.PathLike[str]) -> bool:
-    """Whether a living process writes the journal at *path*. False where the system has no flock."""
-    return fcntl is not None and any(fork_guard.call(_is_locked, file) for file in journal_files(Path(path)))
+    """Whether a living process writes the journal at *path*. Always False on Windows."""
+    return os.name == "posix" and any(fork_guard.call(_is_locked, file) for file in journal_files(Path(path)))
 
 
 def _is_locked(path: Path) -> bool:
@@ -105,12 +100,11 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return False  # there is no lock file, or none that could be locked
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
+        return not try_lock(file, is_shared=True)
+    except OSError:
+        return False
     finally:
         os.close(file)
-    return False
 
 
 def _lock_of(path: Path) -> Path:

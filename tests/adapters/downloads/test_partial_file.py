@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -11,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.downloads import partial_file
 from adapters.downloads.partial_file import (
     DestinationBusyError,
     PartialFile,
@@ -108,14 +108,14 @@ def test_a_part_that_another_download_has_just_finished_is_not_touched(
     destination = tmp_path / "model.bin"
     first = opened(tmp_path)
     first.write(b"whole")
-    flock = partial_file.fcntl.flock
+    flock = fcntl.flock
 
     def finished_meanwhile(*args: Any) -> None:
         monkeypatch.undo()
         first.finish(was_resumed=False)
         flock(*args)
 
-    monkeypatch.setattr(partial_file.fcntl, "flock", finished_meanwhile)
+    monkeypatch.setattr(fcntl, "flock", finished_meanwhile)
     second = opened(tmp_path)
     second.write(b"pa")
     assert destination.read_bytes() == b"whole"
