@@ -52,7 +52,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A journal. *is_being_written* means by a living process; *unreadable* counts rows that hold no event.
 
-    *damaged* are side files of dead processes that cannot be read. A process that resumes sets them aside.
+    *damaged* are side files of dead processes that cannot be read. A process that resumes quarantines them.
     """
 
     path: str

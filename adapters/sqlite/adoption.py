@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from adapters.sqlite import schema
 from adapters.sqlite.connection import error_for, runs_in
-from adapters.sqlite.files import companions_of, folder_of, set_aside, side_files
+from adapters.sqlite.files import companions_of, folder_of, quarantine, side_files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.opening import open_file
 from recovery.journal.errors import DamagedJournalError, JournalError
@@ -77,7 +77,7 @@ class Adoption:
                     await write(one)
         except Unusable as unusable:
             if isinstance(unusable.error, DamagedJournalError):
-                log.warning("%s; it is kept as %s", unusable.error, set_aside(path))
+                log.warning("%s; it is kept as %s", unusable.error, quarantine(path))
                 lock.retire()
             else:
                 log.warning("the file of a dead process is not adopted: %s", unusable.error)

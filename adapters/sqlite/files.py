@@ -85,18 +85,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a journal that cannot be used, with SQLite's files beside it, and return the new name."""
+def quarantine(path: Path) -> Path:
+    """Rename a damaged journal with SQLite's files beside it, and return the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not any(name.exists() for name in (aside, *companions_of(aside))):
+        renamed = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
+        if not any(name.exists() for name in (renamed, *companions_of(renamed))):
             break
     # The file goes before its log: if the process is killed in between, ``has_lost_its_file`` recognizes the log.
-    for name, kept in zip((path, *companions_of(path)), (aside, *companions_of(aside)), strict=True):
+    for name, kept in zip((path, *companions_of(path)), (renamed, *companions_of(renamed)), strict=True):
         if name.exists():
             name.rename(kept)
-    return aside
+    return renamed
 
 
 def sync_file(path: Path) -> None:

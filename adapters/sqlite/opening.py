@@ -21,7 +21,7 @@ async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Conne
     """A connection to the file at *path*, which is made if it is missing.
 
     A transaction waits up to *busy_timeout* seconds for another program that has locked the file. Nothing else in this
-    process may have the file open for writing. Raises DamagedJournalError for a file that must be set aside, another
+    process may have the file open for writing. Raises DamagedJournalError for a file that must be quarantined, another
     JournalError for one that must not be written, OSError for one that cannot be made.
     """
     if files.has_lost_its_file(path):

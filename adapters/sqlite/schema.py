@@ -4,7 +4,7 @@
 Unix time in ``written``, and in ``sum`` a CRC-32, because SQLite itself does not notice a flipped bit in a text.
 ``run`` and ``number`` identify an event. ``result_key`` finds a recorded result, and is null in all other rows.
 
-A file of an earlier format is set aside whole; a file of a newer format is never written.
+A file of an earlier format is quarantined whole; a file of a newer format is never written.
 """
 
 from __future__ import annotations

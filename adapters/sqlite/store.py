@@ -94,7 +94,7 @@ class SQLiteStore(Store):
             await self._open_own(run)
         except DamagedJournalError as error:
             await self._disconnect()
-            self._kept.append(f"{error}; it is kept as {files.set_aside(self.own)}")
+            self._kept.append(f"{error}; it is kept as {files.quarantine(self.own)}")
             self._damages.clear()
             await self._open_own(run)
         except (ForeignJournalError, NewerJournalError):

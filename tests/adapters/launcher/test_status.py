@@ -142,7 +142,7 @@ async def test_rows_that_are_no_events_are_counted_and_spoil_nothing(tmp_path: P
     assert (found.unreadable, len(found.calls)) == (3, 1)
 
 
-async def test_an_operation_of_somebody_elses_has_no_name(tmp_path: Path) -> None:
+async def test_an_operation_of_another_program_has_no_name(tmp_path: Path) -> None:
     found = await status_of(
         tmp_path,
         of_call(OperationStarted, operation="render", arguments=msgspec.Raw(b'[["x"],{}]')),

@@ -84,7 +84,7 @@ def write_and_die(path: Path, *batches: Sequence[Row], run: Run = DEAD) -> None:
 
 @contextmanager
 def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file, without us; each statement by itself. Takes no part in who may write it."""
+    """The file through plain sqlite3, in autocommit mode, without a lock of ours."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 

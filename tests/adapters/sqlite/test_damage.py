@@ -1,4 +1,4 @@
-"""What becomes of a journal whose file is damaged, or is not a journal (D9), and of single rows that are (D10)."""
+"""Damaged files and files that are no journal (D9), and damaged rows (D10)."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", ["zeroes", "cut", "tables"])
-def test_d9_damage_met_while_writing_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
+def test_d9_damage_met_while_writing_is_quarantined(way: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     events = [
         event for number in range(2000) for event in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
@@ -223,7 +223,7 @@ def test_d9_a_file_that_is_removed_while_it_is_written_is_noticed(tmp_path: Path
 
 
 def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> None:
-    """Else whoever looks at the file with another program removes the log that we are writing."""
+    """Else another program that reads the file removes the log that we are writing."""
     path = tmp_path / "calls.db"
     look = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM events').fetchall(); c.close()"
@@ -259,7 +259,7 @@ class Malformed:
         raise malformed()  # SQLite's own error for a disk that answers otherwise each time
 
 
-def test_d9_damage_met_twice_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
+def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     store = Unsteady(path)
     service = Recovery(store=store)

@@ -1,4 +1,4 @@
-"""A journal that somebody prepared: nothing it names is imported or run, and nothing it holds fills the memory."""
+"""A hostile journal: nothing that it names is imported or run, and nothing that it holds fills the memory."""
 
 from __future__ import annotations
 

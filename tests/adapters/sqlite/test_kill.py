@@ -85,7 +85,7 @@ def child(out: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Launch:
-    """A launch of one command and one download that takes three seconds, from a server that sees who asks for what."""
+    """A launch of one command and one download that takes three seconds, from a server that records requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -132,7 +132,7 @@ async def test_closing_twice_is_harmless(path: Path) -> None:
         await store.close()
 
 
-# Who may write
+# One writer per file
 
 
 async def test_files_are_0600_in_a_0700_folder(path: Path) -> None:
@@ -213,7 +213,7 @@ def foreign_without_tables(folder: Path) -> Path:
 
 
 def foreign_of_a_killed_process(folder: Path) -> Path:
-    """With a WAL that nobody has copied back yet."""
+    """With a WAL that is not checkpointed yet."""
     original = folder / "original.db"
     with closing(sqlite3.connect(original, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

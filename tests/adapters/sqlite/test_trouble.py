@@ -77,7 +77,7 @@ def publish(service: Recovery, first: int, count: int) -> float:
 
 
 @pytest.mark.parametrize("end", ["goes on", "is killed"])
-def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
+def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     service = Recovery(store=SQLiteStore(path, busy_timeout=0.2))
     heard = events_of(service, JournalDegraded, JournalRestored)
