@@ -38,8 +38,8 @@ format: $(READY) ## format the code and fix what ruff can fix
 lint: $(READY) ## check style and formatting (ruff)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-types: $(READY) ## check types (mypy, strict)
-	$(BIN)/mypy && $(BIN)/mypy tests/typing
+types: $(READY) ## check types (mypy, strict; basedpyright, strict for tests/typing)
+	$(BIN)/mypy && $(BIN)/mypy tests/typing && $(BIN)/basedpyright
 
 arch: $(READY) ## check layers and import circles (import-linter)
 	$(BIN)/lint-imports

@@ -8,7 +8,6 @@ from recovery.journal.errors import NotDurable
 from recovery.journal.queue import Counts
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Store
-from recovery.monitoring.alerts import Threshold, Thresholds
 from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -56,7 +55,5 @@ __all__ = [
     "Settings",
     "Store",
     "Strategy",
-    "Threshold",
-    "Thresholds",
     "WaitingCall",
 ]

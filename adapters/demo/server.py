@@ -126,13 +126,17 @@ def free_port() -> int:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FileServer
+
+    @property
+    def _file_server(self) -> FileServer:
+        assert isinstance(self.server, FileServer)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
         """Print nothing: ``FileServer.requests`` has it all."""
 
     def do_GET(self) -> None:
-        hosted = self.server.files.get(self.path)
+        hosted = self._file_server.files.get(self.path)
         if hosted is None:
             self._answer_without_body(404)
             return
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_file(hosted, fault)
 
     def _answer_without_body(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.server.requests.append(Request(self.path, status, range=self.headers.get("Range")))
+        self._file_server.requests.append(Request(self.path, status, range=self.headers.get("Range")))
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -163,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = min(max(asked + fault.by, 0), total - 1)
         start = asked or 0
         noted = Request(self.path, 200 if asked is None else 206, start, range=self.headers.get("Range"))
-        self.server.requests.append(noted)
+        self._file_server.requests.append(noted)
         self.send_response(noted.status)
         if asked is not None:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")

@@ -12,7 +12,7 @@ from bench.report.figures import Figures
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
-from recovery.monitoring.monitor import WAITING_BYTES
+from recovery.monitoring.monitor import WAITING_CALL_BYTES
 from recovery.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -79,7 +79,7 @@ def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
 def test_the_monitor_estimates_a_waiting_call_as_it_was_measured(released: Run):
     measured = released.rows["memory-waiting"].measured
     assert measured is not None
-    assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_BYTES
+    assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_CALL_BYTES
 
 
 @made
