@@ -35,7 +35,6 @@ TOO_LONG = {
     "recovery/journal/journal.py": 353,
     "recovery/journal/queue.py": 338,
     "recovery/journal/writer.py": 344,
-    "tests/adapters/downloads/test_http.py": 779,
     "tests/events/test_bus.py": 907,
     "tests/events/test_operation.py": 738,
     "tests/recovery/execution/test_decorator.py": 820,

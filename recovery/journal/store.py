@@ -16,7 +16,7 @@ from recovery.waiting.waiters import Latch
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
 
-    *number* counts the events of that run, from 1: the two together are the row's identity (0: it has none).
+    *number* counts the events of that run, from 1: the two together are the row's identity.
     *is_readable* is false for a row that is not as it was written; then its body must not be believed. *result_key* is
     what the result that the event records is found by ("" if it records none).
     """
@@ -25,7 +25,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     call: str
     kind: str
     body: bytes
-    number: int = 0
+    number: int
     is_readable: bool = True
     result_key: str = ""
 

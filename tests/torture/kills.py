@@ -149,7 +149,7 @@ class KilledJournal:
         left = {call for call, operation in pending.items() if operation == "chain"}
         tally.not_found += sorted(left ^ last.left)
         tally.not_found += [call for call in pending if call not in left and not ends[call]]
-        tally.not_found += [str(part) for part in files.parts_of(self.path) if part != self.path]
+        tally.not_found += [str(part) for part in files.journal_files(self.path) if part != self.path]
 
 
 def wait_for(word: bytes, notes: Path, process: Child) -> None:

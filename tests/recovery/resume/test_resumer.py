@@ -234,7 +234,7 @@ def test_a_call_that_died_after_its_last_failure_is_given_up_not_tried_again() -
     # What a crash between the last failure and its verdict leaves: one more failure, and nothing after it.
     last = [row for row in store.rows if row.kind == "FailureClassified"][-1]
     body = last.body.replace(b'"attempt":3', b'"attempt":4').replace(b'"retries":2', b'"retries":3')
-    store.rows.append(Row(last.run, last.call, last.kind, body))
+    store.rows.append(Row(last.run, last.call, last.kind, body, last.number + 1))
     calls: list[int] = []
     with Recovery(store=store) as service:
         heard = events_of(service, GaveUp)
@@ -312,7 +312,7 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(caplog: pytest.LogCa
     store = MemoryStore()
     leave(store, lambda: None, "a")
     first = store.rows[0]
-    store.rows.appendleft(type(first)(first.run, "other", "OperationStarted", b"garbage"))
+    store.rows.appendleft(type(first)(first.run, "other", "OperationStarted", b"garbage", 99))
     seen: list[Any] = []
     with Recovery(store=store) as service:
         service.recoverable("work", **SETTINGS)(seen.append)
