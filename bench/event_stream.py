@@ -12,7 +12,7 @@ from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationRecovered, RetryScheduled
 from recovery import Recovery
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 
 BATCH = 512
 """Rows in one transaction, as in the journal."""
@@ -20,7 +20,7 @@ EVIDENCE = Evidence(
     type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="[Errno 104] reset", errno=104
 )
 _CHECK_EVERY = 256
-_HALF_FULL = DEFAULTS.capacity // 2
+_HALF_FULL = JOURNAL_DEFAULTS.capacity // 2
 _PAUSE = 0.0005
 
 

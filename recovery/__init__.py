@@ -4,6 +4,7 @@ from recovery import context, presets
 from recovery.journal.accounting import Counts
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
+from recovery.journal.history import CallRecord
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Store
 from recovery.policies.backoff import Constant, Exponential, Linear
@@ -24,6 +25,7 @@ from recovery.waiting.wait import WaitingCall
 __all__ = [
     "ABSENT",
     "BreakerPolicy",
+    "CallRecord",
     "Classification",
     "Classifier",
     "classify",

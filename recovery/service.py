@@ -13,13 +13,12 @@ import msgspec
 from events.bus import Bus
 from events.operation import Operation
 from recovery import validation
+from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.runner import Driver
-from recovery.journal.config import DEFAULTS as JOURNAL_DEFAULTS
-from recovery.journal.config import JournalConfig
-from recovery.journal.core import JournalCore
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
 from recovery.lifetime import Lifetime
@@ -54,7 +53,7 @@ class Recovery:
         with Recovery(store=SQLiteStore("journal.db")) as service:
             fetch = service.recoverable("fetch", max_retries=5)(fetch)
 
-    ``bus`` takes subscribers, ``calls`` knows the waiting calls and steers them, ``circuits`` forces circuits.
+    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits.
 
     Args:
         store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
@@ -100,18 +99,15 @@ class Recovery:
             if not callable(function):
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         validation.whole("max_keys", max_keys, least=1)
-        if not isinstance(journal_config, JournalConfig):
-            raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
         self.bus = Bus(clock=clock, run=run)
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
-        self.calls = WaitingCalls(clock, rng)
-        self._subscribers = BuiltIn(self.bus, self._registry, rng, self.calls.wake, max_keys=max_keys)
+        self._waiting = WaitingCalls(clock, rng)
+        self.calls = Calls(self._waiting, self.bus, lambda: self._lifetime.journal)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime()
-        self._journal: Journal | None = None
-        self._journal_config = journal_config
+        self._lifetime = Lifetime(journal_config)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -129,7 +125,7 @@ class Recovery:
     @property
     def journal(self) -> Journal | None:
         """The journal, ``None`` without a store."""
-        return self._journal
+        return self._lifetime.face
 
     @with_suggestions("configure")
     def configure(
@@ -161,12 +157,9 @@ class Recovery:
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            if self.journal is not None:
-                raise ValueError("this service already has a store; make another service for another store")
-            commands = CommandHandler(self.calls, lambda: self._lifetime.resumption)
+            commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
-            core = JournalCore(store, self.bus, self._registry.config_of, restore, commands, self._journal_config)
-            self._lifetime.journal, self._journal = core, Journal(core)
+            self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._subscribers.configure(
@@ -259,7 +252,7 @@ class Recovery:
         journal = self._lifetime.journal
         if journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._registry, self._driver, journal, self.calls.spread))
+        return self._lifetime.resume(lambda: Resumer(self._registry, self._driver, journal, self._waiting.jitter))
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
@@ -279,7 +272,7 @@ class Recovery:
                 thresholds,
                 config_of=self._registry.config_of,
                 journal=lambda: self.journal,
-                waiting=lambda: self.calls.number,
+                waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
             )
         elif thresholds is not None:
@@ -317,7 +310,7 @@ class Recovery:
 
     def _driver(self, definition: Definition) -> Driver:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Driver(definition.config, self.bus.clock, self.calls, lambda: lifetime.journal, definition.warn_once)
+        return Driver(definition.config, self.bus.clock, self._waiting, lambda: lifetime.journal, definition.warn_once)
 
 
 default = Recovery()

@@ -1,9 +1,9 @@
-"""A real HTTP server on loopback that serves real files and misbehaves as it is told, request by request.
+"""A real HTTP server on loopback that serves real files, with a fault for each request where wanted.
 
     with FileServer({"/model.bin": Hosted(content, faults=[Reset(at=0.5), Refuse(503, retry_after=1)])}) as server:
         ...  # the first request is reset half-way, the second gets a 503, later ones are served
 
-It knows ranges (RFC 9110, 14) and entity tags, so that a client can resume where it stopped, and notes every request.
+It supports ranges (RFC 9110, 14) and entity tags, so that a client can resume, and records every request.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Answer with *status*, and a Retry-After of so many seconds where given."""
+    """Answer with *status*, and with Retry-After (seconds) if given."""
 
     status: int
     retry_after: float | None = None
 
 
 class IgnoreRange(msgspec.Struct, frozen=True):
-    """Send the whole file with 200, whatever was asked for."""
+    """Send the whole file with 200, also in answer to a range."""
 
 
 class ShiftRange(msgspec.Struct, frozen=True):
-    """Answer a range with 206, beginning *by* bytes away from what was asked for."""
+    """Answer a range with 206, beginning *by* bytes away from the start of that range."""
 
     by: int
 
@@ -61,7 +61,7 @@ Fault: TypeAlias = Reset | Stall | Refuse | IgnoreRange | ShiftRange | NotSatisf
 
 
 class Hosted:
-    """A file on the server: *content*, sent at *rate* bytes per second, its first requests spoilt by *faults*."""
+    """A file on the server: *content*, sent at *rate* bytes per second. Each of *faults* spoils one request."""
 
     def __init__(
         self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None, etag: bool = True
@@ -74,13 +74,13 @@ class Hosted:
         self._lock = threading.Lock()
 
     def next_fault(self) -> Fault | None:
-        """What to do to the request that has just come."""
+        """The fault for the next request."""
         with self._lock:
             return self.faults.pop(0) if self.faults else None
 
 
 class Request(msgspec.Struct):
-    """One request as the server saw it: where the body began, and how many bytes of it were sent."""
+    """One request: the byte at which its body began, and how many bytes of it were sent."""
 
     path: str
     status: int
@@ -90,7 +90,7 @@ class Request(msgspec.Struct):
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves *files* by path on 127.0.0.1, at *port* (0: any). Use it as a context manager."""
+    """Serves *files* by path on 127.0.0.1 at *port* (0: any), as a context manager."""
 
     daemon_threads = True
 
@@ -101,7 +101,7 @@ class FileServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The root of its URLs."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
@@ -113,11 +113,11 @@ class FileServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away (or are killed) are what this server is for."""
+        """Ignore clients that go away or are killed: this server is made for them."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens now."""
+    """A port of 127.0.0.1 on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-        """Quiet: ``FileServer.requests`` has it all."""
+        """Print nothing: ``FileServer.requests`` has it all."""
 
     def do_GET(self) -> None:
         hosted = self._file_server.files.get(self.path)
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_body(hosted, fault, noted)
 
     def _asked(self, hosted: Hosted) -> int | None:
-        """Where the range begins that may be answered with 206, or ``None`` for the whole file."""
+        """The first byte of a range that may be answered with 206, or None for the whole file."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         condition = self.headers.get("If-Range")
         if match is None or (condition is not None and condition != hosted.etag):

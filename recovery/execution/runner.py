@@ -51,7 +51,7 @@ class Driver:
     ) -> None:
         self._config = config
         self._clock = clock
-        self._waiting = waiting
+        self._waiting, self._polling = waiting, waiting.conditions
         self._barrier = CommitBarrier(config, journal)
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
@@ -90,7 +90,7 @@ class Driver:
         CallRejectedError if nothing was; a cancellation passes through untouched.
         """
         failed, ended = error is not None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
@@ -103,7 +103,7 @@ class Driver:
                             self._barrier.end()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
@@ -124,7 +124,7 @@ class Driver:
                 if deferred is None and (self._is_strict or attempt.is_resumed):
                     deferred = self._barrier.start(self._time_left(attempt))
                 if deferred is not None:
-                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:
@@ -170,7 +170,7 @@ class Driver:
     ) -> Any:
         """As ``run``, for a coroutine function."""
         failed, ended = error is not None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
@@ -183,7 +183,7 @@ class Driver:
                             await self._barrier.aend()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
                     if verdict.after <= 0.0:
                         await yield_once()
                 if wait is not None:
@@ -206,7 +206,7 @@ class Driver:
                 if deferred is None and (self._is_strict or attempt.is_resumed):
                     deferred = await self._barrier.astart(self._time_left(attempt))
                 if deferred is not None:
-                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:

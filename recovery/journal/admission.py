@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from events.fork_locks import fork_safe
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import WriteQueue
 from recovery.waiting.waiters import Clock, Waiter
 
@@ -63,7 +63,7 @@ class Admission:
         queue: WriteQueue,
         is_unwritable: Callable[[], bool],
         clock: Clock = time.monotonic,
-        stall_timeout: float = DEFAULTS.stall_timeout,
+        stall_timeout: float = JOURNAL_DEFAULTS.stall_timeout,
     ) -> None:
         self.clock = clock
         self.line: OrderedDict[Slot, None] = OrderedDict()

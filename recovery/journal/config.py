@@ -47,4 +47,4 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
             validation.number(field, getattr(self, field), above=0.0)
 
 
-DEFAULTS = JournalConfig()
+JOURNAL_DEFAULTS = JournalConfig()

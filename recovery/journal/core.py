@@ -18,7 +18,7 @@ from events.kinds import kinds_of
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
 from recovery.journal import lifecycle
 from recovery.journal.admission import BackPressure
-from recovery.journal.config import DEFAULTS, JournalConfig
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.health import JournalHealth
 from recovery.journal.history import Run
 from recovery.journal.lookup import Lookup
@@ -53,7 +53,7 @@ class JournalCore:
         config_of: ConfigOf,
         restore: Callable[[dict[tuple[str, str], Open]], object] = id,
         commands: CommandSink | None = None,
-        config: JournalConfig = DEFAULTS,
+        config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:
         self.store = store
         self._bus = bus

@@ -20,7 +20,7 @@ import msgspec
 from events.event import Event
 from events.operation_events import CheckpointSaved, OperationCancelled
 from recovery.journal.accounting import Backlog, Counts, DroppedRanges, OwnDrops
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.recent_calls import QueuedResults
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
 from recovery.waiting.waiters import Flag
@@ -46,7 +46,7 @@ class WriteQueue:
     before the flush interval ends.
     """
 
-    def __init__(self, capacity: int = DEFAULTS.capacity, max_bytes: int = DEFAULTS.max_bytes) -> None:
+    def __init__(self, capacity: int = JOURNAL_DEFAULTS.capacity, max_bytes: int = JOURNAL_DEFAULTS.max_bytes) -> None:
         self.capacity = capacity
         self.max_bytes = max_bytes
         self._half = capacity // 2

@@ -16,7 +16,7 @@ from events.operation_events import (
     OperationSucceeded,
     Recorded,
 )
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import CallRecord, replay
 from recovery.journal.size_estimate import estimate_size
 
@@ -47,7 +47,7 @@ class RecentCallCache:
     went on, is known again.
     """
 
-    def __init__(self, run: str, max_bytes: int = DEFAULTS.recent_bytes) -> None:
+    def __init__(self, run: str, max_bytes: int = JOURNAL_DEFAULTS.recent_bytes) -> None:
         self._run = run
         self._max_bytes = max_bytes
         self._lock = threading.RLock()

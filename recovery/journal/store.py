@@ -22,7 +22,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         call: The call it is about; "" for none.
         kind: The name of the event's class.
         body: The event as JSON.
-        number: Its number among the events of that run, from 1. Run and number identify the row; 0 means no identity.
+        number: Its number among the events of that run, from 1. Run and number identify the row.
         is_readable: False if the row is not what was written: then *body* must not be believed.
         result_key: What the result that the event records is found by; "" if it records none.
     """
@@ -31,7 +31,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     call: str
     kind: str
     body: bytes
-    number: int = 0
+    number: int
     is_readable: bool = True
     result_key: str = ""
 
@@ -115,9 +115,9 @@ CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command to a running process: do *command* with the call of that id; *reason* is passed on."""
+    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
 
-    command: CommandName
+    name: CommandName
     call: str
     reason: str = ""
 

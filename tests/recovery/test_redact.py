@@ -234,7 +234,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_events_
     on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert SECRET.encode() not in on_disk
     program = (
-        "import anyio, sys\nfrom adapters.sqlite.schema import reading\n"
+        "import anyio, sys\nfrom adapters.sqlite.reading import reading\n"
         "async def main():\n  async with reading(sys.argv[1]) as r:\n"
         "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
     )

@@ -22,7 +22,7 @@ class DiskStore(SQLiteStore):
     """A SQLite store whose disk can be full and can be copied. *lag* is how many batches it acknowledges too early."""
 
     def __init__(self, path: Path, wall: Callable[[], float], lag: int) -> None:
-        super().__init__(path, wall=wall, retention=Retention(calls=3))
+        super().__init__(path, wall=wall, retention=Retention(calls=3), busy_timeout=0.0)
         self.between = threading.Lock()
         self.is_full = False
         self._unwritten: list[Sequence[Row]] = []

@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal.config import DEFAULTS, JournalConfig
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure
@@ -253,7 +253,7 @@ def _written(path: Path) -> int:
 def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of process ends."""
     chosen = cases()[:: max(round(1 / share), 1)]
-    budget = DEFAULTS.close_timeout
+    budget = JOURNAL_DEFAULTS.close_timeout
     ended = list(run_cases(chosen, fork_server, budget))
     problems = [problem for one in ended if (problem := one.problem(MAX_SECONDS)) is not None]
     for problem in problems:

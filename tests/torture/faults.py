@@ -137,7 +137,7 @@ def _with_progress(script: Script) -> Callable[[], str]:
 
 
 def _sqlite_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
-    for part in files.parts_of(path):
+    for part in files.journal_files(path):
         with closing(sqlite3.connect(part)) as connection:
             yield from connection.execute("SELECT run, number, call, kind FROM events ORDER BY id")
 

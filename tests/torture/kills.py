@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.sqlite import files
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from tests.torture.crashed_process import KEEP_FEW, Options, work
 from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -112,7 +112,7 @@ class KilledJournal:
                     lost = [at - when for _, when in accepted[len(found) :] if when > notes.opened]
                     tally.ages += lost
                     commit = max(notes.commits, default=0.0)
-                    tally.excesses += [age - commit - max(DEFAULTS.flush_interval, commit) for age in lost]
+                    tally.excesses += [age - commit - max(JOURNAL_DEFAULTS.flush_interval, commit) for age in lost]
             found_here = {(call, event) for (run, call), found in events.items() if run == notes.run for event in found}
             missing = set(notes.acknowledged) - found_here
             tally.lost += [
@@ -149,7 +149,7 @@ class KilledJournal:
         left = {call for call, operation in pending.items() if operation == "chain"}
         tally.not_found += sorted(left ^ last.left)
         tally.not_found += [call for call in pending if call not in left and not ends[call]]
-        tally.not_found += [str(part) for part in files.parts_of(self.path) if part != self.path]
+        tally.not_found += [str(part) for part in files.journal_files(self.path) if part != self.path]
 
 
 def wait_for(word: bytes, notes: Path, process: Child) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import anyio
 import httpx2
 
-from adapters.sqlite.schema import reading
+from adapters.sqlite.reading import reading
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.conditions import Condition

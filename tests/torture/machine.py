@@ -28,7 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from adapters.sqlite import opening
 from events.attempt import Attempt
 from events.codec import decode
 from events.event import CallEvent
@@ -71,7 +70,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.events: dict[str, list[tuple[str, CallEvent]]] = {}
         self.committed: dict[str, int] = {}
         self.blocker: sqlite3.Connection | None = None
-        self.patience, opening.BUSY_TIMEOUT = opening.BUSY_TIMEOUT, 0.0
         self.path = Path(self.folder.name) / f"{next(self.files)}" / "calls.db"
         self._open()
 
@@ -80,7 +78,6 @@ class JournalMachine(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self._unblock()
             self.service.close()
-            opening.BUSY_TIMEOUT = self.patience
             self.folder.cleanup()
 
     def _open(self) -> None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from adapters.sqlite import files, formats
+from adapters.sqlite import files, schema
 from events.codec import decode
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved
@@ -20,7 +20,7 @@ from recovery.journal.history import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
 """An event's kind and its attempt, unique within a call."""
-DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
+DONE = frozenset(kind.strip("' ") for kind in schema.DONE.split(","))
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
 
@@ -81,7 +81,7 @@ class Stored(msgspec.Struct):
     def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
         """The events of calls in all files, once each, in the order written; with *runs*, only theirs."""
         stored = cls()
-        for part in files.parts_of(path):
+        for part in files.journal_files(path):
             copy = scratch / "copy.db"
             for ending in ("", "-wal"):
                 (scratch / f"copy.db{ending}").unlink(missing_ok=True)

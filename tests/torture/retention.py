@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.adapters.downloads.steady import steady_state
+from tests.adapters.sqlite.steady import steady_state
 from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import ForkServer
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.journal.admission import EVENTS_PER_CALL, MAX_ADMITTED, Admission, Slot
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import BATCH_EVENTS, WriteQueue
 from tests.recovery.journal.interruptions import interrupted
 from tests.recovery.journal.stores import gave_up
@@ -18,7 +18,7 @@ CAPACITY = 4000
 HALF = CAPACITY // 2
 ADMITTED = BATCH_EVENTS // EVENTS_PER_CALL
 """Calls that one written batch makes room for."""
-STALL_TIMEOUT = DEFAULTS.stall_timeout
+STALL_TIMEOUT = JOURNAL_DEFAULTS.stall_timeout
 
 
 class Bell:

@@ -20,7 +20,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from events.journal_events import JournalDegraded
 from events.operation_events import RetryScheduled
-from recovery.journal.config import DEFAULTS
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.errors import JournalError, NotDurable
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -132,7 +132,7 @@ def test_a_batch_holds_all_that_arrived_during_the_last() -> None:
     assert store.batches <= 3
 
 
-@pytest.mark.parametrize("poll_after_batch", [0.0, DEFAULTS.poll_after_batch])
+@pytest.mark.parametrize("poll_after_batch", [0.0, JOURNAL_DEFAULTS.poll_after_batch])
 def test_an_event_is_written_soon_whether_the_writer_rests_or_polls(poll_after_batch: float) -> None:
     store, bus = MemoryStore(), Bus()
     with closing(core_of(store, bus, poll_after_batch=poll_after_batch)):
@@ -143,7 +143,7 @@ def test_an_event_is_written_soon_whether_the_writer_rests_or_polls(poll_after_b
                 time.sleep(0.001)
         took = time.monotonic() - began
     assert (
-        took < 20 * DEFAULTS.command_interval / 2
+        took < 20 * JOURNAL_DEFAULTS.command_interval / 2
     )  # an event that woke nothing is found at the next look for commands
 
 
@@ -291,7 +291,7 @@ def test_a_journal_that_is_never_closed_is_written_at_the_exit(end: str, tmp_pat
 
 async def rows_in(path: Path) -> list[str]:
     store = SQLiteStore(path)
-    from adapters.sqlite.schema import reading
+    from adapters.sqlite.reading import reading
 
     async with reading(store.path) as reader:
         return [row.kind for row in await reader.rows()]

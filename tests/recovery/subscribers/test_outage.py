@@ -9,7 +9,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from adapters.downloads.http import HOST_BREAKER
+from adapters.downloads import HOST_BREAKER
 from events.circuit_events import CircuitOpened
 from events.operation_events import FailureClassified, GaveUp
 from recovery.service import Recovery
