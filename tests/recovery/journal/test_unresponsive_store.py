@@ -133,9 +133,7 @@ def test_a_call_does_not_wait_for_a_result_while_the_journal_cannot_be_read() ->
         store.latch.set()
 
 
-def test_without_a_thread_calls_run_and_the_next_one_starts_the_journal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_thread_calls_run_and_the_next_one_starts_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(_: object) -> None:
         raise RuntimeError("can't start new thread")
 

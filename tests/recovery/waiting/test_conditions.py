@@ -207,10 +207,7 @@ def test_a_park_of_a_subscriber_uses_up_one_retry() -> None:
 
 
 def test_the_retries_of_its_own_category_end_an_unhelpful_park() -> None:
-    strategies = {
-        Category.TRANSIENT: Strategy(wait_for=(ALWAYS,)),
-        Category.UNREACHABLE: Strategy(max_retries=None),
-    }
+    strategies = {Category.TRANSIENT: Strategy(wait_for=(ALWAYS,)), Category.UNREACHABLE: Strategy(max_retries=None)}
     script = Script(*[ConnectionError()] * 99)
     with pytest.raises(ConnectionError):
         run("plain", Recovery(clock=VirtualClock()), script, max_retries=3, per_category=strategies)
