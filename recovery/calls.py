@@ -8,9 +8,8 @@ from events.bus import Bus
 from events.conditions import Condition
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
-from recovery.journal.receipts import COMMIT_TIMEOUT
+from recovery.journal.store import ANSWER_TIMEOUT
 from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.questions import Questions
 from recovery.waiting.wait import WaitingCall
 
 
@@ -26,13 +25,13 @@ class Calls:
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_bus", "_journal", "_questions", "_waiting")
+    __slots__ = ("_answers", "_bus", "_journal", "_waiting")
 
     def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], JournalCore | None]) -> None:
         self._waiting = waiting
         self._bus = bus
         self._journal = journal
-        self._questions = Questions(waiting.conditions.poll_soon)
+        self._answers: dict[str, object] = {}
 
     def __repr__(self) -> str:
         return f"<Calls: {len(self._waiting)} waiting>"
@@ -41,7 +40,7 @@ class Calls:
         """Every call that waits now."""
         return self._waiting.describe_all()
 
-    def find(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
+    def find(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.
 
         A live or recent call is found in memory. For any other this blocks, at most *timeout* seconds, while the
@@ -49,12 +48,12 @@ class Calls:
         that are not journalled, only calls that wait now are known. In async code use ``afind``.
         """
         journal = self._journal()
-        return (None if journal is None else journal.lookup.call(call, timeout)) or self._in_memory(call)
+        return (None if journal is None else journal.lookup.call(call).wait(timeout)) or self._in_memory(call)
 
-    async def afind(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
+    async def afind(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, as ``find`` says; suspends the task instead of blocking the thread."""
         journal = self._journal()
-        return (None if journal is None else await journal.lookup.acall(call, timeout)) or self._in_memory(call)
+        return (None if journal is None else await journal.lookup.call(call).awaited(timeout)) or self._in_memory(call)
 
     def _in_memory(self, call: str) -> CallRecord | None:
         waiting = self._waiting.describe(call)
@@ -97,7 +96,7 @@ class Calls:
 
     def question(self, name: str) -> Condition:
         """The condition that a person has answered the question *name*: for ``Park`` and ``Strategy``."""
-        return self._questions.question(name)
+        return Condition(f"an answer: {name}", lambda: name in self._answers)
 
     def answer(self, name: str, value: object = True) -> None:
         """Answer the question *name*, for the calls that wait for it and for later ones.
@@ -105,11 +104,12 @@ class Calls:
         Any *value* is an answer, False too. An answer is kept for the life of the service; to ask again, use another
         name.
         """
-        self._questions.answer(name, value)
+        self._answers[name] = value
+        self.look_again(self.question(name))
 
     def answered(self, name: str) -> object:
         """The answer to the question *name*; ``None`` while there is none."""
-        return self._questions.answered(name)
+        return self._answers.get(name)
 
     def look_again(self, condition: Condition) -> None:
         """Poll *condition* now if a call waits for it: something may have changed."""

@@ -13,9 +13,9 @@ from events.bus import Bus
 from events.fork_locks import fork_safe
 from recovery.journal.config import JournalConfig
 from recovery.journal.core import JournalCore
+from recovery.journal.history import Restore
 from recovery.journal.journal import Journal
 from recovery.journal.store import CommandSink, Store
-from recovery.policies.circuit_breaker import Open
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
 from recovery.settings import ConfigOf
@@ -37,14 +37,7 @@ class Lifetime:
         self._group: anyio.abc.TaskGroup | None = None
         self._resuming = fork_safe(threading.Lock())
 
-    def add_store(
-        self,
-        store: Store,
-        bus: Bus,
-        config_of: ConfigOf,
-        restore: Callable[[dict[tuple[str, str], Open]], object],
-        commands: CommandSink,
-    ) -> None:
+    def add_store(self, store: Store, bus: Bus, config_of: ConfigOf, restore: Restore, commands: CommandSink) -> None:
         """Make the journal, which writes to *store*; the arguments are those of ``JournalCore``."""
         if self.journal is not None:
             raise ValueError("this service already has a store; make another service for another store")

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from types import TracebackType
 
 from events.fork_locks import fork_safe
 from recovery.journal.config import JOURNAL_DEFAULTS
@@ -22,12 +21,9 @@ EVENTS_PER_CALL = 4
 MAX_ADMITTED = 32
 """Calls that are admitted at a time while nothing is written: more would starve their event loop."""
 
-RECHECK_AFTER = 15.0
-"""Seconds after which each waiting call looks for itself: the loop of the call that looks for all may be blocked."""
-
 
 class Slot:
-    """A call's place in line, as a context: ask for ``wait_time()`` and wait, until it is 0.
+    """A call's place in line: ask for ``wait_time()`` and wait, until it is 0; then ``close()`` it.
 
     The call takes its place with the first question. It never waits longer than *timeout* seconds.
     """
@@ -40,15 +36,13 @@ class Slot:
         self.is_admitted = False
         self.waiter: Waiter | None = None
 
-    def __enter__(self) -> Slot:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._admission.leave(self)
-
     def wait_time(self, waiter: Waiter) -> float:
         """Seconds to wait before the next question, unless *waiter* is woken earlier; 0 or less: go ahead."""
         return self._admission.wait_time(self, waiter)
+
+    def close(self) -> None:
+        """Go ahead, or wait no longer: the next calls get what is left."""
+        self._admission.leave(self)
 
 
 class Admission:
@@ -74,7 +68,6 @@ class Admission:
         self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
         """Whether the caller is a signal handler that interrupts its own thread inside this line."""
         self._admitted = 0  # and not gone ahead yet
-        self._watch: Slot | None = None  # looks for a stall on behalf of all
         self._idle_since: float | None = None  # since when calls wait and nothing was written
         self._is_stalled = False
         self._written = 0
@@ -97,10 +90,7 @@ class Admission:
             waiters, seconds = self._admit(), 0.0
             if slot in self.line:
                 slot.waiter = waiter
-                is_watch = self._watch is slot
-                seconds = min(
-                    slot.end - now, self._idle_since + self._stall_timeout - now if is_watch else RECHECK_AFTER
-                )
+                seconds = min(slot.end, self._idle_since + self._stall_timeout) - now
         _wake(waiters)
         return seconds
 
@@ -138,11 +128,6 @@ class Admission:
                 waiters.append(slot.waiter)
         if not self.line and not self._queue.is_half_full:
             self._is_stalled, self._idle_since = False, None
-        if self._watch not in self.line:
-            # The last in line watches: the first would soon have to pass that on.
-            self._watch = next(reversed(self.line), None)
-            if self._watch is not None and self._watch.waiter is not None:
-                waiters.append(self._watch.waiter)
         return waiters
 
     def _has_room(self) -> bool:
@@ -159,9 +144,9 @@ class BackPressure:
 
     def __init__(self, queue: WriteQueue, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
         self._queue = queue
-        self._threads, self._tasks = (
-            Admission(queue, is_unwritable, stall_timeout=stall_timeout) for _ in ("threads", "tasks")
-        )
+        self._tasks, self._threads = self._lines = [
+            Admission(queue, is_unwritable, stall_timeout=stall_timeout) for _ in ("tasks", "threads")
+        ]
 
     @property
     def must_wait(self) -> bool:
@@ -174,12 +159,12 @@ class BackPressure:
 
     def move(self, written: int) -> None:
         """Admit calls to both lines, as ``Admission.move``."""
-        self._threads.move(written)
-        self._tasks.move(written)
+        for line in self._lines:
+            line.move(written)
 
     def is_interrupted(self) -> bool:
         """Whether the caller is a signal handler that interrupts its own thread inside a line."""
-        return self._threads.is_interrupted() or self._tasks.is_interrupted()
+        return any(line.is_interrupted() for line in self._lines)
 
 
 def _wake(waiters: list[Waiter]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 
 from events.verdicts import GiveUp
 from recovery.journal.admission import Slot
@@ -55,7 +56,7 @@ class CommitBarrier:
         """Wait for admission, for at most half of *time_left* seconds, and no longer than the store writes."""
         slot = self._slot(time_left, blocks=True)
         if slot is not None:
-            with slot:
+            with closing(slot):
                 while (seconds := slot.wait_time(waiter := ThreadWaiter())) > 0.0:
                     waiter.wait(seconds)
 
@@ -63,7 +64,7 @@ class CommitBarrier:
         """As ``wait_for_room``, suspending the task."""
         slot = self._slot(time_left, blocks=False)
         if slot is not None:
-            with slot:
+            with closing(slot):
                 while (seconds := slot.wait_time(waiter := TaskWaiter())) > 0.0:
                     try:
                         await waiter.wait(seconds)
@@ -78,15 +79,11 @@ class CommitBarrier:
 
     def before_next(self, time_left: float) -> None:
         """Wait until the schedule of a journalled call's next attempt is committed, at most *time_left* seconds."""
-        receipt = self._receipt_if_due()
-        if receipt is not None:
-            _wait(receipt, time_left)
+        _wait(self._receipt_if_due(), time_left)
 
     async def abefore_next(self, time_left: float) -> None:
         """As ``before_next``, suspending the task."""
-        receipt = self._receipt_if_due()
-        if receipt is not None:
-            await _await(receipt, time_left)
+        await _await(self._receipt_if_due(), time_left)
 
     def _receipt_if_due(self) -> Receipt | None:
         journal = self._journal()
@@ -94,13 +91,15 @@ class CommitBarrier:
 
     def start(self, time_left: float) -> GiveUp | None:
         """Wait until an attempt's start is committed; the verdict if the attempt must not begin."""
-        journal = self._journal()
-        return None if journal is None else self._verdict(_wait(journal.tracker.receipt(), time_left))
+        return self._verdict(_wait(self._receipt(), time_left))
 
     async def astart(self, time_left: float) -> GiveUp | None:
         """As ``start``, suspending the task."""
+        return self._verdict(await _await(self._receipt(), time_left))
+
+    def _receipt(self) -> Receipt | None:
         journal = self._journal()
-        return None if journal is None else self._verdict(await _await(journal.tracker.receipt(), time_left))
+        return None if journal is None else journal.tracker.receipt()
 
     def _verdict(self, reason: str | None) -> GiveUp | None:
         return Refusal(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None
@@ -112,29 +111,29 @@ class CommitBarrier:
 
     def end(self) -> None:
         """Wait until a strict call's end is committed."""
-        journal = self._journal()
-        if journal is not None and self.is_strict:
-            _log_end(_wait(journal.tracker.receipt(), COMMIT_TIMEOUT))
+        if self.is_strict:
+            _log_end(_wait(self._receipt(), COMMIT_TIMEOUT))
 
     async def aend(self) -> None:
         """As ``end``, suspending the task."""
-        journal = self._journal()
-        if journal is not None and self.is_strict:
-            _log_end(await _await(journal.tracker.receipt(), COMMIT_TIMEOUT))
+        if self.is_strict:
+            _log_end(await _await(self._receipt(), COMMIT_TIMEOUT))
 
 
-def _wait(receipt: Receipt, time_left: float) -> str | None:
+def _wait(receipt: Receipt | None, time_left: float) -> str | None:
     """Why *receipt* does not hold, or ``None``."""
     try:
-        receipt.wait(min(COMMIT_TIMEOUT, time_left))
+        if receipt is not None:
+            receipt.wait(min(COMMIT_TIMEOUT, time_left))
     except NotDurable as error:
         return error.reason
     return None
 
 
-async def _await(receipt: Receipt, time_left: float) -> str | None:
+async def _await(receipt: Receipt | None, time_left: float) -> str | None:
     try:
-        await receipt.committed(min(COMMIT_TIMEOUT, time_left))
+        if receipt is not None:
+            await receipt.committed(min(COMMIT_TIMEOUT, time_left))
     except NotDurable as error:
         return error.reason
     return None

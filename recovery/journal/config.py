@@ -24,7 +24,7 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises:
         TypeError: A value is no number.
-        ValueError: A value is out of range.
+        ValueError: A value is negative.
     """
 
     capacity: int = 10_000
@@ -39,12 +39,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
     close_timeout: float = 4.0
 
     def __post_init__(self) -> None:
-        for field in ("capacity", "max_bytes", "recent_bytes"):
-            validation.whole(field, getattr(self, field), least=2)
-        for field in ("flush_interval", "poll_after_batch", "stall_timeout", "close_timeout"):
+        for field in self.__struct_fields__:
             validation.number(field, getattr(self, field))
-        for field in ("command_interval", "first_pause", "longest_pause"):
-            validation.number(field, getattr(self, field), above=0.0)
 
 
 JOURNAL_DEFAULTS = JournalConfig()

@@ -1,4 +1,4 @@
-"""The writer's hold on the store: open it, open it again after a failure, close it once."""
+"""The writer's hold on the store: open it, open it again after a failure, close it once, and say what happened."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from events.bus import Bus
+from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import ForeignJournalError, NewerJournalError
-from recovery.journal.health import JournalHealth
 from recovery.journal.history import Run
 from recovery.journal.store import Store
 from recovery.redact import redact
@@ -26,15 +27,15 @@ class StoreConnection:
     """Uses *store* from one thread and one asyncio loop of its own; after a failure the store is opened again.
 
     No user task awaits the store, so a cancelled task leaves no transaction open, and trio and plain threads need no
-    bridge. ``reason`` may be read from any thread.
+    bridge. Changes are logged, and published on *bus*. ``reason`` may be read from any thread.
     """
 
     def __init__(
-        self, store: Store, run: Run, health: JournalHealth, config: JournalConfig, on_failure: Callable[[], object]
+        self, store: Store, run: Run, bus: Bus, config: JournalConfig, on_failure: Callable[[], object]
     ) -> None:
         self.store = store
         self._run = run
-        self._health = health
+        self._bus = bus
         self._config = config
         self._on_failure = on_failure
         self._runner: asyncio.Runner | None = None
@@ -58,17 +59,16 @@ class StoreConnection:
     def open(self) -> None:
         """Open the store; raises what the store raises."""
         for description in self.run(self.store.open(self._run)):
-            self._health.quarantined(description)
-
-    def opened(self) -> None:
-        """The store is open, and what had to be read was read."""
+            log.warning("an unusable journal file was renamed, and a new one begun: %s", description)
+            self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=description))
         self.is_open = True
-        self._pause = self._config.first_pause
 
     def restored(self, waiting: int, dropped: int) -> None:
-        """The first batch after a failure is written."""
+        """The first batch after a failure is written; *waiting* events are written now, *dropped* events are lost."""
         self.reason = None
-        self._health.restored(waiting, dropped)
+        self._pause = self._config.first_pause
+        log.warning("the journal is written again: %d events wait to be written, %d were dropped", waiting, dropped)
+        self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
 
     def fail(self, error: Exception) -> None:
         """The store failed with *error*: it is opened again after a pause."""
@@ -79,7 +79,10 @@ class StoreConnection:
         reason = redact(f"{type(error).__name__}: {error}")
         is_new, self.reason = reason != self.reason, reason
         if is_new:
-            self._health.degraded(reason)
+            log.warning(
+                "the journal cannot be written: %s; operations go on in memory, and the journal tries again", reason
+            )
+            self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
         self._on_failure()
 
     def close(self) -> None:

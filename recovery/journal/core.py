@@ -9,29 +9,34 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from events.bus import Bus
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
-from recovery.journal import lifecycle
 from recovery.journal.admission import BackPressure
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
-from recovery.journal.health import JournalHealth
-from recovery.journal.history import Run
-from recovery.journal.lookup import Lookup
+from recovery.journal.connection import StoreConnection
+from recovery.journal.history import Restore, Run
+from recovery.journal.housekeeping import Housekeeping
+from recovery.journal.lookup import Lookup, RecentCallCache
 from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import CommitTracker
-from recovery.journal.recent_calls import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Store
 from recovery.journal.writer import Writer
-from recovery.policies.circuit_breaker import Open
 from recovery.settings import ConfigOf
 from recovery.waiting.waiters import Latch
 
 log = logging.getLogger("recovery.journal")
+
+_journals: weakref.WeakSet[JournalCore] = weakref.WeakSet()
+_watchers: list[threading.Thread] = []
 
 
 class JournalCore:
@@ -51,7 +56,7 @@ class JournalCore:
         store: Store,
         bus: Bus,
         config_of: ConfigOf,
-        restore: Callable[[dict[tuple[str, str], Open]], object] = id,
+        restore: Restore = id,
         commands: CommandSink | None = None,
         config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:
@@ -63,7 +68,7 @@ class JournalCore:
         self._config = config
         self._followed: set[str] = set()
         self._begin()
-        lifecycle.bind_to_process(self)
+        _journals.add(self)
         bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
 
     def _begin(self) -> None:
@@ -75,15 +80,23 @@ class JournalCore:
         self._pending = Pending()
         self.loaded = Latch()
         """Opens when ``pending()`` is known."""
-        self.run = Run(id=bus.run, boot=lifecycle.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         """This process, and what its clocks mean."""
-        self.queue = WriteQueue(config.capacity, config.max_bytes)
-        self.back_pressure = BackPressure(self.queue, self._is_unwritable, config.stall_timeout)
+        self.queue = queue = WriteQueue(config.capacity, config.max_bytes)
+        self.back_pressure = BackPressure(queue, self._is_unwritable, config.stall_timeout)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
-        health = JournalHealth(bus, self.run, self._restore)
-        self.writer = Writer(self.store, self.queue, recent_calls, self.run, self, health, self._commands, config)
-        self.tracker = CommitTracker(self.queue, self.writer, self.start)
-        self.lookup = Lookup(recent_calls, self.queue, self._ask)
+        connection = StoreConnection(self.store, self.run, bus, config, self._settled)
+        interval = config.command_interval
+        housekeeping = Housekeeping(
+            connection, recent_calls, self.now, self._restore, self._commands, self._found, interval
+        )
+        self.writer = Writer(self.run.id, connection, queue, recent_calls, housekeeping, self._settled, config)
+        self.tracker = CommitTracker(queue, self.writer, self.start)
+        self.lookup = Lookup(recent_calls, queue, self._ask)
+
+    def now(self) -> Run:
+        """This run, with its clocks read at this moment."""
+        return msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
 
     def _is_unwritable(self) -> bool:
         return self.writer.reason is not None or self.writer.is_over or self.queue.is_closed
@@ -148,12 +161,12 @@ class JournalCore:
             self.loaded.wait(timeout)
         return self._pending
 
-    def _ask(self, query: Query) -> None:
+    def _ask(self, query: Query[Any]) -> None:
         self.start()
         if self._is_started and self.writer.reason is None and not self.writer.is_current_thread:
             self.writer.submit(query)
         else:
-            query.latch.open()  # there is no answer, or none soon
+            query.end()  # there is no answer, or none soon
 
     # from the start to the end
 
@@ -168,7 +181,7 @@ class JournalCore:
             self._is_started = True
         try:
             self.writer.thread.start()
-            lifecycle.watch_main_thread(self._config.close_timeout)
+            _watch_main_thread(self._config.close_timeout)
         except RuntimeError as error:
             if self.writer.thread.ident is None:
                 self._is_started = False
@@ -229,14 +242,55 @@ class JournalCore:
 
     # reports of the writer, on its thread
 
-    def found(self, pending: Pending) -> None:
+    def _found(self, pending: Pending) -> None:
         """These calls were left by earlier processes."""
         self._pending = pending
         self.loaded.open()
 
-    def settled(self) -> None:
+    def _settled(self) -> None:
         """The writer has made a step: end the waits that it settles."""
         if self.writer.is_over:
             self.loaded.open()
         self.back_pressure.move(self.writer.committed)
         self.tracker.wake_settled()
+
+
+# the process: forks, its end, its boot
+
+
+def _watch_main_thread(timeout: float) -> None:
+    """Start one thread that ends all journals after the main thread.
+
+    This thread is not a daemon, so the interpreter waits for it: all journals together have *timeout* seconds.
+    """
+    if not _watchers:
+        thread = threading.Thread(target=_end_with_main_thread, args=(timeout,), name="recovery-journal-watcher")
+        thread.start()
+        _watchers.append(thread)
+
+
+def _end_with_main_thread(timeout: float) -> None:
+    threading.main_thread().join()
+    journals, end = list(_journals), time.monotonic() + timeout
+    for journal in journals:
+        journal.finish()
+    for journal in journals:
+        journal.wait_for_end(max(end - time.monotonic(), 0.0))
+
+
+def _after_fork() -> None:
+    _watchers.clear()
+    for journal in list(_journals):
+        journal.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _boot_id() -> str:
+    """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from events.codec import decode, encode
 from events.errors import CodecError
 from events.event import CallEvent, Event
-from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits
+from recovery.journal.history import CallRecord, OpenCircuit, Run, recorded_in, replay, replay_circuits, result_key
 from recovery.journal.queue import QueuedEvent
-from recovery.journal.recent_calls import recorded_in, result_key
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted
 
 log = logging.getLogger("recovery.journal")
 
 
-def rows_of(run: str, batch: Iterable[QueuedEvent]) -> list[Row]:
-    """The rows of *batch*. An event that cannot be encoded has no row, and is logged."""
-    rows = []
+def rows_of(run: str, batch: Iterable[QueuedEvent]) -> tuple[list[Row], list[int]]:
+    """The rows of *batch*, and the numbers of the events that cannot be encoded: these are logged, and have no row."""
+    rows, unwritable = [], []
     for entry in batch:
         event = entry.event
         assert event is not None
@@ -27,30 +27,26 @@ def rows_of(run: str, batch: Iterable[QueuedEvent]) -> list[Row]:
             body = encode(redacted(event))
         except CodecError as error:  # its neighbours are written all the same
             log.warning("an event of the journal is dropped, it cannot be encoded: %s", error)
+            unwritable.append(entry.number)
             continue
         call = event.call if isinstance(event, CallEvent) else ""
         recorded = recorded_in(event)
         key = "" if recorded is None else result_key(event.operation, recorded.key)
         rows.append(Row(run, call, type(event).__name__, body, entry.number, result_key=key))
-    return rows
-
-
-def missing(batch: Sequence[QueuedEvent], rows: Sequence[Row]) -> list[int]:
-    """The numbers of the events of *batch* that have no row."""
-    if len(rows) == len(batch):
-        return []
-    written = {row.number for row in rows}
-    return [entry.number for entry in batch if entry.number not in written]
+    return rows, unwritable
 
 
 def readable(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
     """The events of *rows*, each with the run that wrote it; unreadable rows are skipped."""
     for row in rows:
-        try:
-            if row.is_readable:
-                yield row.run, decode(row.body)
-        except CodecError:
-            continue  # ``unfinished`` logs it when the journal opens
+        with suppress(CodecError):  # ``unfinished`` logs it when the journal opens
+            yield row.run, _event_of(row)
+
+
+def _event_of(row: Row) -> Event:
+    if not row.is_readable:
+        raise CodecError("it is not what was written")
+    return decode(row.body)
 
 
 def unfinished(
@@ -62,9 +58,7 @@ def unfinished(
     unreadable: dict[str, None] = {}
     for row in rows:
         try:
-            if not row.is_readable:
-                raise CodecError("it is not what was written")
-            event = decode(row.body)
+            event = _event_of(row)
         except CodecError as error:
             log.warning(
                 "a journal row cannot be read, its call is not resumed: %s (call %s)", error, row.call or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -22,6 +22,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    Recorded,
     RetryScheduled,
 )
 from recovery.policies.circuit_breaker import Open
@@ -39,6 +40,9 @@ TERMINAL: tuple[type[CallEvent], ...] = (
 
 CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
 """The events from which an open circuit is restored."""
+
+Restore: TypeAlias = Callable[[dict[tuple[str, str], Open]], object]
+"""Receives the circuits that earlier runs left open, by operation and key."""
 
 MAX_FAILURES_KEPT = 50
 
@@ -251,3 +255,13 @@ def _left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run)
     is_one_boot = then.boot and then.boot == now.boot
     left = due - now.monotonic if is_one_boot else due - then.monotonic + then.wall - now.wall
     return min(max(left, 0.0), delay)
+
+
+def recorded_in(event: Event | None) -> Recorded | None:
+    """The result that *event* records, or ``None``."""
+    return event.recorded if isinstance(event, (OperationSucceeded, OperationRecovered)) else None
+
+
+def result_key(operation: str, key: str) -> str:
+    """What identifies a result in a store: idempotency keys are the operation's own."""
+    return f"{operation}\0{key}"

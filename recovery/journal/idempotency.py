@@ -10,6 +10,7 @@ import msgspec
 from events.attempt import Attempt
 from events.operation_events import Recorded
 from recovery.journal.core import JournalCore
+from recovery.journal.store import Query
 from recovery.serialization import encoded_or_none
 
 
@@ -44,18 +45,19 @@ class RecordedResults:
 
     def recall(self, attempt: Attempt) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
-        journal = self._journal()
-        if journal is None or not attempt.idempotency_key:
-            return None
-        return self._if_good(journal.lookup.result(attempt.operation.name, attempt.idempotency_key), attempt.version)
+        query = self._query(attempt)
+        return None if query is None else self._if_good(query.wait(), attempt.version)
 
     async def arecall(self, attempt: Attempt) -> Recorded | None:
         """As ``recall``, suspending the task."""
+        query = self._query(attempt)
+        return None if query is None else self._if_good(await query.awaited(), attempt.version)
+
+    def _query(self, attempt: Attempt) -> Query[Recorded] | None:
         journal = self._journal()
         if journal is None or not attempt.idempotency_key:
             return None
-        found = await journal.lookup.aresult(attempt.operation.name, attempt.idempotency_key)
-        return self._if_good(found, attempt.version)
+        return journal.lookup.result(attempt.operation.name, attempt.idempotency_key)
 
     def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
         if recorded is None or recorded.until <= self._wall() or recorded.version != version:

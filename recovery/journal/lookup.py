@@ -2,99 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import anyio
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from events.event import CallEvent, Event
-from events.operation_events import Recorded
+from events.operation_events import CallRejected, FailureClassified, OperationCancelled, OperationStarted, Recorded
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
-from recovery.journal.history import CallRecord, replay
-from recovery.journal.queue import WriteQueue
-from recovery.journal.receipts import COMMIT_TIMEOUT
-from recovery.journal.recent_calls import RecentCallCache, recorded_in, result_key
+from recovery.journal.history import CallRecord, recorded_in, replay, result_key
+from recovery.journal.queue import QueuedEvent, WriteQueue
+from recovery.journal.size_estimate import BASE_SIZE
 from recovery.journal.store import Query, Store
+
+REPLAY_EVENTS = 16
+"""Events of one call that are kept before they are replayed into its record."""
+RECORD_BYTES = 1000
 
 MAX_RESULTS_READ = 1024
 """Results of earlier runs that the first lookup of a result reads at once."""
+
+T = TypeVar("T")
+
+
+class _RecentlyUsed(Generic[T]):
+    """Values by key, up to *max_bytes* in sum; the least recently used go first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self.size = 0
+        self.is_complete = True
+        """Whether none had to go."""
+
+    def get(self, key: str) -> T | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key][0]
+
+    def size_of(self, key: str) -> int:
+        """The size of the value of *key*, 0 without one."""
+        return self._entries.get(key, (None, 0))[1]
+
+    def put(self, key: str, value: T, size: int) -> None:
+        """Keep *value*, of *size* bytes, instead of the value that *key* had."""
+        self.size += size - self.size_of(key)
+        self._entries[key] = value, size
+        self._entries.move_to_end(key)
+        while self.size > self._max_bytes:
+            _, (_, removed) = self._entries.popitem(last=False)
+            self.size -= removed
+            self.is_complete = False
+
+    def update(self, newer: _RecentlyUsed[T]) -> None:
+        """Keep all that *newer* has."""
+        for key, (value, size) in newer._entries.items():
+            self.put(key, value, size)
+
+
+class RecentCallCache:
+    """The calls and the results that *run* wrote latest; the least recently used go first. Thread-safe.
+
+    A call is known completely or not at all: neither a call that another run began, nor one that was removed while it
+    went on, is known again.
+    """
+
+    def __init__(self, run: str, max_bytes: int = JOURNAL_DEFAULTS.recent_bytes) -> None:
+        self._run = run
+        self._max_bytes = max_bytes
+        self._lock = threading.RLock()
+        # A record, and later events that are not replayed into it yet: the 16th event does that.
+        self._calls = _RecentlyUsed[tuple[CallRecord | None, list[Event]]](max_bytes)
+        self._latest = 0
+        self.forget_results()
+
+    @property
+    def size(self) -> int:
+        """Estimated bytes of all that is kept."""
+        return self._calls.size + self._results.size
+
+    def add(self, entries: Iterable[QueuedEvent]) -> None:
+        """Note events in the order written."""
+        with self._lock:
+            for entry in entries:
+                self._latest = entry.number
+                if isinstance(entry.event, CallEvent):
+                    self._add(entry.event, entry.size or BASE_SIZE)
+                    self._add_result(entry.event)
+
+    def _add(self, event: CallEvent, size: int) -> None:
+        known = self._calls.get(event.call)
+        if known is None and not self._is_first(event):
+            return
+        record, events = known or (None, [])
+        events.append(event)
+        size += self._calls.size_of(event.call)
+        if len(events) >= REPLAY_EVENTS:
+            record, events = self._replayed(event.call, record, events), []
+            size = RECORD_BYTES + sum(map(len, (*record.failures, record.arguments or b"", record.saved or b"")))
+        self._calls.put(event.call, (record, events), size)
+
+    def _is_first(self, event: Event) -> bool:
+        """Whether *event* is the first that the journal gets of a call."""
+        if isinstance(event, OperationStarted):
+            return event.attempt == 1 and not event.again
+        if isinstance(event, FailureClassified | CallRejected | OperationCancelled):
+            # Of a call that was removed after its start this may be the second event.
+            return event.attempt == 1 and self._calls.is_complete
+        return False
+
+    def _replayed(self, call: str, record: CallRecord | None, events: Iterable[Event]) -> CallRecord:
+        return replay({} if record is None else {call: record}, self._run, events)[call]
+
+    def _add_result(self, event: Event) -> None:
+        recorded = recorded_in(event)
+        if recorded is not None:
+            size = BASE_SIZE + len(recorded.key) + len(memoryview(recorded.result))
+            self._results.put(result_key(event.operation, recorded.key), recorded, size)
+
+    @property
+    def knows_every_result(self) -> bool:
+        """Whether the file holds no result that is missing here."""
+        return self._read_all and self._results.is_complete
+
+    def know_results(self, newest_first: Sequence[Event], *, are_all: bool) -> None:
+        """Note the results that the file holds; *are_all* if it holds no others."""
+        with self._lock:
+            newer = self._results
+            self.forget_results()
+            self.has_read_results, self._read_all = True, are_all
+            for event in reversed(newest_first):
+                self._add_result(event)
+            self._results.update(newer)
+
+    def forget_results(self) -> None:
+        """Read the results from the file again: it has adopted some that this run did not write."""
+        with self._lock:
+            self._results = _RecentlyUsed[Recorded](self._max_bytes)
+            self.has_read_results = self._read_all = False
+
+    def result(self, operation: str, key: str) -> Recorded | None:
+        """The latest result recorded under that idempotency key; it may have expired."""
+        with self._lock:
+            return self._results.get(result_key(operation, key))
+
+    def call(self, name: str, waiting: Iterable[QueuedEvent] = ()) -> CallRecord | None:
+        """The record of a call, its *waiting* events included; ``None`` if it is not known completely."""
+        with self._lock:
+            known, events = self._calls.get(name), self._unwritten(waiting)
+            if known is None and not (events and self._is_first(events[0])):
+                return None
+            record, written = known or (None, [])
+            return self._replayed(name, record, [*written, *events])
+
+    def with_waiting(self, records: dict[str, CallRecord], waiting: Iterable[QueuedEvent]) -> dict[str, CallRecord]:
+        """*records*, as read from the file, with the *waiting* events that the file lacks."""
+        with self._lock:
+            return replay(records, self._run, self._unwritten(waiting))
+
+    def _unwritten(self, waiting: Iterable[QueuedEvent]) -> list[Event]:
+        # A batch is noted here before it leaves the queue: an event in both counts once.
+        return [entry.event for entry in waiting if entry.event is not None and entry.number > self._latest]
 
 
 class Lookup:
     """Finds single calls and results. Running, waiting and recent ones need no file.
 
-    Others are read on the journal's thread: ``call`` and ``result`` block meanwhile, ``acall`` and ``aresult`` suspend
-    the task. The answer is ``None`` after *timeout* seconds, and while the journal cannot be read.
+    Others are read on the journal's thread. There is no answer while the journal cannot be read.
     """
 
-    def __init__(self, recent_calls: RecentCallCache, queue: WriteQueue, ask: Callable[[Query], None]) -> None:
+    def __init__(self, recent_calls: RecentCallCache, queue: WriteQueue, ask: Callable[[Query[Any]], None]) -> None:
         self._recent_calls = recent_calls
         self._queue = queue
         self._ask = ask
 
-    def call(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
-        """The record of the call with that id, or ``None`` if the journal has none."""
-        return self._known_call(call) or self._wait(self._call_query(call), timeout)
+    def call(self, call: str) -> Query[CallRecord]:
+        """Ask for the record of the call with that id."""
 
-    async def acall(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
-        """As ``call``, suspending the task."""
-        return self._known_call(call) or await self._await(self._call_query(call), timeout)
-
-    def result(self, operation: str, key: str, timeout: float = COMMIT_TIMEOUT) -> Recorded | None:
-        """The latest result that *operation* recorded under that idempotency key; it may have expired."""
-        found = self._known_result(operation, key)
-        if found is not None or self._recent_calls.knows_every_result:
-            return found
-        answer: Recorded | None = self._wait(self._result_query(operation, key), timeout)
-        return answer
-
-    async def aresult(self, operation: str, key: str, timeout: float = COMMIT_TIMEOUT) -> Recorded | None:
-        """As ``result``, suspending the task."""
-        found = self._known_result(operation, key)
-        if found is not None or self._recent_calls.knows_every_result:
-            return found
-        answer: Recorded | None = await self._await(self._result_query(operation, key), timeout)
-        return answer
-
-    def _known_call(self, call: str) -> CallRecord | None:
-        return self._recent_calls.call(call, self._waiting_of(call))
-
-    def _waiting_of(self, call: str) -> list[tuple[int, Event]]:
-        return self._queue.waiting(lambda event: isinstance(event, CallEvent) and event.call == call)
-
-    def _known_result(self, operation: str, key: str) -> Recorded | None:
-        return self._queue.results.find(operation, key) or self._recent_calls.result(operation, key)
-
-    def _call_query(self, call: str) -> Query:
         async def read(store: Store) -> CallRecord | None:
             records: dict[str, CallRecord] = {}
             for run, event in readable(await store.history(call)):
                 replay(records, run, (event,))
-            return self._recent_calls.with_waiting(records, self._waiting_of(call)).get(call)
+            return self._recent_calls.with_waiting(records, self._queue.waiting(call)).get(call)
 
-        return Query(read)
+        return self._asked(read, self._recent_calls.call(call, self._queue.waiting(call)))
 
-    def _result_query(self, operation: str, key: str) -> Query:
+    def result(self, operation: str, key: str) -> Query[Recorded]:
+        """Ask for the latest result that *operation* recorded under that idempotency key; it may have expired."""
+        recent, stored_key = self._recent_calls, result_key(operation, key)
+
         async def read(store: Store) -> Recorded | None:
-            if not self._recent_calls.has_read_results:
+            if not recent.has_read_results:
                 rows = await store.recorded(limit=MAX_RESULTS_READ)
-                events = [event for _, event in readable(rows)]
-                self._recent_calls.know_results(events, are_all=len(rows) < MAX_RESULTS_READ)
-            found = self._recent_calls.result(operation, key)
-            if found is not None or self._recent_calls.knows_every_result:
+                recent.know_results([event for _, event in readable(rows)], are_all=len(rows) < MAX_RESULTS_READ)
+            found = recent.result(operation, key)
+            if found is not None or recent.knows_every_result:
                 return found
-            rows = await store.recorded(result_key(operation, key))
+            rows = await store.recorded(stored_key)
             return next((recorded for _, event in readable(rows) if (recorded := recorded_in(event))), None)
 
-        return Query(read)
+        known = self._queue.waiting_result(stored_key) or recent.result(operation, key)
+        return self._asked(read, known, is_final=recent.knows_every_result)
 
-    def _wait(self, query: Query, timeout: float) -> Any:  # what the query's own annotation says
-        self._ask(query)
-        query.latch.wait(timeout)
-        return query.answer
-
-    async def _await(self, query: Query, timeout: float) -> Any:
-        self._ask(query)
-        with anyio.move_on_after(timeout):
-            await query.latch.opened()
-        return query.answer
+    def _asked(
+        self, read: Callable[[Store], Coroutine[Any, Any, T | None]], known: T | None, *, is_final: bool = False
+    ) -> Query[T]:
+        query = Query(read, known)
+        if known is None and not is_final:
+            self._ask(query)
+        else:
+            query.end()
+        return query

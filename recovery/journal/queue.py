@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from events.event import Event
-from events.operation_events import CheckpointSaved, OperationCancelled
+from events.event import CallEvent, Event
+from events.operation_events import CheckpointSaved, OperationCancelled, Recorded
 from recovery.journal.accounting import Backlog, Counts, DroppedRanges, OwnDrops
 from recovery.journal.config import JOURNAL_DEFAULTS
-from recovery.journal.recent_calls import QueuedResults
+from recovery.journal.history import recorded_in, result_key
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
 from recovery.waiting.waiters import Flag
 
@@ -58,6 +58,7 @@ class WriteQueue:
         """Whether the caller is a signal handler that interrupts its own thread inside this queue."""
         self._queue: deque[QueuedEvent] = deque()
         self._progress: OrderedDict[str, QueuedEvent] = OrderedDict()
+        self._results: OrderedDict[str, QueuedEvent] = OrderedDict()
         self._writing: list[QueuedEvent] = []
         self._live = 0  # without cancellations
         self._cancelled = 0
@@ -70,10 +71,8 @@ class WriteQueue:
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
-        self.results = QueuedResults()
         self.own_drops = OwnDrops()
         self._dropped_ranges = DroppedRanges()
-        self._unwritable_ranges = DroppedRanges()
 
     # questions
 
@@ -106,11 +105,6 @@ class WriteQueue:
         with self._lock:
             return self._dropped_ranges.between(since, position)
 
-    def has_unwritable(self, since: int, position: int) -> bool:
-        """Whether any event after *since* and up to *position* could not be encoded."""
-        with self._lock:
-            return self._unwritable_ranges.between(since, position)
-
     @property
     def first(self) -> int:
         """The number of the earliest event that waits; one more than ``issued`` if none waits."""
@@ -128,12 +122,16 @@ class WriteQueue:
         """Whether at least one whole batch waits."""
         return self._live + self._cancelled >= BATCH_EVENTS
 
-    def waiting(self, wanted: Callable[[Event], bool]) -> list[tuple[int, Event]]:
-        """The *wanted* events among those that wait, with their numbers. Looks at every event."""
+    def waiting(self, call: str) -> list[QueuedEvent]:
+        """The events of *call* that wait, the earliest first. Looks at every event."""
         with self._lock:
             entries = [*self._writing, *self._queue]
-        found = [(entry.number, entry.event) for entry in entries]
-        return [(number, event) for number, event in found if event is not None and wanted(event)]
+        return [entry for entry in entries if isinstance(entry.event, CallEvent) and entry.event.call == call]
+
+    def waiting_result(self, key: str) -> Recorded | None:
+        """The latest result with that ``result_key`` that waits to be written."""
+        entry = self._results.get(key)
+        return None if entry is None else recorded_in(entry.event)
 
     # events in
 
@@ -185,7 +183,7 @@ class WriteQueue:
         if progress is not None:
             self._progress[progress.call] = entry
         elif size > BASE_SIZE and size_of_texts is size_of_recorded:
-            self.results.add(number, event)
+            self._note_result(entry)
         if not self._queue:
             self.since = time.monotonic()
         if is_cancelled:
@@ -195,6 +193,13 @@ class WriteQueue:
         self._bytes += size
         self._queue.append(entry)  # the last call: a signal handler that raises here leaves the counts right
         return self._live + self._cancelled
+
+    def _note_result(self, entry: QueuedEvent) -> None:
+        recorded = recorded_in(entry.event)
+        if recorded is not None and entry.event is not None:
+            key = result_key(entry.event.operation, recorded.key)
+            self._results[key] = entry
+            self._results.move_to_end(key)
 
     def _refuse(self, number: int) -> None:
         self._drop(number)
@@ -255,8 +260,8 @@ class WriteQueue:
             self.stored += len(batch) - len(unwritable)
             for number in unwritable:
                 self._drop(number)
-                self._unwritable_ranges.add(number, number)
-            self.results.remove((entry.number, entry.event) for entry in batch)
+            while self._results and next(iter(self._results.values())).number <= batch[-1].number:
+                self._results.popitem(last=False)
             cancelled = sum(entry.size == 0 for entry in batch) if self._cancelled else 0
             self._cancelled -= cancelled
             self._live -= len(batch) - cancelled
@@ -296,6 +301,6 @@ class WriteQueue:
                 self._dropped_ranges.add(waiting[0].number, self.issued)
             self._queue.clear()
             self._progress.clear()
-            self.results.clear()
+            self._results.clear()
             self._writing = []
             self._live = self._cancelled = self._bytes = 0

@@ -86,13 +86,12 @@ class CommitTracker:
     def why_not(self, position: int, since: int, *, synced: bool = False) -> str | None:
         """Why the events after *since* and up to *position* are not all committed (or synced); ``None``: they are."""
         queue, writer = self._queue, self._writer
+        closed = "the journal is closed" if queue.is_closed else None
         if queue.has_dropped(since, position):
-            if queue.has_unwritable(since, position):
-                return "an event cannot be written"
-            return "the journal is closed" if queue.is_closed else "events were dropped: too many were waiting"
+            return closed or "events were dropped, the log says why"
         if (writer.synced if synced else writer.committed) >= position:
             return None
-        return writer.reason or ("the journal is closed" if queue.is_closed else "it took too long")
+        return writer.reason or closed or "it took too long"
 
     def wake_when_settled(self, position: int, waiter: Waiter, *, synced: bool = False) -> None:
         """Have the batch written now, and wake *waiter* when *position* is committed (or synced), or cannot be."""
@@ -103,12 +102,9 @@ class CommitTracker:
                 (self._syncing if synced else self._committing).add(position, waiter)
         if is_settled:
             waiter.wake()
-            return
-        self._start()
-        if synced:
-            self._writer.ask_for_sync()
         else:
-            self._writer.hurry()
+            self._start()
+            self._writer.hurry(sync=synced)
 
     def forget(self, waiter: Waiter) -> None:
         """Wake *waiter* no more."""
@@ -121,10 +117,8 @@ class CommitTracker:
         with self._lock:
             due = self._committing.take(self._is_settled)
             due += self._syncing.take(functools.partial(self._is_settled, synced=True))
-        if self._syncing:
-            self._writer.ask_for_sync()
-        elif self._committing:
-            self._writer.hurry()
+        if self.waiting:
+            self._writer.hurry(sync=len(self._syncing) > 0)
         for waiter in due:
             waiter.wake()
 
@@ -164,13 +158,22 @@ class Receipt:
             NotDurable: With the reason, as soon as the events cannot be promised: the journal cannot be written or is
                 closed, has dropped an event, or took longer than *timeout*. They may still be written later.
         """
-        await self._suspend(timeout, synced=False)
-        self._check(synced=False)
+        await self._committed(timeout, synced=False)
 
     async def synced(self, timeout: float = COMMIT_TIMEOUT) -> None:
         """As ``committed``, until all events survive a loss of power."""
-        await self._suspend(timeout, synced=True)
-        self._check(synced=True)
+        await self._committed(timeout, synced=True)
+
+    async def _committed(self, timeout: float, *, synced: bool) -> None:
+        waiter, woken = TaskWaiter(), False
+        self._tracker.wake_when_settled(self._position, waiter, synced=synced)
+        try:
+            woken = await waiter.wait(timeout)
+        finally:
+            waiter.close()
+            if not woken:  # a woken waiter is forgotten already; to look for it is slow among very many
+                self._tracker.forget(waiter)
+        self._check(synced=synced)
 
     def wait(self, timeout: float = COMMIT_TIMEOUT, *, synced: bool = False) -> None:
         """As ``committed``, or ``synced``, blocking the thread."""
@@ -182,16 +185,6 @@ class Receipt:
             if not woken:
                 self._tracker.forget(waiter)
         self._check(synced=synced)
-
-    async def _suspend(self, timeout: float, *, synced: bool) -> None:
-        waiter, woken = TaskWaiter(), False
-        self._tracker.wake_when_settled(self._position, waiter, synced=synced)
-        try:
-            woken = await waiter.wait(timeout)
-        finally:
-            waiter.close()
-            if not woken:  # a woken waiter is forgotten already; to look for it is slow among very many
-                self._tracker.forget(waiter)
 
     def _check(self, *, synced: bool) -> None:
         reason = self.why_not(synced=synced)

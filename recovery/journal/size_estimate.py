@@ -22,12 +22,6 @@ BASE_SIZE = 400
 """Bytes of an event without its texts."""
 
 
-def estimate_size(event: Event) -> int:
-    """About how many bytes *event* takes in memory."""
-    size_of_texts = TEXT_SIZES.get(type(event))
-    return BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(event)
-
-
 def _size_of_evidence(evidence: Evidence | None) -> int:
     size = 0
     while evidence is not None:

@@ -6,12 +6,18 @@ The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+import anyio
 import msgspec
 
 from recovery.journal.history import CallRecord, Run
 from recovery.waiting.waiters import Latch
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds that the wait for an answer of the store takes at most, by default."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -135,28 +141,32 @@ class CommandSink(Protocol):
         """This process is a forked child: commands about its parent's calls are not for it."""
 
 
-class Query:
-    """A question to the store. *latch* opens when *answer* is set, or when there will be none."""
+class Query(Generic[T]):
+    """A question to the store, which *run* asks; *answer* is ``None`` if there is none."""
 
-    def __init__(self, run: Callable[[Store], Coroutine[Any, Any, Any]]) -> None:
+    def __init__(self, run: Callable[[Store], Coroutine[Any, Any, T | None]], answer: T | None = None) -> None:
         self.run = run
-        self.answer: Any = None
-        self.latch = Latch()
+        self.answer = answer
+        self._latch = Latch()
+
+    def end(self) -> None:
+        """The answer is set, or there will be none."""
+        self._latch.open()
+
+    def wait(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
+        """Block until there is an answer, up to *timeout* seconds; then the answer is ``None``."""
+        self._latch.wait(timeout)
+        return self.answer
+
+    async def awaited(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
+        """As ``wait``, suspending the task."""
+        if not self._latch.is_open:
+            with anyio.move_on_after(timeout):
+                await self._latch.opened()
+        return self.answer
 
 
-METHODS = (
-    "open",
-    "unfinished",
-    "history",
-    "recorded",
-    "append",
-    "close",
-    "sync",
-    "adopt",
-    "prune",
-    "commands",
-    "forked",
-)
+METHODS = [name for name in vars(Store) if not name.startswith("_")]
 
 
 def check_store(store: object) -> None:

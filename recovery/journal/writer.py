@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Protocol
+from typing import Any
 
 from recovery.journal.config import JournalConfig
 from recovery.journal.connection import StoreConnection
-from recovery.journal.encoding import missing, rows_of
-from recovery.journal.health import JournalHealth
-from recovery.journal.history import Run
-from recovery.journal.housekeeping import Housekeeping, PendingSearch
+from recovery.journal.encoding import rows_of
+from recovery.journal.housekeeping import Housekeeping
+from recovery.journal.lookup import RecentCallCache
 from recovery.journal.queue import QueuedEvent, WriteQueue
-from recovery.journal.recent_calls import RecentCallCache
-from recovery.journal.store import CommandSink, Pending, Query, Store
+from recovery.journal.store import Query
 from recovery.waiting.waiters import Flag
 
 CHUNK_EVENTS = 32
@@ -25,41 +23,36 @@ GIL_YIELD = 0.0001
 """Seconds of that pause: enough for a thread that waits for the interpreter lock to wake and take it."""
 
 
-class WriterListener(Protocol):
-    """What the writer reports to, on its thread."""
-
-    def settled(self) -> None:
-        """A batch was written, synced or given up: waits may have ended."""
-
-    def found(self, pending: Pending) -> None:
-        """These calls were left by earlier processes."""
-
-
 class Writer:
-    """Takes batches from *queue* to *store* on its own thread, from ``thread.start()`` until after ``finish()``.
+    """Takes batches from *queue* to the store on its own thread, from ``thread.start()`` until after ``finish()``.
 
-    Written events are noted in *recent_calls*, changes of the store in *health*.
+    Args:
+        run: The id of the run that writes.
+        connection: The store.
+        queue: The events to write.
+        recent_calls: Written events are noted there.
+        housekeeping: Works between two batches.
+        settled: Called when a batch was written, synced or given up: waits may have ended.
+        config: The limits.
     """
 
     def __init__(
         self,
-        store: Store,
+        run: str,
+        connection: StoreConnection,
         queue: WriteQueue,
         recent_calls: RecentCallCache,
-        run: Run,
-        listener: WriterListener,
-        health: JournalHealth,
-        commands: CommandSink | None,
+        housekeeping: Housekeeping,
+        settled: Callable[[], object],
         config: JournalConfig,
     ) -> None:
+        self._run = run
+        self._connection = connection
         self._queue = queue
         self._recent_calls = recent_calls
-        self._run = run
-        self._listener = listener
+        self._housekeeping = housekeeping
+        self._settled = settled
         self._config = config
-        self._connection = StoreConnection(store, run, health, config, listener.settled)
-        self._search = PendingSearch(self._connection, recent_calls, run, health, listener.found)
-        self._housekeeping = Housekeeping(self._connection, commands, config.command_interval)
         self._lock = threading.RLock()
         self._is_closing = False
         self._stir = Flag()
@@ -70,7 +63,7 @@ class Writer:
         """The position up to which all events are committed, or dropped; likewise ``synced``."""
         self.synced = 0
         self.is_over = False
-        # A daemon: a store that hangs must not keep the interpreter from ending. ``lifecycle`` ends one that works.
+        # A daemon: a store that hangs must not keep the interpreter from ending. The core ends one that works.
         self.thread = threading.Thread(target=self._work, name="recovery-journal", daemon=True)
 
     @property
@@ -85,37 +78,34 @@ class Writer:
 
     # requests, from any thread
 
-    def hurry(self) -> None:
-        """Write the waiting events now, without waiting for more."""
+    def hurry(self, *, sync: bool = False) -> None:
+        """Write the waiting events now, without waiting for more, and with *sync* make them survive a loss of power."""
+        if sync:
+            self._wants_sync = True
         self._stir.set()
         self._queue.hurry.set()
         self._queue.filled.set()
 
-    def ask_for_sync(self) -> None:
-        """Sync with the next batch; ``listener.settled`` tells when that is done."""
-        self._wants_sync = True
-        self.hurry()
-
     def ask_for_pending(self, *, now: bool = False) -> None:
-        """Adopt the files of dead processes and call ``listener.found``, as soon as that works.
+        """Have the calls found that earlier processes left, as soon as that works.
 
-        With *now*, or when the writer is over, ``found`` is called at once even if the journal cannot be read.
+        With *now* they are reported at once even if the journal cannot be read.
         """
         with self._lock:
-            if not self.is_over:
-                self._search.want(now=now)
-                self.hurry()
-                return
-        self._listener.found(self._search.pending)
+            self._housekeeping.want_pending(now=now)
+            self._hurry_or_end()
 
-    def submit(self, query: Query) -> None:
+    def submit(self, query: Query[Any]) -> None:
         """Answer *query* after the waiting events are written; when the writer is over, end it without an answer."""
         with self._lock:
-            if not self.is_over:
-                self._housekeeping.queries.append(query)
-                self.hurry()
-                return
-        query.latch.open()
+            self._housekeeping.queries.append(query)
+            self._hurry_or_end()
+
+    def _hurry_or_end(self) -> None:
+        if self.is_over:
+            self._housekeeping.settle(is_over=True)
+        else:
+            self.hurry()
 
     def cannot_start(self, error: Exception) -> None:
         """The thread cannot be started: until it can, nothing is written."""
@@ -131,30 +121,31 @@ class Writer:
         self._queue.give_up()
         with self._lock:
             self.is_over = True
-        if self._search.is_wanted:
-            self._search.report()
-        self._housekeeping.refuse_queries()
-        self._listener.settled()
+            self._housekeeping.settle(is_over=True)
+        self._settled()
 
     # the thread
 
     def _work(self) -> None:
-        self._open()
+        connection, housekeeping = self._connection, self._housekeeping
         while True:
             self._wait()
             is_closing = self._is_closing  # read before the flush, which then holds all that was accepted before
-            connection = self._connection
-            if not connection.is_open and (is_closing or time.monotonic() >= connection.retry_at):
-                self._open()
-            if self._search.is_wanted:
-                self._search.search()
-            while connection.is_open and self._flush() and is_closing:
-                pass
-            self._housekeeping.answer()
-            self._housekeeping.take_commands()
+            try:
+                if not connection.is_open and (is_closing or time.monotonic() >= connection.retry_at):
+                    self._open()
+                if connection.is_open:
+                    housekeeping.search()
+                    while self._flush() and is_closing:
+                        pass
+                    housekeeping.answer()
+            except Exception as error:  # operations go on, however the store fails
+                connection.fail(error)
+            housekeeping.settle()
+            housekeeping.take_commands()
             if is_closing and (connection.is_open or not self._may_try_again()):
                 break
-        self._connection.close()
+        connection.close()
         self.end()
 
     def _may_try_again(self) -> bool:
@@ -165,8 +156,8 @@ class Writer:
     def _wait(self) -> None:
         self._stir.clear()
         is_resting = time.monotonic() >= self._poll_until and self._queue.rest()
-        connection = self._connection
-        if self._is_closing or (self._search.is_wanted and connection.is_open) or self._housekeeping.queries:
+        connection, housekeeping = self._connection, self._housekeeping
+        if self._is_closing or (housekeeping.is_pending_wanted and connection.is_open) or housekeeping.queries:
             return  # each request sets ``_stir`` afterwards, so none is missed
         if not connection.is_open:
             self._stir.wait(max(connection.retry_at - time.monotonic(), 0.0))
@@ -190,38 +181,32 @@ class Writer:
             queue.hurry.wait(max(since + self._config.flush_interval - now, 0.0))
 
     def _open(self) -> None:
-        try:
-            self._connection.open()
-            self._search.read_once()
-        except Exception as error:  # operations go on, however the store fails
-            self._connection.fail(error)
-            return
-        self._connection.opened()
-        if self.reason is not None and self._flush(is_first=True):
+        """Open the store; after a failure, write a batch first: until that is done, nothing can be promised."""
+        self._connection.open()
+        self._housekeeping.read_once()
+        if self.reason is not None:
+            self._flush()
             self._connection.restored(self._queue.counts.waiting, self._queue.dropped)
 
-    def _flush(self, *, is_first: bool = False) -> bool:
+    def _flush(self) -> bool:
         """Write one batch: all that arrived during the previous one, up to the limits. Whether there may be more."""
         wants_sync, self._wants_sync = self._wants_sync, False
         connection, batch = self._connection, self._queue.take()
-        try:
-            if batch:
-                rows = rows_of(self._run.id, chain.from_iterable(self._in_chunks(batch)))
-                connection.run(connection.store.append(rows))
-                for part in self._in_chunks(batch):
-                    self._recent_calls.add((entry.number, entry.event) for entry in part if entry.event is not None)
-                self._queue.done(missing(batch, rows))
-                self._poll_until = time.monotonic() + self._config.poll_after_batch
-            self.committed = self._queue.first - 1
-            if wants_sync:
-                connection.run(connection.store.sync())
-                self.synced = self.committed
-        except Exception as error:
-            self._wants_sync = wants_sync
-            connection.fail(error)
-            return False
-        self._listener.settled()
-        return (bool(batch) and self._prune()) or is_first
+        if batch:
+            rows, unwritable = rows_of(self._run, chain.from_iterable(self._in_chunks(batch)))
+            connection.run(connection.store.append(rows))
+            for part in self._in_chunks(batch):
+                self._recent_calls.add(part)
+            self._queue.done(unwritable)
+            self._poll_until = time.monotonic() + self._config.poll_after_batch
+        self.committed = self._queue.first - 1
+        if wants_sync:
+            connection.run(connection.store.sync())
+            self.synced = self.committed
+        self._settled()
+        if batch:
+            self._housekeeping.prune(self._queue.stored)
+        return bool(batch)
 
     def _in_chunks(self, batch: list[QueuedEvent]) -> Iterator[list[QueuedEvent]]:
         """*batch* in chunks, with a pause in between that lets other threads run.
@@ -233,10 +218,3 @@ class Writer:
             if first and not (self._queue.is_half_full or self._stir.is_set):
                 time.sleep(GIL_YIELD)
             yield batch[first : first + CHUNK_EVENTS]
-
-    def _prune(self) -> bool:
-        try:
-            self._housekeeping.prune(self._queue.stored)
-        except Exception as error:
-            self._connection.fail(error)
-        return self._connection.is_open

@@ -254,5 +254,5 @@ def test_a_call_must_wait_while_one_line_is_not_empty(blocks: bool) -> None:
         assert not core.queue.is_half_full
         assert core.back_pressure.must_wait  # a new call must not overtake
         for slot in slots:
-            slot.__exit__(None, None, None)
+            slot.close()
         assert not core.back_pressure.must_wait

@@ -17,9 +17,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.operation_events import GaveUp
 from recovery import context
 from recovery.journal.config import JournalConfig
-from recovery.journal.lookup import Lookup
+from recovery.journal.lookup import Lookup, RecentCallCache
 from recovery.journal.queue import WriteQueue
-from recovery.journal.recent_calls import RecentCallCache
 from recovery.journal.store import Store
 from recovery.service import Recovery
 from recovery.testing import FaultyStore
@@ -243,7 +242,7 @@ def test_what_else_waits_makes_looking_for_a_result_no_slower() -> None:
         return best
 
     queue = WriteQueue()
-    lookup = Lookup(RecentCallCache("r"), queue, lambda question: question.latch.open())
+    lookup = Lookup(RecentCallCache("r"), queue, lambda query: query.end())
     alone = took()
     for number in range(9_000):
         queue.put(GaveUp(at=0.0, operation="fetch", call=str(number)))

@@ -22,7 +22,9 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from recovery.journal.recent_calls import REPLAY_EVENTS, RecentCallCache
+from recovery.journal.lookup import REPLAY_EVENTS, RecentCallCache
+from recovery.journal.queue import QueuedEvent
+from recovery.journal.size_estimate import BASE_SIZE
 from recovery.journal.store import Row
 from recovery.testing import FaultyStore
 from tests.recovery.journal.stores import core_of
@@ -56,47 +58,48 @@ def result(key: str, value: object = 1, until: float = 1e12) -> Recorded:
     return Recorded(key=key, result=msgspec.Raw(msgspec.json.encode(value)), until=until)
 
 
-def numbered(*events: Event, first: int = 1) -> list[tuple[int, Event]]:
-    return list(enumerate(events, first))
+def queued(*events: Event, first: int = 1) -> list[QueuedEvent]:
+    """*events* as the write queue gives them to the writer, numbered from *first*."""
+    return [QueuedEvent(number, event, BASE_SIZE) for number, event in enumerate(events, first)]
+
+
+def cached(*events: Event, max_bytes: int = 1_000_000) -> RecentCallCache:
+    recent = RecentCallCache("run", max_bytes)
+    recent.add(queued(*events))
+    return recent
 
 
 # What is remembered
 
 
 def test_a_running_call_is_known_with_its_waiting_events() -> None:
-    recent = RecentCallCache("run")
-    recent.add(numbered(started()))
-    known = recent.call("a", [(1, started()), (2, CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"7")))])
+    waiting = queued(started(), CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"7")))
+    known = cached(started()).call("a", waiting)
     assert (known.state, known.saved) == ("running", b"7")
 
 
 def test_an_event_that_is_written_and_still_queued_counts_once() -> None:
-    recent, resumed = RecentCallCache("run"), OperationResumed(at=1.0, operation="fetch", call="a", after=0.0)
-    recent.add(numbered(started(), resumed))
-    assert recent.call("a", [(2, resumed)]).resumes == 1
+    resumed = OperationResumed(at=1.0, operation="fetch", call="a", after=0.0)
+    assert cached(started(), resumed).call("a", queued(resumed, first=2)).resumes == 1
 
 
 def test_a_call_whose_events_all_wait_is_known() -> None:
-    known = RecentCallCache("run").call("a", numbered(started(), succeeded()))
-    assert known.state == "succeeded"
+    assert cached().call("a", queued(started(), succeeded())).state == "succeeded"
 
 
 def test_many_events_of_one_call_are_replayed_into_its_record() -> None:
-    recent = RecentCallCache("run")
     data = [b"%d" % number for number in range(10 * REPLAY_EVENTS)]
-    recent.add(numbered(started(), *(CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(one)) for one in data)))
+    recent = cached(started(), *(CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(one)) for one in data))
     assert recent.call("a").saved == data[-1]
-    assert recent.size < 2000
+    assert recent.size < 8000
 
 
 def test_the_calls_used_least_recently_go_first() -> None:
-    recent = RecentCallCache("run", max_bytes=4000)
-    for number in range(9):
-        recent.add(numbered(started(str(number)), first=number + 1))
+    recent = cached(max_bytes=4000)
+    for number in range(20):
+        recent.add(queued(started(str(number)), first=number + 1))
         recent.call("0")
-    assert recent.call("0") is not None
-    assert recent.call("8") is not None
-    assert recent.call("1") is None
+    assert [recent.call(call) is not None for call in ("0", "19", "1")] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -108,29 +111,23 @@ def test_the_calls_used_least_recently_go_first() -> None:
     ],
 )
 def test_a_removed_call_is_not_known_in_part(second: Event) -> None:
-    recent = RecentCallCache("run", max_bytes=1000)
-    for number in range(9):
-        recent.add(numbered(started(str(number)), first=number + 1))
-    recent.add([(10, second)])
+    recent = cached(*(started(str(number)) for number in range(9)), max_bytes=1000)
+    recent.add(queued(second, first=10))
     assert recent.call("0") is None
 
 
 def test_a_call_that_another_run_began_is_not_known_in_part() -> None:
-    recent = RecentCallCache("run")
-    recent.add(numbered(OperationRecovered(at=1.0, operation="fetch", call="a", attempt=2)))
-    assert recent.call("a") is None
+    assert cached(OperationRecovered(at=1.0, operation="fetch", call="a", attempt=2)).call("a") is None
 
 
 def test_a_key_belongs_to_its_operation_and_its_latest_result_counts() -> None:
-    recent = RecentCallCache("run")
-    recent.add(numbered(started(), succeeded("a", result("k", 1)), started("b"), succeeded("b", result("k", 2))))
+    recent = cached(started(), succeeded("a", result("k", 1)), started("b"), succeeded("b", result("k", 2)))
     assert recent.result("fetch", "k") == result("k", 2)
     assert recent.result("other", "k") is None
 
 
 def test_results_of_earlier_runs_do_not_replace_newer_ones() -> None:
-    recent = RecentCallCache("run")
-    recent.add(numbered(started(), succeeded("a", result("k", "new"))))
+    recent = cached(started(), succeeded("a", result("k", "new")))
     recent.know_results([succeeded("x", result("k", "old")), succeeded("y", result("other", "old"))], are_all=True)
     assert recent.result("fetch", "k") == result("k", "new")
     assert recent.result("fetch", "other") == result("other", "old")
@@ -138,10 +135,9 @@ def test_results_of_earlier_runs_do_not_replace_newer_ones() -> None:
 
 
 def test_results_that_do_not_fit_are_looked_for_in_the_file_again() -> None:
-    recent = RecentCallCache("run", max_bytes=2000)
+    recent = cached(max_bytes=2000)
     recent.know_results([], are_all=True)
-    for number in range(20):
-        recent.add(numbered(succeeded(str(number), result(str(number))), first=number + 1))
+    recent.add(queued(*(succeeded(str(number), result(str(number))) for number in range(20))))
     assert recent.result("fetch", "0") is None
     assert not recent.knows_every_result
     assert recent.size <= 2000
@@ -156,7 +152,7 @@ def test_looking_up_a_recent_call_touches_no_file() -> None:
         for event in (started(), succeeded()):
             core.record(event)
         for _ in range(2):  # while it waits to be written, and when it is written
-            assert core.lookup.call("a").state == "succeeded"
+            assert core.lookup.call("a").wait().state == "succeeded"
             core.tracker.receipt().wait()
     assert store.reads == 0
 
@@ -167,20 +163,20 @@ async def test_an_old_call_is_read_from_the_file() -> None:
         for event in (started(), succeeded()):
             core.record(event)
     with closing(core_of(store)) as core:
-        record = await core.lookup.acall("a")
+        record = await core.lookup.call("a").awaited()
         assert (record.operation, record.state, record.run) == ("fetch", "succeeded", "old")
-        assert core.lookup.call("a") == record
-        assert await core.lookup.acall("unknown") is None
+        assert core.lookup.call("a").wait() == record
+        assert await core.lookup.call("unknown").awaited() is None
     assert store.reads == 3
 
 
 def test_a_lookup_does_not_wait_for_a_journal_that_cannot_be_read() -> None:
     with closing(core_of(FaultyStore(MemoryStore(), fail_at=1, sticky=True))) as core:
-        assert core.lookup.call("x") is None
-    assert core.lookup.call("x", timeout=20.0) is None
+        assert core.lookup.call("x").wait() is None
+    assert core.lookup.call("x").wait(20.0) is None
 
 
 def test_a_lookup_after_the_close_of_an_unused_journal_does_not_wait() -> None:
     core = core_of(MemoryStore())
     core.close()
-    assert core.lookup.call("x", timeout=20.0) is None
+    assert core.lookup.call("x").wait(20.0) is None

@@ -22,7 +22,7 @@ from events.operation_events import (
 )
 from recovery.journal.accounting import Counts, DroppedRanges
 from recovery.journal.queue import BATCH_BYTES, BATCH_EVENTS, CANCELLATIONS, WriteQueue
-from recovery.journal.size_estimate import BASE_SIZE, estimate_size
+from recovery.journal.size_estimate import BASE_SIZE
 
 
 def end(call: str = "a") -> GaveUp:
@@ -86,7 +86,7 @@ def test_a_batch_holds_512_events_or_a_mebibyte() -> None:
     queue = WriteQueue()
     for number in range(100):
         queue.put(progress(str(number), "x" * 100_000))
-    assert len(queue.take()) == -(-BATCH_BYTES // estimate_size(progress("0", "x" * 100_000)))
+    assert len(queue.take()) == -(-BATCH_BYTES // size_of(progress("0", "x" * 100_000)))
 
 
 def test_d7_progress_coalesces_to_the_latest_of_each_call() -> None:
@@ -181,18 +181,17 @@ def result(key: str, value: bytes) -> OperationSucceeded:
 def test_the_latest_result_that_waits_is_known_by_its_key() -> None:
     queue, first, second = WriteQueue(), result("k", b"1"), result("k", b"2")
     queue.put(first)
-    assert queue.results.find("fetch", "k") is first.recorded
+    assert queue.waiting_result("fetch\0k") is first.recorded
     queue.take()
     queue.put(second)
     queue.put(result("other", b"3"))
-    assert queue.results.find("fetch", "k") is second.recorded
+    assert queue.waiting_result("fetch\0k") is second.recorded
     queue.done()
-    assert queue.results.find("fetch", "k") is second.recorded
+    assert queue.waiting_result("fetch\0k") is second.recorded
     queue.take()
-    assert queue.results.find("fetch", "k") is second.recorded
+    assert queue.waiting_result("fetch\0k") is second.recorded
     queue.done()
-    assert queue.results.find("fetch", "k") is queue.results.find("copy", "other") is None
-    assert len(queue.results) == 0
+    assert queue.waiting_result("fetch\0k") is queue.waiting_result("copy\0other") is None
 
 
 def test_events_that_are_given_up_are_dropped() -> None:
@@ -204,13 +203,19 @@ def test_events_that_are_given_up_are_dropped() -> None:
     assert queue.counts == Counts(issued=3, stored=0, coalesced=0, dropped=3, waiting=0)
 
 
+def size_of(event: Event) -> int:
+    queue = WriteQueue()
+    queue.put(event)
+    return queue.backlog.bytes
+
+
 def test_the_size_of_an_event_grows_with_its_texts() -> None:
     cause = Evidence(type="B", stderr="x" * 30)
     evidence = Evidence(type="A", message="x" * 20, cause=cause)
     failure = FailureClassified(at=0.0, call="a", category=Category.TRANSIENT, evidence=evidence)
-    assert estimate_size(failure) == 3 * BASE_SIZE + 50
-    assert estimate_size(OperationStarted(at=0.0, call="a", arguments=msgspec.Raw(b"x" * 70))) == BASE_SIZE + 70
-    assert estimate_size(RetryScheduled(at=0.0, call="a", error="x" * 9, after=1.0, retry=1)) == BASE_SIZE + 9
+    assert size_of(failure) == 3 * BASE_SIZE + 50
+    assert size_of(OperationStarted(at=0.0, call="a", arguments=msgspec.Raw(b"x" * 70))) == BASE_SIZE + 70
+    assert size_of(RetryScheduled(at=0.0, call="a", error="x" * 9, after=1.0, retry=1)) == BASE_SIZE + 9
 
 
 def test_d7_the_memory_of_a_flood_is_bounded() -> None:

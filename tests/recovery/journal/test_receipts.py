@@ -162,7 +162,7 @@ def test_d2_an_unwritable_event_fails_its_receipt_and_no_neighbour() -> None:
         service.bus.publish(gave_up(2))
         store.gate.set()
         before.wait()
-        with pytest.raises(NotDurable, match="an event cannot be written"):
+        with pytest.raises(NotDurable, match="events were dropped"):
             receipt.wait()
         service.journal.receipt().wait()
         assert (service.journal.counts.stored, service.journal.counts.dropped) == (3, 1)
