@@ -8,7 +8,7 @@ from events.bus import Bus
 from events.conditions import Condition
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
-from recovery.journal.store import ANSWER_TIMEOUT
+from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
 
@@ -47,13 +47,17 @@ class Calls:
         journal's thread reads the store; where that fails the answer is ``None``. Without a store, and for operations
         that are not journalled, only calls that wait now are known. In async code use ``afind``.
         """
-        journal = self._journal()
-        return (None if journal is None else journal.lookup.call(call).wait(timeout)) or self._in_memory(call)
+        found = self._look_up(call)
+        return (found.wait(timeout) if isinstance(found, Query) else found) or self._in_memory(call)
 
     async def afind(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, as ``find`` says; suspends the task instead of blocking the thread."""
+        found = self._look_up(call)
+        return (await found.awaited(timeout) if isinstance(found, Query) else found) or self._in_memory(call)
+
+    def _look_up(self, call: str) -> CallRecord | Query[CallRecord] | None:
         journal = self._journal()
-        return (None if journal is None else await journal.lookup.call(call).awaited(timeout)) or self._in_memory(call)
+        return None if journal is None else journal.lookup.call(call)
 
     def _in_memory(self, call: str) -> CallRecord | None:
         waiting = self._waiting.describe(call)

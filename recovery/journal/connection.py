@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from recovery.journal.config import JournalConfig
@@ -27,17 +29,16 @@ class StoreConnection:
     """Uses *store* from one thread and one asyncio loop of its own; after a failure the store is opened again.
 
     No user task awaits the store, so a cancelled task leaves no transaction open, and trio and plain threads need no
-    bridge. Changes are logged, and published on *bus*. ``reason`` may be read from any thread.
+    bridge. Changes are logged, and published on *bus*. ``reason`` may be read from any thread. *settled* is called
+    when waits may have ended: after a failure, and by the writer.
     """
 
-    def __init__(
-        self, store: Store, run: Run, bus: Bus, config: JournalConfig, on_failure: Callable[[], object]
-    ) -> None:
+    def __init__(self, store: Store, run: Run, bus: Bus, config: JournalConfig, settled: Callable[[], object]) -> None:
         self.store = store
-        self._run = run
+        self.this_run = run
         self._bus = bus
-        self._config = config
-        self._on_failure = on_failure
+        self.config = config
+        self.settled = settled
         self._runner: asyncio.Runner | None = None
         self._pause = config.first_pause
         self.is_open = False
@@ -56,9 +57,13 @@ class StoreConnection:
             self._runner = asyncio.Runner()
         return self._runner.run(operation)
 
+    def now(self) -> Run:
+        """This run, with its clocks read at this moment."""
+        return msgspec.structs.replace(self.this_run, monotonic=self._bus.clock(), wall=time.time())
+
     def open(self) -> None:
         """Open the store; raises what the store raises."""
-        for description in self.run(self.store.open(self._run)):
+        for description in self.run(self.store.open(self.this_run)):
             log.warning("an unusable journal file was renamed, and a new one begun: %s", description)
             self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=description))
         self.is_open = True
@@ -66,7 +71,7 @@ class StoreConnection:
     def restored(self, waiting: int, dropped: int) -> None:
         """The first batch after a failure is written; *waiting* events are written now, *dropped* events are lost."""
         self.reason = None
-        self._pause = self._config.first_pause
+        self._pause = self.config.first_pause
         log.warning("the journal is written again: %d events wait to be written, %d were dropped", waiting, dropped)
         self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
 
@@ -75,7 +80,7 @@ class StoreConnection:
         self.is_open = False
         self.is_refused = isinstance(error, ForeignJournalError | NewerJournalError)
         self.retry_at = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2.0, self._config.longest_pause)
+        self._pause = min(self._pause * 2.0, self.config.longest_pause)
         reason = redact(f"{type(error).__name__}: {error}")
         is_new, self.reason = reason != self.reason, reason
         if is_new:
@@ -83,7 +88,7 @@ class StoreConnection:
                 "the journal cannot be written: %s; operations go on in memory, and the journal tries again", reason
             )
             self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
-        self._on_failure()
+        self.settled()
 
     def close(self) -> None:
         """Close the store, and the loop."""

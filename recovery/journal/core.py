@@ -13,8 +13,6 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from events.bus import Bus
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
@@ -85,18 +83,11 @@ class JournalCore:
         self.queue = queue = WriteQueue(config.capacity, config.max_bytes)
         self.back_pressure = BackPressure(queue, self._is_unwritable, config.stall_timeout)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
-        connection = StoreConnection(self.store, self.run, bus, config, self._settled)
-        interval = config.command_interval
-        housekeeping = Housekeeping(
-            connection, recent_calls, self.now, self._restore, self._commands, self._found, interval
-        )
-        self.writer = Writer(self.run.id, connection, queue, recent_calls, housekeeping, self._settled, config)
+        self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
+        housekeeping = Housekeeping(connection, recent_calls, self._restore, self._commands, self._found)
+        self.writer = Writer(connection, queue, recent_calls, housekeeping)
         self.tracker = CommitTracker(queue, self.writer, self.start)
         self.lookup = Lookup(recent_calls, queue, self._ask)
-
-    def now(self) -> Run:
-        """This run, with its clocks read at this moment."""
-        return msgspec.structs.replace(self.run, monotonic=self._bus.clock(), wall=time.time())
 
     def _is_unwritable(self) -> bool:
         return self.writer.reason is not None or self.writer.is_over or self.queue.is_closed
@@ -185,7 +176,7 @@ class JournalCore:
         except RuntimeError as error:
             if self.writer.thread.ident is None:
                 self._is_started = False
-                self.writer.cannot_start(error)
+                self._connection.fail(error)
 
     def close(self) -> None:
         """Accept no more events, write the accepted ones, close the store; see ``Journal.close``."""

@@ -143,7 +143,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     changes: dict[str, object] = {"at": event.at, "run": run}
     match event:
         case OperationStarted(arguments=arguments, version=version):
-            changes |= {"state": "running", "attempt": event.attempt, "due": None, "version": version, "judged": None}
+            changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
             if event.idempotency_key:
@@ -151,22 +151,17 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case FailureClassified(retries=retries):
             # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
-            changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retries + 1, "failures": failures}
-            changes |= {
-                "elapsed": event.elapsed,
-                "progress_resets": event.progress_resets,
-                "done": event.done,
-                "judged": event,
-            }
+            changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
+            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done, judged=event)
         case RetryScheduled(after=after, retry=retry):
-            changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retry}
-            changes |= {"due": event.at + after, "delay": after, "judged": None}
+            changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
+            changes.update(due=event.at + after, delay=after, judged=None)
         case Parked(error=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
-            changes |= {"state": "waiting", "attempt": event.attempt, "due": None}
+            changes.update(state="waiting", attempt=event.attempt, due=None)
         case Parked(after=after, counts_as_retry=counts_as_retry):
             # Parked after a failure, which usually counts as no retry.
-            changes |= {"state": "waiting", "due": event.at + after, "delay": after, "judged": None}
+            changes.update(state="waiting", due=event.at + after, delay=after, judged=None)
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
         case CheckpointSaved() if event.attempt < record.attempt:
             return record  # written by an attempt that was over already
@@ -176,33 +171,25 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
                 changes["crashes"] = 0  # it makes progress
         case OperationResumed(after=after):
             # The rest of its wait counts from here, on the clock of the run that resumes it.
-            changes |= {"resumes": record.resumes + 1, "attempt": event.attempt, "due": event.at + after}
-            changes["interrupted"] = False
+            changes.update(resumes=record.resumes + 1, attempt=event.attempt, due=event.at + after, interrupted=False)
             if record.state == "quarantined":
-                changes |= {"state": "waiting", "crashes": 0, "reason": ""}  # by hand
+                changes.update(state="waiting", crashes=0, reason="")  # by hand
             elif record.state == "running" and not record.interrupted:
                 changes["crashes"] = record.crashes + 1
         case OperationInterrupted():
             changes["interrupted"] = True
         case OperationQuarantined(reason=reason):
-            changes |= {"state": "quarantined", "due": None, "reason": reason}
-        case _ if isinstance(event, TERMINAL):
-            changes |= _outcome(record, event)
-    return msgspec.structs.replace(record, **changes)
-
-
-def _outcome(record: CallRecord, event: CallEvent) -> dict[str, object]:
-    changes: dict[str, object] = {"attempt": event.attempt, "due": None}
-    match event:
+            changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():
-            changes["state"] = "succeeded"
+            changes.update(state="succeeded", attempt=event.attempt, due=None)
         case OperationCancelled():
-            changes["state"] = "cancelled"
+            changes.update(state="cancelled", attempt=event.attempt, due=None)
         case GaveUp(reason=reason) | CallRejected(reason=reason):
-            changes |= {"state": "gave up" if isinstance(event, GaveUp) else "rejected", "reason": reason}
+            state = "gave up" if isinstance(event, GaveUp) else "rejected"
+            changes.update(state=state, attempt=event.attempt, due=None, reason=reason)
             if record.judged is not None:
-                changes |= {"retries": record.judged.retries, "judged": None}  # the retry was not made
-    return changes
+                changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
+    return msgspec.structs.replace(record, **changes)
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import unfinished
-from recovery.journal.history import OpenCircuit, Restore, Run, reopened
+from recovery.journal.history import OpenCircuit, Restore, reopened
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query
 
@@ -28,30 +28,24 @@ class Housekeeping:
     Args:
         connection: The store.
         recent_calls: Forgets its results when calls of another process are adopted.
-        now: Reads this run, with its clocks read at this moment.
         restore: Receives the circuits that earlier runs left open.
         commands: Receives the commands to this process.
         found: Called with the calls that earlier processes left, once for each ``want_pending``.
-        command_interval: Seconds between two looks for commands.
     """
 
     def __init__(
         self,
         connection: StoreConnection,
         recent_calls: RecentCallCache,
-        now: Callable[[], Run],
         restore: Restore,
         commands: CommandSink | None,
         found: Callable[[Pending], None],
-        command_interval: float,
     ) -> None:
         self._connection = connection
         self._recent_calls = recent_calls
-        self._now = now
         self._restore = restore
         self._commands = commands
         self._found = found
-        self._command_interval = command_interval
         self.queries: deque[Query[Any]] = deque()
         """Queries to answer."""
         self.pending = Pending()
@@ -75,7 +69,7 @@ class Housekeeping:
             circuits = self._read()
             self._was_read = True
             if circuits:
-                now = self._now()
+                now = self._connection.now()
                 self._restore({key: reopened(circuit, self.pending.runs, now) for key, circuit in circuits.items()})
 
     def search(self) -> None:
@@ -91,7 +85,7 @@ class Housekeeping:
 
     def _read(self) -> dict[tuple[str, str], OpenCircuit]:
         runs, rows = self._connection.run(self._connection.store.unfinished())
-        circuits, self.pending = unfinished(runs, rows, self._now().id)
+        circuits, self.pending = unfinished(runs, rows, self._connection.this_run.id)
         return circuits
 
     def _report(self) -> None:
@@ -123,7 +117,7 @@ class Housekeeping:
         commands, now = self._commands, time.monotonic()
         if commands is None or now < self._look_at:
             return
-        self._look_at = now + self._command_interval
+        self._look_at = now + self._connection.config.command_interval
         try:
             for command in self._connection.run(self._connection.store.commands(commands.concerns)):
                 commands.carry_out(command)

@@ -45,15 +45,15 @@ class RecordedResults:
 
     def recall(self, attempt: Attempt) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
-        query = self._query(attempt)
-        return None if query is None else self._if_good(query.wait(), attempt.version)
+        found = self._find(attempt)
+        return self._if_good(found.wait() if isinstance(found, Query) else found, attempt.version)
 
     async def arecall(self, attempt: Attempt) -> Recorded | None:
         """As ``recall``, suspending the task."""
-        query = self._query(attempt)
-        return None if query is None else self._if_good(await query.awaited(), attempt.version)
+        found = self._find(attempt)
+        return self._if_good(await found.awaited() if isinstance(found, Query) else found, attempt.version)
 
-    def _query(self, attempt: Attempt) -> Query[Recorded] | None:
+    def _find(self, attempt: Attempt) -> Recorded | Query[Recorded] | None:
         journal = self._journal()
         if journal is None or not attempt.idempotency_key:
             return None

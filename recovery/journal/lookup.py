@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from events.event import CallEvent, Event
@@ -143,10 +143,10 @@ class RecentCallCache:
             self._results = _RecentlyUsed[Recorded](self._max_bytes)
             self.has_read_results = self._read_all = False
 
-    def result(self, operation: str, key: str) -> Recorded | None:
-        """The latest result recorded under that idempotency key; it may have expired."""
+    def result(self, key: str) -> Recorded | None:
+        """The latest result with that ``result_key``; it may have expired."""
         with self._lock:
-            return self._results.get(result_key(operation, key))
+            return self._results.get(key)
 
     def call(self, name: str, waiting: Iterable[QueuedEvent] = ()) -> CallRecord | None:
         """The record of a call, its *waiting* events included; ``None`` if it is not known completely."""
@@ -173,13 +173,16 @@ class Lookup:
     Others are read on the journal's thread. There is no answer while the journal cannot be read.
     """
 
-    def __init__(self, recent_calls: RecentCallCache, queue: WriteQueue, ask: Callable[[Query[Any]], None]) -> None:
+    def __init__(self, recent_calls: RecentCallCache, queue: WriteQueue, ask: Callable[[Query[Any]], object]) -> None:
         self._recent_calls = recent_calls
         self._queue = queue
         self._ask = ask
 
-    def call(self, call: str) -> Query[CallRecord]:
-        """Ask for the record of the call with that id."""
+    def call(self, call: str) -> CallRecord | Query[CallRecord]:
+        """The record of the call with that id, or the query for it."""
+        known = self._recent_calls.call(call, self._queue.waiting(call))
+        if known is not None:
+            return known
 
         async def read(store: Store) -> CallRecord | None:
             records: dict[str, CallRecord] = {}
@@ -187,31 +190,28 @@ class Lookup:
                 replay(records, run, (event,))
             return self._recent_calls.with_waiting(records, self._queue.waiting(call)).get(call)
 
-        return self._asked(read, self._recent_calls.call(call, self._queue.waiting(call)))
+        self._ask(query := Query(read))
+        return query
 
-    def result(self, operation: str, key: str) -> Query[Recorded]:
-        """Ask for the latest result that *operation* recorded under that idempotency key; it may have expired."""
+    def result(self, operation: str, key: str) -> Recorded | Query[Recorded] | None:
+        """The latest result that *operation* recorded under that idempotency key, or the query for it.
+
+        It may have expired. ``None``: there is none.
+        """
         recent, stored_key = self._recent_calls, result_key(operation, key)
+        known = self._queue.waiting_result(stored_key) or recent.result(stored_key)
+        if known is not None or recent.knows_every_result:
+            return known
 
         async def read(store: Store) -> Recorded | None:
             if not recent.has_read_results:
                 rows = await store.recorded(limit=MAX_RESULTS_READ)
                 recent.know_results([event for _, event in readable(rows)], are_all=len(rows) < MAX_RESULTS_READ)
-            found = recent.result(operation, key)
+            found = recent.result(stored_key)
             if found is not None or recent.knows_every_result:
                 return found
             rows = await store.recorded(stored_key)
             return next((recorded for _, event in readable(rows) if (recorded := recorded_in(event))), None)
 
-        known = self._queue.waiting_result(stored_key) or recent.result(operation, key)
-        return self._asked(read, known, is_final=recent.knows_every_result)
-
-    def _asked(
-        self, read: Callable[[Store], Coroutine[Any, Any, T | None]], known: T | None, *, is_final: bool = False
-    ) -> Query[T]:
-        query = Query(read, known)
-        if known is None and not is_final:
-            self._ask(query)
-        else:
-            query.end()
+        self._ask(query := Query(read))
         return query

@@ -144,9 +144,9 @@ class CommandSink(Protocol):
 class Query(Generic[T]):
     """A question to the store, which *run* asks; *answer* is ``None`` if there is none."""
 
-    def __init__(self, run: Callable[[Store], Coroutine[Any, Any, T | None]], answer: T | None = None) -> None:
+    def __init__(self, run: Callable[[Store], Coroutine[Any, Any, T | None]]) -> None:
         self.run = run
-        self.answer = answer
+        self.answer: T | None = None
         self._latch = Latch()
 
     def end(self) -> None:
@@ -160,9 +160,8 @@ class Query(Generic[T]):
 
     async def awaited(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
         """As ``wait``, suspending the task."""
-        if not self._latch.is_open:
-            with anyio.move_on_after(timeout):
-                await self._latch.opened()
+        with anyio.move_on_after(timeout):
+            await self._latch.opened()
         return self.answer
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from recovery.journal.config import JournalConfig
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import rows_of
 from recovery.journal.housekeeping import Housekeeping
@@ -26,33 +25,21 @@ GIL_YIELD = 0.0001
 class Writer:
     """Takes batches from *queue* to the store on its own thread, from ``thread.start()`` until after ``finish()``.
 
-    Args:
-        run: The id of the run that writes.
-        connection: The store.
-        queue: The events to write.
-        recent_calls: Written events are noted there.
-        housekeeping: Works between two batches.
-        settled: Called when a batch was written, synced or given up: waits may have ended.
-        config: The limits.
+    Written events are noted in *recent_calls*; *housekeeping* works between two batches.
     """
 
     def __init__(
         self,
-        run: str,
         connection: StoreConnection,
         queue: WriteQueue,
         recent_calls: RecentCallCache,
         housekeeping: Housekeeping,
-        settled: Callable[[], object],
-        config: JournalConfig,
     ) -> None:
-        self._run = run
         self._connection = connection
+        self._config = connection.config
         self._queue = queue
         self._recent_calls = recent_calls
         self._housekeeping = housekeeping
-        self._settled = settled
-        self._config = config
         self._lock = threading.RLock()
         self._is_closing = False
         self._stir = Flag()
@@ -107,10 +94,6 @@ class Writer:
         else:
             self.hurry()
 
-    def cannot_start(self, error: Exception) -> None:
-        """The thread cannot be started: until it can, nothing is written."""
-        self._connection.fail(error)
-
     def finish(self) -> None:
         """Write the waiting events, close the store, and end the thread."""
         self._is_closing = True
@@ -122,7 +105,7 @@ class Writer:
         with self._lock:
             self.is_over = True
             self._housekeeping.settle(is_over=True)
-        self._settled()
+        self._connection.settled()
 
     # the thread
 
@@ -193,7 +176,7 @@ class Writer:
         wants_sync, self._wants_sync = self._wants_sync, False
         connection, batch = self._connection, self._queue.take()
         if batch:
-            rows, unwritable = rows_of(self._run, chain.from_iterable(self._in_chunks(batch)))
+            rows, unwritable = rows_of(connection.this_run.id, chain.from_iterable(self._in_chunks(batch)))
             connection.run(connection.store.append(rows))
             for part in self._in_chunks(batch):
                 self._recent_calls.add(part)
@@ -203,7 +186,7 @@ class Writer:
         if wants_sync:
             connection.run(connection.store.sync())
             self.synced = self.committed
-        self._settled()
+        self._connection.settled()
         if batch:
             self._housekeeping.prune(self._queue.stored)
         return bool(batch)

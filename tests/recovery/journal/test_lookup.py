@@ -22,6 +22,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from recovery.journal.history import result_key
 from recovery.journal.lookup import REPLAY_EVENTS, RecentCallCache
 from recovery.journal.queue import QueuedEvent
 from recovery.journal.size_estimate import BASE_SIZE
@@ -122,15 +123,15 @@ def test_a_call_that_another_run_began_is_not_known_in_part() -> None:
 
 def test_a_key_belongs_to_its_operation_and_its_latest_result_counts() -> None:
     recent = cached(started(), succeeded("a", result("k", 1)), started("b"), succeeded("b", result("k", 2)))
-    assert recent.result("fetch", "k") == result("k", 2)
-    assert recent.result("other", "k") is None
+    assert recent.result(result_key("fetch", "k")) == result("k", 2)
+    assert recent.result(result_key("other", "k")) is None
 
 
 def test_results_of_earlier_runs_do_not_replace_newer_ones() -> None:
     recent = cached(started(), succeeded("a", result("k", "new")))
     recent.know_results([succeeded("x", result("k", "old")), succeeded("y", result("other", "old"))], are_all=True)
-    assert recent.result("fetch", "k") == result("k", "new")
-    assert recent.result("fetch", "other") == result("other", "old")
+    assert recent.result(result_key("fetch", "k")) == result("k", "new")
+    assert recent.result(result_key("fetch", "other")) == result("other", "old")
     assert recent.knows_every_result
 
 
@@ -138,7 +139,7 @@ def test_results_that_do_not_fit_are_looked_for_in_the_file_again() -> None:
     recent = cached(max_bytes=2000)
     recent.know_results([], are_all=True)
     recent.add(queued(*(succeeded(str(number), result(str(number))) for number in range(20))))
-    assert recent.result("fetch", "0") is None
+    assert recent.result(result_key("fetch", "0")) is None
     assert not recent.knows_every_result
     assert recent.size <= 2000
 
@@ -152,7 +153,7 @@ def test_looking_up_a_recent_call_touches_no_file() -> None:
         for event in (started(), succeeded()):
             core.record(event)
         for _ in range(2):  # while it waits to be written, and when it is written
-            assert core.lookup.call("a").wait().state == "succeeded"
+            assert core.lookup.call("a").state == "succeeded"
             core.tracker.receipt().wait()
     assert store.reads == 0
 
