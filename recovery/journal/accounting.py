@@ -57,25 +57,19 @@ class DroppedRanges:
         return any(first <= position and last > since for first, last in tuple(self._ranges))
 
 
-class OwnDrops:
-    """The first event that one queue refused in each thread or task since that last asked for a receipt.
+def note_own_drop(token: object, number: int) -> None:
+    """Note that the queue of *token* refused event *number* in the current thread or task.
 
     The next receipt there must fail, although the journal may have written later events by then.
     """
+    if _own_drop.get()[0] is not token:
+        _own_drop.set((token, number))
 
-    def __init__(self) -> None:
-        self._token = object()
 
-    def note(self, number: int) -> None:
-        """Note that the queue refused event *number* in the current thread or task."""
-        token, _ = _own_drop.get()
-        if token is not self._token:
-            _own_drop.set((self._token, number))
-
-    def take(self) -> int | None:
-        """The number of the first event refused here since the last ``take``, or ``None``."""
-        token, number = _own_drop.get()
-        if token is not self._token:
-            return None
-        _own_drop.set(_NO_DROP)
-        return number
+def take_own_drop(token: object) -> int | None:
+    """The number of the first event that the queue of *token* refused here since the last ``take_own_drop``."""
+    known, number = _own_drop.get()
+    if known is not token:
+        return None
+    _own_drop.set(_NO_DROP)
+    return number

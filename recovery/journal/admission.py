@@ -79,20 +79,16 @@ class Admission:
         with self._lock:
             if slot.is_admitted or (slot not in self.line and not self._must_wait()):
                 return 0.0
-            slot.waiter = None
-            self.line[slot] = None
+            slot.waiter = waiter
+            self.line[slot] = None  # the last place, or the one that it has
             now = self.clock()
             if self._idle_since is None:
                 self._idle_since = now
             elif now >= self._idle_since + self._stall_timeout:
                 # Calls that were admitted and never went ahead no longer count.
                 self._is_stalled, self._admitted, self._idle_since = True, 0, now
-            waiters, seconds = self._admit(), 0.0
-            if slot in self.line:
-                slot.waiter = waiter
-                seconds = min(slot.end, self._idle_since + self._stall_timeout) - now
-        _wake(waiters)
-        return seconds
+            self._admit()
+            return 0.0 if slot.is_admitted else min(slot.end, self._idle_since + self._stall_timeout) - now
 
     def leave(self, slot: Slot) -> None:
         """*slot* is over, admitted or not; the next calls get what it leaves."""
@@ -101,34 +97,28 @@ class Admission:
                 self._admitted = max(self._admitted - 1, 0)
             elif slot in self.line:
                 del self.line[slot]
-            else:
-                return
-            waiters = self._admit()
-        _wake(waiters)
+            self._admit()
 
     def move(self, written: int) -> None:
         """Admit calls as far as there is room: events up to number *written* are stored, or nothing can be."""
         with self._lock:
             if written != self._written:
                 self._written, self._is_stalled, self._idle_since = written, False, self.clock()
-            waiters = self._admit()
-        _wake(waiters)
+            self._admit()
 
     def _must_wait(self) -> bool:
         return not self._is_stalled and bool(self.line or self._queue.is_half_full) and not self._is_unwritable()
 
-    def _admit(self) -> list[Waiter]:
-        """Admit as many as there is room for; the waiters to wake."""
-        waiters = []
+    def _admit(self) -> None:
+        """Admit as many as there is room for."""
         while self.line and self._has_room():
             slot, _ = self.line.popitem(last=False)
             slot.is_admitted = True
             self._admitted += 1
             if slot.waiter is not None:
-                waiters.append(slot.waiter)
+                slot.waiter.wake()
         if not self.line and not self._queue.is_half_full:
             self._is_stalled, self._idle_since = False, None
-        return waiters
 
     def _has_room(self) -> bool:
         if self._is_stalled or self._is_unwritable():
@@ -165,8 +155,3 @@ class BackPressure:
     def is_interrupted(self) -> bool:
         """Whether the caller is a signal handler that interrupts its own thread inside a line."""
         return any(line.is_interrupted() for line in self._lines)
-
-
-def _wake(waiters: list[Waiter]) -> None:
-    for waiter in waiters:
-        waiter.wake()

@@ -75,7 +75,6 @@ class JournalCore:
         self._lock = threading.RLock()
         self._is_started = self._is_closing = self._is_stuck = False
         self._logged: set[str] = set()
-        self._pending = Pending()
         self.loaded = Latch()
         """Opens when ``pending()`` is known."""
         self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
@@ -84,7 +83,9 @@ class JournalCore:
         self.back_pressure = BackPressure(queue, self._is_unwritable, config.stall_timeout)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
         self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
-        housekeeping = Housekeeping(connection, recent_calls, self._restore, self._commands, self._found)
+        self._housekeeping = housekeeping = Housekeeping(
+            connection, recent_calls, self._restore, self._commands, self.loaded
+        )
         self.writer = Writer(connection, queue, recent_calls, housekeeping)
         self.tracker = CommitTracker(queue, self.writer, self.start)
         self.lookup = Lookup(recent_calls, queue, self._ask)
@@ -150,7 +151,7 @@ class JournalCore:
         if not self.loaded.is_open:
             self.look()
             self.loaded.wait(timeout)
-        return self._pending
+        return self._housekeeping.pending if self.loaded.is_open else Pending()
 
     def _ask(self, query: Query[Any]) -> None:
         self.start()
@@ -232,11 +233,6 @@ class JournalCore:
             self.close()
 
     # reports of the writer, on its thread
-
-    def _found(self, pending: Pending) -> None:
-        """These calls were left by earlier processes."""
-        self._pending = pending
-        self.loaded.open()
 
     def _settled(self) -> None:
         """The writer has made a step: end the waits that it settles."""

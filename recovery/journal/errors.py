@@ -23,7 +23,6 @@ class ForeignJournalError(JournalError):
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} is another application's database; choose another path for the journal")
-        self.path = path
 
 
 class JournalBusyError(JournalError):
@@ -31,7 +30,6 @@ class JournalBusyError(JournalError):
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} is being written by another process; wait for it, or choose another path")
-        self.path = path
 
 
 class NewerJournalError(JournalError):
@@ -39,8 +37,6 @@ class NewerJournalError(JournalError):
 
     def __init__(self, path: object, version: int) -> None:
         super().__init__(f"{path} has the format of a newer release (version {version}); upgrade launcher-recovery")
-        self.path = path
-        self.version = version
 
 
 class NotDurable(RecoveryError):  # noqa: N818  # named for what it says of an event

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from recovery.journal.connection import StoreConnection
@@ -13,6 +12,7 @@ from recovery.journal.encoding import unfinished
 from recovery.journal.history import OpenCircuit, Restore, reopened
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query
+from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
 """Events written before the store is asked again whether it has something to prune."""
@@ -30,7 +30,7 @@ class Housekeeping:
         recent_calls: Forgets its results when calls of another process are adopted.
         restore: Receives the circuits that earlier runs left open.
         commands: Receives the commands to this process.
-        found: Called with the calls that earlier processes left, once for each ``want_pending``.
+        loaded: Opened when ``pending`` is known: the calls that earlier processes left.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Housekeeping:
         recent_calls: RecentCallCache,
         restore: Restore,
         commands: CommandSink | None,
-        found: Callable[[Pending], None],
+        loaded: Latch,
     ) -> None:
         self._connection = connection
         self._recent_calls = recent_calls
         self._restore = restore
         self._commands = commands
-        self._found = found
+        self._loaded = loaded
         self.queries: deque[Query[Any]] = deque()
         """Queries to answer."""
         self.pending = Pending()
@@ -90,7 +90,7 @@ class Housekeeping:
 
     def _report(self) -> None:
         self.is_pending_wanted = False
-        self._found(self.pending)
+        self._loaded.open()
 
     # queries
 

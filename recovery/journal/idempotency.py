@@ -25,19 +25,17 @@ class RecordedResults:
         seconds: float,
         journal: Callable[[], JournalCore | None],
         warn_once: Callable[[str], object],
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._seconds = seconds
         self._journal = journal
-        self._complain = warn_once
-        self._wall = wall
+        self._warn_once = warn_once
 
     def record(self, attempt: Attempt, result: object) -> None:
         """Have *result* told with the attempt's success."""
         if attempt.idempotency_key:
-            data = encoded_or_none(result, self._complain)
+            data = encoded_or_none(result, self._warn_once)
             if data is not None:
-                until = self._wall() + self._seconds
+                until = time.time() + self._seconds
                 raw = msgspec.Raw(data)
                 attempt.recorded = Recorded(
                     key=attempt.idempotency_key, result=raw, until=until, version=attempt.version
@@ -60,6 +58,6 @@ class RecordedResults:
         return journal.lookup.result(attempt.operation.name, attempt.idempotency_key)
 
     def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
-        if recorded is None or recorded.until <= self._wall() or recorded.version != version:
+        if recorded is None or recorded.until <= time.time() or recorded.version != version:
             return None
         return recorded

@@ -19,7 +19,7 @@ import msgspec
 
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, OperationCancelled, Recorded
-from recovery.journal.accounting import Backlog, Counts, DroppedRanges, OwnDrops
+from recovery.journal.accounting import Backlog, Counts, DroppedRanges, note_own_drop, take_own_drop
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import recorded_in, result_key
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
@@ -71,7 +71,7 @@ class WriteQueue:
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
-        self.own_drops = OwnDrops()
+        self._token = object()
         self._dropped_ranges = DroppedRanges()
 
     # questions
@@ -104,6 +104,10 @@ class WriteQueue:
         """Whether any event after *since* and up to *position* was dropped."""
         with self._lock:
             return self._dropped_ranges.between(since, position)
+
+    def take_own_drop(self) -> int | None:
+        """The number of the first event refused in this thread or task since it last asked, or ``None``."""
+        return take_own_drop(self._token)
 
     @property
     def first(self) -> int:
@@ -203,7 +207,7 @@ class WriteQueue:
 
     def _refuse(self, number: int) -> None:
         self._drop(number)
-        self.own_drops.note(number)
+        note_own_drop(self._token, number)
 
     def _drop(self, number: int) -> None:
         self.dropped += 1
@@ -236,22 +240,16 @@ class WriteQueue:
             self.hurry.clear()
             if self._writing:
                 return self._writing
-            queue = self._queue
-            if self._bytes <= BATCH_BYTES and self._live + self._cancelled == len(queue) and not self._progress:
-                # The usual case: no entry needs a look, and publishers wait less for the lock.
-                self._writing = [queue.popleft() for _ in range(min(len(queue), BATCH_EVENTS))]
-                return self._writing
-            size = 0
-            while len(self._writing) < BATCH_EVENTS and size < BATCH_BYTES:
-                self._skip_removed()
-                if not queue:
-                    break
+            queue, batch, size = self._queue, self._writing, 0
+            while queue and len(batch) < BATCH_EVENTS and size < BATCH_BYTES:
                 entry = queue.popleft()
-                if type(entry.event) is CheckpointSaved and self._progress.get(entry.event.call) is entry:
-                    del self._progress[entry.event.call]
-                self._writing.append(entry)
+                if entry.event is None:
+                    continue
+                if type(entry.event) is CheckpointSaved:
+                    self._progress.pop(entry.event.call, None)
+                batch.append(entry)
                 size += entry.size
-            return self._writing
+            return batch
 
     def done(self, unwritable: Sequence[int] = ()) -> None:
         """The batch is stored, except the events numbered *unwritable*, which could not be encoded."""

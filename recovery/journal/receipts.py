@@ -76,7 +76,7 @@ class CommitTracker:
         It covers the events that are not committed yet, and those that were refused in this thread or task since its
         last receipt.
         """
-        since, lost = self._writer.committed, self._queue.own_drops.take()
+        since, lost = self._writer.committed, self._queue.take_own_drop()
         return Receipt(self, self._queue.issued, since if lost is None else min(since, lost - 1))
 
     def receipt_if_due(self) -> Receipt | None:

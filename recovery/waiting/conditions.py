@@ -110,49 +110,40 @@ class Conditions:
         Returns whether a thread asks: it wakes the first wait when the answer is there.
         """
         if not condition.blocks or hasattr(self.clock, "wait"):  # a virtual clock would race past a thread
-            self._record(condition, is_met=self._ask(condition))
+            self._ask(condition)
             return False
         with self.lock:
             if condition in self._asked:
                 return True
             self._asked.add(condition)
-
-        def ask() -> None:
-            self._record_asked(condition, is_met=self._ask(condition))
-
+        name = f"recovery-condition {condition}"
         try:
             # A daemon, and no worker of the loop: calls that wait for this very answer may occupy all of those.
-            threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
+            threading.Thread(target=self._ask, args=(condition,), name=name, daemon=True).start()
         except RuntimeError as error:
             log.warning(
-                "cannot poll the condition %r: %s; it counts as not met, and is polled again in %g s",
-                condition.name,
-                error,
-                condition.every,
+                "cannot poll the condition %r: %s; it counts as not met until the next poll", condition.name, error
             )
-            self._record_asked(condition, is_met=False)
+            self._record(condition, is_met=False)
             return False
         return True
 
-    def _ask(self, condition: Condition) -> bool:
+    def _ask(self, condition: Condition) -> None:
+        is_met = False
         try:
-            return bool(condition.is_met())
+            is_met = bool(condition.is_met())
         except KeyboardInterrupt:
             raise
         except BaseException:  # SystemExit too: a question ends nothing
             if condition.name not in self._reported and len(self._reported) < MAX_REPORTED:
                 self._reported.add(condition.name)
                 log.warning("the condition %r failed; it counts as not met", condition.name, exc_info=True)
-            return False
-
-    def _record_asked(self, condition: Condition, *, is_met: bool) -> None:
-        with self.lock:
-            self._asked.discard(condition)
-            self._record(condition, is_met=is_met)
+        self._record(condition, is_met=is_met)
 
     def _record(self, condition: Condition, *, is_met: bool) -> None:
         """If *condition* is met, its waits proceed: the first at once, the others with jitter."""
         with self.lock:
+            self._asked.discard(condition)
             watched = self._watched.get(condition)
             if watched is None:
                 return

@@ -44,7 +44,7 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     is_paused: bool = False
 
 
-class Wait:
+class Wait(msgspec.Struct, eq=False):
     """One wait of one call: for a delay, then until all conditions of its verdict hold at one time.
 
     Args:
@@ -55,44 +55,33 @@ class Wait:
         since: For an attempt that is deferred: ``WaitingCalls.wakes`` as it was before the attempt asked to begin.
     """
 
-    __slots__ = (
-        "_conditions",
-        "_due",
-        "_left",
-        "_pending",
-        "_phase",
-        "attempt",
-        "deadline",
-        "ended",
-        "number",
-        "since",
-        "verdict",
-        "waiter",
-        "was_unmet",
-        "watched",
-    )
+    conditions: Conditions
+    attempt: Attempt
+    number: int
+    verdict: Retry | Park
+    since: int | None = None
+    deadline: float = math.inf
+    waiter: Waiter | None = None
+    watched: WatchedCondition | None = None
+    was_unmet: bool = False
+    """Whether a poll found one of the conditions unmet."""
+    ended: GiveUp | None = None
+    """Why the attempt will never begin, once the wait is over; ``None``: it may begin."""
+    due: float = 0.0
+    left: float | None = None
+    """What is left of the delay while it is paused."""
+    pending: tuple[Condition, ...] = ()
+    """The conditions that have not been met."""
+    phase: Literal["delay", "poll", "deadline", "over"] = "delay"
+    """What ends the sleep that was chosen; "over": the wait itself has ended."""
 
-    def __init__(
-        self, conditions: Conditions, attempt: Attempt, number: int, verdict: Retry | Park, since: int | None = None
-    ) -> None:
-        now = conditions.clock()
-        self.attempt = attempt
-        self.number = number
-        self.verdict = verdict
-        self.since = since
-        self.deadline = now + verdict.within if verdict.within < math.inf else math.inf  # one object for all
-        self.waiter: Waiter | None = None
-        self.watched: WatchedCondition | None = None
-        self.was_unmet = False
-        """Whether a poll found one of the conditions unmet."""
-        self.ended: GiveUp | None = None
-        """Why the attempt will never begin, once the wait is over; ``None``: it may begin."""
-        self._conditions = conditions
-        self._due = now + verdict.after
-        self._left: float | None = None  # of the delay while it is paused
-        self._pending = self.until if isinstance(verdict, Park) else ()  # conditions that have not been met
-        # What ends the sleep that was chosen; "over": the wait itself has ended.
-        self._phase: Literal["delay", "poll", "deadline", "over"] = "delay"
+    def __post_init__(self) -> None:
+        now = self.conditions.clock()
+        if self.verdict.within < math.inf:
+            self.deadline = now + self.verdict.within
+        self.due = now + self.verdict.after
+        if isinstance(self.verdict, Park):
+            self.pending = self.until
 
     @property
     def call(self) -> str:
@@ -124,7 +113,7 @@ class Wait:
     @property
     def was_unhelpful(self) -> bool:
         """Whether every condition held whenever it was polled: then none of them was the cause of the failure."""
-        return not (self._pending or self.was_unmet) and bool(self.until)
+        return not (self.pending or self.was_unmet) and bool(self.until)
 
     def next_sleep(self, waiter: Waiter) -> float | None:
         """Seconds to sleep now; ``None`` if the wait is over: from then on it takes no command.
@@ -133,29 +122,29 @@ class Wait:
         afterwards, then this again.
         """
         self.waiter = waiter
-        conditions = self._conditions
+        conditions = self.conditions
         while True:
             with conditions.lock:
-                if self._phase == "over":
+                if self.phase == "over":
                     return None
                 now = conditions.clock()
                 left = self.deadline - now
-                is_paused = self._left is not None
-                delay = 0.0 if is_paused else self._due - now
-                if not (is_paused or delay > 0.0 or self._pending):
-                    self._phase = "over"
+                is_paused = self.left is not None
+                delay = 0.0 if is_paused else self.due - now
+                if not (is_paused or delay > 0.0 or self.pending):
+                    self.phase = "over"
                     return None
                 if left <= 0.0 or delay > left:
                     self.ended = GiveUp(OUT_OF_TIME)
-                    self._phase = "over"
+                    self.phase = "over"
                     return None
                 if is_paused or delay > 0.0:
                     conditions.unwatch(self)  # another wait must poll meanwhile
-                    self._phase = "deadline" if is_paused else "delay"
+                    self.phase = "deadline" if is_paused else "delay"
                     return left if is_paused else delay
-                condition = self._pending[0]
+                condition = self.pending[0]
                 seconds = conditions.watch(self, condition) - now
-                self._phase = "poll" if 0.0 < seconds < left else "deadline"
+                self.phase = "poll" if 0.0 < seconds < left else "deadline"
                 if seconds > 0.0:
                     return min(seconds, left)
             if conditions.poll(condition):
@@ -163,11 +152,11 @@ class Wait:
 
     def slept(self) -> None:
         """Note that the whole sleep has passed, although the clock may say otherwise."""
-        with self._conditions.lock:
-            now = self._conditions.clock()
-            match self._phase:
+        with self.conditions.lock:
+            now = self.conditions.clock()
+            match self.phase:
                 case "delay":
-                    self._due = now
+                    self.due = now
                 case "poll" if self.watched is not None:
                     self.watched.poll_at = now
                 case "deadline":
@@ -182,44 +171,44 @@ class Wait:
 
     def steer(self, command: WaitCommand, reason: str) -> bool:
         """Carry out *command*; returns whether that changed anything."""
-        now = self._conditions.clock()
+        now = self.conditions.clock()
         match command:
-            case _ if self._phase == "over":
+            case _ if self.phase == "over":
                 return False
-            case "pause" if self._left is None:
-                self._left = max(self._due - now, 0.0)
-                self._pending = self.until  # a condition that holds now may not hold later
-            case "unpause" if self._left is not None:
-                self._due = now + self._left
-                self._left = None
+            case "pause" if self.left is None:
+                self.left = max(self.due - now, 0.0)
+                self.pending = self.until  # a condition that holds now may not hold later
+            case "unpause" if self.left is not None:
+                self.due = now + self.left
+                self.left = None
             case "retry now":
-                self._phase = "over"
+                self.phase = "over"
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
-                self._phase = "over"
+                self.phase = "over"
             case _:
                 return False
         return True
 
     def release(self, extra: float) -> None:
         """End the wait in *extra* seconds: what deferred the attempt has changed."""
-        self._pending = ()
-        self._resume_at(min(self._due, self._conditions.clock() + extra))
+        self.pending = ()
+        self._resume_at(min(self.due, self.conditions.clock() + extra))
 
     def met(self, condition: Condition, *, was_unmet: bool, extra: float) -> None:
         """Go on to the next condition in *extra* seconds: *condition* holds."""
         if was_unmet:
             self.was_unmet = True
-            self._pending = self.until  # all must hold at one time: poll the others again
-        self._pending = tuple(other for other in self._pending if other != condition)
-        now = self._conditions.clock()
+            self.pending = self.until  # all must hold at one time: poll the others again
+        self.pending = tuple(other for other in self.pending if other != condition)
+        now = self.conditions.clock()
         self._resume_at(min(now + extra, max(now, self.deadline)))
 
     def _resume_at(self, due: float) -> None:
-        if self._left is None:
-            self._due = due
+        if self.left is None:
+            self.due = due
         else:
-            self._left = min(self._left, due - self._conditions.clock())
+            self.left = min(self.left, due - self.conditions.clock())
         self.wake()
 
     def describe(self) -> WaitingCall:
@@ -232,7 +221,7 @@ class Wait:
             key=key,
             attempt=self.number,
             retries=self.attempt.retries + (is_next and self.counts_as_retry),
-            left=max(self._due - self._conditions.clock(), 0.0) if self._left is None else self._left,
+            left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
             until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
-            is_paused=self._left is not None,
+            is_paused=self.left is not None,
         )

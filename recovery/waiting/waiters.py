@@ -9,19 +9,15 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-
-class Clock(Protocol):
-    """Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
-
-    def __call__(self) -> float:
-        """Seconds that never decrease."""
+Clock: TypeAlias = Callable[[], float]
+"""Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
 
 
 class Waiter(Protocol):
@@ -32,6 +28,9 @@ class Waiter(Protocol):
 
     def close(self) -> None:
         """Release what the sleep used."""
+
+
+AnyWaiter = TypeVar("AnyWaiter", bound=Waiter)
 
 
 class ThreadWaiter:
@@ -162,47 +161,40 @@ class Latch:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may interrupt its holder
-        self._waiters: list[Waiter] = []
+        self._waiters: set[Waiter] = set()
         self.is_open = False
 
     def open(self) -> None:
         """End every wait, present and future."""
         with self._lock:
             self.is_open = True
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             waiter.wake()
 
-    def _add(self, waiter: Waiter) -> None:
-        """Wake *waiter* when the latch opens, or now if it is open."""
-        with self._lock:
-            if not self.is_open:
-                self._waiters.append(waiter)
-                return
-        waiter.wake()
-
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the latch is open, up to *timeout* seconds (``None``: without end); returns whether it is."""
-        waiter = ThreadWaiter()
-        self._add(waiter)
-        try:
-            waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
-        finally:
-            self._remove(waiter)
+        if not self.is_open:
+            with self._waking(ThreadWaiter()) as waiter:
+                waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
         return self.is_open
 
     async def opened(self) -> None:
         """Suspend the task until the latch is open."""
-        while not self.is_open:
-            waiter = TaskWaiter()
-            self._add(waiter)
-            try:
+        if not self.is_open:
+            with self._waking(TaskWaiter()) as waiter:
                 await waiter.wait(math.inf)
-            finally:
-                waiter.close()
-                self._remove(waiter)
 
-    def _remove(self, waiter: Waiter) -> None:
+    @contextmanager
+    def _waking(self, waiter: AnyWaiter) -> Iterator[AnyWaiter]:
+        """Have *waiter* woken when the latch opens, or now if it is open."""
         with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            self._waiters.add(waiter)
+            if self.is_open:
+                waiter.wake()
+        try:
+            yield waiter
+        finally:
+            waiter.close()
+            with self._lock:
+                self._waiters.discard(waiter)
