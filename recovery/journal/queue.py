@@ -158,8 +158,8 @@ class WriteQueue:
 
     def _accept(self, event: Event) -> int:
         """The number of waiting events, *event* included; 0 if it is refused."""
-        # As ``estimate_size``, without its call: every failure passes here.
-        size_of_texts = TEXT_SIZES.get(type(event))
+        kind = type(event)
+        size_of_texts = TEXT_SIZES.get(kind)
         size = BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(event)
         progress = event if type(event) is CheckpointSaved else None
         self.issued = number = self.issued + 1
@@ -168,7 +168,7 @@ class WriteQueue:
         if old is not None:
             self._live -= 1
             self._bytes -= old.size
-        is_cancelled = type(event) is OperationCancelled
+        is_cancelled = kind is OperationCancelled
         if is_cancelled:
             size = 0  # only their number is bounded
             is_refused = self.is_closed or self._cancelled >= CANCELLATIONS * self.capacity
