@@ -192,20 +192,6 @@ def test_a_store_that_hangs_costs_its_time_once_and_not_each_call() -> None:
         store.gate.set()
 
 
-def test_each_written_batch_admits_calls_of_both_lines() -> None:
-    store = Gated()
-    with closing(core_of(store, capacity=4000)) as core:
-        for number in range(2000):
-            core.record(gave_up(number))
-        bells = [Bell() for _ in range(200)]
-        for number, bell in enumerate(bells):
-            assert core.back_pressure.slot(1e9, blocks=bool(number % 2)).wait_time(bell) > 0.0
-        store.permits.release()
-        while not (bells[0].rung and bells[1].rung):
-            time.sleep(0.001)
-        store.gate.set()
-
-
 async def test_a_plain_call_does_not_wait_for_tasks_of_the_loop_it_blocks(anyio_backend_name: str) -> None:
     store, ended = Gated(), list[int]()
     with half_full(store) as service:
@@ -241,16 +227,18 @@ def test_a_call_in_line_keeps_half_of_its_time_for_its_work() -> None:
 
 
 @pytest.mark.parametrize("blocks", [True, False], ids=["threads", "tasks"])
-def test_a_call_must_wait_while_one_line_is_not_empty(blocks: bool) -> None:
+def test_a_written_batch_admits_the_calls_of_each_line(blocks: bool) -> None:
     with closing(core_of(MemoryStore(), capacity=40)) as core:
         for number in range(20):
             core.queue.put(gave_up(number))  # the writer does not run
         slots = [core.back_pressure.slot(1e9, blocks=blocks) for _ in range(20)]
-        for slot in slots:
-            slot.wait_time(Bell())
+        bells = [Bell() for _ in slots]
+        for slot, bell in zip(slots, bells, strict=True):
+            assert slot.wait_time(bell) > 0.0
         core.queue.take()
         core.queue.done()
         core.back_pressure.move(20)
+        assert bells[0].rung
         assert not core.queue.is_half_full
         assert core.back_pressure.must_wait  # a new call must not overtake
         for slot in slots:

@@ -59,12 +59,6 @@ async def test_d1_a_stalled_store_does_not_hold_the_loop(anyio_backend_name: str
     assert max(lags) < 0.5
 
 
-def test_d1_publishing_raises_nothing_when_the_store_fails() -> None:
-    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        for number in range(100):
-            service.bus.publish(gave_up(number))
-
-
 # Strict calls (D2, D11)
 
 
@@ -87,12 +81,11 @@ async def test_d2_a_strict_coroutine_begins_when_its_start_is_committed(anyio_ba
     store, seen = MemoryStore(), []
 
     async def body() -> None:
-        seen.append(kinds(store))
+        seen.extend(kinds(store))
 
     async with Recovery(store=store) as service:
         await service.recoverable("pay", durability="strict")(body)()
-        seen.append(kinds(store))
-    assert seen == [["OperationStarted"], ["OperationStarted", "OperationSucceeded"]]
+        assert (seen, kinds(store)) == (["OperationStarted"], ["OperationStarted", "OperationSucceeded"])
 
 
 def test_d2_a_strict_call_that_gives_up_raises_when_that_is_committed() -> None:
@@ -111,13 +104,9 @@ def test_d11_a_strict_call_may_refuse_to_run_unjournalled(is_async: bool) -> Non
         strict = service.recoverable("pay", durability="strict", on_degraded="refuse")
         with pytest.raises(CallRejectedError, match="cannot promise to remember it: JournalError: injected fault"):
             anyio.run(strict(script.as_async())) if is_async else strict(script)()
-    assert script.calls == 0
+        assert script.calls == 0
+        assert service.recoverable("pay all the same", durability="strict")(script)() == "done"
     assert "CallRejected" in names(heard)
-
-
-def test_d11_a_strict_call_runs_unjournalled_unless_it_refuses() -> None:
-    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        assert service.recoverable("pay", durability="strict")(Script())() == "done"
 
 
 def test_d11_a_strict_call_returns_its_result_though_its_end_is_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -150,20 +139,6 @@ def test_d5_a_batch_whose_commit_took_effect_and_failed_is_stored_once() -> None
 
 
 # The loss window (D6)
-
-
-def test_d6_an_event_is_committed_within_a_flush_interval_and_a_commit() -> None:
-    with Recovery(store=MemoryStore()) as service:
-        service.bus.publish(gave_up())
-        service.journal.receipt().wait()  # the thread runs
-        took = []
-        for number in range(20):
-            began = time.monotonic()
-            service.bus.publish(gave_up(number))
-            while service.journal.counts.waiting:
-                time.sleep(0.0005)
-            took.append(time.monotonic() - began)
-    assert sorted(took)[len(took) // 2] < 0.02 + 0.02  # the interval, and a commit on a busy machine
 
 
 def test_d6_the_flush_interval_counts_from_the_earliest_event() -> None:
@@ -199,17 +174,10 @@ def test_d8_waiting_events_are_written_in_order_when_the_failure_is_over() -> No
             store.heal()
         service.journal.receipt().wait()
         assert (service.journal.reason, service.journal.dropped) == (None, 0)
+    assert store.calls.count("close") == 1
     ours = [row for row in memory.rows if row.kind == "GaveUp"]
     assert [row.call for row in ours] == [f"call-{number}" for number in range(1000)]
     assert names(heard) == ["JournalDegraded", "JournalRestored"]
-
-
-def test_d8_a_store_that_fails_for_a_while_is_closed_once_at_the_end() -> None:
-    store = FaultyStore(MemoryStore(), fail_at=3)
-    with Recovery(store=store) as service, waiting_for(service.bus, JournalRestored):
-        service.bus.publish(gave_up())
-    assert store.calls.count("close") == 1
-    assert store.calls.count("open") == 2
 
 
 def test_d8_each_new_reason_is_published_once() -> None:

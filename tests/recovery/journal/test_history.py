@@ -72,11 +72,14 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
     ("events", "expected"),
     [
         ([started()], {"state": "running", "attempt": 1, "retries": 0, "due": None, "arguments": b"[[],{}]"}),
-        ([started(version="2")], {"version": "2"}),
+        ([started(version="2")], {"version": "2", "is_resumable": True}),
+        ([started(), started(attempt=2, arguments=b"")], {"arguments": b"[[],{}]"}),
+        ([failed()], {"is_resumable": False}),  # no arguments
         ([failed(at=3.0, elapsed=2.0)], {"state": "waiting", "attempt": 2, "retries": 1, "elapsed": 2.0, "at": 3.0}),
         ([failed(), scheduled(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 1, "due": 8.0, "delay": 5.0}),
         ([failed(), parked(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 0, "due": 8.0, "delay": 5.0}),
         ([failed(attempt=4, retries=2), parked(attempt=4)], {"attempt": 5, "retries": 2}),
+        ([failed(), made(Parked, after=1.0, error="x", counts_as_retry=True)], {"retries": 1}),
         ([failed(), scheduled(), started(attempt=2)], {"state": "running", "attempt": 2, "retries": 1, "due": None}),
         ([started(), parked(error=None)], {"state": "waiting", "attempt": 1, "retries": 0, "due": None}),
         ([started(), made(CheckpointSaved, data=msgspec.Raw(b"7"))], {"state": "running", "saved": b"7"}),
@@ -96,59 +99,36 @@ def test_the_record_of_a_call_follows_from_its_events(events: list[Event], expec
 def test_events_after_the_outcome_change_nothing(kind: type[Event]) -> None:
     over = record_of(started(), made(kind))
     assert replay({"a": over}, "second", [started(attempt=2), failed(), made(GaveUp, reason="no")]) == {"a": over}
+    assert not over.is_resumable
 
 
-@pytest.mark.parametrize("kind", TERMINAL)
-def test_a_call_that_is_over_is_not_resumable(kind: type[Event]) -> None:
-    assert not record_of(started(), made(kind)).is_resumable
+def test_only_the_latest_failures_are_kept_one_line_each() -> None:
+    numbers = range(MAX_FAILURES_KEPT + 3)
+    failures = record_of(*(failed(message=str(number)) for number in numbers)).failures
+    assert failures == tuple(f"transient: OSError: {number}" for number in numbers[3:])
+    assert record_of(failed(message="")).failures == ("transient: OSError",)
 
 
-def test_a_call_without_arguments_is_not_resumable() -> None:
-    assert not record_of(failed()).is_resumable
-
-
-def test_a_later_start_without_arguments_does_not_forget_them() -> None:
-    assert record_of(started(), started(attempt=2, arguments=b"")).arguments == b"[[],{}]"
-
-
-def test_events_about_no_call_change_nothing() -> None:
-    assert (
-        replay({}, "first", [CircuitOpened(at=0.0, operation="fetch", after=1.0), JournalDegraded(at=0.0, reason="")])
-        == {}
-    )
-
-
-def test_calls_are_kept_apart() -> None:
-    records = replay({}, "first", [started(), made(OperationSucceeded, call="b"), made(GaveUp, call="c", key="host")])
-    assert {call: (record.state, record.key) for call, record in records.items()} == {
+def test_calls_are_kept_apart_and_other_events_change_nothing() -> None:
+    of_calls = [started(), made(OperationSucceeded, call="b"), made(GaveUp, call="c", key="host")]
+    others = [CircuitOpened(at=0.0, operation="fetch", after=1.0), JournalDegraded(at=0.0, reason="")]
+    assert {call: (record.state, record.key) for call, record in replay({}, "first", of_calls + others).items()} == {
         "a": ("running", ""),
         "b": ("succeeded", ""),
         "c": ("gave up", "host"),
     }
 
 
-def test_failures_are_kept_one_line_each() -> None:
-    assert record_of(failed(message="reset"), failed(attempt=2, message="")).failures == (
-        "transient: OSError: reset",
-        "transient: OSError",
-    )
-
-
-def test_only_the_latest_failures_are_kept() -> None:
-    failures = record_of(*(failed(message=str(n)) for n in range(MAX_FAILURES_KEPT + 3))).failures
-    assert (len(failures), failures[-1]) == (MAX_FAILURES_KEPT, f"transient: OSError: {MAX_FAILURES_KEPT + 2}")
-
-
+@pytest.mark.parametrize("wall", [0.0, 50_000.0, 1e12])
 @pytest.mark.parametrize(("monotonic", "left"), [(1100.0, 60.0), (1120.0, 40.0), (1160.0, 0.0), (9999.0, 0.0)])
-def test_within_a_boot_the_monotonic_clock_goes_on(monotonic: float, left: float) -> None:
+def test_within_a_boot_the_monotonic_clock_counts(monotonic: float, left: float, wall: float) -> None:
     record = record_of(failed(), scheduled(at=1100.0, after=60.0))
-    assert remaining(record, {"first": FIRST}, restarted(monotonic)) == left
+    assert remaining(record, {"first": FIRST}, restarted(monotonic, wall)) == left
 
 
-def test_within_a_boot_the_wall_clock_may_be_set_at_will() -> None:
-    record = record_of(failed(), scheduled(at=1100.0, after=60.0))
-    lefts = {remaining(record, {"first": FIRST}, restarted(1120.0, wall)) for wall in (0.0, 50_000.0, 1e12)}
-    assert lefts == {40.0}
+def test_nothing_is_left_without_a_wait_or_of_one_in_an_unknown_run() -> None:
+    assert remaining(record_of(started()), {"first": FIRST}, restarted()) == 0.0
+    assert remaining(record_of(failed(), scheduled()), {}, restarted()) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -166,24 +146,9 @@ def test_unknown_boots_are_not_the_same_boot() -> None:
     assert remaining(record, runs, now) == 40.0
 
 
-def test_nothing_is_left_of_a_wait_in_an_unknown_run() -> None:
-    assert remaining(record_of(failed(), scheduled()), {}, restarted()) == 0.0
-
-
-def test_nothing_is_left_without_a_wait() -> None:
-    assert remaining(record_of(started()), {"first": FIRST}, restarted()) == 0.0
-
-
 def test_the_rest_of_a_wait_counts_on_the_clock_of_the_run_that_resumed() -> None:
     second = rebooted(50_110.0, monotonic=3.0)
     records = replay({}, "first", [failed(), scheduled(at=1100.0, after=60.0)])
     replay(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
     third = Run(id="third", boot="tuesday", monotonic=23.0, wall=50_130.0, pid=3)
     assert remaining(records["a"], {"first": FIRST, "second": second}, third) == pytest.approx(30.0)
-
-
-def test_a_park_counts_as_a_retry_only_if_its_event_says_so() -> None:
-    classified = made(FailureClassified, 1.0, 1, category=Category.TRANSIENT, evidence=Evidence(type="x.Error"))
-    free = made(Parked, 1.0, 1, after=1.0, error="x")
-    counts_as_retry = made(Parked, 1.0, 1, after=1.0, error="x", counts_as_retry=True)
-    assert [replay({}, "r", [classified, event])["a"].retries for event in (free, counts_as_retry)] == [0, 1]

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from adapters.memory import MemoryStore
 from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalRestored
-from events.operation_events import GaveUp
 from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import Run
@@ -23,6 +21,7 @@ from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
 from tests.recorded_events import events_of
+from tests.recovery.journal.stores import gave_up
 
 
 @contextmanager
@@ -43,19 +42,6 @@ class Stuck(MemoryStore):
     async def append(self, rows: Sequence[Row]) -> None:
         self.asked.set()
         self.latch.wait(30.0)
-
-
-def gave_up() -> GaveUp:
-    return GaveUp(at=0.0, operation="fetch", call="a")
-
-
-def test_a_strict_call_does_not_wait_for_a_closed_journal() -> None:
-    service = Recovery(store=MemoryStore())
-    call = service.recoverable("pay", durability="strict")(Script())
-    service.close()
-    with at_once():
-        assert call() == "done"
-        assert service.resume().wait(10.0)
 
 
 def test_closing_a_journal_that_never_began_ends_the_wait_for_a_receipt() -> None:
@@ -140,15 +126,14 @@ def test_without_a_thread_calls_run_and_the_next_one_starts_the_journal(monkeypa
     store = MemoryStore()
     service = Recovery(store=store)
     degraded = events_of(service, JournalDegraded)
-    settings: dict[str, Any] = {"durability": "strict"}
     with monkeypatch.context() as without_threads:
         without_threads.setattr(threading.Thread, "start", no_more)
         with at_once():
-            service.recoverable("pay", **settings)(Script())()
+            service.recoverable("pay", durability="strict")(Script())()
             assert service.calls.find("unknown") is None
     assert [event.reason for event in degraded if isinstance(event, JournalDegraded)] == [
         "RuntimeError: can't start new thread"
     ]
-    service.recoverable("pay again", **settings)(Script())()
+    service.recoverable("pay again", durability="strict")(Script())()
     service.close()
     assert [row.kind for row in store.rows if row.call] == ["OperationStarted", "OperationSucceeded"] * 2

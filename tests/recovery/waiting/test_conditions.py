@@ -65,9 +65,9 @@ def test_conditions_of_one_name_are_one_condition() -> None:
 
 @KINDS
 @BLOCKS
-def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, blocks: bool) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(
+    kind: str, blocks: bool, service: Recovery, clock: VirtualClock
+) -> None:
     parked = events_of(service, Parked)
     script = Script(*[ConnectionError()] * 3)
     disk = Condition("space on the disk", lambda: clock() >= 1000.0 * script.calls, blocks=blocks, every=10.0)
@@ -76,8 +76,7 @@ def test_a_parked_call_waits_for_its_condition_and_uses_up_no_retry(kind: str, b
     assert [event.why for event in parked] == ["space on the disk"] * 3  # type: ignore[attr-defined]
 
 
-def test_after_parking_a_call_still_has_its_retries() -> None:
-    clock = VirtualClock()
+def test_after_parking_a_call_still_has_its_retries(clock: VirtualClock) -> None:
     service = Recovery(clock=clock, rng=lambda: 0.0)
     full = OSError(28, "No space left on device")
     script = Script(full, full, full, ConnectionError())
@@ -87,8 +86,7 @@ def test_after_parking_a_call_still_has_its_retries() -> None:
     assert script.calls == 5
 
 
-def test_all_conditions_must_hold_at_one_time() -> None:
-    clock = VirtualClock()
+def test_all_conditions_must_hold_at_one_time(clock: VirtualClock) -> None:
     disk = Condition("disk", lambda: clock() < 10.0 or clock() >= 200.0)
     host = Condition("host", lambda: clock() >= 100.0)
     run("plain", Recovery(clock=clock), Script(ConnectionError()), policy=parks(disk, host))
@@ -96,8 +94,7 @@ def test_all_conditions_must_hold_at_one_time() -> None:
 
 
 @KINDS
-def test_a_call_is_not_parked_longer_than_its_wait_timeout(kind: str) -> None:
-    clock = VirtualClock()
+def test_a_call_is_not_parked_longer_than_its_wait_timeout(kind: str, clock: VirtualClock) -> None:
     script = Script(ConnectionError("reset"))
     with pytest.raises(ConnectionError) as caught:
         run(kind, Recovery(clock=clock), script, policy=parks(Condition("never", lambda: False), wait_timeout=30.0))
@@ -116,9 +113,7 @@ def test_a_poll_that_hangs_does_not_outlast_the_wait_timeout(kind: str) -> None:
     go_on.set()
 
 
-def test_a_call_can_wait_for_the_circuit_of_another_operation() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_call_can_wait_for_the_circuit_of_another_operation(service: Recovery, clock: VirtualClock) -> None:
     closed = service.circuits.closed("login")
     service.circuits.force("login", "open")
     answers: list[bool] = []
@@ -133,9 +128,7 @@ def test_a_call_can_wait_for_the_circuit_of_another_operation() -> None:
     assert (answers[0], answers[-1], clock()) == (False, True, pytest.approx(30.0))
 
 
-def test_a_subscriber_can_park_a_call_until_its_own_condition_holds() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_subscriber_can_park_a_call_until_its_own_condition_holds(service: Recovery, clock: VirtualClock) -> None:
 
     def disk(failure: FailureClassified) -> Park | None:
         is_full = failure.category is Category.ENVIRONMENT
@@ -161,9 +154,7 @@ def test_a_condition_that_held_all_the_time_costs_a_retry(kind: str, blocks: boo
     assert (script.calls, [event.reason for event in gave_up]) == (2, ["out of retries (1)"])  # type: ignore[attr-defined]
 
 
-def test_an_unmet_condition_of_another_call_does_not_excuse_a_failure() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_an_unmet_condition_of_another_call_does_not_excuse_a_failure(service: Recovery, clock: VirtualClock) -> None:
     script = Script(*[ConnectionError()] * 99)
     both = service.recoverable("both", policy=parks(ALWAYS, Condition("never", lambda: False)))
     holds = service.recoverable("holds", policy=parks(ALWAYS))(script.as_async())
@@ -178,9 +169,7 @@ def test_an_unmet_condition_of_another_call_does_not_excuse_a_failure() -> None:
     assert script.calls == 2
 
 
-def test_a_pause_does_not_make_an_unmet_condition_an_unhelpful_one() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_pause_does_not_make_an_unmet_condition_an_unhelpful_one(service: Recovery, clock: VirtualClock) -> None:
     script = Script(*[ConnectionError()] * 3)
     host = Condition("host", lambda: clock() >= 10.0 * script.calls)
 

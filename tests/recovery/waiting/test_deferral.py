@@ -32,9 +32,7 @@ def test_an_attempt_deferred_for_zero_seconds_does_not_ask_in_a_tight_loop(kind:
     assert 2 <= len(asked) <= 30
 
 
-def test_a_deferral_longer_than_the_time_left_lasts_as_long_as_that() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_deferral_longer_than_the_time_left_lasts_as_long_as_that(service: Recovery, clock: VirtualClock) -> None:
     ended: list[float] = []
 
     @service.recoverable(
@@ -64,9 +62,7 @@ def test_a_deferral_longer_than_the_time_left_lasts_as_long_as_that() -> None:
     assert len(ended) == 4  # the lease of the probe is longer than the time left, the probe is not
 
 
-def test_a_deferred_call_that_runs_out_of_time_says_what_deferred_it() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_deferred_call_that_runs_out_of_time_says_what_deferred_it(service: Recovery, clock: VirtualClock) -> None:
     service.circuits.force("fetch", "open")
     with pytest.raises(CallRejectedError, match=r"circuit open: fetch; out of time"):
         run("plain", service, Script(), when_open="wait", max_elapsed=20.0)
@@ -74,9 +70,9 @@ def test_a_deferred_call_that_runs_out_of_time_says_what_deferred_it() -> None:
 
 
 @BACKENDS
-def test_a_park_by_a_subscriber_at_a_half_open_circuit_does_not_loop(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_park_by_a_subscriber_at_a_half_open_circuit_does_not_loop(
+    backend: str, service: Recovery, clock: VirtualClock
+) -> None:
     parked = events_of(service, Parked)
     breaker = BreakerPolicy(failure_threshold=1, break_duration=1.0)
     fetch = service.recoverable("fetch", breaker=breaker, when_open="wait", max_retries=0)(Script().as_async())
@@ -93,9 +89,7 @@ def test_a_park_by_a_subscriber_at_a_half_open_circuit_does_not_loop(backend: st
     assert len(parked) < 50
 
 
-def test_a_cause_that_ends_before_the_wait_begins_ends_the_wait() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_cause_that_ends_before_the_wait_begins_ends_the_wait(service: Recovery, clock: VirtualClock) -> None:
     verdicts = iter([Park(1000.0, ("busy",)), None])
     service.bus.subscribe(OperationStarted, lambda _: next(verdicts))
     service.bus.subscribe(Parked, lambda event: CircuitClosed(at=event.at, operation=event.operation))
@@ -104,9 +98,9 @@ def test_a_cause_that_ends_before_the_wait_begins_ends_the_wait() -> None:
 
 
 @BACKENDS
-def test_a_circuit_of_a_whole_operation_wakes_the_calls_of_its_keys(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_circuit_of_a_whole_operation_wakes_the_calls_of_its_keys(
+    backend: str, service: Recovery, clock: VirtualClock
+) -> None:
     service.circuits.force("fetch", "open")
     fetch = service.recoverable("fetch", key=lambda host: host, when_open="wait")(Script().as_async())
 

@@ -40,8 +40,7 @@ def test_a_condition_that_blocks_is_polled_in_a_thread(backend: str) -> None:
 
 
 @BACKENDS
-def test_one_call_polls_for_all_and_all_resume_with_jitter(backend: str) -> None:
-    clock = VirtualClock()
+def test_one_call_polls_for_all_and_all_resume_with_jitter(backend: str, clock: VirtualClock) -> None:
     polls: list[float] = []
     done: list[float] = []
 
@@ -68,8 +67,7 @@ def test_one_call_polls_for_all_and_all_resume_with_jitter(backend: str) -> None
     assert max(done) - min(done) <= 50 * 0.02
 
 
-def test_the_jitter_ends_before_the_time_of_a_call_does() -> None:
-    clock = VirtualClock()
+def test_the_jitter_ends_before_the_time_of_a_call_does(clock: VirtualClock) -> None:
     service = Recovery(clock=clock, rng=lambda: 0.999, policy=parks(Condition("up", lambda: clock() >= 9.0)))
     began: list[float] = []
 
@@ -88,9 +86,7 @@ def test_the_jitter_ends_before_the_time_of_a_call_does() -> None:
 
 
 @BACKENDS
-def test_when_the_call_that_polls_leaves_another_polls(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_when_the_call_that_polls_leaves_another_polls(backend: str, service: Recovery, clock: VirtualClock) -> None:
     host = Condition("host", lambda: clock() >= 50.0)
 
     async def cancelled() -> None:
@@ -105,9 +101,7 @@ def test_when_the_call_that_polls_leaves_another_polls(backend: str) -> None:
     assert clock() == pytest.approx(50.0, abs=1.5)
 
 
-def test_when_the_call_that_polls_is_paused_another_polls() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_when_the_call_that_polls_is_paused_another_polls(service: Recovery, clock: VirtualClock) -> None:
     host = Condition("host", lambda: clock() >= 50.0)
 
     async def main() -> None:
@@ -122,9 +116,9 @@ def test_when_the_call_that_polls_is_paused_another_polls() -> None:
     assert clock() == pytest.approx(50.0, abs=1.5)
 
 
-def test_a_call_that_turns_to_another_condition_leaves_polling_to_others() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_call_that_turns_to_another_condition_leaves_polling_to_others(
+    service: Recovery, clock: VirtualClock
+) -> None:
     a_holds = True
     a, b = Condition("a", lambda: a_holds), Condition("b", lambda: clock() >= 50.0)
     done: dict[str, float] = {}
@@ -148,9 +142,7 @@ def test_a_call_that_turns_to_another_condition_leaves_polling_to_others() -> No
     assert done == {"only b": pytest.approx(50.0, abs=2.0), "both": pytest.approx(100.0, abs=2.0)}
 
 
-def test_each_condition_is_polled_at_its_own_interval() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_each_condition_is_polled_at_its_own_interval(service: Recovery, clock: VirtualClock) -> None:
     up = Condition("up", lambda: clock() >= 20.0)
     slow = Condition("slow", lambda: clock() >= 5000.0, every=3600.0)
 
@@ -162,9 +154,7 @@ def test_each_condition_is_polled_at_its_own_interval() -> None:
     clock.run(main)
 
 
-def test_the_interval_of_one_condition_does_not_delay_the_next() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_the_interval_of_one_condition_does_not_delay_the_next(service: Recovery, clock: VirtualClock) -> None:
     fast = Condition("fast", lambda: clock() < 1.0 or clock() >= 100.0)
     slow = Condition("slow", lambda: clock() >= 50.0, every=3600.0)
 
@@ -206,8 +196,9 @@ def test_calls_in_every_worker_thread_do_not_block_their_condition() -> None:
 # Conditions that fail
 
 
-def test_a_condition_that_raises_counts_as_unmet_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    clock = VirtualClock()
+def test_a_condition_that_raises_counts_as_unmet_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture, clock: VirtualClock
+) -> None:
 
     def is_met() -> bool:
         if clock() < 60.0:
@@ -255,9 +246,7 @@ def test_without_a_thread_a_condition_counts_as_unmet_until_there_is_one(
 
 
 @pytest.mark.parametrize("ends", ["met", "out of time"])
-def test_a_condition_is_forgotten_when_no_call_waits_for_it(ends: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_condition_is_forgotten_when_no_call_waits_for_it(ends: str, service: Recovery, clock: VirtualClock) -> None:
     kept: list[weakref.ref[Callable[[], bool]]] = []
 
     def park(_: FailureClassified) -> Park:
@@ -277,9 +266,9 @@ def test_a_condition_is_forgotten_when_no_call_waits_for_it(ends: str) -> None:
     assert [one() for one in kept] == [None]
 
 
-def test_a_condition_of_a_deferred_call_is_forgotten_when_the_circuit_closes() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_condition_of_a_deferred_call_is_forgotten_when_the_circuit_closes(
+    service: Recovery, clock: VirtualClock
+) -> None:
     kept: list[weakref.ref[Callable[[], bool]]] = []
 
     def defer(started: OperationStarted) -> Park | None:

@@ -21,9 +21,8 @@ from tests.recovery.waiting.parked import BACKENDS, HOUR, background, only, park
 
 
 @BACKENDS
-def test_retry_now_ends_the_delay(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock, policy=HOUR)
+def test_retry_now_ends_the_delay(backend: str, service: Recovery, clock: VirtualClock) -> None:
+    service.configure(policy=HOUR)
     steered = events_of(service, CallSteered)
     script = Script(ConnectionError())
 
@@ -39,9 +38,8 @@ def test_retry_now_ends_the_delay(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_call_that_was_paused_waits_for_what_was_left(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock, policy=HOUR)
+def test_a_call_that_was_paused_waits_for_what_was_left(backend: str, service: Recovery, clock: VirtualClock) -> None:
+    service.configure(policy=HOUR)
 
     async def main() -> None:
         async with background(service.recoverable("fetch")(Script(ConnectionError()).as_async()), seconds=600.0):
@@ -57,9 +55,10 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_call_given_up_by_hand_raises_its_last_error_with_a_note(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock, policy=HOUR)
+def test_a_call_given_up_by_hand_raises_its_last_error_with_a_note(
+    backend: str, service: Recovery, clock: VirtualClock
+) -> None:
+    service.configure(policy=HOUR)
     gave_up = events_of(service, GaveUp)
     error = ConnectionError("reset")
 
@@ -136,9 +135,8 @@ def test_a_task_is_steered_from_a_thread_within_100_ms(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_paused_call_can_be_cancelled(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock, policy=HOUR)
+def test_a_paused_call_can_be_cancelled(backend: str, service: Recovery, clock: VirtualClock) -> None:
+    service.configure(policy=HOUR)
     events = events_of(service)
 
     async def main() -> None:
@@ -154,9 +152,7 @@ def test_a_paused_call_can_be_cancelled(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_pause_does_not_outlast_max_elapsed(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_pause_does_not_outlast_max_elapsed(backend: str, service: Recovery, clock: VirtualClock) -> None:
     fetch = service.recoverable("fetch", initial_delay=10.0, jitter="none", max_elapsed=100.0)
 
     async def main() -> list[Exception]:
@@ -170,9 +166,7 @@ def test_a_pause_does_not_outlast_max_elapsed(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_call_that_a_circuit_defers_can_be_given_up(backend: str) -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_call_that_a_circuit_defers_can_be_given_up(backend: str, service: Recovery, clock: VirtualClock) -> None:
     service.circuits.force("fetch", "open")
 
     async def main() -> list[Exception]:
@@ -189,10 +183,9 @@ def test_retry_now_ends_the_wait_for_a_condition() -> None:
         service.calls.retry_now(only(service))
 
 
-def test_retry_now_uses_up_no_retry() -> None:
-    clock = VirtualClock()
+def test_retry_now_uses_up_no_retry(service: Recovery, clock: VirtualClock) -> None:
     strategy = Strategy(wait_for=(Condition("never", lambda: False),), backoff=Constant(10.0), jitter="none")
-    service = Recovery(clock=clock, policy=RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy}))
+    service.configure(policy=RetryPolicy(max_retries=1, per_category={Category.TRANSIENT: strategy}))
     script = Script(*[ConnectionError()] * 5)
 
     async def main() -> None:
@@ -205,8 +198,7 @@ def test_retry_now_uses_up_no_retry() -> None:
     assert script.calls == 6
 
 
-def test_a_pause_discards_what_held_before_it() -> None:
-    clock = VirtualClock()
+def test_a_pause_discards_what_held_before_it(clock: VirtualClock) -> None:
     service = Recovery(clock=clock, rng=lambda: 0.999)
     is_up = Condition("up", lambda: 5.0 <= clock() < 5.5 or clock() >= 100.0)
     began: list[float] = []
@@ -268,9 +260,7 @@ def test_a_command_during_a_poll_takes_effect(backend: str, answer: bool, comman
     assert time.perf_counter() - began < 5.0
 
 
-def test_a_command_from_within_a_condition_takes_effect() -> None:
-    clock = VirtualClock()
-    service = Recovery(clock=clock)
+def test_a_command_from_within_a_condition_takes_effect(service: Recovery, clock: VirtualClock) -> None:
 
     def is_met() -> bool:
         service.calls.give_up(only(service))
