@@ -62,6 +62,28 @@ async def background(*calls: Callable[[], Awaitable[Any]], seconds: float = 1.0)
         yield errors
 
 
+def steered(
+    service: Recovery,
+    script: Script,
+    act: Callable[[str], object],
+    *,
+    seconds: float = 1.0,
+    backend: str = "asyncio",
+    **settings: Any,
+) -> list[Exception]:
+    """Run *script* as the operation "fetch" on a virtual clock, and *act* on its call after *seconds*; its errors."""
+    fetch = service.recoverable("fetch", **settings)(script.as_async())
+
+    async def main() -> list[Exception]:
+        async with background(fetch, seconds=seconds) as errors:
+            act(only(service))
+        return errors
+
+    clock = service.bus.clock
+    assert isinstance(clock, VirtualClock)
+    return list(clock.run(main, backend=backend))
+
+
 @contextmanager
 def waiting_thread(policy: RetryPolicy) -> Iterator[tuple[Recovery, threading.Thread]]:
     """A plain call that waits in a thread, on the real clock; the body must end its wait."""

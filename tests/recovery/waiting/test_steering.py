@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 
@@ -17,24 +18,15 @@ from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names
-from tests.recovery.waiting.parked import BACKENDS, HOUR, background, only, parks, waiting_thread
+from tests.recovery.waiting.parked import BACKENDS, HOUR, background, only, parks, run, steered, waiting_thread
 
 
 @BACKENDS
-def test_retry_now_ends_the_delay(backend: str, service: Recovery, clock: VirtualClock) -> None:
-    service.configure(policy=HOUR)
-    steered = events_of(service, CallSteered)
-    script = Script(ConnectionError())
-
-    async def main() -> None:
-        async with background(service.recoverable("fetch")(script.as_async())):
-            assert service.calls.retry_now(only(service), reason="the host is back")
-
-    clock.run(main, backend=backend)
-    assert (script.calls, clock()) == (2, pytest.approx(1.0))
-    assert [(event.command, event.reason, event.attempt) for event in steered] == [  # type: ignore[attr-defined]
-        ("retry now", "the host is back", 2)
-    ]
+def test_retry_now_ends_the_delay(backend: str, service: Recovery) -> None:
+    events, script = events_of(service, CallSteered), Script(ConnectionError())
+    steered(service, script, lambda call: service.calls.retry_now(call, "up again"), backend=backend, policy=HOUR)
+    assert (script.calls, service.bus.clock()) == (2, pytest.approx(1.0))
+    assert [(event.command, event.reason, event.attempt) for event in events] == [("retry now", "up again", 2)]  # type: ignore[attr-defined]
 
 
 @BACKENDS
@@ -55,19 +47,10 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str, service: R
 
 
 @BACKENDS
-def test_a_call_given_up_by_hand_raises_its_last_error_with_a_note(
-    backend: str, service: Recovery, clock: VirtualClock
-) -> None:
-    service.configure(policy=HOUR)
-    gave_up = events_of(service, GaveUp)
-    error = ConnectionError("reset")
-
-    async def main() -> list[Exception]:
-        async with background(service.recoverable("fetch")(Script(error).as_async())) as errors:
-            service.calls.give_up(only(service), reason="enough")
-        return errors
-
-    assert clock.run(main, backend=backend) == [error]
+def test_a_call_given_up_by_hand_raises_its_last_error_with_a_note(backend: str, service: Recovery) -> None:
+    gave_up, error = events_of(service, GaveUp), ConnectionError("reset")
+    give_up = functools.partial(service.calls.give_up, reason="enough")
+    assert steered(service, Script(error), give_up, backend=backend, policy=HOUR) == [error]
     assert error.__notes__ == ["recovery: fetch gave up after attempt 1: given up by hand: enough"]
     assert [(event.reason, event.category, event.error) for event in gave_up] == [  # type: ignore[attr-defined]
         ("given up by hand: enough", Category.TRANSIENT, "ConnectionError: reset")
@@ -90,10 +73,9 @@ def test_a_function_that_runs_takes_no_command() -> None:
 
 def test_an_unknown_call_takes_no_command() -> None:
     service = Recovery()
-    steered = events_of(service, CallSteered)
-    commands = (service.calls.retry_now, service.calls.pause, service.calls.unpause, service.calls.give_up)
-    assert [command("unknown") for command in commands] == [False] * 4
-    assert steered == []
+    events, calls = events_of(service, CallSteered), service.calls
+    assert [act("unknown") for act in (calls.retry_now, calls.pause, calls.unpause, calls.give_up)] == [False] * 4
+    assert events == []
 
 
 def test_pause_and_unpause_say_whether_they_changed_anything() -> None:
@@ -152,35 +134,18 @@ def test_a_paused_call_can_be_cancelled(backend: str, service: Recovery, clock: 
 
 
 @BACKENDS
-def test_a_pause_does_not_outlast_max_elapsed(backend: str, service: Recovery, clock: VirtualClock) -> None:
-    fetch = service.recoverable("fetch", initial_delay=10.0, jitter="none", max_elapsed=100.0)
-
-    async def main() -> list[Exception]:
-        async with background(fetch(Script(ConnectionError()).as_async())) as errors:
-            service.calls.pause(only(service))
-        return errors
-
-    [error] = clock.run(main, backend=backend)
+def test_a_pause_does_not_outlast_max_elapsed(backend: str, service: Recovery) -> None:
+    settings = {"initial_delay": 10.0, "jitter": "none", "max_elapsed": 100.0}
+    [error] = steered(service, Script(ConnectionError()), service.calls.pause, backend=backend, **settings)
     assert "out of time" in error.__notes__[0]
-    assert clock() == pytest.approx(100.0)
+    assert service.bus.clock() == pytest.approx(100.0)
 
 
 @BACKENDS
-def test_a_call_that_a_circuit_defers_can_be_given_up(backend: str, service: Recovery, clock: VirtualClock) -> None:
+def test_a_call_that_a_circuit_defers_can_be_given_up(backend: str, service: Recovery) -> None:
     service.circuits.force("fetch", "open")
-
-    async def main() -> list[Exception]:
-        async with background(service.recoverable("fetch", when_open="wait")(Script().as_async())) as errors:
-            assert service.calls.give_up(only(service))
-        return errors
-
-    [error] = clock.run(main, backend=backend)
+    [error] = steered(service, Script(), service.calls.give_up, backend=backend, when_open="wait")
     assert "given up by hand" in str(error)
-
-
-def test_retry_now_ends_the_wait_for_a_condition() -> None:
-    with waiting_thread(parks(Condition("never", lambda: False))) as (service, _):
-        service.calls.retry_now(only(service))
 
 
 def test_retry_now_uses_up_no_retry(service: Recovery, clock: VirtualClock) -> None:
@@ -260,14 +225,8 @@ def test_a_command_during_a_poll_takes_effect(backend: str, answer: bool, comman
     assert time.perf_counter() - began < 5.0
 
 
-def test_a_command_from_within_a_condition_takes_effect(service: Recovery, clock: VirtualClock) -> None:
-
-    def is_met() -> bool:
-        service.calls.give_up(only(service))
-        return False
-
+def test_a_command_from_within_a_condition_takes_effect(service: Recovery) -> None:
+    own_end = Condition("own end", lambda: not service.calls.give_up(only(service)), every=60.0)
     with pytest.raises(ConnectionError):
-        service.recoverable("fetch", policy=parks(Condition("own end", is_met, every=60.0)))(
-            Script(ConnectionError())
-        )()
-    assert clock() == 0.0
+        run("plain", service, Script(ConnectionError()), policy=parks(own_end))
+    assert service.bus.clock() == 0.0
