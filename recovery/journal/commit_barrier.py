@@ -79,15 +79,11 @@ class CommitBarrier:
 
     def before_next(self, time_left: float) -> None:
         """Wait until the schedule of a journalled call's next attempt is committed, at most *time_left* seconds."""
-        _wait(self._receipt_if_due(), time_left)
+        _wait(self._receipt(if_due=True), time_left)
 
     async def abefore_next(self, time_left: float) -> None:
         """As ``before_next``, suspending the task."""
-        await _await(self._receipt_if_due(), time_left)
-
-    def _receipt_if_due(self) -> Receipt | None:
-        journal = self._journal()
-        return None if journal is None else journal.tracker.receipt_if_due()
+        await _await(self._receipt(if_due=True), time_left)
 
     def start(self, time_left: float) -> GiveUp | None:
         """Wait until an attempt's start is committed; the verdict if the attempt must not begin."""
@@ -97,9 +93,11 @@ class CommitBarrier:
         """As ``start``, suspending the task."""
         return self._verdict(await _await(self._receipt(), time_left))
 
-    def _receipt(self) -> Receipt | None:
+    def _receipt(self, *, if_due: bool = False) -> Receipt | None:
         journal = self._journal()
-        return None if journal is None else journal.tracker.receipt()
+        if journal is None:
+            return None
+        return journal.tracker.receipt_if_due() if if_due else journal.tracker.receipt()
 
     def _verdict(self, reason: str | None) -> GiveUp | None:
         return Refusal(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None

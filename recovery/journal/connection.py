@@ -84,9 +84,7 @@ class StoreConnection:
         reason = redact(f"{type(error).__name__}: {error}")
         is_new, self.reason = reason != self.reason, reason
         if is_new:
-            log.warning(
-                "the journal cannot be written: %s; operations go on in memory, and the journal tries again", reason
-            )
+            log.warning("the journal cannot be written and will try again; operations go on in memory: %s", reason)
             self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
         self.settled()
 
@@ -95,8 +93,6 @@ class StoreConnection:
         try:
             self.run(self.store.close())
         except Exception as error:
-            log.warning(
-                "the journal's store could not be closed: %s; the journal ends all the same", redact(str(error))
-            )
+            log.warning("the journal ends, but its store could not be closed: %s", redact(str(error)))
         if self._runner is not None:
             self._runner.close()

@@ -83,10 +83,8 @@ class JournalCore:
         self.back_pressure = BackPressure(queue, self._is_unwritable, config.stall_timeout)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
         self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
-        self._housekeeping = housekeeping = Housekeeping(
-            connection, recent_calls, self._restore, self._commands, self.loaded
-        )
-        self.writer = Writer(connection, queue, recent_calls, housekeeping)
+        self._housekeeping = Housekeeping(connection, recent_calls, self._restore, self._commands, self.loaded)
+        self.writer = Writer(connection, queue, recent_calls, self._housekeeping)
         self.tracker = CommitTracker(queue, self.writer, self.start)
         self.lookup = Lookup(recent_calls, queue, self._ask)
 
@@ -97,10 +95,10 @@ class JournalCore:
 
     def follow(self, operation: str) -> None:
         """Write the starts and successes of this operation too. Harmless if that is done already."""
-        if operation in self._followed:
-            return
-        self._followed.add(operation)
-        self._bus.subscribe((OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True)
+        if operation not in self._followed:
+            self._followed.add(operation)
+            kinds = (OperationStarted, OperationSucceeded)
+            self._bus.subscribe(kinds, self.record, operation=operation, essential=True)
 
     def record(self, event: Event) -> None:
         """Accept *event*, if it is to be written. Never waits for the store, and raises no error of the store.
@@ -206,10 +204,8 @@ class JournalCore:
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True
-            log.warning(
-                "the journal did not finish within %g s, the store hangs; waiting events may be lost",
-                self._config.close_timeout,
-            )
+            text = "the journal did not finish within %g s, the store hangs; waiting events may be lost"
+            log.warning(text, self._config.close_timeout)
 
     def after_fork(self) -> None:
         """In a forked child: queue, thread and file are the parent's, so this process gets its own.

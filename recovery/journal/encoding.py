@@ -60,9 +60,7 @@ def unfinished(
         try:
             event = _event_of(row)
         except CodecError as error:
-            log.warning(
-                "a journal row cannot be read, its call is not resumed: %s (call %s)", error, row.call or "none"
-            )
+            log.warning("a journal row cannot be read, its call is not resumed: %s (%s)", row.call or "no call", error)
             unreadable[row.call] = None
         else:
             replay(records, row.run, (event,))

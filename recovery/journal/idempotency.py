@@ -21,10 +21,7 @@ class RecordedResults:
     """
 
     def __init__(
-        self,
-        seconds: float,
-        journal: Callable[[], JournalCore | None],
-        warn_once: Callable[[str], object],
+        self, seconds: float, journal: Callable[[], JournalCore | None], warn_once: Callable[[str], object]
     ) -> None:
         self._seconds = seconds
         self._journal = journal
@@ -32,14 +29,10 @@ class RecordedResults:
 
     def record(self, attempt: Attempt, result: object) -> None:
         """Have *result* told with the attempt's success."""
-        if attempt.idempotency_key:
-            data = encoded_or_none(result, self._warn_once)
-            if data is not None:
-                until = time.time() + self._seconds
-                raw = msgspec.Raw(data)
-                attempt.recorded = Recorded(
-                    key=attempt.idempotency_key, result=raw, until=until, version=attempt.version
-                )
+        key, until = attempt.idempotency_key, time.time() + self._seconds
+        data = encoded_or_none(result, self._warn_once) if key else None
+        if data is not None:
+            attempt.recorded = Recorded(key=key, result=msgspec.Raw(data), until=until, version=attempt.version)
 
     def recall(self, attempt: Attempt) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""

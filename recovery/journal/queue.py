@@ -19,7 +19,7 @@ import msgspec
 
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, OperationCancelled, Recorded
-from recovery.journal.accounting import Backlog, Counts, DroppedRanges, note_own_drop, take_own_drop
+from recovery.journal.accounting import Backlog, Counts, DroppedRanges, note_own_drop
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import recorded_in, result_key
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
@@ -71,7 +71,8 @@ class WriteQueue:
         self.stored = 0
         self.coalesced = 0
         self.dropped = 0
-        self._token = object()
+        self.token = object()
+        """Stands for this queue in ``take_own_drop``."""
         self._dropped_ranges = DroppedRanges()
 
     # questions
@@ -80,7 +81,7 @@ class WriteQueue:
     def counts(self) -> Counts:
         """What became of all events until now."""
         with self._lock:
-            return Counts(self.issued, self.stored, self.coalesced, self.dropped, self._live + self._cancelled)
+            return Counts(self.issued, self.stored, self.coalesced, self.dropped, len(self))
 
     @property
     def backlog(self) -> Backlog:
@@ -88,7 +89,7 @@ class WriteQueue:
         with self._lock:
             earliest = self._earliest()
             event = None if earliest is None else earliest.event
-            return Backlog(self._live + self._cancelled, self._bytes, None if event is None else event.at)
+            return Backlog(len(self), self._bytes, None if event is None else event.at)
 
     @property
     def is_half_full(self) -> bool:
@@ -105,10 +106,6 @@ class WriteQueue:
         with self._lock:
             return self._dropped_ranges.between(since, position)
 
-    def take_own_drop(self) -> int | None:
-        """The number of the first event refused in this thread or task since it last asked, or ``None``."""
-        return take_own_drop(self._token)
-
     @property
     def first(self) -> int:
         """The number of the earliest event that waits; one more than ``issued`` if none waits."""
@@ -116,15 +113,9 @@ class WriteQueue:
             earliest = self._earliest()
             return self.issued + 1 if earliest is None else earliest.number
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no event waits."""
-        return not self._live + self._cancelled
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether at least one whole batch waits."""
-        return self._live + self._cancelled >= BATCH_EVENTS
+    def __len__(self) -> int:
+        """How many events wait, the batch that is being written included."""
+        return self._live + self._cancelled
 
     def waiting(self, call: str) -> list[QueuedEvent]:
         """The events of *call* that wait, the earliest first. Looks at every event."""
@@ -187,7 +178,7 @@ class WriteQueue:
         if progress is not None:
             self._progress[progress.call] = entry
         elif size > BASE_SIZE and size_of_texts is size_of_recorded:
-            self._note_result(entry)
+            self._note_result(event, entry)
         if not self._queue:
             self.since = time.monotonic()
         if is_cancelled:
@@ -198,16 +189,15 @@ class WriteQueue:
         self._queue.append(entry)  # the last call: a signal handler that raises here leaves the counts right
         return self._live + self._cancelled
 
-    def _note_result(self, entry: QueuedEvent) -> None:
-        recorded = recorded_in(entry.event)
-        if recorded is not None and entry.event is not None:
-            key = result_key(entry.event.operation, recorded.key)
-            self._results[key] = entry
+    def _note_result(self, event: Event, entry: QueuedEvent) -> None:
+        recorded = recorded_in(event)
+        if recorded is not None:
+            self._results[key := result_key(event.operation, recorded.key)] = entry
             self._results.move_to_end(key)
 
     def _refuse(self, number: int) -> None:
         self._drop(number)
-        note_own_drop(self._token, number)
+        note_own_drop(self.token, number)
 
     def _drop(self, number: int) -> None:
         self.dropped += 1
@@ -268,7 +258,7 @@ class WriteQueue:
     def rest(self) -> bool:
         """Clear *filled*, so that the next event sets it, unless an event waits; whether none waits."""
         with self._lock:
-            if not self.is_empty:
+            if len(self):
                 return False
             self.filled.clear()
             return True
@@ -293,7 +283,7 @@ class WriteQueue:
         """Close, drop all waiting events, and count them: they will not be written."""
         with self._lock:
             self.is_closed = True
-            self.dropped += self._live + self._cancelled
+            self.dropped += len(self)
             waiting = self._writing or self._queue
             if waiting:
                 self._dropped_ranges.add(waiting[0].number, self.issued)

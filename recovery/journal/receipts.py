@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import heapq
-import itertools
 import threading
 from collections.abc import Callable
 
+from recovery.journal.accounting import take_own_drop
 from recovery.journal.errors import NotDurable
 from recovery.journal.queue import WriteQueue
 from recovery.journal.writer import Writer
@@ -22,7 +22,6 @@ class PositionWaiters:
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Waiter]] = []
-        self._numbers = itertools.count()
         self._waiters: set[Waiter] = set()
 
     def __len__(self) -> int:
@@ -31,7 +30,7 @@ class PositionWaiters:
     def add(self, position: int, waiter: Waiter) -> None:
         """Note that *waiter* waits for *position*."""
         self._waiters.add(waiter)
-        heapq.heappush(self._heap, (position, next(self._numbers), waiter))
+        heapq.heappush(self._heap, (position, id(waiter), waiter))
 
     def forget(self, waiter: Waiter) -> None:
         """Remove *waiter*; harmless if it is not here."""
@@ -76,7 +75,7 @@ class CommitTracker:
         It covers the events that are not committed yet, and those that were refused in this thread or task since its
         last receipt.
         """
-        since, lost = self._writer.committed, self._queue.take_own_drop()
+        since, lost = self._writer.committed, take_own_drop(self._queue.token)
         return Receipt(self, self._queue.issued, since if lost is None else min(since, lost - 1))
 
     def receipt_if_due(self) -> Receipt | None:

@@ -12,7 +12,7 @@ from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import rows_of
 from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.queue import QueuedEvent, WriteQueue
+from recovery.journal.queue import BATCH_EVENTS, QueuedEvent, WriteQueue
 from recovery.journal.store import Query
 from recovery.waiting.waiters import Flag
 
@@ -29,11 +29,7 @@ class Writer:
     """
 
     def __init__(
-        self,
-        connection: StoreConnection,
-        queue: WriteQueue,
-        recent_calls: RecentCallCache,
-        housekeeping: Housekeeping,
+        self, connection: StoreConnection, queue: WriteQueue, recent_calls: RecentCallCache, housekeeping: Housekeeping
     ) -> None:
         self._connection = connection
         self._config = connection.config
@@ -134,7 +130,7 @@ class Writer:
     def _may_try_again(self) -> bool:
         """Whether to try once more to write what could not be written at the end: the failure may be over."""
         self._last_tries -= 1
-        return self._last_tries >= 0 and self._queue.counts.waiting > 0
+        return self._last_tries >= 0 and len(self._queue) > 0
 
     def _wait(self) -> None:
         self._stir.clear()
@@ -157,10 +153,10 @@ class Writer:
         # A ``hurry()`` before the rest began has set ``filled`` in vain.
         if is_resting and not queue.hurry.is_set and not queue.filled.wait(self._config.command_interval):
             return
-        if not self._is_closing and not queue.has_batch:
+        if not self._is_closing and len(queue) < BATCH_EVENTS:
             # The interval counts from the earliest event: it may have waited for a commit already.
             now = time.monotonic()
-            since = now if queue.is_empty else queue.since
+            since = queue.since if len(queue) else now
             queue.hurry.wait(max(since + self._config.flush_interval - now, 0.0))
 
     def _open(self) -> None:
@@ -169,7 +165,7 @@ class Writer:
         self._housekeeping.read_once()
         if self.reason is not None:
             self._flush()
-            self._connection.restored(self._queue.counts.waiting, self._queue.dropped)
+            self._connection.restored(len(self._queue), self._queue.dropped)
 
     def _flush(self) -> bool:
         """Write one batch: all that arrived during the previous one, up to the limits. Whether there may be more."""

@@ -187,10 +187,7 @@ def test_the_retries_of_its_own_category_end_an_unhelpful_park(parked_by: str, s
         service.bus.subscribe(FailureClassified, lambda _: Park(1.0, (ALWAYS,)))
     else:
         transient = Strategy(wait_for=(ALWAYS,))
-        settings["per_category"] = {
-            Category.TRANSIENT: transient,
-            Category.UNREACHABLE: Strategy(max_retries=None),
-        }
+        settings["per_category"] = {Category.TRANSIENT: transient, Category.UNREACHABLE: Strategy(max_retries=None)}
     script = Script(*[ConnectionError()] * 99)
     with pytest.raises(ConnectionError):
         run("plain", service, script, **settings)
