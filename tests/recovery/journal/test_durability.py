@@ -62,8 +62,9 @@ async def test_d1_a_stalled_store_does_not_hold_the_loop(anyio_backend_name: str
 # Strict calls (D2, D11)
 
 
+@pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
 @pytest.mark.parametrize("fails", [0, 1], ids=["at first", "after a failure"])
-def test_d2_a_strict_call_waits_for_the_commits_of_its_start_and_end(fails: int) -> None:
+def test_d2_a_strict_call_waits_for_the_commits_of_its_start_and_end(fails: int, kind: str) -> None:
     store, seen = MemoryStore(), []
     script = Script(*[ConnectionError()] * fails)
 
@@ -71,21 +72,14 @@ def test_d2_a_strict_call_waits_for_the_commits_of_its_start_and_end(fails: int)
         seen.append(kinds(store)[-1])
         return script()
 
+    async def async_body() -> str:
+        return body()
+
     with Recovery(store=store) as service:
-        service.recoverable("pay", durability="strict", **FAST)(body)()
+        strict = service.recoverable("pay", durability="strict", **FAST)
+        strict(body)() if kind == "plain" else anyio.run(strict(async_body), backend=kind)
         seen.append(kinds(store)[-1])
     assert seen == ["OperationStarted"] * (fails + 1) + ["OperationRecovered" if fails else "OperationSucceeded"]
-
-
-async def test_d2_a_strict_coroutine_begins_when_its_start_is_committed(anyio_backend_name: str) -> None:
-    store, seen = MemoryStore(), []
-
-    async def body() -> None:
-        seen.extend(kinds(store))
-
-    async with Recovery(store=store) as service:
-        await service.recoverable("pay", durability="strict")(body)()
-        assert (seen, kinds(store)) == (["OperationStarted"], ["OperationStarted", "OperationSucceeded"])
 
 
 def test_d2_a_strict_call_that_gives_up_raises_when_that_is_committed() -> None:
@@ -240,17 +234,10 @@ def test_d11_a_store_that_flaps_loses_nothing() -> None:
 # The close (D12)
 
 
-def test_d12_a_degraded_journal_tries_once_more_when_it_is_closed() -> None:
+@pytest.mark.parametrize("fail_at", [1, 3], ids=["open", "append"])
+def test_d12_a_batch_that_fails_at_the_close_is_tried_once_more(fail_at: int) -> None:
     memory = MemoryStore()
-    service = Recovery(store=FaultyStore(memory, fail_at=1))
-    with waiting_for(service.bus, JournalDegraded), service:
-        service.bus.publish(gave_up())
-    assert "GaveUp" in kinds(memory)
-
-
-def test_d12_a_batch_that_fails_at_the_close_is_tried_once_more() -> None:
-    memory = MemoryStore()
-    with Recovery(store=FaultyStore(memory, fail_at=3)) as service:  # open, unfinished, append
+    with Recovery(store=FaultyStore(memory, fail_at=fail_at)) as service:
         service.bus.publish(gave_up())
     assert "GaveUp" in kinds(memory)
     assert service.journal.dropped == 0

@@ -17,11 +17,10 @@ from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import Run
 from recovery.journal.receipts import CommitTracker
-from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
 from tests.recorded_events import events_of
-from tests.recovery.journal.stores import gave_up
+from tests.recovery.journal.stores import Gated, gave_up
 
 
 @contextmanager
@@ -30,18 +29,6 @@ def at_once() -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < 2.5
-
-
-class Stuck(MemoryStore):
-    """Hangs while it writes, until the latch opens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked, self.latch = threading.Event(), threading.Event()
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        self.asked.set()
-        self.latch.wait(30.0)
 
 
 def test_closing_a_journal_that_never_began_ends_the_wait_for_a_receipt() -> None:
@@ -55,7 +42,7 @@ def test_closing_a_journal_that_never_began_ends_the_wait_for_a_receipt() -> Non
 
 
 def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_in_its_close() -> None:
-    store = Stuck()
+    store = Gated()
     service = Recovery(store=store)
     service.bus.publish(gave_up())
     assert store.asked.wait(10.0)
@@ -65,7 +52,7 @@ def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_in_its_close() -> 
         time.sleep(0.001)
     with at_once():
         assert service.recoverable("pay", durability="strict")(Script())() == "done"
-    store.latch.set()
+    store.gate.set()
     closing.join()
 
 
@@ -93,20 +80,20 @@ def test_a_subscriber_on_the_journals_thread_does_not_wait_for_that_thread() -> 
         assert done.wait(10.0)
 
 
-class Locked(Stuck):
+class Locked(MemoryStore):
     """Fails to open, then hangs in the next attempt to."""
-
-    async def open(self, run: Run) -> Sequence[str]:
-        if not self.asked.is_set():
-            self.asked.set()
-            raise OSError("locked")
-        self.tried.set()
-        self.latch.wait(30.0)
-        return await super().open(run)
 
     def __init__(self) -> None:
         super().__init__()
-        self.tried = threading.Event()
+        self.opens, self.gate, self.tried = 0, threading.Event(), threading.Event()
+
+    async def open(self, run: Run) -> Sequence[str]:
+        self.opens += 1
+        if self.opens == 1:
+            raise OSError("locked")
+        self.tried.set()
+        self.gate.wait(30.0)
+        return await super().open(run)
 
 
 def test_a_call_does_not_wait_for_a_result_while_the_journal_cannot_be_read() -> None:
@@ -116,7 +103,7 @@ def test_a_call_does_not_wait_for_a_result_while_the_journal_cannot_be_read() ->
         call = service.recoverable("job", remember=60.0, idempotency_key=str)(lambda _: "done")
         with at_once():
             assert call(1) == "done"
-        store.latch.set()
+        store.gate.set()
 
 
 def test_without_a_thread_calls_run_and_the_next_one_starts_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,17 @@ def steered(
     return list(clock.run(main, backend=backend))
 
 
+def run_all(clock: VirtualClock, *calls: Callable[[], Awaitable[Any]], backend: str = "asyncio") -> list[Exception]:
+    """Run *calls* as tasks at one time until all have ended; their errors."""
+
+    async def main() -> list[Exception]:
+        async with background(*calls, seconds=0.0) as errors:
+            pass
+        return errors
+
+    return list(clock.run(main, backend=backend))
+
+
 @contextmanager
 def waiting_thread(policy: RetryPolicy) -> Iterator[tuple[Recovery, threading.Thread]]:
     """A plain call that waits in a thread, on the real clock; the body must end its wait."""

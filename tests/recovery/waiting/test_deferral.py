@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import anyio
@@ -15,7 +16,7 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
-from tests.recovery.waiting.parked import BACKENDS, HOUR, KINDS, background, only, run, waiting_thread
+from tests.recovery.waiting.parked import BACKENDS, HOUR, KINDS, background, only, run, run_all, waiting_thread
 
 
 @KINDS
@@ -33,7 +34,7 @@ def test_an_attempt_deferred_for_zero_seconds_does_not_ask_in_a_tight_loop(kind:
 
 
 def test_a_deferral_longer_than_the_time_left_lasts_as_long_as_that(service: Recovery, clock: VirtualClock) -> None:
-    ended: list[float] = []
+    numbers = itertools.count()
 
     @service.recoverable(
         "fetch",
@@ -48,18 +49,13 @@ def test_a_deferral_longer_than_the_time_left_lasts_as_long_as_that(service: Rec
         if clock() < 10.0:
             raise ConnectionError
 
-    async def one(number: int) -> None:
-        await anyio.sleep(0.01 * number)
+    async def one() -> None:
+        await anyio.sleep(0.01 * next(numbers))
         await fetch()
-        ended.append(clock())
 
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for number in range(4):
-                group.start_soon(one, number)
-
-    clock.run(main)
-    assert len(ended) == 4  # the lease of the probe is longer than the time left, the probe is not
+    assert (
+        run_all(clock, one, one, one, one) == []
+    )  # the lease of the probe is longer than the time left, the probe is not
 
 
 def test_a_deferred_call_that_runs_out_of_time_says_what_deferred_it(service: Recovery, clock: VirtualClock) -> None:
@@ -80,11 +76,7 @@ def test_a_park_by_a_subscriber_at_a_half_open_circuit_does_not_loop(
     clock.advance(2.0)
     service.bus.subscribe(OperationStarted, lambda s: Park(60.0 - s.at, ("busy",)) if s.at < 60.0 else None)
 
-    async def main() -> None:
-        async with background(fetch, fetch, fetch):
-            pass
-
-    clock.run(main, backend=backend)
+    run_all(clock, fetch, fetch, fetch, backend=backend)
     assert clock() >= 60.0
     assert len(parked) < 50
 

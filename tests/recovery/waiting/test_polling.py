@@ -18,7 +18,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
-from tests.recovery.waiting.parked import BACKENDS, background, only, parks, run
+from tests.recovery.waiting.parked import BACKENDS, background, only, parks, run, run_all
 
 
 def fetch(service: Recovery, *until: Condition, name: str = "fetch") -> Callable[[], Any]:
@@ -56,11 +56,7 @@ def test_one_call_polls_for_all_and_all_resume_with_jitter(backend: str, clock: 
             raise ConnectionError
         done.append(clock())
 
-    async def main() -> None:
-        async with background(*[call] * 50):
-            pass
-
-    clock.run(main, backend=backend)
+    run_all(clock, *[call] * 50, backend=backend)
     assert len(done) == 50
     assert len(polls) <= 110  # about once a second, not once a second for each of the fifty
     assert len(set(done)) > 40
@@ -77,42 +73,31 @@ def test_the_jitter_ends_before_the_time_of_a_call_does(clock: VirtualClock) -> 
             raise ConnectionError
         began.append(clock())
 
-    async def main() -> None:
-        async with background(*[call] * 300):
-            pass
-
-    clock.run(main)
+    run_all(clock, *[call] * 300)
     assert (len(began), max(began) <= 10.0) == (300, True)
 
 
 @BACKENDS
-def test_when_the_call_that_polls_leaves_another_polls(backend: str, service: Recovery, clock: VirtualClock) -> None:
+@pytest.mark.parametrize("leaves", ["cancelled", "paused"])
+def test_when_the_call_that_polls_leaves_another_polls(
+    leaves: str, backend: str, service: Recovery, clock: VirtualClock
+) -> None:
     host = Condition("host", lambda: clock() >= 50.0)
 
-    async def cancelled() -> None:
-        with anyio.move_on_after(6.5):
+    async def first() -> None:
+        with anyio.move_on_after(6.5 if leaves == "cancelled" else 1000.0):
             await fetch(service, host)()
 
     async def main() -> None:
-        async with background(cancelled, seconds=1.5):
-            await fetch(service, host)()
-
-    clock.run(main, backend=backend)
-    assert clock() == pytest.approx(50.0, abs=1.5)
-
-
-def test_when_the_call_that_polls_is_paused_another_polls(service: Recovery, clock: VirtualClock) -> None:
-    host = Condition("host", lambda: clock() >= 50.0)
-
-    async def main() -> None:
-        async with background(fetch(service, host)):
-            paused = only(service)
-            service.calls.pause(paused)
+        async with background(first, seconds=1.5):
+            polls = only(service)
+            if leaves == "paused":
+                service.calls.pause(polls)
             await fetch(service, host)()
             assert clock() == pytest.approx(50.0, abs=1.5)
-            service.calls.unpause(paused)
+            service.calls.unpause(polls)
 
-    clock.run(main)
+    clock.run(main, backend=backend)
     assert clock() == pytest.approx(50.0, abs=1.5)
 
 
