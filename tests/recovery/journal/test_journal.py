@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,23 +22,14 @@ from events.bus import Bus
 from events.journal_events import JournalDegraded
 from events.operation_events import RetryScheduled
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
-from recovery.journal.errors import JournalError, NotDurable
-from recovery.journal.history import Run
-from recovery.journal.store import Row
+from recovery.journal.errors import NotDurable
 from recovery.service import Recovery
-from recovery.testing import Script
+from recovery.testing import FaultyStore, Script
 from tests.recorded_events import events_of, names
 from tests.recovery.journal.stores import Gated, core_of, gave_up, kinds
 
 FAST = {"initial_delay": 0.0}
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-
-
-class BrokenStore(MemoryStore):
-    """Fails to write, from the start."""
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        raise JournalError("no space left")
 
 
 # What is written
@@ -127,15 +117,13 @@ def test_a_journalled_call_tries_again_after_the_commit_of_its_schedule() -> Non
 
 
 def test_a_failing_store_is_reported_once_and_operations_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    service = Recovery(store=BrokenStore())
+    service = Recovery(store=FaultyStore(MemoryStore(), fail_at=3, sticky=True))
     heard = events_of(service, JournalDegraded)
     with service:
-        script = Script(*[ConnectionError() for _ in range(2)])
-        call = service.recoverable("fetch", resumable=True, **FAST)(lambda: script())
-        assert call() == "done"
-        assert call() == "done"
+        call = service.recoverable("fetch", resumable=True, **FAST)(lambda script: script())
+        assert [call(Script(ConnectionError())) for _ in range(2)] == ["done", "done"]
     assert names(heard) == ["JournalDegraded"]
-    assert "no space left" in caplog.text
+    assert "injected fault" in caplog.text
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,11 +136,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, caplog: pytest
 
 
 def test_skipping_the_pending_calls_ends_the_wait_for_a_failing_store() -> None:
-    class Away(MemoryStore):
-        async def open(self, run: Run) -> Sequence[str]:
-            raise OSError("away")
-
-    with Recovery(store=Away()) as service:
+    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
         resumption = service.resume()
         assert not resumption.loaded.wait(0.01)
         service.journal.skip_pending()

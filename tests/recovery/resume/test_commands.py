@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
@@ -76,29 +77,19 @@ def test_a_forked_child_leaves_the_calls_of_its_parent_alone(waiting: WaitingCal
 
 
 @pytest.mark.parametrize(
-    ("names", "warning"),
+    ("names", "call", "warning"),
     [
-        (["pause", "pause"], "cannot pause call {call}: it is paused already"),
-        (["unpause"], "cannot unpause call {call}: it is not paused"),
+        (["pause", "pause"], "waits", "cannot pause call {call}: it is paused already"),
+        (["unpause"], "waits", "cannot unpause call {call}: it is not paused"),
+        (["pause"], "quarantined", "cannot pause call {call}: it is quarantined, and can only be retried"),
+        *(([name], "unknown", f"cannot {name} call {{call}}: it is not waiting") for name in get_args(CommandName)),
     ],
 )
 def test_a_command_that_changes_nothing_says_why(
-    names: list[CommandName], warning: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
+    names: list[CommandName], call: str, warning: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    call = waits(waiting, Bus())
+    if call == "waits":
+        call = waits(waiting, Bus())
     for name in names:
-        CommandHandler(waiting, lambda: None).carry_out(Command(name, call))
+        CommandHandler(waiting, lambda: quarantined("quarantined")).carry_out(Command(name, call))
     assert caplog.messages == [warning.format(call=call)]
-
-
-@pytest.mark.parametrize("name", ["retry", "pause", "unpause", "give up"])
-def test_a_command_for_a_call_that_does_not_wait_says_so(
-    name: CommandName, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
-) -> None:
-    CommandHandler(waiting, lambda: None).carry_out(Command(name, "7f3a-2"))
-    assert caplog.messages == [f"cannot {name} call 7f3a-2: it is not waiting"]
-
-
-def test_a_quarantined_call_takes_no_command_but_retry(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
-    CommandHandler(waiting, lambda: quarantined("7f3a-2")).carry_out(Command("pause", "7f3a-2"))
-    assert caplog.messages == ["cannot pause call 7f3a-2: it is quarantined, and can only be retried"]
