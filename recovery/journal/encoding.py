@@ -60,7 +60,9 @@ def unfinished(
         try:
             event = _event_of(row)
         except CodecError as error:
-            log.warning("a journal row cannot be read, its call is not resumed: %s (%s)", row.call or "no call", error)
+            log.warning(
+                "a journal row cannot be read, its call is not resumed (call %s): %s", row.call or "none", error
+            )
             unreadable[row.call] = None
         else:
             replay(records, row.run, (event,))
