@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
@@ -19,6 +18,7 @@ from recovery.policies.circuit_breaker import Open
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
 from recovery.settings import ConfigOf
+from recovery.waiting.waiters import Latch
 
 
 class Lifetime:
@@ -91,8 +91,17 @@ class Lifetime:
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
+            # A daemon thread: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
+            closed = Latch()
+            threading.Thread(target=self._close_and_open, args=(closed,), name="recovery-close", daemon=True).start()
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
+                await closed.opened()
+
+    def _close_and_open(self, closed: Latch) -> None:
+        try:
+            self.close()
+        finally:
+            closed.open()
 
     def _interrupt(self) -> None:
         if self.resumption is not None:
