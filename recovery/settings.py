@@ -195,7 +195,9 @@ def _policy(given: dict[str, Any], policy: RetryPolicy) -> RetryPolicy:
     changes = {name: given[name] for name in POLICY_FIELDS if name in given}
     shape = {field: given[name] for name, field in BACKOFF_FIELDS.items() if name in given}
     if shape:
-        changes["backoff"] = changed(policy.backoff if isinstance(policy.backoff, Exponential) else Exponential(), shape)
+        changes["backoff"] = changed(
+            policy.backoff if isinstance(policy.backoff, Exponential) else Exponential(), shape
+        )
     return changed(policy, changes)
 
 

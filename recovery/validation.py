@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from types import UnionType
+
+from events.evidence import Category
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
@@ -50,8 +53,18 @@ def choice(field: str, value: object, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def items(field: str, value: object) -> tuple[object, ...]:
-    """The items of *value*, if it is a collection and no text; otherwise TypeError."""
+def category(field: str, value: object) -> Category:
+    """The category of that name; otherwise ValueError."""
+    return Category(choice(field, value, tuple(map(str, Category))))
+
+
+def items(field: str, value: object, *, single: type | UnionType | tuple[()] = ()) -> tuple[object, ...]:
+    """The items of *value*, if it is a collection and no text; otherwise TypeError.
+
+    A value of the type *single* is the only item.
+    """
+    if isinstance(value, single):
+        return (value,)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{field} must be a collection, not {value!r}")
     return tuple(value)
