@@ -46,6 +46,13 @@ for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch",
     logging.getLogger(_name).addFilter(Redacted())
 
 
+LEVELS: dict[type[Event], int] = {
+    **dict.fromkeys((GaveUp, CircuitOpened), logging.ERROR),
+    **dict.fromkeys((RetryScheduled, Parked, CallRejected, AlertRaised), logging.WARNING),
+}
+"""The level of each event that is logged; the others have the level INFO."""
+
+
 class Log:
     """A subscriber to ``Event``: a warning for each retry and wait, an error when a call gives up or a circuit opens.
 
@@ -66,7 +73,7 @@ class Log:
             return
         line = describe(event)
         if line is not None:
-            self._logger.log(_level(event), "%s", redact(printable(line)))
+            self._logger.log(LEVELS.get(type(event), logging.INFO), "%s", redact(printable(line)))
 
 
 def describe(event: Event) -> str | None:
@@ -103,12 +110,3 @@ def describe(event: Event) -> str | None:
         case AlertCleared(alert=alert, lasted=lasted):
             return f"{name or 'all'}: {alert} is back within its threshold after {lasted:.1f} s"
     return None
-
-
-def _level(event: Event) -> int:
-    match event:
-        case GaveUp() | CircuitOpened():
-            return logging.ERROR
-        case RetryScheduled() | Parked() | CallRejected() | AlertRaised():
-            return logging.WARNING
-    return logging.INFO
