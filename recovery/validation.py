@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from types import UnionType
 
@@ -24,11 +24,7 @@ def number(field: str, value: object, *, least: float = 0.0, above: float | None
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field} must be a number, not {value!r}")
-    try:
-        is_finite = math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        is_finite = False
-    if not is_finite:
+    if not abs(value) <= sys.float_info.max:  # infinite, a NaN, or an int that no float can hold
         raise ValueError(f"{field} must be finite, not {value!r:.40}")
     if above is not None and value <= above:
         raise ValueError(f"{field} must be greater than {above:g}, not {value!r}")

@@ -156,11 +156,7 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
 
 def _has_bad_certificate(evidence: Evidence | None) -> bool:
     """Whether a client could not connect because it does not trust the certificate: that does not pass by itself."""
-    while evidence is not None:
-        if evidence.type == BAD_CERTIFICATE:
-            return True
-        evidence = evidence.cause
-    return False
+    return evidence is not None and (evidence.type == BAD_CERTIFICATE or _has_bad_certificate(evidence.cause))
 
 
 def by_status(status: int) -> Classification:

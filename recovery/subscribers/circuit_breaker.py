@@ -104,19 +104,12 @@ class Break:
     def lets_pass(self, operation: str, key: str) -> bool:
         """Whether a call of *operation* and *key* may begin now, if only to probe."""
         config = self._config_of(operation)
+        policy = BreakerPolicy() if config is None else config.breaker  # None: the operation is not defined yet
         with self._lock:
-            mode = self._mode((operation, key))
-            if mode is not None:
-                return mode != "open"
-            if config is not None and config.breaker is None:
-                return True
-            now = self._bus.clock()
-            match self._circuits.get((operation, key)):
-                case Open(until):
-                    return until <= now
-                case HalfOpen(permits):
-                    return all(permit.expires <= now for permit in permits)
-            return True
+            mode, circuit = self._mode((operation, key)), self._circuits.get((operation, key))
+        if mode is not None or policy is None or circuit is None:
+            return mode != "open"
+        return admit(policy, circuit, "", self._bus.clock())[1] is None
 
     def restore(self, states: dict[OperationKey, Open]) -> None:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock."""
