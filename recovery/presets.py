@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
+from recovery.journal.config import JournalConfig
 from recovery.journal.store import Store
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -36,6 +37,7 @@ class Options(TypedDict, total=False):
     rng: Callable[[], float]
     run: str | None
     max_keys: int
+    journal_config: JournalConfig
 
 
 def production(**options: Unpack[Options]) -> Recovery:

@@ -21,8 +21,8 @@ from recovery.context import Running
 from recovery.execution.retry_on_result import raise_unwanted
 from recovery.execution.timeouts import in_time
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
-from recovery.journal.journal import Journal
 from recovery.settings import ABSENT, OperationConfig
 from recovery.subscribers.exhausted import mark_exhausted
 from recovery.waiting.calls import WaitingCalls
@@ -46,12 +46,12 @@ class Driver:
         config: OperationConfig,
         clock: Clock,
         waiting: WaitingCalls,
-        journal: Callable[[], Journal | None],
+        journal: Callable[[], JournalCore | None],
         warn_once: Callable[[str, str], object],
     ) -> None:
         self._config = config
         self._clock = clock
-        self._waiting = waiting
+        self._waiting, self._polling = waiting, waiting.conditions
         self._barrier = CommitBarrier(config, journal)
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
@@ -90,12 +90,12 @@ class Driver:
         CallRejectedError if nothing was; a cancellation passes through untouched.
         """
         failed, ended = error is not None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
                     assert error is not None
-                    if self._barrier.is_half_full:
+                    if self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
@@ -103,7 +103,7 @@ class Driver:
                             self._barrier.end()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
@@ -118,13 +118,13 @@ class Driver:
                         self._barrier.before_next(self._time_left(attempt))
                     attempt, failed = attempt.next_attempt(), False
                 since = self._waiting.wakes
-                if self._is_journalled and self._barrier.is_half_full:
+                if self._is_journalled and self._barrier.must_wait:
                     self._barrier.wait_for_room(self._time_left(attempt))
                 deferred = ended or attempt.request_start()
                 if deferred is None and (self._is_strict or attempt.is_resumed):
                     deferred = self._barrier.start(self._time_left(attempt))
                 if deferred is not None:
-                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:
@@ -142,7 +142,7 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
@@ -170,12 +170,12 @@ class Driver:
     ) -> Any:
         """As ``run``, for a coroutine function."""
         failed, ended = error is not None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
         try:
             while True:
                 if failed:
                     assert error is not None
-                    if self._barrier.is_half_full:
+                    if self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(attempt))
                     verdict = attempt.fail(error)
                     if not isinstance(verdict, (Retry, Park)):
@@ -183,7 +183,7 @@ class Driver:
                             await self._barrier.aend()
                         raise _noted(error, attempt, verdict)
                     if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
                     if verdict.after <= 0.0:
                         await yield_once()
                 if wait is not None:
@@ -200,13 +200,13 @@ class Driver:
                         await self._barrier.abefore_next(self._time_left(attempt))
                     attempt, failed = attempt.next_attempt(), False
                 since = self._waiting.wakes
-                if self._is_journalled and self._barrier.is_half_full:
+                if self._is_journalled and self._barrier.must_wait:
                     await self._barrier.await_room(self._time_left(attempt))
                 deferred = ended or attempt.request_start()
                 if deferred is None and (self._is_strict or attempt.is_resumed):
                     deferred = await self._barrier.astart(self._time_left(attempt))
                 if deferred is not None:
-                    wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
                     continue
                 try:
                     if self._is_bare:
@@ -225,7 +225,7 @@ class Driver:
                 if self.results is not None:
                     self.results.record(attempt, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done

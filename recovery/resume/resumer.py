@@ -19,8 +19,8 @@ from events.callables import is_async
 from events.errors import RecoveryError
 from events.verdicts import GiveUp, Retry, settle
 from recovery.execution.runner import Driver
+from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, remaining
-from recovery.journal.journal import Journal
 from recovery.journal.store import Pending
 from recovery.operations import Definition, Registry
 from recovery.resume.handles import ResumedCall, Resumption
@@ -48,7 +48,7 @@ class Resumer:
         self,
         registry: Registry,
         driver_of: Callable[[Definition], Driver],
-        journal: Journal,
+        journal: JournalCore,
         spread: Callable[[int], float],
     ) -> None:
         self._registry = registry

@@ -143,7 +143,7 @@ def test_a_retry_that_is_given_up_by_hand_is_refunded() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(ended)
             await anyio.sleep(1.0)
-            [call] = service.calls.calls()
+            [call] = service.calls.waiting()
             service.calls.give_up(call.call)
 
     clock.run(main)
