@@ -110,7 +110,7 @@ class RetryBudgets:
             return None if kept is None else kept.bucket.tokens
 
     def forget(self, operation: str) -> None:
-        """Forget every bucket of *operation*, whose name is given to a new operation."""
+        """Forget every bucket of *operation*: a new operation gets its name."""
         with self._lock:
             for operation_key in [one for one in self._kept if one[0] == operation]:
                 del self._kept[operation_key]

@@ -176,7 +176,7 @@ class Break:
         return answers
 
     def forget(self, operation: str) -> None:
-        """Forget every circuit of *operation*, whose name is given to a new operation."""
+        """Forget every circuit of *operation*: a new operation gets its name."""
         with self._lock:
             for operation_key in [one for one in {**self._circuits, **self._forced} if one[0] == operation]:
                 self._forced.pop(operation_key, None)
