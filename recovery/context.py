@@ -8,10 +8,9 @@
         ...
         context.checkpoint(position)
 
-There is a context in calls with durability "journal" (``resumable=True`` implies it), and where it matters how far a
-call has come (``stall_timeout``, ``progress_resets``): other calls take no part in any of this, and pay nothing for
-it. It is a
-context variable: it is seen in the tasks and worker threads that the call starts.
+A call has a context if it is journalled (``resumable=True``, durability "journal" or "strict"), or if its progress
+matters (``stall_timeout``, ``progress_resets``). Other calls pay nothing for it. It is a context variable: the tasks
+and worker threads that the call starts have it, too.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _current: ContextVar[Attempt] = ContextVar("recovery_attempt")
 
 
 class Running:
-    """Make *attempt* the one that this module's functions speak of; for drivers."""
+    """Makes *attempt* the one that runs, inside a ``with``; for drivers."""
 
     __slots__ = ("_attempt", "_token")
 
@@ -44,19 +43,30 @@ class Running:
 def checkpoint(value: Any) -> None:
     """Note how far the call has come, for its later attempts and for a restart. Never blocks.
 
-    *value* is plain data that JSON can hold. Make the effect durable first (fsync), then note it: a checkpoint must
-    never run ahead. Raises LookupError where there is no context, TypeError for what JSON cannot hold.
+    Make the effect durable first (fsync), then note it: a checkpoint must never run ahead.
+
+    Args:
+        value: Plain data that JSON can hold.
+
+    Raises:
+        LookupError: There is no context.
+        TypeError: JSON cannot hold the value.
     """
     _attempt().checkpoint(msgspec.json.encode(value))
 
 
 def progress(done: float) -> None:
-    """Note that the call has come as far as *done*, in units of its own (bytes, say). Microseconds; from any thread.
+    """Note how much of its work the call has done. Takes microseconds; from any thread.
 
-    What is more than before in this attempt puts off the ``stall_timeout``; what is more than ever before in this call
-    ``progress_resets`` the retries at the next failure. Unlike a checkpoint it is not written down. Raises TypeError
-    for no
-    number, LookupError where there is no context.
+    More than before in this attempt restarts the ``stall_timeout``. More than ever before in this call resets the used
+    retries at the next failure, as ``progress_resets`` allows. Unlike a checkpoint it is not journalled.
+
+    Args:
+        done: The amount, in any unit (bytes, say).
+
+    Raises:
+        LookupError: There is no context.
+        TypeError: *done* is no number.
     """
     if not isinstance(done, int | float):
         raise TypeError(f"progress is a number, not {done!r}")
@@ -64,7 +74,7 @@ def progress(done: float) -> None:
 
 
 def saved(default: Any = None) -> Any:
-    """What ``checkpoint`` noted last in this call, in whatever attempt or process, or *default*.
+    """The latest ``checkpoint`` of this call, from any attempt or process, or *default*.
 
     Raises LookupError where there is no context.
     """
@@ -73,10 +83,10 @@ def saved(default: Any = None) -> Any:
 
 
 def key() -> str:
-    """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
+    """The key that all attempts of this call share, across restarts too: for idempotent requests.
 
-    It is what the operation's ``idempotency_key`` made of the call's arguments, or else the call's id. Raises
-    LookupError where there is no context.
+    It is the result of the operation's ``idempotency_key``, or else the call's id. Raises LookupError where there is no
+    context.
     """
     attempt = _attempt()
     return attempt.idempotency_key or attempt.call
@@ -98,5 +108,5 @@ def _attempt() -> Attempt:
     except LookupError:
         raise LookupError(
             "no such call is running here; declare the operation with resumable=True, durability='journal', "
-            "refills or stall_timeout"
+            "progress_resets or stall_timeout"
         ) from None

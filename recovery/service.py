@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-import msgspec
-
 from events.bus import Bus
 from events.operation import Operation
 from recovery import validation
@@ -31,7 +29,7 @@ from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
-from recovery.settings import Defaults, OperationConfig, Settings, make_config
+from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -153,8 +151,7 @@ class Recovery:
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
-        given = {name: value for name, value in changes.items() if value is not None}
-        defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
+        defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
             commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)

@@ -49,20 +49,15 @@ class RateLimits:
 
     def on_classified(self, failure: FailureClassified) -> None:
         """Note a rate limit that a server asked for; of several, the longest counts."""
-        if failure.category is not LIMITED or not failure.retry_after:
-            return
-        if self._config_of(failure.operation) is None:
+        if failure.category is not LIMITED or not failure.retry_after or self._config_of(failure.operation) is None:
             return
         operation_key = (failure.operation, failure.key)
         with self._lock:
             self._until[operation_key] = max(failure.at + failure.retry_after, self._until.get(operation_key, 0.0))
             if operation_key not in self._subscriptions:
+                operation, key = operation_key
                 self._subscriptions[operation_key] = self._bus.subscribe(
-                    OperationStarted,
-                    self.on_start,
-                    operation=failure.operation,
-                    key=failure.key or None,
-                    essential=True,
+                    OperationStarted, self.on_start, operation=operation, key=key or None, essential=True
                 )
                 if len(self._subscriptions) > self._max_keys:
                     self._end(min(self._until, key=self._until.__getitem__))

@@ -88,14 +88,6 @@ def test_an_operation_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
-def test_a_broken_classifier_leaves_it_to_the_built_in_rules(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script(ConnectionError(), ValueError())
-    with pytest.raises(ValueError):
-        Recovery().recoverable("fetch", classifier=lambda _: 1 / 0, **FAST)(lambda: script())()
-    assert script.calls == 2
-    assert "the classifier of fetch failed" in caplog.text
-
-
 def test_configure_changes_the_service_in_place() -> None:
     service = Recovery()
     script = Script(ConnectionError())
