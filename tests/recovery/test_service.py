@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -129,3 +130,11 @@ async def test_an_error_in_the_body_leaves_the_service_as_it_is() -> None:
     with pytest.raises(KeyError):
         async with Recovery(store=MemoryStore()):
             raise KeyError
+
+
+@pytest.mark.anyio
+async def test_closing_leaves_no_thread_that_keeps_the_process_alive() -> None:
+    before = set(threading.enumerate())
+    async with Recovery(store=MemoryStore()):
+        pass
+    assert [thread for thread in set(threading.enumerate()) - before if not thread.daemon] == []
