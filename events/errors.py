@@ -23,7 +23,10 @@ from __future__ import annotations
 
 
 class RecoveryError(Exception):
-    """The root: ``except RecoveryError`` catches whatever this distribution raises by itself."""
+    """The root: ``except RecoveryError`` catches every error that this distribution raises by itself."""
+
+    def __init__(self, *args: object) -> None:  # or ``inspect.signature`` finds none
+        super().__init__(*args)
 
 
 class CallRejectedError(RecoveryError):

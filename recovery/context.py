@@ -68,7 +68,7 @@ def saved(default: Any = None) -> Any:
 
     Raises LookupError where there is no context.
     """
-    data = _attempt().saved
+    data = _attempt().call.saved
     return default if data is None else msgspec.json.decode(data)
 
 
@@ -79,7 +79,7 @@ def key() -> str:
     LookupError where there is no context.
     """
     attempt = _attempt()
-    return attempt.idempotency_key or attempt.call
+    return attempt.call.idempotency_key or attempt.call.id
 
 
 def attempt() -> int:

@@ -15,11 +15,11 @@ from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.screen import STYLES
 from adapters.sqlite.files import is_being_written, others_of
 from adapters.sqlite.schema import reading
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
+from events.names import display_name
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -95,7 +95,7 @@ async def read_status(path: Path) -> JournalStatus:
             continue
         replay(records, row.run, (event,))
         if type(event) in CIRCUIT_STATES:
-            circuits[sender_of(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
+            circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for call in unreadable:
         if call:
             records.setdefault(call, CallRecord(call=call, operation="?"))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from events.attempt import Attempt
+from events.call import Call
 from events.callables import is_async
 from events.operation import Operation
 from recovery.execution.runner import Driver
@@ -90,7 +91,7 @@ def _plain(function: Callable[..., Any], definition: Definition, driver: Driver)
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.is_observed:
-            return driver.run(function, args, kwargs, _begun(Attempt(operation)))
+            return driver.run(function, args, kwargs, begun(operation))
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as raised:  # the driver decides
@@ -101,8 +102,9 @@ def _plain(function: Callable[..., Any], definition: Definition, driver: Driver)
         else:
             operation.successes += 1
             return result
+        call = Call(operation, operation.bus.new_call_id())
         try:
-            return driver.run(function, args, kwargs, Attempt(operation), error)
+            return driver.run(function, args, kwargs, Attempt(call), error)
         finally:
             del error  # its traceback holds this frame
 
@@ -116,7 +118,7 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.is_observed:
-            return await driver.arun(function, args, kwargs, _begun(Attempt(operation)))
+            return await driver.arun(function, args, kwargs, begun(operation))
         try:
             result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as raised:  # the driver decides
@@ -128,8 +130,9 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
             operation.successes += 1
             return result
         kwargs = kwargs or NO_KEYWORDS
+        call = Call(operation, operation.bus.new_call_id())
         try:
-            return await driver.arun(function, args, kwargs, Attempt(operation), error)
+            return await driver.arun(function, args, kwargs, Attempt(call), error)
         finally:
             del error  # its traceback holds this frame
 
@@ -137,11 +140,15 @@ def _plain_async(function: Callable[..., Any], definition: Definition, driver: D
     return recoverable_call
 
 
+def begun(operation: Operation) -> Attempt:
+    """The first attempt of a new call that begins now."""
+    bus = operation.bus
+    return Attempt(Call(operation, bus.new_call_id(), bus.clock()))
+
+
 def _cancelled(operation: Operation) -> None:
     """Say that a call was cancelled in an attempt of which nothing was known until now."""
-    attempt = Attempt(operation)
-    attempt.is_started = True
-    attempt.cancel()
+    Attempt(Call(operation, operation.bus.new_call_id()), is_started=True).cancel()
 
 
 def _driven(function: Callable[..., Any], definition: Definition, driver: Driver) -> Callable[..., Any]:
@@ -149,7 +156,7 @@ def _driven(function: Callable[..., Any], definition: Definition, driver: Driver
 
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         attempt = first_attempt(definition, args, kwargs)
-        if results is not None and (recorded := results.recall(attempt)) is not None:
+        if results is not None and (recorded := results.recall(attempt.call)) is not None:
             return decoded(recorded.result)
         return driver.run(function, args, kwargs, attempt)
 
@@ -161,7 +168,7 @@ def _driven_async(function: Callable[..., Any], definition: Definition, driver: 
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         attempt = first_attempt(definition, args, kwargs)
-        if results is not None and (recorded := await results.arecall(attempt)) is not None:
+        if results is not None and (recorded := await results.arecall(attempt.call)) is not None:
             return decoded(recorded.result)
         return await driver.arun(function, args, kwargs, attempt)
 
@@ -172,18 +179,11 @@ def first_attempt(definition: Definition, args: tuple[Any, ...], kwargs: dict[st
     """The first attempt of a new call, with all that its plan wants known about it."""
     config = definition.config
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
-    attempt = _begun(Attempt(operation))
-    attempt.version = config.version
+    bus = operation.bus
+    call = Call(operation, bus.new_call_id(), bus.clock(), version=config.version)
     if config.idempotency_key is not None:
-        attempt.idempotency_key = str(config.idempotency_key(*args, **kwargs))
-        definition.warn_of_secret("idempotency_key", attempt.idempotency_key)
+        call.idempotency_key = str(config.idempotency_key(*args, **kwargs))
+        definition.warn_of_secret("idempotency_key", call.idempotency_key)
     if config.resumable:
-        attempt.arguments = encoded_or_none(
-            [list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE)
-        )
-    return attempt
-
-
-def _begun(attempt: Attempt) -> Attempt:
-    attempt.began = attempt.operation.bus.clock()
-    return attempt
+        call.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE))
+    return Attempt(call)

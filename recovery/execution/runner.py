@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from events.attempt import Attempt
-from events.bus import sender_of
+from events.attempt import Attempt, next_attempt, request_start
 from events.errors import RecoveryError, UnwantedResult
+from events.names import display_name
+from events.runner_api import attempts_made, give_up, interrupt, park, reject
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
 from recovery.context import Running
 from recovery.execution.retry_on_result import raise_unwanted
@@ -116,12 +117,12 @@ class Driver:
                 if failed:
                     if ended is None and self._is_journalled:
                         self._barrier.before_next(self._time_left(attempt))
-                    attempt, failed = attempt.next_attempt(), False
+                    attempt, failed = next_attempt(attempt), False
                 since = self._waiting.wakes
                 if self._is_journalled and self._barrier.is_half_full:
                     self._barrier.wait_for_room(self._time_left(attempt))
-                deferred = ended or attempt.request_start()
-                if deferred is None and (self._is_strict or attempt.is_resumed):
+                deferred = ended or request_start(attempt)
+                if deferred is None and (self._is_strict or attempt.call.is_resumed):
                     deferred = self._barrier.start(self._time_left(attempt))
                 if deferred is not None:
                     wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
@@ -132,7 +133,7 @@ class Driver:
                     else:
                         with self._around(attempt):
                             result = ABSENT
-                            if self._reconcile is not None and attempt.has_failed:
+                            if self._reconcile is not None and attempt.call.has_failed:
                                 result = self._reconcile(*args, **kwargs)
                             if result is ABSENT:
                                 result = function(*args, **kwargs)
@@ -140,9 +141,9 @@ class Driver:
                     error, failed = raised, True
                     continue
                 if self.results is not None:
-                    self.results.record(attempt, result)
+                    self.results.record(attempt.call, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.call.has_failed) and self._barrier.is_half_full:
                         self._barrier.wait_for_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
@@ -198,12 +199,12 @@ class Driver:
                 if failed:
                     if ended is None and self._is_journalled:
                         await self._barrier.abefore_next(self._time_left(attempt))
-                    attempt, failed = attempt.next_attempt(), False
+                    attempt, failed = next_attempt(attempt), False
                 since = self._waiting.wakes
                 if self._is_journalled and self._barrier.is_half_full:
                     await self._barrier.await_room(self._time_left(attempt))
-                deferred = ended or attempt.request_start()
-                if deferred is None and (self._is_strict or attempt.is_resumed):
+                deferred = ended or request_start(attempt)
+                if deferred is None and (self._is_strict or attempt.call.is_resumed):
                     deferred = await self._barrier.astart(self._time_left(attempt))
                 if deferred is not None:
                     wait = Wait(self._waiting, attempt, attempt.number, self._defer(attempt, deferred, error), since)
@@ -214,7 +215,7 @@ class Driver:
                     else:
                         with self._around(attempt), in_time(attempt, self._config.policy):
                             result = ABSENT
-                            if self._reconcile is not None and attempt.has_failed:
+                            if self._reconcile is not None and attempt.call.has_failed:
                                 result = self._reconcile(*args, **kwargs)
                                 result = await result if inspect.isawaitable(result) else result
                             if result is ABSENT:
@@ -223,9 +224,9 @@ class Driver:
                     error, failed = raised, True
                     continue
                 if self.results is not None:
-                    self.results.record(attempt, result)
+                    self.results.record(attempt.call, result)
                 try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.is_half_full:
+                    if (self._is_journalled or attempt.call.has_failed) and self._barrier.is_half_full:
                         await self._barrier.await_room(self._time_left(attempt))
                 finally:
                     attempt.succeed()  # even if nobody waits for it any more: it is done
@@ -251,32 +252,32 @@ class Driver:
 
     def _time_left(self, attempt: Attempt) -> float:
         most = self._config.policy.max_elapsed
-        return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
+        began = attempt.call.began
+        return math.inf if most is None or began is None else began + most - self._clock()
 
     def _defer(self, attempt: Attempt, deferred: Verdict, error: Exception | None) -> Retry | Park:
         """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
-        left = self._time_left(attempt)
+        call, left = attempt.call, self._time_left(attempt)
         if not isinstance(deferred, GiveUp):
             if left > 0.0:
                 # Whatever holds it back may end early: it waits as long as it has, not less because that may not do.
                 least = LEAST_HOLD if deferred.after <= 0.0 else deferred.after
                 until = deferred.until if isinstance(deferred, Park) else ()
                 deferred = Park(min(least, left), until, min(deferred.within, left))
-                attempt.parked(deferred)
+                park(attempt, deferred)
                 return deferred
             reasons = tuple(map(str, deferred.until)) if isinstance(deferred, Park) else ()
             deferred = GiveUp((OUT_OF_TIME, *reasons), deferred.after)
-        if attempt.is_resumed and self._barrier.is_refusal(deferred):
+        if call.is_resumed and self._barrier.is_refusal(deferred):
             # Not its end: it is left in the journal, for a process that can write there.
-            attempt.interrupted()
-            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {deferred.reason}")
-        if error is None and not attempt.has_failed:
-            raise attempt.reject(deferred)
-        attempt.give_up(deferred)
+            interrupt(attempt)
+            raise RecoveryError(f"{call.operation.name}: call {call.id} stays pending: {deferred.reason}")
+        if error is None and not call.has_failed:
+            raise reject(attempt, deferred)
+        give_up(attempt, deferred)
         try:
             if error is None:  # another process has it
-                call = attempt.call
-                raise RecoveryError(f"{attempt.operation.name}: call {call} is not resumed: {deferred.reason}")
+                raise RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {deferred.reason}")
             raise _noted(error, attempt, deferred)
         finally:
             del error  # its traceback holds this frame
@@ -284,9 +285,10 @@ class Driver:
     def _after_wait(self, wait: Wait) -> GiveUp | None:
         """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
         if wait.ended is None and wait.was_unhelpful and not wait.is_deferred and not wait.counts_as_retry:
-            wait.attempt.retries += 1
-            most = self._config.policy.retries_for(wait.attempt.category)
-            if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
+            call = wait.attempt.call
+            call.retries += 1
+            most = self._config.policy.retries_for(call.category)
+            if most is not None and call.retries > max(most, 1):  # a park is worth one more attempt
                 return GiveUp(f"out of retries ({most})")
         return wait.ended
 
@@ -313,13 +315,14 @@ def _is_nested() -> bool:
 
 def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
     """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
-    name = sender_of(attempt.operation.name, attempt.operation.key)
-    mark_exhausted(error, attempt.operation.name, is_nested=_is_nested())
+    operation = attempt.call.operation
+    name = display_name(operation.name, operation.key)
+    mark_exhausted(error, operation.name, is_nested=_is_nested())
     prefix = f"recovery: {name} gave up"
     try:
         # The same object may be raised again and again: its notes must not pile up.
         notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.attempts_made}: {verdict.reason}"]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempts_made(attempt)}: {verdict.reason}"]
     except Exception:
         pass
     return error

@@ -43,11 +43,12 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
                 soon(extend)
 
         extend()
-        attempt.on_progress = on_progress
+        progress = attempt.call.own_progress()
+        progress.on_progress = on_progress
         try:
             yield
         finally:
-            attempt.on_progress = None
+            progress.on_progress = None
     if scope.cancelled_caught:
         raise TimeoutError(f"no progress for {stall:g} s")
 

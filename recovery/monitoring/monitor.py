@@ -15,9 +15,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from events.bus import Bus
+from events.bus import Bus, BusOperation
 from events.event import Event
-from events.operation import Operation
 from events.operation_events import CallRejected, GaveUp, OperationRecovered, RetryScheduled
 from recovery.journal.journal import Journal
 from recovery.monitoring.alerts import Alarms, Reading, Thresholds
@@ -110,8 +109,8 @@ class Monitor:
         self._unjudged: dict[OperationKey, _Unjudged] = {}
         self._inbox: deque[Event] = deque()
         self._due = 0.0  # when to look into it, however little is in it
-        self._read: WeakKeyDictionary[Operation, int] = WeakKeyDictionary()
-        self._sources: dict[OperationKey, WeakSet[Operation]] = {}
+        self._read: WeakKeyDictionary[BusOperation, int] = WeakKeyDictionary()
+        self._sources: dict[OperationKey, WeakSet[BusOperation]] = {}
         self._new_calls: dict[OperationKey, int] = {}
         self._sampler = Sampler(bus)
         self._calibrations = Calibrations()
@@ -258,7 +257,7 @@ class Monitor:
         for operation in list(sources):
             self._count(operation, now)
 
-    def _count(self, operation: Operation, now: float) -> None:
+    def _count(self, operation: BusOperation, now: float) -> None:
         successes = operation.successes
         new = successes - self._read.get(operation, 0)
         part = (operation.name, operation.key)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from events.attempt import Attempt
+from events.runner_api import interrupt
 from recovery.journal.history import CallRecord
 from recovery.waiting.waiters import Latch
 
@@ -48,7 +49,7 @@ class ResumedCall:
         """Tell that the service ends, if the call is under way: it must not be taken for what killed the process."""
         attempt, self.attempt = self.attempt, None
         if attempt is not None and not self.is_over:
-            attempt.interrupted()
+            interrupt(attempt)
 
 
 class Resumption:

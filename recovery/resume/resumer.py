@@ -15,8 +15,10 @@ import anyio.lowlevel
 import msgspec
 
 from events.attempt import Attempt
+from events.call import Call, Progress
 from events.callables import is_async
 from events.errors import RecoveryError
+from events.runner_api import give_up, quarantine, resume
 from events.verdicts import GiveUp, Retry, settle
 from recovery.execution.runner import Driver
 from recovery.journal.history import CallRecord, remaining
@@ -146,7 +148,7 @@ class Resumer:
                 reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
                 log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
                 operation = definition.keyed(record.key)
-                Attempt(operation, call=record.call, number=record.attempt).quarantined(reason)
+                quarantine(Attempt(Call(operation, record.call), record.attempt), reason)
                 found.quarantined.append(record)
             else:
                 (awaited if self._is_async(record) else plain).append(ResumedCall(record))
@@ -214,25 +216,31 @@ class Resumer:
         args, kwargs = decoded_arguments(record.arguments)
         record = _decided(record, definition.config)
         operation = definition.keyed(record.key)
-        attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
-        attempt.arguments = record.arguments
-        attempt.version = record.version
-        attempt.idempotency_key = record.idempotency_key
-        attempt.saved = record.saved
-        pending = self._journal.pending()
-        now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
-        delay = remaining(record, pending.runs, now) or extra
-        attempt.began = operation.bus.clock() - record.elapsed
-        attempt.error = record.failures[-1] if record.failures else None
-        attempt.category = None if record.judged is None else record.judged.category
-        attempt.progress_resets = record.progress_resets
-        attempt.done = record.done
+        now = operation.bus.clock()
+        run = msgspec.structs.replace(self._journal.run, monotonic=now, wall=time.time())
+        delay = remaining(record, self._journal.pending().runs, run) or extra
+        has_progress = record.done > 0.0 or record.progress_resets > 0
+        continued = Call(
+            operation,
+            record.call,
+            began=now - record.elapsed,
+            retries=record.retries,
+            progress=Progress(record.done, record.progress_resets) if has_progress else None,
+            saved=record.saved,
+            arguments=record.arguments,
+            version=record.version,
+            idempotency_key=record.idempotency_key,
+            category=None if record.judged is None else record.judged.category,
+            error=record.failures[-1] if record.failures else None,
+            has_failed=True,
+            is_resumed=True,
+        )
+        attempt = Attempt(continued, record.attempt, record.delay)
         hopeless = self._why_not(record, definition.config)
         if hopeless is not None:
-            attempt.give_up(GiveUp(hopeless))
+            give_up(attempt, GiveUp(hopeless))
             raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {hopeless}")
-        attempt.waited = record.delay
-        attempt.resumed(delay)
+        resume(attempt, delay)
         call.attempt = attempt
         return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
 

@@ -8,9 +8,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.event import CallEvent
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -72,7 +73,7 @@ class RetryBudgets:
             taken = reserve(bucket)
             self._buckets[part] = bucket if taken is None else taken
             if taken is None:
-                return GiveUp(f"retry budget exhausted: {sender_of(*part)}")
+                return GiveUp(f"retry budget exhausted: {display_name(*part)}")
             self._reserved[failure.call] = (part, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.conditions import Condition
 from events.event import FOREVER, CallEvent, Event
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -116,7 +117,7 @@ class Break:
                         return all(permit.expires <= now for permit in permits)
                 return True
 
-        return Condition(f"circuit closed: {sender_of(operation, key)}", is_closed)
+        return Condition(f"circuit closed: {display_name(operation, key)}", is_closed)
 
     def restore(self, states: dict[OperationKey, Open]) -> None:
         """Take over what an earlier run knew, unless something is known already; the times are on the bus's clock."""
@@ -282,4 +283,4 @@ class Break:
 
 
 def _why(event: CallEvent) -> str:
-    return f"{CIRCUIT_OPEN}: {sender_of(event.operation, event.key)}"
+    return f"{CIRCUIT_OPEN}: {display_name(event.operation, event.key)}"

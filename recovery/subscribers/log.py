@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import Event
+from events.names import display_name
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -67,7 +67,7 @@ class Log:
 
 def describe(event: Event) -> str | None:
     """*event* in one line of English, or ``None`` for what is not worth one."""
-    name = sender_of(event.operation, event.key)
+    name = display_name(event.operation, event.key)
     failure = (event.error or "nobody could say why") if isinstance(event, Outcome) else ""
     match event:
         case RetryScheduled(attempt=attempt, after=after, retry=retry):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
@@ -70,7 +71,7 @@ class RateLimits:
                 self._end(part)
                 return None
         spread = self._rng() * min(left * SPREAD, MOST_SPREAD)
-        return Park(left + spread, (f"rate limit: {sender_of(*part)}",))
+        return Park(left + spread, (f"rate limit: {display_name(*part)}",))
 
     def _end(self, part: OperationKey) -> None:
         self._until.pop(part, None)

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus_events import SubscriberFailed
+from events.call import Call, Progress
 from events.event import CallEvent, Event
 from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
+from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.policies.budget import RetryBudget
@@ -106,22 +108,20 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule()
     def call(self) -> None:
         """A new call wants to begin."""
-        attempt = Attempt(self.operation)
-        attempt.began = self.clock()
-        self._ask(attempt)
+        self._ask(Attempt(Call(self.operation, self.service.bus.new_call_id(), self.clock())))
 
     def _ask(self, attempt: Attempt) -> None:
-        held = attempt.request_start()
+        held = request_start(attempt)
         if held is None:
-            self.attempts[attempt.call] = self.attempts.get(attempt.call, 0) + 1
+            self.attempts[attempt.call.id] = self.attempts.get(attempt.call.id, 0) + 1
             self.running.append(attempt)
         elif isinstance(held, GiveUp):
             if attempt.number == 1:
-                attempt.reject(held)
+                reject(attempt, held)
             else:
-                attempt.give_up(held)
+                give_up(attempt, held)
         else:
-            attempt.parked(held)
+            park(attempt, held)
             self.waiting.append((attempt, self.clock() + held.after))
 
     @precondition(lambda self: self.running)
@@ -158,8 +158,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         self._check_verdict(verdict, alone, classified[0])
         if not isinstance(verdict, GiveUp):
             if isinstance(alone, Park):
-                self.parks[attempt.call] = self.parks.get(attempt.call, 0) + 1
-            self.waiting.append((attempt.next_attempt(), self.clock() + verdict.after))
+                self.parks[attempt.call.id] = self.parks.get(attempt.call.id, 0) + 1
+            self.waiting.append((next_attempt(attempt), self.clock() + verdict.after))
 
     def _check_verdict(self, verdict: Verdict, alone: Verdict, failure: FailureClassified) -> None:
         order = (Retry, Park, GiveUp)
@@ -194,7 +194,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
         attempt.cancel()  # which changes nothing
-        about = [event for event in self.events[told:] if isinstance(event, CallEvent) and event.call == attempt.call]
+        about = [
+            event for event in self.events[told:] if isinstance(event, CallEvent) and event.call == attempt.call.id
+        ]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._opened() == before, "a cancelled call changed the circuit"
         after = self.service.budgets.tokens(NAME)
@@ -222,7 +224,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         records = replay({}, f"run{self.runs}", self.events)
         circuits: dict[tuple[str, str], OpenCircuit] = {}
         replay_circuits(circuits, "", self.events)
-        known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
+        known = {
+            attempt.call.id: attempt.call for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]
+        }
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
         self.service.circuits.restore({part: reopened(one, {"": now}, now) for part, one in circuits.items()})
@@ -230,11 +234,15 @@ class RecoveryMachine(RuleBasedStateMachine):
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
                 continue
-            attempt = Attempt(self.operation, call=record.call, number=record.attempt, retries=record.retries)
-            attempt.began = known[record.call].began
-            attempt.progress_resets = record.progress_resets
-            attempt.done = record.done
-            self.waiting.append((attempt, self.clock() if record.due is None else record.due))
+            call = Call(
+                self.operation,
+                record.call,
+                began=known[record.call].began,
+                retries=record.retries,
+                progress=Progress(record.done, record.progress_resets),
+                has_failed=record.attempt > 1 or record.retries > 0,
+            )
+            self.waiting.append((Attempt(call, record.attempt), self.clock() if record.due is None else record.due))
 
     # What must always hold
 

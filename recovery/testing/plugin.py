@@ -47,7 +47,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
-        step = (wait.attempt.call, wait.number)
+        step = (wait.attempt.call.id, wait.number)
         times[step] += 1
         if times[step] > MOST_WAITS:
             held_by = ", ".join(wait.describe().until) or "something that no time ends"

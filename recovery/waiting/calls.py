@@ -86,7 +86,7 @@ class WaitingCalls:
             wait = self._waits.get(call)
             if wait is None or not wait.take(command, reason):
                 return False
-        operation = wait.attempt.operation
+        operation = wait.attempt.call.operation
         operation.bus.publish(
             CallSteered(
                 at=self.clock(),
@@ -193,7 +193,7 @@ class WaitingCalls:
     def enter(self, wait: Wait) -> None:
         """From now on *wait* can be steered, and woken with those who are held back on its part."""
         with self.lock:
-            self._waits[wait.attempt.call] = wait
+            self._waits[wait.attempt.call.id] = wait
             if wait.is_deferred:
                 self._deferred[wait.part].add(wait)
                 if self.wakes != wait.since:
@@ -205,8 +205,8 @@ class WaitingCalls:
             self.unwatch(wait)
             if wait.waiter is not None:
                 wait.waiter.close()
-            if self._waits.get(wait.attempt.call) is wait:
-                del self._waits[wait.attempt.call]
+            if self._waits.get(wait.attempt.call.id) is wait:
+                del self._waits[wait.attempt.call.id]
             if wait.is_deferred:
                 deferred = self._deferred[wait.part]
                 deferred.discard(wait)

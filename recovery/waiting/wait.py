@@ -103,7 +103,7 @@ class Wait:
     @property
     def part(self) -> tuple[str, str]:
         """The operation's name, and its key."""
-        operation = self.attempt.operation
+        operation = self.attempt.call.operation
         return operation.name, operation.key
 
     @property
@@ -227,7 +227,7 @@ class Wait:
         """What can be said of it."""
         name, key = self.part
         return WaitingCall(
-            call=self.attempt.call,
+            call=self.attempt.call.id,
             operation=name,
             key=key,
             attempt=self.number,

@@ -177,7 +177,7 @@ class CrashedProcess:
 
     def _events(self, rng: random.Random) -> list[CallEvent]:
         """A call's chain of events, from its first failure on; not every one ends."""
-        call, length = self.service.bus.new_call(), rng.randint(1, LONGEST_CHAIN)
+        call, length = self.service.bus.new_call_id(), rng.randint(1, LONGEST_CHAIN)
         events: list[CallEvent] = [
             RetryScheduled(at=0.0, operation="chain", call=call, attempt=number, after=0.0, retry=number)
             for number in range(1, length + 1)

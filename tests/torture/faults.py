@@ -69,7 +69,7 @@ def leave_work(store: Store) -> set[str]:
         assert service.journal is not None
         service.journal.follow("job")
         for number in range(2):
-            call = service.bus.new_call()
+            call = service.bus.new_call_id()
             left.add(call)
             started = OperationStarted(at=0.0, operation="job", call=call, arguments=msgspec.Raw(b"[[],{}]"))
             service.bus.publish(started)

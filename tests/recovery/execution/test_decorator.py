@@ -682,7 +682,7 @@ def test_the_success_path_builds_no_event_and_takes_no_clock(kind: str, monkeypa
     with Recovery(store=MemoryStore(), clock=clock, enable_logging=True) as service:
         monkeypatch.setattr(service.bus, "publish", published.append)
         monkeypatch.setattr(service.bus, "cascade", published.append)
-        monkeypatch.setattr(service.bus, "new_call", lambda: published.append("an id"))
+        monkeypatch.setattr(service.bus, "new_call_id", lambda: published.append("an id"))
         reads = clock.reads
         if kind == "plain":
             plain = service.recoverable("plain")(lambda: None)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from events.attempt import Attempt
+from events.attempt import Attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.event import FOREVER, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import operations
 from recovery.journal.history import replay_circuits
@@ -60,7 +62,7 @@ class Service:
         )
 
     def about(self, key: str) -> dict[str, Any]:
-        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call()}
+        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call_id()}
 
     def opened(self) -> Service:
         self.give_up(times=2)
@@ -193,13 +195,13 @@ def test_a_probe_that_succeeds_closes_the_circuit() -> None:
 def test_a_probe_that_gave_up_opens_the_circuit_again_for_a_longer_break() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(2.0)
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.heard[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
 
 
 def test_a_circuit_that_opened_again_still_has_one_seat() -> None:
     service, probe = Service().half_opened()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     service.clock.advance(20.0)
     service.part().start().succeed()
     assert not service.part().is_observed
@@ -392,7 +394,7 @@ def test_a_restored_circuit_holds_for_what_is_left_of_its_break_and_goes_on_grow
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)
     service.clock.advance(6.0)
     probe = service.part().start()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.heard[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
 
 
@@ -487,11 +489,11 @@ def test_a_probe_that_somebody_else_turned_away_lets_another_pass() -> None:
 def test_a_probe_that_somebody_else_parked_lets_another_pass() -> None:
     service = Service().opened()
     service.clock.advance(10.0)
-    attempt = Attempt(service.part())
+    attempt = Attempt(Call(service.part(), "a"))
     with service.bus.subscribe(OperationStarted, lambda _: Park(60.0)):
-        held = attempt.request_start()
+        held = request_start(attempt)
     assert held is not None
-    attempt.parked(held)
+    park(attempt, held)
     assert asked(service) is None
 
 

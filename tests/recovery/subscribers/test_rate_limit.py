@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from events.attempt import Attempt
+from events.call import Call
 from events.errors import CallRejectedError
 from events.operation import Operation
 from events.operation_events import FailureClassified, Parked
@@ -40,7 +41,7 @@ class Hosts:
 
     def limit(self, host: str, wait: int = 60) -> None:
         """Somebody who asked *host* is told to wait."""
-        attempt = Attempt(self.part(host))
+        attempt = Attempt(Call(self.part(host), "a"))
         assert isinstance(attempt.fail(LimitedError(wait)), Park)
 
 
