@@ -116,7 +116,7 @@ class Attempt(msgspec.Struct, eq=False):
                         category=category,
                         error=error,
                     )
-                    bus.publish(scheduled)
+                    bus.cascade(scheduled)
             case Park(why=why, counts_as_retry=counts):
                 after = min(verdict.after, FOREVER)
                 call.publish(
@@ -162,7 +162,7 @@ class Attempt(msgspec.Struct, eq=False):
                 recorded=call.recorded,
                 lag=call.lag,
             )
-            bus.publish(recovered)
+            bus.cascade(recovered)
         if operation.is_observed and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
             bus.publish(
                 OperationSucceeded(

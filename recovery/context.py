@@ -16,29 +16,15 @@ context variable: it is seen in the tasks and worker threads that the call start
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from events.attempt import Attempt
 
-_current: ContextVar[Attempt] = ContextVar("recovery_attempt")
-
-
-class Running:
-    """Make *attempt* the one that this module's functions speak of; for drivers."""
-
-    __slots__ = ("_attempt", "_token")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        self._token: Token[Attempt] = _current.set(self._attempt)
-
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+"""The attempt that runs; set by the runner."""
 
 
 def checkpoint(value: Any) -> None:
@@ -89,12 +75,12 @@ def attempt() -> int:
 
 def is_running() -> bool:
     """Whether this is a call in which the other functions have an answer."""
-    return _current.get(None) is not None
+    return current.get(None) is not None
 
 
 def _attempt() -> Attempt:
     try:
-        return _current.get()
+        return current.get()
     except LookupError:
         raise LookupError(
             "no such call is running here; declare the operation with resumable=True, durability='journal', "

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 import anyio.abc
@@ -26,8 +26,7 @@ from events.operation_events import FailureClassified, OperationFailed
 from events.subscription import Subscription
 from recovery import validation
 from recovery.execution.decorator import check_by_hand, check_function, wrap
-from recovery.execution.retry_on_result import raise_unwanted
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
 from recovery.operations import Definition, Registry, name_of_function
@@ -202,11 +201,9 @@ class Recovery:
                 return function
             definition = self._registry.define(name or name_of_function(function), config, explicit=name is not None)
             self._attend_to(definition)
-            if config.retry_on_result is not None:
-                function = raise_unwanted(function, config.retry_on_result)
             if config.resumable:
                 definition.resume_with(function)
-            return wrap(function, definition, self._driver(definition))
+            return cast("Callable[P, R]", wrap(self._runner(function, definition)))
 
         return decorate
 
@@ -242,7 +239,7 @@ class Recovery:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that ask at once would run every call twice
             if self._resumption is None or not self._resumption.is_ours:
-                resumer = Resumer(self._registry, self._driver, self._journal, self.calls.spread)
+                resumer = Resumer(self._registry, self._runner, self._journal, self.calls.spread)
                 self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
             return self._resumption
 
@@ -308,8 +305,8 @@ class Recovery:
         if self._resumption is not None:
             self._resumption.interrupt()
 
-    def _driver(self, definition: Definition) -> Driver:
-        return Driver(definition.config, self.bus.clock, self.calls, lambda: self._journal, definition.warn_once)
+    def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
+        return Runner(function, definition, self.calls, lambda: self._journal)
 
     def _attend_to(self, definition: Definition) -> None:
         """Give the journal and the log the seats that this operation's plan asks for."""

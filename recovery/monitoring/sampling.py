@@ -21,7 +21,7 @@ from events.operation import Operation
 from events.operation_events import OperationStarted, OperationSucceeded
 from events.subscription import Subscription
 from recovery.execution.decorator import wrap
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.queue import WriteQueue
 from recovery.monitoring.overhead import Figure, Samples, middle
 from recovery.operations import Definition, OperationKey
@@ -162,8 +162,8 @@ def calibrate(config: OperationConfig) -> Calibration:
     )
     bus = Bus()
     operation = Operation("calibration", bus)
-    driver = Driver(config, bus.clock, WaitingCalls(bus.clock, random.random), lambda: None, lambda _what, _why: None)
-    recoverable = wrap(_nothing, Definition(config, operation), driver)
+    waiting = WaitingCalls(bus.clock, random.random)
+    recoverable = wrap(Runner(_nothing, Definition(config, operation), waiting, lambda: None))
     if config.journalled:
         _journal(bus)
     added = []

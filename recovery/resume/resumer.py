@@ -20,7 +20,7 @@ from events.callables import is_async
 from events.errors import RecoveryError
 from events.runner_api import give_up, quarantine, resume
 from events.verdicts import GiveUp, Retry, settle
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.history import CallRecord, remaining
 from recovery.journal.journal import Journal
 from recovery.journal.store import Pending
@@ -49,12 +49,12 @@ class Resumer:
     def __init__(
         self,
         registry: Registry,
-        driver_of: Callable[[Definition], Driver],
+        runner_of: Callable[[Callable[..., Any], Definition], Runner],
         journal: Journal,
         spread: Callable[[int], float],
     ) -> None:
         self._registry = registry
-        self._driver_of = driver_of
+        self._runner_of = runner_of
         self._journal = journal
         self._spread = spread
 
@@ -177,15 +177,15 @@ class Resumer:
 
     def _resume(self, call: ResumedCall) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call)
-            call.end(result=driver.run(function, tuple(args), kwargs, attempt, delay=delay))
+            runner, attempt, args, kwargs, delay = self._prepare(call)
+            call.end(result=runner.run(attempt, tuple(args), kwargs, delay=delay))
         except BaseException as error:  # it has been published; whoever waits is told
             call.end(error=error)
 
     async def _resume_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call, extra)
-            call.end(result=await driver.arun(function, tuple(args), kwargs, attempt, delay=delay))
+            runner, attempt, args, kwargs, delay = self._prepare(call, extra)
+            call.end(result=await runner.arun(attempt, tuple(args), kwargs, delay=delay))
         except Exception as error:  # it has been published; whoever waits is told
             call.end(error=error)
         except BaseException as error:
@@ -207,7 +207,7 @@ class Resumer:
 
     def _prepare(
         self, call: ResumedCall, extra: float = 0.0
-    ) -> tuple[Driver, Attempt, Callable[..., Any], list[Any], dict[str, Any], float]:
+    ) -> tuple[Runner, Attempt, list[Any], dict[str, Any], float]:
         record = call.record
         definition = self._registry.get(record.operation)
         assert definition is not None
@@ -242,7 +242,7 @@ class Resumer:
             raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {hopeless}")
         resume(attempt, delay)
         call.attempt = attempt
-        return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
+        return self._runner_of(definition.resume, definition), attempt, args, kwargs, delay
 
 
 def _decided(record: CallRecord, config: OperationConfig) -> CallRecord:
