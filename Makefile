@@ -1,4 +1,4 @@
-# Every target sets up what it needs; the first one in a fresh clone takes a minute longer.
+# Every target sets up what it needs, so the first one in a fresh clone takes a minute longer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,9 +9,9 @@ PEERS := $(VENV)/.peers
 .PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(READY) ## make the virtual environment, with everything in it
+install: $(READY) ## create the virtual environment with all dependencies
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "launcher-recovery needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
@@ -24,52 +24,52 @@ $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group peers --group report
 	@touch $(PEERS)
 
-demo: $(READY) ## a launch that fails in seven ways, is killed, and arrives whole (half a minute)
+demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## every test, in a process a core (a minute and a half)
+test: $(READY) ## run every test, one process per core (a minute and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
-check: lint types arch ## all that can be said without running the code
+check: lint types arch ## run lint, types and arch: everything that needs no test
 
-format: $(READY) ## rewrite the code as ruff likes it
+format: $(READY) ## format the code and fix what ruff can fix
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lint: $(READY) ## ruff, formatting included
+lint: $(READY) ## check style and formatting (ruff)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-types: $(READY) ## mypy, strict
-	$(BIN)/mypy && $(BIN)/mypy tests/typing
+types: $(READY) ## check types (mypy, strict; basedpyright, strict for tests/typing)
+	$(BIN)/mypy && $(BIN)/mypy tests/typing && $(BIN)/basedpyright
 
-arch: $(READY) ## the layers hold (import-linter)
+arch: $(READY) ## check layers and import circles (import-linter)
 	$(BIN)/lint-imports
 
-props: $(READY) ## the laws alone, with many more examples
+props: $(READY) ## run the property tests alone, with 3000 examples each
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
 
-mutants: $(READY) ## plant each known bug, and see which test kills it (four minutes)
+mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, starve and flood the journal, and print what it lost (seven minutes)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (seven minutes)
 	$(BIN)/python -m tests.torture
 
-bench: $(PEERS) ## the whole table of figures, beside other libraries (five minutes)
+bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
 	$(BIN)/python -m bench table
 
-bench-quick: $(PEERS) ## the same with fewer rounds (a minute)
+bench-quick: $(PEERS) ## the same in fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
 
-report: $(PEERS) ## measure everything, and write docs/performance.md, .json and charts (six minutes)
+report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (six minutes)
 	$(BIN)/python -m bench report
 
-bench-check: $(READY) ## fail if a ratio is worse than bench/baseline.json by more than 20 % (half a minute)
+bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (half a minute)
 	$(BIN)/python -m bench check
 
-bench-baseline: $(READY) ## make the ratios of this tree the baseline
+bench-baseline: $(READY) ## write the figures of this tree to bench/baseline.json (a minute and a half)
 	$(BIN)/python -m bench baseline
 
-bench-quiet: $(READY) ## see that the gate does not cry wolf: 20 checks, a spinning process on each core (twenty minutes)
+bench-quiet: $(READY) ## test bench-check for false alarms: 20 checks on a busy machine (twenty minutes)
 	$(BIN)/python -m bench quiet
 
-clean: ## remove what the targets made
+clean: ## delete everything that the targets created
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""The command ``recovery``: run a launch plan, look into its journal, watch the demonstration.
+"""The command ``recovery``: run a launch plan, show its journal, steer its calls, watch the demonstration.
 
 Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started).
 """
@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn
 
 import anyio
 import click
@@ -32,8 +32,13 @@ from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
 from recovery.subscribers.log import describe
 
-TAKEN_WITHIN = 5.0
-"""Seconds that a process may take to do what it is told."""
+STEERING: dict[CommandName, str] = {
+    "retry": "End the wait of CALL: its next attempt starts now. Resumes a quarantined call, too.",
+    "pause": "Stop the clock of the waiting CALL, until `unpause` or its deadline.",
+    "unpause": "Let the paused CALL wait for the rest of its delay.",
+    "give up": "End the waiting CALL for good: its caller gets its last error.",
+}
+POLL_INTERVAL = 0.02
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -62,7 +67,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
         loaded = load_plan(plan)
     except PlanError as error:
         _usage_error(error)
-    logging.getLogger("recovery").addHandler(logging.NullHandler())  # what it says is on the screen already
+    logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
     outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
     failed = any(outcome.state != "done" for outcome in outcomes.values())
     if as_json:
@@ -77,9 +82,9 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     def warn(event: Event) -> None:
         match event:
             case JournalDegraded(reason=reason):
-                trouble = f"the journal {journal} cannot be written, going on in memory: {reason}"
+                trouble = f"the journal {journal} cannot be written; the launch goes on in memory: {reason}"
             case JournalQuarantined(reason=reason):
-                trouble = f"the journal is begun anew: {reason}"
+                trouble = f"a new journal was begun: {reason}"
             case _:
                 return
         warnings.print(f"warning: {redact(printable(trouble))}")
@@ -118,35 +123,36 @@ def status(path: Path, as_json: bool) -> None:
         make_console().print(StatusTable(found))
 
 
+def _add_steering(command: CommandName, description: str) -> None:
+    @cli.command(command.replace(" ", "-"), help=f"{description} JOURNAL is a journal's file or a launch plan.")
+    @click.argument("journal", type=click.Path(path_type=Path))
+    @click.argument("call")
+    @click.option("--reason", default="", help="Why; it is written to the journal.")
+    @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
+    def steer(journal: Path, call: str, reason: str, timeout: float) -> None:
+        try:
+            path = _journal_at(journal)
+            if not path.exists():
+                raise FileNotFoundError(f"there is no journal at {path}")
+            submitted = submit_command(path, Command(command, call, reason))
+        except (RecoveryError, OSError) as error:
+            _usage_error(error)
+        end = time.monotonic() + timeout
+        while submitted.exists():
+            if time.monotonic() > end:
+                submitted.unlink(missing_ok=True)
+                problem = f"cannot {command} call {call!r:.100}: no running process that writes {path} has it waiting"
+                click.echo(f"recovery: {problem}; `recovery status` shows the ids of calls", err=True)
+                sys.exit(1)
+            time.sleep(POLL_INTERVAL)
+
+
+for _command, _description in STEERING.items():
+    _add_steering(_command, _description)
+
+
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.argument("call")
-@click.argument("command", type=click.Choice(get_args(CommandName)))
-@click.option("--reason", default="", help="Why: it is written down with it.")
-def tell(path: Path, call: str, command: CommandName, reason: str) -> None:
-    """Tell the process that writes the journal at PATH (or runs that plan) to do COMMAND with the waiting CALL.
-
-    "retry" ends its wait, or resumes a call that is quarantined; "pause" and "unpause" stop and start it; "give up"
-    ends the call. `recovery status` shows the ids of calls.
-    """
-    try:
-        journal = _journal_at(path)
-        if not journal.exists():
-            raise FileNotFoundError(f"there is no journal at {journal}")
-        handed_in = submit_command(journal, Command(command, call, reason))
-    except (RecoveryError, OSError) as error:
-        _usage_error(error)
-    end = time.monotonic() + TAKEN_WITHIN
-    while handed_in.exists():
-        if time.monotonic() > end:
-            handed_in.unlink(missing_ok=True)
-            click.echo(f"recovery: no process that writes {journal} has a waiting call {call!r:.100}", err=True)
-            sys.exit(1)
-        time.sleep(0.02)
-
-
-@cli.command()
-@click.option("--keep", type=click.Path(path_type=Path), help="Work in this folder, and leave it there.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""

@@ -4,7 +4,7 @@ For ``Park`` and ``Strategy``:
 
     Strategy(wait_for=(disk_space("models", 8_000_000_000),), wait_timeout=3600.0)
 
-Each raises TypeError or ValueError, naming the argument, for what cannot be asked.
+Each raises TypeError or ValueError for a wrong argument, and names it. *every* is the seconds between two checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recovery import validation
 
 
 def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0) -> Condition:
-    """There are *free* bytes for us on the file system where *path* is, or will be."""
+    """At least *free* bytes are available to us on the file system of *path*, which need not exist yet."""
     needed = validation.number("free", free)
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"path must be a path that is not empty, not {path!r}")
@@ -33,7 +33,7 @@ def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0)
 
 
 def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:
-    """A server could listen on *port* of *host*, an address of this machine: nobody else does."""
+    """A server could listen on *port* of *host*, an address of this machine."""
     _port(port)
     _host(host)
 
@@ -41,7 +41,7 @@ def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Cond
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as server:
             if os.name == "posix":
-                # As servers do: connections that a former server left behind do not matter. Elsewhere it means theft.
+                # As servers do, to ignore connections of a former server. On Windows it would steal the port.
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 server.bind(address)
@@ -53,7 +53,7 @@ def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Cond
 
 
 def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: float = 5.0) -> Condition:
-    """Somebody accepts a TCP connection on *port* of *host* within *timeout* seconds."""
+    """*host* accepts a TCP connection on *port* within *timeout* seconds."""
     _port(port)
     _host(host)
     validation.number("timeout", timeout, above=0.0)

@@ -1,4 +1,4 @@
-"""A store in memory: for tests, and to try things out. Nothing survives the process."""
+"""A store in memory, for tests and experiments: nothing survives the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CIRCUIT_KINDS = frozenset(event.__name__ for event in CIRCUIT)
 
 
 class MemoryStore(Store):
-    """Keeps the latest *capacity* rows. Open it again (in another service) and it still has them."""
+    """Keeps the latest *capacity* rows, also for the next service that opens it."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self.rows: deque[Row] = deque()
@@ -23,12 +23,12 @@ class MemoryStore(Store):
         self._known: set[tuple[str, int]] = set()
 
     async def open(self, run: Run) -> Sequence[str]:
-        """Note the run."""
+        """Keep *run*."""
         self.runs[run.id] = run
         return ()
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call that has no terminal event and of every circuit, and the runs."""
+        """Every row of every call without a terminal event and of every circuit, and the runs."""
         over = {row.call for row in self.rows if row.kind in TERMINAL_KINDS}
         wanted = [row for row in self.rows if (row.call and row.call not in over) or row.kind in CIRCUIT_KINDS]
         return list(self.runs.values()), wanted
@@ -43,10 +43,10 @@ class MemoryStore(Store):
         return list(itertools.islice(wanted, limit))
 
     async def append(self, rows: Sequence[Row]) -> None:
-        """Keep *rows*."""
+        """Keep the *rows* that are not here yet."""
         for row in rows:
             identity = (row.run, row.number)
-            if not row.number or identity not in self._known:
+            if identity not in self._known:
                 self._known.add(identity)
                 self.rows.append(row)
         while len(self.rows) > self._capacity:
@@ -54,7 +54,7 @@ class MemoryStore(Store):
             self._known.discard((gone.run, gone.number))
 
     async def sync(self) -> None:
-        """Nothing to do: no power loss leaves anything here."""
+        """Do nothing: memory does not survive a power loss."""
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: no file is open."""

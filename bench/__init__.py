@@ -1,1 +1,1 @@
-"""Measurements: ratios taken interleaved in one process. ``make bench`` prints the table, ``make report`` writes it."""
+"""Benchmarks: ratios measured side by side. ``make bench`` prints them, ``make report`` writes docs/performance.md."""

@@ -1,4 +1,4 @@
-"""The command: ``python -m bench table``, ``report``, ``check``, ``baseline``."""
+"""The command ``python -m bench``: ``table``, ``report``, ``page``, ``check``, ``quiet``, ``baseline``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from bench import regression_gate, table
-from bench.load import spinning
+from bench.busy_cores import busy_cores
 from bench.measure import EFFORTS, FULL, GATE, QUICK, Spread
 from bench.run import GATED_GROUPS, GROUPS, QUICK_GROUPS, Run, measure_group, run, run_group
 
@@ -22,10 +22,12 @@ def cli() -> None:
 
 @cli.command("table")
 @click.option("--quick", is_flag=True, help="A minute instead of five.")
-@click.option("--only", multiple=True, type=click.Choice(list(GROUPS)), help="Only this group; may be repeated.")
-@click.option("--into", type=click.Path(path_type=Path), help="Write the run here, as JSON.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(list(GROUPS)), help="Measure only this group; may be repeated."
+)
+@click.option("--into", type=click.Path(path_type=Path), help="Write the run to this file, as JSON.")
 def print_table(quick: bool, only: tuple[str, ...], into: Path | None) -> None:
-    """Measure, and print the table."""
+    """Measure, and print the table of figures."""
     names = only or (QUICK_GROUPS if quick else tuple(GROUPS))
     effort = QUICK if quick else FULL
     found = run(names, effort, lambda group: click.echo("\n".join(table.lines(group))))
@@ -39,11 +41,11 @@ def print_table(quick: bool, only: tuple[str, ...], into: Path | None) -> None:
 
 @cli.command()
 @click.option(
-    "--from", "source", type=click.Path(exists=True, path_type=Path), help="Do not measure: take the run in this file."
+    "--from", "source", type=click.Path(exists=True, path_type=Path), help="Do not measure; use the run in this file."
 )
 def report(source: Path | None) -> None:
-    """Measure everything, and write the report into docs/."""
-    from bench.report.write import write_report  # here: the rest needs no matplotlib
+    """Measure everything, and write the report to docs/."""
+    from bench.report.write import write_report  # imported here: only the report needs matplotlib
 
     if source is None:
         found = run(GROUPS, FULL, lambda group: click.echo("\n".join(table.lines(group))))
@@ -55,8 +57,16 @@ def report(source: Path | None) -> None:
 
 
 @cli.command()
+def page() -> None:
+    """Write docs/performance.md again, from the figures in docs/performance.json; nothing is measured."""
+    from bench.report.write import write_page
+
+    click.echo(write_page())
+
+
+@cli.command()
 def check() -> None:
-    """Fail if a ratio is worse than the baseline by more than 20 % beyond its spread, in three tries."""
+    """Fail if a ratio is more than 20 % worse than the baseline, in three tries, or if a count has grown."""
     try:
         findings = regression_gate.check(regression_gate.read(), _gated)
     except regression_gate.StaleBaselineError as error:
@@ -68,11 +78,11 @@ def check() -> None:
 
 
 @cli.command()
-@click.option("--checks", default=20, help="How many checks in a row.")
+@click.option("--checks", default=20, help="Number of checks.")
 def quiet(checks: int) -> None:
-    """See that the gate does not cry wolf: check again and again, with a spinning process on each core."""
+    """Test the gate for false alarms: repeat the check while a spinning process runs on each core."""
     baseline = regression_gate.read()
-    with spinning():
+    with busy_cores():
         for number in range(1, checks + 1):
             findings = regression_gate.check(baseline, _gated)
             worst = max(finding.now.middle / finding.before for finding in findings)
@@ -84,13 +94,13 @@ def quiet(checks: int) -> None:
 
 @cli.command()
 def baseline() -> None:
-    """Make the ratios of this tree the baseline: of three runs, for each process has a luck of its own."""
+    """Make the figures of this tree the baseline: the median of three runs, for ratios differ between processes."""
     regression_gate.write([_gated([]) for _ in range(regression_gate.TRIES)])
     click.echo(regression_gate.BASELINE.read_text(encoding="utf-8"), nl=False)
 
 
 def _gated(keys: Iterable[str]) -> dict[str, Spread]:
-    """The gate's ratios: of the groups that have these *keys*, or of all groups for none."""
+    """Measure the gate's figures: the groups that have these *keys*, or all groups if *keys* is empty."""
     wanted = {group for group, of_group in GATED_GROUPS.items() if set(keys) & set(of_group)} or set(GATED_GROUPS)
     found: dict[str, Spread] = {}
     for name in sorted(wanted):
@@ -107,7 +117,7 @@ def _gated(keys: Iterable[str]) -> dict[str, Spread]:
 @click.option("--effort", type=click.Choice(list(EFFORTS)), default="full")
 @click.option("--into", type=click.Path(path_type=Path), required=True)
 def group(name: str, effort: str, into: Path) -> None:
-    """Measure one group in this process."""
+    """Measure one group in this process (``bench.run`` starts it)."""
     into.write_bytes(msgspec.json.encode(measure_group(name, EFFORTS[effort])))
 
 

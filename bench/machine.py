@@ -1,4 +1,4 @@
-"""The machine that a run was made on, as pyperf describes it, without what would tell who it belongs to."""
+"""The machine of a run, as pyperf describes it; the host name is left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from bench.peers import versions
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What figures depend on; *peers* are the versions of what is compared, ``None`` where it is not installed."""
+    """Hardware and versions that the figures depend on.
+
+    *load* is the load average of the last minute. A library in *peers* that is not installed has the version ``None``.
+    """
 
     cpu: str
     cores: int
@@ -32,8 +35,8 @@ LIBRARIES = ("anyio", "blinker", "aiosqlite", "msgspec", "pyperf")
 
 
 def describe() -> Machine:
-    """This machine, now."""
-    # No worker process and no timing: pyperf is asked for what it knows about machines.
+    """Describe this machine, now."""
+    # pyperf only collects its metadata here: no worker process, no timing.
     run = pyperf.Run([1.0], metadata={"name": "machine"}, collect_metadata=True)
     known = run.get_metadata()
     return Machine(

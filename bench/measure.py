@@ -1,10 +1,10 @@
-"""Time things side by side, and say how sure the answer is.
+"""Time candidates side by side, and tell how certain the result is.
 
-Every comparison is interleaved: in each round all candidates take their turn, for about a millisecond each, in one
-process and in an order that rotates, so that what disturbs the machine disturbs everybody. The ratio is taken in each
-round; its median is the answer and its quartiles are the spread. Of 25 rounds or more the quartiles are a little wider
-than the interval that holds the true median with 95 % confidence, so a limit between them is a limit that this run
-cannot tell from the answer: "within noise".
+Every comparison is interleaved: in each round every candidate runs for about a millisecond, in one process and in
+rotating order, so that a disturbance of the machine hits all of them alike. Each round gives one ratio. The result is
+the median of the ratios; their quartiles are the spread. With 25 rounds or more, the quartiles are a little wider than
+the 95 % confidence interval of the median. A limit between the quartiles is therefore "within noise": this run cannot
+tell on which side of it the true figure lies.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 ROUND_TIME = 0.001
-"""Seconds that a candidate takes in each round: short enough that most rounds are not interrupted."""
+"""Seconds that a candidate runs in each round: short enough that most rounds are not interrupted."""
 
 Clock: TypeAlias = Callable[[], float]
 Timed: TypeAlias = Callable[[int], float]
-"""Does something so many times; the seconds that took."""
+"""Calls a candidate that number of times and returns the seconds this took."""
 Verdict: TypeAlias = Literal["pass", "fail", "within noise", "not measured", "-"]
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """How much to measure: *rounds* of everything, and *share* of the full number of calls, rows and seconds.
+    """How much to measure.
 
-    Without *peers*, other people's libraries are left out. *on_processor* takes the processor's time of the thread (of
-    the process, where several work) for the time, so that what other processes take of the machine is not in it.
+    Args:
+        rounds: Rounds of each comparison.
+        share: Share (0 to 1) of the full number of calls, rows and seconds.
+        peers: Whether other libraries are measured too.
+        on_processor: Measure processor time instead of elapsed time, so that other processes do not count.
     """
 
     name: Literal["full", "quick", "gate"]
@@ -42,21 +45,21 @@ class Effort(msgspec.Struct, frozen=True):
 
     @property
     def clock(self) -> Clock:
-        """What a single thread is timed by."""
+        """The clock for work in a single thread."""
         return time.thread_time if self.on_processor else time.perf_counter
 
     @property
     def round_time(self) -> float:
-        """Seconds of a turn: where interruptions are not counted it may be longer, and then the spread is less."""
+        """Seconds per candidate and round; longer with processor time, which does not count interruptions."""
         return 0.01 if self.on_processor else ROUND_TIME
 
     @property
     def shared_clock(self) -> Clock:
-        """What several threads are timed by."""
+        """The clock for work in several threads."""
         return time.process_time if self.on_processor else time.perf_counter
 
     def some(self, count: float, *, least: int = 1) -> int:
-        """That share of *count*."""
+        """*count* reduced to this effort's share, but not below *least*."""
         return max(round(count * self.share), least)
 
 
@@ -67,30 +70,40 @@ EFFORTS = {effort.name: effort for effort in (FULL, QUICK, GATE)}
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The median of *rounds* values, between their quartiles."""
+    """The median of *rounds* values (``middle``) with their quartiles (``low``, ``high``)."""
 
     low: float
     middle: float
     high: float
     rounds: int
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether this is a single value, which another run reproduces, and not a sample."""
+        return self.rounds == 1
+
     def scaled(self, factor: float) -> Spread:
-        """The same in another unit."""
+        """The spread in another unit."""
         return Spread(self.low * factor, self.middle * factor, self.high * factor, self.rounds)
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """What *values* say together. Raises ValueError for none."""
+    """The median and quartiles of *values*. Raises ValueError if there are none."""
     if not values:
-        raise ValueError("there is nothing to take the median of")
+        raise ValueError("no values, so no median")
     if len(values) == 1:
-        return Spread(values[0], values[0], values[0], 1)
+        return exact(values[0])
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(low, middle, high, len(values))
 
 
+def exact(value: float) -> Spread:
+    """A figure without spread, such as a count."""
+    return Spread(value, value, value, 1)
+
+
 def pool(spreads: Sequence[Spread]) -> Spread:
-    """What several spreads of one figure say together: the median and the quartiles of all their quartiles."""
+    """Combine several spreads of one figure: the median and quartiles of all their medians and quartiles."""
     if len(spreads) == 1:
         return spreads[0]
     low, middle, high, _ = msgspec.structs.astuple(
@@ -100,7 +113,7 @@ def pool(spreads: Sequence[Spread]) -> Spread:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that *share* (0 to 1) of *values* lies, interpolated."""
+    """The value below which *share* (0 to 1) of *values* lies, interpolated."""
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     below = int(place)
@@ -109,7 +122,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What a figure should reach: *limit*, at "most" or at "least"; in *words* where the number alone would not do."""
+    """The limit of a figure: at "most" or at "least" *limit*. *words* replace the number in tables."""
 
     sense: Literal["most", "least"]
     limit: float
@@ -117,7 +130,7 @@ class Goal(msgspec.Struct, frozen=True):
 
 
 def judge(measured: Spread | None, goal: Goal | None) -> Verdict:
-    """Whether *goal* is reached, missed, or inside the spread, so that this run cannot tell."""
+    """Tell whether *goal* is reached, missed, or inside the spread (then this run cannot tell)."""
     if measured is None:
         return "not measured"
     if goal is None:
@@ -129,12 +142,12 @@ def judge(measured: Spread | None, goal: Goal | None) -> Verdict:
 
 
 def ratios(times: Sequence[float], base: Sequence[float]) -> Spread:
-    """How many times as long as *base*, round by round."""
+    """The spread of *times* divided by *base*, round by round."""
     return spread([one / other for one, other in zip(times, base, strict=True)])
 
 
 def differences(times: Sequence[float], base: Sequence[float]) -> Spread:
-    """How much longer than *base*, round by round."""
+    """The spread of *times* minus *base*, round by round."""
     return spread([one - other for one, other in zip(times, base, strict=True)])
 
 
@@ -146,10 +159,14 @@ def interleave(
     round_time: float = ROUND_TIME,
     settle: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds for one call of each candidate in each of so many *rounds*.
+    """Time all candidates side by side: seconds per call, for each candidate and round.
 
-    *times* is how often each is called in a round (default: as often as fits into *round_time* seconds); *settle* is
-    called after each candidate's turn, and not timed.
+    Args:
+        candidates: What to time, by name.
+        rounds: Rounds in which every candidate runs once, in rotating order.
+        times: Calls of each candidate in a round; by default as many as fit into *round_time* seconds.
+        round_time: Seconds per candidate and round, if *times* is not given.
+        settle: Called after each candidate, and not timed.
     """
     counts = {}
     for name, timed in candidates.items():
@@ -158,15 +175,15 @@ def interleave(
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates.items())
     for number in range(rounds):
-        turn = number % len(order)
-        for name, timed in order[turn:] + order[:turn]:
+        first = number % len(order)
+        for name, timed in order[first:] + order[:first]:
             taken[name].append(timed(counts[name]) / counts[name])
             settle()
     return taken
 
 
 def calibrate(timed: Timed, round_time: float = ROUND_TIME) -> int:
-    """How many calls take about *round_time*; also warms up."""
+    """The number of calls that take about *round_time* seconds. This also warms up the candidate."""
     count = 1
     while True:
         took = timed(count)
@@ -176,7 +193,7 @@ def calibrate(timed: Timed, round_time: float = ROUND_TIME) -> int:
 
 
 def plain(call: Callable[[], object], clock: Clock = time.perf_counter) -> Timed:
-    """Time a plain function by *clock*."""
+    """Make a plain function a candidate, timed by *clock*."""
 
     def timed(times: int) -> float:
         rounds = range(times)
@@ -188,8 +205,8 @@ def plain(call: Callable[[], object], clock: Clock = time.perf_counter) -> Timed
     return timed
 
 
-def awaited(call: Callable[[], Awaitable[Any]], runner: asyncio.Runner, clock: Clock = time.perf_counter) -> Timed:
-    """Time a coroutine function by *clock*, on the loop of *runner*."""
+def asynchronous(call: Callable[[], Awaitable[Any]], runner: asyncio.Runner, clock: Clock = time.perf_counter) -> Timed:
+    """Make a coroutine function a candidate, timed by *clock* on the loop of *runner*."""
 
     async def loop(times: int) -> float:
         rounds = range(times)
@@ -198,5 +215,5 @@ def awaited(call: Callable[[], Awaitable[Any]], runner: asyncio.Runner, clock: C
             await call()
         return clock() - began
 
-    # In the caller's context, not in that of the runner's beginning: some libraries are set up by context variables.
+    # The caller's context, not the runner's own: some libraries are configured by context variables.
     return lambda times: runner.run(loop(times), context=contextvars.copy_context())

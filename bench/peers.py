@@ -1,6 +1,6 @@
-"""Other people's libraries, each set up for the same work: four tries at once, or a circuit that does not open.
+"""Other libraries, each configured for the same task: four attempts without delay, or a circuit that stays closed.
 
-They are a dependency group of their own; one that is not installed is left out, and the table says so.
+They are the dependency group ``peers``. A library that is not installed is left out, and the report says so.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ Wrap: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 NAMES = (
     "tenacity", "stamina", "backoff", "hyx", "pyresilience", "opnieuw", "circuitbreaker", "pybreaker", "dbos",
 )  # fmt: skip
-TRIES = 4
+ATTEMPTS = 4
 
-_for_good = contextlib.ExitStack()
+_process_lifetime = contextlib.ExitStack()
+"""Never closed: its contexts last as long as the process."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """One of them: how it wraps *plain* and *coroutine* functions, ``None`` where it cannot."""
+    """A library: how it wraps *plain* and *coroutine* functions, or ``None`` if it cannot."""
 
     name: str
     retries: bool
@@ -36,7 +37,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def versions() -> dict[str, str | None]:
-    """Every peer's version, ``None`` where it is not installed."""
+    """The version of every library, ``None`` if it is not installed."""
     found: dict[str, str | None] = {}
     for name in NAMES:
         try:
@@ -47,7 +48,7 @@ def versions() -> dict[str, str | None]:
 
 
 def peers(effort: Effort, delay: float = 0.0) -> list[Peer]:
-    """Those installed, retrying after *delay* seconds; none where *effort* does without."""
+    """The installed libraries, set to retry after *delay* seconds; none if *effort* leaves them out."""
     if not effort.peers:
         return []
     return [make(delay) for name, make in MAKERS.items() if importlib.util.find_spec(name) is not None]
@@ -56,7 +57,7 @@ def peers(effort: Effort, delay: float = 0.0) -> list[Peer]:
 def _tenacity(delay: float) -> Peer:
     import tenacity
 
-    wrap = tenacity.retry(stop=tenacity.stop_after_attempt(TRIES), wait=tenacity.wait_fixed(delay), reraise=True)
+    wrap = tenacity.retry(stop=tenacity.stop_after_attempt(ATTEMPTS), wait=tenacity.wait_fixed(delay), reraise=True)
     return Peer(name="tenacity", retries=True, plain=wrap, coroutine=wrap)
 
 
@@ -64,8 +65,8 @@ def _stamina(delay: float) -> Peer:
     import stamina
     import stamina.instrumentation
 
-    stamina.instrumentation.set_on_retry_hooks([])  # it would log every retry
-    wrap = stamina.retry(on=ConnectionError, attempts=TRIES, wait_initial=delay, wait_max=delay, wait_jitter=0.0)
+    stamina.instrumentation.set_on_retry_hooks([])  # else it logs every retry
+    wrap = stamina.retry(on=ConnectionError, attempts=ATTEMPTS, wait_initial=delay, wait_max=delay, wait_jitter=0.0)
     return Peer(name="stamina", retries=True, plain=wrap, coroutine=wrap)
 
 
@@ -74,22 +75,22 @@ def _backoff(delay: float) -> Peer:
 
     import backoff
 
-    logging.getLogger("backoff").disabled = True  # it would log every retry
-    wrap = backoff.on_exception(backoff.constant, ConnectionError, max_tries=TRIES, interval=delay, jitter=None)
+    logging.getLogger("backoff").disabled = True  # else it logs every retry
+    wrap = backoff.on_exception(backoff.constant, ConnectionError, max_tries=ATTEMPTS, interval=delay, jitter=None)
     return Peer(name="backoff", retries=True, plain=wrap, coroutine=wrap)
 
 
 def _hyx(delay: float) -> Peer:
     from hyx.retry import retry
 
-    return Peer(name="hyx", retries=True, coroutine=retry(on=ConnectionError, attempts=TRIES, backoff=delay))
+    return Peer(name="hyx", retries=True, coroutine=retry(on=ConnectionError, attempts=ATTEMPTS, backoff=delay))
 
 
 def _pyresilience(delay: float) -> Peer:
     from pyresilience import RetryConfig, resilient
 
-    # Without its circuit breaker, which counts attempts: it would open on failures that retries absorb.
-    wrap = resilient(retry=RetryConfig(max_attempts=TRIES, delay=delay, jitter=False, max_delay=7200.0))
+    # Without its circuit breaker, which counts attempts and opens on failures that retries absorb.
+    wrap = resilient(retry=RetryConfig(max_attempts=ATTEMPTS, delay=delay, jitter=False, max_delay=7200.0))
     return Peer(name="pyresilience", retries=True, plain=wrap, coroutine=wrap)
 
 
@@ -97,10 +98,10 @@ def _opnieuw(delay: float) -> Peer:
     import opnieuw
     from opnieuw.test_util import retry_immediately
 
-    if delay == 0.0:  # it knows only a window in whole seconds; this is its own way to have none
-        _for_good.enter_context(retry_immediately())
+    if delay == 0.0:  # its window is in whole seconds; this is its own way to retry at once
+        _process_lifetime.enter_context(retry_immediately())
     wrap = opnieuw.retry(
-        retry_on_exceptions=ConnectionError, max_calls_total=TRIES, retry_window_after_first_call_in_seconds=3600
+        retry_on_exceptions=ConnectionError, max_calls_total=ATTEMPTS, retry_window_after_first_call_in_seconds=3600
     )
     return Peer(name="opnieuw", retries=True, plain=wrap, coroutine=wrap)
 
@@ -128,4 +129,4 @@ MAKERS: dict[str, Callable[[float], Peer]] = {
     "circuitbreaker": _circuitbreaker,
     "pybreaker": _pybreaker,
 }
-"""DBOS is not a wrapper like these; ``bench.rows.durable`` measures it."""
+"""How to configure each library. DBOS is not a wrapper: ``bench.rows.durable`` measures it."""

@@ -1,7 +1,8 @@
-"""Whether a ratio has become worse than it was: by more than 20 % beyond its own spread, in each of three tries.
+"""The regression gate: fail when a ratio is more than 20 % worse than the baseline, or a count has grown.
 
-The baseline holds ratios only, so that another machine can be asked the same. Times are of the processor, not of the
-clock on the wall: what other processes take of the machine is not in them.
+A ratio is worse only if it exceeds the limit by more than its own spread, in each of three tries. The baseline holds
+ratios and counts, no times, so that another machine can use it. Ratios are of processor time: what other processes take
+of the machine is not in them.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ import msgspec
 from bench.measure import Spread
 
 ALLOWED = 1.2
+"""How much worse a ratio may be than its baseline. A count, which another run reproduces, may not grow at all."""
 TRIES = 3
 BASELINE = Path(__file__).with_name("baseline.json")
 
 Measure = Callable[[Iterable[str]], Mapping[str, Spread]]
-"""Measures the ratios of these keys again (more may come with them)."""
+"""Measures the figures of these keys again; it may return further figures."""
 
 
 class StaleBaselineError(Exception):
-    """The baseline and the rows do not speak of the same ratios."""
+    """The baseline and the measured rows have different keys."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One ratio: what it was, what it is in the latest try, and whether it was worse in all of them."""
+    """One figure: its baseline, its latest value, and whether it was worse in every try."""
 
     key: str
     before: float
@@ -36,9 +38,11 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        """The finding for people."""
+        """The finding as one line of text."""
         change = 100.0 * (self.now.middle / self.before - 1.0)
         word = "WORSE" if self.is_worse else "ok"
+        if self.now.is_exact:
+            return f"{word:5}  {self.key:24} {self.before:8.0f}  -> {self.now.middle:8.0f}"
         return (
             f"{word:5}  {self.key:24} {self.before:8.3f}x -> {self.now.middle:8.3f}x "
             f"({self.now.low:.3f} to {self.now.high:.3f})  {change:+.0f} %"
@@ -46,14 +50,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def is_worse(now: Spread, before: float) -> bool:
-    """Whether even the better edge of the spread is worse by more than is allowed."""
-    return now.low > before * ALLOWED
+    """Whether even the better edge of the spread is worse than allowed."""
+    return now.low > before * (1.0 if now.is_exact else ALLOWED)
 
 
 def check(baseline: Mapping[str, float], measure: Measure) -> list[Finding]:
-    """Measure what the baseline has, and what looks worse again, up to three times.
+    """Measure every figure of the baseline; measure those that look worse again, up to three times in all.
 
-    Raises StaleBaselineError if a ratio of the baseline is not measured any more, or one measured is not in it.
+    Raises:
+        StaleBaselineError: A figure of the baseline is no longer measured, or a measured one is not in the baseline.
     """
     latest: dict[str, Spread] = {}
     suspects = list(baseline)
@@ -70,11 +75,11 @@ def check(baseline: Mapping[str, float], measure: Measure) -> list[Finding]:
 
 
 def read(path: Path = BASELINE) -> dict[str, float]:
-    """The ratios of the baseline."""
+    """Read the baseline."""
     return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
 
 
 def write(runs: Sequence[Mapping[str, Spread]], path: Path = BASELINE) -> None:
-    """Make these the baseline: of each ratio, the median of the *runs*."""
+    """Write a new baseline: for each figure, the median of the *runs*."""
     content = {key: round(statistics.median(run[key].middle for run in runs), 4) for key in sorted(runs[0])}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")

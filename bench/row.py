@@ -1,4 +1,4 @@
-"""One line of the table: what was measured, what it should reach, and what others reach."""
+"""One row of the table: a figure, its goal, and the same figure of others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from bench.measure import Goal, Spread, Verdict, judge
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure, with the *goal* it should reach and what the predecessor's report *required*.
+    """A figure with its goal.
 
-    *key* names it for programs. *before* and *best* are what the predecessor and the best peer were measured at
-    elsewhere, quoted as given; *peers* holds what was measured in this run. ``None`` for *measured*: it could not be,
-    and *note* says why.
+    Args:
+        key: The name of the figure for programs.
+        what: Its name in tables.
+        unit: Its unit; "x" for ratios, empty for counts.
+        measured: The figure; ``None`` if it could not be measured, and then *note* says why.
+        goal: The limit that we set.
+        required: The limit that the predecessor's report set.
+        before: The predecessor's figure, measured elsewhere and quoted as given.
+        best: The best figures of other libraries, measured elsewhere and quoted as given.
+        peers: Figures of others, measured in this run.
+        note: A remark for the reader.
     """
 
     key: str
@@ -33,12 +41,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def most(limit: float, words: str = "") -> Goal:
-    """No more than that."""
+    """The goal "no more than *limit*"."""
     return Goal("most", limit, words)
 
 
 def least(limit: float, words: str = "") -> Goal:
-    """No less than that."""
+    """The goal "no less than *limit*"."""
     return Goal("least", limit, words)
 
 
@@ -48,7 +56,7 @@ def thousands(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """*value* with about three digits, for people."""
+    """*value* with about three digits."""
     size = abs(value)
     if size >= 1000:
         return thousands(value)
@@ -57,8 +65,10 @@ def number(value: float) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """*value* with its unit."""
-    return f"{number(value)}{unit}" if unit in ("x", "") else f"{number(value)} {unit}"
+    """*value* with its unit; without a unit it is a count."""
+    if not unit:
+        return thousands(value)
+    return f"{number(value)}{unit}" if unit == "x" else f"{number(value)} {unit}"
 
 
 def in_words(goal: Goal | None, unit: str) -> str:

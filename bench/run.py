@@ -1,4 +1,4 @@
-"""Run the groups of rows, each in processes of its own: what one leaves behind cannot disturb the next."""
+"""Run groups of rows, each in a process of its own, so that one group cannot disturb the next."""
 
 from __future__ import annotations
 
@@ -21,38 +21,40 @@ GROUPS = {
     "features": "Each feature alone",
     "overhead": "Operations of 1 ms and 10 ms",
     "failure": "Calls that fail once",
-    "rescued": "Rescued",
-    "lateness": "Late",
+    "call_count": "What one failure runs",
+    "rescued": "Calls rescued by retries",
+    "retry_lag": "Lag of retries",
     "users": "20 users",
-    "events": "The journal's pace",
-    "ticker": "The caller's loop",
+    "events": "Throughput of the journal",
+    "ticker": "Lag of the caller's event loop",
     "memory": "Memory",
-    "imports": "Import",
-    "growth": "Growth",
+    "imports": "Import time",
+    "growth": "Growth with journal and calls",
     "durable": "Durable calls",
     "stages": "Where the time goes",
     "protocol": "The predecessor's protocol",
-    "lone": "Lone times, by pyperf",
+    "pyperf_check": "Single calls, timed by pyperf",
 }
 """Every group, in the order of the table; each is a module of ``bench.rows``."""
-QUICK_GROUPS = tuple(name for name in GROUPS if name not in ("durable", "stages", "protocol", "lone"))
-"""Those that ``make bench-quick`` measures: all that have a goal."""
+QUICK_GROUPS = tuple(name for name in GROUPS if name not in ("durable", "stages", "protocol", "pyperf_check"))
+"""The groups that ``make bench-quick`` measures: all that have a goal."""
 GATED_GROUPS = {
     "success": ("success-async", "success-sync", "wrapper-async", "wrapper-sync"),
+    "call_count": ("failure-calls", "failure-files", "failure-moves-journal"),
     "failure": ("failure-ratio", "failure-async-ratio", "tasks-ratio"),
     "events": ("events-ratio",),
     "memory": ("memory-ratio",),
     "imports": ("import-ratio",),
 }
-"""The ratios that the gate watches, by the groups that measure them."""
+"""The ratios and counts that the regression gate checks, by the group that measures them."""
 PROCESSES = {"success": 3, "features": 3}
-"""How many processes measure a group, where nanoseconds count: where code and data come to lie is each one's luck."""
+"""Groups that several processes measure: the layout of memory, which differs by process, changes nanoseconds."""
 LIMIT = 900.0
-"""Seconds after which a group is taken to hang."""
+"""Seconds after which a group counts as hanging."""
 
 
 class Group(msgspec.Struct, frozen=True):
-    """What one group found, in *seconds*; *error* says why it found nothing."""
+    """The rows of one group. *seconds* is how long it took; *error* tells why there are no rows."""
 
     name: str
     title: str
@@ -62,7 +64,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Everything that one run found, and on which machine."""
+    """All groups of one run, and its machine."""
 
     effort: str
     machine: Machine
@@ -74,13 +76,13 @@ class Run(msgspec.Struct, frozen=True):
         return {row.key: row for group in self.groups for row in group.rows}
 
 
-def run(names: Iterable[str], effort: Effort, tell: Callable[[Group], object] = lambda _: None) -> Run:
-    """Measure the groups of these *names*; *tell* hears of each as it is done."""
+def run(names: Iterable[str], effort: Effort, report: Callable[[Group], object] = lambda _: None) -> Run:
+    """Measure the groups of these *names*; *report* is called with each group when it is done."""
     machine = describe()
     groups = []
     for name in names:
         group = run_group(name, effort)
-        tell(group)
+        report(group)
         groups.append(group)
     return Run(effort.name, machine, groups)
 
@@ -91,7 +93,7 @@ def run_group(name: str, effort: Effort) -> Group:
 
 
 def pooled(groups: Sequence[Group]) -> Group:
-    """What several processes found of one group, as one: the quartiles of their quartiles; the first error, if any."""
+    """Combine what several processes measured of one group; if one failed, only its error."""
     first = groups[0]
     error = next((group.error for group in groups if group.error), "")
     rows = [] if error else [_pooled_row(rows) for rows in zip(*(group.rows for group in groups), strict=True)]
@@ -114,7 +116,9 @@ def _run_once(name: str, effort: Effort) -> Group:
         command = [sys.executable, "-m", "bench", "group", name, "--effort", effort.name, "--into", file.name]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
-            error = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it left without a word"])[-1]
+            error = (
+                "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
+            )
         except subprocess.TimeoutExpired:
             error = f"not done within {LIMIT:.0f} s"
         rows = [] if error else msgspec.json.decode(Path(file.name).read_bytes(), type=list[Row])

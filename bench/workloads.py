@@ -1,4 +1,4 @@
-"""What is measured with: work that succeeds or fails, and the smallest wrapper that a person would write around it."""
+"""Functions to measure with: they succeed or fail as told; and the smallest hand-written retry wrapper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adapters.sqlite.store import Retention, SQLiteStore
 from recovery import Recovery
 
 NO_RETENTION = Retention(seconds=1e9, calls=10**9, bytes=10**12)
-"""Keep everything: so that the rows written can be counted, and written again."""
+"""Keep every row, so that the rows can be counted and copied."""
 
 
 def handwritten(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,64 +39,64 @@ def handwritten_async(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def work() -> None:
+def do_nothing() -> None:
     return None
 
 
-async def work_async() -> None:
+async def do_nothing_async() -> None:
     return None
 
 
-def fails_first() -> Callable[[], None]:
-    """A function that fails at every other call."""
-    odd = False
+def fails_every_other() -> Callable[[], None]:
+    """Return a function that fails at its first, third, fifth ... call."""
+    is_odd = False
 
-    def work() -> None:
-        nonlocal odd
-        odd = not odd
-        if odd:
+    def function() -> None:
+        nonlocal is_odd
+        is_odd = not is_odd
+        if is_odd:
             raise ConnectionError("reset")
 
-    return work
+    return function
 
 
-def fails_first_async() -> Callable[[], Any]:
-    """The same, async."""
-    inner = fails_first()
+def fails_every_other_async() -> Callable[[], Any]:
+    """Return a coroutine function that fails at its first, third, fifth ... call."""
+    inner = fails_every_other()
 
-    async def work() -> None:
+    async def function() -> None:
         inner()
 
-    return work
+    return function
 
 
-async def fails_once(tries: Iterator[object]) -> None:
-    """Fail at the first try, of a call's own ``tries(1)``."""
-    for _ in tries:
+async def fails_while(failures: Iterator[object]) -> None:
+    """Fail as long as *failures* yields: ``fails_while(failures(1))`` fails at its first attempt only."""
+    for _ in failures:
         raise ConnectionError("reset")
 
 
-def tries(count: int) -> Iterator[object]:
-    """So many things to take, one each try."""
+def failures(count: int) -> Iterator[object]:
+    """Return an iterator of *count* items, one for each attempt that is to fail."""
     return itertools.repeat(None, count)
 
 
 @contextmanager
 def scratch(name: str = "bench.db") -> Iterator[Path]:
-    """A path for a database, in a directory that goes away."""
+    """A path for a database in a temporary directory, which is deleted at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / name
 
 
 @contextmanager
 def journalled(**settings: Any) -> Iterator[Recovery]:
-    """A service with an SQLite journal, everything else as it comes."""
+    """A service with an SQLite journal; everything else has its default."""
     with scratch() as path, Recovery(store=SQLiteStore(path, retention=NO_RETENTION), **settings) as service:
         yield service
 
 
 def settle(*services: Recovery) -> None:
-    """Let the journals write what they have; whatever is timed next has the machine to itself."""
+    """Wait until the journals have written their queues, so that their threads do not disturb the next measurement."""
     for service in services:
         if service.journal is not None:
             service.journal.receipt().wait(60.0)

@@ -176,7 +176,7 @@ class Bus:
             for function, subscription in ready:
                 try:
                     answer: Any = function(current)  # a subscriber of a user's may return anything
-                    # The usual answers, as ``_take`` takes them (and below, as ``settle``): 2 % less for a failing call.
+                    # The usual answers, as ``_take`` takes them (below, as ``settle``): a failing call takes 2 % less.
                     if answer is None:
                         pass
                     elif type(answer) in signals and len(events) < MAX_CASCADE:

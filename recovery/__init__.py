@@ -1,54 +1,48 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, resume."""
 
-from events.conditions import Condition
-from events.errors import CallRejectedError, Permanent, RecoveryError, Retryable
-from events.evidence import Category, Evidence
 from recovery import context, presets
 from recovery.journal.errors import NotDurable
+from recovery.journal.history import CallRecord
 from recovery.journal.queue import Counts
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Store
-from recovery.monitoring.alerts import Threshold, Thresholds
 from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
-from recovery.policies.classification import Classification, Classifier, classify
+from recovery.policies.classification import Classification, Classifier
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.serialization import Secret
 from recovery.service import Recovery, configure, recoverable
 from recovery.settings import ABSENT, Settings
+from recovery.subscribers.classification import classify
+from recovery.subscribers.evidence_extraction import extract_evidence
 from recovery.subscribers.log import Log
 from recovery.waiting.wait import WaitingCall
 
 __all__ = [
     "ABSENT",
     "BreakerPolicy",
-    "CallRejectedError",
-    "Category",
+    "CallRecord",
     "Classification",
     "Classifier",
     "classify",
-    "Condition",
     "configure",
     "Constant",
     "context",
     "Counts",
-    "Evidence",
     "Exponential",
+    "extract_evidence",
     "Linear",
     "Log",
     "NotDurable",
-    "Permanent",
     "presets",
     "Receipt",
     "recoverable",
     "Recovery",
-    "RecoveryError",
     "ResumedCall",
     "Resumption",
-    "Retryable",
     "RetryBudget",
     "RetryPolicy",
     "Rule",
@@ -56,7 +50,5 @@ __all__ = [
     "Settings",
     "Store",
     "Strategy",
-    "Threshold",
-    "Thresholds",
     "WaitingCall",
 ]

@@ -1,4 +1,4 @@
-"""Which operations a service knows: their plans, their parts by key, and the functions that can be resumed."""
+"""The operations of a service: their settings, their keys, and the functions that resume their calls."""
 
 from __future__ import annotations
 
@@ -17,77 +17,102 @@ from recovery.redact import printable, redact
 from recovery.settings import ConfigOf, OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
-"""An operation's name, and a key or ""."""
+"""An operation's name, and one of its keys; the key "" stands for the operation as a whole."""
+
+OperationOf: TypeAlias = Callable[[str, str], Operation | None]
+"""Finds an operation by its name and key; ``None`` for one that the service does not know."""
 
 MAX_KEYS = 1024
-"""How many keys of one operation are remembered; the one unused for longest is forgotten first."""
+"""How many keys of one operation are remembered by default; the least recently used is forgotten first."""
+
+MAX_REASON = 1000
+"""Characters of a reason that are logged."""
 
 log = logging.getLogger("recovery")
 
 
 class Definition:
-    """One operation of a service: what it was declared with, and its parts by key."""
+    """One operation of a service: its config, and an ``Operation`` for each of its keys.
 
-    __slots__ = ("__weakref__", "_alive", "_lock", "_parts", "_warned", "config", "operation", "resume")
+    Args:
+        config: The checked settings.
+        operation: The operation as a whole.
+        max_keys: How many keys are remembered.
+    """
 
-    def __init__(self, config: OperationConfig, operation: Operation) -> None:
+    __slots__ = ("__weakref__", "_alive", "_by_key", "_lock", "_max_keys", "_warned", "config", "operation", "resume")
+
+    def __init__(self, config: OperationConfig, operation: Operation, *, max_keys: int = MAX_KEYS) -> None:
         self.config = config
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
+        self._max_keys = max_keys
         self._warned: set[str] = set()
         self._lock = fork_safe(threading.Lock())
-        self._parts: OrderedDict[str, Operation] = OrderedDict()
-        # One that is forgotten here, but held by its circuit, its budget or a call, is found again with its counter.
+        self._by_key: OrderedDict[str, Operation] = OrderedDict()
+        # An operation that is forgotten here, but held by its circuit, its budget or a call, keeps its counter.
         self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
 
     def resume_with(self, function: Callable[..., Any]) -> None:
-        """Note the function that calls are resumed with. Raises ValueError if another one was noted before."""
+        """Set the function that resumed calls run. Raises ValueError if another function was set before."""
         before, after = (getattr(one, "__qualname__", None) for one in (self.resume, function))
         if self.resume is not None and before != after:
             raise ValueError(
-                f"operation {self.operation.name!r} is resumable as {before} already; name {after} otherwise"
+                f"operation {self.operation.name!r} already resumes its calls with {before}; "
+                f"give {after} an operation name of its own"
             )
         self.resume = function
 
     def warn_once(self, what: str, why: str) -> None:
-        """Log *what* is the matter with a call, and *why*; once for all calls of the operation."""
+        """Log a warning about a call, once for all calls of the operation.
+
+        Args:
+            what: The problem; each one is logged once.
+            why: Its reason, which is redacted and cut.
+        """
         if what not in self._warned:
             self._warned.add(what)
-            log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:1000])))
+            log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:MAX_REASON])))
 
     def warn_of_secret(self, setting: str, key: str) -> None:
-        """Complain of a *key* with a secret in it: it is written as it is, for it is what things are found by."""
+        """Warn once that *key*, which *setting* returned, holds a secret: keys are written unredacted."""
         if setting not in self._warned and redact(key) != key:
             self.warn_once(
                 setting, "what it returns holds a secret, and is written and shown as it is; return a hash of it"
             )
 
     def keyed(self, key: str) -> Operation:
-        """The part of the operation that *key* names, with its own counter and circuit; the whole for ""."""
+        """The operation for *key*, with its own success counter and circuit; the operation as a whole for ""."""
         if not key:
             return self.operation
         with self._lock:
-            part = self._parts.get(key)
-            if part is None:
+            operation = self._by_key.get(key)
+            if operation is None:
                 self.warn_of_secret("key", key)
-                part = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
-                self._parts[key] = self._alive[key] = part
-                if len(self._parts) > MAX_KEYS:
-                    self._parts.popitem(last=False)
+                operation = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
+                self._by_key[key] = self._alive[key] = operation
+                if len(self._by_key) > self._max_keys:
+                    self._by_key.popitem(last=False)
             else:
-                self._parts.move_to_end(key)
-            return part
+                self._by_key.move_to_end(key)
+            return operation
 
 
 class Registry:
-    """Operations by name. One name is one operation: it has one plan, and its circuit is shared by all its calls.
+    """Operations by name. One name is one operation: one config and one circuit, which all its calls share.
 
-    *renamed* is told of a name that is given once more, because nobody had the operation any more that it was for.
+    Args:
+        bus: Where the operations emit their events.
+        on_reuse: Called with a name that is given to a new operation after the operation that had it is gone.
+        max_keys: How many keys of one operation are remembered.
     """
 
-    def __init__(self, bus: Bus, renamed: Callable[[str], object] = lambda _name: None) -> None:
+    def __init__(
+        self, bus: Bus, on_reuse: Callable[[str], object] = lambda _name: None, *, max_keys: int = MAX_KEYS
+    ) -> None:
         self._bus = bus
-        self._renamed = renamed
+        self._on_reuse = on_reuse
+        self._max_keys = max_keys
         self._names: set[str] = set()
         self._lock = fork_safe(threading.Lock())
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
@@ -96,15 +121,22 @@ class Registry:
         self._ends: dict[str, ref[Definition]] = {}
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
-        """The plan of the operation of that name, if it is defined: asked six times for each failure."""
+        """The config of the operation of that name, if it is defined: looked up six times for each failure."""
 
     def define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
-        """The operation *name* with *config*, a new one or the one that was defined so before.
+        """The operation *name* with *config*: a new one, or the one that has the same name and config.
 
-        If it was defined otherwise, a name that somebody chose (*explicit*) is refused with ValueError, as is any name
-        of a resumable operation, since the journal knows it by that. A name taken from a function is that function's
-        alone: another one of that name (a closure, a lambda) gets a number. So is one with a NUL, which keeps names and
-        keys apart in the journal.
+        A function's own name is used by that function alone: the next function of that name (a closure, a lambda) gets
+        a number. A name that was chosen, or that belongs to a resumable operation, is never numbered, since callers or
+        the journal find the operation by it.
+
+        Args:
+            name: The operation's name.
+            config: Its checked settings.
+            explicit: Whether the name was chosen, rather than taken from a function.
+
+        Raises:
+            ValueError: The name has other settings already, or holds a NUL, which separates names from keys.
         """
         if "\0" in name:
             raise ValueError(f"the name of an operation must not hold a NUL: {name!r}")
@@ -120,34 +152,39 @@ class Registry:
                 number += 1
                 chosen = f"{name}#{number}"
             if known is None:
-                if chosen in self._names:
-                    self._renamed(chosen)
-                self._names.add(chosen)
-                known = self._definitions[chosen] = Definition(config, Operation(chosen, self._bus))
-                self._configs[chosen] = config
-                self._ends[chosen] = ref(known, functools.partial(self._gone, chosen))
+                known = self._add(chosen, config)
             if is_shared:
                 self._kept.add(known)
             return known
 
+    def _add(self, name: str, config: OperationConfig) -> Definition:
+        if name in self._names:
+            self._on_reuse(name)
+        self._names.add(name)
+        definition = Definition(config, Operation(name, self._bus), max_keys=self._max_keys)
+        self._definitions[name] = definition
+        self._configs[name] = config
+        self._ends[name] = ref(definition, functools.partial(self._gone, name))
+        return definition
+
     def get(self, name: str) -> Definition | None:
-        """The operation of that name, if it is defined."""
+        """The operation of that name, ``None`` if it is not defined."""
         return self._definitions.get(name)
 
     def _gone(self, name: str, _end: object) -> None:
         # No lock: the collector may call this anywhere, also where the lock is held.
         self._configs.pop(name, None)
         known = self._definitions.get(name)
-        if known is not None:  # somebody has been given the name just now
+        if known is not None:  # another thread has just defined the name again
             self._configs[name] = known.config
 
     def operation_of(self, name: str, key: str) -> Operation | None:
-        """That part of the operation, ``None`` if it is not defined. Whoever holds it keeps its counter."""
+        """The operation of that name and key, ``None`` if it is not defined. A reference to it keeps its counter."""
         definition = self._definitions.get(name)
         return None if definition is None else definition.keyed(key)
 
 
 def name_of_function(function: Any) -> str:
-    """What a function, or a callable object that has no name of its own, is called."""
+    """The default name of an operation: module and qualified name of the function, or of a callable's class."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"

@@ -1,10 +1,10 @@
-"""Recommended services for production, staging and development. ``PRESETS`` has every choice with its reason.
+"""Recommended services for production, staging and development.
 
     service = production(store=SQLiteStore("journal.db"))
-    service = staging(budget=RetryBudget())  # an option that is given overrides the preset's
+    service = staging(budget=RetryBudget())  # an option overrides the preset
     service = development(enabled=True)
 
-Each choice names the row of ``make bench`` that shows its cost.
+``PRESETS`` has every choice with its reason, and with the row of ``make bench`` that shows its cost.
 """
 
 from __future__ import annotations
@@ -37,10 +37,18 @@ class Options(TypedDict, total=False):
     clock: Clock
     rng: Callable[[], float]
     run: str | None
+    max_keys: int
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One choice of a preset: *what* is set to which *value*, *why*, and which measured *row* shows the price."""
+    """One choice of a preset.
+
+    Args:
+        what: What is chosen.
+        value: The choice in words.
+        why: The reason.
+        row: The row of ``make bench`` that shows the cost.
+    """
 
     what: str
     value: str
@@ -49,7 +57,13 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Preset(msgspec.Struct, frozen=True):
-    """What a preset gives: *options* for ``Recovery``, whether it is *monitored*, and each of its *choices*."""
+    """A preset.
+
+    Args:
+        options: Options of ``Recovery``.
+        monitored: Whether the service is monitored from the start.
+        choices: Each choice with its reason.
+    """
 
     options: Mapping[str, bool]
     monitored: bool
@@ -59,20 +73,20 @@ class Preset(msgspec.Struct, frozen=True):
 LAZY = Choice(
     "persistence",
     "lazy, where a store is given",
-    "failures, retries, circuits and how troubled calls ended are written, nothing of a call that succeeds at once; "
-    "it is written in batches, on the journal's thread",
+    "failures, retries, circuits and the outcomes of calls that failed once are written, nothing of a call that "
+    "succeeds at once; the journal's thread writes in batches",
     "persistence",
 )
 CLASSIFIED = Choice(
     "classification",
     "on",
-    "a failure that cannot go away is not tried again; asked for failures only, so a healthy call does not pay for it",
+    "a failure that cannot pass is not retried; only failures are classified, so that a healthy call costs nothing",
     "classification",
 )
 BREAKER = Choice(
     "circuit breaker",
     "on: five calls in a row that gave up",
-    "a sick host is left alone; a closed circuit has no seat on starts and successes",
+    "a failing host gets no more calls; a closed circuit does not subscribe to starts and successes",
     "breaker",
 )
 
@@ -87,14 +101,14 @@ PRESETS: dict[str, Preset] = {
             Choice(
                 "logging",
                 "off",
-                "a line for each failure costs more than the rest of its recovery, and comes when everything fails; "
-                "the journal has it all",
+                "a line for each failure costs more than the rest of its recovery, just when every call fails; "
+                "the journal has the events",
                 "logging",
             ),
             Choice(
                 "monitoring",
                 "when asked for: service.monitor()",
-                "successes are read from counters; it needs the extra `monitor`, which production need not have",
+                "it needs the extra `monitor`, which production need not install; successes are read from counters",
                 "monitoring",
             ),
         ),
@@ -106,8 +120,8 @@ PRESETS: dict[str, Preset] = {
             CLASSIFIED,
             LAZY,
             BREAKER,
-            Choice("logging", "on", "somebody reads along, and it is quiet while all is well", "logging"),
-            Choice("monitoring", "on", "what would be an alert in production is to be seen here first", "monitoring"),
+            Choice("logging", "on", "people read the log, and it is quiet while calls succeed", "logging"),
+            Choice("monitoring", "on", "a problem raises its alert here before it does in production", "monitoring"),
         ),
     ),
     "development": Preset(
@@ -117,35 +131,44 @@ PRESETS: dict[str, Preset] = {
             Choice(
                 "recovery",
                 "off unless asked for: enabled=True",
-                "a bug is to be seen at once, where it is, and not after three retries; functions stay untouched",
+                "a bug shows at once, where it is, not after three retries; functions stay untouched",
                 "wrapper",
             ),
-            Choice("logging", "on, once recovery is", "whoever asks for recovery here wants to see it work", "logging"),
-            Choice("monitoring", "off", "there is nothing to watch", "monitoring"),
+            Choice("logging", "on, once recovery is", "recovery that was asked for should be seen at work", "logging"),
+            Choice("monitoring", "off", "nothing is recovered, so there is nothing to count", "monitoring"),
         ),
     ),
 }
-"""The presets by name. An option that is not named has the default of ``Recovery``."""
+"""The presets by name. Every other option has the default of ``Recovery``."""
 
 
 def production(**options: Unpack[Options]) -> Recovery:
-    """A service for production: quiet, and monitored only when asked. ``PRESETS["production"]`` has each choice.
+    """A service for production: no log, and monitored only when asked for.
 
-    *options* are those of ``Recovery`` and override the preset's.
+    Args:
+        options: Options of ``Recovery``, which override the preset.
     """
     return _made("production", options)
 
 
 def staging(**options: Unpack[Options]) -> Recovery:
-    """A service for staging: as in production, with logging and monitoring. ``PRESETS["staging"]`` has each choice.
+    """A service for staging: as in production, with logging and monitoring.
 
-    Raises ImportError without the extra ``monitor``.
+    Args:
+        options: Options of ``Recovery``, which override the preset.
+
+    Raises:
+        ImportError: The extra ``monitor`` is not installed.
     """
     return _made("staging", options)
 
 
 def development(**options: Unpack[Options]) -> Recovery:
-    """A service for development: off without ``enabled=True``. ``PRESETS["development"]`` has each choice."""
+    """A service for development: off unless ``enabled=True``, with logging.
+
+    Args:
+        options: Options of ``Recovery``, which override the preset.
+    """
     return _made("development", options)
 
 

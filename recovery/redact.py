@@ -1,10 +1,10 @@
-"""Take secrets out of texts that leave the process: what is journalled, logged, or printed.
+"""Redact secrets in texts that leave the process: journal, log and output.
 
-One function for all, by shape: what an URL carries as user name or in its query, headers that authorise, options that
-name a secret, and tokens that are known by their prefix. ``hide`` adds literals. The caller's own exception keeps its
-text; so do the arguments and checkpoints of resumable calls, which must come back as they were.
+Secrets are recognized by their shape: user names, passwords and query parameters of URLs, headers that authorize,
+options that name a secret, and tokens with a known prefix. ``hide`` adds literals. The caller's own exception keeps its
+text, and so do the arguments and checkpoints of resumable calls, which must come back as they were.
 
-Every pattern takes time in proportion to the text: nothing that repeats can match in two ways.
+Every pattern takes time in proportion to the text: no repetition can match in two ways.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from events.evidence import Evidence
 S = TypeVar("S", bound=msgspec.Struct)
 
 MASK = "***"
+"""What replaces a secret."""
 
 SUB_DELIMITERS = "/?:@!$&'()*+,;="
-"""What need not be percent-encoded in the path or query of a URL (RFC 3986)."""
+"""Characters that need no percent-encoding in the path or query of a URL (RFC 3986)."""
 
 LEAST_LITERAL = 4
-"""Shorter literals would take too much else along."""
+"""Characters that a literal must have: a shorter one would redact too much else."""
 
 MARGIN = 512
-"""How much of a text that was cut short may be a secret's beginning, without what it would be recognised by."""
+"""Characters at a cut that may be part of a secret which can no longer be recognized."""
 
 NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
 IS = r"(?:['\"]|%22|%27)?\s{0,2}(?:[=:]|%3D|%3A)\s{0,2}(?:%22|%27)?"
@@ -39,7 +40,7 @@ VALUE = rf"(?:'(?:[^'\\\r\n]|\\.)*'|\"(?:[^\"\\\r\n]|\\.)*\"|{WORD})"
 
 
 def _masked(found: re.Match[str]) -> str:
-    """The name as it is, the value masked, its quotes kept: what is around it can still be read, also by redacting."""
+    """The name, and the masked value in its quotes, so that the text around it can still be read and redacted."""
     value = found[0].removeprefix(found[1])
     quotes = value[0] if value[0] in "'\"" and value[0] == value[-1] else ""
     return f"{found[1]}{quotes}{MASK}{quotes}"
@@ -76,42 +77,57 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
         (("eyj",), r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.[\w-]*", MASK),
     )
 )
-"""What to look for: a pattern, tried only where one of its needles is in the lower-case text; most texts hold none."""
+"""Needles, pattern and replacement. A pattern is tried only if one of its needles is in the lower-case text."""
 
 IDENTITY = frozenset(
     {"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber", "idempotency_key"}
 )
-"""What events are found by; it is not touched."""
+"""The fields by which events are found; they are not redacted."""
 
-SHORT = 256
-"""What was found in shorter texts is remembered: most failures say what others have said."""
+MAX_CACHED = 256
+"""Characters of a text whose redaction is cached: most failures repeat the text of others."""
 
 _literals: tuple[str, ...] = ()
 
 
 def hide(*secrets: str) -> None:
-    """Take these literals out of every text from now on, as they are and percent-encoded.
+    """Redact these literals in every text from now on, as they are and percent-encoded.
 
-    Raises TypeError for what is no text, ValueError for fewer than four characters: that would hide too much else.
+    Args:
+        secrets: Texts of at least four characters.
+
+    Raises:
+        TypeError: A secret is no text.
+        ValueError: A secret is shorter: it would redact too much else.
     """
     for secret in secrets:
         if not isinstance(secret, str):
             raise TypeError(f"a secret is a str, not a {type(secret).__name__}")
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
-    global _literals  # hidden from the whole process
-    literals = {*_literals}
-    for secret in secrets:
-        spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
-        for encoded in (*spared, quote_plus(secret, errors="replace")):
-            in_lower = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
-            literals |= {secret, encoded, in_lower, repr(secret)[1:-1]}
+    global _literals  # of the whole process
+    literals = {*_literals}.union(*map(_spellings, secrets))
     _literals = tuple(sorted(literals, key=len, reverse=True))  # the whole before a part of it
 
 
+def unhide(*secrets: str) -> None:
+    """Stop redacting these literals, or all of them if none is given: after a token is revoked, and in tests."""
+    global _literals
+    shown = {*_literals} if not secrets else set[str]().union(*map(_spellings, secrets))
+    _literals = tuple(literal for literal in _literals if literal not in shown)
+
+
+def _spellings(secret: str) -> set[str]:
+    """*secret* as it is, quoted by ``repr``, and percent-encoded in each way that is allowed."""
+    spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
+    encoded = [*spared, quote_plus(secret, errors="replace")]
+    in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
+    return {secret, repr(secret)[1:-1], *encoded, *in_lower}
+
+
 def redact(text: str) -> str:
-    """*text* with every secret that can be recognised replaced by ``***``; as it is if there is none."""
-    return _redacted_short(text, _literals) if len(text) <= SHORT else _redacted(text, _literals)
+    """*text* with every recognized secret replaced by ``***``; *text* itself if there is none."""
+    return _redacted_short(text, _literals) if len(text) <= MAX_CACHED else _redacted(text, _literals)
 
 
 def _redacted(text: str, literals: tuple[str, ...]) -> str:
@@ -130,10 +146,14 @@ _redacted_short = lru_cache(maxsize=1024)(_redacted)
 
 
 def clipped(text: str, most: int, *, tail: bool = False) -> str:
-    """The first *most* characters of *text*, or the last ones (*tail*), redacted if it is longer than that.
+    """*text* cut to *most* characters; a text that is longer is redacted before the cut.
 
-    Half a secret would not be recognised any more, so this is cut after redacting; of a text that is longer than twice
-    as much no more is looked at.
+    Half a secret could not be recognized. Of a text that is more than twice as long, twice as much is read.
+
+    Args:
+        text: The text.
+        most: How many characters are kept.
+        tail: Whether the end is kept, not the beginning.
     """
     if len(text) <= most:
         return text
@@ -143,7 +163,7 @@ def clipped(text: str, most: int, *, tail: bool = False) -> str:
 
 
 def redacted(event: S) -> S:
-    """*event*, or evidence, with all its texts redacted but those that it is found by; itself if there is no secret."""
+    """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
     changes: dict[str, object] = {}
     for name in _with_texts(type(event)):
         value = getattr(event, name)
@@ -157,14 +177,14 @@ def redacted(event: S) -> S:
 
 @lru_cache(maxsize=128)
 def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that may hold a text, or evidence, which holds texts."""
+    """The fields that may hold a text, or evidence, which has texts."""
     wanted = (str, str | None, Evidence, Evidence | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)
 
 
 def printable(text: str) -> str:
-    """*text* in one line without control characters or direction marks: fit for a log or a terminal."""
+    """*text* in one line without control characters or direction marks, for a log or a terminal."""
     if text.isprintable():
         return text
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

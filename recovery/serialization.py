@@ -1,4 +1,4 @@
-"""Arguments and results as JSON: what does not come back exactly as it was is refused, never silently changed."""
+"""Arguments and results as JSON: a value that would not come back exactly as it was is refused."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ import msgspec
 
 from recovery.redact import LEAST_LITERAL, hide
 
-MOST = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Bytes that the arguments, or the result, of one call may take in the journal."""
 
 MARK = "$secret"
+"""The key that marks a reference to a secret in JSON."""
 
 
 class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
-    """An argument of a resumable call of which the journal gets only the *reference*: where the secret is to be had.
+    """A secret argument of a resumable call: the journal gets the reference, ``reveal()`` returns the value.
 
-    ``Secret("env:HF_TOKEN")`` is in the environment, ``Secret("file:/run/secrets/token")`` in a file (its text without
-    white space around it). Raises ValueError for any other reference.
+    Args:
+        reference: "env:NAME" for an environment variable, or "file:PATH" for a file, whose text is stripped of white
+            space at both ends.
+
+    Raises:
+        ValueError: Any other reference.
     """
 
     reference: str
@@ -32,9 +37,11 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
             raise ValueError(f"a reference to a secret is env:NAME or file:PATH, not {self.reference!r:.40}")
 
     def reveal(self) -> str:
-        """The secret, which is hidden from then on in what is journalled, logged and printed.
+        """The value, which is redacted from then on in what is journalled, logged and printed.
 
-        Raises LookupError if there is no such variable, OSError if the file cannot be read.
+        Raises:
+            LookupError: There is no such environment variable.
+            OSError: The file cannot be read.
         """
         kind, _, where = self.reference.partition(":")
         if kind == "env" and where not in os.environ:
@@ -46,17 +53,17 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
 
 
 def encoded(value: object) -> bytes:
-    """*value* as JSON. Raises ValueError, saying why, if it would not come back as it is, or takes more than 1 MiB.
+    """*value* as JSON. Raises ValueError if it would not come back as it is, or takes more than 1 MiB.
 
-    JSON turns a NaN into null, int keys into text and tuples into lists: resuming with such arguments would make
-    another call than the one that was made.
+    JSON turns a NaN into null, int keys into text and tuples into lists: a call resumed with such arguments would be
+    another call.
     """
     try:
         data = msgspec.json.encode(value)
-        if len(data) > MOST:
-            raise ValueError(f"{len(data)} bytes are more than {MOST}")
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"{len(data)} bytes are more than {MAX_BYTES}")
         is_same = _is_same(value, decoded(data))
-    except Exception as error:  # whatever is in there, the call goes on
+    except Exception as error:  # foreign classes may raise anything; the call continues
         raise ValueError(f"{type(error).__name__}: {error}") from error
     if not is_same:
         raise ValueError("it would come back changed")
@@ -64,19 +71,19 @@ def encoded(value: object) -> bytes:
 
 
 def decoded(data: bytes | msgspec.Raw) -> Any:
-    """What ``encoded`` made. Raises msgspec.DecodeError for anything else."""
+    """The value that ``encoded`` was given. Raises msgspec.DecodeError for other data."""
     value = msgspec.json.decode(data)
     return _with_secrets(value) if MARK.encode() in bytes(data) else value
 
 
 def decoded_arguments(data: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a call, ``[args, kwargs]``. Raises msgspec.DecodeError or ValueError for anything else."""
+    """The arguments of a call, ``[args, kwargs]``. Raises msgspec.DecodeError or ValueError for other data."""
     args, kwargs = msgspec.convert(decoded(data), tuple[list[Any], dict[str, Any]])
     return args, kwargs
 
 
 def encoded_or_none(value: object, warn_once: Callable[[str], object]) -> bytes | None:
-    """As ``encoded``; ``None`` if that cannot be, and *warn_once* is told why."""
+    """As ``encoded``; ``None`` for a value that is refused, after *warn_once* is called with the reason."""
     try:
         return encoded(value)
     except ValueError as error:

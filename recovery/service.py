@@ -1,35 +1,26 @@
-"""The service: a bus with the recovery stages on it, the operations defined with it, and a journal if it has a store.
-
-README, "What happens when an operation fails", has the six steps of a failing operation and their modules.
-"""
+"""The service: a bus with the built-in subscribers, the operations defined with it, and a journal if it has a store."""
 
 from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-import anyio
-import anyio.abc
-import anyio.to_thread
 import msgspec
 
 from events.bus import Bus
-from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Event
-from events.fork_locks import fork_safe
 from events.operation import Operation
-from events.operation_events import FailureClassified, OperationFailed
-from events.subscription import Subscription
 from recovery import validation
+from recovery.calls import Calls
+from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.runner import Runner
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
-from recovery.operations import Definition, Registry, name_of_function
+from recovery.lifetime import Lifetime
+from recovery.operations import MAX_KEYS, Definition, Registry, name_of_function
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -38,13 +29,9 @@ from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
-from recovery.settings import Defaults, Settings, make_config
-from recovery.subscribers.budget import RetryBudgets
-from recovery.subscribers.circuit_breaker import Break
-from recovery.subscribers.classification import Classify
-from recovery.subscribers.log import Log
-from recovery.subscribers.rate_limit import RateLimits
-from recovery.subscribers.retry import Schedule
+from recovery.settings import Defaults, OperationConfig, Settings, make_config
+from recovery.subscribers.built_in import BuiltIn
+from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
@@ -61,19 +48,33 @@ DEFAULTS = Defaults()
 class Recovery:
     """A recovery service. Use it as a context manager; ``async with`` lets it resume async calls after a restart.
 
-    *store* is where the journal writes (``adapters.sqlite.store.SQLiteStore``, ``adapters.memory.MemoryStore``);
-    without one
-    nothing is persisted and there is no thread. *policy*, *breaker* (``None``: no circuits) and *budget* hold for
-    operations that declare none. *classifier*, one ``Rule`` or function or several, is asked after an operation's own
-    and before the built-in judgement. *enable_classification* and *enable_logging* hold for operations that leave it
-    open. With *enabled* False, or RECOVERY_DISABLED=1 in the environment, ``recoverable`` returns functions untouched.
+        with Recovery(store=SQLiteStore("journal.db")) as service:
+            fetch = service.recoverable("fetch", max_retries=5)(fetch)
 
-    *clock* reads monotonic seconds, *rng* draws from [0, 1) for the jitter: both for tests. *run* names this
-    process's run in the journal.
+    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits.
 
-    ``waits`` knows every call that waits, and steers it; ``circuits`` the circuits, and forces them.
+    Args:
+        store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
+            persists nothing and starts no thread.
+        enabled: False, or RECOVERY_DISABLED=1 in the environment, makes ``recoverable`` return functions untouched.
+        policy: The ``RetryPolicy`` of operations that declare none.
+        breaker: The ``BreakerPolicy`` of operations that declare none; ``None`` for no circuits.
+        budget: The ``RetryBudget`` of operations that declare none; ``None`` for no limit.
+        classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
+            before the built-in rules.
+        enable_classification: Whether operations that leave it open use the built-in rules.
+        enable_logging: Whether operations that leave it open are logged.
+        clock: Reads monotonic seconds; for tests.
+        rng: Draws from [0, 1) for the jitter; for tests.
+        run: Names this process's run in the journal; 8 random hex digits by default.
+        max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
+
+    Raises:
+        TypeError: An unknown option, or a value of the wrong type.
+        ValueError: A value out of range.
     """
 
+    @with_suggestions("Recovery")
     def __init__(
         self,
         *,
@@ -88,46 +89,41 @@ class Recovery:
         clock: Clock = time.monotonic,
         rng: Callable[[], float] = random.random,
         run: str | None = None,
+        max_keys: int = MAX_KEYS,
     ) -> None:
-        check_store(store)
-        flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
-        validation.flags(flags)
         for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
+        validation.whole("max_keys", max_keys, least=1)
         self.bus = Bus(clock=clock, run=run)
-        self._enabled = enabled
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
-        self._logging = enable_logging
-        self._registry = Registry(self.bus, self._forget)
-        self.calls = WaitingCalls(clock, rng)
-        self._journal: Journal | None = None
+        self._enabled = True
+        self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
+        self._waiting = WaitingCalls(clock, rng)
+        self.calls = Calls(self._waiting, self.bus, lambda: self.journal)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
+        self.circuits = Circuits(self._subscribers.circuit_breaker)
+        self._lifetime = Lifetime()
         self._monitor: Monitor | None = None
-        self._log_subscription: Subscription | None = None
-        self._group: anyio.abc.TaskGroup | None = None
-        self._resumption: Resumption | None = None
-        self._resuming = fork_safe(threading.Lock())
-        config_of = self._registry.config_of
-        classifiers = in_order("classifier", classifier)
-        self._classify = Classify(config_of, enabled=enable_classification, classifiers=classifiers)
-        self.bus.subscribe(OperationFailed, self._classify.on_failure, essential=True)
-        self.budgets = RetryBudgets(self.bus, config_of, self._registry.operation_of)
-        self.bus.subscribe(FailureClassified, Schedule(config_of, rng, self.budgets).on_classified, essential=True)
-        self.circuits = Break(self.bus, config_of, self._registry.operation_of, self.calls.wake)
-        self.pauses = RateLimits(self.bus, config_of, rng)
-        self.bus.subscribe((CircuitClosed, CircuitOpened), self._wake_held, essential=True)
-        self.configure(store=store, enable_logging=enable_logging)
+        self.configure(
+            store=store,
+            enabled=enabled,
+            classifier=classifier,
+            enable_classification=enable_classification,
+            enable_logging=enable_logging,
+        )
 
     @property
     def is_enabled(self) -> bool:
-        """Whether ``recoverable`` does anything: the switch given, unless the environment says RECOVERY_DISABLED=1."""
+        """Whether ``recoverable`` does anything: the option *enabled*, unless RECOVERY_DISABLED=1 is set."""
         return self._enabled and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
 
     @property
     def journal(self) -> Journal | None:
         """The journal, ``None`` without a store."""
-        return self._journal
+        return self._lifetime.journal
 
+    @with_suggestions("configure")
     def configure(
         self,
         *,
@@ -140,11 +136,14 @@ class Recovery:
         enable_classification: bool | None = None,
         enable_logging: bool | None = None,
     ) -> None:
-        """Change the service in place; what is ``None`` stays as it is.
+        """Change the service in place; an option that is ``None`` stays as it is.
 
-        A policy, a breaker, a budget and the off switch hold for operations defined from now on, everything else at
-        once.
-        Raises ValueError for a second store: calls may be under way that are journalled in the first.
+        *enabled*, *policy*, *breaker* and *budget* hold for operations defined from now on, everything else at once.
+        The options are those of ``Recovery``.
+
+        Raises:
+            TypeError: An unknown option, or a value of the wrong type.
+            ValueError: A second store, since calls may be under way that are journalled in the first.
         """
         check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
@@ -152,21 +151,18 @@ class Recovery:
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
         given = {name: value for name, value in changes.items() if value is not None}
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
-        classifiers = self._classify.classifiers if classifier is None else in_order("classifier", classifier)
+        classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            if self._journal is not None:
-                raise ValueError("this service has a store already; make another service")
-            commands = CommandHandler(self.calls, lambda: self._resumption)
-            self._journal = Journal(store, self.bus, self._registry.config_of, self.circuits.restore, commands)
+            if self.journal is not None:
+                raise ValueError("this service already has a store; make another service for another store")
+            commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
+            restore = self._subscribers.circuit_breaker.restore
+            self._lifetime.journal = Journal(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
-        self._classify.classifiers = classifiers
-        if enable_classification is not None:
-            self._classify.enabled = enable_classification
-        if enable_logging is not None:
-            self._logging = enable_logging
-            if enable_logging:
-                self._attach_log()
+        self._subscribers.configure(
+            classification=enable_classification, logging=enable_logging, classifiers=classifiers
+        )
 
     @overload
     def recoverable(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -177,15 +173,21 @@ class Recovery:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def recoverable(self, name: Any = None, /, **settings: Unpack[Settings]) -> Any:
-        """Make a function, plain or async, recover by itself. Bare, or with a name and the settings of ``Settings``.
+        """Make a function, plain or async, recover by itself: ``@recoverable``, or with a name and settings.
 
         The function keeps its signature and type. After the last attempt the caller gets the function's own exception,
-        with a note of what was tried; a call that an open circuit turned away raises CallRejectedError. The name (by
-        default the function's module and qualified name) is the operation's on the bus, in logs and in the journal.
+        with a note of what was tried.
 
-        Raises TypeError for generators, unknown settings and wrong types, ValueError for values out of range,
-        contradictions, a ``attempt_timeout`` for a plain function, and a name that is defined with other settings
-        already.
+        Args:
+            name: The operation's name on the bus, in logs and in the journal; by default the function's module and
+                qualified name.
+            settings: The settings of ``recovery.Settings``; docs/settings.md describes each.
+
+        Raises:
+            TypeError: The function is a generator, a setting is unknown or has a wrong type.
+            ValueError: A value out of range, a contradiction, an ``attempt_timeout`` for a plain function, or a name
+                that is already defined with other settings.
+            CallRejectedError: (by the function) An open circuit, or a subscriber, turned the call away.
         """
         if name is not None and not isinstance(name, str):
             if settings:
@@ -193,14 +195,13 @@ class Recovery:
             return self.recoverable(None)(name)
         if name == "":
             raise ValueError("the name of an operation must not be empty")
-        config = make_config(settings, defaults=self._defaults, has_store=self._journal is not None)
+        config = self._config(settings, "recoverable")
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             check_function(function, config)
             if not self.is_enabled:
                 return function
-            definition = self._registry.define(name or name_of_function(function), config, explicit=name is not None)
-            self._attend_to(definition)
+            definition = self._define(name or name_of_function(function), config, explicit=name is not None)
             if config.resumable:
                 definition.resume_with(function)
             return cast("Callable[P, R]", wrap(self._runner(function, definition)))
@@ -208,46 +209,56 @@ class Recovery:
         return decorate
 
     def operation(self, name: str, **settings: Unpack[Settings]) -> Operation:
-        """The operation of that name, for code that emits by hand; defined with *settings* if it was not yet.
+        """The operation of that name, for code that emits by hand; defined with *settings* if it is new.
 
-        Asking again with the same settings, or with none, gives the same one. Raises as ``recoverable`` does, and
-        ValueError for settings that need a wrapper around the function (``attempt_timeout``, ``key``, ``resumable``,
-        ...).
+        The same name with the same settings, or with none, gives the same operation.
+
+        Args:
+            name: The operation's name on the bus, in logs and in the journal.
+            settings: The settings of ``recovery.Settings``, except those that need a wrapper around the function
+                (``attempt_timeout``, ``key``, ``resumable``, ...).
+
+        Raises:
+            TypeError: A setting is unknown or has a wrong type.
+            ValueError: A value out of range, a contradiction, a setting that needs a wrapper, or a name that is
+                already defined with other settings.
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"the name of an operation must be a text that is not empty, not {name!r}")
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation
-        config = make_config(settings, defaults=self._defaults, has_store=self._journal is not None)
+        config = self._config(settings, "operation")
         check_by_hand(config)
         if not self.is_enabled:
-            return Operation(name, self.bus)  # not defined here, so nobody answers: every failure is given up
-        definition = self._registry.define(name, config, explicit=True)
-        self._attend_to(definition)
-        return definition.operation
+            return Operation(name, self.bus)  # unknown to the built-in subscribers: each failure is given up at once
+        return self._define(name, config, explicit=True).operation
 
     def resume(self) -> Resumption:
         """Resume the resumable calls that dead processes left in the journal. Never blocks.
 
-        Call it when the operations are defined: calls find their function by its operation's name, nothing is
-        imported. Under ``async with``, async calls run as tasks of the service, which waits for them at the end;
-        plain calls run on four daemon threads. While the journal cannot be read, the answer is not ``loaded``. Asking
-        again gives the same answer. Raises ValueError without a store.
+        Define the operations first: a call finds its function by the operation's name, and nothing is imported. Under
+        ``async with``, async calls run as tasks of the service, which waits for them at its end; plain calls run on
+        four daemon threads. A second ``resume`` returns the same ``Resumption``; it is not ``loaded`` while the
+        journal cannot be read.
+
+        Raises:
+            ValueError: The service has no store.
         """
-        if self._journal is None:
+        journal = self._lifetime.journal
+        if journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        with self._resuming:  # two threads that ask at once would run every call twice
-            if self._resumption is None or not self._resumption.is_ours:
-                resumer = Resumer(self._registry, self._runner, self._journal, self.calls.spread)
-                self._resumption = resumer.in_threads() if self._group is None else resumer.in_tasks(self._group)
-            return self._resumption
+        return self._lifetime.resume(lambda: Resumer(self._registry, self._runner, journal, self._waiting.jitter))
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
-        """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the moment it is first
-        asked for.
+        """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
 
-        Raises ValueError for *thresholds* when it has some already, ImportError without the extra ``monitor``.
+        Args:
+            thresholds: When to raise alerts; the defaults of ``Thresholds`` if ``None``.
+
+        Raises:
+            ValueError: *thresholds* for a service that is monitored already.
+            ImportError: The extra ``monitor`` is not installed.
         """
         if self._monitor is None:
             from recovery.monitoring.monitor import Monitor  # here, so that importing recovery stays light
@@ -256,82 +267,46 @@ class Recovery:
                 self.bus,
                 thresholds,
                 config_of=self._registry.config_of,
-                journal=lambda: self._journal,
-                waiting=lambda: self.calls.number,
-                circuits=self.circuits.circuits,
+                journal=lambda: self.journal,
+                waiting=lambda: len(self._waiting),
+                circuits=self.circuits.states,
             )
         elif thresholds is not None:
-            raise ValueError("this service is monitored already; its thresholds are those of the first time")
+            raise ValueError("this service is monitored already; give the thresholds the first time")
         return self._monitor
 
     def close(self) -> None:
         """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
-        self._interrupt()
-        if self._journal is not None:
-            self._journal.close()
+        self._lifetime.close()
 
     def __enter__(self) -> Self:
-        if self._journal is not None:
-            self._journal.start()
+        self._lifetime.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
-        self.__enter__()
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
+        await self._lifetime.begin()
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        group, self._group = self._group, None
-        assert group is not None
-        if self._resumption is not None:
-            self._resumption.close()
-        try:
-            # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
-            if raised[0] is not None:
-                self._interrupt()
-                if self._journal is not None:
-                    self._journal.seal()  # what is cancelled with the launcher is resumed next time
-                group.cancel_scope.cancel()
-            await group.__aexit__(None, None, None)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
+        await self._lifetime.end(has_failed=raised[0] is not None)
 
-    def _interrupt(self) -> None:
-        if self._resumption is not None:
-            self._resumption.interrupt()
+    def _config(self, settings: Settings, caller: str) -> OperationConfig:
+        has_store = self.journal is not None
+        return make_config(settings, defaults=self._defaults, has_store=has_store, caller=caller)
+
+    def _define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
+        definition = self._registry.define(name, config, explicit=explicit)
+        if config.journalled and self.journal is not None:
+            self.journal.follow(definition.operation.name)
+        self._subscribers.follow(definition)
+        return definition
 
     def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
-        return Runner(function, definition, self.calls, lambda: self._journal)
-
-    def _attend_to(self, definition: Definition) -> None:
-        """Give the journal and the log the seats that this operation's plan asks for."""
-        if definition.config.journalled and self._journal is not None:
-            self._journal.follow(definition.operation.name)
-        if definition.config.budget is not None:
-            self.budgets.follow(definition.operation.name)
-        if definition.config.logging:
-            self._attach_log()
-
-    def _forget(self, operation: str) -> None:
-        self.circuits.forget(operation)
-        self.budgets.forget(operation)
-
-    def _attach_log(self) -> None:
-        if self._log_subscription is None:
-            self._log_subscription = self.bus.subscribe(Event, Log(self._logs), essential=True)
-
-    def _logs(self, operation: str) -> bool:
-        config = self._registry.config_of(operation)
-        return self._logging if config is None or config.logging is None else config.logging
-
-    def _wake_held(self, event: Event) -> None:
-        # Also when a circuit opens again: who waits for a probe then learns when the next one may be made.
-        self.calls.wake(event.operation, event.key, spread=isinstance(event, CircuitClosed))
+        lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
+        return Runner(function, definition, self._waiting, lambda: lifetime.journal)
 
 
 default = Recovery()

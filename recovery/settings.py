@@ -1,4 +1,4 @@
-"""What one operation was declared with: the settings, checked once, at definition."""
+"""The settings of an operation, checked once, at definition."""
 
 from __future__ import annotations
 
@@ -18,65 +18,17 @@ from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded, durability_of, on_degraded_of
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import in_order
+from recovery.suggestions import refuse_unknown
 
 WhenOpen: TypeAlias = Literal["reject", "wait"]
 
 
 class Settings(TypedDict, total=False):
-    """The keyword arguments of ``recoverable`` and ``Recovery.operation``; what is left out has the service's default.
+    """The keyword arguments of ``recoverable`` and ``Recovery.operation``, each described in docs/settings.md.
 
-    ``max_retries``, ``initial_delay``, ``backoff_factor``, ``max_delay``, ``max_elapsed``, ``jitter``,
-    ``attempt_timeout``,
-    ``stall_timeout``, ``progress_resets``, ``per_category``
-        As in ``RetryPolicy``; seconds. Not together with ``policy``. The two timeouts are for async functions only.
-    ``policy``
-        A whole ``RetryPolicy``.
-    ``retry_on``
-        An exception class, or a tuple of them: only these are worth a retry, whatever any rule says.
-    ``classifier``
-        One ``Rule`` or function of the evidence, or several in order, asked before the built-in classification.
-    ``enable_classification``
-        False treats every ``Exception`` as transient (``Permanent`` and ``Retryable`` still mean what they say).
-    ``enable_persistence``
-        False is durability "off", True at least "lazy".
-    ``enable_logging``
-        Attach ``Log``: failures, retries and circuits to the standard library's logging; quiet on success.
-    ``circuit_breaker_threshold``, ``circuit_breaker_timeout``
-        ``failure_threshold`` and ``break_duration`` of the circuit. Not together with ``breaker``.
-    ``breaker``
-        A whole ``BreakerPolicy``, or ``None`` for no circuit.
-    ``budget``
-        A ``RetryBudget`` for all calls of the operation (of each key of it) together, or ``None`` for none.
-    ``when_open``
-        What an open circuit does to a call that has not begun: "reject" it (the default), or let it "wait".
-    ``key``
-        Called with the call's arguments; names the part of the operation (the host, say) with a circuit of its own.
-        It is written and shown as it is, secrets included.
-    ``resumable``
-        Carry a call on after a restart: durability "journal" at least; the arguments must be plain data.
-    ``idempotency_key``
-        Called with the call's arguments; what ``recovery.context.key()`` is, for all attempts and across restarts.
-        Implies durability "journal". It is written as it is, secrets included: return a hash of what is secret.
-    ``remember``
-        Seconds for which the result of a finished idempotency key is recorded, and returned without doing it again; it
-        must be plain data, and is kept no longer than the store's retention says.
-    ``version``
-        A call journalled under another version is not resumed, and what it recorded is not its result.
-    ``durability``
-        "off", "lazy", "journal" or "strict"; what each loses is in the README.
-    ``on_degraded``
-        What a strict call does while the journal cannot be written: "run" (the default) all the same, or "refuse".
-    ``retry_exhausted``
-        Retry even what an inner recoverable call has already tried in vain.
-    ``retry_on_result``
-        Called with the result; if it says true, that was a failure. After the last attempt the caller gets the result.
-        If it raises, that is a failure of the attempt.
-    ``idempotent``
-        False: what may have reached the other side is not tried again (RFC 9110, 9.2.2). True is the default.
-    ``reconcile``
-        For what is not idempotent: called with the call's arguments before it is done again. It returns the result, if
-        the effect is there after all (``None`` is a result), or ``ABSENT``: only then is it done again. For an async
-        function it may be async. Not together with ``idempotent=True``.
+    A setting that is left out has the service's default. ``None`` leaves *enable_classification*,
+    *enable_persistence* and *enable_logging* to the service; for *breaker* and *budget* it means none, for a limit no
+    limit.
     """
 
     max_retries: int | None
@@ -114,7 +66,7 @@ class Settings(TypedDict, total=False):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for the operations of a service that declare nothing else. Raises TypeError for anything else."""
+    """The policies of operations that declare none. Raises TypeError for a value of another type."""
 
     policy: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = BreakerPolicy()
@@ -136,7 +88,7 @@ class Absent(Enum):
 
 
 class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The checked settings of one operation. ``None`` for an *enable_…* or the durability: the service decides."""
+    """The checked settings of one operation; ``None`` leaves *classification*, *logging* and *durability* open."""
 
     policy: RetryPolicy
     breaker: BreakerPolicy | None
@@ -160,25 +112,25 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def may_repeat(self) -> bool:
-        """Whether an attempt may be made that does what another may have done already."""
+        """Whether an attempt may be made after another that may have had its effect."""
         return self.idempotent or self.reconcile is not None
 
     @property
     def has_context(self) -> bool:
-        """Whether a running call has something to ask and to note (``recovery.context``)."""
+        """Whether ``recovery.context`` has an answer in a running call."""
         return self.journalled or self.policy.watches_progress
 
     @property
     def journalled(self) -> bool:
-        """Whether starts are written down too, so that there is something to resume."""
+        """Whether starts are journalled, so that calls can be resumed."""
         return self.durability in ("journal", "strict")
 
 
 ConfigOf: TypeAlias = Callable[[str], OperationConfig | None]
-"""Finds the plan of an operation by name; ``None`` for an operation that the service does not know."""
+"""Finds the config of an operation by name; ``None`` for an operation that the service does not know."""
 
 ABSENT = Absent.ABSENT
-"""What ``reconcile`` returns when there is no trace of the effect, so that the operation may be done again."""
+"""What ``reconcile`` returns if the effect is not there, so that the attempt is made again."""
 
 FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_exhausted", "idempotent")
 POLICY_FIELDS = (
@@ -189,16 +141,23 @@ POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
 BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
 
 
-def make_config(settings: Settings, *, defaults: Defaults, has_store: bool) -> OperationConfig:
-    """Check *settings* and fill them up from the service's *defaults*.
+def make_config(
+    settings: Settings, *, defaults: Defaults, has_store: bool, caller: str = "recoverable"
+) -> OperationConfig:
+    """Check *settings* and complete them with the service's *defaults*.
 
-    Raises TypeError for an unknown name or a wrong type, ValueError for a value out of range or a contradiction (each
-    names the setting).
+    Args:
+        settings: The settings as the user gave them.
+        defaults: The policies of the service.
+        has_store: Whether the service has a store.
+        caller: What errors call the function that was called with the settings.
+
+    Raises:
+        TypeError: An unknown setting, or a value of the wrong type.
+        ValueError: A value out of range, or a contradiction.
     """
     given: dict[str, Any] = dict(settings)
-    for name in given:
-        if name not in Settings.__annotations__:
-            raise TypeError(f"recoverable() has no setting {name!r}")
+    refuse_unknown(caller, given, Settings.__annotations__)
     validation.flags({name: given.get(name) for name in FLAGS})
     return OperationConfig(
         policy=_policy(given, defaults.policy),
@@ -230,7 +189,7 @@ def _policy(given: dict[str, Any], default: RetryPolicy) -> RetryPolicy:
         if not isinstance(whole, RetryPolicy):
             raise TypeError(f"policy must be a RetryPolicy, not {whole!r}")
         if single:
-            raise ValueError(f"{next(iter(single))} and policy contradict each other; put it into the policy")
+            raise ValueError(f"{next(iter(single))} and policy contradict each other; set it in the policy")
         return whole
     changes = {name: single[name] for name in POLICY_FIELDS if name in single}
     if "initial_delay" in single or "backoff_factor" in single:
@@ -246,7 +205,7 @@ def _breaker(given: dict[str, Any], default: BreakerPolicy | None) -> BreakerPol
     single = [name for name in BREAKER_NAMES if name in given]
     if "breaker" in given:
         if single:
-            raise ValueError(f"{single[0]} and breaker contradict each other; put it into the breaker")
+            raise ValueError(f"{single[0]} and breaker contradict each other; set it in the breaker")
         whole = given["breaker"]
         if not isinstance(whole, BreakerPolicy | None):
             raise TypeError(f"breaker must be a BreakerPolicy or None, not {whole!r}")
@@ -300,7 +259,7 @@ def _idempotent(given: dict[str, Any]) -> bool:
     if reconcile is not None and not callable(reconcile):
         raise TypeError(f"reconcile must be a function of the call's arguments, not {reconcile!r}")
     if reconcile is not None and idempotent:
-        raise ValueError("reconcile and idempotent=True contradict each other: there is nothing to look for")
+        raise ValueError("reconcile and idempotent=True contradict each other: reconcile implies idempotent=False")
     return idempotent is not False and reconcile is None
 
 
@@ -308,7 +267,7 @@ def _remember(given: dict[str, Any]) -> float | None:
     if "remember" not in given:
         return None
     if given.get("idempotency_key") is None:
-        raise ValueError("remember needs an idempotency_key to remember results by")
+        raise ValueError("remember needs an idempotency_key, by which results are recorded")
     return validation.number("remember", given["remember"], least=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Refusals: a value out of range is one clear error that names its field, at definition."""
+"""Checks of values at definition: one clear error that names the field."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from collections.abc import Iterable, Mapping
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
-    """*value* as a float, if it is a finite real number of at least *least*, or greater than *above* where given.
+    """*value* as a float, if it is a finite number.
 
-    Raises TypeError for anything that is no int or float (a bool is neither), ValueError for what is out of range.
+    Args:
+        field: The name of the value in errors.
+        value: The value.
+        least: The smallest value that is allowed.
+        above: A bound that the value must exceed; it replaces *least*.
+
+    Raises:
+        TypeError: The value is no int or float; a bool is neither.
+        ValueError: The value is out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field} must be a number, not {value!r}")

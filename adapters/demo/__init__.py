@@ -1,1 +1,1 @@
-"""The demonstration: a server that misbehaves on purpose, and a launch that recovers from it."""
+"""The demonstration: a server that misbehaves on purpose, and a launch that recovers."""

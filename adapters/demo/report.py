@@ -1,4 +1,4 @@
-"""What the demonstration claims, judged by the files, the servers' own logs and the events the launch reported."""
+"""The claims of the demonstration, checked against the files, the servers' logs and the events of the launch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from events.event import Event
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """One thing that the demonstration says, whether it was true, and what shows it."""
+    """One claim, whether it was true, and the evidence."""
 
     claim: str
     is_true: bool
@@ -27,7 +27,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it."""
+    """The outcome of the demonstration."""
 
     claims: tuple[Claim, ...]
     operations: tuple[Line, ...]
@@ -72,8 +72,8 @@ def judge(
         f"{saved_bytes(stage.requests) / MB:.1f} MB not sent again, {saved_after / MB:.1f} MB of them after the kill",
     )
     resumed = [name for name, line in view.lines.items() if line.resumed]
-    went_on = [name for name in resumed if 1 < attempts_at_kill[name] <= view.lines[name].attempts]
-    yield Claim("attempts were counted on across the kill", bool(went_on), f"{', '.join(went_on) or 'none'}")
+    continued = [name for name in resumed if 1 < attempts_at_kill[name] <= view.lines[name].attempts]
+    yield Claim("attempts went on counting across the kill", bool(continued), f"{', '.join(continued) or 'none'}")
     opened = {event.key for event in events if isinstance(event, CircuitOpened)}
     closed = {event.key for event in events if isinstance(event, CircuitClosed)}
     mirror = f"127.0.0.1:{stage.mirror_port}"
@@ -98,12 +98,12 @@ def judge(
 
 
 def saved_bytes(requests: list[Request]) -> int:
-    """Bytes that need not be sent because a request began where an earlier one stopped."""
+    """Bytes that were not sent again because a request began where an earlier one stopped."""
     return sum(request.start for request in requests if request.status == 206)
 
 
 def print_report(report: Report, console: Console) -> None:
-    """How often each operation was tried and why, the circuits, and the claims."""
+    """Print how often each operation was tried and why, the circuits, and the claims."""
     tries = Table(
         title="How often each operation was tried, and why", title_justify="left", expand=True, box=None, pad_edge=False
     )

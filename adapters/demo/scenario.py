@@ -1,7 +1,7 @@
-"""The demonstration's story: a launch that fails in seven ways, is killed with SIGKILL, and arrives whole.
+"""The demonstration: a launch fails in seven ways, is killed with SIGKILL, and completes.
 
-Nothing is simulated: the server is real, the launch is ``recovery run`` in a child process, and every claim at the end
-is checked against the files, the server's own log and the events that the child reported.
+Nothing is simulated. The server is real, the launch is ``recovery run`` in a child process, and every claim at the end
+is checked against the files, the servers' logs and the events that the child reported.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from adapters.launcher.view import LaunchView
 from events.event import Event
 
 KILL_AFTER = 9.0
-GIVE_UP_AFTER = 90.0
+TIMEOUT = 90.0
 
 
 def run_demo(keep: Path | None, *, console: Console | None) -> Report:
-    """Play the story in *keep* (or a temporary folder), on *console* if there is one, and judge it."""
+    """Run the demonstration in *keep* (else in a temporary folder), show it on *console* if given, and judge it."""
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recovery-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
-        return _play(Stage(folder), console)
+        return _run(Stage(folder), console)
 
 
-def _play(stage: Stage, console: Console | None) -> Report:
+def _run(stage: Stage, console: Console | None) -> Report:
     began = time.monotonic()
     view = LaunchView(load_plan(stage.plan).steps)
     events: list[Event] = []
 
-    def hear(event: Event) -> None:
+    def take(event: Event) -> None:
         events.append(event)
         view.feed(event)
 
@@ -52,18 +52,18 @@ def _play(stage: Stage, console: Console | None) -> Report:
     )  # fmt: skip
     with stage.open(), stage.is_observed(), show:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
-        first = Child(stage.plan, hear)
+        first = Child(stage.plan, take)
         time.sleep(KILL_AFTER - (time.monotonic() - began))
         first.kill()
         broken_at_kill, requests_at_kill = stage.broken(), len(stage.server.requests)
         attempts_at_kill = {name: line.attempts for name, line in view.lines.items()}
         say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(broken_at_kill)} broken")
-        second = Child(stage.plan, hear)
+        second = Child(stage.plan, take)
         say(f"started again as process {second.pid}")
-        code = second.wait(GIVE_UP_AFTER)
+        code = second.wait(TIMEOUT)
         view.end(second.outcomes or {})
         if code not in (0, 1) or second.noise:
-            say(f"the launch ended with {code}: {second.complaints()}")
+            say(f"the launch ended with {code}: {second.errors()}")
     after_kill = stage.server.requests[requests_at_kill:]
     claims = tuple(judge(stage, view, events, broken_at_kill, after_kill, attempts_at_kill))
     report = Report(

@@ -1,9 +1,9 @@
-"""A real HTTP server on loopback that serves real files and misbehaves as it is told, request by request.
+"""A real HTTP server on loopback that serves real files, with a fault for each request where wanted.
 
     with FileServer({"/model.bin": Hosted(content, faults=[Reset(at=0.5), Refuse(503, retry_after=1)])}) as server:
         ...  # the first request is reset half-way, the second gets a 503, later ones are served
 
-It knows ranges (RFC 9110, 14) and entity tags, so that a client can resume where it stopped, and notes every request.
+It supports ranges (RFC 9110, 14) and entity tags, so that a client can resume, and records every request.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Answer with *status*, and a Retry-After of so many seconds where given."""
+    """Answer with *status*, and with Retry-After (seconds) if given."""
 
     status: int
     retry_after: float | None = None
 
 
 class IgnoreRange(msgspec.Struct, frozen=True):
-    """Send the whole file with 200, whatever was asked for."""
+    """Send the whole file with 200, also in answer to a range."""
 
 
 class ShiftRange(msgspec.Struct, frozen=True):
-    """Answer a range with 206, beginning *by* bytes away from what was asked for."""
+    """Answer a range with 206, beginning *by* bytes away from the start of that range."""
 
     by: int
 
@@ -61,7 +61,7 @@ Fault: TypeAlias = Reset | Stall | Refuse | IgnoreRange | ShiftRange | NotSatisf
 
 
 class Hosted:
-    """A file on the server: *content*, sent at *rate* bytes per second, its first requests spoilt by *faults*."""
+    """A file on the server: *content*, sent at *rate* bytes per second. Each of *faults* spoils one request."""
 
     def __init__(
         self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None, etag: bool = True
@@ -74,13 +74,13 @@ class Hosted:
         self._lock = threading.Lock()
 
     def next_fault(self) -> Fault | None:
-        """What to do to the request that has just come."""
+        """The fault for the next request."""
         with self._lock:
             return self.faults.pop(0) if self.faults else None
 
 
 class Request(msgspec.Struct):
-    """One request as the server saw it: where the body began, and how many bytes of it were sent."""
+    """One request: the byte at which its body began, and how many bytes of it were sent."""
 
     path: str
     status: int
@@ -90,7 +90,7 @@ class Request(msgspec.Struct):
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves *files* by path on 127.0.0.1, at *port* (0: any). Use it as a context manager."""
+    """Serves *files* by path on 127.0.0.1 at *port* (0: any), as a context manager."""
 
     daemon_threads = True
 
@@ -101,7 +101,7 @@ class FileServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The root of its URLs."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
@@ -113,11 +113,11 @@ class FileServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away (or are killed) are what this server is for."""
+        """Ignore clients that go away or are killed: this server is made for them."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens now."""
+    """A port of 127.0.0.1 on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -126,13 +126,17 @@ def free_port() -> int:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FileServer
+
+    @property
+    def _file_server(self) -> FileServer:
+        assert isinstance(self.server, FileServer)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-        """Quiet: ``FileServer.requests`` has it all."""
+        """Print nothing: ``FileServer.requests`` has it all."""
 
     def do_GET(self) -> None:
-        hosted = self.server.files.get(self.path)
+        hosted = self._file_server.files.get(self.path)
         if hosted is None:
             self._answer_without_body(404)
             return
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_file(hosted, fault)
 
     def _answer_without_body(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.server.requests.append(Request(self.path, status, range=self.headers.get("Range")))
+        self._file_server.requests.append(Request(self.path, status, range=self.headers.get("Range")))
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -163,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = min(max(asked + fault.by, 0), total - 1)
         start = asked or 0
         noted = Request(self.path, 200 if asked is None else 206, start, range=self.headers.get("Range"))
-        self.server.requests.append(noted)
+        self._file_server.requests.append(noted)
         self.send_response(noted.status)
         if asked is not None:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
@@ -175,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_body(hosted, fault, noted)
 
     def _asked(self, hosted: Hosted) -> int | None:
-        """Where the range begins that may be answered with 206, or ``None`` for the whole file."""
+        """The first byte of a range that may be answered with 206, or None for the whole file."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         condition = self.headers.get("If-Range")
         if match is None or (condition is not None and condition != hosted.etag):

@@ -1,4 +1,4 @@
-"""The stage of the demonstration: two servers, a plan, and the launch as a child process."""
+"""The setting of the demonstration: two servers, a plan, and the launch as a child process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ stall_timeout = 2.0
 
 
 class Stage:
-    """The servers, the plan and what the launch must end in."""
+    """The servers, the plan, and the files that must arrive."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Stage:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Serve. The mirror's host is down at first."""
+        """Start the servers. The mirror's host is down at first."""
         with ExitStack() as stack:
             stack.enter_context(self.server)
 
@@ -98,16 +98,16 @@ class Stage:
         return [*self.server.requests, *(self.mirror.requests if self.mirror else ())]
 
     def path(self, name: str) -> Path:
-        """Where a file must arrive."""
+        """The final path of a file."""
         return self.folder / "models" / "files" / f"{name}.bin"
 
     def whole(self) -> list[str]:
-        """The names of the files that are there under their final name; each must have the right content."""
+        """The names of the files that are there under their final name."""
         return [name for name in (*self.hosted, *self.mirrored) if self.path(name).exists()]
 
     @contextmanager
     def is_observed(self) -> Iterator[None]:
-        """Look at every final name twenty times a second; ``looks`` and ``too_short`` count what was seen."""
+        """Look at every final name twenty times a second, and count in ``looks`` and ``too_short``."""
         stop = threading.Event()
 
         def watch() -> None:
@@ -127,7 +127,7 @@ class Stage:
             thread.join()
 
     def broken(self) -> list[str]:
-        """Those of them that are not what was served."""
+        """The names of those files that are not what was served."""
         known = {**self.hosted, **self.mirrored}
         return [
             name
@@ -137,14 +137,14 @@ class Stage:
 
 
 class Child:
-    """``recovery run --json`` in a process of its own; *hear* gets its events."""
+    """``recovery run --json`` in a process of its own; *take* gets its events."""
 
-    def __init__(self, plan: Path, hear: Callable[[Event], object]) -> None:
+    def __init__(self, plan: Path, take: Callable[[Event], object]) -> None:
         command = [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.outcomes: dict[str, Outcome] | None = None
         self.noise: list[bytes] = []
-        self._hear = hear
+        self._take = take
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -152,7 +152,7 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self._hear(decode(line))
+                self._take(decode(line))
             except CodecError:
                 if line.startswith(b'{"outcomes"'):
                     self.outcomes = msgspec.json.decode(line, type=dict[str, dict[str, Outcome]])["outcomes"]
@@ -165,7 +165,7 @@ class Child:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL: it cannot tidy up."""
+        """Kill it with SIGKILL."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -180,8 +180,8 @@ class Child:
         self._reader.join()
         return code
 
-    def complaints(self) -> str:
-        """What it wrote to stderr, and what it printed that is no event."""
+    def errors(self) -> str:
+        """Its stderr, and the lines of its stdout that are no events."""
         assert self._process.stderr is not None
         return b"".join((self._process.stderr.read(), *self.noise)).decode("utf-8", "replace")
 

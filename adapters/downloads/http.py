@@ -1,9 +1,9 @@
-"""A download that resumes where it stopped, in this process or the next one.
+"""A download that resumes where it stopped, in this process or a later one.
 
-Bytes go to ``<destination>.part``; what they are goes to a sidecar, ``<destination>.part.json``: url, etag, size,
-sha256, and how many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with
-13.1.5 ``If-Range``), and believes nothing: a 200 starts over, a 206 that begins elsewhere is not written, a 416 is
-complete only if the size is right. When all is there, size and sha256 are checked; only then the file gets its name.
+Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, etag, size, sha256, and how
+many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with 13.1.5
+``If-Range``) and trusts no response: a 200 starts over, a 206 that begins elsewhere is not written, a 416 is complete
+only if the size is right. The file gets its name only after its size and sha256 were checked.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import anyio.to_thread
 import httpx2
 import msgspec
 
-from adapters.downloads.partial_file import DownloadError, Part, StalePartError
+from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
 from events.evidence import Category
 from recovery.policies.circuit_breaker import BreakerPolicy
 
-SAVE_EVERY_SECONDS = 1.0
-SAVE_EVERY_BYTES = 16 * 1024 * 1024
+SAVE_INTERVAL = 1.0
+"""Seconds after which received bytes are brought to the disk."""
 
 HOST_BREAKER = BreakerPolicy(counts="attempts", categories=frozenset({Category.UNREACHABLE}))
-"""One circuit per host: it counts only attempts that never reached it, five in a row; anything else resets it."""
+"""For one circuit per host: five attempts in a row that do not reach the host open it, any other attempt resets it."""
 
 log = logging.getLogger("recovery.downloads")
 
 
 class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that arrived whole: *size* bytes, of which this attempt received *received*, beginning at *start*."""
+    """A whole file of *size* bytes. This attempt received *received* of them, from byte *start* on."""
 
     path: str
     size: int
@@ -44,48 +44,66 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Advice: TypeAlias = Literal["append", "restart", "complete", "drop"]
-Note: TypeAlias = Callable[[int, int | None], object]
+OnProgress: TypeAlias = Callable[[int, int | None], object]
 
 
 def host_of(url: str) -> str:
-    """The host and port that a circuit is kept for. Raises httpx2.InvalidURL."""
-    parsed = httpx2.URL(url)
-    return parsed.netloc.decode("ascii")
+    """The host and port of *url*, the key of its circuit. Raises httpx2.InvalidURL."""
+    return httpx2.URL(url).netloc.decode("ascii")
 
 
-def read_answer(
+def range_headers(offset: int, etag: str | None, sha256: str | None) -> dict[str, str]:
+    """The headers that ask for the bytes from *offset* on.
+
+    None for the whole file, which must be asked for if nothing (no strong *etag*, no *sha256*) would tell that the file
+    has changed.
+    """
+    is_strong = etag is not None and not etag.startswith("W/")
+    if not offset or not (is_strong or sha256):
+        return {}
+    return {"Range": f"bytes={offset}-"} | ({"If-Range": etag} if etag and is_strong else {})
+
+
+def read_response(
     status: int, headers: Mapping[str, str], *, offset: int, size: int | None, etag: str | None
 ) -> tuple[Advice, int | None, str]:
-    """What to do with an answer to a request for the bytes from *offset* on: advice, the size of the whole, and why.
+    """What to do with the response to a request for the bytes from *offset* on. Pure.
 
-    *size* is the size of the whole and *etag* its entity tag, as far as they are known. Bytes of two tags are never put
-    together (RFC 9110, 15.3.7.3), whatever became of ``If-Range`` on the way. "append" writes the body at *offset*,
-    "restart" truncates and writes it from 0, "complete" needs no body, "drop" must not write it. Pure; other statuses
-    are the caller's.
+    Bytes of two entity tags are never put together (RFC 9110, 15.3.7.3), also if a proxy dropped ``If-Range``.
+
+    Args:
+        status: 200, 206 or 416; other statuses are the caller's.
+        headers: By name in lower case.
+        offset: How many bytes are there.
+        size: The size of the whole file, if known.
+        etag: The entity tag of the bytes that are there, if known.
+
+    Returns:
+        The size of the whole file, if known, the reason, and advice: "append" writes the body at *offset*, "restart"
+        truncates and writes it from 0, "complete" needs no body, "drop" must not write it.
     """
     is_plain = headers.get("content-encoding", "identity") == "identity"
+    content_range = headers.get("content-range", "").strip()
     if status == 206:
-        match = re.fullmatch(
-            r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("content-range", "").strip()
-        )
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", content_range)
         if match is None:
-            return "drop", None, "a 206 without a Content-Range that can be read"
+            return "drop", None, "a 206 without a readable Content-Range"
         if not is_plain:
-            return "drop", None, "the bytes came encoded, and fit nowhere"
+            return "drop", None, "the bytes are encoded, and fit nowhere"
         start, total = int(match[1]), None if match[3] == "*" else int(match[3])
         if start != offset:
             return "drop", total, f"asked for the bytes from {offset} on, got those from {start} on"
         if offset and etag is not None and headers.get("etag", etag) != etag:
-            return "drop", total, "it is another file now, by its entity tag"
+            return "drop", total, "the entity tag is another: the file has changed"
         if size is not None and total is not None and total != size:
             return "drop", total, f"the file has {total} bytes now, it had {size}"
         return "append", total if total is not None else size, ""
     if status == 416:
-        match = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", "").strip())
+        match = re.fullmatch(r"bytes \*/([0-9]{1,18})", content_range)
         total = int(match[1]) if match else None
         if offset > 0 and total == offset:
             return "complete", total, ""
-        return "drop", total, f"nothing there from byte {offset} on"
+        return "drop", total, f"the server has nothing from byte {offset} on"
     length = headers.get("content-length", "")
     total = int(length) if is_plain and re.fullmatch("[0-9]{1,18}", length) else None
     return "restart", total, "the server sent the whole file again" if offset else ""
@@ -98,78 +116,103 @@ async def download(
     *,
     sha256: str | None = None,
     size: int | None = None,
-    note: Note = lambda _offset, _size: None,
+    on_progress: OnProgress = lambda _offset, _size: None,
+    save_every: int = 16 * 1024 * 1024,
 ) -> Downloaded:
-    """One attempt to have *url* whole at *destination*, resuming what earlier attempts left.
+    """Make one attempt to download *url* to *destination*, resuming what earlier attempts left.
 
-    *sha256* (hex) and *size* (bytes) are checked where given. A file that is there already and fits them is not
-    fetched again; nothing but a whole file ever bears that name. *note* is called with the bytes that are safely on the
-    disk and the size of the whole, about once a second and never ahead of an fsync.
+    Only a whole file ever bears the name *destination*. A file that is there and fits *sha256* and *size* is not
+    fetched again. Runs under asyncio and trio. The client's read timeout ends a stall; it does not limit the whole
+    transfer.
 
-    Raises httpx2's errors, OSError, and the DownloadErrors of this module. Runs under asyncio and trio. A stall is the
-    client's read timeout: silence for that long, not a limit for the whole file.
+    Args:
+        client: Sends the request; its timeouts apply.
+        url: What to fetch.
+        destination: Where the file goes; its folder is made if it is missing.
+        sha256: In hex, checked if given.
+        size: In bytes, checked if given.
+        on_progress: Called with the bytes that are safely on the disk and the size of the whole file (None if
+            unknown), about once a second.
+        save_every: Bytes after which the file is synced, if that comes before a second has passed.
+
+    Raises:
+        DownloadError: What arrived cannot be trusted, or another download to *destination* is under way.
+        httpx2.HTTPError: The transfer failed, or the server refused it.
+        OSError: The disk failed.
     """
-    there = await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
+    there = await _finished(destination, sha256, size, on_progress)
     if there is not None:
-        note(there, there)
-        return Downloaded(path=str(destination), size=there)
-    part = await anyio.to_thread.run_sync(lambda: Part.open(destination, url=url, sha256=sha256, size=size))
+        return there
+    partial = await anyio.to_thread.run_sync(lambda: PartialFile.open(destination, url=url, sha256=sha256, size=size))
     total: int | None = None
     try:
-        # Whoever had the lock until now may have finished it.
-        there = None if part.offset else await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
-        if there is not None:
-            note(there, there)
-            return Downloaded(path=str(destination), size=there)
-        start = part.offset
-        if not part.is_complete:
-            start = await _receive(client, url, part, note)
-        received = part.offset - start
-        total = await anyio.to_thread.run_sync(lambda: part.finish(was_resumed=start > 0))
+        # The download that held the lock until now may have finished the file.
+        if not partial.offset and (there := await _finished(destination, sha256, size, on_progress)) is not None:
+            return there
+        start = partial.offset
+        if not partial.is_complete:
+            start = await _receive(client, url, partial, on_progress, save_every)
+        received = partial.offset - start
+        total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(part.close)
-        if total is None and part.sidecar.offset > 0:
-            note(part.sidecar.offset, part.sidecar.size)  # it failed: what came since it was noted last
-    note(total, total)
+            await anyio.to_thread.run_sync(partial.close)
+        if total is None and partial.sidecar.offset > 0:
+            on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
+    on_progress(total, total)
     return Downloaded(path=str(destination), size=total, start=start, received=received)
 
 
-async def _receive(client: httpx2.AsyncClient, url: str, part: Part, note: Note) -> int:
-    """Write the rest of the file to *part*; returns where it began."""
-    # Encoded bytes could not be continued in the middle, and their length would say nothing.
-    headers = {"Accept-Encoding": "identity", **part.range_headers()}
-    offset, size, etag = part.offset, part.sidecar.size, part.sidecar.etag
+async def _receive(
+    client: httpx2.AsyncClient, url: str, partial: PartialFile, on_progress: OnProgress, save_every: int
+) -> int:
+    """Write the rest of the file to *partial*, and return the offset at which it began."""
+    headers = range_headers(partial.offset, partial.sidecar.etag, partial.sidecar.sha256)
+    if partial.offset and not headers:
+        await anyio.to_thread.run_sync(partial.restart)
+    # Encoded bytes could not be resumed in the middle, and their length would say nothing.
+    headers["Accept-Encoding"] = "identity"
+    offset, size, etag = partial.offset, partial.sidecar.size, partial.sidecar.etag
     async with client.stream("GET", url, headers=headers) as response:
         if response.status_code not in (200, 206, 416):
             response.raise_for_status()
             raise DownloadError(f"{url} answered {response.status_code}, which is neither a file nor an error")
-        advice, total, why = read_answer(response.status_code, response.headers, offset=offset, size=size, etag=etag)
+        advice, total, why = read_response(response.status_code, response.headers, offset=offset, size=size, etag=etag)
         if advice == "drop":
-            await anyio.to_thread.run_sync(part.restart)
-            raise StalePartError(f"{part.destination.name}: {why}; starting over")
+            await anyio.to_thread.run_sync(partial.restart)
+            raise StalePartialFileError(f"{partial.destination.name}: {why}; starting over")
         if advice == "complete":
-            part.describe(etag=part.sidecar.etag, size=total)
+            partial.describe(etag=etag, size=total)
             return offset
         if advice == "restart" and offset:
-            log.warning("%s: %s; starting over", part.destination.name, why)
-            await anyio.to_thread.run_sync(part.restart)
-        part.describe(etag=response.headers.get("etag", etag if advice == "append" else None), size=total)
-        part.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
-        start = part.offset
-        saved_at, saved = anyio.current_time(), part.offset
-        async with aclosing(response.aiter_raw() if part.is_resumable else response.aiter_bytes()) as chunks:
+            log.warning("%s: %s; starting over", partial.destination.name, why)
+            await anyio.to_thread.run_sync(partial.restart)
+        partial.describe(etag=response.headers.get("etag", etag if advice == "append" else None), size=total)
+        partial.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
+        start = saved = partial.offset
+        saved_at = anyio.current_time()
+        async with aclosing(response.aiter_raw() if partial.is_resumable else response.aiter_bytes()) as chunks:
             async for chunk in chunks:
-                part.write(chunk)
+                partial.write(chunk)
                 now = anyio.current_time()
-                if now - saved_at >= SAVE_EVERY_SECONDS or part.offset - saved >= SAVE_EVERY_BYTES:
-                    saved_at, saved = now, await anyio.to_thread.run_sync(part.save)
-                    note(saved, part.sidecar.size)
+                if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
+                    saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
+                    on_progress(saved, partial.sidecar.size)
     return start
 
 
+async def _finished(
+    destination: Path, sha256: str | None, size: int | None, on_progress: OnProgress
+) -> Downloaded | None:
+    """The file at *destination*, if it is there and fits *sha256* and *size*."""
+    found = await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
+    if found is None:
+        return None
+    on_progress(found, found)
+    return Downloaded(path=str(destination), size=found)
+
+
 def _size_if_there(destination: Path, sha256: str | None, size: int | None) -> int | None:
-    """The size of *destination*, if it is there and nothing speaks against it."""
     if not destination.is_file():
         return None
     actual = destination.stat().st_size

@@ -1,7 +1,7 @@
-"""The partial file of a download, and the sidecar that says what it is: nothing here knows of HTTP.
+"""The partial file of a download, and the sidecar that describes it. Nothing here knows of HTTP.
 
-A part is locked while it is open, what is noted of it never runs ahead of what is on the disk, and only a file that has
-the right size and hash gets its final name.
+A partial file is locked while it is open. Its sidecar never runs ahead of what is on the disk. Only a file with the
+right size and hash gets its final name.
 """
 
 from __future__ import annotations
@@ -14,20 +14,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from adapters.flock import try_lock
 from events.errors import Permanent, RecoveryError, Retryable
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there two downloads to one destination are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 
 class DownloadError(RecoveryError):
-    """A transfer that cannot be trusted."""
+    """A download that failed for a reason of its own, not of the network or the disk."""
 
 
-class StalePartError(DownloadError, Retryable):
-    """What was kept does not fit what the server has now; it was dropped, and the next attempt starts over."""
+class StalePartialFileError(DownloadError, Retryable):
+    """The kept bytes do not fit the server's file. They were dropped, and the next attempt starts over."""
 
 
 class DestinationBusyError(DownloadError, Retryable):
@@ -35,13 +31,13 @@ class DestinationBusyError(DownloadError, Retryable):
 
 
 class WrongContentError(DownloadError, Permanent):
-    """The server's file is not the one that was promised: another size, or another hash."""
+    """The server's file has another size or hash than was promised."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a partial file: *offset* bytes of it are on the disk for sure, of *size* if that is known.
+    """What is known of a partial file: *offset* bytes are safely on the disk, of *size* if that is known.
 
-    *url* is kept without its query: that is where secrets are, and it may change with every signature.
+    *url* is kept without its query, which may hold secrets and change with every signature.
     """
 
     url: str
@@ -51,54 +47,54 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-def part_of(destination: Path) -> Path:
-    """Where the bytes of *destination* are kept until it is whole. Not ``with_suffix``: model.ckpt is not model.bin."""
+def partial_path(destination: Path) -> Path:
+    """Where the bytes of *destination* are kept until they are whole. The suffix stays: model.ckpt is not model.bin."""
     return destination.with_name(destination.name + ".part")
 
 
 def files_of(destination: Path) -> tuple[Path, ...]:
     """Every file that a download to *destination* may make."""
-    sidecar = _sidecar_of(destination)
-    return destination, part_of(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
+    sidecar = _sidecar_path(destination)
+    return destination, partial_path(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
 
 
-class Part:
-    """The partial file of one destination, locked for as long as it is open; *promised* is the size it must have.
+class PartialFile:
+    """The partial file of *destination*, locked while it is open; *promised* is the size that the whole must have.
 
-    Set *is_resumable* to False for bytes that cannot be continued (they came encoded): then nothing is noted of them.
+    Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
     """
 
     def __init__(self, destination: Path, file: BinaryIO, sidecar: Sidecar, promised: int | None) -> None:
         self.destination = destination
         self.sidecar = sidecar
-        self.promised = promised
         self.offset = sidecar.offset
         self.is_resumable = True
+        self._promised = promised
         self._file = file
 
     @classmethod
     def open(cls, destination: Path, *, url: str, sha256: str | None, size: int | None) -> Self:
-        """Open what an earlier attempt left, as far as it can be trusted, or begin anew.
+        """Open what an earlier attempt left, as far as it can be trusted, or an empty file.
 
-        What is trusted is the smaller of the noted offset and the file's size, and only for the same content: the same
-        sha256, or the same url where no hash is known. Raises DestinationBusyError, or OSError as the disk has it.
+        The smaller of the sidecar's offset and the file's size is trusted, and only for the same content: the same
+        sha256, or the same url where no hash is known. Raises DestinationBusyError or OSError.
         """
         destination.parent.mkdir(parents=True, exist_ok=True)
         url, sha256 = _without_secrets(url), sha256 and sha256.lower()
-        file = _open_locked(part_of(destination))
+        file = _open_locked(partial_path(destination))
         try:
             fresh = Sidecar(url=url, sha256=sha256, size=size)
-            left = _read_sidecar(_sidecar_of(destination))
+            left = _read_sidecar(_sidecar_path(destination))
             if left is None or not _is_same_content(left, fresh):
                 left = fresh
             offset = min(left.offset, os.fstat(file.fileno()).st_size)
             known = left.size if size is None else size
-            part = cls(destination, file, msgspec.structs.replace(left, url=url, size=known, offset=offset), size)
-            part._truncate(offset)
+            partial = cls(destination, file, msgspec.structs.replace(left, url=url, size=known, offset=offset), size)
+            partial._truncate(offset)
         except BaseException:
             file.close()
             raise
-        return part
+        return partial
 
     def _truncate(self, offset: int) -> None:
         self._file.truncate(offset)
@@ -107,32 +103,22 @@ class Part:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is there, for sure: without a hash, the server is asked again."""
+        """Whether every byte is there and a hash can prove it; without a hash, the server must be asked."""
         return self.offset > 0 and self.offset == self.sidecar.size and self.sidecar.sha256 is not None
 
-    def range_headers(self) -> dict[str, str]:
-        """The headers that ask for the rest; starts over where nothing would notice that the file has changed."""
-        etag = self.sidecar.etag
-        is_strong = etag is not None and not etag.startswith("W/")
-        if self.offset and not is_strong and self.sidecar.sha256 is None:
-            self.restart()
-        if not self.offset:
-            return {}
-        return {"Range": f"bytes={self.offset}-"} | ({"If-Range": etag} if etag and is_strong else {})
-
     def restart(self) -> None:
-        """Forget every byte, on the disk too: what is noted there must never be of another file than the bytes."""
+        """Drop every byte, also from the sidecar on the disk: it must never describe the bytes of another file."""
         self._truncate(0)
         self.is_resumable = True
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
         self.save()
 
     def describe(self, *, etag: str | None, size: int | None) -> None:
-        """Note what the server says of the file. Raises WrongContentError if that is not what was promised."""
-        if self.promised is not None and size is not None and size != self.promised:
-            raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self.promised} as promised")
+        """Take over what the server says of the file. Raises WrongContentError if another size was promised."""
+        if self._promised is not None and size is not None and size != self._promised:
+            raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
         self.sidecar = msgspec.structs.replace(
-            self.sidecar, etag=etag, size=size if self.promised is None else self.promised
+            self.sidecar, etag=etag, size=size if self._promised is None else self._promised
         )
 
     def write(self, data: bytes) -> None:
@@ -141,11 +127,11 @@ class Part:
         self.offset += len(data)
 
     def save(self) -> int:
-        """Bring what was written to the disk, then note how much that is; returns it."""
+        """Sync the file, then record its size in the sidecar; return that size."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
-        path = _sidecar_of(self.destination)
+        path = _sidecar_path(self.destination)
         temporary = path.with_name(path.name + ".new")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(self.sidecar))
@@ -153,23 +139,23 @@ class Part:
         return self.offset
 
     def close(self) -> None:
-        """Save as far as possible, and let go of the lock; leave nothing where nothing came. Harmless when closed."""
+        """Save and unlock the file; remove it if it is empty or not resumable. Harmless when closed."""
         if self._file.closed:
             return
         try:
             if self.offset and self.is_resumable:
                 self.save()
             else:
-                _sidecar_of(self.destination).unlink(missing_ok=True)
-                part_of(self.destination).unlink(missing_ok=True)
+                _sidecar_path(self.destination).unlink(missing_ok=True)
+                partial_path(self.destination).unlink(missing_ok=True)
         finally:
             self._file.close()
 
     def finish(self, *, was_resumed: bool) -> int:
-        """Check size and hash, and give the file its name; returns its size.
+        """Check size and hash, give the file its name, and return its size.
 
-        Raises StalePartError if pieces of several attempts do not fit together, WrongContentError if one whole transfer
-        is not what was promised; the bytes are dropped in both cases.
+        Raises StalePartialFileError if the bytes of several attempts do not fit together, WrongContentError if those of
+        a single attempt are not what was promised. The bytes are dropped in both cases.
         """
         self.save()
         known = self.sidecar
@@ -183,10 +169,10 @@ class Part:
                 problem = f"its sha256 is {actual}, not {known.sha256}"
         if problem is not None:
             self.restart()
-            error = StalePartError if was_resumed else WrongContentError
+            error = StalePartialFileError if was_resumed else WrongContentError
             raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-        part_of(self.destination).replace(self.destination)
-        _sidecar_of(self.destination).unlink(missing_ok=True)
+        partial_path(self.destination).replace(self.destination)
+        _sidecar_path(self.destination).unlink(missing_ok=True)
         _sync_directory(self.destination.parent)
         self._file.close()
         return self.offset
@@ -196,28 +182,26 @@ def _open_locked(path: Path) -> BinaryIO:
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(file.fileno()):
+                file.close()
+                raise DestinationBusyError(f"another download writes {path}")
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        except BlockingIOError:
-            file.close()
-            raise DestinationBusyError(f"another download writes {path}") from None
         except FileNotFoundError:
             pass
         except OSError:
-            return file  # a file system without locks, or without identities: go on without
-        # Between opening and locking, whoever had it gave it its final name, or removed it: that file is not ours.
+            return file  # a file system without locks or file identities
+        # Between opening and locking, another download renamed or removed the file: this one is not ours.
         file.close()
 
 
 def _without_secrets(url: str) -> str:
-    """*url* without user, query and fragment, where tokens are and what changes with every signature."""
+    """*url* without user, query and fragment."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _sidecar_of(destination: Path) -> Path:
+def _sidecar_path(destination: Path) -> Path:
     return destination.with_name(destination.name + ".part.json")
 
 

@@ -1,7 +1,7 @@
-"""Run a launch plan: every operation recovers by itself, and the whole resumes after a restart.
+"""Run a launch plan: each operation recovers by itself, and the launch resumes after a restart.
 
-The launch is itself a resumable call: its checkpoint says which operations have ended, and how. A restart resumes
-the launch, and under it the downloads and commands that were under way, with their attempts and delays.
+The launch itself is a resumable call: its checkpoint records which operations have ended, and how. A restart resumes
+the launch, and with it the downloads and commands that were under way, with their attempts and delays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import anyio
 import httpx2
 import msgspec
 
-from adapters.downloads.http import download, host_of
+from adapters.downloads import download, host_of
+from adapters.flock import try_lock
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
@@ -32,15 +33,9 @@ from recovery.resume.handles import ResumedCall, Resumption
 from recovery.service import Recovery
 
 STDERR_TAIL = 4096
-LOAD_TIMEOUT = 10.0
-"""Seconds that a launch waits for a journal that cannot be read, to know what an earlier one left."""
+"""Bytes of a failed command's output that are kept as evidence."""
 CONNECT_TIMEOUT = 10.0
-ORPHAN_POLL = 0.2
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there an orphan is not noticed
-    fcntl = None  # type: ignore[assignment]
+LOCK_POLL_INTERVAL = 0.2
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -48,23 +43,32 @@ log = logging.getLogger("recovery.launch")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one operation of a launch ended, and why if not well."""
+    """How one operation of a launch ended, and why if it is not done."""
 
     state: State
     why: str = ""
 
 
 class Launch:
-    """One plan on one service, ready to run. *service* must have a store; *logs* is where commands' output goes."""
+    """One run of a plan.
 
-    def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
+    Args:
+        plan: What to do.
+        service: Must have a store, and is entered by ``run``.
+        logs: The folder for the output of commands.
+        load_timeout: Seconds to wait for a journal that cannot be read. Then the launch goes on in memory, as if no
+            earlier run had left anything.
+    """
+
+    def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path, load_timeout: float = 10.0) -> None:
         self._plan = plan
         self._logs = logs
+        self._load_timeout = load_timeout
         self._service = service
         self._client: httpx2.AsyncClient | None = None
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self._resumed: dict[str, ResumedCall] = {}
-        self._knows_what_was_left = anyio.Event()
+        self._is_loaded = anyio.Event()
         self.outcomes: dict[str, Outcome] = {}
         settings: dict[str, Any] = {"resumable": True, "version": plan.version}
         self._launch = service.recoverable("launch", policy=RetryPolicy(max_retries=0), breaker=None, **settings)(
@@ -72,7 +76,7 @@ class Launch:
         )
         self._download = service.recoverable(
             "download",
-            # What counts is failures in a row that brought no byte: a large file breaks off more often.
+            # Counts failures in a row without progress: a large file breaks off more often than that.
             policy=msgspec.structs.replace(plan.policy, progress_resets=None),
             breaker=plan.breaker,
             when_open="wait",
@@ -86,17 +90,17 @@ class Launch:
         timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
         async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
             resumption = self._service.resume()
-            with anyio.move_on_after(LOAD_TIMEOUT):
+            with anyio.move_on_after(self._load_timeout):
                 await resumption.loaded.opened()
             if not resumption.loaded.is_open and self._service.journal is not None:
-                self._service.journal.look(now=True)  # it goes on in memory
+                self._service.journal.look(now=True)
                 await resumption.loaded.opened()
-            self._drop_what_changed(resumption)
+            self._cancel_outdated(resumption)
             launches = [call for call in resumption.calls if call.record.operation == "launch"]
             for call in resumption.calls:
                 if call not in launches:
                     self._resumed[name_in_arguments(call.record.operation, call.record.arguments) or ""] = call
-            self._knows_what_was_left.set()
+            self._is_loaded.set()
             if launches:
                 await launches[0]
                 if launches[0].error is not None:
@@ -105,19 +109,19 @@ class Launch:
                 await self._launch(str(self._plan.path))
             return self.outcomes
 
-    def _drop_what_changed(self, resumption: Resumption) -> None:
-        """Calls of the plan as it was before somebody edited it: over, though the bytes they fetched are kept."""
+    def _cancel_outdated(self, resumption: Resumption) -> None:
+        """Cancel the calls of an earlier version of the plan; the bytes that they fetched are kept."""
         for record in resumption.left:
             if record.operation in ("launch", "download", "command"):
                 operation = self._service.operation(record.operation)
                 Attempt(Call(operation, record.call), record.attempt).cancel()
         if resumption.left:
             log.warning(
-                "%s has changed since the last run; %d calls of it are dropped", self._plan.path, len(resumption.left)
+                "%s has changed since the last run; %d calls of it are cancelled", self._plan.path, len(resumption.left)
             )
 
     async def _run_steps(self, _path: str) -> None:
-        await self._knows_what_was_left.wait()  # a launch that is resumed may be quicker than who asked for it
+        await self._is_loaded.wait()  # a resumed launch may begin before ``run`` knows what is left
         saved = context.saved(default={})
         self.outcomes = {name: msgspec.convert(outcome, Outcome) for name, outcome in saved.items()}
         ended = {step.name: anyio.Event() for step in self._plan.steps}
@@ -146,7 +150,7 @@ class Launch:
                 await call
                 if call.error is not None:
                     raise call.error
-        except Exception as error:  # its retries are spent; the other operations go on
+        except Exception as error:  # its retries are exhausted; the other operations go on
             return Outcome("failed", redact(f"{type(error).__name__}: {error}"))
         return Outcome("done")
 
@@ -168,14 +172,17 @@ class Launch:
                 self._plan.place(destination),
                 sha256=sha256,
                 size=size,
-                note=_note_progress,
+                on_progress=_save_progress,
             )
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
-        # Its output goes to a file: it may be long, and after a crash it is what one wants to read.
+        # The output goes to a file: it may be long, and a reader wants it after a crash.
         with self._output_of(name) as file:
-            await _lock(file)
-            self._plan.root.mkdir(parents=True, exist_ok=True)  # where it runs, unless it says otherwise
+            # The command inherits the file and its lock. A command that outlived a killed launcher still holds it, and
+            # two at once (``pip install`` into one environment) would do harm.
+            while not try_lock(file.fileno()):
+                await anyio.sleep(LOCK_POLL_INTERVAL)
+            self._plan.root.mkdir(parents=True, exist_ok=True)
             begin = file.seek(0, os.SEEK_END)
             process = await anyio.run_process(
                 argv,
@@ -184,8 +191,8 @@ class Launch:
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd=self._plan.place(cwd),
-                pass_fds=(file.fileno(),) if fcntl is not None else (),
-                # Without it git waits for ever for a name that nobody types.
+                pass_fds=(file.fileno(),) if os.name == "posix" else (),
+                # Else git waits for ever for a user name.
                 env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
             )
             if process.returncode != 0:
@@ -200,39 +207,24 @@ class Launch:
             return cast("BinaryIO", tempfile.TemporaryFile())
 
 
-def _note_progress(offset: int, size: int | None) -> None:
+def _save_progress(offset: int, size: int | None) -> None:
     context.checkpoint({"offset": offset, "size": size})
     context.progress(offset)
 
 
 def open_service(journal: Path, *, on_trouble: Callable[[Event], object]) -> Recovery:
-    """A service that writes its journal to *journal*; *on_trouble* is told if that cannot be, or not to this file."""
+    """A service with its journal at *journal*; *on_trouble* gets JournalDegraded and JournalQuarantined."""
     service = Recovery(store=SQLiteStore(journal))
     service.bus.subscribe((JournalDegraded, JournalQuarantined), on_trouble)
     return service
 
 
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
-    """The plan's name for a call of *operation*: the first of its arguments, which are in the journal as JSON."""
+    """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
     if operation not in ("download", "command") or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
-
-
-async def _lock(file: BinaryIO) -> None:
-    """Wait until nobody else runs this command.
-
-    The command inherits the file, and with it the lock: one that outlived a killed launcher still has it, and a second
-    one beside it (two ``pip install`` into one environment) would do harm.
-    """
-    while fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            await anyio.sleep(ORPHAN_POLL)
-        else:
-            return
 
 
 def _as_file_name(name: str) -> str:

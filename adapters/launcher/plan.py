@@ -1,6 +1,6 @@
-"""Launch plans: what to do, in TOML, checked as a whole before anything begins.
+"""Launch plans in TOML, checked as a whole before anything begins.
 
-root = "models"                 # where destinations are; relative to the plan, by default its folder
+root = "models"                 # the folder of destinations; relative to the plan, by default its folder
 
 [retry]                         # RetryPolicy, for every operation of the plan
 max_retries = 5
@@ -31,15 +31,15 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import httpx2
 import msgspec
 
-from adapters.downloads.http import HOST_BREAKER
+from adapters.downloads import HOST_BREAKER
 from adapters.downloads.partial_file import files_of
 from events.errors import RecoveryError
 from recovery import validation
@@ -50,11 +50,12 @@ from recovery.policies.retry import RetryPolicy
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
 
+T = TypeVar("T")
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class PlanError(RecoveryError):
-    """A plan that cannot be run: one line that names the file, the key and the reason."""
+    """A plan that cannot be run. The message is one line with the file, the key and the reason."""
 
     def __init__(self, path: Path, key: str, reason: str) -> None:
         super().__init__(f"{path}: {key}: {reason}" if key else f"{path}: {reason}")
@@ -64,7 +65,7 @@ class PlanError(RecoveryError):
 
 
 class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[retry]``: as in ``RetryPolicy``, for every operation. What a launch waits for is worth more tries."""
+    """``[retry]``: as in ``RetryPolicy``, for every operation, with the patience of a launch."""
 
     max_retries: int = 5
     initial_delay: float = 0.5
@@ -73,23 +74,42 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_elapsed: float | None = None
     jitter: str = "full"
 
+    def policy(self) -> RetryPolicy:
+        """The policy; raises TypeError or ValueError for a wrong value."""
+        return RetryPolicy(
+            max_retries=self.max_retries,
+            backoff=Exponential(self.initial_delay, self.backoff_factor),
+            max_delay=self.max_delay,
+            max_elapsed=self.max_elapsed,
+            jitter=self.jitter,  # type: ignore[arg-type]  # checked there
+        )
+
 
 class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[circuit]``: as in ``BreakerPolicy``; one circuit per host that files come from."""
+    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host."""
 
     failure_threshold: int = HOST_BREAKER.failure_threshold
     break_duration: float = HOST_BREAKER.break_duration
 
+    def policy(self) -> BreakerPolicy:
+        """The policy; raises TypeError or ValueError for a wrong value."""
+        return BreakerPolicy(
+            failure_threshold=self.failure_threshold,
+            break_duration=self.break_duration,
+            counts=HOST_BREAKER.counts,
+            categories=HOST_BREAKER.categories,
+        )
+
 
 class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[download]``: how many at a time, and after how many seconds without a byte one has stalled."""
+    """``[download]``: how many run at a time, and after how many seconds without a byte one has stalled."""
 
     parallel: int = 4
     stall_timeout: float = 60.0
 
 
 class Download(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="download", forbid_unknown_fields=True):
-    """Have *url* at *destination*, below the plan's root."""
+    """Download *url* to *destination*, below the plan's root."""
 
     name: Name
     url: str
@@ -100,7 +120,7 @@ class Download(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="command", forbid_unknown_fields=True):
-    """Run a program, without a shell, in *cwd* below the plan's root. It may run again: it must bear that."""
+    """Run a program without a shell, in *cwd* below the plan's root. It may run more than once."""
 
     name: Name
     run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -122,9 +142,10 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan that can be run: *root* is absolute, every destination and folder is below it, nothing waits for itself.
+    """A plan that can be run.
 
-    *version* changes with every byte of the file.
+    *root* is absolute, every destination and folder is below it, and no operation needs itself. *version* changes with
+    every byte of the file.
     """
 
     path: Path
@@ -138,7 +159,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def journal(self) -> Path:
-        """Where its journal is, unless somebody chose another place: in ``.recovery`` beside the plan."""
+        """The default place of its journal: in ``.recovery`` beside the plan."""
         return self.path.parent / JOURNALS / f"{self.path.stem}.db"
 
     def place(self, destination: str) -> Path:
@@ -147,7 +168,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_plan(path: Path) -> LaunchPlan:
-    """Read and check the plan at *path*. Raises PlanError for whatever is wrong with it, the first problem found."""
+    """Read and check the plan at *path*. Raises PlanError for the first problem found."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -169,8 +190,8 @@ def load_plan(path: Path) -> LaunchPlan:
         root=root,
         version=hashlib.sha256(text).hexdigest()[:12],
         steps=document.operation,
-        policy=_policy(path, document.retry),
-        breaker=_breaker(path, document.circuit),
+        policy=_checked(path, "retry", document.retry.policy),
+        breaker=_checked(path, "circuit", document.circuit.policy),
         parallel=_checked(path, "download", lambda: validation.whole("parallel", document.download.parallel, least=1)),
         stall_timeout=_checked(
             path, "download", lambda: validation.number("stall_timeout", document.download.stall_timeout, above=0.0)
@@ -179,52 +200,25 @@ def load_plan(path: Path) -> LaunchPlan:
 
 
 def _where(message: str) -> tuple[str, str]:
-    """Key and reason from a message of msgspec's, which ends in ``- at `$.path```."""
+    """The key and the reason in a message of msgspec, which ends in ``- at `$.path```."""
     reason, _, at = message.partition(" - at `$")
     key = at.rstrip("`").lstrip(".")
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), "is missing"
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        return f"{key}.{match[1]}".lstrip("."), "is no key that a plan knows"
+        return f"{key}.{match[1]}".lstrip("."), "is no key of a plan"
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
     return key, reason[:1].lower() + reason[1:]
 
 
-def _checked(path: Path, table: str, make: Any) -> Any:
-    """What *make* returns; what it refuses is put as a PlanError about a key of *table*."""
+def _checked(path: Path, table: str, make: Callable[[], T]) -> T:
+    """The result of *make*; its TypeError or ValueError becomes a PlanError about a key of *table*."""
     try:
         return make()
     except (TypeError, ValueError) as error:
         field, _, reason = str(error).partition(" ")
         raise PlanError(path, f"{table}.{field}", reason) from error
-
-
-def _policy(path: Path, table: RetryTable) -> RetryPolicy:
-    def make() -> RetryPolicy:
-        return RetryPolicy(
-            max_retries=table.max_retries,
-            backoff=Exponential(table.initial_delay, table.backoff_factor),
-            max_delay=table.max_delay,
-            max_elapsed=table.max_elapsed,
-            jitter=table.jitter,  # type: ignore[arg-type]  # checked there
-        )
-
-    policy: RetryPolicy = _checked(path, "retry", make)
-    return policy
-
-
-def _breaker(path: Path, table: CircuitTable) -> BreakerPolicy:
-    def make() -> BreakerPolicy:
-        return BreakerPolicy(
-            failure_threshold=table.failure_threshold,
-            break_duration=table.break_duration,
-            counts=HOST_BREAKER.counts,
-            categories=HOST_BREAKER.categories,
-        )
-
-    breaker: BreakerPolicy = _checked(path, "circuit", make)
-    return breaker
 
 
 def _check_graph(path: Path, steps: Iterable[Step]) -> None:
@@ -279,7 +273,7 @@ def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
 
 
 def _place(path: Path, key: str, root: Path, text: str) -> Path:
-    """Where *text* is; it must be below *root*, links followed."""
+    """The path *text*, which must be below *root* when links are followed."""
     try:
         place = (root / text).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle

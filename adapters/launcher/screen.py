@@ -24,14 +24,14 @@ SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "done": "✓", "fai
 
 
 class LaunchTable:
-    """What every operation is doing at *now* on the clock of the events, and what happened to the circuits."""
+    """Draws the state of every operation and circuit at *now*, on the clock of the events."""
 
     def __init__(self, view: LaunchView, now: float) -> None:
         self._view = view
         self._now = now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw what fits: names and reasons first; the bar and the bytes where there is room for them."""
+        """Draw names, states and reasons; the bar and the bytes only where there is room."""
         has_bytes, has_bar = options.max_width >= 80, options.max_width >= 110
         table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=12, ratio=3)
@@ -52,7 +52,7 @@ class LaunchTable:
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
-    """One circuit in one line."""
+    """A line about one circuit."""
     left = "" if circuit.until is None else f" for another {max(0.0, circuit.until - now):.1f} s"
     often = f"opened {circuit.opened} time{'s' if circuit.opened > 1 else ''}"
     text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
@@ -103,7 +103,7 @@ def _detail(line: Line, now: float, done: set[str]) -> str:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console on the real output; where it is no terminal, wide enough not to cut much."""
+    """A console on the real output; one that is no terminal is at least 160 columns wide."""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)

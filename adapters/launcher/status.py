@@ -1,8 +1,9 @@
-"""What a journal holds, read without touching it: every call and how it stands, and the circuits."""
+"""The state of a journal, read without changing it: its calls and circuits."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from rich.text import Text
 
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.screen import STYLES
-from adapters.sqlite.files import is_being_written, others_of
-from adapters.sqlite.schema import reading
+from adapters.sqlite.files import side_files
+from adapters.sqlite.lock import is_being_written
+from adapters.sqlite.reading import reading
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
@@ -29,9 +31,9 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 
 
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. *seen* is Unix time of its latest event.
+    """One call. *seen* is the Unix time of its latest event.
 
-    *state* is "left" for one that a dead process left, "unreadable" for one that is not over and has a damaged row.
+    *state* is "left" for a call that a dead process left, "unreadable" for one that is not over and has a damaged row.
     """
 
     call: str
@@ -48,9 +50,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* says that a living process has it; *unreadable* counts rows that are no events.
+    """A journal. *is_being_written* means by a living process; *unreadable* counts rows that hold no event.
 
-    *damaged* are files of dead processes that cannot be read; whoever resumes keeps them aside.
+    *damaged* are side files of dead processes that cannot be read. A process that resumes quarantines them.
     """
 
     path: str
@@ -61,44 +63,38 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
 
 
-class _Contents(msgspec.Struct):
-    runs: dict[str, Run] = {}
-    rows: list[Row] = []
-
-
 async def read_status(path: Path) -> JournalStatus:
-    """Read the journal at *path*. Raises FileNotFoundError or a JournalError, naming the path."""
+    """Read the journal at *path*. Raises FileNotFoundError or a JournalError; the message names the path."""
     damaged: list[str] = []
-    found: list[_Contents] = []
-    # The journal itself last: what is adopted meanwhile is seen twice then, and not missed.
-    for part in others_of(path):
+    found: list[tuple[Sequence[Run], Sequence[Row]]] = []
+    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
+    for file in side_files(path):
         try:
-            found.append(await _contents_of(part))
+            found.append(await _contents_of(file))
         except FileNotFoundError:
             continue
         except JournalError:
-            if part.exists():
-                damaged.append(str(part))
+            if file.exists():
+                damaged.append(str(file))
     if path.exists() or not found:
         found.insert(0, await _contents_of(path))
-    runs = {run: known for one in found for run, known in one.runs.items()}
+    runs = {run.id: run for known, _ in found for run in known}
     records: dict[str, CallRecord] = {}
     circuits: dict[str, str] = {}
-    unreadable: dict[str, int] = {}
-    for row in _once(row for one in found for row in one.rows):
+    unreadable: Counter[str] = Counter()
+    for row in _once(row for _, rows in found for row in rows):
         try:
             if not row.is_readable:
                 raise CodecError("it is not as it was written")
             event: Event = decode(row.body)
         except CodecError:
-            unreadable[row.call] = unreadable.get(row.call, 0) + 1
+            unreadable[row.call] += 1
             continue
         replay(records, row.run, (event,))
         if type(event) in CIRCUIT_STATES:
             circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
-    for call in unreadable:
-        if call:
-            records.setdefault(call, CallRecord(call=call, operation="?"))
+    for call in filter(None, unreadable):
+        records.setdefault(call, CallRecord(call=call, operation="?"))
     alive = is_being_written(path)
     return JournalStatus(
         path=str(path),
@@ -107,47 +103,43 @@ async def read_status(path: Path) -> JournalStatus:
             _status(record, runs, alive=alive, is_readable=record.call not in unreadable) for record in records.values()
         ),
         circuits=circuits,
-        unreadable=sum(unreadable.values()),
+        unreadable=unreadable.total(),
         damaged=tuple(damaged),
     )
 
 
-async def _contents_of(path: Path) -> _Contents:
-    for again in (True, False):
-        try:
-            async with reading(path) as reader:
-                return _Contents({run.id: run for run in await reader.runs()}, list(await reader.rows()))
-        except DamagedJournalError:
-            if not again:
-                raise
-            # Whoever began to write it at this very moment may have confused us; once more, then.
-    raise AssertionError("unreachable")
+async def _contents_of(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
+    try:
+        return await _read(path)
+    except DamagedJournalError:
+        return await _read(path)  # a process that began to write the file at that moment may have confused the reader
+
+
+async def _read(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
+    async with reading(path) as reader:
+        return await reader.runs(), await reader.rows()
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
-    """Each of *rows* once: what is being adopted is in two files."""
-    seen: set[tuple[object, ...]] = set()
+    """Each of *rows* once: a row that is being adopted is in two files."""
+    seen: set[tuple[str, int]] = set()
     for row in rows:
-        identity = (row.run, row.number) if row.number else (row.run, row.call, row.kind, row.body)
-        if identity not in seen or not row.is_readable:
-            seen.add(identity)
+        if (row.run, row.number) not in seen or not row.is_readable:
+            seen.add((row.run, row.number))
             yield row
 
 
 def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readable: bool) -> CallStatus:
     run = runs.get(record.run)
+    state: str = record.state
+    if not record.is_over:
+        state = "unreadable" if not is_readable else state if alive else "left"
     return CallStatus(
         call=record.call,
         operation=record.operation,
         key=record.key,
         name=name_in_arguments(record.operation, record.arguments),
-        state=record.state
-        if record.is_over
-        else "unreadable"
-        if not is_readable
-        else record.state
-        if alive
-        else "left",
+        state=state,
         attempt=record.attempt,
         retries=record.retries,
         restarts=record.resumes,
@@ -158,13 +150,13 @@ def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readabl
 
 
 class StatusTable:
-    """The same for people, in as many columns as there is room for."""
+    """Draws a ``JournalStatus`` for people, in as many columns as there is room for."""
 
     def __init__(self, status: JournalStatus) -> None:
         self._status = status
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the calls, the circuits, and who writes the journal."""
+        """Draw the calls, the circuits, and whether a process writes the journal."""
         status, is_wide = self._status, options.max_width >= 110
         table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
         if is_wide:

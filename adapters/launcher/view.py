@@ -1,4 +1,4 @@
-"""What a launch looks like: a fold of events into lines for people, from the bus or from another process's output."""
+"""The state of a launch, made from its events: from the bus, or from the output of another process."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from recovery.redact import redacted
 State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
 
 SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
-"""What to subscribe a view to."""
+"""The events that a view needs."""
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan. *until* is when its wait ends at the latest, on the clock of the events."""
+    """One operation of the plan. *until* is the latest end of its wait, on the clock of the events."""
 
     name: str
     kind: str
@@ -49,7 +49,7 @@ class Line(msgspec.Struct):
     why: str = ""
 
     def take(self, event: CallEvent) -> None:
-        """What *event* changes."""
+        """Apply *event*."""
         match event:
             case OperationStarted():
                 self.state, self.waits_for, self.until, self.why = "running", "", None, ""
@@ -78,7 +78,7 @@ class Line(msgspec.Struct):
 
 
 class CircuitLine(msgspec.Struct):
-    """One circuit that was ever open: its *state*, until when it is open, and how often it opened."""
+    """One circuit that was ever open: its *state*, the end of its break, and how often it opened."""
 
     name: str
     state: Literal["open", "half-open", "closed"] = "closed"
@@ -86,7 +86,7 @@ class CircuitLine(msgspec.Struct):
     opened: int = 0
 
     def take(self, event: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
-        """What *event* changes."""
+        """Apply *event*."""
         match event:
             case CircuitOpened(after=after):
                 self.state, self.until, self.opened = "open", event.at + after, self.opened + 1
@@ -97,7 +97,7 @@ class CircuitLine(msgspec.Struct):
 
 
 class LaunchView:
-    """Feed it the events of a launch; ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
+    """Takes the events of a launch. ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
@@ -128,11 +128,11 @@ class LaunchView:
                 line.take(redacted(event))
 
     def name_of(self, event: Event) -> str | None:
-        """Which operation of the plan *event* is about, if it is about one."""
+        """The name of the plan's operation that *event* is about, if any."""
         return self._names.get(event.call) if isinstance(event, CallEvent) else None
 
     def end(self, outcomes: dict[str, Outcome]) -> None:
-        """Take the launch's word for how everything ended."""
+        """Take over how the launch says that its operations ended."""
         for name, outcome in outcomes.items():
             if name in self.lines:
                 self.lines[name].state = outcome.state

@@ -1,4 +1,4 @@
-"""Orders to a running process: files that appear whole in ``<journal>.d/inbox``, each taken by one process."""
+"""Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from recovery.journal.store import Command
 MOST_BYTES = 64 * 1024
 ENDING = ".json"
 
-GOOD_FOR = 60.0
-"""Seconds: an order that nobody has taken by then is not carried out when its call, long after, waits again."""
+EXPIRES_AFTER = 60.0
+"""Seconds. An older command is refused, so that it cannot surprise a call that waits again much later."""
 
 log = logging.getLogger("recovery.journal")
 
@@ -30,12 +30,15 @@ _numbers = itertools.count()
 
 
 def inbox_of(journal: Path) -> Path:
-    """Where orders to the processes that write *journal* are put."""
+    """The folder of the commands to the processes that write *journal*."""
     return folder_of(journal) / "inbox"
 
 
 def submit_command(journal: Path, command: Command) -> Path:
-    """Put *command* into the inbox; its file is gone when a process has taken it. Raises OSError if that cannot be."""
+    """Put *command* into the inbox as JSON, and return its file, which vanishes when a process takes it.
+
+    Raises OSError if the file cannot be written.
+    """
     inbox = inbox_of(journal)
     inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
@@ -50,47 +53,48 @@ def submit_command(journal: Path, command: Command) -> Path:
 
 
 def take_commands(journal: Path, is_ours: Callable[[str], bool]) -> list[Command]:
-    """The orders for this process, the oldest first; each is taken once, by whoever comes first.
+    """Take the commands whose call *is_ours*, oldest first; each command goes to one process.
 
-    What is no order, might be somebody else's, or has lain there for a minute is renamed (``.refused``) and logged.
+    A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
+    ``.refused``.
     """
     commands = []
     for path in _files(inbox_of(journal)):
         try:
             command, age = _read(path)
-            if age > GOOD_FOR:
-                log.warning("%s is refused: nobody has taken it for %d s", path, age)
+            if age > EXPIRES_AFTER:
+                log.warning("%s is refused: no process has taken it for %d s", path, age)
                 _refuse(path)
             elif is_ours(command.call):
-                path.unlink()  # whoever succeeds with this has it
+                path.unlink()  # the process that succeeds with this has the command
                 commands.append(command)
         except FileNotFoundError:
-            continue  # another process was quicker
+            continue  # another process took it
         except (JournalError, OSError, msgspec.MsgspecError) as error:
-            log.warning("%s is no order, and is refused: %s", path, error)
+            log.warning("%s is no command, and is refused: %s", path, error)
             _refuse(path)
     return commands
 
 
 def _refuse(path: Path) -> None:
-    with suppress(OSError):  # it will be refused again
+    with suppress(OSError):  # the next look refuses it again
         path.rename(path.with_suffix(".refused"))
 
 
 def _files(inbox: Path) -> list[Path]:
     try:
         return sorted(path for path in inbox.iterdir() if path.suffix == ENDING)
-    except OSError:  # there is no inbox, as a rule
+    except OSError:  # usually there is no inbox
         return []
 
 
 def _read(path: Path) -> tuple[Command, float]:
-    """The order, and how many seconds it has been there."""
+    """The command, and its age in seconds."""
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-            raise JournalError(f"it is no file of {MOST_BYTES} bytes at the most")
+            raise JournalError(f"it is no file of at most {MOST_BYTES} bytes")
         if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
             raise JournalError("it belongs to another user")
         return msgspec.json.decode(os.read(file, MOST_BYTES), type=Command), time.time() - found.st_mtime

@@ -1,6 +1,6 @@
-"""Nobody forks while SQLite is at work: its own locks would stay taken in the child, where nobody can free them.
+"""A fork waits while SQLite works: a child that inherits SQLite's locks can hang for ever in its first call.
 
-Of 1 640 forks beside a thread that wrote all the time, 4 left a child in which the first call of SQLite hung for ever.
+Of 1 640 forks beside a thread that wrote all the time, 4 left such a child.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FORK_TIMEOUT = 0.5
-"""Seconds that a fork waits; a transaction takes a few thousandths, one that waits for somebody's lock much longer."""
+"""Seconds that a fork waits at most. A transaction takes milliseconds, but more if another program locks the file."""
 
 
 class ForkGuard:
-    """Calls pass while nobody forks."""
+    """Runs calls while no fork is under way, and delays a fork until running calls have returned."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Be new, in a forked child: those who are inside are the parent's."""
+        """Begin without running calls: in a forked child, those of the parent do not exist."""
         self._changed = threading.Condition()
-        self._inside = 0
+        self._running = 0
         self._is_closed = False
 
-    def passing(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function*, as soon as nobody forks."""
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call *function* as soon as no fork is under way."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_closed)
-            self._inside += 1
+            self._running += 1
         try:
             return function(*args, **kwargs)
         finally:
             with self._changed:
-                self._inside -= 1
+                self._running -= 1
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in, and wait until those inside have left, ``FORK_TIMEOUT`` at the most."""
+        """Let no further call begin, and wait up to ``FORK_TIMEOUT`` for the running ones."""
         with self._changed:
             self._is_closed = True
-            self._changed.wait_for(lambda: not self._inside, FORK_TIMEOUT)
+            self._changed.wait_for(lambda: not self._running, FORK_TIMEOUT)
 
     def open(self) -> None:
-        """Let everybody in."""
+        """Let calls begin again."""
         with self._changed:
             self._is_closed = False
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A journal's file made ready to be written: what is in its place is checked first, and used or refused."""
+"""Opening a journal's file for writing: what is there is checked first, then used or refused."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ from pathlib import Path
 
 import aiosqlite
 
-from adapters.sqlite import files, formats, schema, wal
+from adapters.sqlite import files, wal
+from adapters.sqlite.connection import connecting, error_for, number_of
+from adapters.sqlite.reading import reading
+from adapters.sqlite.schema import CREATE
 from recovery.journal.errors import DamagedJournalError, JournalError
 
-BUSY_TIMEOUT = 5.0
-"""Seconds that a transaction waits for somebody who has locked the file."""
 WAL_LIMIT = 16 * 1024 * 1024
 MAGIC = b"SQLite format 3\0"
 
 
-async def open_file(path: Path) -> aiosqlite.Connection:
-    """A connection to the file at *path*, which is made if need be.
+async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Connection:
+    """A connection to the file at *path*, which is made if it is missing.
 
-    Raises DamagedJournalError for a file that must be set aside, another JournalError for what must not be written,
-    OSError for what cannot be made. Nothing else in this process may have the file open for writing.
+    A transaction waits up to *busy_timeout* seconds for another program that has locked the file. Nothing else in this
+    process may have the file open for writing. Raises DamagedJournalError for a file that must be quarantined, another
+    JournalError for one that must not be written, OSError for one that cannot be made.
     """
-    if files.is_torn_apart(path):
+    if files.has_lost_its_file(path):
         raise DamagedJournalError(f"{path} is gone or empty, but not its log")
     if files.prepare(path):
         await _check(path)
     try:
-        connection = await schema.connecting(path, timeout=BUSY_TIMEOUT)
+        connection = await connecting(path, timeout=busy_timeout)
         try:
             await _use_log(connection, path)
-            if await formats.number_of(connection, "application_id") == 0:
-                await formats.create_tables(connection)
+            if await number_of(connection, "application_id") == 0:
+                await connection.executescript(CREATE)
         except BaseException:
             await connection.close()
             raise
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise schema.error_for(error, path, "opened") from error
+        raise error_for(error, path, "opened") from error
     return connection
 
 
 async def _check(path: Path) -> None:
-    async with schema.reading(path) as reader:  # also raises for what is not ours to touch, without touching it
+    async with reading(path) as reader:  # also raises for a file of another owner, without touching it
         await reader.check(path)
     with path.open("rb") as file:
         header = file.read(20)
-    # A file of one byte is an empty one for SQLite, and one of a later file format can be read, but never written.
+    # SQLite takes a file of one byte for an empty one, and can read a later file format but never write it.
     if not header.startswith(MAGIC) or max(header[18:]) > 2:
         raise DamagedJournalError(f"{path} does not have the header of a database that can be written")
-    if wal.hides_commits(path.with_name(path.name + "-wal")):
+    if wal.hides_commits(files.log_of(path)):
         raise DamagedJournalError(f"the log of {path} is damaged, and there are commits behind the damage")
 
 

@@ -1,4 +1,4 @@
-"""What a journal's file need not keep, and how a slice of it is found without reading the rest."""
+"""Which rows of a journal's file are deleted, and how a slice of them is found without reading the rest."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from collections.abc import Sequence
 import aiosqlite
 import msgspec
 
-from adapters.sqlite.formats import DONE
+from adapters.sqlite.connection import number_of
+from adapters.sqlite.schema import DONE
 from recovery import validation
 
 SLICE = 500
-"""Rows that are deleted in a transaction."""
+"""Rows that one transaction deletes at most."""
 NO_CALL_KEPT = 10_000
-"""Rows that concern no call (circuits, the journal itself) of which the latest so many are kept."""
+"""Latest rows about no call (circuits, the journal itself) that are kept."""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long calls that are over are kept: *seconds* since their end, at most *calls* of them, and *bytes* in all.
+    """How long finished calls are kept. Succeeded, cancelled and rejected calls are deleted, the oldest first.
 
-    Calls that succeeded, were cancelled or turned away are deleted, the oldest first; those that gave up and those that
-    are not over never are. Raises TypeError or ValueError for what is no number or negative.
+    Calls that gave up, and calls that are not over, are never deleted.
+
+    Args:
+        seconds: Since the end of the call.
+        calls: How many finished calls are kept.
+        bytes: What the file may hold.
+
+    Raises:
+        TypeError, ValueError: A value is no number, or negative.
     """
 
     seconds: float = 7 * 86400.0
@@ -33,16 +41,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         validation.whole("bytes", self.bytes, least=0)
 
 
-# No more calls are over than there are rows, about: where those may all be kept nothing needs to be counted.
+# There are fewer finished calls than rows: if that many may be kept, nothing needs to be counted.
 _SPAN = "SELECT (SELECT max(id) FROM events) - (SELECT min(id) FROM events)"
-# How many are too many is counted from the newest on, for a count of all of them would read the whole index.
+# Counted from the newest call on: a count of all of them would read the whole index.
 _TOO_MANY_CALLS = f"""
 SELECT count(*) FROM (
     SELECT 1 FROM events WHERE kind IN ({DONE}) ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET ?
 )
 """
 _OLDEST_CALL = f"SELECT written FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT 1"
-# Whole calls, the oldest first; the row that says that a call is over goes last, should it have more than a slice.
+# Whole calls, the oldest first. The terminal row of a call with more rows than a slice is deleted last.
 _OLD_CALLS = f"""
 WITH done AS (
     SELECT call, written, id FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT {SLICE}
@@ -64,9 +72,9 @@ SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM events WHERE 
 
 
 async def prune(connection: aiosqlite.Connection, keep: Retention, now: float, run: str) -> bool:
-    """Delete a slice of what *keep* does not want at Unix time *now*; whether there may be more of it.
+    """Delete a slice of what *keep* does not allow at Unix time *now*, and return whether there may be more.
 
-    With the last rows of a run goes what is known of it, but for *run*, which is writing.
+    A run without rows is deleted too, except *run*, which is writing.
     """
     before = int(now - keep.seconds)
     deleted = await _delete(connection, _OLD_NO_CALL, (before,)) or await _delete(connection, _TOO_MANY_NO_CALL)
@@ -84,13 +92,9 @@ async def prune(connection: aiosqlite.Connection, keep: Retention, now: float, r
 
 
 async def _size(connection: aiosqlite.Connection) -> int:
-    """Bytes of the file that hold something."""
-    numbers = []
-    for name in ("page_count", "freelist_count", "page_size"):
-        [(number,)] = await connection.execute_fetchall(f"PRAGMA {name}")
-        numbers.append(int(number))
-    pages, free, size = numbers
-    return (pages - free) * size
+    """Bytes of the file that are in use."""
+    pages = await number_of(connection, "page_count") - await number_of(connection, "freelist_count")
+    return pages * await number_of(connection, "page_size")
 
 
 async def _delete(connection: aiosqlite.Connection, query: str, values: Sequence[object] = ()) -> int:

@@ -1,7 +1,7 @@
-"""Whether a write-ahead log holds transactions that SQLite will not see: it reads up to the first damaged frame.
+"""Damage in a write-ahead log: SQLite reads up to the first damaged frame and hides every commit behind it.
 
-The format is that of https://www.sqlite.org/walformat.html. A process that is killed leaves a last frame that is half
-written, or frames without a commit; a damaged byte leaves whole transactions behind it, which the next write destroys.
+The format is that of https://www.sqlite.org/walformat.html. A killed process leaves a last frame that is half written,
+or frames without a commit. A damaged byte hides whole transactions, which the next write destroys.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import BinaryIO
 
 HEADER = struct.Struct(">8I")  # magic, version, page size, sequence number, two salts, two sums
 FRAME = struct.Struct(">6I")  # page, pages after the commit (else 0), two salts, two sums
-ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
+BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
 VERSION = 3007000
 
 
 def hides_commits(path: Path) -> bool:
-    """Whether the log at *path* has a commit behind a frame (or a header) that is not as it was written."""
+    """Whether the log at *path* has a commit behind a damaged frame, or a damaged header."""
     try:
         log = path.open("rb")
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def hides_commits(path: Path) -> bool:
         if len(header) < HEADER.size or header == bytes(HEADER.size):
             return False
         magic, version, size, _, *salts, first, second = HEADER.unpack(header)
-        order = ORDERS.get(magic, "")
+        order = BYTE_ORDERS.get(magic, "")
         if not order or version != VERSION or size < 512 or size > 65536 or size & (size - 1):
             return True
         sums = _sums(header[:24], order, (0, 0))
@@ -37,7 +37,7 @@ def hides_commits(path: Path) -> bool:
 
 
 def _skip_valid(log: BinaryIO, size: int, order: str, salts: list[int], sums: tuple[int, int]) -> bool:
-    """Read on to behind the first frame that is not valid; whether there is one."""
+    """Read on to behind the first invalid frame, and return whether there is one."""
     while len(frame := log.read(FRAME.size + size)) == FRAME.size + size:
         page, _, *found, first, second = FRAME.unpack_from(frame)
         sums = _sums(frame[FRAME.size :], order, _sums(frame[:8], order, sums))
@@ -47,7 +47,7 @@ def _skip_valid(log: BinaryIO, size: int, order: str, salts: list[int], sums: tu
 
 
 def _commits_follow(log: BinaryIO, size: int, salts: list[int]) -> bool:
-    # Frames of the time before the log was begun anew have other salts.
+    # Frames from before the log was last reset have other salts.
     while len(frame := log.read(FRAME.size)) == FRAME.size:
         _, commit, *found, _, _ = FRAME.unpack(frame)
         if commit and found == salts:

@@ -1,1 +1,1 @@
-"""The performance regression report, written from one run: Markdown, JSON and charts."""
+"""The performance report, written from one run: Markdown, JSON and charts."""

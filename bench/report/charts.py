@@ -1,167 +1,117 @@
-"""The charts of the report, as SVG: 400 pixels wide, so that a phone shows them without shrinking their letters."""
+"""The charts of the report, and the figures in each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from bench.measure import Spread
-from bench.row import Row, amount
+from bench.report import plotting
+from bench.report.costs import FAILURE_STEPS, FEATURES, SUCCESS_STEPS
+from bench.report.figures import Figures
+from bench.report.plotting import BAD, OTHERS, OURS, Bar
+from bench.report.protocol import NAMES
+from bench.row import Row
 
-OURS = "#0b5fa5"
-OTHERS = "#b8bec6"
-GOOD, UNSURE, BAD = "#1b7f4b", "#b7860b", "#c2410c"
-INK = "#1c2024"
-WIDTH = 400 / 96
-"""Inches: SVG counts 96 pixels in one."""
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # letters stay letters: small files that can be searched
-    "svg.hashsalt": "launcher-recovery",
-    "font.family": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],  # the widest first: others fit, too
-    "font.size": 8.5,
-    "text.color": INK,
-    "axes.edgecolor": "#8a9099",
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
+SHORT = {
+    "success-async": "success, async",
+    "success-sync": "success, sync",
+    "feature-monitoring": "monitoring",
+    "overhead-1ms-lazy": "1 ms, lazy",
+    "overhead-1ms-journal": "1 ms, journal",
+    "overhead-10ms-lazy": "10 ms, lazy",
+    "overhead-10ms-journal": "10 ms, journal",
+    "overhead-average": "overhead, average",
+    "failure": "one failure, sync",
+    "failure-async": "one failure, async",
+    "tasks": "1000 tasks, journal",
+    "tasks-alone": "1000 tasks, alone",
+    "failure-calls": "calls per failure",
+    "rescued": "rescued",
+    "late-async": "lag, async",
+    "late-sync": "lag, sync",
+    "users": "20 users",
+    "events": "events committed",
+    "ticker": "1 ms ticker",
+    "memory-waiting": "memory, waiting",
+    "growth-cost": "growth",
 }
 
 
-class Bar:
-    """One bar: its label, its value, and whether it is ours."""
-
-    __slots__ = ("colour", "label", "value")
-
-    def __init__(self, label: str, value: float, colour: str = OTHERS) -> None:
-        self.label = label
-        self.value = value
-        self.colour = colour
-
-
-def bars(
-    path: Path,
-    title: str,
-    unit: str,
-    groups: Mapping[str, Sequence[Bar]],
-    *,
-    log: bool = False,
-    scales: Mapping[str, float] | None = None,
-) -> None:
-    """Horizontal bars, one block for each of *groups*; *scales* says how far a block reaches that has its own scale."""
-    with mpl.rc_context(STYLE):
-        count = sum(len(group) for group in groups.values())
-        figure = Figure(figsize=(WIDTH, 0.55 + 0.36 * len(groups) + 0.2 * count), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        heights = [len(group) + 0.8 for group in groups.values()]
-        every = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-        least = min(bar.value for group in groups.values() for bar in group if bar.value > 0) if log else 0.0
-        greatest = max(bar.value for group in groups.values() for bar in group)
-        for axes, (name, group) in zip(every, groups.items(), strict=True):
-            _block(axes, name, unit, group, log=log, limits=(least, (scales or {}).get(name, greatest)))
-        _save(figure, path)
+def draw_charts(figures: Figures, folder: Path) -> None:
+    """Draw every chart that has figures into *folder*. Charts of earlier runs are deleted."""
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a missing font has a substitute
+    for chart in folder.glob("*.svg"):
+        chart.unlink()
+    judged = [(SHORT[row.key], row) for row in figures.judged if row.key in SHORT and row.measured is not None]
+    if judged:
+        plotting.goals(folder / "goals.svg", "Each figure as a share of its goal", judged)
+    _peers(figures, folder / "peers.svg")
+    _overhead(figures, folder / "overhead.svg")
+    _protocol(figures, folder / "protocol.svg")
+    _stages(figures, folder / "stages.svg")
+    _features(figures, folder / "features.svg")
 
 
-def _block(axes: Any, name: str, unit: str, group: Sequence[Bar], *, log: bool, limits: tuple[float, float]) -> None:
-    least, greatest = limits
-    places = range(len(group))
-    floor = min(1.0, least / 2.0) if log else 0.0
-    values = [max(bar.value, floor) if log else bar.value for bar in group]
-    axes.barh(places, values, color=[bar.colour for bar in group], height=0.72)
-    axes.set_yticks(list(places), [bar.label for bar in group])
-    axes.invert_yaxis()
-    if log:
-        axes.set_xscale("log")
-        axes.set_xlim(floor, greatest * (greatest / floor) ** 0.3)
-    else:
-        axes.set_xlim(min(0.0, *[bar.value for bar in group]), greatest * 1.25)
-    for place, bar, value in zip(places, group, values, strict=True):
-        axes.annotate(
-            amount(bar.value, unit), (max(value, floor), place), xytext=(3, 0), textcoords="offset points", va="center"
-        )
-    if name:
-        axes.set_title(name, fontsize=8.5)
-    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["bottom"].set_visible(False)
+def _peers(figures: Figures, path: Path) -> None:
+    groups = {}
+    for key, name in (("success-async", "async"), ("success-sync", "sync")):
+        row = figures.row(key)
+        if row.measured is not None and row.peers:
+            others = sorted(
+                ((name, one.middle) for name, one in row.peers.items() if name != "bare"), key=lambda one: one[1]
+            )
+            groups[name] = [Bar("launcher-recovery", row.measured.middle, OURS), *[Bar(*one) for one in others]]
+    if groups:
+        plotting.bars(path, "Success, as a multiple of hand-written (log)", "x", groups, log=True)
 
 
-def goals(path: Path, title: str, rows: Sequence[tuple[str, Row]]) -> None:
-    """How far each figure is from its goal: at 1 it is just reached, to the left it is better."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.21 * len(rows)), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        axes = figure.subplots()
-        colours = {"pass": GOOD, "within noise": UNSURE, "fail": BAD}
-        for place, (_, row) in enumerate(rows):
-            low, middle, high = distances(row)
-            colour = colours.get(row.verdict, OTHERS)
-            axes.plot([low, high], [place, place], color=colour, linewidth=2.0, solid_capstyle="butt")
-            axes.plot([middle], [place], "o", color=colour, markersize=5)
-        axes.axvline(1.0, color=INK, linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_xlim(0.01, max(100.0, *[1.5 * distances(row)[2] for _, row in rows]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("share of what is allowed; left is better")
-        axes.grid(axis="x", color="#e3e6ea", linewidth=0.6)
-        axes.set_axisbelow(True)
-        _save(figure, path)
+def _overhead(figures: Figures, path: Path) -> None:
+    groups = {}
+    for milliseconds, given in ((1, 525.0), (10, 79.0)):
+        row = figures.row(f"protocol-persistence-corrected, {milliseconds} ms")
+        if row.measured is not None:
+            groups[f"an operation of {milliseconds} ms"] = [
+                Bar("predecessor, as given", given, BAD),
+                Bar("reconstruction", row.peers["reconstruction"].middle),
+                Bar("launcher-recovery", row.measured.middle, OURS),
+            ]
+    if groups:
+        plotting.bars(path, "What persistence adds, in percent", "%", groups)
 
 
-def distances(row: Row) -> tuple[float, float, float]:
-    """The figure and its spread in units of its goal, so that less is better; at least 0.01, for a log scale."""
-    assert row.measured is not None
-    assert row.goal is not None
-    measured, limit = row.measured, row.goal.limit or 1.0
-    values = (measured.low, measured.middle, measured.high)
-    if row.goal.sense == "least":
-        return tuple(sorted(limit / max(value, 1e-9) for value in values))  # type: ignore[return-value]
-    return tuple(max(value / limit, 0.01) for value in values)  # type: ignore[return-value]
+def _protocol(figures: Figures, path: Path) -> None:
+    groups = {}
+    for key, name in (
+        ("protocol-basic decorator-as published", 'decorator, as published: "overhead"'),
+        ("protocol-basic decorator-corrected", "decorator, corrected: overhead"),
+        ("protocol-recovery-as published", 'recovery, as published: "succeeded"'),
+        ("protocol-recovery-corrected", "recovery, corrected: succeeded"),
+    ):
+        row = figures.row(key)
+        if row.measured is not None:
+            every: dict[str, Spread] = {**row.peers, "launcher-recovery": row.measured}
+            groups[name] = [Bar(one, every[one].middle, OURS if one == NAMES[-1] else OTHERS) for one in NAMES]
+    if groups:
+        scales = dict.fromkeys([name for name in groups if name.startswith("recovery")], 100.0)
+        plotting.bars(path, "As published, and corrected", "%", groups, scales=scales)
 
 
-def steps(path: Path, title: str, groups: Mapping[str, tuple[str, Sequence[tuple[str, Spread]]]]) -> None:
-    """Waterfalls: each step begins where the one before ended."""
-    with mpl.rc_context(STYLE):
-        count = sum(len(parts) for _, parts in groups.values())
-        figure = Figure(figsize=(WIDTH, 0.6 + 0.4 * len(groups) + 0.22 * count), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        heights = [len(parts) + 0.8 for _, parts in groups.values()]
-        every = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (name, (unit, parts)) in zip(every, groups.items(), strict=True):
-            reached = 0.0
-            for place, (_, part) in enumerate(parts):
-                axes.barh(place, part.middle, left=reached, color=OURS, height=0.66)
-                end = max(reached, reached + part.middle)
-                axes.annotate(
-                    amount(part.middle, unit), (end, place), xytext=(3, 0), textcoords="offset points", va="center"
-                )
-                reached += part.middle
-            axes.set_xlim(0.0, max(reached, 1e-9) * 1.3)
-            axes.set_yticks(range(len(parts)), [label for label, _ in parts])
-            axes.invert_yaxis()
-            axes.set_title(name, fontsize=8.5)
-            axes.tick_params(axis="x", bottom=False, labelbottom=False)
-            axes.tick_params(axis="y", length=0)
-            axes.spines["bottom"].set_visible(False)
-        _save(figure, path)
+def _stages(figures: Figures, path: Path) -> None:
+    groups: dict[str, tuple[str, list[tuple[str, Spread]]]] = {}
+    for name, unit, keys in (
+        ("a call that succeeds", "ns", SUCCESS_STEPS),
+        ("one failure, until it is decided", "µs", FAILURE_STEPS),
+    ):
+        parts = [(keys[key], one) for key, one in figures.some(keys)]
+        if parts:
+            groups[name] = (unit, parts)
+    if groups:
+        plotting.steps(path, "Where the time goes", groups)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+def _features(figures: Figures, path: Path) -> None:
+    rows: list[tuple[str, Row]] = [(name, figures.row(f"feature-{name}-failure")) for name in FEATURES]
+    parts = [Bar(name, row.measured.middle, OURS) for name, row in rows if row.measured is not None]
+    if parts:
+        plotting.bars(path, "What each feature adds to one failure", "µs", {"": parts})

@@ -1,12 +1,12 @@
-"""Where the time goes, what each feature costs, and the peers side by side."""
+"""Sections of the report: where the time goes, the cost of each feature, and other libraries."""
 
 from __future__ import annotations
 
-from bench.report.found import Found, measured, table, verdict
+from bench.report.figures import Figures, measured, table, verdict
 from bench.row import amount
 
 SUCCESS_STEPS = {
-    "stage-success-work": "the work, its loop",
+    "stage-success-work": "function and loop",
     "stage-success-hand-written": "a hand-written try",
     "stage-success-wrapper": "our wrapper, beyond",
     "stage-success-everything": "journal, circuit, rules",
@@ -43,26 +43,26 @@ COMPARED = {
 }
 
 
-def stages(found: Found) -> str:
+def stages(figures: Figures) -> str:
     lines = []
     for key in (*SUCCESS_STEPS, *FAILURE_STEPS, "stage-failure-call", "stage-failure-raise"):
-        row = found.row(key)
+        row = figures.row(key)
         lines.append((row.what, measured(row)))
     return (
-        "Each step is the difference between two services (or buses) of which the second has one thing more, round by "
-        "round.\n\n"
+        "Each step is the difference between two services (or buses), measured round by round; the second has one part "
+        "more than the first.\n\n"
         + table(("step", "takes (quartiles)"), lines)
-        + "\n\nWhat the whole call takes beyond the steps is the driver: a second attempt, the wait of no length, and "
-        "the event that the call recovered."
+        + "\n\nThe whole call takes longer than the sum of its steps. The difference is the runner: a second attempt, "
+        "a wait of length zero, and the event `OperationRecovered`."
     )
 
 
-def features(found: Found) -> str:
+def features(figures: Figures) -> str:
     lines = []
     for name in FEATURES:
-        success, failure = found.row(f"feature-{name}"), found.row(f"feature-{name}-failure")
+        success, failure = figures.row(f"feature-{name}"), figures.row(f"feature-{name}-failure")
         lines.append((name, measured(success), verdict(success), measured(failure), success.before or "-"))
-    wrapper, failing = found.row("feature-wrapper"), found.row("feature-wrapper-failure")
+    wrapper, failing = figures.row("feature-wrapper"), figures.row("feature-wrapper-failure")
     return (
         f"The wrapper alone takes {measured(wrapper)} on success ({wrapper.note}), and {measured(failing)} for one "
         "failure and the retry that succeeds. Beyond that:\n\n"
@@ -72,13 +72,13 @@ def features(found: Found) -> str:
     )
 
 
-def peers(found: Found) -> str:
-    versions = found.run.machine.peers
+def peers(figures: Figures) -> str:
+    versions = figures.run.machine.peers
     lines = []
     for name in PEERS:
         cells = []
         for key in COMPARED:
-            row = found.row(key)
+            row = figures.row(key)
             if name == "launcher-recovery":
                 one = row.measured
             elif name == "hand-written" and row.unit == "x":
@@ -90,20 +90,21 @@ def peers(found: Found) -> str:
         version = versions.get(name)
         lines.append((f"{name} {version}" if version else name, *cells))
     missing = [name for name, version in versions.items() if version is None]
-    durable = found.row("durable")
+    durable = figures.row("durable")
     text = [
         table(("library", *COMPARED.values()), lines),
-        "circuitbreaker and pybreaker break circuits and do not retry; the others retry, and have neither events nor a "
-        "journal. hyx is for async functions, pybreaker for plain ones. In plain functions most peers sleep for no "
-        "time at all before the next attempt, which costs a system call.",
+        "circuitbreaker and pybreaker break circuits and do not retry; the others retry, and have neither events nor "
+        "a journal. hyx is for async functions, pybreaker for sync ones. In sync functions most libraries call "
+        "`sleep(0)` before the next attempt, which costs a system call.",
     ]
     if "dbos" in durable.peers:
         text.append(
-            f"DBOS {versions.get('dbos')} with SQLite is no wrapper but a durable execution engine: a workflow of one "
-            f"step takes {found.peer('durable', 'dbos')} there. One durable call takes {measured(durable)} here in "
-            f"strict mode (start committed before, end committed after), {found.peer('durable', 'journal')} in journal "
-            "mode. DBOS records more for each call than a journal does."
+            f"DBOS {versions.get('dbos')} with SQLite is not a wrapper but a durable execution engine: a workflow of "
+            f"one step takes {figures.peer('durable', 'dbos')}. One durable call takes {measured(durable)} with "
+            "launcher-recovery in strict mode (start committed before, end committed after) and "
+            f"{figures.peer('durable', 'journal')} in journal mode. DBOS records more for each call than a journal "
+            "does."
         )
     if missing:
-        text.append(f"Not installed in this run, and so not measured: {', '.join(missing)}.")
+        text.append(f"Not installed in this run, and therefore not measured: {', '.join(missing)}.")
     return "\n\n".join(text)

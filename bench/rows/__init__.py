@@ -1,1 +1,1 @@
-"""The rows of the table, a module for each group: ``measure(effort)`` gives them."""
+"""One module for each group of rows; its ``measure(effort)`` returns them."""

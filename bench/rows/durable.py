@@ -1,7 +1,7 @@
-"""One durable call: its start committed before it begins, its end before it returns; against a step of a DBOS workflow.
+"""One durable call (start committed before it begins, end before it returns), against a DBOS workflow of one step.
 
-DBOS is a durable execution engine: it does more with each call than a journal does. It is here because it is what one
-would use otherwise to resume after a crash, with SQLite as its system database.
+DBOS is a durable execution engine, which does more with each call than a journal does. It is the usual alternative for
+resuming after a crash. SQLite is its system database here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.measure import Effort, Timed, interleave, plain, spread
 from bench.row import Row
-from bench.workloads import journalled, scratch, work
+from bench.workloads import do_nothing, journalled, scratch
 from recovery import Recovery
 
 
@@ -43,7 +43,7 @@ def measure(effort: Effort) -> list[Row]:
 
 
 def _recoverable(service: Recovery, mode: Any) -> Callable[[], None]:
-    return service.recoverable(f"durable {mode}", durability=mode)(work)
+    return service.recoverable(f"durable {mode}", durability=mode)(do_nothing)
 
 
 def _dbos_workflow(path: Path, stack: ExitStack) -> Callable[[], None]:
@@ -60,7 +60,7 @@ def _dbos_workflow(path: Path, stack: ExitStack) -> Callable[[], None]:
 
     @DBOS.step(retries_allowed=True, max_attempts=4, interval_seconds=0.0)
     def step() -> None:
-        return work()
+        return do_nothing()
 
     @DBOS.workflow()
     def workflow() -> None:

@@ -1,9 +1,9 @@
-"""Events from the bus to committed rows, against sqlite3's executemany of the same rows, round by round."""
+"""Throughput of the journal: events from bus to committed rows, against plain ``executemany`` of the same rows."""
 
 from __future__ import annotations
 
 from adapters.sqlite.store import SQLiteStore
-from bench.flow import Plain, publish
+from bench.event_stream import RawCopy, publish
 from bench.measure import Effort, ratios, spread
 from bench.row import Row, least, thousands
 from bench.workloads import NO_RETENTION, scratch
@@ -20,15 +20,15 @@ def measure(effort: Effort) -> list[Row]:
     raw: list[float] = []
     with scratch() as path, Recovery(store=SQLiteStore(path, retention=NO_RETENTION)) as service:
         publish(service, 0, each)
-        plain = Plain(path, path.with_name("plain.db"))
-        plain.write_new()
+        copy = RawCopy(path, path.with_name("copy.db"))
+        copy.write_new()
         for number in range(1, ROUNDS + 1):
             ours.append(publish(service, number * each, each, clock) / each)
-            written, took = plain.write_new(clock)
+            written, took = copy.write_new(clock)
             if written != each:
                 raise RuntimeError(f"{each} events were published and {written} rows written")
             raw.append(took / each)
-        plain.close()
+        copy.close()
         assert service.journal is not None
         dropped = service.journal.counts.dropped
     return [

@@ -1,4 +1,4 @@
-"""A call that fails: one failure then success, and a thousand at once."""
+"""Calls that fail once and then succeed: one after another, and a thousand at once."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.measure import Clock, Effort, Timed, awaited, interleave, plain, ratios, spread
+from bench.measure import Clock, Effort, Timed, asynchronous, interleave, plain, ratios, spread
 from bench.peers import peers
 from bench.row import Row, least, most
 from bench.workloads import (
-    fails_first,
-    fails_first_async,
-    fails_once,
+    fails_every_other,
+    fails_every_other_async,
+    fails_while,
+    failures,
     handwritten,
     handwritten_async,
     journalled,
     settle,
-    tries,
 )
 from recovery import Recovery
 
 OURS = "launcher-recovery"
 BASE = "hand-written"
 BURST = 100
-"""Calls in a round: fewer events than a batch of the journal, which settles between rounds. This is what the caller
-waits; what the journal takes in the long run is ``bench.rows.events``."""
+"""Calls in a round: fewer events than one batch of the journal, which is settled between rounds. So this is the
+caller's time; the journal's own is in ``bench.rows.events``."""
 TASKS = 1_000
 SLOW = ("tenacity", "stamina")
-"""Peers whose tasks take longer than a quick run has for them."""
+"""Peers whose tasks take too long for a quick run."""
 
 
 def measure(effort: Effort) -> list[Row]:
@@ -42,43 +42,43 @@ def _one_failure(effort: Effort, service: Recovery, runner: asyncio.Runner) -> l
     lazy_async = service.recoverable("fails async", durability="lazy", initial_delay=0.0)
     alone = Recovery()
     plains: dict[str, Callable[[], Any]] = {
-        BASE: handwritten(fails_first()),
-        OURS: lazy(fails_first()),
-        "without a journal": alone.recoverable("fails", initial_delay=0.0)(fails_first()),
+        BASE: handwritten(fails_every_other()),
+        OURS: lazy(fails_every_other()),
+        "without a journal": alone.recoverable("fails", initial_delay=0.0)(fails_every_other()),
     }
     coroutines: dict[str, Callable[[], Any]] = {
-        BASE: handwritten_async(fails_first_async()),
-        OURS: lazy_async(fails_first_async()),
-        "without a journal": alone.recoverable("fails async", initial_delay=0.0)(fails_first_async()),
+        BASE: handwritten_async(fails_every_other_async()),
+        OURS: lazy_async(fails_every_other_async()),
+        "without a journal": alone.recoverable("fails async", initial_delay=0.0)(fails_every_other_async()),
     }
     for peer in peers(effort):
         if peer.retries and peer.plain is not None:
-            plains[peer.name] = peer.plain(fails_first())
+            plains[peer.name] = peer.plain(fails_every_other())
         if peer.retries and peer.coroutine is not None:
-            coroutines[peer.name] = peer.coroutine(fails_first_async())
+            coroutines[peer.name] = peer.coroutine(fails_every_other_async())
     timed_plains = {name: plain(call, effort.clock) for name, call in plains.items()}
-    timed_coroutines = {name: awaited(call, runner, effort.clock) for name, call in coroutines.items()}
+    timed_coroutines = {name: asynchronous(call, runner, effort.clock) for name, call in coroutines.items()}
     rows = []
-    for key, colour, candidates in (("", "sync", timed_plains), ("-async", "async", timed_coroutines)):
+    for key, mode, candidates in (("", "sync", timed_plains), ("-async", "async", timed_coroutines)):
         times = interleave(candidates, effort.some(102, least=25), times=BURST, settle=lambda: settle(service))
         others = {name: spread(taken).scaled(1e6) for name, taken in times.items() if name != OURS}
         rows.append(
             Row(
                 key=f"failure{key}",
-                what=f"one failure then success, no delay, whole cascade, lazy journal, {colour}",
+                what=f"one failure then success, no delay, whole cascade, lazy journal, {mode}",
                 unit="µs",
                 measured=spread(times[OURS]).scaled(1e6),
                 goal=most(10.0),
                 before="145 µs",
                 best="hyx 5.5 µs, pyresilience 7 µs, tenacity 52 µs",
                 peers=others,
-                note=f"bursts of {BURST} calls; the journal settles in between",
+                note=f"bursts of {BURST} calls; the journal is settled in between",
             )
         )
         rows.append(
             Row(
                 key=f"failure{key}-ratio",
-                what=f"one failure then success over hand-written, {colour}",
+                what=f"one failure then success over hand-written, {mode}",
                 unit="x",
                 measured=ratios(times[OURS], times[BASE]),
             )
@@ -89,13 +89,13 @@ def _one_failure(effort: Effort, service: Recovery, runner: asyncio.Runner) -> l
 def _many_tasks(effort: Effort, service: Recovery, runner: asyncio.Runner) -> list[Row]:
     alone = Recovery()
     candidates: dict[str, Callable[..., Awaitable[Any]]] = {
-        BASE: handwritten_async(fails_once),
-        OURS: service.recoverable("tasks", durability="lazy", initial_delay=0.0, budget=None)(fails_once),
-        "without a journal": alone.recoverable("tasks", initial_delay=0.0, budget=None)(fails_once),
+        BASE: handwritten_async(fails_while),
+        OURS: service.recoverable("tasks", durability="lazy", initial_delay=0.0, budget=None)(fails_while),
+        "without a journal": alone.recoverable("tasks", initial_delay=0.0, budget=None)(fails_while),
     }
     for peer in peers(effort):
         if peer.retries and peer.coroutine is not None and (effort.name == "full" or peer.name not in SLOW):
-            candidates[peer.name] = peer.coroutine(fails_once)
+            candidates[peer.name] = peer.coroutine(fails_while)
     timed = {name: _gathered(call, runner, effort.clock) for name, call in candidates.items()}
     rounds = max(effort.rounds // 2, 25)
     times = interleave(timed, rounds, times=TASKS, settle=lambda: settle(service))
@@ -128,7 +128,7 @@ def _many_tasks(effort: Effort, service: Recovery, runner: asyncio.Runner) -> li
 def _gathered(call: Callable[..., Awaitable[Any]], runner: asyncio.Runner, clock: Clock) -> Timed:
     async def together(count: int) -> float:
         began = clock()
-        await asyncio.extract_evidence(*[call(tries(1)) for _ in range(count)])
+        await asyncio.gather(*[call(failures(1)) for _ in range(count)])
         return clock() - began
 
     return lambda count: runner.run(together(count), context=contextvars.copy_context())

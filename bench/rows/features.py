@@ -1,25 +1,24 @@
-"""What each feature costs by itself: nanoseconds on success, microseconds on failure, over a service without any.
+"""The cost of each feature alone, on success and on failure, over a service that has none.
 
-On success a feature should cost nothing beyond the wrapper. Nothing cannot be measured, only less than the resolution:
-between two services that are set up alike the medians differ by a few nanoseconds, and that is the limit.
+On success a feature should cost nothing beyond the wrapper. A difference can only be shown to be below the resolution:
+the medians of two identical services differ by a few nanoseconds, and that is the limit.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from bench.measure import Effort, differences, interleave, plain, spread
-from bench.monitoring import watch
 from bench.row import Row, most
-from bench.workloads import fails_first, journalled, settle, work
+from bench.workloads import do_nothing, fails_every_other, journalled, settle
 from recovery import BreakerPolicy, Recovery
 
 BARE: dict[str, Any] = {"breaker": None, "enable_classification": False}
 RESOLUTION = 5.0
-"""Nanoseconds that cannot be told from nothing."""
+"""Nanoseconds below which a difference cannot be told from zero."""
 BEFORE = {
     "persistence": "708 %",
     "classification": "15 %",
@@ -30,7 +29,7 @@ BEFORE = {
 
 @contextmanager
 def services() -> Iterator[dict[str, Recovery]]:
-    """A service without any feature (twice, to see the resolution), and one with each."""
+    """A service without features (twice, to measure the resolution), and one service for each feature."""
     with ExitStack() as stack:
         found = {
             "wrapper": Recovery(**BARE),
@@ -41,30 +40,31 @@ def services() -> Iterator[dict[str, Recovery]]:
             "breaker": Recovery(breaker=BreakerPolicy(), enable_classification=False),
             "everything": stack.enter_context(journalled(enable_logging=True)),
         }
-        is_observed = Recovery(**BARE)
-        if watch(is_observed, stack):
-            found["monitoring"] = is_observed
+        monitored = Recovery(**BARE)
+        with suppress(ImportError):  # the extra `monitor` is not installed
+            stack.callback(monitored.monitor().close)
+            found["monitoring"] = monitored
         yield found
 
 
 def measure(effort: Effort) -> list[Row]:
     with services() as every, _quiet_log():
         journals = [service for service in every.values() if service.journal is not None]
-        succeeding = {name: plain(service.recoverable("succeeds")(work)) for name, service in every.items()}
+        succeeding = {name: plain(service.recoverable("succeeds")(do_nothing)) for name, service in every.items()}
         failing = {
-            name: plain(service.recoverable("fails", initial_delay=0.0)(fails_first()))
+            name: plain(service.recoverable("fails", initial_delay=0.0)(fails_every_other()))
             for name, service in every.items()
         }
         success = interleave(succeeding, effort.rounds * 4)
         failure = interleave(failing, effort.rounds * 2, times=50, settle=lambda: settle(*journals))
+    resolution = differences(success["wrapper again"], success["wrapper"]).middle * 1e9
     rows = [
         Row(
             key="feature-wrapper",
             what="the wrapper alone, on success",
             unit="ns",
             measured=spread(success["wrapper"]).scaled(1e9),
-            note=f"two like it differ by {differences(success['wrapper again'], success['wrapper']).middle * 1e9:.1f} "
-            "ns",
+            note=f"two identical services differ by {resolution:.1f} ns",
         ),
         Row(
             key="feature-wrapper-failure",
@@ -84,7 +84,7 @@ def measure(effort: Effort) -> list[Row]:
                 measured=differences(success[name], success["wrapper"]).scaled(1e9) if is_known else None,
                 goal=limit,
                 before=BEFORE.get(name, ""),
-                note="" if is_known else "not in this tree, or its extra is not installed",
+                note="" if is_known else "its extra is not installed",
             )
         )
         rows.append(
@@ -93,7 +93,7 @@ def measure(effort: Effort) -> list[Row]:
                 what=f"{name}{'' if name == 'everything' else ' alone'}, one failure then success, beyond the wrapper",
                 unit="µs",
                 measured=differences(failure[name], failure["wrapper"]).scaled(1e6) if is_known else None,
-                note="" if is_known else "not in this tree, or its extra is not installed",
+                note="" if is_known else "its extra is not installed",
             )
         )
     return rows
@@ -101,7 +101,7 @@ def measure(effort: Effort) -> list[Row]:
 
 @contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Records are made and formatted, and go nowhere: what a terminal or a disk takes is not ours."""
+    """Log records are made and formatted but not written: the time of a terminal or a disk is not ours."""
     log = logging.getLogger("recovery")
     handler = _Formatting()
     log.addHandler(handler)
@@ -114,7 +114,7 @@ def _quiet_log() -> Iterator[None]:
 
 
 class _Formatting(logging.Handler):
-    """Formats each record, as any handler must, and forgets it."""
+    """A handler that formats each record and drops it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.format(record)

@@ -1,6 +1,6 @@
-"""Whether anything grows: the cost of an event as the journal fills, and a hundred thousand calls that wait at once.
+"""Whether cost grows with size: an event in a full journal, and a hundred thousand calls that wait at once.
 
-The cost of an event is the processor's time of all threads: what else the machine does is not in it.
+The cost of an event is the processor time of all threads, so that other load of the machine is not in it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench.flow import publish
+from bench.event_stream import publish
 from bench.measure import Effort, ratios, spread
 from bench.row import Row, most, thousands
 from bench.workloads import journalled, settle
@@ -20,9 +20,10 @@ from recovery import Counts, NotDurable, Recovery
 SMALL = 10_000
 LARGE = 1_000_000
 ROUNDS = 25
-EVENTS_PER_CALL = 3_000
+EVENTS_PER_ROUND = 3_000
 WAITING = 100_000
-PATIENCE = 120.0
+WAIT_TIMEOUT = 120.0
+"""Seconds to wait until all calls wait."""
 
 
 def measure(effort: Effort) -> list[Row]:
@@ -31,7 +32,7 @@ def measure(effort: Effort) -> list[Row]:
 
 def _flat(effort: Effort) -> Row:
     large = effort.some(LARGE / 2) if effort.name == "quick" else LARGE
-    each = EVENTS_PER_CALL if effort.name == "full" else EVENTS_PER_CALL // 3
+    each = EVENTS_PER_ROUND if effort.name == "full" else EVENTS_PER_ROUND // 3
     with _filled(SMALL) as few, _filled(large) as many:
         small, great = [], []
         for number in range(ROUNDS):
@@ -89,7 +90,7 @@ async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
 
     began = time.perf_counter()
     tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(call()) for _ in range(count)]
-    while len(service.calls.calls()) < count and time.perf_counter() - began < PATIENCE:
+    while len(service.calls.waiting()) < count and time.perf_counter() - began < WAIT_TIMEOUT:
         await asyncio.sleep(0.05)
     took = time.perf_counter() - began
     _settle(service)
@@ -103,5 +104,5 @@ async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
 
 
 def _settle(service: Recovery) -> None:
-    with contextlib.suppress(NotDurable):  # that events were dropped is the answer here, not an error
+    with contextlib.suppress(NotDurable):  # dropped events are a result here, not an error
         settle(service)

@@ -1,4 +1,4 @@
-"""``import recovery``: milliseconds over a bare interpreter, and what it does not load."""
+"""``import recovery``: milliseconds over a bare interpreter, and the modules that it must not load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PEERS = ("hyx.retry", "tenacity", "stamina", "pyresilience")
 
 def measure(effort: Effort) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        # Everybody's bytecode is cached here, in a machine where nobody's would be written, too.
+        # Bytecode is cached here for all candidates, even if the machine's settings forbid writing it.
         return _measure(effort, {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": folder})
 
 
@@ -32,7 +32,7 @@ def _measure(effort: Effort, env: dict[str, str]) -> list[Row]:
     rounds = 11 if effort.on_processor else max(effort.rounds // 2, 25)
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for code in candidates.values():
-        _run(code, env)  # its bytecode is written
+        _run(code, env)  # writes its bytecode
     for _ in range(rounds):
         for name, code in candidates.items():
             if effort.name == "full" or name in ("bare", "ours"):
@@ -82,6 +82,6 @@ def _run(code: str, env: dict[str, str], clock: Clock = time.perf_counter) -> fl
 
 
 def _children() -> float:
-    """Processor seconds of the processes that were run and have ended."""
+    """Processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

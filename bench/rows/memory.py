@@ -1,4 +1,4 @@
-"""What a call takes that waits for its retry, over a bare task that sleeps, and what is left of it once cancelled."""
+"""Memory of a call that waits for its retry, over a bare task that sleeps; and what remains after it is cancelled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def measure(effort: Effort) -> list[Row]:
             if peer.coroutine is not None and peer.name in ("hyx", "tenacity", "stamina", "backoff", "pyresilience"):
                 candidates[peer.name] = peer.coroutine(_fails)
         for call in candidates.values():
-            runner.run(_waiting(call, calls // 4, service))  # what is made once is made now
+            runner.run(_waiting(call, calls // 4, service))  # warm-up: what is allocated once is allocated now
         tracemalloc.start()
         taken = {
             name: [runner.run(_waiting(call, calls, service)) for _ in range(repeats)]
@@ -86,8 +86,8 @@ def measure(effort: Effort) -> list[Row]:
 
 
 def _service_alone() -> int:
-    """Bytes that a service with a journal takes, with one operation, before any call of it waits."""
-    with journalled() as first:  # what is made once in a process is not the service's
+    """Bytes of a service with a journal and one operation, before any call waits."""
+    with journalled() as first:  # warm-up: what a process allocates once is not the service's
         first.recoverable("alone")(_sleeps)
         settle(first)
     tracemalloc.start()
@@ -114,7 +114,7 @@ def _over(runs: list[tuple[float, float]], bare: list[tuple[float, float]], whic
 
 
 async def _waiting(call: Callable[[], Awaitable[Any]], count: int, service: Recovery) -> tuple[float, float]:
-    """Bytes for each of so many calls while they wait, and after they were cancelled."""
+    """Bytes per call while *count* calls wait, and after they are cancelled."""
     before = _allocated()
     tasks = [asyncio.ensure_future(call()) for _ in range(count)]
     for _ in range(5):

@@ -1,8 +1,9 @@
-"""What recovery adds to an operation of 1 ms and of 10 ms: the same operation, bare and recoverable, call by call.
+"""Overhead of recovery on an operation of 1 ms and of 10 ms: the same operation, bare and recoverable.
 
-Each call of the bare operation is followed by one of each recoverable one; within a round the medians are compared, for
-a sleep now and then comes back a millisecond late. The operations wait, as those of a launcher do (and those of the
-predecessor's report did); the row of the one that computes instead shows what the journal's thread takes from it.
+Each call of the bare operation is followed by one call of each recoverable one. Within a round the medians are
+compared, because a sleep sometimes returns a millisecond late. The operations wait, as those of a launcher do and as
+those of the predecessor's report did. One more operation computes instead: it shows what the journal's thread takes
+from it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _row(what: str, key: str, mode: str, limit: float, measured: Spread) -> Row:
 
 
 def average(spreads: list[Spread]) -> Spread:
-    """The mean of several figures, each side of their spreads too."""
+    """The mean of several figures and of both edges of their spreads."""
     count = len(spreads)
     return Spread(
         sum(one.low for one in spreads) / count,
@@ -89,7 +90,7 @@ def average(spreads: list[Spread]) -> Spread:
 
 
 def waits(seconds: float) -> Callable[[], Awaitable[None]]:
-    """An operation that waits."""
+    """Return an operation that sleeps for *seconds*."""
 
     async def operation() -> None:
         await asyncio.sleep(seconds)
@@ -98,7 +99,7 @@ def waits(seconds: float) -> Callable[[], Awaitable[None]]:
 
 
 def computes(seconds: float) -> Callable[[], Awaitable[None]]:
-    """An operation that does always the same, which takes about so long on this machine."""
+    """Return an operation with a fixed amount of computation, which takes about *seconds* on this machine."""
 
     def spin(times: int) -> int:
         total = 0
@@ -126,7 +127,7 @@ def _timed(spin: Callable[[int], object], times: int) -> float:
 def overheads(
     candidates: dict[str, Callable[[], Awaitable[Any]]], rounds: int, calls: int, runner: asyncio.Runner
 ) -> dict[str, Spread]:
-    """How much longer each candidate takes than the one called "bare", in percent."""
+    """Percent that each candidate takes longer than the one named "bare"."""
 
     async def one_round() -> dict[str, float]:
         taken: dict[str, list[float]] = {name: [] for name in candidates}

@@ -1,6 +1,6 @@
-"""The predecessor's protocol, as published and corrected, for three candidates: nothing, the reconstruction, and us.
+"""The predecessor's tests, as published and corrected, for three candidates: nothing, the reconstruction, and us.
 
-As published, each test compares what cannot be compared; that nothing at all gets about the same figures shows it.
+As published, each test compares two different things. The candidate "nothing" gets about the same figures and shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 from bench.measure import Effort, Spread, spread
-from bench.predecessor import StandIn
+from bench.predecessor import Reconstruction
 from bench.row import Row
 from bench.rows.overhead import waits
 from bench.rows.rescued import FAILURE_RATE, SEED
@@ -31,24 +31,24 @@ Wrap: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 NAMES = ("nothing", "reconstruction", "launcher-recovery")
 RETRY_DELAY = 0.002
 MESSAGES = ("connection reset by peer", "timed out", "broken pipe", "503 from upstream")
-"""What transient failures say; the words that a list of words knows are in one of four."""
+"""Messages of transient failures; one in four has a word that the reconstruction knows."""
 
 
 def measure(effort: Effort) -> list[Row]:
-    logging.getLogger("bench.standin").propagate = False
+    logging.getLogger("bench.predecessor").propagate = False
     with ExitStack() as stack:
         service = stack.enter_context(journalled())
-        path = stack.enter_context(scratch("standin.db"))
+        path = stack.enter_context(scratch("reconstruction.db"))
         runner = stack.enter_context(asyncio.Runner())
         settings: dict[str, Any] = {"initial_delay": RETRY_DELAY, "backoff_factor": 1.0, "jitter": "none"}
         with_journal: dict[str, Wrap] = {
             "nothing": lambda function: function,
-            "reconstruction": StandIn(path, delay=RETRY_DELAY),
+            "reconstruction": Reconstruction(path, delay=RETRY_DELAY),
             "launcher-recovery": service.recoverable(None, **settings),
         }
         without: dict[str, Wrap] = {
             "nothing": lambda function: function,
-            "reconstruction": StandIn(delay=RETRY_DELAY),
+            "reconstruction": Reconstruction(delay=RETRY_DELAY),
             "launcher-recovery": Recovery().recoverable(None, **settings),
         }
         return [
@@ -74,7 +74,7 @@ def _row(test: str, form: str, what: str, unit: str, found: dict[str, Spread], n
 
 
 def _overheads(runner: asyncio.Runner, base: Call, calls: dict[str, Call], rounds: int) -> dict[str, Spread]:
-    """Percent that each of *calls* takes longer than *base*, in turns."""
+    """Percent that each of *calls* takes longer than *base*, call by call."""
 
     async def once(call: Call) -> float:
         began = time.perf_counter()
@@ -101,7 +101,7 @@ def _decorator(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap]) -
     return [
         _row(
             "basic decorator", "as published", "a decorated operation of 10 ms against a bare one of 1 ms", "%",
-            _overheads(runner, short, wrapped, rounds), before="355 % on average, 705 % at the most",
+            _overheads(runner, short, wrapped, rounds), before="355 % on average, at most 705 %",
         ),
         _row(
             "basic decorator", "corrected", "a decorated operation of 1 ms against the same one bare", "%",
@@ -132,7 +132,7 @@ def _persistence(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap])
 
 
 def _again(operation: Call) -> Call:
-    """A function of its own that does the same: an operation is defined once."""
+    """A new function that does the same, for a name can be defined only once."""
 
     async def again() -> None:
         await operation()
@@ -149,15 +149,15 @@ def _recovery(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap]) ->
     published: dict[str, Spread] = {}
     duration: dict[str, Spread] = {}
     corrected: dict[str, Spread] = {}
-    late: dict[str, Spread] = {}
+    lag: dict[str, Spread] = {}
     for name, wrap in wraps.items():
-        share, mean = runner.run(_same_fail(wrap, count))
+        share, mean = runner.run(_some_calls_fail(wrap, count))
         published[name] = spread([share])
         duration[name] = spread([mean])
         share, beyond = runner.run(_each_attempt_fails(wrap, count))
         corrected[name] = spread([share])
         if beyond:
-            late[name] = spread(beyond)
+            lag[name] = spread(beyond)
     return [
         _row(
             "recovery", "as published", f"{count} calls of which 30 % fail at every attempt, succeeded", "%", published,
@@ -174,31 +174,31 @@ def _recovery(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap]) ->
             duration,
         ),
         _row(
-            "recovery time", "corrected", "from the first failure to success, less the delays asked for", "ms", late,
+            "recovery time", "corrected", "from the first failure to success, less the delays asked for", "ms", lag,
         ),
     ]  # fmt: skip
 
 
-async def _same_fail(wrap: Wrap, count: int) -> tuple[float, float]:
+async def _some_calls_fail(wrap: Wrap, count: int) -> tuple[float, float]:
     """Percent of calls that succeeded, and the mean duration of a call in milliseconds."""
     rng = random.Random(SEED)
-    doomed = False
+    fails_always = False
 
     async def operation() -> None:
         await asyncio.sleep(0)
-        if doomed:
+        if fails_always:
             raise ConnectionError("timed out")
 
     operation.__qualname__ = f"same-{next(_numbers)}"
     call = wrap(operation)
     succeeded, durations = 0, []
-    for _ in range(count // 5):  # those doomed wait for each of their retries
-        doomed = rng.random() < FAILURE_RATE
+    for _ in range(count // 5):  # fewer calls: those that fail always wait for each of their retries
+        fails_always = rng.random() < FAILURE_RATE
         began = time.perf_counter()
         try:
             await call()
             succeeded += 1
-        except Exception:  # what comes out of an open circuit, too
+        except Exception:  # an open circuit's error too
             pass
         durations.append(time.perf_counter() - began)
     return 100.0 * succeeded / (count // 5), statistics.fmean(durations) * 1e3
@@ -231,8 +231,8 @@ async def _each_attempt_fails(wrap: Wrap, count: int) -> tuple[float, list[float
 
 
 def _delays(wrap: Wrap, retries: int) -> float:
-    """What the policy asked to wait for so many retries: ours is constant here, the reconstruction's doubles."""
-    if isinstance(wrap, StandIn):
+    """Seconds that the policy waits for *retries*: our delay is constant here, the reconstruction's doubles."""
+    if isinstance(wrap, Reconstruction):
         return RETRY_DELAY * (2.0**retries - 1.0)
     return RETRY_DELAY * retries
 
@@ -260,8 +260,8 @@ def _memory(effort: Effort, runner: asyncio.Runner, wraps: dict[str, Wrap], serv
         tracemalloc.stop()
     return [
         _row(
-            "memory", "as published", f"what {count} successful calls, one after the other, leave behind", "MB", grown,
-            note="corrected: what a waiting call takes and what a cancelled one leaves, in the group on memory",
+            "memory", "as published", f"what remains of {count} successful calls, one after another", "MB", grown,
+            note="corrected, in the group on memory: a waiting call, and what remains of a cancelled one",
         )
     ]  # fmt: skip
 

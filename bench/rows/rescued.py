@@ -1,11 +1,11 @@
-"""How many calls are rescued that fail transiently, with probability 0.3 at each attempt: 1 - 0.3**4 is possible."""
+"""Share of calls that succeed when each attempt fails with probability 0.3; 1 - 0.3**4 is possible."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 
-from bench.measure import Effort, Spread
+from bench.measure import Effort, exact
 from bench.peers import peers
 from bench.row import Row, least
 from recovery import Recovery
@@ -36,14 +36,14 @@ def measure(effort: Effort) -> list[Row]:
 
 
 def share_rescued(wrap: Callable[[Callable[[], None]], Callable[[], None]], calls: int = CALLS) -> float:
-    """Percent of the calls that came back, each attempt failing by the same seeded chance."""
+    """Percent of the calls that succeed. Every candidate gets the same seeded sequence of failures."""
     rng = random.Random(SEED)
 
-    def work() -> None:
+    def fails_sometimes() -> None:
         if rng.random() < FAILURE_RATE:
             raise ConnectionError("reset")
 
-    call = wrap(work)
+    call = wrap(fails_sometimes)
     rescued = 0
     for _ in range(calls):
         try:
@@ -52,8 +52,3 @@ def share_rescued(wrap: Callable[[Callable[[], None]], Callable[[], None]], call
             continue
         rescued += 1
     return 100.0 * rescued / calls
-
-
-def exact(value: float) -> Spread:
-    """A figure that another run gives again."""
-    return Spread(value, value, value, 1)

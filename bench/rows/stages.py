@@ -1,4 +1,4 @@
-"""Where the time goes: a ladder of services, each with one thing more than the one before; the steps are the answer."""
+"""Where the time goes: services that each have one part more than the one before; the difference is its cost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from bench.measure import Effort, Spread, Timed, differences, interleave, plain, spread
 from bench.row import Row
-from bench.workloads import fails_first, handwritten, journalled, settle, work
+from bench.workloads import do_nothing, fails_every_other, handwritten, journalled, settle
 from events.bus import Bus
-from events.evidence import Category
+from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, RetryScheduled
 from events.verdicts import Retry
-from recovery import Evidence, Recovery
-from recovery.policies.classification import classify
+from recovery import Recovery
+from recovery.policies.classification import classify_evidence
 
 ERROR = ConnectionResetError("reset")
 EVIDENCE = Evidence(type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="reset")
@@ -26,10 +26,10 @@ def measure(effort: Effort) -> list[Row]:
     with ExitStack() as stack:
         service = stack.enter_context(journalled())
         success: dict[str, Timed] = {
-            "work": plain(work),
-            "hand-written": plain(handwritten(work)),
-            "wrapper": plain(Recovery(breaker=None, enable_classification=False).recoverable("ladder")(work)),
-            "everything": plain(service.recoverable("ladder")(work)),
+            "function": plain(do_nothing),
+            "hand-written": plain(handwritten(do_nothing)),
+            "wrapper": plain(Recovery(breaker=None, enable_classification=False).recoverable("ladder")(do_nothing)),
+            "everything": plain(service.recoverable("ladder")(do_nothing)),
         }
         alone, breaking = Recovery(breaker=None), Recovery()
         failure: dict[str, Timed] = {
@@ -38,9 +38,9 @@ def measure(effort: Effort) -> list[Row]:
             "decide": plain(_failing(alone.operation("ladder"))),
             "break": plain(_failing(breaking.operation("ladder"))),
             "journal": plain(_failing(service.operation("ladder by hand"))),
-            "classify": plain(partial(classify, EVIDENCE)),
-            "raise": plain(handwritten(fails_first())),
-            "call": plain(service.recoverable("ladder whole", initial_delay=0.0)(fails_first())),
+            "classify": plain(partial(classify_evidence, EVIDENCE)),
+            "raise": plain(handwritten(fails_every_other())),
+            "call": plain(service.recoverable("ladder whole", initial_delay=0.0)(fails_every_other())),
         }
         on_success = interleave(success, effort.rounds * 4)
         on_failure = interleave(failure, effort.rounds * 2, times=50, settle=lambda: settle(service))
@@ -55,7 +55,7 @@ def _failing(operation: Operation) -> Callable[[], Any]:
 
 
 def _answering_bus() -> Bus:
-    """A bus whose subscribers know their answers: what is left is the bus."""
+    """A bus whose subscribers return prepared answers, so that only the bus itself is measured."""
     bus = Bus()
     classified = FailureClassified(
         at=0.0, operation="ladder", call="ladder", category=Category.TRANSIENT, evidence=EVIDENCE
@@ -69,33 +69,33 @@ def _answering_bus() -> Bus:
 
 def _success(times: dict[str, list[float]]) -> list[Row]:
     steps = [
-        ("work", "the work and the loop around it", spread(times["work"])),
-        ("hand-written", "the smallest try/except wrapper", differences(times["hand-written"], times["work"])),
-        ("wrapper", "what our wrapper takes beyond that", differences(times["wrapper"], times["hand-written"])),
-        ("everything", "what journal, circuit and rules add to it", differences(times["everything"], times["wrapper"])),
+        ("work", "the function and the loop around it", spread(times["function"])),
+        ("hand-written", "the smallest try/except wrapper", differences(times["hand-written"], times["function"])),
+        ("wrapper", "our wrapper, beyond that", differences(times["wrapper"], times["hand-written"])),
+        ("everything", "journal, circuit and rules, beyond that", differences(times["everything"], times["wrapper"])),
     ]
     return [_row("success", key, f"success: {what}", "ns", taken.scaled(1e9)) for key, what, taken in steps]
 
 
 def _failure(times: dict[str, list[float]]) -> list[Row]:
-    judging = differences(times["decide"], times["dispatch"])
+    deciding = differences(times["decide"], times["dispatch"])
     classifying = spread(times["classify"])
     steps = [
-        ("attempt", "the attempt and its event, nobody answers", spread(times["attempt"])),
+        ("attempt", "the attempt and its event, without subscribers", spread(times["attempt"])),
         (
             "dispatch",
             "dispatch of three events and the join of verdicts",
             differences(times["dispatch"], times["attempt"]),
         ),
-        ("classify", "classify: the table of rules, asked about the evidence", classifying),
+        ("classify", "classify: match the evidence with the table of rules", classifying),
         (
             "decide",
-            "decide: take the evidence, ask the policy, build the events",
+            "decide: extract the evidence, apply the policy, build the events",
             Spread(
-                judging.low - classifying.middle,
-                judging.middle - classifying.middle,
-                judging.high - classifying.middle,
-                judging.rounds,
+                deciding.low - classifying.middle,
+                deciding.middle - classifying.middle,
+                deciding.high - classifying.middle,
+                deciding.rounds,
             ),
         ),
         ("break", "break: the circuit's count", differences(times["break"], times["decide"])),

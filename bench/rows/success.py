@@ -1,13 +1,13 @@
-"""A call that succeeds, over the smallest wrapper: classifier, breaker and a lazy SQLite journal are attached."""
+"""A call that succeeds, over the smallest hand-written wrapper; classifier, circuit and lazy journal attached."""
 
 from __future__ import annotations
 
 import asyncio
 
-from bench.measure import Effort, Timed, awaited, interleave, plain, ratios, spread
+from bench.measure import Effort, Timed, asynchronous, interleave, plain, ratios, spread
 from bench.peers import peers
 from bench.row import Row, most
-from bench.workloads import handwritten, handwritten_async, journalled, work, work_async
+from bench.workloads import do_nothing, do_nothing_async, handwritten, handwritten_async, journalled
 
 OURS = "launcher-recovery"
 BASE = "hand-written"
@@ -19,25 +19,25 @@ def measure(effort: Effort) -> list[Row]:
         recoverable = service.recoverable("success", durability="lazy", max_retries=3)
         recoverable_async = service.recoverable("success async", durability="lazy", max_retries=3)
         coroutines: dict[str, Timed] = {
-            BASE: awaited(handwritten_async(work_async), runner, clock),
-            OURS: awaited(recoverable_async(work_async), runner, clock),
-            "bare": awaited(work_async, runner, clock),
+            BASE: asynchronous(handwritten_async(do_nothing_async), runner, clock),
+            OURS: asynchronous(recoverable_async(do_nothing_async), runner, clock),
+            "bare": asynchronous(do_nothing_async, runner, clock),
         }
         plains: dict[str, Timed] = {
-            BASE: plain(handwritten(work), clock),
-            OURS: plain(recoverable(work), clock),
-            "bare": plain(work, clock),
+            BASE: plain(handwritten(do_nothing), clock),
+            OURS: plain(recoverable(do_nothing), clock),
+            "bare": plain(do_nothing, clock),
         }
         for peer in peers(effort):
             if peer.coroutine is not None:
-                coroutines[peer.name] = awaited(peer.coroutine(work_async), runner, clock)
+                coroutines[peer.name] = asynchronous(peer.coroutine(do_nothing_async), runner, clock)
             if peer.plain is not None:
-                plains[peer.name] = plain(peer.plain(work), clock)
+                plains[peer.name] = plain(peer.plain(do_nothing), clock)
         return [
             *_rows(
                 coroutines,
                 effort,
-                colour="async",
+                mode="async",
                 what="success, async: classifier + breaker + lazy SQLite journal attached, over hand-written",
                 limit=1.2,
                 before="27x",
@@ -46,7 +46,7 @@ def measure(effort: Effort) -> list[Row]:
             *_rows(
                 plains,
                 effort,
-                colour="sync",
+                mode="sync",
                 what="success, sync: the same, over hand-written",
                 limit=1.25,
                 before="131x",
@@ -56,14 +56,14 @@ def measure(effort: Effort) -> list[Row]:
 
 
 def _rows(
-    candidates: dict[str, Timed], effort: Effort, *, colour: str, what: str, limit: float, before: str, best: str
+    candidates: dict[str, Timed], effort: Effort, *, mode: str, what: str, limit: float, before: str, best: str
 ) -> list[Row]:
     times = interleave(candidates, effort.rounds * (2 if effort.on_processor else 4), round_time=effort.round_time)
     base, bare = times[BASE], times["bare"]
     others = {name: ratios(taken, base) for name, taken in times.items() if name not in (BASE, OURS)}
     return [
         Row(
-            key=f"success-{colour}",
+            key=f"success-{mode}",
             what=what,
             unit="x",
             measured=ratios(times[OURS], base),
@@ -74,8 +74,8 @@ def _rows(
             note=f"hand-written takes {spread(base).middle * 1e9:.0f} ns here",
         ),
         Row(
-            key=f"wrapper-{colour}",
-            what=f"the wrapper alone, {colour}: beyond the bare call, over what a hand-written one takes beyond it",
+            key=f"wrapper-{mode}",
+            what=f"the wrapper alone, {mode}: beyond the bare call, over what a hand-written one takes beyond it",
             unit="x",
             measured=ratios(_beyond(times[OURS], bare), _beyond(base, bare)),
         ),

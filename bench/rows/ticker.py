@@ -1,4 +1,4 @@
-"""How late a ticker of 1 ms comes on the loop of whoever publishes 20 000 journalled events a second."""
+"""Lag of a 1 ms ticker on an event loop that publishes 20 000 journalled events a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from bench.flow import events
+from bench.event_stream import events
 from bench.measure import Effort, percentile, spread
 from bench.row import Row, most, thousands
 from bench.workloads import journalled, settle
@@ -32,8 +32,8 @@ def measure(effort: Effort) -> list[Row]:
         )
         for _ in range(RUNS):
             idle.append(percentile(runner.run(ticks(seconds)), 0.99) * 1e3)
-            late, published = runner.run(_beside(service, stream, seconds))
-            busy.append(percentile(late, 0.99) * 1e3)
+            lags, published = runner.run(_beside(service, stream, seconds))
+            busy.append(percentile(lags, 0.99) * 1e3)
             rates.append(published / seconds)
             settle(service)
         assert service.journal is not None
@@ -41,7 +41,7 @@ def measure(effort: Effort) -> list[Row]:
     return [
         Row(
             key="ticker",
-            what=f"1 ms ticker on the caller's loop at {thousands(RATE)} journalled events/s, p99 late beyond idle",
+            what=f"1 ms ticker on the caller's loop at {thousands(RATE)} journalled events/s, p99 lag beyond idle",
             unit="ms",
             measured=spread([one - other for one, other in zip(busy, idle, strict=True)]),
             goal=most(0.3),
@@ -53,13 +53,13 @@ def measure(effort: Effort) -> list[Row]:
 
 
 async def ticks(seconds: float) -> list[float]:
-    """How late each tick came."""
-    late = []
+    """Seconds by which each tick was late."""
+    lags = []
     end = time.perf_counter() + seconds
     while (before := time.perf_counter()) < end:
         await asyncio.sleep(TICK)
-        late.append(time.perf_counter() - before - TICK)
-    return late
+        lags.append(time.perf_counter() - before - TICK)
+    return lags
 
 
 async def _beside(service: Recovery, stream: Iterator[Event], seconds: float) -> tuple[list[float], int]:
@@ -76,8 +76,8 @@ async def _beside(service: Recovery, stream: Iterator[Event], seconds: float) ->
             await asyncio.sleep(TICK)
 
     producer = asyncio.create_task(produce())
-    late = await ticks(seconds)
+    lags = await ticks(seconds)
     producer.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await producer
-    return late, published
+    return lags, published

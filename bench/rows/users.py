@@ -1,4 +1,4 @@
-"""Twenty users who call an operation of 10 ms again and again, for 10 s, with recovery and without, in slices."""
+"""Throughput of 20 concurrent users that call an operation of 10 ms for 10 s, with recovery and without, in slices."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ async def _slices(candidates: dict[str, Callable[[], Awaitable[Any]]], seconds: 
     rates: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     for number in range(SLICES):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             rates[name].append(await rate(candidates[name], USERS, seconds))
     return rates
 
 
 async def rate(call: Callable[[], Awaitable[Any]], users: int, seconds: float) -> float:
-    """Calls per second that so many users make together."""
+    """Calls per second that *users* make together."""
     began = time.perf_counter()
     end = began + seconds
 
@@ -74,5 +74,5 @@ async def rate(call: Callable[[], Awaitable[Any]], users: int, seconds: float) -
             done += 1
         return done
 
-    done = sum(await asyncio.extract_evidence(*[user() for _ in range(users)]))
+    done = sum(await asyncio.gather(*[user() for _ in range(users)]))
     return done / (time.perf_counter() - began)

@@ -65,7 +65,7 @@ class Runner:
         self._invoke = invoker(function, config, self.results)
         self._clock = definition.operation.bus.clock
         self._policy = config.policy
-        self._waiting = waiting
+        self._waiting, self._conditions = waiting, waiting.conditions
         self._barrier = CommitBarrier(config, journal)
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
@@ -73,7 +73,7 @@ class Runner:
     def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0.0) -> Any:
         """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*."""
         call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
+        wait = Wait(self._conditions, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -102,7 +102,7 @@ class Runner:
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
                     continue
                 since, deferred = self._waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
@@ -132,7 +132,7 @@ class Runner:
     ) -> Any:
         """As ``run``, for an async function."""
         call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait = Wait(self._waiting, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
+        wait = Wait(self._conditions, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -161,7 +161,7 @@ class Runner:
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._waiting, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
@@ -200,7 +200,7 @@ class Runner:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""
         deferred = defer(attempt, verdict, self._time_left(attempt.call))
         if isinstance(deferred, Park):
-            return Wait(self._waiting, attempt, attempt.number, deferred, since)
+            return Wait(self._conditions, attempt, attempt.number, deferred, since)
         try:
             raise end_unstarted(attempt, deferred, error, stays_pending=self._barrier.is_refusal(deferred))
         finally:

@@ -11,9 +11,8 @@ import msgspec
 from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from recovery.journal.history import OpenCircuit, Run, reopened
-from recovery.journal.store import Command, Pending
+from recovery.journal.store import Command, CommandSink, Pending
 from recovery.policies.circuit_breaker import Open
-from recovery.resume.commands import CommandHandler
 
 log = logging.getLogger("recovery.journal")
 
@@ -26,7 +25,7 @@ class JournalHealth:
         bus: Bus,
         run: Run,
         restore: Callable[[dict[tuple[str, str], Open]], object],
-        commands: CommandHandler | None,
+        commands: CommandSink | None,
     ) -> None:
         self._bus = bus
         self._run = run
@@ -56,7 +55,7 @@ class JournalHealth:
 
     def concerns(self, call: str) -> bool:
         """Whether an order for that call is for this process."""
-        return self._commands is not None and self._commands.concern(call)
+        return self._commands is not None and self._commands.concerns(call)
 
     def commanded(self, command: Command) -> None:
         """Somebody has told this process to do that."""

@@ -29,10 +29,9 @@ from recovery.journal.lookup import Lookup
 from recovery.journal.queue import Backlog, Counts, WriteQueue
 from recovery.journal.receipts import Receipt
 from recovery.journal.recent_calls import RecentCallCache
-from recovery.journal.store import Pending, Query, Store
+from recovery.journal.store import CommandSink, Pending, Query, Store
 from recovery.journal.writer import Writer
 from recovery.policies.circuit_breaker import Open
-from recovery.resume.commands import CommandHandler
 from recovery.settings import ConfigOf
 from recovery.waiting.waiters import Latch, Waiter
 
@@ -60,7 +59,7 @@ class Journal:
         bus: Bus,
         config_of: ConfigOf,
         restore: Callable[[dict[tuple[str, str], Open]], object] = id,
-        commands: CommandHandler | None = None,
+        commands: CommandSink | None = None,
     ) -> None:
         self._store = store
         self._bus = bus

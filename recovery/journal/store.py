@@ -16,7 +16,7 @@ from recovery.waiting.waiters import Latch
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
 
-    *number* counts the events of that run, from 1: the two together are the row's identity (0: it has none).
+    *number* counts the events of that run, from 1: the two together are the row's identity.
     *is_readable* is false for a row that is not as it was written; then its body must not be believed. *result_key* is
     what the result that the event records is found by ("" if it records none).
     """
@@ -25,7 +25,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     call: str
     kind: str
     body: bytes
-    number: int = 0
+    number: int
     is_readable: bool = True
     result_key: str = ""
 
@@ -105,11 +105,24 @@ CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Do as *command* says with the call of that id; *reason* is told with it."""
+    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
 
-    command: CommandName
+    name: CommandName
     call: str
     reason: str = ""
+
+
+class CommandSink(Protocol):
+    """What a journal hands the commands to that arrive through its store."""
+
+    def concerns(self, call: str) -> bool:
+        """Whether a command for that call is for this process."""
+
+    def carry_out(self, command: Command) -> None:
+        """Carry out *command*; log a warning if that is not possible."""
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's calls to the parent."""
 
 
 class Query:

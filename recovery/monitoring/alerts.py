@@ -1,4 +1,4 @@
-"""When something is bad enough to say so, and good enough to take it back: thresholds with hysteresis, pure."""
+"""When an alert is raised and when it is cleared: thresholds with hysteresis. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recovery import validation
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What is judged: a *value*, how often it was measured, and its standard *error*; ``None`` if there is nothing."""
+    """One measurement: its *value* (None: nothing to measure), how many samples it has, and its standard *error*."""
 
     value: float | None = None
     count: int = 0
@@ -20,10 +20,15 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert is raised when a value passes *raised*, and cleared only when it has come back as far as *cleared*.
+    """The two values between which an alert keeps its state.
 
-    Which of the two is the greater says which side is the bad one. Nothing is raised that was measured less than
-    *least* times. Raises ValueError if the two are equal (the alert would flap) or *least* is below 1.
+    The greater of *raised* and *cleared* tells which side is the bad one. Raises ValueError if the two are equal, since
+    the alert would flap.
+
+    Args:
+        raised: The alert is raised when the value passes this one.
+        cleared: The alert is cleared when the value has come back to this one.
+        least: The samples that a measurement needs before it can raise the alert; at least 1.
     """
 
     raised: float
@@ -38,7 +43,10 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"raised and cleared must differ, or the alert would flap: {self.raised!r}")
 
     def is_passed(self, reading: Reading, *, was_raised: bool) -> bool:
-        """Whether there is an alert now; a value must pass by two standard errors. With nothing to measure, never."""
+        """Whether the alert is on after *reading*. With nothing to measure it is off.
+
+        An alert is raised only if the value passes the threshold by two standard errors.
+        """
         if reading.value is None:
             return False
         sign = 1.0 if self.raised > self.cleared else -1.0
@@ -48,12 +56,14 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """What alerts are raised at; ``None`` for one that is not wanted.
+    """The threshold of each alert; None switches an alert off.
 
-    *overhead* is what recovery takes of an operation's own time (0.05 is 5 %), measured on 30 calls at least.
-    *success* is the share of calls that succeed in 5 minutes, of 20 at least. *lag* is how much later than it was told
-    the next attempt begins, in seconds: the 95th percentile of 5 minutes, of 20 recovered calls at least. *memory* is
-    what waits to be written and who waits for a next attempt, in bytes, by estimate.
+    Args:
+        overhead: The time that recovery adds, as a share of the operation's own time (0.05 is 5 %); from 30 samples.
+        success: The share of calls that succeed within 5 minutes; from 20 calls.
+        lag: Seconds by which retries begin later than scheduled: the 95th percentile of 5 minutes; from 20 recovered
+            calls.
+        memory: Estimated bytes that waiting calls and the journal's write queue take.
     """
 
     overhead: Threshold | None = Threshold(raised=0.05, cleared=0.04, least=30)
@@ -74,7 +84,10 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that is raised since *since*: *value*, measured *count* times, passed *threshold*."""
+    """An alert that is on *since* then: *value*, the latest of *count* samples, is past *threshold*.
+
+    *alert* is a field of ``Thresholds``. An empty *operation* means all operations together.
+    """
 
     alert: str
     operation: str
@@ -85,8 +98,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class Alarms:
-    """The alerts that are raised now, by name and by operation and key."""
+class Alerts:
+    """The alerts that are on, by name, operation and key."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.thresholds = thresholds
@@ -94,28 +107,28 @@ class Alarms:
 
     @property
     def raised(self) -> tuple[Alert, ...]:
-        """All of them, the oldest first."""
+        """All alerts that are on, oldest first."""
         return tuple(self._raised.values())
 
     def is_raised(self, alert: str, operation: str, key: str) -> bool:
-        """Whether that alert is raised."""
+        """Whether that alert is on."""
         return (alert, operation, key) in self._raised
 
-    def judge(self, alert: str, operation: str, key: str, reading: Reading, now: float) -> list[Event]:
-        """Raise or clear the alert of that name (a field of ``Thresholds``), if *reading* says so; what happened."""
+    def evaluate(self, alert: str, operation: str, key: str, reading: Reading, now: float) -> list[Event]:
+        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*; returns the event to publish, if any."""
         threshold: Threshold | None = getattr(self.thresholds, alert)
         if threshold is None:
             return []
         name = (alert, operation, key)
         before = self._raised.get(name)
-        # Any: the same fields for three structs, each of which checks them when it is read back.
-        seen: dict[str, Any] = {"alert": alert, "operation": operation, "key": key}
-        seen |= {"value": reading.value, "count": reading.count}
+        # Any: three structs share these fields, and each checks them when it is decoded.
+        fields: dict[str, Any] = {"alert": alert, "operation": operation, "key": key}
+        fields |= {"value": reading.value, "count": reading.count}
         if threshold.is_passed(reading, was_raised=before is not None):
-            seen["threshold"] = threshold.raised
-            self._raised[name] = Alert(since=now if before is None else before.since, **seen)
-            return [AlertRaised(at=now, **seen)] if before is None else []
+            fields["threshold"] = threshold.raised
+            self._raised[name] = Alert(since=now if before is None else before.since, **fields)
+            return [AlertRaised(at=now, **fields)] if before is None else []
         if before is None:
             return []
         del self._raised[name]
-        return [AlertCleared(at=now, threshold=threshold.cleared, lasted=max(now - before.since, 0.0), **seen)]
+        return [AlertCleared(at=now, threshold=threshold.cleared, lasted=max(now - before.since, 0.0), **fields)]

@@ -1,7 +1,7 @@
-"""What happened to each operation, folded from events: pure, time is what the events say.
+"""Counters of each operation, built from events. Pure: time is what the events say.
 
-The fold is over every event but the starts and successes of healthy calls. Those are read from the operations' counters
-(``History.succeeded``), so that a healthy call costs nothing.
+Every event is counted except the starts and successes of healthy calls. Successes are read from the operations' own
+counters (``History.add_successes``), so a healthy call costs nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, NewSketch, Tally
+from recovery.operations import OperationKey
 
 MAX_KEYS = 256
-"""So many operations and keys are counted apart; those of more are counted together, under an empty name."""
+"""Operation keys with counters of their own; the calls of further keys are counted together, under ``OVERFLOW``."""
 
-MAX_TROUBLED = 131_072
-"""Of so many calls it is known when they first failed; of more, the oldest are forgotten."""
+OVERFLOW: OperationKey = ("", "")
+
+MAX_FAILING_CALLS = 131_072
+"""Calls whose first failure is remembered until they end; of more, the oldest are forgotten."""
 
 
-class OperationKey:
-    """One operation, or one key of it: its history and its circuit."""
+class OperationCounters:
+    """What happened to one operation key: its history and its circuit."""
 
     __slots__ = ("circuit", "history", "is_metrics_only", "open_for", "opened", "opened_at")
 
@@ -51,190 +54,189 @@ class OperationKey:
         self.open_for = 0.0
 
 
-class Trouble(msgspec.Struct):
-    """A call that has failed: *since* when, when its *latest* failure was, and of which *attempt* that was."""
+class FailingCall(msgspec.Struct):
+    """A call that has failed and not ended: the times of its *first* and *latest* failure, and the latest's attempt."""
 
-    since: float
+    first: float
     latest: float
     attempt: int
 
 
-class SubscriberTrouble(msgspec.Struct):
-    """How often a subscriber failed, and whether it was *disabled*."""
+class SubscriberFailures(msgspec.Struct):
+    """How many times a subscriber failed, and whether the bus *disabled* it."""
 
     failures: int = 0
     disabled: bool = False
 
 
-class State:
-    """Everything that was folded since *began*; ``count`` changes it in place."""
+class Counters:
+    """Everything counted since *began*; ``count`` changes it in place."""
 
     def __init__(self, began: float, new_sketch: NewSketch) -> None:
         self.began = began
         self.new_sketch = new_sketch
-        self.parts: dict[tuple[str, str], OperationKey] = {}
-        self.has_failed: OrderedDict[str, Trouble] = OrderedDict()
-        self.subscribers: dict[str, SubscriberTrouble] = {}
+        self.operations: dict[OperationKey, OperationCounters] = {}
+        self.failing_calls: OrderedDict[str, FailingCall] = OrderedDict()
+        self.subscribers: dict[str, SubscriberFailures] = {}
         self.degraded = 0
         self.restored = 0
         self.quarantined = 0
 
-    def part(self, operation: str, key: str) -> OperationKey:
-        """That part, from now on if it is a new one."""
-        part = self.parts.get((operation, key))
-        if part is None:
-            if len(self.parts) >= MAX_KEYS and operation:
-                return self.part("", "")
-            part = self.parts[operation, key] = OperationKey(self.began, self.new_sketch)
-        return part
+    def of(self, operation: str, key: str) -> OperationCounters:
+        """The counters of that operation key, made if there are none; those of ``OVERFLOW`` once there are too many."""
+        counters = self.operations.get((operation, key))
+        if counters is None:
+            if len(self.operations) >= MAX_KEYS and operation:
+                return self.of(*OVERFLOW)
+            counters = self.operations[operation, key] = OperationCounters(self.began, self.new_sketch)
+        return counters
 
 
-def count(state: State, event: Event) -> None:
-    """Count *event*. What says nothing that is counted is passed over."""
-    count = _COUNTS.get(type(event))
-    if count is not None:
-        count(state, event)
+def count(counters: Counters, event: Event) -> None:
+    """Count *event*. Types of events that nothing is counted of are ignored."""
+    on_event = _ON_EVENT.get(type(event))
+    if on_event is not None:
+        on_event(counters, event)
 
 
-def _tally(state: State, event: Event) -> Tally:
-    part = state.parts.get((event.operation, event.key)) or state.part(event.operation, event.key)
-    return part.history.at(event.at)
+def _tally(counters: Counters, event: Event) -> Tally:
+    operation = counters.operations.get((event.operation, event.key)) or counters.of(event.operation, event.key)
+    return operation.history.tally_at(event.at)
 
 
-def _failed(state: State, event: FailureClassified) -> None:
-    has_failed = state.has_failed
-    trouble = has_failed.get(event.call)
-    if trouble is None:
-        if len(has_failed) >= MAX_TROUBLED:
-            has_failed.popitem(last=False)
-        has_failed[event.call] = Trouble(event.at, event.at, event.attempt)
-    elif trouble.attempt == event.attempt:
-        return  # somebody judged the same failure once more
+def _on_failure_classified(counters: Counters, event: FailureClassified) -> None:
+    failing_calls = counters.failing_calls
+    call = failing_calls.get(event.call)
+    if call is None:
+        if len(failing_calls) >= MAX_FAILING_CALLS:
+            failing_calls.popitem(last=False)
+        failing_calls[event.call] = FailingCall(event.at, event.at, event.attempt)
+    elif call.attempt == event.attempt:
+        return  # a second classification of the same failure
     else:
-        trouble.latest, trouble.attempt = event.at, event.attempt
-    tally = _tally(state, event)
+        call.latest, call.attempt = event.at, event.attempt
+    tally = _tally(counters, event)
     tally.failures += 1
-    categories, category = tally.categories, _text(event.category)
+    categories, category = tally.categories, _category_name(event.category)
     categories[category] = categories.get(category, 0) + 1
 
 
-def _text(category: Category | None) -> str:
+def _category_name(category: Category | None) -> str:
     # The plain text is a faster key: an enum computes its hash in Python.
     return "unknown" if category is None else category._value_
 
 
-def _decided(state: State, event: Outcome, tally: Tally, trouble: Trouble | None) -> None:
-    if trouble is not None and trouble.attempt == event.attempt:
-        tally.deciding += max(event.at - trouble.latest, 0.0)
+def _add_decision_time(event: Outcome, tally: Tally, call: FailingCall | None) -> None:
+    if call is not None and call.attempt == event.attempt:
+        tally.decision_seconds += max(event.at - call.latest, 0.0)
 
 
-def _scheduled(state: State, event: RetryScheduled) -> None:
-    tally = _tally(state, event)
+def _on_retry_scheduled(counters: Counters, event: RetryScheduled) -> None:
+    tally = _tally(counters, event)
     tally.retries += 1
-    tally.wait(_text(event.category), event.after)
-    _decided(state, event, tally, state.has_failed.get(event.call))
+    tally.add_wait(_category_name(event.category), event.after)
+    _add_decision_time(event, tally, counters.failing_calls.get(event.call))
 
 
-def _parked(state: State, event: Parked) -> None:
-    tally = _tally(state, event)
+def _on_parked(counters: Counters, event: Parked) -> None:
+    tally = _tally(counters, event)
     tally.parks += 1
-    tally.wait(event.why or _text(event.category), event.after if event.after < FOREVER else 0.0)
+    tally.add_wait(event.why or _category_name(event.category), event.after if event.after < FOREVER else 0.0)
     if event.error is not None:
-        _decided(state, event, tally, state.has_failed.get(event.call))
+        _add_decision_time(event, tally, counters.failing_calls.get(event.call))
 
 
-def _gave_up(state: State, event: GaveUp) -> None:
-    tally = _tally(state, event)
+def _on_gave_up(counters: Counters, event: GaveUp) -> None:
+    tally = _tally(counters, event)
     tally.gave_up += 1
-    _decided(state, event, tally, state.has_failed.pop(event.call, None))
+    _add_decision_time(event, tally, counters.failing_calls.pop(event.call, None))
 
 
-def _recovered(state: State, event: OperationRecovered) -> None:
-    tally = _tally(state, event)
+def _on_recovered(counters: Counters, event: OperationRecovered) -> None:
+    tally = _tally(counters, event)
     tally.recovered += 1
     if tally.lag is None:
-        tally.lag = state.new_sketch()
+        tally.lag = counters.new_sketch()
     tally.lag.add(event.lag)
-    trouble = state.has_failed.pop(event.call, None)
-    if trouble is None:
-        return  # its first failure was before our time
+    call = counters.failing_calls.pop(event.call, None)
+    if call is None:
+        return  # it first failed before the monitor was attached
     if tally.recovery is None:
-        tally.recovery = state.new_sketch()
-    tally.recovery.add(max(event.at - trouble.since, 0.0))
+        tally.recovery = counters.new_sketch()
+    tally.recovery.add(max(event.at - call.first, 0.0))
 
 
-def _rejected(state: State, event: CallRejected) -> None:
-    _tally(state, event).rejected += 1
+def _on_rejected(counters: Counters, event: CallRejected) -> None:
+    _tally(counters, event).rejected += 1
 
 
-def _cancelled(state: State, event: OperationCancelled) -> None:
-    _tally(state, event).cancelled += 1
-    state.has_failed.pop(event.call, None)
+def _on_cancelled(counters: Counters, event: OperationCancelled) -> None:
+    _tally(counters, event).cancelled += 1
+    counters.failing_calls.pop(event.call, None)
 
 
-def _resumed(state: State, event: OperationResumed) -> None:
-    _tally(state, event).resumed += 1
+def _on_resumed(counters: Counters, event: OperationResumed) -> None:
+    _tally(counters, event).resumed += 1
 
 
-def _circuit_opened(state: State, event: CircuitOpened) -> None:
-    part = state.part(event.operation, event.key)
-    part.history.at(event.at).opened += 1
-    part.circuit, part.is_metrics_only = "open", event.metrics_only
-    part.opened += 1
-    if part.opened_at is None:
-        part.opened_at = event.at
+def _on_circuit_opened(counters: Counters, event: CircuitOpened) -> None:
+    operation = counters.of(event.operation, event.key)
+    operation.history.tally_at(event.at).opened += 1
+    operation.circuit, operation.is_metrics_only = "open", event.metrics_only
+    operation.opened += 1
+    if operation.opened_at is None:
+        operation.opened_at = event.at
 
 
-def _circuit_half_opened(state: State, event: CircuitHalfOpened) -> None:
-    state.part(event.operation, event.key).circuit = "half_open"
+def _on_circuit_half_opened(counters: Counters, event: CircuitHalfOpened) -> None:
+    counters.of(event.operation, event.key).circuit = "half_open"
 
 
-def _circuit_closed(state: State, event: CircuitClosed) -> None:
-    part = state.part(event.operation, event.key)
-    part.circuit, part.is_metrics_only = "closed", False
-    if part.opened_at is not None:
-        part.open_for += max(event.at - part.opened_at, 0.0)
-        part.opened_at = None
+def _on_circuit_closed(counters: Counters, event: CircuitClosed) -> None:
+    operation = counters.of(event.operation, event.key)
+    operation.circuit, operation.is_metrics_only = "closed", False
+    if operation.opened_at is not None:
+        operation.open_for += max(event.at - operation.opened_at, 0.0)
+        operation.opened_at = None
 
 
-def _subscriber_failed(state: State, event: SubscriberFailed) -> None:
+def _on_subscriber_failed(counters: Counters, event: SubscriberFailed) -> None:
     name = event.subscriber
-    if name not in state.subscribers and len(state.subscribers) >= MAX_CAUSES:
+    if name not in counters.subscribers and len(counters.subscribers) >= MAX_CAUSES:
         name = OTHER
-    trouble = state.subscribers.setdefault(name, SubscriberTrouble())
-    trouble.failures += 1
-    trouble.disabled = trouble.disabled or event.disabled
+    seen = counters.subscribers.setdefault(name, SubscriberFailures())
+    seen.failures += 1
+    seen.disabled = seen.disabled or event.disabled
 
 
-def _degraded(state: State, event: JournalDegraded) -> None:
-    state.degraded += 1
+def _on_journal_degraded(counters: Counters, event: JournalDegraded) -> None:
+    counters.degraded += 1
 
 
-def _restored(state: State, event: JournalRestored) -> None:
-    state.restored += 1
+def _on_journal_restored(counters: Counters, event: JournalRestored) -> None:
+    counters.restored += 1
 
 
-def _quarantined(state: State, event: JournalQuarantined) -> None:
-    state.quarantined += 1
+def _on_journal_quarantined(counters: Counters, event: JournalQuarantined) -> None:
+    counters.quarantined += 1
 
 
-_COUNTS: dict[type[Event], Callable[[State, Any], None]] = {
-    FailureClassified: _failed,
-    RetryScheduled: _scheduled,
-    Parked: _parked,
-    GaveUp: _gave_up,
-    OperationRecovered: _recovered,
-    CallRejected: _rejected,
-    OperationCancelled: _cancelled,
-    OperationResumed: _resumed,
-    CircuitOpened: _circuit_opened,
-    CircuitHalfOpened: _circuit_half_opened,
-    CircuitClosed: _circuit_closed,
-    SubscriberFailed: _subscriber_failed,
-    JournalDegraded: _degraded,
-    JournalRestored: _restored,
-    JournalQuarantined: _quarantined,
+_ON_EVENT: dict[type[Event], Callable[[Counters, Any], None]] = {
+    FailureClassified: _on_failure_classified,
+    RetryScheduled: _on_retry_scheduled,
+    Parked: _on_parked,
+    GaveUp: _on_gave_up,
+    OperationRecovered: _on_recovered,
+    CallRejected: _on_rejected,
+    OperationCancelled: _on_cancelled,
+    OperationResumed: _on_resumed,
+    CircuitOpened: _on_circuit_opened,
+    CircuitHalfOpened: _on_circuit_half_opened,
+    CircuitClosed: _on_circuit_closed,
+    SubscriberFailed: _on_subscriber_failed,
+    JournalDegraded: _on_journal_degraded,
+    JournalRestored: _on_journal_restored,
+    JournalQuarantined: _on_journal_quarantined,
 }
 
-HEARD: tuple[type[Event], ...] = tuple(_COUNTS)
-"""The events that say something that is counted."""
+COUNTED_EVENTS: tuple[type[Event], ...] = tuple(_ON_EVENT)

@@ -1,9 +1,8 @@
-"""What recovery costs an operation, as a share of its own time, with the standard error of that figure. Pure.
+"""What recovery costs an operation, as a share of its own time, with the standard error of that share. Pure.
 
-Of what recovery does, the wrapper around a healthy call is too short to be timed from inside: it is calibrated, on a
-function that does nothing. How long the operation itself takes is sampled, on a few calls between their start and their
-success, less what that timing costs, which is calibrated too. What happens between a failure and its verdict is timed
-by the events themselves.
+The wrapper around a healthy call is too short to be timed from inside, so it is calibrated with a function that does
+nothing. The operation's own time is sampled: the time from the start to the success of a few calls, less what this
+timing costs, which is calibrated too. The time between a failure and its verdict is known from the events themselves.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-MOST_SAMPLES = 512
-"""When there are so many samples, those until now count half: an operation may become slower or faster."""
+MAX_SAMPLES = 512
+"""Samples after which the earlier ones count half, since an operation may become slower or faster."""
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """Something measured: its *value*, the standard *error* of that, and how many times it was measured."""
+class Estimate(msgspec.Struct, frozen=True):
+    """A measured *value*, its standard *error*, and the *count* of samples."""
 
     value: float
     error: float
@@ -27,10 +26,14 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Overhead(msgspec.Struct, frozen=True, kw_only=True):
-    """*share* of the operation's own time (0.01 is 1 %), with its standard *error*; both ``None`` if it took none.
+    """What recovery costs an operation.
 
-    *added* is what recovery adds to a call, *own* what the operation takes itself, both in seconds on average, *own*
-    from so many *samples*.
+    Args:
+        share: *added* as a share of *own* (0.01 is 1 %); None if the operation takes no time.
+        error: The standard error of *share*; None if it is unknown.
+        added: Seconds that recovery adds to a call, on average.
+        own: Seconds that the operation itself takes, on average.
+        samples: The calls from which *own* was measured.
     """
 
     share: float | None
@@ -41,7 +44,7 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Samples:
-    """Mean and spread of what is added to it (Welford's method), the older ones counting less."""
+    """Mean and spread of the values added to it (Welford's method); earlier values count less."""
 
     __slots__ = ("_count", "_mean", "_squares", "taken")
 
@@ -52,8 +55,8 @@ class Samples:
         self._squares = 0.0
 
     def add(self, value: float) -> None:
-        """Take in one value."""
-        if self._count >= MOST_SAMPLES:
+        """Add one value."""
+        if self._count >= MAX_SAMPLES:
             self._count /= 2.0
             self._squares /= 2.0
         self.taken += 1
@@ -63,41 +66,41 @@ class Samples:
         self._squares += off * (value - self._mean)
 
     @property
-    def figure(self) -> Figure:
-        """The mean and its standard error; infinite for a single value."""
+    def estimate(self) -> Estimate:
+        """The mean and its standard error; the error of a single value is infinite."""
         count = self._count
         error = math.sqrt(self._squares / (count - 1.0) / count) if count > 1.0 else math.inf
-        return Figure(self._mean, error, round(count))
+        return Estimate(self._mean, error, round(count))
 
 
-def middle(values: Sequence[float]) -> Figure:
-    """The median of at least three *values* and its standard error, by the quartiles: other processes' doings apart.
+def median(values: Sequence[float]) -> Estimate:
+    """The median of at least three *values* and its standard error from the quartiles; outliers do not move them.
 
-    For a normal distribution the quartiles are 1.349 standard deviations apart, and the median's standard error is
-    1.2533 times the mean's.
+    The quartiles of a normal distribution are 1.349 standard deviations apart, and the standard error of its median is
+    1.2533 times that of its mean.
     """
-    low, median, high = statistics.quantiles(values, n=4)
-    return Figure(median, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)), len(values))
+    low, middle, high = statistics.quantiles(values, n=4)
+    return Estimate(middle, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)), len(values))
 
 
-def overhead(own: Figure, timing: Figure, wrapper: Figure, deciding: float) -> Overhead:
-    """What recovery adds to a call of an operation that takes *own* with its *timing*.
+def overhead(own: Estimate, timing: Estimate, wrapper: Estimate, decision_seconds: float) -> Overhead:
+    """What recovery adds to a call that takes *own*, its *timing* included.
 
-    *wrapper* is what a healthy call pays, *deciding* the seconds that failures took, per call.
+    *wrapper* is what a healthy call pays, *decision_seconds* the time between failures and verdicts per call.
     """
     net = max(own.value - timing.value, 0.0)
-    added = max(wrapper.value, 0.0) + deciding
+    added = max(wrapper.value, 0.0) + decision_seconds
     if net <= 0.0:
         return Overhead(share=None, error=None, added=added, own=0.0, samples=own.count)
     share = added / net
-    # Of a quotient of independent figures: the relative errors add up in squares.
+    # The relative errors of independent estimates add up in squares.
     error = math.hypot(wrapper.error / net, share * math.hypot(own.error, timing.error) / net)
     return Overhead(share=share, error=None if math.isinf(error) else error, added=added, own=net, samples=own.count)
 
 
-def together(parts: Sequence[tuple[Overhead, int]]) -> Overhead | None:
-    """The overhead of several operations, each with how often it was called; ``None`` if none of them has one."""
-    known = [(one, calls) for one, calls in parts if one.share is not None and calls > 0]
+def combined_overhead(operations: Sequence[tuple[Overhead, int]]) -> Overhead | None:
+    """The overhead of several operations, weighted by the calls of each; None if none of them has a share."""
+    known = [(one, calls) for one, calls in operations if one.share is not None and calls > 0]
     calls = sum(number for _, number in known)
     own = sum(one.own * number for one, number in known)
     if not known or own <= 0.0:

@@ -1,7 +1,6 @@
 """What a monitor knows at one moment: frozen, and ready for JSON (``msgspec.json.encode``). Pure.
 
-All that counts since the start only ever grows, as an exporter of metrics wants its counters; the windows are for
-people and alerts.
+The counts since the start only grow, as an exporter of metrics expects. The windows are for people and alerts.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import msgspec
 
 from recovery.journal.queue import Backlog, Counts
 from recovery.monitoring.alerts import Alert
-from recovery.monitoring.counters import OperationKey, State
+from recovery.monitoring.counters import Counters, OperationCounters
 from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.windows import SPANS, Sketch, Tally, Window
 from recovery.redact import redact
 
 
-class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution of seconds: of *count* values the mean, and the percentiles to 1 % of their value."""
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution of *count* durations in seconds: its mean, and percentiles within 1 % of their value."""
 
     count: int
     mean: float
@@ -29,22 +28,29 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     p99: float
 
 
-class WaitsFor(msgspec.Struct, frozen=True, kw_only=True):
-    """*count* waits, and the *seconds* that they were told to last; those without an end count as none."""
+class Waits(msgspec.Struct, frozen=True, kw_only=True):
+    """*count* waits, planned to last *seconds* together; a wait without an end adds none."""
 
     count: int
     seconds: float
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
+class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What happened in the last *seconds*.
 
-    *calls* are those that ended: *successes* (*recovered* of them after a failure), *gave_up* and *rejected*;
-    *success_rate* is the share of the first, ``None`` without a call. *cancelled* calls are neither. *attempts* are
-    *successes* and *failures*, the latter by category. *waits* are by cause: the category of the failure, or what was
-    parked for. *recovery* is the time from a call's first failure to its success, *lag* how much later than it was
-    told the latest retry of a recovered call began. *deciding* is seconds from failures to their verdicts. *opened*
-    counts circuits.
+    Args:
+        seconds: How far the window reaches back; less than its span while the monitor is young.
+        calls: Calls that ended: *successes*, *gave_up* and *rejected*. A *cancelled* call is none of them.
+        success_rate: *successes* as a share of *calls*; None without a call.
+        recovered: Successes after at least one failure.
+        resumed: Calls that were resumed after a restart.
+        attempts: *successes* and *failures*.
+        categories: Failures by category.
+        waits: Waits by cause: the category of the failure, or the condition that was waited for.
+        recovery: Time from a call's first failure to its success.
+        lag: By how much the last retry of a recovered call began later than scheduled.
+        decision_seconds: Time between failures and their verdicts, added up.
+        opened: How many times a circuit opened.
     """
 
     seconds: float
@@ -61,17 +67,18 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     categories: dict[str, int]
     retries: int
     parks: int
-    waits: dict[str, WaitsFor]
-    recovery: Times | None
-    lag: Times | None
-    deciding: float
+    waits: dict[str, Waits]
+    recovery: Distribution | None
+    lag: Distribution | None
+    decision_seconds: float
     opened: int
 
 
-class CircuitSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """The circuit of one part: its *state*, how often it *opened*, and how many seconds it was not closed, in all.
+class CircuitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The circuit of one operation key.
 
-    A *metrics_only* one holds nobody back.
+    *opened* counts how many times it opened; *open_for* adds up the seconds until it closed. A *metrics_only* circuit
+    rejects no call.
     """
 
     state: Literal["closed", "open", "half_open"] = "closed"
@@ -80,24 +87,25 @@ class CircuitSeen(msgspec.Struct, frozen=True, kw_only=True):
     metrics_only: bool = False
 
 
-class PartSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation, or one *key* of it: what happened in each window ("1m", "5m", "60m", and "all": since the start).
+class OperationSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation, or one *key* of it.
 
-    *overhead* is ``None`` until calls were sampled. An empty name stands for all operations too many to count apart.
+    *windows* has "1m", "5m", "60m", and "all" since the start. *overhead* is None until calls were sampled. An empty
+    *operation* stands for the operation keys beyond the first 256, counted together.
     """
 
     operation: str
     key: str
-    counted: dict[str, Counted]
-    circuit: CircuitSeen
+    windows: dict[str, WindowCounts]
+    circuit: CircuitSnapshot
     overhead: Overhead | None = None
 
 
-class JournalSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal: what became of its events, and its lag.
+class JournalSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal: how many events it *issued* numbers to, what became of them, and how far writing is behind.
 
-    *waiting* events are accepted but not committed, about *bytes* of them, the oldest for *age* seconds. *reason* says
-    why nothing can be written at the moment.
+    *waiting* events are accepted and not committed: about *bytes*, the oldest for *age* seconds. *reason* says why the
+    journal cannot be written now; None while it can.
     """
 
     issued: int
@@ -113,29 +121,38 @@ class JournalSeen(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int
 
 
-class SubscriberSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """How often a subscriber failed, and whether it was set aside for it."""
+class SubscriberSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How many times a subscriber failed, and whether the bus *disabled* it."""
 
     failures: int
     disabled: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at the moment *at*, on the bus's clock, since *began*.
+    """Everything a monitor knows at the moment *at*, on the bus's clock; it counts since *began*.
 
-    *counted* and *overhead* are of all *parts* together. *waiting* calls wait for an attempt; *memory* is what they and
-    the journal's queue take, in bytes, by estimate.
+    Args:
+        windows: All operations together, in "1m", "5m", "60m", and "all" since the start.
+        operations: Each operation key that was called, sorted.
+        overhead: What recovery costs all sampled operations together; None until calls were sampled.
+        waiting: Calls that wait for their next attempt.
+        memory: Estimated bytes that these calls and the journal's write queue take.
+        journal: None without a store.
+        subscribers: The subscribers that failed, by name.
+        ignored_verdicts: Verdicts given to events that ask for none.
+        dropped_events: Events that the bus dropped because they caused each other without end.
+        alerts: The alerts that are on, oldest first.
     """
 
     at: float
     began: float
-    counted: dict[str, Counted]
-    parts: tuple[PartSeen, ...]
+    windows: dict[str, WindowCounts]
+    operations: tuple[OperationSnapshot, ...]
     overhead: Overhead | None
     waiting: int
     memory: int
-    journal: JournalSeen | None
-    subscribers: dict[str, SubscriberSeen]
+    journal: JournalSnapshot | None
+    subscribers: dict[str, SubscriberSnapshot]
     ignored_verdicts: int
     dropped_events: int
     alerts: tuple[Alert, ...]
@@ -143,28 +160,35 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 WINDOWS: tuple[str, ...] = (*SPANS, "all")
 
-
-def windows_of(part: OperationKey, now: float) -> dict[str, Window]:
-    """Each window of *part*, by name."""
-    return {name: part.history.over(None if name == "all" else name, now) for name in WINDOWS}
+_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-def in_all(parts: Iterable[dict[str, Window]], state: State, now: float) -> dict[str, Window]:
-    """The windows of all *parts* together."""
+def windows_of(operation: OperationCounters, now: float) -> dict[str, Window]:
+    """The windows of *operation*, by name."""
+    return {name: operation.history.window(None if name == "all" else name, now) for name in WINDOWS}
+
+
+def combined_windows(operations: Iterable[dict[str, Window]], counters: Counters) -> dict[str, Window]:
+    """The windows of all *operations* together."""
     total = {name: Window(0.0, 0, Tally()) for name in WINDOWS}
-    for windows in parts:
+    for windows in operations:
         for name, window in windows.items():
             before = total[name]
-            before.tally.add(window.tally, state.new_sketch)
+            before.tally.add(window.tally, counters.new_sketch)
             seconds = max(before.seconds, window.seconds)
             total[name] = Window(seconds, before.successes + window.successes, before.tally)
     return total
 
 
-def counted(window: Window) -> Counted:
-    """*window* as it is shown."""
+def counts_of(windows: dict[str, Window]) -> dict[str, WindowCounts]:
+    """The counts of each window, by name."""
+    return {name: window_counts(window) for name, window in windows.items()}
+
+
+def window_counts(window: Window) -> WindowCounts:
+    """The counts of *window*, without secrets in the causes of waits."""
     tally, successes = window.tally, window.successes
-    return Counted(
+    return WindowCounts(
         seconds=window.seconds,
         calls=window.calls,
         successes=successes,
@@ -179,48 +203,48 @@ def counted(window: Window) -> Counted:
         categories=dict(tally.categories),
         retries=tally.retries,
         parks=tally.parks,
-        waits={
-            redact(cause): WaitsFor(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()
-        },
-        recovery=times(tally.recovery),
-        lag=times(tally.lag),
-        deciding=tally.deciding,
+        waits={redact(cause): Waits(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()},
+        recovery=distribution(tally.recovery),
+        lag=distribution(tally.lag),
+        decision_seconds=tally.decision_seconds,
         opened=tally.opened,
     )
 
 
 def success_rate(window: Window) -> float | None:
-    """The share of calls that succeeded; ``None`` if none has ended."""
+    """The share of calls that succeeded; None if none has ended."""
     return window.successes / window.calls if window.calls else None
 
 
-def times(sketch: Sketch | None) -> Times | None:
-    """The distribution that *sketch* remembers; ``None`` if there is nothing in it."""
+def distribution(sketch: Sketch | None) -> Distribution | None:
+    """The distribution that *sketch* holds; None without a value."""
     if sketch is None or not sketch.count:
         return None
     quantiles = {name: sketch.get_quantile_value(share) or 0.0 for name, share in _PERCENTILES}
-    return Times(count=round(sketch.count), mean=sketch.avg, **quantiles)
+    return Distribution(count=round(sketch.count), mean=sketch.avg, **quantiles)
 
 
-_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+def circuit_snapshot(counters: OperationCounters, now: float) -> CircuitSnapshot:
+    """The circuit of an operation key, as its events say."""
+    open_for = counters.open_for + (0.0 if counters.opened_at is None else max(now - counters.opened_at, 0.0))
+    return CircuitSnapshot(
+        state=counters.circuit, opened=counters.opened, open_for=open_for, metrics_only=counters.is_metrics_only
+    )
 
 
-def circuit(part: OperationKey, now: float) -> CircuitSeen:
-    """The circuit of *part*."""
-    open_for = part.open_for + (0.0 if part.opened_at is None else max(now - part.opened_at, 0.0))
-    return CircuitSeen(state=part.circuit, opened=part.opened, open_for=open_for, metrics_only=part.is_metrics_only)
-
-
-def subscribers(state: State) -> dict[str, SubscriberSeen]:
+def subscriber_snapshots(counters: Counters) -> dict[str, SubscriberSnapshot]:
     """The subscribers that failed, by name."""
     return {
-        name: SubscriberSeen(failures=one.failures, disabled=one.disabled) for name, one in state.subscribers.items()
+        name: SubscriberSnapshot(failures=seen.failures, disabled=seen.disabled)
+        for name, seen in counters.subscribers.items()
     }
 
 
-def journal_seen(state: State, counts: Counts, backlog: Backlog, reason: str | None, now: float) -> JournalSeen:
-    """The journal that counts so many events, and has that *backlog*."""
-    return JournalSeen(
+def journal_snapshot(
+    counters: Counters, counts: Counts, backlog: Backlog, reason: str | None, now: float
+) -> JournalSnapshot:
+    """The journal, by its own counts and its *backlog*."""
+    return JournalSnapshot(
         issued=counts.issued,
         stored=counts.stored,
         coalesced=counts.coalesced,
@@ -229,7 +253,7 @@ def journal_seen(state: State, counts: Counts, backlog: Backlog, reason: str | N
         bytes=backlog.bytes,
         age=0.0 if backlog.since is None else max(now - backlog.since, 0.0),
         reason=None if reason is None else redact(reason),
-        degraded=state.degraded,
-        restored=state.restored,
-        quarantined=state.quarantined,
+        degraded=counters.degraded,
+        restored=counters.restored,
+        quarantined=counters.quarantined,
     )

@@ -1,1 +1,1 @@
-"""Pure decisions: no clock, chance, threads, logging or I/O."""
+"""Pure decisions: no clock, randomness, threads, logging or I/O."""

@@ -1,7 +1,9 @@
-"""How long to wait before retry number n: pure, with chance passed in.
+"""How long to wait before a retry: pure; randomness is an argument.
 
-The shapes and the names of the jitters are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture
-Blog, 2015: *full* spreads a herd best, *equal* keeps half the delay, *decorrelated* grows from the previous delay.
+*full* jitter spreads a herd of retries best, *equal* keeps half of the delay, *decorrelated* grows from the previous
+delay.
+
+Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -14,16 +16,21 @@ import msgspec
 from msgspec.structs import force_setattr as force
 
 from recovery import validation
+from recovery.suggestions import Suggesting
 
 Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
 JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
 
 LARGEST = 1e9
-"""No backoff asks for more seconds than this; a policy's ``max_delay`` is far below."""
+"""The most seconds that a backoff asks for; a policy's ``max_delay`` is far below."""
 
 
-class Constant(msgspec.Struct, frozen=True, tag=True):
-    """Always *delay* seconds."""
+class Constant(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
+    """The same delay before each retry.
+
+    Args:
+        delay: Seconds.
+    """
 
     delay: float
 
@@ -31,8 +38,13 @@ class Constant(msgspec.Struct, frozen=True, tag=True):
         force(self, "delay", validation.number("delay", self.delay))  # a float: ints overflow in their own way
 
 
-class Linear(msgspec.Struct, frozen=True, tag=True):
-    """*initial* seconds before the first retry, *step* more before each later one."""
+class Linear(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
+    """A delay that grows by the same step with each retry.
+
+    Args:
+        initial: Seconds before the first retry.
+        step: Seconds that each later retry waits longer.
+    """
 
     initial: float
     step: float
@@ -42,8 +54,13 @@ class Linear(msgspec.Struct, frozen=True, tag=True):
         force(self, "step", validation.number("step", self.step))
 
 
-class Exponential(msgspec.Struct, frozen=True, tag=True):
-    """*initial* seconds before the first retry, *factor* (at least 1) times as long before each later one."""
+class Exponential(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
+    """A delay that grows by the same factor with each retry.
+
+    Args:
+        initial: Seconds before the first retry.
+        factor: How many times longer each later retry waits; at least 1.
+    """
 
     initial: float = 0.1
     factor: float = 2.0
@@ -54,13 +71,13 @@ class Exponential(msgspec.Struct, frozen=True, tag=True):
 
 
 Backoff: TypeAlias = Constant | Linear | Exponential | tuple[float, ...] | Callable[[int], float]
-"""A shape, the delays themselves (the last one repeats), or a function from the retry's number (from 1) to seconds."""
+"""A shape, a list of delays (the last one repeats), or a function from the retry's number (from 1) to seconds."""
 
 
 def base_delay(backoff: Backoff, retry: int) -> float:
     """Seconds before retry number *retry* (from 1) without jitter or cap, between 0 and ``LARGEST``.
 
-    What a function answers is taken into that range; a NaN counts as ``LARGEST``. Raises what the function raises.
+    The result of a function is clamped to that range; a NaN counts as ``LARGEST``. Raises what the function raises.
     """
     match backoff:
         case Exponential():  # without patterns inside: they take longer than the whole arithmetic
@@ -90,10 +107,17 @@ def base_delay(backoff: Backoff, retry: int) -> float:
 
 
 def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, draw: float) -> float:
-    """Seconds to wait before retry number *retry* (from 1): at least 0, at most *cap*.
+    """Seconds to wait before a retry: at least 0, at most *cap*.
 
-    *previous* is the wait before the last attempt (0 before the first), *draw* a draw from [0, 1). The base delay is
-    capped first and jittered within the cap: the other way round a capped herd would march in step.
+    The base delay is capped first and jittered within the cap: jittered first, all capped delays would be equal.
+
+    Args:
+        backoff: The delays without jitter.
+        jitter: How they are randomized.
+        cap: The most seconds.
+        retry: The retry's number, from 1.
+        previous: Seconds of the wait before the last attempt, 0 before the first.
+        draw: A random number from [0, 1).
     """
     base = base_delay(backoff, retry)
     if base > cap:

@@ -1,8 +1,9 @@
-"""How many retries everybody together may make: a bucket of tokens, pure, with the time passed in.
+"""How many retries all calls of an operation may make together: a bucket of tokens, pure; the time is an argument.
 
-When everything fails, every call's retries multiply the load on whatever is ill. A budget bounds them: a first try is
-free, a retry takes a token, and tokens come back with success and with time. It is what Finagle's RetryBudget and the
-retryThrottling of gRPC's proposal A6 (max_tokens, token_ratio) are.
+When every call fails, retries multiply the load on a host that is already overloaded. A budget bounds them: a first
+attempt is free, a retry takes a token, and successes and time bring tokens.
+
+Source: Finagle's RetryBudget; retryThrottling (max_tokens, token_ratio) of gRPC's proposal A6.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from __future__ import annotations
 import msgspec
 
 from recovery import validation
+from recovery.suggestions import Suggesting
 
 MOST = 1e9
 
 
-class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
-    """*reserve* tokens at first and at the most; each success brings *ratio* tokens, each second *per_second*.
+class RetryBudget(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+    """How many retries all calls of an operation, or of one key of it, may make together.
 
-    In any stretch of time there are no more retries than *reserve*, and *ratio* for each success, and *per_second* for
-    each second in it.
+    In any period there are at most *reserve* retries, plus *ratio* for each success and *per_second* for each second.
 
-    Raises TypeError or ValueError, naming the field, for a value out of range.
+    Args:
+        reserve: Tokens at the start, and the most that there ever are; at least 1.
+        ratio: Tokens that each success brings.
+        per_second: Tokens that each second brings.
+
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range.
     """
 
     reserve: float = 10.0
@@ -44,21 +52,21 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 def full(budget: RetryBudget, now: float, successes: int) -> Bucket:
-    """The bucket to begin with."""
+    """The bucket at the start."""
     return Bucket(budget.reserve, now, successes)
 
 
 def refill(budget: RetryBudget, bucket: Bucket, now: float, successes: int) -> Bucket:
-    """The bucket with what came in by *now*, when the success counter says *successes*; neither runs backwards."""
+    """The bucket with the tokens that came in by *now*, when the success counter says *successes*."""
     came = budget.per_second * max(now - bucket.at, 0.0) + budget.ratio * max(successes - bucket.successes, 0)
     return Bucket(min(bucket.tokens + came, budget.reserve), max(now, bucket.at), successes)
 
 
 def reserve(bucket: Bucket) -> Bucket | None:
-    """The bucket without the token of one retry, or ``None`` if there is none to be had."""
+    """The bucket after one retry takes a token, ``None`` if there is no token."""
     return None if bucket.tokens < 1.0 else msgspec.structs.replace(bucket, tokens=bucket.tokens - 1.0)
 
 
 def refund(budget: RetryBudget, bucket: Bucket) -> Bucket:
-    """The bucket with the token of a retry that was not made."""
+    """The bucket after the token of a retry that was not made comes back."""
     return msgspec.structs.replace(bucket, tokens=min(bucket.tokens + 1.0, budget.reserve))

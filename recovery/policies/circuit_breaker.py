@@ -1,14 +1,13 @@
-"""When to stop trying: closed, open, half-open, as one table of states and events. Pure; events bring the time.
+"""When a circuit opens and closes: one table of states and events. Pure; events bring the time.
 
 closed --(too many failures)--> open --(break_duration)--> half-open --(a probe succeeds)--> closed
                                   ^---------(a probe fails: the break grows)--'
 
-The states and their names are Michael Nygard's ("Release It!", 2007); rates over a count window, permits and the
-modes of ``Break.force`` are as in resilience4j's CircuitBreaker, the growing break is what Polly's
-BreakDurationGenerator is for.
+By default a *call* that gave up counts, so that noise which retries absorb never opens the circuit. A circuit that
+counts attempts suits a host, which all calls reach or fail to reach alike (``BreakerPolicy.counts``).
 
-What counts is, by default, a *call* that gave up: noise that retries absorb never opens the circuit. A circuit that
-counts attempts suits a host: whether it can be reached is the same question for everyone (``BreakerPolicy.counts``).
+Source: Michael Nygard, "Release It!", 2007 (states); resilience4j's CircuitBreaker (rates over a count window, permits,
+forced states); Polly's BreakDurationGenerator (growing breaks).
 """
 
 from __future__ import annotations
@@ -30,28 +29,36 @@ from events.operation_events import (
 )
 from recovery import validation
 from recovery.policies.retry import HOPELESS
+from recovery.suggestions import Suggesting
 
 STAGGER = 0.05
-"""Of a break: how much later a call asks to probe for every attempt but its first, so that others go before it."""
-
+"""Share of a break by which a call asks later to probe for each attempt after its first: other calls go first."""
 
 MAX_EXPIRED_PERMITS = 8
-"""So many probes whose lease has run out are remembered: they may still prove that somebody is there."""
+"""How many probes with an expired lease are remembered: their success still closes the circuit."""
 
 
-class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     """When a circuit opens, and for how long.
 
-    *failure_threshold* failures in a row open it; or, where *failure_rate* is given (above 0, at most 1), that share of
-    the last *window* calls or attempts, once there were so many. It is open for *break_duration* seconds,
-    *break_growth* times as long whenever a probe fails, *max_break* (or *break_duration*, if that is longer) at the
-    most. Then *half_open_permits* calls at a time may probe, each for *lease* seconds at the most before another may
-    take its place. *counts* says what a failure is: "calls" that gave up, or failed "attempts". *categories* narrows it
-    down to failures of those kinds, and then any other failure breaks the row; ``None`` counts every kind that is not
-    hopeless.
+    Args:
+        failure_threshold: Failures in a row that open the circuit, unless *failure_rate* is given.
+        failure_rate: The share of failures in the window that opens the circuit, above 0 and at most 1; None counts
+            failures in a row.
+        window: How many of the last calls or attempts the rate is of; the circuit stays closed until there are that
+            many. At least 10, and at least 100 for attempts: of 30 % noise a narrower window opens by chance.
+        break_duration: Seconds that the circuit stays open.
+        break_growth: How many times longer each break is after a probe fails; at least 1.
+        max_break: The most seconds of a break, or *break_duration* if that is longer.
+        counts: What a failure is: "calls" that gave up, or failed "attempts".
+        categories: The categories that count; any other failure then ends the row. None counts every category but
+            PERMANENT, AUTH, EXHAUSTED and CANCELLED.
+        half_open_permits: How many calls may probe at a time after a break.
+        lease: The most seconds that a probe may take before another call may probe in its place.
 
-    Raises TypeError or ValueError, naming the field, for a value out of range. A rate over attempts needs a window of
-    100 at least: at a failure rate of 0.3 a narrower one opens by chance, all the time.
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range.
     """
 
     failure_threshold: int = 5
@@ -86,10 +93,14 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Everybody passes. *failures* in a row so far, and what the success counter said at the latest.
+    """Every attempt begins.
 
-    For a rate: *recent* holds the numbers of the failures within the window, where everything since the circuit was
-    closed is numbered through; *failures* is all that did not succeed, *base* what the success counter said then.
+    Args:
+        failures: Failures in a row; for a rate, all failures since the circuit closed.
+        successes: The operation's success counter at the latest failure.
+        recent: For a rate: the numbers of the failures in the window. Calls or attempts are numbered from the moment
+            the circuit closed.
+        base: For a rate: the success counter when the circuit closed.
     """
 
     failures: int = 0
@@ -99,7 +110,13 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Nobody passes before *until*, on the bus's clock; opened *times* in a row without a success in between."""
+    """No attempt begins before *until*.
+
+    Args:
+        until: The end of the break, on the bus's clock.
+        failures: The failures that opened it.
+        times: How often in a row it opened without a success in between.
+    """
 
     until: float
     failures: int = 0
@@ -107,9 +124,13 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """The right of one call to probe, until it *expires*: a probe that is lost must not wedge the circuit.
+    """The right of one call to probe until it expires: a lost probe must not block the circuit.
 
-    A probe that takes longer may still close the circuit; its failure does not count once another probes in its place.
+    A probe that takes longer may still close the circuit; its failure does not count once another call probes.
+
+    Args:
+        call: The id of the call.
+        expires: The end of its lease, on the bus's clock.
     """
 
     call: str
@@ -117,7 +138,12 @@ class Permit(msgspec.Struct, frozen=True):
 
 
 class HalfOpen(msgspec.Struct, frozen=True):
-    """Whoever holds a permit passes. Only their results decide: a late answer to an older question does not."""
+    """Calls with a permit probe; their results alone decide, not those of attempts that began earlier.
+
+    Args:
+        permits: The permits that were given.
+        times: How often in a row the circuit opened without a success in between.
+    """
 
     permits: tuple[Permit, ...] = ()
     times: int = 1
@@ -137,9 +163,15 @@ def break_length(policy: BreakerPolicy, times: int) -> float:
 
 
 def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int = 0) -> Circuit:
-    """The circuit after *event*; *successes* is what the operation's success counter says now.
+    """The circuit after *event*.
 
-    A closed circuit does not listen to successes: it learns of them here, by comparing the counter.
+    A closed circuit does not receive successes: it learns of them here, from the counter.
+
+    Args:
+        policy: The operation's policy.
+        circuit: The state before.
+        event: What happened to a call.
+        successes: The operation's success counter now.
     """
     match circuit, event:
         case Closed(), FailureClassified() | GaveUp() if _is_judged(policy, event):
@@ -154,7 +186,7 @@ def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: i
                 permit.expires <= event.at for permit in permits if permit.call == event.call
             )
             match event:
-                case OperationSucceeded():  # however late: somebody was there
+                case OperationSucceeded():  # however late: the host answered
                     return Closed(0, successes)
                 case FailureClassified() | GaveUp() if _is_judged(policy, event):
                     if is_superseded:
@@ -173,7 +205,7 @@ def _after_failure(policy: BreakerPolicy, circuit: Closed, successes: int, *, co
         if not counts:
             return Closed(0 if policy.categories is not None else failures, successes)
         return Closed(failures + 1, successes)
-    # Successes come without numbers, but how many there were between two failures is known: that is all it takes.
+    # Successes are not numbered, but the counter tells how many there were between two failures: that is enough.
     base = circuit.base if circuit.failures else circuit.successes
     failures = circuit.failures + 1
     number = failures + successes - base
@@ -191,9 +223,16 @@ def _is_too_much(policy: BreakerPolicy, circuit: Closed) -> bool:
 def admit(
     policy: BreakerPolicy, circuit: Circuit, call: str, now: float, *, attempt: int = 1
 ) -> tuple[Circuit, float | None]:
-    """Whether *call* may begin an attempt *now*: the circuit after asking, and the seconds to wait, ``None`` to go.
+    """Whether *call* may begin an attempt now: the circuit after asking, and the seconds to wait, ``None`` to begin.
 
-    A call waits longer, the more attempts it has made: probing must not use up the retries of one, time and again.
+    The more attempts a call has made, the longer it waits: probes must not use up the retries of one call.
+
+    Args:
+        policy: The operation's policy.
+        circuit: The state before.
+        call: The id of the call.
+        now: The time on the bus's clock.
+        attempt: The number of the attempt, from 1.
     """
     match circuit:
         case Closed():
@@ -211,13 +250,24 @@ def admit(
     return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
 
 
+def importance(circuit: Circuit, now: float) -> tuple[int, float]:
+    """Orders circuits by what is lost with them: closed ones first, then by the end of their break or probe."""
+    match circuit:
+        case Closed():
+            return 0, 0.0
+        case Open(until):
+            return 1, until
+        case HalfOpen(permits):
+            return 1, max((permit.expires for permit in permits), default=now)
+
+
 def stagger(policy: BreakerPolicy, made: int) -> float:
-    """How many seconds after a break a call that has *made* so many attempts had better ask; half a break at most."""
+    """Seconds after a break at which a call that *made* that many attempts asks to probe; at most half a break."""
     return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:
-    """Whether this is the kind of event that the policy counts, and not a change of mind."""
+    """Whether the policy counts events of this kind, and the call was neither cancelled nor exhausted further in."""
     kind = FailureClassified if policy.counts == "attempts" else GaveUp
     return isinstance(event, kind) and event.category not in (Category.CANCELLED, Category.EXHAUSTED)
 

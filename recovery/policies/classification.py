@@ -1,8 +1,8 @@
-"""What kind of trouble a failure is: pure, from its evidence alone.
+"""The category of a failure: pure, from its evidence alone.
 
-What is most specific decides: an HTTP status, what a process complained about, its exit code, a class made for one
-trouble, an errno, a class that says little, its cause. Classes are looked up by qualified name, nearest base first, so
-no library need be imported to be known; answers by class are cached.
+The most specific evidence decides, in this order: an HTTP status, the error output of a process, its exit code, a class
+made for one problem, an errno, a class that says little, the cause. Classes are looked up by qualified name, nearest
+base first, so no library need be imported to be known; answers by class are cached.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ RECOVERABILITY: dict[Category, Recoverability] = {
     T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", Category.EXHAUSTED: "never", C:
     "never",
 }  # fmt: skip
-"""What can become of a failure of each category: it may pass by itself, with its cause, with somebody's help, or never.
+"""How a failure of each category passes: by itself, with its cause, with a person's help, or never.
 
-This is how categories are meant; a policy may say otherwise for the operations it is for.
+This is the meaning of a category; a policy may decide otherwise for its operations.
 """
 
 
 class Classification(msgspec.Struct, frozen=True, gc=False):
-    """A category, and the name of the rule that chose it; *why* it did, where the name does not say.
+    """The category of a failure, and the rule that chose it.
 
-    *retry_after* is the seconds that the rule wants waited at least, ``None`` where the policy alone decides.
+    Args:
+        category: The category.
+        rule: The name of the rule.
+        why: The reason, where the name does not tell it.
+        retry_after: The least seconds to wait before a retry; None leaves it to the policy.
     """
 
     category: Category
@@ -54,26 +58,26 @@ class Classification(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def recoverability(self) -> Recoverability:
-        """What can become of it."""
+        """How the failure passes: "retry", "wait" (for its cause), "ask" (a person) or "never"."""
         return RECOVERABILITY[self.category]
 
 
 class Classifier(Protocol):
-    """What users put in front: evidence in, a classification (or just its category) out, ``None`` for no opinion.
+    """A rule of the user's: evidence in, a classification (or its category alone) out, ``None`` for no opinion.
 
-    A ``recovery.policies.rules.Rule`` is one; so is any plain function.
+    A ``Rule`` is one, and so is any plain function.
     """
 
     def __call__(self, evidence: Evidence, /) -> Classification | Category | None:
-        """Judge *evidence*."""
+        """The classification of *evidence*, its category, or ``None`` for no opinion."""
 
 
 Front: TypeAlias = Callable[[Evidence], Classification | None]
-"""The classifiers in front of the built-in judgement, as one."""
+"""The classifiers that are asked before the built-in rules, as one function."""
 
 
 BY_STATUS: dict[int, Category] = {
-    # RFC 9110 section 15, RFC 6585 (429), and what CDNs answer for an origin that is ill (520-524, 529).
+    # RFC 9110 section 15, RFC 6585 (429), and what CDNs answer for an origin that fails (520-524, 529).
     401: A, 402: A, 403: A, 407: A,
     408: T, 425: T, 429: R,
     500: T, 502: T, 503: T, 504: T, 507: E, 509: R, 520: T, 521: T, 522: T, 523: T, 524: T, 529: T,
@@ -92,7 +96,7 @@ BY_ERRNO: dict[int, Category] = {
 }
 
 BY_TYPE: dict[str, Category] = {
-    # What a mistake in the program or in its input raises: the same call fails the same way.
+    # Errors of the program or of its input: the same call fails the same way again.
     **dict.fromkeys(
         (
             "builtins.ArithmeticError", "builtins.AssertionError", "builtins.AttributeError", "builtins.BufferError",
@@ -123,7 +127,7 @@ BY_TYPE: dict[str, Category] = {
     "concurrent.futures._base.CancelledError": C,
     "events.errors.Retryable": T,
     "aiohttp.client_exceptions.ClientConnectorError": U,
-    # Not ConnectionError of requests, which says nothing of when it happened: what it came from does.
+    # Not ConnectionError of requests, which does not tell when it happened: its cause does.
     "requests.exceptions.ConnectTimeout": U,
     "requests.exceptions.InvalidSchema": P,
     "requests.exceptions.InvalidURL": P,
@@ -143,13 +147,14 @@ BY_TYPE: dict[str, Category] = {
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
 SEVERITY = (T, U, R, L, E, A, Category.EXHAUSTED, P, C)
-"""Mildest first: a group of errors is as bad as its worst leaf, and a cancellation among them is one."""
+"""Mildest first: a group of errors is as bad as its worst leaf; a cancellation outweighs every failure."""
 
 
-def classify(evidence: Evidence, front: Front | None = None) -> Classification:
-    """What *front* says, or else the built-in judgement; of the cause, where the outer error says nothing.
+def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classification:
+    """The classification of *evidence*: of *front*, or else of the built-in rules.
 
-    An exception nobody knows is transient: somebody asked for it to be retried.
+    The cause is classified where the outer error says nothing. An unknown exception is transient, since the operation
+    was declared to be retried.
     """
     if front is not None and (chosen := front(evidence)) is not None:
         return chosen
@@ -157,26 +162,25 @@ def classify(evidence: Evidence, front: Front | None = None) -> Classification:
         return by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)
-        said = (
-            match_error_message(evidence.stderr) if code.category is T else None
-        )  # who was killed did not mean what it said
+        # The output of a process that was killed does not tell the reason.
+        said = match_error_message(evidence.stderr) if code.category is T else None
         return code if said is None else Classification(said.category, said.name, said.why)
     answer = by_type(evidence.type, evidence.kinds)
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
         return Classification(P, BAD_CERTIFICATE)
     if answer is not None and answer.category is not T:
-        return answer  # a class made for one trouble says more than the number it carries
+        return answer  # a class made for one problem says more than its errno
     if evidence.errno is not None and evidence.errno in BY_ERRNO:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
-        return classify(evidence.cause, front)
+        return classify_evidence(evidence.cause, front)
     if answer is None and (said := match_error_message(evidence.message, GPU)) is not None:
         return Classification(said.category, said.name, said.why)  # frameworks raise RuntimeError for everything
     return answer or Classification(T, "unknown error")
 
 
 def _has_bad_certificate(evidence: Evidence | None) -> bool:
-    """Whether a client could not connect because it does not trust who answered: that will not pass."""
+    """Whether a client could not connect because it does not trust the certificate: that does not pass by itself."""
     while evidence is not None:
         if evidence.type == BAD_CERTIFICATE:
             return True
@@ -185,7 +189,7 @@ def _has_bad_certificate(evidence: Evidence | None) -> bool:
 
 
 def by_status(status: int) -> Classification:
-    """The category of an HTTP status: 5xx may pass, what is left of 4xx (and of 3xx) will not."""
+    """The category of an HTTP status: 5xx is transient; 3xx and 4xx are permanent unless ``BY_STATUS`` has them."""
     category = BY_STATUS.get(status, P if status < 500 or status in (501, 505) else T)
     return Classification(category, f"status {status}")
 
@@ -211,5 +215,5 @@ def by_type(name: str, kinds: tuple[str, ...]) -> Classification | None:
 
 
 def worst(classifications: list[Classification]) -> Classification:
-    """The most severe of them. Raises ValueError for none."""
+    """The most severe classification. Raises ValueError for an empty list."""
     return max(classifications, key=lambda one: SEVERITY.index(one.category))

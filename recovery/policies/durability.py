@@ -1,4 +1,4 @@
-"""The settings that say how much of a call is written down, and what that promises."""
+"""How much of a call is journalled: the settings that decide it, and their contradictions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ NEED_A_STORE = ("resumable", "idempotency_key", "enable_persistence", "durabilit
 
 
 def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | None:
-    """The durability that the settings *given* amount to; ``None``: the service decides.
+    """The durability that the settings *given* ask for, ``None`` if they leave it to the service.
 
-    Raises ValueError for a contradiction, and for a promise that a service without a store cannot keep.
+    Raises:
+        ValueError: A contradiction, or a durability that needs a store where the service has none.
     """
     durability: Durability | None = given.get("durability")
     if "durability" in given:
@@ -44,9 +45,9 @@ def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | 
 
 
 def on_degraded_of(given: Mapping[str, Any]) -> OnDegraded:
-    """What a strict call does while the journal cannot be written. Raises ValueError where nothing is strict."""
+    """What a strict call does while the journal cannot be written. Raises ValueError if nothing is strict."""
     choice: OnDegraded = given.get("on_degraded", "run")
     validation.choice("on_degraded", choice, ("run", "refuse"))
     if "on_degraded" in given and given.get("durability") != "strict":
-        raise ValueError(f"on_degraded={choice!r} needs durability='strict': other calls wait for no start")
+        raise ValueError(f"on_degraded={choice!r} needs durability='strict': other calls do not wait for the journal")
     return choice

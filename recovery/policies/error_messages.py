@@ -1,7 +1,7 @@
-"""What git, pip, uv, Python and CUDA complain about, and what it means: ordered rules over the text, the first decides.
+"""What the error messages of git, pip, uv, Python and CUDA mean: ordered patterns, of which the first match decides.
 
-An exit code says little (git leaves with 128 for a lost network and for a missing repository alike); the text it comes
-with says more. Each rule was taken from what the tools really print; ``tests/golden/failures.toml`` holds examples.
+An exit code says little (git exits with 128 for a lost network and for a missing repository alike); the message says
+more. Each pattern was taken from real output; ``tests/golden/failures.toml`` holds examples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ T, U, E, A, L, P = (
 
 
 class ErrorPattern(msgspec.Struct, frozen=True):
-    """Text that matches *pattern* (searched for, case ignored, ``.`` spans lines) means *category*; *why* says so."""
+    """An error message and what it means.
+
+    Args:
+        name: The name of the rule in events and logs.
+        category: What a message that matches means.
+        pattern: A regular expression, searched for; case is ignored, ``.`` spans lines.
+        why: The meaning in a few words.
+    """
 
     name: str
     category: Category
@@ -40,11 +47,11 @@ GPU = _rules(
     ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device",
      "the GPU's memory is full"),
     ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_",
-     "the context is poisoned: the process must be started anew"),
+     "the context is poisoned: the process must be restarted"),
 )  # fmt: skip
 
 PROCESSES = _rules(
-    # git: a clone that breaks off can only begin again; what is missing or private stays so.
+    # git: a clone that breaks off starts over; a missing or private repository stays so.
     ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server",
      "the host was not reached"),
     ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
@@ -57,7 +64,7 @@ PROCESSES = _rules(
     ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
     ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),
     ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches",
-     "somebody changed files here, and must say what to keep"),
+     "files were changed here: a person must decide which to keep"),
     # pip and uv: a lost network can look like a missing package, so its lines are looked for first.
     ("pip-network", T, r"retrying \(retry\(total=|after connection broken by|readtimeouterror|connectionreseterror|"
      r"incompleteread|newconnectionerror", "the package index could not be read"),
@@ -89,7 +96,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def match_error_message(text: str | None, patterns: tuple[ErrorPattern, ...] = PROCESSES) -> ErrorPattern | None:
-    """The first of *patterns* that *text* (4 KiB at the most) is about, or ``None``."""
+    """The first of *patterns* that *text* matches, or ``None``."""
     if not text:
         return None
     return next((one for one in patterns if _compiled(one.pattern).search(text)), None)

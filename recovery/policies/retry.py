@@ -1,4 +1,4 @@
-"""When to try again: pure, with time and chance passed in."""
+"""When to retry: pure; time and randomness are arguments."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
+from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
 HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Category.CANCELLED})
-"""Trying again unchanged cannot help with these."""
+"""Categories that a retry of the same call cannot help."""
 
 NEVER = HOPELESS - {Category.AUTH}
-"""No strategy can ask for these to be tried again: nobody who waits changes anything."""
+"""Categories that no strategy may retry: waiting changes nothing."""
 
 UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
-"""The other side never heard of the attempt, or refused it: trying again cannot do a thing twice."""
+"""The server did not get the attempt, or refused it: a retry cannot have the effect twice."""
 
 
-class Strategy(msgspec.Struct, frozen=True, kw_only=True):
-    """What is different for one category of failures; a field that is left out is as in the ``RetryPolicy``.
+class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+    """What differs for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
-    *max_retries* is how many retries, whatever they were for, the call may have used when a failure of this kind is
-    still tried again. *wait_for* are conditions: then the call is parked until all of them hold, *wait_timeout* seconds
-    at the
-    most (``None``: no limit). That uses up no retry, unless they held from the start: then they were not the cause.
+    Args:
+        max_retries: How many retries, for any category, the call may have used when a failure of this category is
+            still retried; 0 means none, None no limit.
+        backoff: As in ``RetryPolicy``.
+        jitter: As in ``RetryPolicy``.
+        max_delay: As in ``RetryPolicy``.
+        wait_for: Conditions: the call is parked until all of them hold. That uses no retry, unless they held from the
+            start: then they were not the cause.
+        wait_timeout: The most seconds that the call is parked; None means no limit.
 
-    Raises TypeError or ValueError, naming the field, for a value out of range.
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range, or a ``wait_timeout`` without ``wait_for``.
     """
 
     max_retries: int | msgspec.UnsetType | None = msgspec.UNSET
@@ -56,26 +64,30 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
         if self.wait_timeout is not None:
             validation.number("wait_timeout", self.wait_timeout)
             if not wait_for:
-                raise ValueError("patience is for conditions to wait for; there are none in wait_for")
+                raise ValueError("wait_timeout needs conditions to wait for: wait_for=(...)")
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how long to try.
+class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+    """How often and how long to retry.
 
-    *max_retries* does not count the first try; 0 means none, ``None`` no limit. *backoff* is a shape, a sequence of
-    delays, or a function from the retry's number; *jitter* is "none", "full", "equal" or "decorrelated". *max_delay*
-    caps a delay of ours (not one that a server asked for). *max_elapsed* is seconds since the first try began, waits
-    included: no wait is begun that would end later; ``None`` means no limit. *per_category* says what is different for
-    failures of one kind.
+    Args:
+        max_retries: Retries after the first attempt; 0 means none, None no limit.
+        backoff: ``Constant``, ``Linear``, ``Exponential``, a list of delays in seconds (the last one repeats), or a
+            function from the retry's number (from 1) to seconds.
+        jitter: How a delay is randomized: "none", "full" (from 0 to the delay), "equal" (half of the delay is kept) or
+            "decorrelated" (grows from the previous delay).
+        max_delay: The most seconds of a delay; a wait that a server asks for is not capped.
+        max_elapsed: Seconds since the first attempt began, waits included: no wait begins that would end later. None
+            means no limit.
+        attempt_timeout: Seconds that one attempt may take; None means no limit.
+        stall_timeout: Seconds that an attempt may go without ``recovery.context.progress``; None means no limit.
+        progress_resets: How many times an attempt that gets further than all before it resets the used retries; None
+            means each time. Failures in a row without progress count then, as in huggingface_hub's downloads.
+        per_category: A ``Strategy`` for each category whose failures are handled differently.
 
-    *attempt_timeout* is seconds per attempt, *stall_timeout* seconds without progress
-    (``recovery.context.progress``), ``None``
-    for no limit. With *progress_resets*, an attempt that came further than any before it gives the call all its
-    retries back,
-    so many times (``None``: as often as that happens): what counts, then, is failures in a row without progress, as
-    huggingface_hub counts them for downloads.
-
-    Raises TypeError or ValueError, naming the field, for a value out of range.
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range.
     """
 
     max_retries: int | None = 3
@@ -105,20 +117,20 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             if not isinstance(strategy, Strategy):
                 raise TypeError(f"per_category[{str(category)!r}] must be a Strategy, not {strategy!r}")
             if category in NEVER:
-                raise ValueError(f"per_category[{str(category)!r}] cannot be: such a failure is never tried again")
+                raise ValueError(f"per_category[{str(category)!r}] has no use: such a failure is never retried")
             strategies[category] = strategy
         msgspec.structs.force_setattr(self, "per_category", strategies)
 
     @property
     def most_retries(self) -> int | None:
-        """More than any failure's category allows is too many, ``None`` for no limit."""
+        """The most retries that any category allows, ``None`` for no limit."""
         own = [strategy.max_retries for strategy in self.per_category.values()]
         limits = [self.max_retries, *(limit for limit in own if not isinstance(limit, msgspec.UnsetType))]
         finite = [limit for limit in limits if limit is not None]
         return max(finite) if len(finite) == len(limits) else None
 
     def retries_for(self, category: Category | None) -> int | None:
-        """How many retries a call may have used when a failure of *category* is still tried again."""
+        """How many retries a call may have used when a failure of *category* is still retried."""
         strategy = None if category is None else self.per_category.get(category)
         if strategy is None or isinstance(strategy.max_retries, msgspec.UnsetType):
             return self.max_retries
@@ -126,7 +138,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def watches_progress(self) -> bool:
-        """Whether it matters how far an attempt has come."""
+        """Whether the policy depends on the progress of attempts."""
         return self.stall_timeout is not None or self.progress_resets != 0
 
 
@@ -151,24 +163,32 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
     elif not isinstance(backoff, Constant | Linear | Exponential | msgspec.UnsetType) and (
         isinstance(backoff, type) or not callable(backoff) or is_async(backoff)
     ):
-        raise TypeError(f"backoff must be a shape, a list of delays or a plain function, not {backoff!r}")
+        raise TypeError(
+            f"backoff must be Constant, Linear, Exponential, a list of delays or a plain function, not {backoff!r}"
+        )
 
 
 def reset_by_progress(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
-    """The retries that a call has used, and how often they were refilled, once the progress it made is counted."""
+    """The retries that a call has used, and how often progress has reset them, after the progress of *failed*."""
     if not (failed.progressed and failed.retries):
         return failed.retries, failed.progress_resets
-    may_refill = policy.progress_resets is None or failed.progress_resets < policy.progress_resets
-    return (0, failed.progress_resets + 1) if may_refill else (failed.retries, failed.progress_resets)
+    may_reset = policy.progress_resets is None or failed.progress_resets < policy.progress_resets
+    return (0, failed.progress_resets + 1) if may_reset else (failed.retries, failed.progress_resets)
 
 
 def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verdict:
-    """What *policy* wants done about *failure*; *draw* is a number from [0, 1).
+    """The verdict of *policy* on *failure*.
 
-    A hopeless category ends the call. Where a server said how long to wait (RFC 9110, 10.2.3; gRPC's A6 calls it
-    pushback), that comes on top of the jittered delay: never early, and not all at the same moment. A rate limit with
-    such a wait parks the call, and so does a category that has conditions to wait for; neither uses a retry. Everything
-    else uses one.
+    A hopeless category ends the call. The wait that a server asked for is added to the jittered delay, so that no call
+    is early and not all resume at one moment. A rate limit with such a wait parks the call, and so does a category with
+    conditions to wait for; neither uses a retry. Every other failure uses one.
+
+    Args:
+        policy: The operation's policy.
+        failure: The classified failure.
+        draw: A random number from [0, 1).
+
+    Source: Retry-After of RFC 9110, 10.2.3; pushback of gRPC's proposal A6.
     """
     category = failure.category
     strategy = policy.per_category.get(category)
@@ -198,19 +218,19 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         return Retry(wait + (asked or 0.0), within)
     if strategy is not None and until:
         within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
-        wait = max(0.0, min(wait, within))  # patience is for the conditions, not for a delay of ours
+        wait = max(0.0, min(wait, within))  # wait_timeout bounds the conditions, not our delay
     return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
 
 
 def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
-    """Whether *policy* parks *failure*, if it does not end the call: for a rate limit with a wish, or conditions."""
+    """Whether *policy* parks *failure*, unless it ends the call: a rate limit with a wait, or conditions."""
     strategy = policy.per_category.get(failure.category)
     is_limited = failure.category is LIMITED and bool(failure.retry_after)
     return is_limited or (strategy is not None and bool(strategy.wait_for))
 
 
 def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:
-    """What the policy says of retries and delays, but for what the strategy says."""
+    """The retries and delays of the policy, overridden by those of the strategy."""
     return (
         policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries,
         policy.backoff if isinstance(strategy.backoff, msgspec.UnsetType) else strategy.backoff,

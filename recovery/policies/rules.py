@@ -1,11 +1,11 @@
-"""Rules of one's own, in front of the built-in ones: each names what it looks for and what that means. Pure.
+"""The user's own rules of classification, asked before the built-in ones. Pure.
 
     @service.recoverable("render", classifier=(
-        Rule("licence", Category.AUTH, statuses={451}, why="somebody must accept the licence"),
+        Rule("licence", Category.AUTH, statuses={451}, why="the licence must be accepted"),
         Rule("busy", Category.TRANSIENT, types=("comfy.ServerBusy",), retry_after=5.0),
     ))
 
-They are asked in order, the first that fits decides; what none fits is left to ``recovery.policies.classification``.
+The first rule that matches decides; ``recovery.policies.classification`` decides where none does.
 """
 
 from __future__ import annotations
@@ -23,21 +23,29 @@ from events.event import FOREVER
 from events.evidence import Category, Evidence
 from recovery import validation
 from recovery.policies.classification import Classification, Classifier, Front
+from recovery.suggestions import Suggesting
 
 MAX_COMPILED = 256
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """A failure that fits all of what is given means *category*; *name* and *why* say so in events and logs.
+class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
+    """A failure that matches all of the given fields belongs to *category*. A rule is a ``Classifier``.
 
-    *types* are exception classes, or their qualified names ("httpx2.ReadTimeout"): the class itself or a base of it.
-    *statuses* are of HTTP errors: a response's, or those of an exception that has headers too. They, *errnos* and
-    *exit_codes* are numbers, one of which must be there. *text* is a regular expression that is searched for in the
-    message and in the error output, case ignored, ``.`` spanning lines. *retry_after* is how many seconds to wait at
-    least.
+    Args:
+        name: The name of the rule in events and logs.
+        category: The category of a failure that matches.
+        types: Exception classes, or their qualified names ("httpx2.ReadTimeout"); subclasses match, too.
+        statuses: HTTP statuses, of a response or of an exception that has headers.
+        errnos: Numbers of system errors.
+        exit_codes: Exit codes of processes.
+        text: A regular expression that is searched for in the message and in the error output; case is ignored, ``.``
+            spans lines.
+        why: The reason in events and logs.
+        retry_after: The least seconds to wait before a retry; None leaves it to the policy.
 
-    A rule is a ``Classifier``. Raises TypeError or ValueError, naming the field, for what is no such thing, and
-    ValueError for a rule that looks for nothing.
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range, or a rule that matches everything.
     """
 
     name: str
@@ -75,10 +83,10 @@ class Rule(msgspec.Struct, frozen=True):
         if self.retry_after is not None:
             validation.number("retry_after", self.retry_after)
         if not (self.types or self.statuses or self.errnos or self.exit_codes or self.text):
-            raise ValueError(f"rule {self.name!r} looks for nothing; it would fit everything")
+            raise ValueError(f"rule {self.name!r} looks for nothing: it would match every failure")
 
     def __call__(self, evidence: Evidence, /) -> Classification | None:
-        """What *evidence* means by this rule, or ``None`` if it does not fit."""
+        """The classification of *evidence*, ``None`` if it does not match."""
         if self.types and not self.types & {evidence.type, *evidence.kinds}:  # type: ignore[operator]  # a frozenset now
             return None
         for wanted, found in (
@@ -96,7 +104,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def in_order(field: str, classifier: Any) -> tuple[Classifier, ...]:
-    """*classifier*, one or several, as a tuple. Raises TypeError, naming the *field*, for what is no plain function."""
+    """*classifier*, one or several, as a tuple. Raises TypeError, naming the *field*, unless each is a function."""
     several = classifier if isinstance(classifier, tuple | list) else (classifier,)
     for one in several:
         if not callable(one) or is_async(one):
@@ -105,7 +113,7 @@ def in_order(field: str, classifier: Any) -> tuple[Classifier, ...]:
 
 
 def front_of(classifiers: Iterable[Classifier], failed: Callable[[Classifier, Exception], object]) -> Front:
-    """*classifiers* as one, the first opinion counting; *failed* is told of one that breaks, and the next is asked."""
+    """*classifiers* as one function: the first opinion counts; one that raises is passed to *failed* and skipped."""
 
     def front(evidence: Evidence) -> Classification | None:
         for classifier in classifiers:
@@ -117,7 +125,7 @@ def front_of(classifiers: Iterable[Classifier], failed: Callable[[Classifier, Ex
                     return Classification(Category(answer.category), str(answer.rule), str(answer.why), after)
                 if answer is not None:
                     return Classification(Category(answer), "classifier")
-            except Exception as error:  # whatever it does, the failure is judged
+            except Exception as error:  # the failure is classified even so
                 failed(classifier, error)
         return None
 

@@ -1,12 +1,9 @@
-"""``RetryBudgets`` holds everybody to the retry budget: a token is reserved with a retry, and given back if it is
-not made.
-"""
+"""``RetryBudgets``: a retry reserves a token of its operation's budget, which is refunded if the retry is not made."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 
 from events.bus import Bus
 from events.event import CallEvent
@@ -22,29 +19,35 @@ from events.operation_events import (
     Parked,
 )
 from events.verdicts import GiveUp, Retry, Verdict
-from recovery.operations import MAX_KEYS, OperationKey
+from recovery.operations import MAX_KEYS, OperationKey, OperationOf
 from recovery.policies.budget import Bucket, RetryBudget, full, refill, refund, reserve
 from recovery.settings import ConfigOf
 
 MAX_RESERVED = 100_000
-"""Of how many calls it is remembered that they hold a token; of more, the oldest are taken to have used it."""
+"""How many reserved tokens are remembered by call; the oldest beyond are taken to be used."""
 
 
 class RetryBudgets:
-    """Asked by ``Schedule`` for the token of a retry. Safe to use from any thread.
+    """The buckets of all operations; ``Schedule`` asks for a token before each retry. Safe to use from any thread.
 
-    A token is taken as soon as the policy wants a retry, so that two callers cannot share it, and given back if the
-    outcome is another, or the retry is not made: the call was cancelled, given up or rejected while it waited.
-    *operation_of* finds a part, with its success counter.
+    A token is taken as soon as the policy wants a retry, so that two calls cannot share it. It is refunded if the
+    retry is not made: another subscriber overruled it, or the call was cancelled, given up or rejected while it waited.
 
-    Of very many keys the buckets are forgotten that have not been asked for longest. Had one tokens missing, every new
-    bucket of its operation begins without any: nobody gets a fresh budget by being forgotten.
+    Beyond *max_keys* the least recently used bucket is forgotten. If tokens were missing in it, every new bucket of its
+    operation begins empty: to be forgotten must not refill a budget.
+
+    Args:
+        bus: Where it subscribes to the outcomes of operations with a budget.
+        config_of: Finds the config of an operation.
+        operation_of: Finds an operation and its success counter.
+        max_keys: How many buckets are remembered.
     """
 
-    def __init__(self, bus: Bus, config_of: ConfigOf, operation_of: Callable[[str, str], Operation | None]) -> None:
+    def __init__(self, bus: Bus, config_of: ConfigOf, operation_of: OperationOf, *, max_keys: int = MAX_KEYS) -> None:
         self._bus = bus
         self._config_of = config_of
         self._operation_of = operation_of
+        self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
         self._buckets: OrderedDict[OperationKey, Bucket] = OrderedDict()
         self._reserved: OrderedDict[str, tuple[OperationKey, int]] = OrderedDict()
@@ -53,34 +56,34 @@ class RetryBudgets:
         self._followed: set[str] = set()
 
     def follow(self, operation: str) -> None:
-        """Listen to what becomes of this operation's calls; asking twice is asking once."""
+        """Subscribe to the outcomes of the operation's calls; idempotent."""
         if operation not in self._followed:
             self._followed.add(operation)
             outcomes = (Parked, GaveUp, CallRejected, OperationCancelled, OperationRecovered)
             self._bus.subscribe(outcomes, self.on_outcome, operation=operation, essential=True)
 
     def charge(self, budget: RetryBudget, failure: FailureClassified, verdict: Verdict) -> Verdict:
-        """*verdict*, which the policy wants; a retry that *budget* has no token left for is given up."""
-        part = (failure.operation, failure.key)
+        """*verdict*, or ``GiveUp`` for a retry that *budget* has no token for."""
+        operation_key = (failure.operation, failure.key)
         with self._lock:
             held = self._reserved.get(failure.call)
             if held is not None and held[1] == failure.attempt:
-                return verdict  # somebody judged the same failure once more
+                return verdict  # the same failure was published once more
             self._reserved.pop(failure.call, None)  # the retry that it was for has been made
             if not isinstance(verdict, Retry):
                 return verdict
-            bucket = self._bucket(budget, part, failure.at)
+            bucket = self._bucket(budget, operation_key, failure.at)
             taken = reserve(bucket)
-            self._buckets[part] = bucket if taken is None else taken
+            self._buckets[operation_key] = bucket if taken is None else taken
             if taken is None:
-                return GiveUp(f"retry budget exhausted: {display_name(*part)}")
-            self._reserved[failure.call] = (part, failure.attempt)
+                return GiveUp(f"retry budget exhausted: {display_name(*operation_key)}")
+            self._reserved[failure.call] = (operation_key, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)
         return verdict
 
     def on_outcome(self, event: CallEvent) -> None:
-        """Give back the token of a retry that is not made."""
+        """Refund the token of a retry that is not made."""
         with self._lock:
             held = self._reserved.get(event.call)
             if held is None or (isinstance(event, Parked) and (event.error is None or event.counts_as_retry)):
@@ -94,7 +97,7 @@ class RetryBudgets:
                 self._buckets[held[0]] = refund(budget, self._bucket(budget, held[0], event.at))
 
     def tokens(self, operation: str, key: str = "") -> float | None:
-        """How many tokens there were at the latest, ``None`` if none was ever asked for."""
+        """How many tokens there were at the latest request, ``None`` before the first one."""
         with self._lock:
             bucket = self._buckets.get((operation, key))
             return None if bucket is None else bucket.tokens
@@ -104,29 +107,32 @@ class RetryBudgets:
         return None if config is None else config.budget
 
     def forget(self, operation: str) -> None:
-        """Forget every bucket of *operation*: its name is another's now."""
+        """Forget every bucket of *operation*, whose name is given to a new operation."""
         with self._lock:
-            for part in [part for part in self._buckets if part[0] == operation]:
-                del self._buckets[part]
-                del self._kept[part]
+            for operation_key in [one for one in self._buckets if one[0] == operation]:
+                del self._buckets[operation_key]
+                del self._kept[operation_key]
 
-    def _bucket(self, budget: RetryBudget, part: OperationKey, now: float) -> Bucket:
-        """The bucket of *part* as it is now, and the latest to be forgotten."""
-        operation = self._kept.get(part) or self._operation_of(*part)
+    def _bucket(self, budget: RetryBudget, operation_key: OperationKey, now: float) -> Bucket:
+        """The bucket as it is now, which becomes the most recently used."""
+        operation = self._kept.get(operation_key) or self._operation_of(*operation_key)
         successes = 0 if operation is None else operation.successes
-        bucket = self._buckets.get(part)
+        bucket = self._buckets.get(operation_key)
         if bucket is None:
             bucket = full(budget, now, successes)
-            if part[0] in self._has_forgotten:
+            if operation_key[0] in self._has_forgotten:
                 bucket = Bucket(0.0, now, successes)
-        bucket = self._buckets[part] = refill(budget, bucket, now, successes)
-        self._kept[part] = operation
-        self._buckets.move_to_end(part)
-        if len(self._buckets) > MAX_KEYS:
-            forgotten, lost = self._buckets.popitem(last=False)
-            kept, config = self._kept.pop(forgotten, None), self._config_of(forgotten[0])
-            if config is not None and config.budget is not None:
-                lost = refill(config.budget, lost, now, lost.successes if kept is None else kept.successes)
-                if lost.tokens < config.budget.reserve:
-                    self._has_forgotten.add(forgotten[0])
+        bucket = self._buckets[operation_key] = refill(budget, bucket, now, successes)
+        self._kept[operation_key] = operation
+        self._buckets.move_to_end(operation_key)
+        if len(self._buckets) > self._max_keys:
+            self._forget_one(now)
         return bucket
+
+    def _forget_one(self, now: float) -> None:
+        forgotten, lost = self._buckets.popitem(last=False)
+        kept, config = self._kept.pop(forgotten, None), self._config_of(forgotten[0])
+        if config is not None and config.budget is not None:
+            lost = refill(config.budget, lost, now, lost.successes if kept is None else kept.successes)
+            if lost.tokens < config.budget.reserve:
+                self._has_forgotten.add(forgotten[0])

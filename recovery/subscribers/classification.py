@@ -1,7 +1,4 @@
-"""The stages between a failure and the decision: ``Classify`` says what it means, ``Schedule`` what to do.
-
-``Break``, the third, keeps the circuits and has a module of its own (``recovery.subscribers.circuit_breaker``).
-"""
+"""What a failure means: ``classify`` for any exception, ``Classify`` for the failures on a bus."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from events.callables import name_of
 from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
-from recovery.policies.classification import Classification, Classifier, Front, classify, worst
+from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.settings import ConfigOf, OperationConfig
@@ -23,13 +20,41 @@ from recovery.subscribers.exhausted import cause_exhausted_by, exhausted_by
 log = logging.getLogger("recovery")
 
 
+def classify(error: BaseException | Evidence) -> Classification:
+    """What a failure means by the built-in rules: its category, the rule that chose it, and the seconds to wait.
+
+        classify(ConnectionRefusedError()).category  # Category.UNREACHABLE
+
+    The rules of a service or of an operation (``classifier``, ``retry_on``) are not asked. A group of exceptions is as
+    bad as its worst leaf; of the waits that its leaves ask for, the longest counts. What is no ``Exception``
+    (KeyboardInterrupt, SystemExit, a cancellation) is no failure: its category is CANCELLED.
+
+    Args:
+        error: An exception, or the evidence that was taken from one.
+    """
+    if isinstance(error, Evidence):
+        return _with_wait(classify_evidence(error), error)
+    judged = []
+    for leaf in leaves(error):
+        if not isinstance(leaf, Exception):
+            return Classification(Category.CANCELLED, type(leaf).__name__)
+        evidence = extract_evidence(leaf)
+        judged.append(_with_wait(classify_evidence(evidence), evidence))
+    longest = max(answer.retry_after or 0.0 for answer in judged)
+    return msgspec.structs.replace(worst(judged), retry_after=longest or None)
+
+
 class Classify:
-    """OperationFailed -> FailureClassified: takes the evidence, and asks the rules in order.
+    """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
     The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, its ``classifier``, the *classifiers* of the service, and last the built-in table. Of a group, every
-    leaf is judged; the worst counts. ``enabled`` says whether the service wants the built-in table asked, *classifiers*
-    are the service's; both may be changed at any time.
+    ``retry_on``, its ``classifier``, the classifiers of the service, and last the built-in rules. A group is as bad as
+    its worst leaf.
+
+    Args:
+        config_of: Finds the config of an operation.
+        enabled: Whether operations that leave it open use the built-in rules; may be changed at any time.
+        classifiers: The classifiers of the service; may be changed at any time.
     """
 
     def __init__(self, config_of: ConfigOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
@@ -38,7 +63,7 @@ class Classify:
         self.classifiers = classifiers
 
     def on_failure(self, failed: OperationFailed) -> FailureClassified | None:
-        """What *failed* means, or ``None`` for an operation that is not the service's."""
+        """The classified failure, ``None`` for an operation that is not the service's."""
         config = self._config_of(failed.operation)
         if config is None:
             return None
@@ -80,7 +105,7 @@ class Classify:
             answer = self._declared(leaf, evidence, config, operation) or self._rule(evidence, config, operation)
             judged.append((answer, evidence))
         asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
-        if not config.may_repeat:  # what may have been done weighs more than what was not
+        if not config.may_repeat:  # a failure that may have had its effect outweighs one that cannot have
             judged = [one for one in judged if one[0].category not in UNSENT] or judged
         gravest = worst([answer for answer, _ in judged]).category
         answer, evidence = next(one for one in judged if one[0].category is gravest)
@@ -89,7 +114,7 @@ class Classify:
     def _declared(
         self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
     ) -> Classification | None:
-        """What somebody has said of this very error, whatever the rules say."""
+        """What the error itself, a mark on it, or ``retry_on`` declares, which no rule overrides."""
         exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
         if isinstance(error, RecoveryError):
             if exhausted is None and isinstance(error, Permanent):
@@ -112,21 +137,25 @@ class Classify:
         classifiers = config.classifiers + self.classifiers
         front = self._front(classifiers, operation) if classifiers else None
         if self.enabled if config.classification is None else config.classification:
-            return classify(evidence, front)
+            return classify_evidence(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
 
     def _front(self, classifiers: tuple[Classifier, ...], operation: str) -> Front:
-        """The classifiers of the operation and of the service; one that breaks is logged, and the next is asked."""
+        """The classifiers of the operation and of the service as one; one that raises is logged and skipped."""
 
         def failed(classifier: Classifier, error: Exception) -> None:
             name = name_of(classifier)
-            log.error("the classifier of %s failed (%s); what comes after it decides", operation, name, exc_info=error)
+            log.error("the classifier of %s failed (%s); the next rule decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
 
 
+def _with_wait(answer: Classification, evidence: Evidence) -> Classification:
+    return msgspec.structs.replace(answer, retry_after=_asked(answer, evidence))
+
+
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:
-    """The seconds that somebody wants waited: the rule, the server that answered, or one that a cause has asked."""
+    """The seconds to wait that the rule asks for, or else the server that answered, in this error or in a cause."""
     asked = answer.retry_after
     while asked is None and evidence is not None:
         asked, evidence = evidence.retry_after, evidence.cause

@@ -1,6 +1,6 @@
-"""What a live exception tells, as data: the one place where exceptions are looked into.
+"""The evidence that an exception carries, as data: the one module that looks into exceptions.
 
-Libraries are recognised by the attributes that their errors have, not by importing them: ``response.status_code``
+Libraries are recognized by the attributes of their errors, not by importing them: ``response.status_code``
 (httpx, httpx2, requests), ``status`` and ``headers`` (aiohttp), ``code`` (urllib), ``returncode`` and ``stderr``
 (subprocess).
 """
@@ -22,11 +22,13 @@ from events.evidence import Evidence
 from recovery.redact import clipped, printable
 
 MAX_TEXT = 4096
+"""Characters of a message, or of an error output, that are kept."""
+
 MAX_RETRY_AFTER = 3600.0
-"""A server's wish to wait longer than an hour is cut to an hour: a launcher's user would rather hear of it."""
+"""The most seconds that a server may ask a call to wait; a launcher's user must not wait longer unnoticed."""
 
 OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
-"""OSErrors whose errno is a number of another library, not the system's."""
+"""OSErrors whose errno is a number of another library, not of the system."""
 
 LOOKED_FOR = frozenset(
     {
@@ -34,20 +36,27 @@ LOOKED_FOR = frozenset(
         "status", "stderr", "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
     }
 )  # fmt: skip
-"""The attributes of exceptions that are looked for, and those by which a class may make them up."""
+"""The attributes of exceptions that are read, and those by which a class may compute them."""
 
 LEVELS = 4
-"""How many levels of causes are looked into."""
+"""How many levels of causes are extracted."""
 
 QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
 
 
 def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
-    """The evidence that *error* carries, with *depth* levels of causes. Raises nothing, however hostile it is."""
+    """The evidence that an exception carries: its type, message, errno, HTTP status, exit code, error output, cause.
+
+    Raises nothing, even where reading an attribute of the exception raises.
+
+    Args:
+        error: The exception.
+        depth: How many levels of causes are extracted.
+    """
     try:
         kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
         is_bare = kind.is_bare and not error.__dict__
-    except Exception:  # unless its metaclass, or what it has for a dict, says otherwise
+    except Exception:  # its metaclass or its __dict__ raises
         kind = _kind_of.__wrapped__(type(error))
         is_bare = False
     is_outermost = depth == LEVELS
@@ -89,7 +98,7 @@ class _Kind(msgspec.Struct, frozen=True):
     bases: tuple[str, ...]
     has_errno: bool
     is_builtin: bool
-    is_bare: bool  # nothing of ``LOOKED_FOR`` is in the class: then an empty ``__dict__`` means that there is none
+    is_bare: bool  # the class has nothing of ``LOOKED_FOR``: with an empty ``__dict__``, neither has the exception
 
 
 @lru_cache(maxsize=1024)
@@ -106,7 +115,7 @@ def _kind_of(kind: type) -> _Kind:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """*error* itself, or, of a group, every exception in it that is no group."""
+    """*error* itself, or every exception of a group that is no group."""
     left = [error]
     while left:
         one = left.pop()
@@ -121,7 +130,7 @@ def _name(kind: type) -> str:
 
 
 def attribute_of(holder: object, name: str) -> object:
-    """The attribute of that name; ``None`` where there is none, or where reading it raises."""
+    """The attribute of that name, ``None`` if there is none or if reading it raises."""
     try:
         return getattr(holder, name, None)
     except Exception:  # a property may raise anything (httpx's ``request`` does)
@@ -129,20 +138,20 @@ def attribute_of(holder: object, name: str) -> object:
 
 
 def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseException | None:
-    """What *error* came from: its cause, or the ``reason`` or the argument that the errors of HTTP clients hold.
+    """The cause of *error*: its ``__cause__``, or the ``reason`` or argument in the errors of HTTP clients.
 
-    What was being handled when the outermost error was raised need have nothing to do with it; further in, within one
-    library, it does (httpx2's errors hide TLS's that way).
+    The ``__context__`` of the outermost error need not be its cause; further in, within one library, it is (httpx2's
+    errors hold TLS errors that way).
     """
     if not (is_bare and is_outermost and error.__cause__ is None):
         for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
             came_from = attribute_of(error, name)
             if isinstance(came_from, BaseException):
                 return came_from
-    args = error.args if is_bare else attribute_of(error, "args")  # requests and urllib3 hold there what they came from
+    args = error.args if is_bare else attribute_of(error, "args")  # requests and urllib3 hold their cause there
     if isinstance(args, tuple):
         for one in args:
-            if issubclass(type(one), BaseException):  # its class as it is, whatever it says of itself
+            if issubclass(type(one), BaseException):  # not isinstance, which asks __class__
                 return None if isinstance(error, BaseExceptionGroup) else one
     return None
 
@@ -151,9 +160,9 @@ def _text(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # a hostile __str__ must not hide the failure
-        return "(its text cannot be had)"
+        return "(its message cannot be read)"
     if type(text) is not str:
-        text = str.__str__(text)  # without whatever its class makes of being a text
+        text = str.__str__(text)  # a plain str, not a subclass
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
     return printable(clipped(text, MAX_TEXT))
@@ -162,7 +171,7 @@ def _text(error: BaseException) -> str:
 def _int(value: object) -> int | None:
     if value is None:
         return None
-    # A plain int, whatever a subclass thinks of comparisons.
+    # A plain int, not a subclass.
     return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -170,17 +179,19 @@ def _http(error: BaseException) -> tuple[int | None, object]:
     response = attribute_of(error, "response")
     for holder, name in ((response, "status_code"), (response, "status"), (error, "status"), (error, "code")):
         status, headers = _int(attribute_of(holder, name)), attribute_of(holder, "headers")
-        # An error of its own that has no headers means something else by it (a parser's code, GitPython's exit status).
+        # A status of an error without headers means something else (a parser's code, GitPython's exit status).
         if status is not None and 100 <= status <= 599 and (holder is response or headers is not None):
             return status, headers
     return None, None
 
 
 def _retry_after(headers: object) -> object:
-    """Seconds to wait: ``Retry-After`` (RFC 9110, 10.2.3: seconds, or a date), or until a spent quota is renewed.
+    """Seconds to wait: ``Retry-After`` (seconds or a date), or until an exhausted quota is renewed.
 
-    A quota is spoken of in ``RateLimit: "name";r=left;t=seconds`` (draft-ietf-httpapi-ratelimit-headers-10) or, in
-    older drafts, in ``RateLimit-Remaining`` and ``RateLimit-Reset``; one second more, since both are rounded.
+    A quota is announced by ``RateLimit: "name";r=left;t=seconds`` or, in older drafts, by ``RateLimit-Remaining`` and
+    ``RateLimit-Reset``. One second is added, since these are rounded.
+
+    Source: RFC 9110, 10.2.3; draft-ietf-httpapi-ratelimit-headers-10.
     """
     get = attribute_of(headers, "get")
     if not callable(get):
@@ -192,9 +203,9 @@ def _retry_after(headers: object) -> object:
                 return float(value)
             date = parsedate_to_datetime(value)
             return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
-        except (ValueError, OverflowError):  # nothing there, or nothing that can be read
+        except (ValueError, OverflowError):  # absent or unreadable
             return _quota_renewed(get)
-    except Exception:  # whatever a server wrote there, it is no reason to fail
+    except Exception:  # headers of a foreign class may raise anything
         return None
 
 
@@ -217,7 +228,7 @@ def _seconds(value: object, *, most: float) -> float | None:
 
 
 def _bytes_done(error: BaseException) -> int | None:
-    """How far a transfer came: ``bytes_done``, or what the standard library's incomplete reads hold of it."""
+    """The bytes that a transfer got: ``bytes_done``, or the ``partial`` of the standard library's incomplete reads."""
     done = _int(attribute_of(error, "bytes_done"))
     partial = attribute_of(error, "partial")
     return len(partial) if done is None and isinstance(partial, bytes | bytearray) else done
@@ -225,6 +236,6 @@ def _bytes_done(error: BaseException) -> int | None:
 
 def _tail(value: object) -> str | None:
     if isinstance(value, bytes):
-        value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has four bytes at the most
+        value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has at most four bytes
     text = str.__str__(value) if isinstance(value, str) else ""
     return printable(clipped(text, MAX_TEXT, tail=True)) or None

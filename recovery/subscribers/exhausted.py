@@ -1,4 +1,4 @@
-"""The mark on an exception that an inner recoverable call has exhausted its retries."""
+"""The mark on an exception whose retries an inner recoverable call has exhausted."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import msgspec
 from recovery.subscribers.evidence_extraction import LEVELS, attribute_of
 
 EXHAUSTED_MARK = "__recovery_exhausted_by__"
-"""The attribute by which an outer recoverable call sees that an inner one has tried everything."""
+"""The attribute that tells an outer recoverable call that an inner call has exhausted its retries."""
 
 
 class Exhausted(msgspec.Struct, frozen=True):
-    """Who has tried everything, and whether another recoverable call was around it then."""
+    """What the mark tells.
+
+    Args:
+        operation: The name of the operation whose call gave up.
+        is_nested: Whether another recoverable call was around that call.
+    """
 
     operation: str
     is_nested: bool
 
 
 def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False) -> None:
-    """Note on *error* that *operation* has tried everything; best effort, an error may refuse attributes."""
+    """Mark *error*: *operation* has exhausted its retries. An error that refuses attributes stays unmarked."""
     try:
         setattr(error, EXHAUSTED_MARK, Exhausted(operation, is_nested))
-    except Exception:  # a frozen exception stays unmarked
+    except Exception:  # a frozen exception, say
         return
 
 
 def exhausted_by(error: BaseException, operation: str) -> str | None:
-    """Who has marked *error* so that *operation*, which is around it, need not try again; ``None`` for nobody.
+    """The name of the inner operation that has exhausted the retries of *error*, ``None`` if there is none.
 
-    An operation's own mark counts only if it was made inside another call (a function made recoverable twice, a
-    recursion): the same exception object may be raised again later by an unrelated call.
+    The mark of *operation* itself counts only if it was made inside another call (a function made recoverable twice, a
+    recursion): an unrelated call may raise the same exception object again later.
     """
     mark = attribute_of(error, EXHAUSTED_MARK)
     if mark is not None and isinstance(mark, Exhausted) and (mark.is_nested or mark.operation != operation):
@@ -38,12 +43,12 @@ def exhausted_by(error: BaseException, operation: str) -> str | None:
 
 
 def cause_exhausted_by(error: BaseException, operation: str) -> str | None:
-    """As ``exhausted_by``, of what *error* was explicitly raised from, and so on, as many levels as are looked into."""
+    """As ``exhausted_by``, for the explicit causes of *error*, ``LEVELS`` deep."""
     for _ in range(LEVELS):
         cause = attribute_of(error, "__cause__")
         if cause is None or not isinstance(cause, BaseException):
             return None
-        if (who := exhausted_by(cause, operation)) is not None:
-            return who
+        if (inner := exhausted_by(cause, operation)) is not None:
+            return inner
         error = cause
     return None

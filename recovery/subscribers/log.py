@@ -1,4 +1,4 @@
-"""``Log``: what goes wrong, and how it ends, to the standard library's logging. Quiet on success."""
+"""``Log``: failures, and how they end, in the standard library's logging. Quiet on success."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from recovery.redact import printable, redact
 
 
 class Redacted(logging.Filter):
-    """Takes secrets out of records and their tracebacks, before any handler formats them."""
+    """A logging filter that redacts records and their tracebacks before any handler formats them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep *record*; what holds a secret becomes redacted text."""
-        with suppress(Exception):  # what cannot be formatted is for the handlers to complain about
+        """Keep *record*; a message or a traceback with a secret becomes redacted text."""
+        with suppress(Exception):  # the handlers report a record that cannot be formatted
             message = record.getMessage()
             if (harmless := redact(message)) != message:
                 record.msg, record.args = harmless, None
@@ -41,15 +41,19 @@ class Redacted(logging.Filter):
         return True
 
 
-# Those who log what others say: errors of subscribers, names of conditions, complaints of stores and servers.
+# The loggers that log foreign texts: errors of subscribers, names of conditions, messages of stores and servers.
 for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch", "recovery.downloads"):
     logging.getLogger(_name).addFilter(Redacted())
 
 
 class Log:
-    """Subscribe it to ``Event``. Warnings while there is hope, an error when a call gave up or a circuit opened.
+    """A subscriber to ``Event``: a warning for each retry and wait, an error when a call gives up or a circuit opens.
 
-    *wanted* says whether an operation of that name is to be logged (default: all); *logger* is ``recovery`` by default.
+        service.bus.subscribe(Event, Log())
+
+    Args:
+        wanted: Whether an operation of that name is logged; all by default.
+        logger: Where to log; the logger ``recovery`` by default.
     """
 
     def __init__(self, wanted: Callable[[str], bool] = lambda _: True, logger: logging.Logger | None = None) -> None:
@@ -57,7 +61,7 @@ class Log:
         self._logger = logger or logging.getLogger("recovery")
 
     def __call__(self, event: Event) -> None:
-        """Log *event*, if it says something that a person would want to know."""
+        """Log *event*, if it is worth a line."""
         if not self._wanted(event.operation):
             return
         line = describe(event)
@@ -66,16 +70,16 @@ class Log:
 
 
 def describe(event: Event) -> str | None:
-    """*event* in one line of English, or ``None`` for what is not worth one."""
+    """*event* in one line of English, ``None`` if it is not worth a line."""
     name = display_name(event.operation, event.key)
-    failure = (event.error or "nobody could say why") if isinstance(event, Outcome) else ""
+    failure = (event.error or "unclassified error") if isinstance(event, Outcome) else ""
     match event:
         case RetryScheduled(attempt=attempt, after=after, retry=retry):
             return f"{name}: attempt {attempt} failed ({failure}); retry {retry} in {after:.2f} s"
         case Parked(error=None, after=after, why=why):
-            return f"{name}: waits up to {after:.1f} s for: {why}"
+            return f"{name}: waiting up to {after:.1f} s for: {why}"
         case Parked(attempt=attempt, after=after, why=why):
-            return f"{name}: attempt {attempt} failed ({failure}); waits up to {after:.1f} s for: {why}"
+            return f"{name}: attempt {attempt} failed ({failure}); waiting up to {after:.1f} s for: {why}"
         case GaveUp(attempt=attempt, reason=reason):
             return f"{name}: gave up after attempt {attempt}, {reason}: {failure}"
         case OperationRecovered(attempt=attempt, elapsed=elapsed):
@@ -85,19 +89,19 @@ def describe(event: Event) -> str | None:
         case OperationCancelled(attempt=attempt, waiting=waiting):
             return f"{name}: cancelled {'before' if waiting else 'in'} attempt {attempt}"
         case CallSteered(command=command, reason=reason):
-            return f"{name}: told to {command}{f', {reason}' if reason else ''}"
+            return f"{name}: command {command}{f', {reason}' if reason else ''}"
         case CallRejected(reason=reason):
             return f"{name}: not started, {reason}"
         case CircuitOpened(after=after, failures=failures):
             return f"{name}: circuit opened for {after:.1f} s after {failures} failures"
         case CircuitHalfOpened():
-            return f"{name}: circuit half-open, a probe may pass"
+            return f"{name}: circuit half-open, a probe may begin"
         case CircuitClosed():
             return f"{name}: circuit closed"
         case AlertRaised(alert=alert, value=value, threshold=threshold, count=count):
-            return f"{name or 'all'}: alert, {alert} is {value:.4g}, past {threshold:g} (of {count})"
+            return f"{name or 'all'}: alert, {alert} is {value:.4g}, past the threshold {threshold:g} (of {count})"
         case AlertCleared(alert=alert, lasted=lasted):
-            return f"{name or 'all'}: {alert} is well again after {lasted:.1f} s"
+            return f"{name or 'all'}: {alert} is back within its threshold after {lasted:.1f} s"
     return None
 
 

@@ -1,6 +1,6 @@
-"""Pauses that a server asked for: one rate limit holds back everybody who would ask the same host.
+"""``RateLimits``: a rate limit that a server told one call defers every other call of the same key.
 
-The call that was told parks by itself (``recovery.policies.retry``); the others need not find out one by one.
+The call that was told parks by its policy (``recovery.policies.retry``); the others need not be told one by one.
 """
 
 from __future__ import annotations
@@ -19,62 +19,68 @@ from recovery.policies.retry import LIMITED
 from recovery.settings import ConfigOf
 
 SPREAD = 0.1
-"""Of what is left of a pause: within how much more time those who wait come back, each at its own moment..."""
+"""Share of the remaining seconds over which deferred calls resume, each at a random moment..."""
 
-MOST_SPREAD = 5.0
-"""...and seconds that this is at the most."""
+MAX_SPREAD = 5.0
+"""...and the most seconds that this is."""
 
 
 class RateLimits:
-    """FailureClassified with a rate limit -> no attempt of that part of an operation begins before it is over.
+    """FailureClassified with a rate limit -> starts of the same operation and key park until the limit is over.
 
-    Like an open circuit it takes a seat on the starts of its one part, and leaves it when the time has come: a start
-    that nobody asked to wait is never looked at. It always parks, whatever ``when_open`` says: nobody is ill. *rng*
-    draws from [0, 1).
+    It subscribes to the starts of the one key, and unsubscribes when the limit is over: other starts stay unobserved.
+    It parks even where ``when_open`` is "reject", since the host is healthy.
+
+    Args:
+        bus: Where it subscribes.
+        config_of: Finds the config of an operation.
+        rng: Draws from [0, 1).
+        max_keys: How many limits are remembered; the one that is over first is forgotten first.
     """
 
-    def __init__(self, bus: Bus, config_of: ConfigOf, rng: Callable[[], float]) -> None:
+    def __init__(self, bus: Bus, config_of: ConfigOf, rng: Callable[[], float], *, max_keys: int = MAX_KEYS) -> None:
         self._bus = bus
         self._config_of = config_of
         self._rng = rng
+        self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
         self._until: dict[OperationKey, float] = {}
         self._subscriptions: dict[OperationKey, Subscription] = {}
         bus.subscribe(FailureClassified, self.on_classified, essential=True)
 
     def on_classified(self, failure: FailureClassified) -> None:
-        """Note a pause that a server asked for; of several, the longest counts."""
+        """Note a rate limit that a server asked for; of several, the longest counts."""
         if failure.category is not LIMITED or not failure.retry_after:
             return
         if self._config_of(failure.operation) is None:
             return
-        part = (failure.operation, failure.key)
+        operation_key = (failure.operation, failure.key)
         with self._lock:
-            self._until[part] = max(failure.at + failure.retry_after, self._until.get(part, 0.0))
-            if part not in self._subscriptions:
-                self._subscriptions[part] = self._bus.subscribe(
+            self._until[operation_key] = max(failure.at + failure.retry_after, self._until.get(operation_key, 0.0))
+            if operation_key not in self._subscriptions:
+                self._subscriptions[operation_key] = self._bus.subscribe(
                     OperationStarted,
                     self.on_start,
                     operation=failure.operation,
                     key=failure.key or None,
                     essential=True,
                 )
-                if len(self._subscriptions) > MAX_KEYS:
+                if len(self._subscriptions) > self._max_keys:
                     self._end(min(self._until, key=self._until.__getitem__))
 
     def on_start(self, started: OperationStarted) -> Park | None:
-        """Whether an attempt may begin."""
-        part = (started.operation, started.key)
+        """Whether an attempt may begin: ``None``, or ``Park`` for the rest of the limit and a random while."""
+        operation_key = (started.operation, started.key)
         with self._lock:
-            left = self._until.get(part, 0.0) - started.at
+            left = self._until.get(operation_key, 0.0) - started.at
             if left <= 0:
-                self._end(part)
+                self._end(operation_key)
                 return None
-        spread = self._rng() * min(left * SPREAD, MOST_SPREAD)
-        return Park(left + spread, (f"rate limit: {display_name(*part)}",))
+        spread = self._rng() * min(left * SPREAD, MAX_SPREAD)
+        return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
 
-    def _end(self, part: OperationKey) -> None:
-        self._until.pop(part, None)
-        subscription = self._subscriptions.pop(part, None)
+    def _end(self, operation_key: OperationKey) -> None:
+        self._until.pop(operation_key, None)
+        subscription = self._subscriptions.pop(operation_key, None)
         if subscription is not None:
             subscription.close()

@@ -1,4 +1,4 @@
-"""``Schedule``: asks the policy and the budget what to do about a classified failure."""
+"""``Schedule``: the verdict of the policy and the budget on a classified failure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from recovery.subscribers.budget import RetryBudgets
 
 log = logging.getLogger("recovery")
 
-
-MAYBE_SENT = "not idempotent, and may have been done"
+MAYBE_SENT = "not idempotent, and may have had its effect"
 
 
 def judge(config: OperationConfig, failure: FailureClassified, draw: float) -> Verdict:
-    """What *config* wants done about *failure*, its budget aside; *draw* is a number from [0, 1)."""
+    """The verdict of *config* on *failure*, without its budget; *draw* is a random number from [0, 1)."""
     try:
         verdict = decide(config.policy, failure, draw)
     except Exception as error:  # a backoff of the user's own
@@ -30,10 +29,14 @@ def judge(config: OperationConfig, failure: FailureClassified, draw: float) -> V
 
 
 class Schedule:
-    """FailureClassified -> Retry, Park or GiveUp, as the operation's policy and its budget want it.
+    """FailureClassified -> Retry, Park or GiveUp, by the operation's policy and its budget.
 
-    *rng* draws from [0, 1). What was declared not idempotent is not tried again once it may have been sent, unless
-    somebody can look whether it took effect.
+    An operation that is not idempotent is not retried once it may have had its effect, unless it can ``reconcile``.
+
+    Args:
+        config_of: Finds the config of an operation.
+        rng: Draws from [0, 1).
+        budgets: Gives the token for a retry.
     """
 
     def __init__(self, config_of: ConfigOf, rng: Callable[[], float], budgets: RetryBudgets) -> None:
@@ -42,7 +45,7 @@ class Schedule:
         self._budgets = budgets
 
     def on_classified(self, failure: FailureClassified) -> Verdict | None:
-        """The policy's verdict, or ``None`` for an operation that is not the service's."""
+        """The verdict, ``None`` for an operation that is not the service's."""
         config = self._config_of(failure.operation)
         if config is None:
             return None

@@ -1,11 +1,11 @@
-"""For tests of code that recovers: a virtual clock, scripted failures, seeded chance, a store that fails.
+"""Test code that recovers: a virtual clock, scripted failures, seeded randomness, a store that fails.
 
-What needs hypothesis or pytest is imported by name: ``recovery.testing.strategies``, ``recovery.testing.machine``
-(every invariant, tried on your subscriber or policy) and ``recovery.testing.plugin`` (fixtures).
+What needs hypothesis or pytest is imported by its module: ``recovery.testing.strategies``, ``recovery.testing.machine``
+(every invariant, tested with your subscriber or policy) and ``recovery.testing.plugin`` (fixtures).
 """
 
 from recovery.testing.clock import VirtualClock
 from recovery.testing.faulty_store import FaultyStore
-from recovery.testing.script import Script, seeded
+from recovery.testing.script import Script, seeded_rng
 
-__all__ = ["FaultyStore", "Script", "seeded", "VirtualClock"]
+__all__ = ["FaultyStore", "Script", "seeded_rng", "VirtualClock"]

@@ -1,4 +1,4 @@
-"""A clock that only moves when everybody waits: hours pass in milliseconds, and in the right order.
+"""A virtual clock: hours of waiting pass in milliseconds, and in the right order.
 
     clock = VirtualClock()
     service = Recovery(clock=clock)
@@ -20,35 +20,37 @@ R = TypeVar("R")
 
 
 class VirtualClock:
-    """Seconds since it was made (or since *start*), for a service, its plain waits, and an asyncio or trio loop.
+    """A clock for a service, its plain waits, and an asyncio or trio loop; it begins at *start* seconds.
 
-    In a loop, time jumps to the next timer when nothing else is to be done. A plain wait jumps at once, which is right
-    for one thread; it is not meant for several.
+    In a loop, time jumps to the next timer when there is nothing else to run. A plain wait jumps at once, which suits a
+    single thread, not several.
     """
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
-        self._mock: Any = None  # trio's clock while a trio loop runs; it begins at 0
+        self._trio: Any = None  # trio's clock while a trio loop runs; it begins at 0
 
     def __call__(self) -> float:
-        """The time now."""
-        return self._now if self._mock is None else self._now + self._mock.current_time()
+        """The current time in seconds."""
+        return self._now if self._trio is None else self._now + self._trio.current_time()
 
     def advance(self, seconds: float) -> None:
         """Let *seconds* pass."""
-        if self._mock is None:
+        if self._trio is None:
             self._now += seconds
         else:
-            self._mock.jump(seconds)
+            self._trio.jump(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """What a plain wait does: nothing but let the time pass, unless *event* is set already.
+        """Wait as a plain call does: unless *event* is set already, let *seconds* pass. Returns whether it is set.
 
-        Raises RuntimeError for a wait without an end: on one thread nobody would ever end it.
+        Raises RuntimeError for a wait without an end, which nothing on a single thread could end.
         """
         if not event.is_set():
             if seconds >= threading.TIMEOUT_MAX:
-                raise RuntimeError("nobody would end this wait; use a loop (VirtualClock.run), or a clock that is real")
+                raise RuntimeError(
+                    "nothing would end this wait: run it in a loop (VirtualClock.run), or use a real clock"
+                )
             self.advance(seconds)
         return event.is_set()
 
@@ -61,23 +63,24 @@ class VirtualClock:
             self.stop()
 
     def backend(self, name: str = "asyncio") -> tuple[str, dict[str, Any]]:
-        """What pytest's ``anyio_backend`` fixture wants for a loop that runs on this clock."""
+        """The value of pytest's ``anyio_backend`` fixture for a loop that runs on this clock."""
         return (name, {"clock": self._trio_clock()} if name == "trio" else {"loop_factory": self._asyncio_loop})
 
     def stop(self) -> None:
-        """The loop has ended: go on from where it was."""
+        """Go on from the time at which the loop ended."""
         self._now = self()
-        self._mock = None
+        self._trio = None
 
     def _asyncio_loop(self) -> Any:
-        import asyncio  # here: whoever tests plain functions needs none
+        import asyncio  # here: tests of plain functions need none
 
         clock = self
 
         class Loop(asyncio.SelectorEventLoop):
             def __init__(self) -> None:
                 super().__init__()
-                select = self._selector.select  # type: ignore[attr-defined]  # CPython's loop has one
+                selector: Any = self._selector  # type: ignore[attr-defined]  # CPython's loop has one
+                select = selector.select
 
                 def jump(timeout: float | None = None) -> Any:
                     ready = select(0)
@@ -88,15 +91,15 @@ class VirtualClock:
                     clock.advance(timeout)
                     return ready
 
-                self._selector.select = jump  # type: ignore[attr-defined]
+                selector.select = jump
 
             def time(self) -> float:
-                return clock._now  # two halves of one clock
+                return clock._now
 
         return Loop()
 
     def _trio_clock(self) -> Any:
         from trio.testing import MockClock
 
-        self._mock = MockClock(autojump_threshold=0)
-        return self._mock
+        self._trio = MockClock(autojump_threshold=0)
+        return self._trio

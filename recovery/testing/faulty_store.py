@@ -1,26 +1,35 @@
-"""A store that fails where a test wants it to: sweep over every call, and see that the invariants hold each time."""
+"""A store that fails at a chosen call, to check that invariants hold for every call that may fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ParamSpec, Self, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Command, Row, Store
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class FaultyStore(Store):
-    """*store*, of which call number *fail_at* (from 1, of ``open``, ``append`` and all others together) fails.
-
-    With *sticky* every later call fails too; with *after* the call has its effect before it fails, as when the disk
-    reports an error for what it has written. *error* makes the exception. ``calls`` lists the calls made.
+    """A store whose call number *fail_at* fails; all other calls go to *store*.
 
         for number in itertools.count(1):
-            store = ChaosStore(MemoryStore(), fail_at=number)
+            store = FaultyStore(MemoryStore(), fail_at=number)
             ...
             if len(store.calls) < number:
                 break
+
+    ``calls`` lists the calls made.
+
+    Args:
+        store: The store that does the work.
+        fail_at: The number of the call that fails, counted from 1 over all methods together; 0 means none.
+        sticky: Every later call fails too.
+        after: The call takes effect before it fails, as when a disk reports an error for data that it has written.
+        error: Makes the exception.
     """
 
     def __init__(
@@ -30,7 +39,7 @@ class FaultyStore(Store):
         fail_at: int,
         sticky: bool = False,
         after: bool = False,
-        error: Callable[[], Exception] = lambda: JournalError("chaos"),
+        error: Callable[[], Exception] = lambda: JournalError("injected fault"),
     ) -> None:
         self.store = store
         self.calls: list[str] = []
@@ -40,87 +49,65 @@ class FaultyStore(Store):
         self._error = error
 
     def heal(self) -> None:
-        """From now on nothing fails."""
+        """Let every later call succeed."""
         self._fail_at = 0
 
     def _fails(self) -> bool:
         number = len(self.calls)
         return number == self._fail_at or (self._sticky and 0 < self._fail_at < number)
 
-    def _before(self, name: str) -> None:
-        self.calls.append(name)
+    async def _call(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        self.calls.append(function.__name__)
         if not self._after and self._fails():
             raise self._error()
-
-    def _afterwards(self) -> None:
+        result = await function(*args, **kwargs)
         if self._after and self._fails():
             raise self._error()
+        return result
 
     async def open(self, run: Run) -> Sequence[str]:
-        """As the store's, or fail."""
-        self._before("open")
-        found = await self.store.open(run)
-        self._afterwards()
-        return found
+        """Call the store's ``open``, or fail."""
+        return await self._call(self.store.open, run)
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """As the store's, or fail."""
-        self._before("unfinished")
-        found = await self.store.unfinished()
-        self._afterwards()
-        return found
+        """Call the store's ``unfinished``, or fail."""
+        return await self._call(self.store.unfinished)
 
     async def history(self, call: str) -> Sequence[Row]:
-        """As the store's, or fail."""
-        self._before("history")
-        found = await self.store.history(call)
-        self._afterwards()
-        return found
+        """Call the store's ``history``, or fail."""
+        return await self._call(self.store.history, call)
 
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
-        """As the store's, or fail."""
-        self._before("recorded")
-        found = await self.store.recorded(key, limit=limit)
-        self._afterwards()
-        return found
+        """Call the store's ``recorded``, or fail."""
+        return await self._call(self.store.recorded, key, limit=limit)
 
     async def append(self, rows: Sequence[Row]) -> None:
-        """As the store's, or fail."""
-        self._before("append")
-        await self.store.append(rows)
-        self._afterwards()
+        """Call the store's ``append``, or fail."""
+        await self._call(self.store.append, rows)
 
     async def close(self) -> None:
-        """As the store's, and then maybe fail: what is open is let go of in any case."""
+        """Call the store's ``close``, then maybe fail: files are closed in any case."""
         self.calls.append("close")
         await self.store.close()
         if self._fails():
             raise self._error()
 
     async def sync(self) -> None:
-        """As the store's, or fail."""
-        self._before("sync")
-        await self.store.sync()
-        self._afterwards()
+        """Call the store's ``sync``, or fail."""
+        await self._call(self.store.sync)
 
     async def adopt(self) -> bool:
-        """As the store's, or fail."""
-        self._before("adopt")
-        found = await self.store.adopt()
-        self._afterwards()
-        return found
+        """Call the store's ``adopt``, or fail."""
+        return await self._call(self.store.adopt)
 
     async def prune(self) -> bool:
-        """As the store's, or fail."""
-        self._before("prune")
-        more = await self.store.prune()
-        self._afterwards()
-        return more
+        """Call the store's ``prune``, or fail."""
+        return await self._call(self.store.prune)
 
     async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
-        """As the store's: asked for by the clock, so it never counts and never fails."""
+        """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""
         return await self.store.commands(is_ours)
 
     def forked(self) -> Self:
-        """Itself: the same trouble for everybody."""
+        """The same store: a forked process has the same faults."""
         return self

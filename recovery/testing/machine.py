@@ -1,4 +1,4 @@
-"""Every invariant of recovery, tried on your subscriber or your policy by a state machine of hypothesis's.
+"""Test your subscriber or policy against every invariant of recovery, with a state machine of hypothesis.
 
     class Mine(RecoveryMachine):
         def plug_in(self, service: Recovery) -> None:
@@ -6,13 +6,12 @@
 
     TestMine = Mine.TestCase
 
-It makes calls by hand, lets them fail, succeed, wait and be cancelled, lets time pass and the process die, all in an
-order that hypothesis chooses, and says which invariant broke and how few steps that takes.
+The machine makes calls by hand. They fail, succeed, wait and are cancelled, time passes and the process crashes, in an
+order that hypothesis chooses. The machine reports the invariant that broke, with the shortest steps that break it.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,40 +23,47 @@ from events.attempt import Attempt, next_attempt, request_start
 from events.bus_events import SubscriberFailed
 from events.call import Call, Progress
 from events.event import CallEvent, Event
-from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
 from events.runner_api import give_up, park, reject
-from events.verdicts import GiveUp, Park, Retry, Verdict
+from events.verdicts import GiveUp, Park
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
+from recovery.operations import OperationKey
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
+from recovery.settings import Defaults, make_config
 from recovery.subscribers.retry import judge
 from recovery.testing.clock import VirtualClock
+from recovery.testing.invariants import EPSILON, check_calls_end_once, check_verdict
 from recovery.testing.strategies import breaker_policies, budgets, category_strategies, draws, errors, policies
 
 MAX_CALLS = 5
-"""So many calls are under way at a time."""
+"""Calls that are under way at a time."""
 
 WHICH = st.integers(0, MAX_CALLS - 1)
 NAME = "operation"
-EPSILON = 1e-6
 
 
 class RecoveryMachine(RuleBasedStateMachine):
-    """Subclass it, override ``plug_in`` or the strategies below, and collect ``YourMachine.TestCase``.
+    """Subclass this, override ``plug_in`` or a strategy below, and collect ``YourMachine.TestCase``.
 
-    *policies*, *breakers*, *budgets* and *errors* are strategies of what their names say, or one such thing; ``None``
-    for a breaker or a budget means none. Timeouts of a policy are left out: the calls are made by hand, so that what is
-    tried is the bus and everybody on it; waits, conditions and wrappers are not. With *may_fail* subscribers may raise.
+    The calls are made by hand: this tests the bus and its subscribers, not waits, conditions and wrappers. Timeouts of
+    a policy are left out.
+
+    Attributes:
+        policies: A strategy of retry policies, or one policy.
+        breakers: A strategy of breaker policies, or one; None means no circuit.
+        budgets: A strategy of retry budgets, or one; None means no budget.
+        errors: A strategy of the exceptions that attempts fail with.
+        may_fail: Whether subscribers may raise.
     """
 
     may_fail: ClassVar[bool] = False
 
     policies: ClassVar[SearchStrategy[RetryPolicy] | RetryPolicy] = st.builds(
-        lambda policy, own: RetryPolicy(**{**_fields(policy), "per_category": own}),
+        lambda policy, per_category: RetryPolicy(**{**_fields(policy), "per_category": per_category}),
         policies(),
         st.one_of(st.just({}), category_strategies()),
     )
@@ -68,13 +74,14 @@ class RecoveryMachine(RuleBasedStateMachine):
     errors: ClassVar[SearchStrategy[Exception]] = errors()
 
     def plug_in(self, service: Recovery) -> None:
-        """Subscribe what is to be tested; called for every run of the process."""
+        """Subscribe what is to be tested; called for each process."""
 
     @initialize(data=st.data(), draw=draws(), when_open=st.sampled_from(["reject", "wait"]))
     def begin(self, data: st.DataObject, draw: float, when_open: Any) -> None:
-        """A first process begins."""
+        """The first process begins."""
         policy = data.draw(_strategy(self.policies), "policy")
         self.policy = msgspec.structs.replace(policy, attempt_timeout=None, stall_timeout=None)
+        self.config = make_config({"policy": self.policy}, defaults=Defaults(), has_store=False)
         self.breaker = data.draw(_strategy(self.breakers), "breaker")
         self.budget = data.draw(_strategy(self.budgets), "budget")
         self.when_open = when_open
@@ -92,14 +99,14 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.running: list[Attempt] = []
         self.waiting: list[tuple[Attempt, float]] = []
         self.service = Recovery(clock=self.clock, rng=lambda: self.draw, run=f"run{self.runs}")
-        self.service.bus.subscribe((Event, OperationSucceeded), self._hear, essential=True)
+        self.service.bus.subscribe((Event, OperationSucceeded), self._record, essential=True)
         self.operation: Operation = self.service.operation(
             NAME, policy=self.policy, breaker=self.breaker, budget=self.budget, when_open=self.when_open
         )
         self.plug_in(self.service)
 
-    def _hear(self, event: Event) -> None:
-        if not (isinstance(event, OperationSucceeded) and event.recovered):  # OperationRecovered has said so
+    def _record(self, event: Event) -> None:
+        if not (isinstance(event, OperationSucceeded) and event.recovered):  # it follows an OperationRecovered
             self.events.append(event)
 
     # What can happen
@@ -107,22 +114,21 @@ class RecoveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.running) + len(self.waiting) < MAX_CALLS)
     @rule()
     def call(self) -> None:
-        """A new call wants to begin."""
-        self._ask(Attempt(Call(self.operation, self.service.bus.new_call_id(), self.clock())))
+        """A new call is to begin."""
+        self._request_start(Attempt(Call(self.operation, self.service.bus.new_call_id(), self.clock())))
 
-    def _ask(self, attempt: Attempt) -> None:
-        held = request_start(attempt)
-        if held is None:
+    def _request_start(self, attempt: Attempt) -> None:
+        verdict = request_start(attempt)
+        if verdict is None:
             self.attempts[attempt.call.id] = self.attempts.get(attempt.call.id, 0) + 1
             self.running.append(attempt)
-        elif isinstance(held, GiveUp):
-            if attempt.number == 1:
-                reject(attempt, held)
-            else:
-                give_up(attempt, held)
+        elif not isinstance(verdict, GiveUp):
+            park(attempt, verdict)
+            self.waiting.append((attempt, self.clock() + verdict.after))
+        elif attempt.number == 1:
+            reject(attempt, verdict)
         else:
-            park(attempt, held)
-            self.waiting.append((attempt, self.clock() + held.after))
+            give_up(attempt, verdict)
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH, data=st.data())
@@ -132,8 +138,8 @@ class RecoveryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH, data=st.data())
-    def fail_on_and_on(self, which: int, data: st.DataObject) -> None:
-        """A call fails whatever it tries, until it gives up, is held back, or has been patient for long."""
+    def fail_ten_times(self, which: int, data: st.DataObject) -> None:
+        """A call fails ten attempts in a row, unless it gives up or is deferred before."""
         attempt = self.running.pop(which % len(self.running))
         for _ in range(10):
             self._fail(attempt, data.draw(self.errors, "error"))
@@ -141,40 +147,23 @@ class RecoveryMachine(RuleBasedStateMachine):
                 return
             attempt, due = self.waiting.pop()
             self.clock.advance(max(due - self.clock(), 0.0))
-            self._ask(attempt)
+            self._request_start(attempt)
             if not self.running or self.running[-1] is not attempt:
                 return
             self.running.pop()
         self.running.append(attempt)
 
     def _fail(self, attempt: Attempt, error: Exception) -> None:
-        told = len(self.events)
+        before = len(self.events)
         verdict = attempt.fail(error)
-        classified = [event for event in self.events[told:] if isinstance(event, FailureClassified)]
+        classified = [event for event in self.events[before:] if isinstance(event, FailureClassified)]
         assert classified, "a failure was not classified"
-        config = self.service._registry.config_of(NAME)
-        assert config is not None
-        alone = judge(config, classified[0], self.draw)
-        self._check_verdict(verdict, alone, classified[0])
+        alone = judge(self.config, classified[0], self.draw)
+        check_verdict(verdict, alone, classified[0], self.policy)
         if not isinstance(verdict, GiveUp):
             if isinstance(alone, Park):
                 self.parks[attempt.call.id] = self.parks.get(attempt.call.id, 0) + 1
             self.waiting.append((next_attempt(attempt), self.clock() + verdict.after))
-
-    def _check_verdict(self, verdict: Verdict, alone: Verdict, failure: FailureClassified) -> None:
-        order = (Retry, Park, GiveUp)
-        assert order.index(type(verdict)) >= order.index(type(alone)), f"{verdict} is milder than the policy's {alone}"
-        if failure.category is Category.PERMANENT:
-            assert isinstance(verdict, GiveUp), f"a permanent failure was answered with {verdict}"
-        if isinstance(verdict, GiveUp):
-            return
-        assert verdict.after >= 0.0, f"a wait of {verdict.after} s"
-        assert math.isfinite(verdict.after), f"a wait of {verdict.after} s"
-        assert verdict.after >= getattr(alone, "after", 0.0) - EPSILON, f"{verdict} comes earlier than {alone}"
-        assert verdict.after >= (failure.retry_after or 0.0) - EPSILON, f"{verdict} comes earlier than the server asked"
-        if self.policy.max_elapsed is not None:
-            ends = failure.elapsed + verdict.after
-            assert ends <= self.policy.max_elapsed + EPSILON, f"a wait that ends {ends} s after the call began"
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH)
@@ -187,23 +176,22 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule(which=WHICH)
     def cancel(self, which: int) -> None:
         """A call is cancelled, in an attempt or in a wait."""
-        count = len(self.running) + len(self.waiting)
-        which %= count
-        before, tokens, told = self._opened(), self.service.budgets.tokens(NAME), len(self.events)
+        which %= len(self.running) + len(self.waiting)
+        opened, tokens, before = self._open_circuits(), self.service._subscribers.budgets.tokens(NAME), len(self.events)
         is_running = which < len(self.running)
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
-        attempt.cancel()  # which changes nothing
+        attempt.cancel()  # idempotent
         about = [
-            event for event in self.events[told:] if isinstance(event, CallEvent) and event.call == attempt.call.id
+            event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call.id
         ]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
-        assert self._opened() == before, "a cancelled call changed the circuit"
-        after = self.service.budgets.tokens(NAME)
+        assert self._open_circuits() == opened, "a cancelled call changed the circuit"
+        after = self.service._subscribers.budgets.tokens(NAME)
         assert tokens is None or after is None or after >= tokens, "a cancelled call cost a token of the budget"
 
-    def _opened(self) -> list[Open]:
-        return [circuit for circuit in self.service.circuits.circuits().values() if isinstance(circuit, Open)]
+    def _open_circuits(self) -> list[Open]:
+        return [circuit for circuit in self.service.circuits.states().values() if isinstance(circuit, Open)]
 
     @rule(elapsed=st.one_of(st.sampled_from([0.001, 1.0, 10.0, 60.0, 3600.0]), st.floats(0.0, 100.0)))
     def let_time_pass(self, elapsed: float) -> None:
@@ -212,24 +200,25 @@ class RecoveryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(which=WHICH)
-    def wait_for(self, which: int) -> None:
+    def end_wait(self, which: int) -> None:
         """The wait of one call is over."""
         attempt, due = self.waiting.pop(which % len(self.waiting))
         self.clock.advance(max(due - self.clock(), 0.0))
-        self._ask(attempt)
+        self._request_start(attempt)
 
     @rule()
-    def die_and_come_back(self) -> None:
-        """The process dies; another resumes what the journal knows."""
+    def crash(self) -> None:
+        """The process crashes; another one resumes the calls in the journal."""
         records = replay({}, f"run{self.runs}", self.events)
-        circuits: dict[tuple[str, str], OpenCircuit] = {}
+        circuits: dict[OperationKey, OpenCircuit] = {}
         replay_circuits(circuits, "", self.events)
-        known = {
-            attempt.call.id: attempt.call for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]
-        }
+        attempts = [*self.running, *(attempt for attempt, _ in self.waiting)]
+        known = {attempt.call.id: attempt.call for attempt in attempts}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
-        self.service.circuits.restore({part: reopened(one, {"": now}, now) for part, one in circuits.items()})
+        self.service._subscribers.circuit_breaker.restore(
+            {key: reopened(circuit, {"": now}, now) for key, circuit in circuits.items()}
+        )
         most = self.policy.most_retries
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
@@ -248,19 +237,12 @@ class RecoveryMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_call_ends_once(self) -> None:
-        """One terminal event for each call, and nothing of it after that."""
-        over: set[str] = set()
-        for event in self.events:
-            if isinstance(event, CallEvent):
-                assert event.call not in over, f"{type(event).__name__} of a call that was over"
-                if isinstance(event, TERMINAL):
-                    over.add(event.call)
+        """Each call has one terminal event, and no event after it."""
+        check_calls_end_once(self.events if hasattr(self, "events") else [])
 
     @invariant()
-    def nobody_on_the_bus_is_broken(self) -> None:
-        """No subscriber raises, answers nonsense, causes events without end, or gives verdicts that nobody asked
-        for.
-        """
+    def no_subscriber_is_broken(self) -> None:
+        """No subscriber raises, causes events without end, or gives verdicts on events that ask for none."""
         if hasattr(self, "service"):
             failed = [] if self.may_fail else [event for event in self.events if isinstance(event, SubscriberFailed)]
             assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
@@ -268,35 +250,34 @@ class RecoveryMachine(RuleBasedStateMachine):
             assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
 
     @invariant()
-    def no_call_is_tried_too_often(self) -> None:
-        """Attempts never exceed the retries and one, plus what was parked: across restarts, too."""
+    def attempts_stay_within_the_policy(self) -> None:
+        """Attempts never exceed the retries plus one, and the parks, across restarts too."""
         most = self.policy.most_retries if hasattr(self, "policy") else None
         if most is not None and self.policy.progress_resets == 0:
             for call, made in self.attempts.items():
-                # An attempt that was under way when the process died is made again.
+                # An attempt that was running when the process crashed is made again.
                 allowed = most + 1 + self.parks.get(call, 0) + self.runs - 1
                 assert made <= allowed, f"{made} attempts where {allowed} are allowed"
 
     @invariant()
-    def no_more_probes_than_permits(self) -> None:
-        """A half-open circuit lets as many pass as its policy says."""
+    def probes_stay_within_the_permits(self) -> None:
+        """A half-open circuit has at most as many live probes as its policy permits."""
         if hasattr(self, "service") and self.breaker is not None:
-            for circuit in self.service.circuits.circuits().values():
+            for circuit in self.service.circuits.states().values():
                 if isinstance(circuit, HalfOpen):
                     live = [permit for permit in circuit.permits if permit.expires > self.clock()]
                     assert len(live) <= self.breaker.half_open_permits, f"{len(live)} probes at a time"
 
     @invariant()
     def retries_stay_within_the_budget(self) -> None:
-        """All retries together: the reserve of each run, and what success and time brought."""
+        """All retries are paid by the reserve of each run, and what successes and time added."""
         if hasattr(self, "service") and self.budget is not None:
             retries = sum(isinstance(event, RetryScheduled) for event in self.events)
-            came = self.budget.ratio * self.successes + self.budget.per_second * self.clock()
-            allowed = self.budget.reserve * self.runs + came
-            refunded = sum(
-                isinstance(event, TERMINAL) for event in self.events
-            )  # a retry that was not made is given back
-            assert retries <= allowed + refunded + EPSILON, f"{retries} retries where the budget has {allowed}"
+            added = self.budget.ratio * self.successes + self.budget.per_second * self.clock()
+            # A retry that is not made gives back its token.
+            refunded = sum(isinstance(event, TERMINAL) for event in self.events)
+            allowed = self.budget.reserve * self.runs + added + refunded
+            assert retries <= allowed + EPSILON, f"{retries} retries where the budget has {allowed}"
 
 
 def _strategy(given: Any) -> SearchStrategy[Any]:

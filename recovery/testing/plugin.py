@@ -1,6 +1,6 @@
-"""A pytest plugin, switched on by name: ``pytest_plugins = ["recovery.testing.plugin"]`` in a ``conftest.py``.
+"""A pytest plugin with fixtures; enable it in ``conftest.py``: ``pytest_plugins = ["recovery.testing.plugin"]``.
 
-It is not loaded by itself: nobody's tests change because this distribution is installed.
+It is not loaded by itself: installing this distribution changes no tests.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
+from recovery.testing import script
 from recovery.testing.clock import VirtualClock
-from recovery.testing.script import seeded
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
 
-MOST_WAITS = 1000
+MAX_WAITS = 1000
 
 
 @pytest.fixture
@@ -26,33 +26,34 @@ def virtual_clock() -> VirtualClock:
 
 @pytest.fixture
 def seeded_rng() -> Callable[[], float]:
-    """Draws that are the same in every run, for ``Recovery(draw=...)``."""
-    return seeded(0)
+    """Draws that are the same in every run, for ``Recovery(rng=...)``."""
+    return script.seeded_rng(0)
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No recoverable call waits, of whatever service: every delay is over at once.
+    """Recoverable calls of every service wait no time; returns the list of the seconds that they would have waited.
 
-    A call that would wait for ever raises RuntimeError: one step of it cannot be waited for more than 1 000 times. The
-    list fills with the seconds that would have been waited, to the millisecond. Conditions are asked as always, one
-    time after another. Clocks stand still; where time must pass, use ``virtual_clock``.
+    The list grows with each wait, to the millisecond. Conditions are checked as always, one after another. Clocks stand
+    still: where time must pass, use ``virtual_clock``. A wait that would never end (1 000 sleeps before one attempt)
+    raises RuntimeError.
     """
     waited: list[float] = []
-    times: Counter[tuple[str, int]] = Counter()
+    sleeps: Counter[tuple[str, int]] = Counter()
     next_sleep = Wait.next_sleep
 
-    def at_once(wait: Wait, waiter: Waiter) -> float | None:
+    def sleep_no_time(wait: Wait, waiter: Waiter) -> float | None:
         seconds = next_sleep(wait, waiter)
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
-        step = (wait.attempt.call.id, wait.number)
-        times[step] += 1
-        if times[step] > MOST_WAITS:
-            held_by = ", ".join(wait.describe().until) or "something that no time ends"
-            raise RuntimeError(f"{wait.part[0]} would wait for ever, for: {held_by}; use a VirtualClock")
-        return 0.0  # a task lets others run
+        attempt = (wait.attempt.call.id, wait.number)
+        sleeps[attempt] += 1
+        if sleeps[attempt] > MAX_WAITS:
+            waiting = wait.describe()
+            causes = ", ".join(waiting.until) or "something that no time ends"
+            raise RuntimeError(f"{waiting.operation} would wait for ever, for: {causes}; use a VirtualClock")
+        return 0.0  # not None: a task lets others run
 
-    monkeypatch.setattr(Wait, "next_sleep", at_once)
+    monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
     return waited

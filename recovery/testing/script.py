@@ -1,4 +1,4 @@
-"""Functions that fail as they are told to, and chance that repeats itself.
+"""Functions that fail as scripted, and randomness that repeats itself.
 
 fetch = Script(ConnectionError("reset"), TimeoutError(), "page")
 assert service.recoverable("fetch")(fetch)() == "page"
@@ -13,9 +13,9 @@ from typing import Any
 
 
 class Script:
-    """Raises or returns each of *outcomes* in turn, whatever it is called with; after the last it returns "done".
+    """A function that raises or returns each of *outcomes* in turn, then returns "done".
 
-    ``calls`` counts, ``arguments`` holds the ``(args, kwargs)`` of each call.
+    It takes any arguments: ``arguments`` holds the ``(args, kwargs)`` of each call, ``calls`` their number.
     """
 
     def __init__(self, *outcomes: object) -> None:
@@ -24,11 +24,11 @@ class Script:
 
     @property
     def calls(self) -> int:
-        """How often it was called."""
+        """How many times it was called."""
         return len(self.arguments)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """Do what the script says next. Raises the outcomes that are exceptions, or classes of them."""
+        """Return the next outcome; raises it if it is an exception or a class of exceptions."""
         self.arguments.append((args, kwargs))
         if self.outcomes and _is_error(self.outcomes[0]):
             raise self.outcomes.pop(0)  # type: ignore[misc]  # it is an exception; a name for it would make a cycle
@@ -47,6 +47,6 @@ def _is_error(outcome: object) -> bool:
     return isinstance(outcome, BaseException) or (isinstance(outcome, type) and issubclass(outcome, BaseException))
 
 
-def seeded(seed: int) -> Callable[[], float]:
-    """Draws from [0, 1) that are the same for the same *seed*: for ``Recovery(rng=seeded(7))``."""
+def seeded_rng(seed: int) -> Callable[[], float]:
+    """A random number generator whose draws from [0, 1) repeat for the same *seed*: ``Recovery(rng=seeded_rng(7))``."""
     return random.Random(seed).random

@@ -1,7 +1,7 @@
-"""Hypothesis strategies: policies, failures, verdicts, circuits, with the edges close at hand.
+"""Hypothesis strategies of policies, failures, verdicts and circuits; edge cases come often.
 
-@given(policies(), failures(), chances())
-def test_no_delay_exceeds_the_cap(policy, failure, chance): ...
+@given(policies(), failures(), draws())
+def test_no_delay_exceeds_the_cap(policy, failure, draw): ...
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ CALLS = ("a", "b", "c")
 
 
 def seconds(most: float = 100.0) -> SearchStrategy[float]:
-    """Durations from 0 to *most*, the ends and small ones often."""
+    """Durations from 0 to *most* seconds; both ends and short ones come often."""
     return st.one_of(st.sampled_from([0.0, 0.001, 1.0, most]), st.floats(0.0, most, allow_nan=False))
 
 
 def draws() -> SearchStrategy[float]:
-    """Draws from [0, 1), the ends often."""
+    """Draws from [0, 1); both ends come often."""
     return st.one_of(st.sampled_from([0.0, 0.5, math.nextafter(1.0, 0.0)]), st.floats(0.0, 1.0, exclude_max=True))
 
 
 def backoffs() -> SearchStrategy[Backoff]:
-    """Every shape but functions."""
+    """Every kind of backoff except functions."""
     return st.one_of(
         st.builds(Constant, seconds()),
         st.builds(Linear, seconds(), seconds()),
@@ -48,7 +48,7 @@ def backoffs() -> SearchStrategy[Backoff]:
 
 
 def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
-    """Retry policies; *fixed* fields have that value."""
+    """Retry policies; the fields named in *fixed* have those values."""
     fields: dict[str, SearchStrategy[Any]] = {
         "max_retries": st.one_of(st.none(), st.integers(0, 5)),
         "backoff": backoffs(),
@@ -60,7 +60,7 @@ def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
 
 
 def category_strategies() -> SearchStrategy[dict[Category, Strategy]]:
-    """What is different for a few categories, conditions aside: for ``RetryPolicy.per_category``."""
+    """Strategies of a few categories, without conditions: values of ``RetryPolicy.per_category``."""
     strategy = st.builds(
         Strategy,
         max_retries=st.one_of(st.none(), st.integers(0, 5)),
@@ -72,7 +72,7 @@ def category_strategies() -> SearchStrategy[dict[Category, Strategy]]:
 
 
 class LimitedError(Exception):
-    """What a client raises for 429 with a ``Retry-After``."""
+    """An HTTP client's exception for status 429 with a ``Retry-After`` header."""
 
     status = 429
 
@@ -82,7 +82,7 @@ class LimitedError(Exception):
 
 
 def errors() -> SearchStrategy[Exception]:
-    """Live exceptions of many categories, a fresh object each time."""
+    """Exceptions of many categories, a new object each time."""
     plain = st.sampled_from(
         [ConnectionResetError, ConnectionRefusedError, TimeoutError, RuntimeError, ValueError, Permanent]
     ).map(lambda kind: kind("scripted"))
@@ -97,7 +97,7 @@ def errors() -> SearchStrategy[Exception]:
 
 
 def budgets() -> SearchStrategy[RetryBudget]:
-    """Retry budgets, sparse ones mostly."""
+    """Retry budgets, most of them small."""
     return st.builds(
         RetryBudget,
         reserve=st.sampled_from([1.0, 2.0, 10.0]),
@@ -112,7 +112,7 @@ def categories() -> SearchStrategy[Category]:
 
 
 def evidences() -> SearchStrategy[Evidence]:
-    """What failures carry: mostly little, sometimes a status, an errno, an exit code or a server's wish."""
+    """Evidence, sometimes with a status, an errno, an exit code or a server's ``Retry-After``."""
     return st.builds(
         Evidence,
         type=st.sampled_from(
@@ -127,7 +127,7 @@ def evidences() -> SearchStrategy[Evidence]:
 
 
 def failures(**fixed: Any) -> SearchStrategy[FailureClassified]:
-    """Classified failures of any attempt up to a million; *fixed* fields have that value."""
+    """Classified failures of attempts up to a million; the fields named in *fixed* have those values."""
     fields: dict[str, SearchStrategy[Any]] = {
         "at": seconds(1000.0),
         "operation": st.just("operation"),
@@ -144,7 +144,7 @@ def failures(**fixed: Any) -> SearchStrategy[FailureClassified]:
 
 
 def verdicts() -> SearchStrategy[Verdict]:
-    """Every kind of verdict, from few values, so that equal and conflicting ones meet."""
+    """Every kind of verdict, of few values, so that equal and conflicting ones meet."""
     after = st.sampled_from([0.0, 1.0, 2.0, 10.0])
     within = st.sampled_from([0.0, 1.0, 5.0, math.inf])
     reasons = st.sets(st.sampled_from(["x", "y", "z"])).map(lambda some: tuple(sorted(some)))
@@ -156,7 +156,7 @@ def verdicts() -> SearchStrategy[Verdict]:
 
 
 def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
-    """Breaker policies with small thresholds; *fixed* fields have that value."""
+    """Breaker policies with small thresholds; the fields named in *fixed* have those values."""
     fields: dict[str, SearchStrategy[Any]] = {
         "failure_threshold": st.integers(1, 4),
         "break_duration": st.sampled_from([1.0, 10.0]),
@@ -171,7 +171,7 @@ def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
 
 
 def circuits() -> SearchStrategy[Circuit]:
-    """Circuits in every state, reachable or not: laws must hold from anywhere."""
+    """Circuits in every state, reachable or not, since laws must hold from any."""
     permits = st.lists(
         st.builds(Permit, st.sampled_from(CALLS), seconds(20.0)), max_size=3, unique_by=lambda permit: permit.call
     )

@@ -39,7 +39,7 @@ def test_room_is_looked_for_where_a_directory_will_be(tmp_path: Path) -> None:
     assert disk_space(tmp_path / "not" / "yet", 1).is_met()
 
 
-def test_a_port_that_somebody_listens_on_is_not_free(server: socket.socket) -> None:
+def test_a_port_is_not_free_while_a_server_listens(server: socket.socket) -> None:
     port = port_of(server)
     assert not port_free(port).is_met()
     server.close()
@@ -50,18 +50,18 @@ def test_a_port_is_free_though_connections_of_a_former_server_linger() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = port_of(listening)
         with socket.create_connection(("127.0.0.1", port)):
-            listening.accept()[0].close()  # whoever closes first keeps the port in TIME_WAIT
+            listening.accept()[0].close()  # the side that closes first keeps the port in TIME_WAIT
     assert port_free(port).is_met()
 
 
-def test_a_host_is_reachable_while_somebody_listens(server: socket.socket) -> None:
+def test_a_host_is_reachable_while_a_server_listens(server: socket.socket) -> None:
     port = port_of(server)
     assert host_reachable("127.0.0.1", port).is_met()
     server.close()
     assert not host_reachable("127.0.0.1", port).is_met()
 
 
-def test_a_host_whose_name_nobody_knows_is_not_reachable() -> None:
+def test_a_host_of_an_unknown_name_is_not_reachable() -> None:
     assert not host_reachable("host.invalid").is_met()
 
 

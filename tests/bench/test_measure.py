@@ -18,8 +18,8 @@ def test_one_value_has_no_spread():
     assert spread([7.0]) == Spread(7.0, 7.0, 7.0, 1)
 
 
-def test_nothing_has_no_median():
-    with pytest.raises(ValueError, match="nothing"):
+def test_an_empty_sample_has_no_median():
+    with pytest.raises(ValueError, match="no values"):
         spread([])
 
 
@@ -29,13 +29,13 @@ def test_the_median_lies_between_its_quartiles(values: list[float]):
     assert min(values) <= found.low <= found.middle <= found.high <= max(values)
 
 
-def test_what_several_processes_found_lies_between_the_quartiles_of_all():
+def test_pooled_spreads_are_the_quartiles_of_all_processes():
     lucky, usual, unlucky = Spread(1.0, 1.1, 1.2, 50), Spread(1.2, 1.3, 1.4, 50), Spread(1.4, 1.5, 1.6, 50)
     assert pool([unlucky, lucky, usual]) == Spread(1.2, 1.3, 1.4, 150)
     assert pool([usual]) == usual
 
 
-def test_one_round_that_was_interrupted_moves_nothing():
+def test_one_interrupted_round_does_not_change_the_median():
     calm = [1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 1.0]
     assert spread([*calm, 50.0]).middle == pytest.approx(1.0, abs=0.03)
 
@@ -46,7 +46,7 @@ def test_ratios_and_differences_are_taken_round_by_round():
     assert differences([2.0, 11.0, 2.0], busy) == Spread(1.0, 1.0, 1.0, 3)
 
 
-def test_a_round_that_is_missing_is_an_error():
+def test_a_missing_round_is_an_error():
     with pytest.raises(ValueError, match="longer"):
         ratios([1.0], [1.0, 2.0])
 
@@ -81,19 +81,19 @@ def test_percentiles_are_interpolated():
     assert percentile([3.0, 1.0, 2.0], 1.0) == 3.0
 
 
-def test_all_take_their_turn_in_each_round_and_none_is_always_first():
-    turns: list[str] = []
+def test_every_candidate_runs_in_each_round_in_rotating_order():
+    order: list[str] = []
 
     def candidate(name: str, each: float):
         def timed(times: int) -> float:
-            turns.append(name)
+            order.append(name)
             return each * times
 
         return timed
 
     taken = interleave({"one": candidate("one", 1.0), "two": candidate("two", 2.0)}, 4, times=10)
     assert taken == {"one": [1.0] * 4, "two": [2.0] * 4}
-    assert turns == ["one", "two", "two", "one", "one", "two", "two", "one"]
+    assert order == ["one", "two", "two", "one", "one", "two", "two", "one"]
 
 
 def test_candidates_are_called_often_enough_to_be_timed_and_settled_in_between():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import regression_gate
-from bench.measure import GATE, Spread, interleave, plain
+from bench.measure import GATE, Spread, exact, interleave, plain
 from bench.regression_gate import StaleBaselineError, check, is_worse
 from bench.run import GATED_GROUPS
 
@@ -17,7 +17,7 @@ def tight(middle: float) -> Spread:
 
 
 class Tries:
-    """Answers of a measurement, one for each time it is made; it notes what was asked for."""
+    """A measurement with prepared answers, one for each try; it records the keys it was asked for."""
 
     def __init__(self, *answers: dict[str, Spread]) -> None:
         self._answers = list(answers)
@@ -28,12 +28,19 @@ class Tries:
         return self._answers.pop(0)
 
 
-def test_worse_is_what_is_worse_by_its_better_edge_too():
+def test_a_ratio_is_worse_if_its_better_edge_is_over_the_limit():
     assert is_worse(Spread(1.21, 1.3, 1.4, 25), 1.0)
     assert not is_worse(Spread(1.19, 1.3, 1.4, 25), 1.0)
 
 
-def test_what_is_worse_in_each_of_three_tries_is_found():
+@pytest.mark.parametrize(("count", "fails"), [(61.0, False), (62.0, False), (63.0, True)])
+def test_a_count_may_not_grow(count: float, fails: bool):
+    [finding] = check({"calls": 62.0}, Tries(*[{"calls": exact(count)}] * 3))
+    assert finding.is_worse is fails
+    assert finding.line.split() == ["WORSE" if fails else "ok", "calls", "62", "->", f"{count:.0f}"]
+
+
+def test_a_ratio_that_is_worse_in_each_of_three_tries_is_found():
     tries = Tries(*[{"a": tight(1.3), "b": tight(1.0)}] * 3)
     findings = {finding.key: finding.is_worse for finding in check({"a": 1.0, "b": 1.0}, tries)}
     assert findings == {"a": True, "b": False}
@@ -52,14 +59,14 @@ def test_a_suspect_must_be_worse_in_all_tries_not_others_in_turn():
     assert not any(finding.is_worse for finding in check({"a": 1.0, "b": 1.0}, tries))
 
 
-def test_what_became_better_passes():
+def test_a_better_ratio_passes():
     [finding] = check({"a": 1.0}, Tries({"a": tight(0.5)}))
     assert not finding.is_worse
     assert "-50 %" in finding.line
 
 
 @pytest.mark.parametrize("found", [{"a": tight(1.0)}, {"a": tight(1.0), "b": tight(1.0), "c": tight(1.0)}])
-def test_a_baseline_of_other_ratios_is_refused(found: dict[str, Spread]):
+def test_a_baseline_with_other_keys_is_refused(found: dict[str, Spread]):
     with pytest.raises(StaleBaselineError, match="make bench-baseline"):
         check({"a": 1.0, "b": 1.0}, Tries(found))
 
@@ -76,21 +83,21 @@ def test_a_baseline_is_the_median_of_several_runs(tmp_path: Path):
     assert regression_gate.read(path) == {"a": 1.1}
 
 
-def test_the_baseline_of_the_tree_has_what_the_gate_watches():
+def test_the_baseline_of_the_tree_has_every_figure_of_the_gate():
     assert set(regression_gate.read()) == {key for keys in GATED_GROUPS.values() for key in keys}
 
 
 WRAPPER = Spread(1.459, 1.502, 1.535, 50)
-"""What the gate measured of the plain wrapper, on two cores shared with others."""
+"""The sync wrapper as the gate measured it, on two cores shared with other processes."""
 
 
 @pytest.mark.parametrize(("slower", "fails"), [(1.0, False), (1.1, False), (1.3, True)])
-def test_a_wrapper_that_is_slower_by_30_percent_fails_the_gate_and_one_by_10_does_not(slower: float, fails: bool):
+def test_a_wrapper_slower_by_30_percent_fails_and_one_by_10_passes(slower: float, fails: bool):
     [finding] = check({"wrapper": 1.502}, Tries(*[{"wrapper": WRAPPER.scaled(slower)}] * 3))
     assert finding.is_worse is fails
 
 
-def test_the_gate_counts_the_processor_and_not_the_wall():
+def test_the_gate_measures_processor_time_not_elapsed_time():
     began = time.perf_counter()
     taken = interleave({"waits": plain(lambda: time.sleep(0.001), GATE.clock)}, 3, times=3)["waits"]
     assert time.perf_counter() - began >= 0.009

@@ -8,11 +8,11 @@ import pytest
 
 from bench.machine import Machine
 from bench.measure import Spread
-from bench.report.found import Found
+from bench.report.figures import Figures
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
-from recovery.monitoring.monitor import WAITING_BYTES
+from recovery.monitoring.monitor import WAITING_CALL_BYTES
 from recovery.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,22 +35,22 @@ def run_with(*rows: Row, error: str = "") -> Run:
     return Run("full", MACHINE, [Group("success", "A call that succeeds", 1.0, list(rows), error)])
 
 
-def test_a_goal_that_is_missed_is_in_the_summary_with_its_figure():
+def test_a_missed_goal_is_in_the_summary_with_its_figure():
     row = Row(key="failure", what="one failure", unit="µs", measured=Spread(29.0, 30.0, 31.0, 25), goal=most(10.0))
-    text = in_markdown(Found(run_with(row)), set())
-    assert "- one failure: 30.0 µs (29.0 to 31.0), asked for ≤ 10.0 µs." in text
+    text = in_markdown(Figures(run_with(row)), set())
+    assert "- one failure: 30.0 µs (29.0 to 31.0), goal ≤ 10.0 µs." in text
 
 
 def test_a_group_that_broke_is_named_and_its_rows_are_not_measured():
-    text = in_markdown(Found(run_with(error="it broke")), set())
+    text = in_markdown(Figures(run_with(error="it broke")), set())
     assert "- A call that succeeds: it broke" in text
     assert "A call that succeeds costs not measured" in text
-    assert "Not installed in this run, and so not measured: dbos." in text
+    assert "Not installed in this run, and therefore not measured: dbos." in text
 
 
 def test_only_charts_that_were_drawn_are_shown():
-    assert "charts/" not in in_markdown(Found(run_with()), set())
-    assert "![" + CHARTS["peers"] + "](charts/peers.svg)" in in_markdown(Found(run_with()), {"peers"})
+    assert "charts/" not in in_markdown(Figures(run_with()), set())
+    assert "![" + CHARTS["peers"] + "](charts/peers.svg)" in in_markdown(Figures(run_with()), {"peers"})
 
 
 made = pytest.mark.skipif(not (DOCS / "performance.json").exists(), reason="make report has not been run")
@@ -62,9 +62,10 @@ def released() -> Run:
 
 
 @made
-def test_the_page_says_what_its_json_says(released: Run):
+def test_the_page_shows_the_stored_figures(released: Run):
     charts = {chart.stem for chart in (DOCS / "charts").glob("*.svg")}
-    assert (DOCS / "performance.md").read_text(encoding="utf-8") == in_markdown(Found(released), charts)
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert page == in_markdown(Figures(released), charts), "python -m bench page writes it again"
 
 
 @made
@@ -75,10 +76,10 @@ def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
 
 
 @made
-def test_the_monitor_reckons_with_what_a_waiting_call_was_measured_to_take(released: Run):
+def test_the_monitor_estimates_a_waiting_call_as_it_was_measured(released: Run):
     measured = released.rows["memory-waiting"].measured
     assert measured is not None
-    assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_BYTES
+    assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_CALL_BYTES
 
 
 @made
@@ -91,6 +92,6 @@ def test_each_choice_of_a_preset_has_a_measured_row(released: Run):
 
 @made
 @pytest.mark.parametrize("name", ["performance.md", "performance.json", *(f"charts/{chart}.svg" for chart in CHARTS)])
-def test_the_report_names_no_place_of_a_machine(name: str):
+def test_the_report_contains_no_path_of_a_machine(name: str):
     text = (DOCS / name).read_text(encoding="utf-8")
     assert not re.findall(r"/(?:work|tmp|root|home|usr|opt)\b[\w/.-]*", text)

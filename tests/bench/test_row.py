@@ -25,6 +25,7 @@ def test_numbers_have_three_digits(value: float, words: str):
 def test_amounts_and_goals_have_units():
     assert amount(1.2, "x") == "1.20x"
     assert amount(10.0, "µs") == "10.0 µs"
+    assert amount(62.0, "") == "62"
     assert in_words(most(10.0), "µs") == "≤ 10.0 µs"
     assert in_words(least(98.0), "%") == "≥ 98.0 %"
     assert in_words(most(0.0, "none"), "") == "none"

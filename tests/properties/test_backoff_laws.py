@@ -1,4 +1,4 @@
-"""What holds of every backoff, jitter, cap, retry and draw."""
+"""Laws of delays: for every backoff, jitter, cap, retry and draw."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_delay_is_finite_and_between_zero_and_the_cap(
 @given(st.floats(), JITTER, seconds(), RETRIES, seconds(), draws())
 @example(math.nan, "none", 60.0, 1, 0.0, 0.5)
 @example(-math.inf, "none", 60.0, 1, 0.0, 0.5)
-def test_whatever_a_function_answers_the_delay_is_between_zero_and_the_cap(
+def test_a_backoff_function_cannot_exceed_the_cap(
     answer: float, jitter: Jitter, cap: float, retry: int, previous: float, draw: float
 ) -> None:
     assert 0.0 <= delay(lambda _: answer, jitter, cap, retry=retry, previous=previous, draw=draw) <= cap
@@ -75,11 +75,11 @@ def test_a_linear_delay_never_shrinks(shape: Linear, one: int, other: int) -> No
 
 
 @given(backoffs(), seconds(), RETRIES, seconds(), draws())
-def test_without_jitter_neither_chance_nor_history_matters(
+def test_without_jitter_draws_and_history_do_not_matter(
     backoff: Backoff, cap: float, retry: int, previous: float, draw: float
 ) -> None:
-    told = delay(backoff, "none", cap, retry=retry, previous=previous, draw=draw)
-    assert told == min(base_delay(backoff, retry), cap)
+    found = delay(backoff, "none", cap, retry=retry, previous=previous, draw=draw)
+    assert found == min(base_delay(backoff, retry), cap)
 
 
 @given(backoffs(), JITTER, seconds(), RETRIES, seconds(), draws(), draws())
@@ -93,14 +93,14 @@ def test_a_larger_draw_is_never_a_shorter_delay(
 
 
 @given(backoffs(), seconds(), RETRIES, draws())
-def test_the_equal_jitter_keeps_half_of_the_delay(backoff: Backoff, cap: float, retry: int, draw: float) -> None:
-    told = delay(backoff, "equal", cap, retry=retry, previous=0.0, draw=draw)
-    assert told >= min(base_delay(backoff, retry), cap) / 2
+def test_equal_jitter_keeps_half_of_the_delay(backoff: Backoff, cap: float, retry: int, draw: float) -> None:
+    found = delay(backoff, "equal", cap, retry=retry, previous=0.0, draw=draw)
+    assert found >= min(base_delay(backoff, retry), cap) / 2
 
 
 @given(backoffs(), JITTER, st.floats(1e-3, 1e3), RETRIES, seconds(), draws(), draws())
 @example(Exponential(), "decorrelated", 60.0, 50, 60.0, 0.6, 0.9)
-def test_a_capped_herd_spreads(
+def test_capped_delays_spread(
     backoff: Backoff, jitter: Jitter, cap: float, retry: int, previous: float, one: float, other: float
 ) -> None:
     waits = [delay(backoff, jitter, cap, retry=retry, previous=previous, draw=draw) for draw in (one, other)]

@@ -1,4 +1,4 @@
-"""What holds of every circuit, reachable or not, and of those that can be reached."""
+"""Laws of circuits: of every circuit, and of every reachable one against a model."""
 
 from __future__ import annotations
 
@@ -45,37 +45,39 @@ COUNTS_UNREACHABLE = st.one_of(
 )
 
 
-def told(kind: type[CallEvent], call: str = "a", at: float = 0.0, **fields: Any) -> CallEvent:
+def event_of(kind: type[CallEvent], call: str = "a", at: float = 0.0, **fields: Any) -> CallEvent:
     return kind(at=at, operation="operation", call=call, **fields)
 
 
-def judged(policy: BreakerPolicy, category: Category, call: str = "a", at: float = 0.0) -> CallEvent:
-    """A failure of the kind that *policy* counts."""
+def counted_failure(policy: BreakerPolicy, category: Category, call: str = "a", at: float = 0.0) -> CallEvent:
+    """A failure that *policy* counts."""
     if policy.counts == "calls":
-        return told(GaveUp, call, at, category=category)
-    return told(FailureClassified, call, at, category=category, evidence=Evidence(type="x.Error"))
+        return event_of(GaveUp, call, at, category=category)
+    return event_of(FailureClassified, call, at, category=category, evidence=Evidence(type="x.Error"))
 
 
 def failed() -> st.SearchStrategy[CallEvent]:
     evidence = st.just(Evidence(type="x.Error"))
-    return st.builds(told, st.just(FailureClassified), CALL, seconds(20.0), category=categories(), evidence=evidence)
+    return st.builds(
+        event_of, st.just(FailureClassified), CALL, seconds(20.0), category=categories(), evidence=evidence
+    )
 
 
 def gave_ups() -> st.SearchStrategy[CallEvent]:
-    return st.builds(told, st.just(GaveUp), CALL, seconds(20.0), category=st.one_of(st.none(), categories()))
+    return st.builds(event_of, st.just(GaveUp), CALL, seconds(20.0), category=st.one_of(st.none(), categories()))
 
 
 def events() -> st.SearchStrategy[CallEvent]:
-    """Every kind of event about a call."""
+    """Every type of event about a call."""
     plain = st.sampled_from(
         [OperationStarted, OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected]
     )
     return st.one_of(
         failed(),
         gave_ups(),
-        st.builds(told, plain, CALL, seconds(20.0)),
-        st.builds(told, st.just(RetryScheduled), CALL, after=seconds(), retry=st.integers(1, 5)),
-        st.builds(told, st.just(Parked), CALL, after=seconds()),
+        st.builds(event_of, plain, CALL, seconds(20.0)),
+        st.builds(event_of, st.just(RetryScheduled), CALL, after=seconds(), retry=st.integers(1, 5)),
+        st.builds(event_of, st.just(Parked), CALL, after=seconds()),
     )
 
 
@@ -86,7 +88,7 @@ def half_opens(least: int = 0) -> st.SearchStrategy[HalfOpen]:
 
 @st.composite
 def busy(draw: st.DrawFn) -> tuple[BreakerPolicy, HalfOpen, float]:
-    """A policy, a circuit that has as many live probes as it allows, and the time."""
+    """A policy, a circuit with as many live probes as it permits, and the time."""
     policy, now = draw(breaker_policies()), draw(seconds(20.0))
     left = st.floats(0.1, policy.lease)
     return policy, HalfOpen(tuple(Permit(c, now + draw(left)) for c in CALLS[: policy.half_open_permits])), now
@@ -120,7 +122,7 @@ def test_admission_is_total(policy: BreakerPolicy, circuit: Circuit, call: str, 
 
 
 @given(breaker_policies(), seconds(20.0), events(), COUNTER)
-def test_nothing_that_is_said_changes_an_open_circuit(
+def test_no_event_changes_an_open_circuit(
     policy: BreakerPolicy, until: float, event: CallEvent, successes: int
 ) -> None:
     assert step(policy, Open(until, 3), event, successes) == Open(until, 3)
@@ -130,28 +132,28 @@ def test_nothing_that_is_said_changes_an_open_circuit(
 def test_a_hopeless_failure_never_opens_a_circuit(
     policy: BreakerPolicy, circuit: Circuit, category: Category, call: str, successes: int
 ) -> None:
-    after = step(policy, circuit, judged(policy, category, call), successes)
+    after = step(policy, circuit, counted_failure(policy, category, call), successes)
     assert isinstance(after, type(circuit))
 
 
 @given(breaker_policies(), circuits(), CALL, COUNTER)
-def test_a_cancelled_call_only_gives_back_its_permit(
+def test_a_cancelled_call_only_returns_its_permit(
     policy: BreakerPolicy, circuit: Circuit, call: str, successes: int
 ) -> None:
-    after = step(policy, circuit, told(OperationCancelled, call), successes)
+    after = step(policy, circuit, event_of(OperationCancelled, call), successes)
     assert after == without(circuit, call)
 
 
 @given(breaker_policies(), circuits(), st.sampled_from([Category.CANCELLED, Category.EXHAUSTED]), CALL, COUNTER)
-def test_a_change_of_mind_is_counted_neither_for_nor_against(
+def test_cancelled_and_exhausted_are_not_counted(
     policy: BreakerPolicy, circuit: Circuit, category: Category, call: str, successes: int
 ) -> None:
-    after = step(policy, circuit, judged(policy, category, call), successes)
+    after = step(policy, circuit, counted_failure(policy, category, call), successes)
     assert after == circuit or isinstance(after, HalfOpen)
 
 
 @given(breaker_policies(), circuits(), st.lists(st.tuples(CALL, seconds(2.0)), max_size=8), seconds(20.0))
-def test_there_are_never_more_live_permits_than_the_policy_allows(
+def test_live_permits_never_exceed_the_policy(
     policy: BreakerPolicy, circuit: Circuit, asks: list[tuple[str, float]], now: float
 ) -> None:
     allowed = max(policy.half_open_permits, live(circuit, now))
@@ -162,7 +164,7 @@ def test_there_are_never_more_live_permits_than_the_policy_allows(
 
 
 @given(breaker_policies(), circuits(), CALL, seconds(40.0))
-def test_who_is_let_past_a_half_open_circuit_holds_a_permit(
+def test_a_call_admitted_at_half_open_holds_a_permit(
     policy: BreakerPolicy, circuit: Circuit, call: str, now: float
 ) -> None:
     after, wait = admit(policy, circuit, call, now)
@@ -176,13 +178,13 @@ def test_a_lost_probe_does_not_wedge_the_circuit(policy: BreakerPolicy, lost: li
 
 
 @given(breaker_policies(), seconds(20.0), CALL, seconds(20.0))
-def test_nobody_is_let_in_before_the_break_is_over(policy: BreakerPolicy, until: float, call: str, now: float) -> None:
-    let_in = admit(policy, Open(until), call, now)[1] is None
-    assert let_in is (now >= until)
+def test_no_call_is_admitted_before_the_break_ends(policy: BreakerPolicy, until: float, call: str, now: float) -> None:
+    is_admitted = admit(policy, Open(until), call, now)[1] is None
+    assert is_admitted is (now >= until)
 
 
 @given(breaker_policies(), half_opens(least=1), seconds(20.0))
-def test_who_holds_a_permit_is_let_in_again_and_holds_one(policy: BreakerPolicy, circuit: HalfOpen, now: float) -> None:
+def test_a_call_with_a_permit_is_admitted_again_with_one(policy: BreakerPolicy, circuit: HalfOpen, now: float) -> None:
     circuit = HalfOpen(circuit.permits[: policy.half_open_permits])
     call = circuit.permits[0].call
     after, wait = admit(policy, circuit, call, now)
@@ -190,7 +192,7 @@ def test_who_holds_a_permit_is_let_in_again_and_holds_one(policy: BreakerPolicy,
 
 
 @given(busy(), st.floats(0.0, 0.99))
-def test_who_comes_back_when_told_is_let_in_and_nobody_earlier(
+def test_a_call_is_admitted_after_the_wait_and_not_earlier(
     busy: tuple[BreakerPolicy, HalfOpen, float], early: float
 ) -> None:
     policy, circuit, now = busy
@@ -201,7 +203,7 @@ def test_who_comes_back_when_told_is_let_in_and_nobody_earlier(
 
 
 @given(breaker_policies(), half_opens(), events(), COUNTER)
-def test_a_late_answer_of_a_call_without_a_permit_changes_nothing(
+def test_a_call_without_a_permit_does_not_change_half_open(
     policy: BreakerPolicy, circuit: HalfOpen, event: CallEvent, successes: int
 ) -> None:
     others = without(circuit, event.call)
@@ -209,33 +211,31 @@ def test_a_late_answer_of_a_call_without_a_permit_changes_nothing(
 
 
 @given(breaker_policies(), st.integers(0, 3), COUNTER, events(), COUNTER)
-def test_the_row_of_a_closed_circuit_never_reaches_the_threshold(
-    policy: BreakerPolicy, row: int, seen: int, event: CallEvent, successes: int
+def test_a_closed_circuit_is_below_its_threshold(
+    policy: BreakerPolicy, failures: int, seen: int, event: CallEvent, successes: int
 ) -> None:
-    after = step(policy, Closed(row % policy.failure_threshold, seen), event, successes)
+    after = step(policy, Closed(failures % policy.failure_threshold, seen), event, successes)
     assert not isinstance(after, Closed) or after.failures < policy.failure_threshold
 
 
 @given(breaker_policies(), st.integers(0, 3), COUNTER, COUNTER, categories())
-def test_a_success_since_the_last_failure_breaks_the_row(
-    policy: BreakerPolicy, row: int, seen: int, successes: int, category: Category
+def test_a_success_resets_the_count_of_failures(
+    policy: BreakerPolicy, failures: int, seen: int, successes: int, category: Category
 ) -> None:
     assume(seen != successes)
-    event = judged(policy, category)
+    event = counted_failure(policy, category)
     fresh = step(policy, Closed(0, successes), event, successes)
     is_neutral = category in (Category.CANCELLED, Category.EXHAUSTED)
-    assert is_neutral or step(policy, Closed(row, seen), event, successes) == fresh
+    assert is_neutral or step(policy, Closed(failures, seen), event, successes) == fresh
 
 
 @given(COUNTS_UNREACHABLE, COUNTER, seconds(20.0))
-def test_as_many_in_a_row_as_the_threshold_open_the_circuit_and_no_fewer(
-    policy: BreakerPolicy, successes: int, at: float
-) -> None:
+def test_a_circuit_opens_exactly_at_its_threshold(policy: BreakerPolicy, successes: int, at: float) -> None:
     circuit: Circuit = Closed(0, successes)
-    for row in range(1, policy.failure_threshold):
-        circuit = step(policy, circuit, judged(policy, Category.UNREACHABLE), successes)
-        assert circuit == Closed(row, successes)
-    circuit = step(policy, circuit, judged(policy, Category.UNREACHABLE, at=at), successes)
+    for failures in range(1, policy.failure_threshold):
+        circuit = step(policy, circuit, counted_failure(policy, Category.UNREACHABLE), successes)
+        assert circuit == Closed(failures, successes)
+    circuit = step(policy, circuit, counted_failure(policy, Category.UNREACHABLE, at=at), successes)
     assert circuit == Open(at + policy.break_duration, policy.failure_threshold)
 
 
@@ -247,7 +247,7 @@ def test_a_circuit_that_counts_calls_ignores_attempts(
 
 
 @given(breaker_policies(counts="attempts"), circuits(), gave_ups(), COUNTER)
-def test_a_circuit_that_counts_attempts_hears_of_calls_only_that_a_probe_is_over(
+def test_a_circuit_that_counts_attempts_only_ends_probes_by_calls(
     policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int
 ) -> None:
     after = step(policy, circuit, event, successes)
@@ -256,16 +256,16 @@ def test_a_circuit_that_counts_attempts_hears_of_calls_only_that_a_probe_is_over
 
 @given(breaker_policies(), half_opens(least=1), COUNTER)
 def test_a_probe_that_succeeds_closes_the_circuit(policy: BreakerPolicy, circuit: HalfOpen, successes: int) -> None:
-    succeeded = told(OperationSucceeded, circuit.permits[0].call)
+    succeeded = event_of(OperationSucceeded, circuit.permits[0].call)
     assert step(policy, circuit, succeeded, successes) == Closed(0, successes)
 
 
 @given(COUNTS_UNREACHABLE, half_opens(least=1), COUNTER, seconds(20.0))
-def test_a_probe_that_fails_opens_the_circuit_for_a_break_that_has_grown(
+def test_a_failed_probe_opens_the_circuit_for_a_longer_break(
     policy: BreakerPolicy, circuit: HalfOpen, successes: int, at: float
 ) -> None:
     assume(circuit.permits[0].expires > at)
-    failed = judged(policy, Category.UNREACHABLE, circuit.permits[0].call, at)
+    failed = counted_failure(policy, Category.UNREACHABLE, circuit.permits[0].call, at)
     times = circuit.times + 1
     assert step(policy, circuit, failed, successes) == Open(at + break_length(policy, times), 1, times)
 
@@ -275,12 +275,16 @@ def test_a_call_that_is_over_holds_no_permit(
     policy: BreakerPolicy, circuit: HalfOpen, category: Category, successes: int
 ) -> None:
     call = circuit.permits[0].call
-    ends = [told(OperationSucceeded, call), told(OperationCancelled, call), told(GaveUp, call, category=category)]
+    ends = [
+        event_of(OperationSucceeded, call),
+        event_of(OperationCancelled, call),
+        event_of(GaveUp, call, category=category),
+    ]
     assert not any(call in calls_with_permits(step(policy, circuit, end, successes)) for end in ends)
 
 
 class Reached(RuleBasedStateMachine):
-    """A circuit that counts calls, beside a model that keeps nothing but a row, a date and the probes' dates."""
+    """A circuit that counts calls, against a model of a failure count, the break's end and the probes' leases."""
 
     @initialize(
         policy=st.one_of(*(breaker_policies(counts="calls", categories=None, failure_threshold=n) for n in (1, 2)))
@@ -291,16 +295,16 @@ class Reached(RuleBasedStateMachine):
         self.now = 0.0
         self.successes = 0
         self.under_way: list[str] = []
-        self.row = 0
+        self.failures = 0
         self.times = 0
         self.open_until: float | None = None
         self.probes: dict[str, float] | None = None
 
     def end(self, which: int, kind: type[CallEvent], **fields: Any) -> str:
-        """One of the calls under way ends so; which one it was."""
+        """End one of the calls under way with an event of that type; returns its id."""
         call = self.under_way.pop(which % len(self.under_way))
         self.successes += kind is OperationSucceeded
-        self.circuit = step(self.policy, self.circuit, told(kind, call, self.now, **fields), self.successes)
+        self.circuit = step(self.policy, self.circuit, event_of(kind, call, self.now, **fields), self.successes)
         return call
 
     @rule(elapsed=st.sampled_from([0.5, 1.0, 5.0, 10.0]))
@@ -309,11 +313,11 @@ class Reached(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open_until is not None)
     @rule()
-    def wait_for_the_end_of_the_break(self) -> None:
+    def wait_until_the_break_ends(self) -> None:
         self.now = max(self.now, self.open_until or 0.0)
 
     @rule(call=CALL)
-    def ask(self, call: str) -> None:
+    def request_start(self, call: str) -> None:
         self.circuit, wait = admit(self.policy, self.circuit, call, self.now)
         if self.open_until is not None and self.now >= self.open_until:
             self.open_until, self.probes = None, {}
@@ -334,17 +338,17 @@ class Reached(RuleBasedStateMachine):
     def succeed(self, which: int) -> None:
         call = self.end(which, OperationSucceeded)
         if self.open_until is None and (self.probes is None or call in self.probes):
-            self.row, self.times, self.probes = 0, 0, None
+            self.failures, self.times, self.probes = 0, 0, None
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH, category=st.sampled_from(HOPE))
     def give_up(self, which: int, category: Category) -> None:
         call = self.end(which, GaveUp, category=category)
         if self.probes is not None and self.probes.get(call, math.inf) <= self.now and self.live():
-            del self.probes[call]  # it took too long, and another probes in its place
+            del self.probes[call]  # its lease is over, and another call is the probe
         elif self.open_until is None and (self.probes is None or call in self.probes):
-            self.row += 1
-            if self.probes is not None or self.row >= self.policy.failure_threshold:
+            self.failures += 1
+            if self.probes is not None or self.failures >= self.policy.failure_threshold:
                 self.times += 1
                 growth = self.policy.break_growth ** (self.times - 1)
                 most = max(self.policy.max_break, self.policy.break_duration)
@@ -362,8 +366,8 @@ class Reached(RuleBasedStateMachine):
         match self.circuit:
             case Closed(failures, seen):
                 assert (self.open_until, self.probes) == (None, None)
-                # Of a success it learns with the next failure.
-                assert self.row == (failures if seen == self.successes else 0)
+                # It learns of a success with the next failure.
+                assert self.failures == (failures if seen == self.successes else 0)
             case Open(until):
                 assert self.open_until == until
             case HalfOpen(permits):

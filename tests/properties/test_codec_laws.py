@@ -1,3 +1,5 @@
+"""Laws of the codec: every event survives the journal, and damaged bytes never decode to another event."""
+
 from __future__ import annotations
 
 from contextlib import suppress
@@ -31,20 +33,20 @@ simple: dict[object, SearchStrategy[Any]] = {
     Category: st.sampled_from(Category),
     msgspec.Raw: json.map(lambda value: msgspec.Raw(msgspec.json.encode(value))),
     Recorded: st.deferred(lambda: structs(Recorded)),
-    Evidence: st.deferred(lambda: evidences),  # it may have a cause of its own kind
+    Evidence: st.deferred(lambda: evidences),  # its cause is evidence too
     tuple[str, ...]: st.lists(texts, max_size=3).map(tuple),
 }
 
 
 def values(kind: Any) -> SearchStrategy[Any]:
-    """Any value of a field's type: a new event, or a new field, is covered by itself."""
+    """Any value of a field's type, so that new events and fields are covered."""
     if get_origin(kind) is UnionType:
         return st.one_of(*map(values, get_args(kind)))
     return simple[kind]
 
 
 def structs(kind: type[msgspec.Struct]) -> SearchStrategy[Any]:
-    """Structs of that kind, some fields left to their defaults."""
+    """Structs of that type, some fields left at their defaults."""
     fields = {field.name: values(field.type) for field in msgspec.structs.fields(kind)}
     optional = {field.name: fields.pop(field.name) for field in msgspec.structs.fields(kind) if not field.required}
     return st.fixed_dictionaries(fields, optional=optional).map(lambda given: kind(**given))
@@ -57,7 +59,7 @@ events = st.sampled_from(WIRE_EVENTS).flatmap(structs)
 @pytest.mark.parametrize("kind", WIRE_EVENTS)
 @settings(max_examples=25)
 @given(st.data())
-def test_a_event_comes_back_as_it_went(kind: type[Event], data: st.DataObject) -> None:
+def test_an_event_survives_a_round_trip(kind: type[Event], data: st.DataObject) -> None:
     event = data.draw(structs(kind))
     back = decode(encode(event))
     assert type(back) is kind
@@ -65,24 +67,24 @@ def test_a_event_comes_back_as_it_went(kind: type[Event], data: st.DataObject) -
 
 
 @given(events)
-def test_a_event_is_one_line(event: Event) -> None:
+def test_an_event_is_encoded_in_one_line(event: Event) -> None:
     assert encode(event).splitlines() == [encode(event)]
 
 
 @given(events)
-def test_what_comes_back_is_written_as_before(event: Event) -> None:
+def test_a_decoded_event_is_encoded_alike(event: Event) -> None:
     assert encode(decode(encode(event))) == encode(event)
 
 
 @given(events, st.data())
-def test_a_torn_event_is_no_event(event: Event, data: st.DataObject) -> None:
+def test_a_torn_event_does_not_decode(event: Event, data: st.DataObject) -> None:
     whole = encode(event)
     with pytest.raises(CodecError):
         decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 @given(events, st.data())
-def test_a_event_with_a_wrong_byte_is_a_event_or_a_codec_error(event: Event, data: st.DataObject) -> None:
+def test_a_wrong_byte_gives_an_event_or_a_codec_error(event: Event, data: st.DataObject) -> None:
     wrong = bytearray(encode(event))
     wrong[data.draw(st.integers(0, len(wrong) - 1))] = data.draw(st.integers(0, 255))
     with suppress(CodecError):
@@ -90,5 +92,5 @@ def test_a_event_with_a_wrong_byte_is_a_event_or_a_codec_error(event: Event, dat
 
 
 @given(st.sampled_from([OperationStarted, OperationResumed]).flatmap(structs))
-def test_no_arguments_stay_no_arguments(event: Any) -> None:
+def test_missing_arguments_stay_missing(event: Any) -> None:
     assert (decode(encode(event)).arguments == NOTHING) is (event.arguments == NOTHING)  # type: ignore[attr-defined]

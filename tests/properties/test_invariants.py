@@ -1,4 +1,4 @@
-"""What holds of whole calls, whatever fails: attempts, waits, probes, cancellation, budgets, traces."""
+"""Laws of whole calls, with any failures: attempts, waits, probes, cancellation, budgets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, Permanent
 from events.event import Event
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationStarted, RetryScheduled
-from events.verdicts import Park
+from events.verdicts import Park, Retry
 from recovery import context
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.testing import Script, VirtualClock, seeded
+from recovery.testing import Script, VirtualClock, seeded_rng
 from recovery.testing.strategies import budgets, draws, policies
 from tests.recorded_events import events_of, names
 
@@ -56,7 +56,7 @@ def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float)
     reached=st.lists(st.integers(1, 6), max_size=40),
 )
 @example(retries=1, progress_resets=1, reached=[1, 2, 3, 4, 5, 6])
-def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
+def test_attempts_stay_within_retries_and_progress_resets(
     retries: int, progress_resets: int, reached: list[int]
 ) -> None:
     made = 0
@@ -76,7 +76,7 @@ def test_attempts_are_at_most_the_retries_and_one_and_what_progress_gave_back(
 
 
 class Crash(BaseException):
-    """Stands for a process that dies: nothing of ours may run after it."""
+    """Stands for a crash of the process: no code of ours may run after it."""
 
 
 @settings(max_examples=40)
@@ -86,22 +86,22 @@ class Crash(BaseException):
 )
 @example(retries=1, crashes=[(FailureClassified, 1), (RetryScheduled, 1)])
 @example(retries=2, crashes=[(FailureClassified, 2)])
-def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[type[Event], int]]) -> None:
+def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tuple[type[Event], int]]) -> None:
     store, made = MemoryStore(), []
     resumed = True
     for run, (kind, crash_at) in enumerate([*crashes, (GaveUp, 99)]):
         with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
             journal = service.journal
             assert journal is not None
-            heard = events_of(service, kind)
+            events = events_of(service, kind)
 
             def fetch(url: str) -> None:
                 made.append(url)
                 raise ConnectionResetError
 
             def die(_: Event) -> None:
-                if len(heard) == crash_at:  # noqa: B023  # called within its run
-                    journal.seal()  # noqa: B023  # what comes after a crash is not written
+                if len(events) == crash_at:  # noqa: B023  # called within its run
+                    journal.seal()  # noqa: B023  # nothing after the crash is written
                     raise Crash
 
             call = service.recoverable("fetch", resumable=True, max_retries=retries, breaker=None)(fetch)
@@ -121,7 +121,7 @@ def test_no_restart_gives_a_call_more_retries(retries: int, crashes: list[tuple[
 
 
 @given(policies(max_retries=3), draws())
-def test_nobody_waits_after_the_last_attempt_or_past_the_deadline(policy: RetryPolicy, draw: float) -> None:
+def test_no_call_waits_after_its_last_attempt_or_its_deadline(policy: RetryPolicy, draw: float) -> None:
     clock, attempts = VirtualClock(), []
 
     def fetch() -> None:
@@ -138,7 +138,7 @@ def test_nobody_waits_after_the_last_attempt_or_past_the_deadline(policy: RetryP
     until=st.floats(0.0, 200.0),
     backend=st.sampled_from(["plain", "asyncio", "trio"]),
 )
-def test_nobody_who_is_held_back_waits_past_the_deadline(deadline: float, until: float, backend: str) -> None:
+def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float, backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
     service.bus.subscribe(OperationStarted, lambda started: Park(until - started.at) if started.at < until else None)
@@ -155,9 +155,9 @@ def test_nobody_who_is_held_back_waits_past_the_deadline(deadline: float, until:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("permits", [1, 3])
-def test_of_a_thousand_callers_at_half_open_no_more_probe_than_there_are_permits(backend: str, permits: int) -> None:
+def test_a_thousand_callers_at_half_open_share_the_permits(backend: str, permits: int) -> None:
     clock = VirtualClock()
-    service = Recovery(clock=clock, rng=seeded(1))
+    service = Recovery(clock=clock, rng=seeded_rng(1))
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, half_open_permits=permits)
     inside = most = 0
 
@@ -166,7 +166,7 @@ def test_of_a_thousand_callers_at_half_open_no_more_probe_than_there_are_permits
         nonlocal inside, most
         if number < 0:
             raise ConnectionRefusedError
-        if ("fetch", "") in service.circuits.circuits():
+        if ("fetch", "") in service.circuits.states():
             inside += 1
             most = max(most, inside)
             await anyio.sleep(0.5)
@@ -181,11 +181,11 @@ def test_of_a_thousand_callers_at_half_open_no_more_probe_than_there_are_permits
 
     clock.run(main, backend=backend)
     assert 1 <= most <= permits
-    assert service.circuits.circuits() == {}
+    assert service.circuits.states() == {}
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_probe_that_is_never_heard_of_again_does_not_wedge_the_circuit(backend: str) -> None:
+def test_a_lost_probe_does_not_block_the_circuit_for_ever(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, lease=60.0)
@@ -197,15 +197,15 @@ def test_a_probe_that_is_never_heard_of_again_does_not_wedge_the_circuit(backend
 
     @fetch
     async def probe() -> str:
-        lost.fail(ConnectionRefusedError())  # far too late: it decides nothing
-        circuit = service.circuits.circuits()["fetch", ""]
+        lost.fail(ConnectionRefusedError())  # after its lease: it decides nothing
+        circuit = service.circuits.states()["fetch", ""]
         assert isinstance(circuit, HalfOpen)
         assert len(circuit.permits) == 1
         return "done"
 
     assert clock.run(probe, backend=backend) == "done"
     assert clock() == pytest.approx(70.0)
-    assert service.circuits.circuits() == {}
+    assert service.circuits.states() == {}
 
 
 # Cancellation
@@ -213,13 +213,13 @@ def test_a_probe_that_is_never_heard_of_again_does_not_wedge_the_circuit(backend
 
 @settings(max_examples=200)
 @given(backend=BACKENDS, at=st.floats(0.001, 40.0), failures=st.integers(0, 5), held=st.booleans())
-def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
+def test_a_cancelled_call_publishes_one_event_and_changes_nothing(
     backend: str, at: float, failures: int, held: bool
 ) -> None:
     clock = VirtualClock()
     budget = RetryBudget(reserve=10.0, ratio=0.0, per_second=0.0)
     service = Recovery(clock=clock, budget=budget, rng=lambda: 0.5)
-    heard = events_of(service)
+    events = events_of(service)
     caught: list[BaseException] = []
     if held:
         service.circuits.force("fetch", "open")
@@ -246,27 +246,28 @@ def test_a_call_cancelled_at_any_point_says_so_once_and_changes_nothing(
     [error] = caught
     assert isinstance(error, asyncio.CancelledError | trio.Cancelled)
     assert getattr(error, "__notes__", []) == []
-    cancelled = [event for event in heard if isinstance(event, OperationCancelled)]
-    assert (len(cancelled), heard[-1]) == (1, cancelled[0])
-    assert service.circuits.circuits() == {}
-    retried = sum(isinstance(event, RetryScheduled) for event in heard)
-    left = service.budgets.tokens("fetch")
-    assert left in (None, 10.0 - retried + cancelled[0].waiting * (retried > 0))
-    assert service.calls.calls() == []
+    cancelled = [event for event in events if isinstance(event, OperationCancelled)]
+    assert (len(cancelled), events[-1]) == (1, cancelled[0])
+    assert service.circuits.states() == {}
+    retried = sum(isinstance(event, RetryScheduled) for event in events)
+    assert service.calls.waiting() == []
+    service.circuits.force("fetch", "closed")
+    left = sum(isinstance(service.operation("fetch").start().fail(OSError()), Retry) for _ in range(20))
+    assert left == 10 - retried + cancelled[0].waiting * (retried > 0)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("before", [0, 2])
-def test_who_wants_out_gets_out_with_the_same_exception(kind: type[BaseException], before: int) -> None:
+def test_control_flow_exceptions_pass_unchanged(kind: type[BaseException], before: int) -> None:
     service = Recovery(clock=VirtualClock(), breaker=BreakerPolicy(failure_threshold=1))
-    heard = events_of(service)
+    events = events_of(service)
     error = kind()
     script = Script(*[ConnectionResetError()] * before, error)
     with pytest.raises(kind) as caught:
         service.recoverable("fetch")(script)()
     assert caught.value is error
-    assert names(heard).count("OperationCancelled") == 1
-    assert service.circuits.circuits() == {}
+    assert names(events).count("OperationCancelled") == 1
+    assert service.circuits.states() == {}
 
 
 # Budgets
@@ -275,9 +276,7 @@ def test_who_wants_out_gets_out_with_the_same_exception(kind: type[BaseException
 @settings(max_examples=50)
 @given(budget=budgets(), gaps=st.lists(st.floats(0.0, 20.0), min_size=1, max_size=60))
 @example(budget=RetryBudget(reserve=1.0, ratio=0.0, per_second=1.0), gaps=[0.0, 20.0])
-def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
-    budget: RetryBudget, gaps: list[float]
-) -> None:
+def test_total_failure_stays_within_the_budget_in_every_window(budget: RetryBudget, gaps: list[float]) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, budget=budget, breaker=None)
     retried: list[float] = []
@@ -303,8 +302,8 @@ def test_under_total_failure_retries_stay_within_the_budget_in_every_window(
 # Noise
 
 
-def test_noise_on_many_keys_is_rescued_too() -> None:
-    draw = seeded(11)
+def test_noise_on_many_keys_is_recovered() -> None:
+    draw = seeded_rng(11)
     service = Recovery(clock=VirtualClock(), rng=draw)
     failed = events_of(service, FailureClassified)
 

@@ -1,4 +1,4 @@
-"""What holds of every policy, failure and draw."""
+"""Laws of retry decisions: for every policy, failure and draw."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LIMITED = st.builds(
     failures(category=Category.RATE_LIMITED, evidence=PLAIN),
     st.floats(0.001, 3600.0),
 )
-"""Rate limits, of any attempt, with a wish."""
+"""Rate limits of any attempt, with a ``Retry-After``."""
 
 WITHOUT_HOPE = st.one_of(
     *(failures(category=category, evidence=PLAIN) for category in sorted(HOPELESS)),
     *(failures(category=category, evidence=PLAIN, retries=0) for category in sorted(HOPELESS)),
 )
 PATIENT = policies(max_retries=None)
-"""Policies that never run out of retries: what they decide is to wait."""
+"""Policies without a limit of retries, which always decide to wait."""
 
 
 @given(policies(), WITHOUT_HOPE, draws())
-def test_a_hopeless_failure_is_always_given_up(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
+def test_a_hopeless_failure_gives_up(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
     assert isinstance(decide(policy, failure, draw), GiveUp)
 
 
@@ -66,15 +66,13 @@ def test_a_policy_without_a_time_limit_never_runs_out_of_time(
 
 
 @given(PATIENT, st.one_of(LIMITED, failures()), draws())
-def test_nobody_comes_back_earlier_than_the_server_asked(
-    policy: RetryPolicy, failure: FailureClassified, draw: float
-) -> None:
+def test_no_wait_is_shorter_than_the_server_asked(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
     verdict = decide(policy, failure, draw)
     assert isinstance(verdict, GiveUp) or verdict.after >= (failure.retry_after or 0.0)
 
 
 @given(PATIENT, st.one_of(LIMITED, failures()), draws())
-def test_our_own_part_of_a_wait_is_at_most_max_delay(
+def test_the_backoff_part_of_a_wait_is_at_most_max_delay(
     policy: RetryPolicy, failure: FailureClassified, draw: float
 ) -> None:
     verdict = decide(policy, failure, draw)
@@ -83,16 +81,16 @@ def test_our_own_part_of_a_wait_is_at_most_max_delay(
 
 
 @given(policies(), LIMITED, draws())
-def test_a_rate_limit_with_a_wish_parks_and_uses_up_no_retry(
-    policy: RetryPolicy, failure: FailureClassified, draw: float
-) -> None:
+def test_a_rate_limit_with_a_retry_after_parks(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
     assert isinstance(decide(policy, failure, draw), Park)
 
 
 @given(policies(), failures(), draws())
-def test_nothing_else_parks(policy: RetryPolicy, failure: FailureClassified, draw: float) -> None:
-    wished = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
-    assert isinstance(decide(policy, failure, draw), Park) is wished
+def test_only_a_rate_limit_with_a_retry_after_parks(
+    policy: RetryPolicy, failure: FailureClassified, draw: float
+) -> None:
+    asked = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
+    assert isinstance(decide(policy, failure, draw), Park) is asked
 
 
 @given(policies(), failures(), draws())

@@ -1,3 +1,5 @@
+"""Laws of verdicts: how opinions join, and how the bus settles them."""
+
 from __future__ import annotations
 
 import math
@@ -20,12 +22,12 @@ too_late = st.builds(Retry, st.just(2.0), st.just(1.0))
 
 
 def is_at_least_as_strict(one: Verdict | None, other: Verdict | None) -> bool:
-    """Whether whoever heeds *one* does nothing that *other* forbids, and says why."""
+    """Whether *one* allows nothing that *other* forbids, and has its reasons."""
     if KINDS.index(type(one)) < KINDS.index(type(other)):
         return False
     match one, other:
         case GiveUp(reasons, after), GiveUp(given, wanted):
-            # Being out of time is found after the join, and only where nobody gave up for another reason.
+            # OUT_OF_TIME is added after the join, and only if no opinion gave up for another reason.
             return {*given} - {OUT_OF_TIME} <= {*reasons} and (
                 wanted is None or (after is not None and after >= wanted)
             )
@@ -39,7 +41,7 @@ def is_at_least_as_strict(one: Verdict | None, other: Verdict | None) -> bool:
 
 
 def answer(answers: list[Verdict | None]) -> Verdict | None:
-    """What a bus says where subscribers answer so, in this order."""
+    """The verdict of a bus with subscribers that give these answers, in this order."""
     bus = Bus()
     for one in answers:
         bus.subscribe(OperationFailed, lambda _, one=one: one)
@@ -67,14 +69,14 @@ def test_no_opinion_is_neutral(one: Verdict | None) -> None:
 
 
 @given(opinions, opinions)
-def test_the_join_is_never_milder_than_what_it_joins(one: Verdict | None, other: Verdict | None) -> None:
+def test_the_join_is_at_least_as_strict_as_each_opinion(one: Verdict | None, other: Verdict | None) -> None:
     joined = join(one, other)
     assert is_at_least_as_strict(joined, one)
     assert is_at_least_as_strict(joined, other)
 
 
 @given(opinions, opinions, opinions)
-def test_the_join_is_the_mildest_that_is_strict_enough(
+def test_the_join_is_the_mildest_strict_enough_verdict(
     one: Verdict | None, other: Verdict | None, bound: Verdict | None
 ) -> None:
     if is_at_least_as_strict(bound, one) and is_at_least_as_strict(bound, other):
@@ -82,7 +84,7 @@ def test_the_join_is_the_mildest_that_is_strict_enough(
 
 
 @given(several)
-def test_the_order_of_opinions_cannot_matter(some: list[Verdict | None]) -> None:
+def test_the_order_of_opinions_does_not_matter(some: list[Verdict | None]) -> None:
     assert len({settle(order) for order in permutations(some)}) == 1
 
 
@@ -92,7 +94,7 @@ def test_repeating_an_opinion_changes_nothing(some: list[Verdict | None], which:
 
 
 @given(several)
-def test_what_is_settled_ends_in_time(some: list[Verdict | None]) -> None:
+def test_a_settled_wait_ends_in_time(some: list[Verdict | None]) -> None:
     match settle(some):
         case Retry(after, within) | Park(after, _, within):
             assert after <= within
@@ -101,7 +103,7 @@ def test_what_is_settled_ends_in_time(some: list[Verdict | None]) -> None:
 @given(
     st.lists(st.one_of(verdicts().filter(lambda one: not isinstance(one, GiveUp)), too_late), min_size=1, max_size=4)
 )
-def test_whoever_would_wait_too_long_is_out_of_time(some: list[Retry | Park]) -> None:
+def test_a_wait_that_is_too_long_gives_up(some: list[Retry | Park]) -> None:
     is_late = max(one.after for one in some) > min(one.within for one in some)
     assert (settle(some) == GiveUp("out of time")) is is_late
 
@@ -114,8 +116,8 @@ def test_a_subscriber_can_only_make_a_verdict_stricter(
 
 
 @given(several.flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
-def test_the_order_of_subscribers_cannot_matter(commands: tuple[list[Verdict | None], list[Verdict | None]]) -> None:
-    one, other = commands
+def test_the_order_of_subscribers_does_not_matter(answers: tuple[list[Verdict | None], list[Verdict | None]]) -> None:
+    one, other = answers
     assert answer(one) == answer(other)
 
 
@@ -124,7 +126,7 @@ numbers = st.sampled_from([math.nan, -1.0, 0.0, 1.0, math.inf])
 
 @given(st.tuples(numbers, numbers), st.tuples(numbers, numbers))
 @example((math.nan, math.nan), (1.0, 5.0))
-def test_not_even_odd_numbers_make_the_order_matter(one: tuple[float, float], other: tuple[float, float]) -> None:
+def test_odd_numbers_do_not_make_the_order_matter(one: tuple[float, float], other: tuple[float, float]) -> None:
     def ask(*waits: tuple[float, float]) -> Verdict | None:
         bus = Bus()
         for wait in waits:

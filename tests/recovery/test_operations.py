@@ -1,4 +1,4 @@
-"""Which operations a service knows."""
+"""The operations of a service, by name and key."""
 
 from __future__ import annotations
 
@@ -8,67 +8,70 @@ import pytest
 
 from events.bus import Bus
 from events.operation import Operation
-from recovery.operations import MAX_KEYS, Definition, Registry
+from recovery.operations import Definition, Registry
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
 
-PLAN = OperationConfig(policy=RetryPolicy(), breaker=BreakerPolicy())
+CONFIG = OperationConfig(policy=RetryPolicy(), breaker=BreakerPolicy())
 OTHER = OperationConfig(policy=RetryPolicy(max_retries=0), breaker=None)
 RESUMABLE = OperationConfig(policy=RetryPolicy(), breaker=None, resumable=True, durability="journal")
 
 
+FEW = 8
+
+
 def registry() -> Registry:
-    return Registry(Bus())
+    return Registry(Bus(), max_keys=FEW)
 
 
 def definition() -> Definition:
-    return Definition(PLAN, Operation("fetch", Bus()))
+    return Definition(CONFIG, Operation("fetch", Bus()), max_keys=FEW)
 
 
-@pytest.mark.parametrize(("config", "explicit"), [(PLAN, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
-def test_a_name_with_the_same_plan_is_the_same_operation(config: OperationConfig, explicit: bool) -> None:
+@pytest.mark.parametrize(("config", "explicit"), [(CONFIG, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
+def test_a_name_with_the_same_config_is_the_same_operation(config: OperationConfig, explicit: bool) -> None:
     known = registry()
     first = known.define("fetch", config, explicit=explicit)
     assert known.define("fetch", config, explicit=explicit) is first
 
 
-def test_a_chosen_name_with_another_plan_is_refused() -> None:
+def test_a_chosen_name_with_another_config_is_refused() -> None:
     known = registry()
-    known.define("fetch", PLAN, explicit=True)
+    known.define("fetch", CONFIG, explicit=True)
     with pytest.raises(ValueError, match="'fetch' is already defined with other settings"):
         known.define("fetch", OTHER, explicit=True)
 
 
 def test_a_resumable_operation_is_never_renamed() -> None:
     known = registry()
-    kept = known.define("fetch", PLAN, explicit=False)
+    kept = known.define("fetch", CONFIG, explicit=False)
     with pytest.raises(ValueError, match="'fetch' is already defined"):
         known.define("fetch", RESUMABLE, explicit=False)
     assert known.get("fetch") is kept
 
 
-def test_a_functions_name_with_another_plan_gets_a_number() -> None:
+def test_a_functions_name_with_another_config_gets_a_number() -> None:
     known = registry()
-    configs = [PLAN, OTHER, OperationConfig(policy=RetryPolicy(max_retries=9), breaker=None)]
+    configs = [CONFIG, OTHER, OperationConfig(policy=RetryPolicy(max_retries=9), breaker=None)]
     kept = [known.define("fetch", config, explicit=False) for config in configs]
     assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
 
 
 def test_two_functions_of_one_name_have_an_operation_each() -> None:
     known = registry()
-    kept = [known.define("fetch", PLAN, explicit=False) for _ in range(3)]
+    kept = [known.define("fetch", CONFIG, explicit=False) for _ in range(3)]
     assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
 
 
 def test_a_function_that_is_gone_is_forgotten() -> None:
     known = registry()
-    known.define("fetch", PLAN, explicit=False)
+    known.define("fetch", CONFIG, explicit=False)
     gc.collect()
     assert known.get("fetch") is None
 
 
-@pytest.mark.parametrize(("config", "explicit"), [(PLAN, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
+@pytest.mark.parametrize(("config", "explicit"), [(CONFIG, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
 def test_what_must_be_found_by_name_is_kept(config: OperationConfig, explicit: bool) -> None:
     known = registry()
     known.define("fetch", config, explicit=explicit)
@@ -76,56 +79,56 @@ def test_what_must_be_found_by_name_is_kept(config: OperationConfig, explicit: b
     assert known.config_of("fetch") == config
 
 
-def test_an_unknown_operation_has_no_plan_and_no_successes() -> None:
+def test_an_unknown_operation_has_no_config_and_no_successes() -> None:
     assert (registry().config_of("fetch"), registry().operation_of("fetch", "")) == (None, None)
 
 
-def test_the_part_without_a_key_is_the_whole() -> None:
+def test_the_empty_key_stands_for_the_whole_operation() -> None:
     one = definition()
     assert one.keyed("") is one.operation
 
 
-def test_a_key_is_always_the_same_part() -> None:
+def test_a_key_is_always_the_same_operation() -> None:
     one = definition()
     assert one.keyed("host") is one.keyed("host")
 
 
-def test_every_part_counts_its_own_successes() -> None:
+def test_every_key_counts_its_own_successes() -> None:
     known = registry()
-    one = known.define("fetch", PLAN, explicit=True)
+    one = known.define("fetch", CONFIG, explicit=True)
     one.keyed("a").start().succeed()
     assert [known.operation_of("fetch", key).successes for key in ("a", "b", "")] == [1, 0, 0]  # type: ignore[union-attr]
 
 
-def test_the_part_unused_for_longest_is_forgotten_first() -> None:
+def test_the_least_recently_used_key_is_forgotten_first() -> None:
     one = definition()
     one.keyed("first").successes = one.keyed("second").successes = 7
-    for number in range(MAX_KEYS - 2):
+    for number in range(FEW - 2):
         one.keyed(str(number))
     one.keyed("first")
     one.keyed("one too many")
     assert (one.keyed("first").successes, one.keyed("second").successes) == (7, 0)
 
 
-def test_a_part_that_somebody_holds_is_found_again_with_its_counter() -> None:
+def test_a_key_that_is_still_referenced_keeps_its_counter() -> None:
     definition = registry().define("fetch", OperationConfig(policy=RetryPolicy(), breaker=None), explicit=True)
     held = definition.keyed("held")
     held.successes = 7
     definition.keyed("not held").successes = 7
-    for number in range(MAX_KEYS):
+    for number in range(FEW):
         definition.keyed(str(number))
     assert definition.keyed("held") is held
     assert definition.keyed("not held").successes == 0
 
 
-def test_a_name_that_is_given_once_more_is_told() -> None:
-    told: list[str] = []
-    known = Registry(Bus(), told.append)
+def test_a_name_that_is_reused_is_reported() -> None:
+    reused: list[str] = []
+    known = Registry(Bus(), reused.append)
     config = OperationConfig(policy=RetryPolicy(), breaker=None)
     first = known.define("closure", config, explicit=False)
     known.define("closure", config, explicit=False)
-    assert told == []
+    assert reused == []
     del first
     gc.collect()
     known.define("closure", config, explicit=False)
-    assert "closure" in told
+    assert "closure" in reused

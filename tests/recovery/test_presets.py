@@ -71,13 +71,13 @@ def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
 def test_staging_is_monitored_from_the_beginning() -> None:
     service = staging()
     service.recoverable("fetch", initial_delay=0.0)(fails_once())()
-    assert service.monitor().snapshot().counted["all"].recovered == 1
+    assert service.monitor().snapshot().windows["all"].recovered == 1
 
 
-def test_production_is_monitored_from_when_somebody_asks() -> None:
+def test_production_is_monitored_from_the_first_request() -> None:
     service = production()
     service.recoverable("fetch", initial_delay=0.0)(fails_once())()
-    assert service.monitor().snapshot().counted["all"].calls == 0
+    assert service.monitor().snapshot().windows["all"].calls == 0
 
 
 def test_in_development_a_function_is_left_untouched_unless_asked_otherwise() -> None:

@@ -1,3 +1,5 @@
+"""Secrets are redacted in what is journalled, logged and printed."""
+
 from __future__ import annotations
 
 import json
@@ -6,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,8 +21,7 @@ from events.codec import decode
 from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import FailureClassified, GaveUp
-from recovery import redact as module
-from recovery.redact import MASK, clipped, hide, redact, redacted
+from recovery.redact import MASK, clipped, hide, redact, redacted, unhide
 from recovery.service import Recovery
 from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
 from recovery.waiting.waiters import ThreadWaiter
@@ -73,8 +75,10 @@ LEAKS = [
 
 
 @pytest.fixture(autouse=True)
-def own_literals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_literals", ())
+def own_literals() -> Iterator[None]:
+    unhide()
+    yield
+    unhide()
 
 
 @pytest.mark.parametrize("text", LEAKS)
@@ -107,11 +111,17 @@ def test_what_is_no_secret_is_left_alone(text: str) -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=8), st.text(), st.text())
 def test_a_hidden_literal_is_found_as_it_is_and_percent_encoded(secret: str, before: str, after: str) -> None:
-    module._literals = ()
+    unhide()
     hide(secret)
     if secret not in before + after and secret not in MASK:
         assert secret not in redact(f"{before}|{secret}|{after}").replace(MASK, "")
     assert redact(quote(secret, safe="")) == MASK
+
+
+def test_a_literal_can_be_shown_again() -> None:
+    hide("first secret", "second/secret")
+    unhide("first secret")
+    assert redact("first secret, first%20secret, second%2fsecret") == "first secret, first%20secret, ***"
 
 
 def test_a_hidden_literal_is_found_however_its_percent_signs_are_spelt() -> None:
@@ -227,7 +237,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_events_
     on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert SECRET.encode() not in on_disk
     program = (
-        "import anyio, sys\nfrom adapters.sqlite.schema import reading\n"
+        "import anyio, sys\nfrom adapters.sqlite.reading import reading\n"
         "async def main():\n  async with reading(sys.argv[1]) as r:\n"
         "    for row in await r.rows(): print(row.body.decode())\nanyio.run(main)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from adapters.memory import MemoryStore
 from events.operation_events import OperationStarted
 from recovery import redact, serialization
-from recovery.serialization import MOST, Secret, decoded, decoded_arguments, encoded
+from recovery.serialization import MAX_BYTES, Secret, decoded, decoded_arguments, encoded
 from recovery.service import Recovery
 from tests.recorded_events import events_of
 
@@ -82,9 +83,9 @@ def test_what_would_not_come_back_is_not_resumable_says_so_once_and_runs(
 
 
 def test_what_takes_too_much_is_refused_and_a_little_less_is_not() -> None:
-    assert len(encoded("x" * (MOST - 2))) == MOST
-    with pytest.raises(ValueError, match=f"{MOST + 1} bytes"):
-        encoded("x" * (MOST - 1))
+    assert len(encoded("x" * (MAX_BYTES - 2))) == MAX_BYTES
+    with pytest.raises(ValueError, match=f"{MAX_BYTES + 1} bytes"):
+        encoded("x" * (MAX_BYTES - 1))
 
 
 def test_an_error_of_the_arguments_own_names_no_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,8 +102,13 @@ def test_an_error_of_the_arguments_own_names_no_secret(caplog: pytest.LogCapture
 # Secrets by reference
 
 
+@pytest.fixture(autouse=True)
+def own_literals() -> Iterator[None]:
+    yield
+    redact.unhide()
+
+
 def test_of_a_secret_the_journal_gets_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redact, "_literals", ())
     monkeypatch.setenv("HF_TOKEN", "swordfish-1234")
     store, seen = MemoryStore(), []
     with Recovery(store=store) as service:
@@ -119,8 +125,7 @@ def test_a_secret_comes_back_as_one() -> None:
     assert decoded(encoded(value)) == value
 
 
-def test_a_secret_that_was_revealed_is_hidden_from_then_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(redact, "_literals", ())
+def test_a_secret_that_was_revealed_is_hidden_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(" open-sesame\n")
     assert Secret(f"file:{tmp_path / 'token'}").reveal() == "open-sesame"
     assert redact.redact("say open-sesame") == "say ***"

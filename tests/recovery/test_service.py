@@ -111,7 +111,7 @@ def test_configure_changes_the_service_in_place() -> None:
 
 def test_a_second_store_is_refused() -> None:
     service = Recovery(store=MemoryStore())
-    with pytest.raises(ValueError, match="store already"):
+    with pytest.raises(ValueError, match="already has a store"):
         service.configure(store=MemoryStore())
 
 

@@ -225,6 +225,6 @@ def test_retry_on_takes_a_class_or_several(given: Any, kept: Any) -> None:
     assert config(retry_on=given).retry_on == kept
 
 
-def test_the_same_settings_make_equal_plans() -> None:
+def test_the_same_settings_make_equal_configs() -> None:
     settings: dict[str, Any] = {"max_retries": 2, "circuit_breaker_threshold": 2, "retry_on": OSError, "version": "1"}
     assert config(**settings) == config(**settings)

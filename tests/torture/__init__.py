@@ -1,1 +1,1 @@
-"""What the journal promises, under real kills, faults and floods: ``python -m tests.torture`` prints the figures."""
+"""The journal's promises under real kills, faults and floods; ``python -m tests.torture`` prints the figures."""

@@ -1,6 +1,6 @@
-"""Print the figures of the torture: ``python -m tests.torture [WORD ...] [--share 0.1] [--json FILE]``.
+"""Print the figures of the long suites: ``python -m tests.torture [WORD ...] [--share 0.1] [--json FILE]``.
 
-Only the rows whose name has one of the words, or all. Exits with 1 if any figure misses its target.
+With words, only the rows whose name contains one of them run. Exits with 1 if a figure misses its target.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
 from tests.torture.fork_server import ForkServer
-from tests.torture.keeping import keeping
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
+from tests.torture.machine import state_machine
 from tests.torture.power import power
 from tests.torture.restarts import restarts
+from tests.torture.retention import retention
 from tests.torture.stalls import memory, publishing
-from tests.torture.stories import machine
 from tests.torture.torn import torn_log
 
 ROWS = (
@@ -36,21 +36,21 @@ ROWS = (
     Row("restarts", restarts),
     Row("exits", exit_matrix),
     Row("leaks", leaks),
-    Row("keeping", keeping),
-    Row("machine", machine),
+    Row("retention", retention),
+    Row("machine", state_machine),
     Row("torn", torn_log),
     Row("power", power),
 )
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.torture", description=f"Rows: {', '.join(r.name for r in ROWS)}"
     )
-    parser.add_argument("words", nargs="*", metavar="WORD", help="only rows whose name has it")
-    parser.add_argument("--share", type=float, default=1.0, help="the share of the full count to do, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only rows whose name contains it")
+    parser.add_argument("--share", type=float, default=1.0, help="the share of the full count, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     given = parser.parse_args()
     chosen = [row for row in ROWS if not given.words or any(word in row.name for word in given.words)]
     if not chosen:

@@ -1,4 +1,4 @@
-"""The zygote that the short forms share."""
+"""The fork server that the short forms share."""
 
 from __future__ import annotations
 

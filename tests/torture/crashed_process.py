@@ -1,13 +1,13 @@
-"""What the kill loop kills: a process with four threads and an async producer, which notes outside what it did.
+"""The process that the kill loop kills: four threads and an async producer, which note what they did in a file.
 
-A note is one line in a file that is opened for appending: what a process has written there survives its ``kill -9``.
+A note is one line in a file opened for appending, so it survives the process's ``kill -9``.
 
     began RUN / opened SECONDS                # the journal is open
     left CALL                                 # found pending, and not resumed
-    accepted CALL KIND ATTEMPT SECONDS        # publishing returned
+    accepted CALL KIND ATTEMPT SECONDS        # publishing has returned
     acknowledged CALL KIND ATTEMPT            # a receipt said that it is committed
-    promised CALL KIND ATTEMPT / closing      # the same of a strict call, which is promised nothing after the close
-    commit SECONDS / committed SECONDS        # the store began to write a batch, and had written it
+    promised CALL KIND ATTEMPT / closing      # the same for a strict call; after the close nothing is promised
+    commit SECONDS / committed SECONDS        # the store began to write a batch / has written it
 """
 
 from __future__ import annotations
@@ -42,30 +42,38 @@ from recovery.journal.store import Row
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 
-LONGEST_CHAIN = 12
-FEW = Retention(calls=300)
-"""So that calls are deleted all the time, and a kill finds it under way."""
+MAX_CHAIN = 12
+KEEP_FEW = Retention(calls=300)
+"""Deletes calls all the time, so that some kills come during a deletion."""
 
 
-class CommandHandler(msgspec.Struct, frozen=True):
-    """What a victim is to do. With *carries_on* it resumes what it finds; after *seconds* it closes, and ends.
+class Options(msgspec.Struct, frozen=True):
+    """What the process does, until it is killed.
 
-    Who *is_quiet* asks for no receipt to be fulfilled at once: the flush interval alone says when something is written.
+    Args:
+        path: The journal's file.
+        notes: The file for notes.
+        seconds: When it closes the journal and ends, unless it was killed before.
+        resumes: It resumes the calls that it finds.
+        deletes: It keeps few calls and deletes the others.
+        acknowledges_early: Its store acknowledges a batch before it is written: the bug that the loop must notice.
+        works: It makes calls.
+        waits_for_interval: It waits for no receipt, so that only the flush interval starts a batch.
     """
 
     path: str
     notes: str
     seed: int
     seconds: float
-    carries_on: bool = False
+    resumes: bool = False
     deletes: bool = False
-    is_hasty: bool = False
+    acknowledges_early: bool = False
     works: bool = True
-    is_quiet: bool = False
+    waits_for_interval: bool = False
 
 
 class Notes:
-    """The file outside."""
+    """Appends notes to a file."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -75,7 +83,7 @@ class Notes:
 
 
 class NotingStore(SQLiteStore):
-    """Notes when batches are written."""
+    """A store that notes when batches are written."""
 
     note: Notes
 
@@ -85,33 +93,32 @@ class NotingStore(SQLiteStore):
         self.note("committed", time.monotonic())
 
 
-class HastyStore(NotingStore):
-    """Says that a batch is written before it is: the bug that the loop must see."""
+class EarlyStore(NotingStore):
+    """A store that acknowledges each batch one batch too early."""
 
-    _late: Sequence[Row] = ()
+    _kept: Sequence[Row] = ()
 
     async def append(self, rows: Sequence[Row]) -> None:
-        kept, self._late = self._late, rows
+        kept, self._kept = self._kept, rows
         if kept:
             await super().append(kept)
 
 
 def work(encoded: dict[str, Any]) -> None:
-    """Do as the orders say, until killed."""
-    commands = msgspec.convert(encoded, CommandHandler)
-    CrashedProcess(commands).run()
+    """Run the process, until it is killed."""
+    CrashedProcess(msgspec.convert(encoded, Options)).run()
 
 
 class CrashedProcess:
-    def __init__(self, commands: CommandHandler) -> None:
-        self.commands = commands
-        self.note = Notes(commands.notes)
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.note = Notes(options.notes)
         self.is_over = threading.Event()
 
     def run(self) -> None:
-        commands = self.commands
-        store = (HastyStore if commands.is_hasty else NotingStore)(
-            commands.path, retention=FEW if commands.deletes else Retention()
+        options = self.options
+        store = (EarlyStore if options.acknowledges_early else NotingStore)(
+            options.path, retention=KEEP_FEW if options.deletes else Retention()
         )
         store.note = self.note
         self.service = Recovery(store=store)
@@ -127,7 +134,7 @@ class CrashedProcess:
 
     async def _run(self) -> None:
         async with self.service:
-            if self.commands.carries_on:
+            if self.options.resumes:
                 resumption = self.service.resume()
                 await resumption.loaded.opened()
                 for record in resumption.left:
@@ -135,34 +142,34 @@ class CrashedProcess:
             assert self.service.journal is not None
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
-            if self.commands.works:
+            if self.options.works:
                 busy: list[Callable[[random.Random], None]] = [self._chain, self._chain, self._jobs, self._flood]
-                works = [self._flood] * 4 if self.commands.is_quiet else busy
+                works = [self._flood] * 4 if self.options.waits_for_interval else busy
                 for number, work in enumerate(works):
-                    rng = random.Random(f"{self.commands.seed} {number}")
-                    threading.Thread(target=self._again_and_again, args=(work, rng), daemon=True).start()
-            end = time.monotonic() + self.commands.seconds
-            rng = random.Random(f"{self.commands.seed} async")
+                    rng = random.Random(f"{self.options.seed} {number}")
+                    threading.Thread(target=self._repeat, args=(work, rng), daemon=True).start()
+            end = time.monotonic() + self.options.seconds
+            rng = random.Random(f"{self.options.seed} async")
             while time.monotonic() < end:
-                if self.commands.works:
+                if self.options.works:
                     await self._produce(rng)
                 else:
                     await anyio.sleep(0.001)
-            if self.commands.carries_on and not self.commands.works:
+            if self.options.resumes and not self.options.works:
                 await resumption
             self.is_over.set()
             self.note("closing")
         self.note("closed", time.monotonic())
 
-    def _again_and_again(self, work: Callable[[random.Random], None], rng: random.Random) -> None:
+    def _repeat(self, work: Callable[[random.Random], None], rng: random.Random) -> None:
         while not self.is_over.is_set():
             work(rng)
 
-    # what is noted
+    # What it notes
 
     def _accepted(self, event: CallEvent) -> None:
-        is_told = isinstance(event, OperationSucceeded) and event.recovered
-        if not is_told and not isinstance(event, OperationFailed | CheckpointSaved):  # newer progress replaces older
+        is_repeated = isinstance(event, OperationSucceeded) and event.recovered  # it follows an OperationRecovered
+        if not is_repeated and not isinstance(event, OperationFailed | CheckpointSaved):  # progress coalesces
             self.note("accepted", event.call, type(event).__name__, event.attempt, time.monotonic())
 
     def _acknowledge(self, events: Sequence[CallEvent]) -> None:
@@ -173,11 +180,11 @@ class CrashedProcess:
         assert self.service.journal is not None
         return self.service.journal.receipt()
 
-    # what is done
+    # What it does
 
     def _events(self, rng: random.Random) -> list[CallEvent]:
-        """A call's chain of events, from its first failure on; not every one ends."""
-        call, length = self.service.bus.new_call_id(), rng.randint(1, LONGEST_CHAIN)
+        """The events of a call from its first failure on; some calls do not end."""
+        call, length = self.service.bus.new_call_id(), rng.randint(1, MAX_CHAIN)
         events: list[CallEvent] = [
             RetryScheduled(at=0.0, operation="chain", call=call, attempt=number, after=0.0, retry=number)
             for number in range(1, length + 1)
@@ -186,7 +193,7 @@ class CrashedProcess:
         return events if end is None else [*events, end(at=0.0, operation="chain", call=call, attempt=length)]
 
     def _chain(self, rng: random.Random) -> None:
-        """Publish, and wait for a receipt every now and then."""
+        """Publish, and wait for a receipt after every second event on average."""
         unsure: list[CallEvent] = []
         for event in self._events(rng):
             self.service.bus.publish(event)
@@ -197,7 +204,7 @@ class CrashedProcess:
                 unsure = []
 
     def _flood(self, rng: random.Random) -> None:
-        """Publish, and wait for nothing: these are written when the flush interval is over."""
+        """Publish without waiting: these events are written when the flush interval is over."""
         unsure: deque[tuple[Receipt, CallEvent]] = deque()
         for event in self._events(rng):
             self.service.bus.publish(event)
@@ -207,12 +214,12 @@ class CrashedProcess:
                 self._acknowledge([unsure.popleft()[1]])
 
     async def _produce(self, rng: random.Random) -> None:
-        """As ``_chain``, in a coroutine, and with calls that are resumed."""
+        """Like ``_chain``, in a coroutine, and with resumable calls."""
         events = self._events(rng)
         for event in events:
             self.service.bus.publish(event)
             await anyio.sleep(0)
-        if self.commands.is_quiet:
+        if self.options.waits_for_interval:
             await anyio.sleep(0.01)
             return
         await self._receipt().committed()

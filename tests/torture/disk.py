@@ -1,4 +1,4 @@
-"""A disk for the state machine: it can be full, and be copied between two batches."""
+"""A store for the state machine: its disk can be full, and be copied between two batches."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ PROGRESS = CheckpointSaved.__name__
 
 
 class DiskStore(SQLiteStore):
-    """Can be full, and can be copied between two batches. *lag* is how many batches it says are written too early."""
+    """A SQLite store whose disk can be full and can be copied. *lag* is how many batches it acknowledges too early."""
 
     def __init__(self, path: Path, wall: Callable[[], float], lag: int) -> None:
-        super().__init__(path, wall=wall, retention=Retention(calls=3))
+        super().__init__(path, wall=wall, retention=Retention(calls=3), busy_timeout=0.0)
         self.between = threading.Lock()
         self.is_full = False
-        self._late: list[Sequence[Row]] = []
+        self._unwritten: list[Sequence[Row]] = []
         self._lag = lag
 
     def forked(self) -> Self:
-        raise JournalError("no process of this machine's forks")
+        raise JournalError("the state machine never forks")
 
     async def append(self, rows: Sequence[Row]) -> None:
         with self.between:
             if self.is_full:
                 raise JournalError("database or disk is full")
-            self._late.append(rows)
-            if len(self._late) > self._lag:
-                await super().append(self._late.pop(0))
+            self._unwritten.append(rows)
+            if len(self._unwritten) > self._lag:
+                await super().append(self._unwritten.pop(0))
 
     async def open(self, run: Run) -> Sequence[str]:
         with self.between:
@@ -53,13 +53,13 @@ class DiskStore(SQLiteStore):
 
 
 def name_of(event: Event) -> str:
-    """What tells it apart from the other events of its call."""
+    """A name that is unique among the events of its call."""
     about = f" {bytes(event.data).decode()}" if isinstance(event, CheckpointSaved) else ""
     return f"{type(event).__name__} {getattr(event, 'attempt', 0)}{about}"
 
 
-def is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> bool:
-    """Whether *kept* are the first of *expected*, or all; of progress any but the latest may be missing."""
+def is_prefix(kept: list[str], expected: list[str], *, whole: bool = False) -> bool:
+    """Whether *kept* is a prefix of *expected* (with *whole*, all of it); progress may miss all but its latest."""
     left = list(kept)
     for name in expected:
         if left and left[0] == name:
@@ -70,7 +70,7 @@ def is_part(kept: list[str], expected: list[str], *, whole: bool = False) -> boo
 
 
 def kept_of(events: list[tuple[str, CallEvent]], names: list[str]) -> list[tuple[str, CallEvent]]:
-    """Those of *events*, with their runs, that *names* are the names of."""
+    """The *events*, with their runs, that have these *names*."""
     left, kept = list(names), []
     for run, event in events:
         if left and left[0] == name_of(event):

@@ -1,4 +1,4 @@
-"""How processes end that have a journal: in time, and with everything written where that can be (D12)."""
+"""How processes with a journal end: in time, and with everything written where that is possible (D12)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from recovery.journal import journal
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure
-from tests.torture.fork_server import Child, ForkServer, watch
+from tests.torture.fork_server import Child, ForkServer, wait_for_ends
 
-COLOURS = ("asyncio", "trio", "threads")
+MODES = ("asyncio", "trio", "threads")
 SIGNALS = {
     "SIGINT": [signal.SIGINT],
     "SIGINT twice": [signal.SIGINT, signal.SIGINT],
@@ -43,30 +43,30 @@ ENDINGS = (
     "close twice at once",
 )
 STORES = ("healthy", "hangs in append", "hangs in open", "two that hang")
-AT_ONCE = 4
-"""Processes that hang side by side: they sleep."""
+PARALLEL = 4
+"""Processes with a hanging store that run at a time; they sleep."""
 EVENTS = 50
-MOST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A process that ends like that."""
+    """How a process runs its calls, how it ends, and what its store does."""
 
-    colour: str
+    mode: str
     ending: str
     store: str
 
     def __str__(self) -> str:
-        return f"{self.colour}: {self.ending}, {self.store}"
+        return f"{self.mode}: {self.ending}, {self.store}"
 
     @property
     def is_orderly(self) -> bool:
-        """Whether what was accepted must have been written."""
+        """Whether every accepted event must be written."""
         return self.store == "healthy" and self.ending != "SIGTERM"
 
 
 class HangingStore(SQLiteStore):
-    """Never returns from that method."""
+    """A store that never returns from *method*."""
 
     method = "append"
 
@@ -80,13 +80,13 @@ class HangingStore(SQLiteStore):
 
 
 def cases() -> list[Case]:
-    """Every one. Two journals share the time there is when nobody has closed them before."""
-    every = itertools.starmap(Case, itertools.product(COLOURS, ENDINGS, STORES))
+    """Every case. Two journals share the time to close only if neither was closed before the exit."""
+    every = itertools.starmap(Case, itertools.product(MODES, ENDINGS, STORES))
     return [case for case in every if case.store != "two that hang" or case.ending in ("no close", "close at exit")]
 
 
-def end(path: str, notes: str, colour: str, ending: str, store: str, budget: float) -> None:
-    """Be the process: have events accepted, note when, and end."""
+def run_process(path: str, notes: str, mode: str, ending: str, store: str, budget: float) -> None:
+    """Be the process: publish events, note the time, and end."""
     journal.CLOSE_TIMEOUT = budget
     services = [Recovery(store=SQLiteStore(path) if store == "healthy" else HangingStore(path))]
     if store == "hangs in open":
@@ -95,10 +95,10 @@ def end(path: str, notes: str, colour: str, ending: str, store: str, budget: flo
         services.append(Recovery(store=HangingStore(f"{path}-2")))
     if ending == "SIGTERM, handled":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if colour == "threads":
+    if mode == "threads":
         _Threads(services, notes, ending).run()
     else:
-        anyio.run(_Tasks(services, notes, ending).run, backend=colour)
+        anyio.run(_Tasks(services, notes, ending).run, backend=mode)
 
 
 class _Ending:
@@ -109,7 +109,7 @@ class _Ending:
         self._notes = notes
 
     def accept(self) -> None:
-        """Have events accepted, and tell whoever watches."""
+        """Publish events, and note when they are accepted."""
         for service in self.services:
             fetch = service.recoverable("fetch", max_retries=0, breaker=None)(self._fail)
             for _ in range(EVENTS // 2):
@@ -122,7 +122,7 @@ class _Ending:
         raise ConnectionError
 
     def close_by_hand(self) -> None:
-        """For the endings that close the service themselves."""
+        """Close the service, in the endings that do so by hand."""
         if self.ending == "close at exit":
             atexit.register(self.service.close)
         if self.ending in ("close in a thread", "close twice at once"):
@@ -174,30 +174,30 @@ class _Tasks(_Ending):
 
 
 class Ended(msgspec.Struct):
-    """How a process ended: *seconds* after it began to, ``None`` if it did not; *written* events are in its file."""
+    """How a process ended: after *seconds* (None: it did not end), with *written* events in its file."""
 
     case: Case
     seconds: float | None
     code: int | None
     written: int
-    said: str
+    output: str
 
-    def problem(self, most: float) -> str | None:
-        """What is wrong with that."""
+    def problem(self, limit: float) -> str | None:
+        """What is wrong with this end; None if nothing is."""
         if self.seconds is None:
             return f"{self.case} did not end"
-        if self.seconds > most:
+        if self.seconds > limit:
             return f"{self.case} took {self.seconds:.2f} s"
         if self.case.is_orderly and self.written != EVENTS:
-            return f"{self.case}: {self.written} of {EVENTS} events are written\n{self.said}"
+            return f"{self.case}: {self.written} of {EVENTS} events are written\n{self.output}"
         return None
 
 
-def ends_of(cases: Sequence[Case], fork_server: ForkServer, budget: float) -> Iterator[Ended]:
-    """Have each process end; several of those that hang at a time."""
+def run_cases(cases: Sequence[Case], fork_server: ForkServer, budget: float) -> Iterator[Ended]:
+    """Run each case; those with a hanging store in parallel."""
     hanging = [case for case in cases if case.store != "healthy"]
     waves = [[case] for case in cases if case.store == "healthy"]
-    waves += [hanging[begin : begin + AT_ONCE] for begin in range(0, len(hanging), AT_ONCE)]
+    waves += [hanging[begin : begin + PARALLEL] for begin in range(0, len(hanging), PARALLEL)]
     for wave in waves:
         with tempfile.TemporaryDirectory() as name:
             begun = []
@@ -205,14 +205,19 @@ def ends_of(cases: Sequence[Case], fork_server: ForkServer, budget: float) -> It
                 folder = Path(name) / str(number)
                 folder.mkdir()
                 path, notes = folder / "calls.db", folder / "notes"
-                about = (case.colour, case.ending, case.store, budget)
+                about = (case.mode, case.ending, case.store, budget)
                 begun.append(
-                    (case, path, notes, fork_server.fork(end, str(path), str(notes), *about, out=folder / "out"))
+                    (
+                        case,
+                        path,
+                        notes,
+                        fork_server.fork(run_process, str(path), str(notes), *about, out=folder / "out"),
+                    )
                 )
             ending = [(*one, _accepted_at(one[2], one[3])) for one in begun]
             for case, _, _, child, _ in ending:
                 _send(SIGNALS.get(case.ending, ()), child)
-            watch([child for _, _, _, child, _ in ending], budget + 10.0)
+            wait_for_ends([child for _, _, _, child, _ in ending], budget + 10.0)
             for case, path, _, child, began in ending:
                 code = child.wait(0.0)
                 seconds = None if code is None else child.ended - began
@@ -245,11 +250,11 @@ def _written(path: Path) -> int:
 
 
 def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
-    """The figures of the matrix."""
+    """The figures of process ends."""
     chosen = cases()[:: max(round(1 / share), 1)]
     budget = journal.CLOSE_TIMEOUT
-    ended = list(ends_of(chosen, fork_server, budget))
-    problems = [problem for one in ended if (problem := one.problem(MOST_SECONDS)) is not None]
+    ended = list(run_cases(chosen, fork_server, budget))
+    problems = [problem for one in ended if (problem := one.problem(MAX_SECONDS)) is not None]
     for problem in problems:
         print(problem, file=sys.stderr)
     healthy, hanging = (
@@ -257,10 +262,10 @@ def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
         for is_healthy in (True, False)
     )
     unwritten = [one for one in ended if one.case.is_orderly and one.written != EVENTS]
-    late = [one for one in ended if one.seconds is None or one.seconds > MOST_SECONDS]
+    late = [one for one in ended if one.seconds is None or one.seconds > MAX_SECONDS]
     text = f"at most {max(healthy, default=0.0):.2f} s, {max(hanging, default=0.0):.2f} s if the store hangs"
     orderly = sum(one.case.is_orderly for one in ended)
     return [
-        Figure("D12: seconds to end", f"{len(ended)} processes", text, f"{MOST_SECONDS:g} s", not late),
+        Figure("D12: seconds to end", f"{len(ended)} processes", text, f"{MAX_SECONDS:g} s", not late),
         Figure("D12: ended, and not all written", f"{orderly} processes", f"{len(unwritten)}", "0", not unwritten),
     ]

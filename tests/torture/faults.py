@@ -1,4 +1,4 @@
-"""The fault sweep: every call of the store fails once, until healed, and for ever, before its effect and after it."""
+"""The fault sweep: each call of a store fails once, until healed, and for ever, before and after its effect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recovery.journal.store import Store
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
-from tests.torture.figures import QUICK, Figure
+from tests.torture.figures import MEMORY_FOLDER, Figure
 from tests.torture.fork_server import ForkServer
 
 Mode: TypeAlias = Literal["once", "until healed", "for ever"]
@@ -38,7 +38,7 @@ EXPECTED = ["done", "done", "done", "paid", "gave up", "done"]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Store call number *fail_at* fails: so long, and *after* its effect or before."""
+    """Call number *fail_at* of the store fails, for as long as *mode* says, *after* its effect or before."""
 
     store: Literal["memory", "sqlite"]
     fail_at: int
@@ -46,10 +46,10 @@ class Fault(msgspec.Struct, frozen=True):
     after: bool
 
 
-class Run(msgspec.Struct):
-    """What came of a service whose store had that fault: *rows* are (run, number, call, kind).
+class Outcome(msgspec.Struct):
+    """What a service did with a faulty store: *rows* are (run, number, call, kind).
 
-    *left* are the calls of dead processes that were not resumed.
+    *left* are the calls of earlier processes that were not resumed.
     """
 
     results: list[str]
@@ -61,7 +61,7 @@ class Run(msgspec.Struct):
 
 
 def leave_work(store: Store) -> set[str]:
-    """Leave two calls in *store* that are not over, which are returned, and some that are, which may be deleted."""
+    """Leave finished calls in *store*, and two unfinished ones, which are returned."""
     left = set()
     with Recovery(store=store) as service:
         for _ in range(5):
@@ -79,15 +79,15 @@ def leave_work(store: Store) -> set[str]:
 
 
 def sqlite_template(folder: Path) -> set[str]:
-    """A journal with work left in it, and an orphan beside it."""
+    """A journal with unfinished calls, and an orphan beside it."""
     left = leave_work(SQLiteStore(folder / "calls.db"))
     orphan = files.folder_of(folder / "calls.db") / "dead.db"
     orphan.parent.mkdir(0o700)
     return left | leave_work(SQLiteStore(orphan))
 
 
-def suffer(fault: Fault, folder: Path, template: Path, left: set[str]) -> Run:
-    """One service, from its first call to its close, with that fault; SQLite's file is a copy of *template*'s."""
+def run_with(fault: Fault, folder: Path, template: Path, left: set[str]) -> Outcome:
+    """Run one service with *fault*, from its first call to its close; SQLite's file is a copy of *template*."""
     inner: Store
     if fault.store == "sqlite":
         shutil.copytree(template, folder)
@@ -116,7 +116,7 @@ def suffer(fault: Fault, folder: Path, template: Path, left: set[str]) -> Run:
             service.recoverable("d", policy=RetryPolicy(max_retries=0), durability="strict")(Script(ValueError()))()
         except ValueError:
             results.append("gave up")
-        # Who cannot open the journal goes on trying: until then nobody knows what was left.
+        # A journal that cannot be opened is retried; until then the calls left are unknown.
         assert fault.mode == "for ever" or resumption.wait(20.0)
         results.append(service.recoverable("e", policy=POLICY, resumable=True)(Script(ConnectionError()))())
         journal = service.journal
@@ -125,7 +125,7 @@ def suffer(fault: Fault, folder: Path, template: Path, left: set[str]) -> Run:
     else:
         rows = list(_sqlite_rows(folder / "calls.db"))
     left = left - {call.record.call for call in resumption.calls if call.result == "resumed"}
-    return Run(results, journal.counts, rows, journal.run.id, left, len(store.calls) >= fault.fail_at)
+    return Outcome(results, journal.counts, rows, journal.run.id, left, len(store.calls) >= fault.fail_at)
 
 
 def _with_progress(script: Script) -> Callable[[], str]:
@@ -138,62 +138,62 @@ def _with_progress(script: Script) -> Callable[[], str]:
 
 
 def _sqlite_rows(path: Path) -> Iterator[tuple[str, int, str, str]]:
-    for part in files.parts_of(path):
+    for part in files.journal_files(path):
         with closing(sqlite3.connect(part)) as connection:
             yield from connection.execute("SELECT run, number, call, kind FROM events ORDER BY id")
 
 
-def broken(fault: Fault, run: Run) -> list[str]:
+def violations(fault: Fault, outcome: Outcome) -> list[str]:
     """The invariants that do not hold."""
-    counts, problems = run.counts, []
-    if run.results != EXPECTED:
-        problems.append(f"the calls ended as {run.results}")
+    counts, problems = outcome.counts, list[str]()
+    if outcome.results != EXPECTED:
+        problems.append(f"the calls ended as {outcome.results}")
     if counts.issued != counts.stored + counts.coalesced + counts.dropped or counts.waiting:
         problems.append(f"the counts do not add up: {counts}")
-    numbers = [number for name, number, _, _ in run.rows if name == run.run]
+    numbers = [number for name, number, _, _ in outcome.rows if name == outcome.run]
     if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(1, counts.issued + 1)):
         problems.append(f"the events are not in order: {numbers}")
     ends: dict[str, set[tuple[str, int]]] = defaultdict(set)
-    for name, number, call, kind in run.rows:
+    for name, number, call, kind in outcome.rows:
         if kind in ENDS:
             ends[call].add((name, number))
     problems += [f"call {call} ended {len(found)} times" for call, found in ends.items() if len(found) > 1]
     if fault.mode != "for ever":
         if counts.dropped:
             problems.append(f"{counts.dropped} events are lost though the store was healed")
-        if fault.store == "memory" and len(numbers) != counts.stored:  # SQLite's may have been deleted since
+        if fault.store == "memory" and len(numbers) != counts.stored:  # SQLite may have deleted some since
             problems.append(f"{len(numbers)} of {counts.stored} events are there")
-    gone = run.left - {call for _, _, call, kind in run.rows if kind == "OperationStarted"}
+    gone = outcome.left - {call for _, _, call, kind in outcome.rows if kind == "OperationStarted"}
     if gone:
-        problems.append(f"calls that a dead process left are gone: {gone}")
+        problems.append(f"calls of an earlier process are gone: {gone}")
     return problems
 
 
 def faults(store: Literal["memory", "sqlite"]) -> Iterator[Iterator[Fault]]:
-    """Series of faults at later and later calls; each is to be taken until there is no such call."""
+    """Series of faults at later and later calls; each series is used until no call has that number."""
     modes: tuple[Mode, ...] = ("once", "until healed", "for ever")
     for mode, after in itertools.product(modes, (False, True)):
         yield (Fault(store, number, mode, after) for number in itertools.count(1))
 
 
 def sweep(store: Literal["memory", "sqlite"], *, every: int = 1) -> tuple[int, list[str]]:
-    """How many faults there were, of which every so many-th was tried, and what broke."""
+    """Try one in *every* faults; returns how many were tried, and the problems found."""
     done, problems, folders = 0, list[str](), itertools.count()
-    with tempfile.TemporaryDirectory(dir=QUICK) as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name:
         template = Path(name) / "template"
         left = sqlite_template(template)
         for number, series in enumerate(faults(store)):
             for fault in itertools.islice(series, number % every, None, every):
-                run = suffer(fault, Path(name) / str(next(folders)), template, left)
-                if not run.was_reached:
+                outcome = run_with(fault, Path(name) / str(next(folders)), template, left)
+                if not outcome.was_reached:
                     break
                 done += 1
-                problems += [f"{fault}: {problem}" for problem in broken(fault, run)]
+                problems += [f"{fault}: {problem}" for problem in violations(fault, outcome)]
     return done, problems
 
 
 def fault_sweep(fork_server: ForkServer, share: float) -> list[Figure]:
-    """The figures of the sweep."""
+    """The figures of the fault sweep."""
     del fork_server
     logging.getLogger("recovery").addHandler(logging.NullHandler())
     figures = []

@@ -1,4 +1,4 @@
-"""A figure: what was done how often, what came of it, and what had to."""
+"""Figures: what was done how often, the result, and its target."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from tests.torture.fork_server import ForkServer
 
-QUICK = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""A folder in memory, for what does not depend on how long a disk takes; ``None``: wherever temporary files are."""
+MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder in memory, for work that needs no real disk; None means the default folder of temporary files."""
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One line of the table; *figure* and *target* are texts with their units."""
+    """One line of the table; *figure* and *target* are texts with units."""
 
     what: str
     how_often: str
@@ -24,17 +24,17 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Something to do for one or more figures. *work* is given a zygote, and the share of the full count to do."""
+    """A suite that gives one or more figures. *work* takes a fork server and the share of the full count."""
 
     name: str
     work: Callable[[ForkServer, float], list[Figure]]
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that *share* of *values* do not exceed; 0 if there are none."""
+    """The value that *share* of *values* do not exceed; 0 without values."""
     return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else 0.0
 
 
-def times(full: int, share: float) -> int:
-    """How often something is done of which *full* times would be all."""
+def scaled(full: int, share: float) -> int:
+    """That *share* of the *full* count, at least 1."""
     return max(round(full * share), 1)

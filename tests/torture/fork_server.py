@@ -1,6 +1,6 @@
-"""A process that has imported everything and forks a child for each request: real processes, in milliseconds.
+"""A process that has imported everything and forks a child for each request: real processes in milliseconds.
 
-A child runs one function, then ends as any interpreter ends: it waits for its threads, and calls who asked ``atexit``.
+A child runs one function, then ends as any interpreter does: it waits for its threads and runs its exit handlers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, Self
 ROOT = Path(__file__).parents[2]
 PRELOADED = ("asyncio", "trio", "anyio._backends._asyncio", "anyio._backends._trio", "adapters.sqlite", "recovery")
 LIFETIME = 120
-"""Seconds after which a child is killed by its own alarm, should nobody wait for it any more."""
+"""Seconds after which a child is killed by its own alarm, in case its parent is gone."""
 
 
 class Child:
-    """A process of the zygote's. *began* and *ended* are on the monotonic clock, which all processes share."""
+    """A child of the fork server. *began* and *ended* are on the monotonic clock, which all processes share."""
 
     def __init__(self, fork_server: ForkServer, pid: int, out: Path) -> None:
-        self._zygote = fork_server
+        self._fork_server = fork_server
         self._handle = os.pidfd_open(pid)
         self.pid = pid
         self.out = out
@@ -36,35 +36,35 @@ class Child:
         self.ended = 0.0
 
     def send(self, number: int) -> None:
-        """Send it a signal; it may be over."""
+        """Send it a signal; it may have ended."""
         try:
             signal.pidfd_send_signal(self._handle, number)
         except ProcessLookupError:
             return
 
     def wait(self, timeout: float) -> int | None:
-        """Its exit code (negative: the signal that killed it); ``None`` if it runs on after *timeout* seconds."""
-        watch([self], timeout)
+        """Its exit code (negative: the signal that killed it); None if it still runs after *timeout* seconds."""
+        wait_for_ends([self], timeout)
         if not self.ended:
             return None
         os.close(self._handle)
-        return int(self._zygote.ask({"wait": self.pid}))
+        return int(self._fork_server.ask({"wait": self.pid}))
 
     def fileno(self) -> int:
-        """What becomes readable when it ends."""
+        """A file descriptor that becomes readable when it ends."""
         return self._handle
 
     def kill(self) -> None:
-        """End it with SIGKILL, and wait until it is gone."""
+        """Kill it with SIGKILL and wait for its end."""
         self.send(signal.SIGKILL)
         self.wait(30.0)
 
 
 class ForkServer:
-    """Use it as a context manager."""
+    """The server; use it as a context manager."""
 
     def __enter__(self) -> Self:
-        # Out of the terminal's process group: who interrupts the torture interrupts no child.
+        # A session of its own: Ctrl+C in the terminal interrupts no child.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.torture.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True,
@@ -82,7 +82,7 @@ class ForkServer:
         self._process.stdout.close()
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """What the zygote answers."""
+        """Send *request*; returns the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -90,13 +90,13 @@ class ForkServer:
         return json.loads(self._process.stdout.readline())
 
     def fork(self, function: Callable[..., object], *arguments: object, out: Path) -> Child:
-        """Have *function* called in a child with *arguments*, plain data; what it prints is appended to *out*."""
+        """Call *function* in a child with *arguments* (plain data); its output is appended to *out*."""
         name = [function.__module__, function.__name__]
         return Child(self, self.ask({"fork": name, "arguments": arguments, "out": str(out)}), out)
 
 
-def watch(children: Iterable[Child], timeout: float) -> None:
-    """Note when each of them ends, until all have, *timeout* seconds at the most."""
+def wait_for_ends(children: Iterable[Child], timeout: float) -> None:
+    """Note the time at which each child ends; returns when all have, or after *timeout* seconds."""
     limit, running = time.monotonic() + timeout, [child for child in children if not child.ended]
     while running:
         ready, _, _ = select.select(running, [], [], max(limit - time.monotonic(), 0.0))
@@ -108,7 +108,7 @@ def watch(children: Iterable[Child], timeout: float) -> None:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in PRELOADED:
         importlib.import_module(name)
@@ -123,14 +123,14 @@ def main() -> None:
                 function = getattr(importlib.import_module(module), name)
                 pid = os.fork()
                 if pid == 0:
-                    _be_a_child(out)
+                    _prepare_child(out)
                     function(*arguments)
                     return
                 answer = pid
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def _be_a_child(out: str) -> None:
+def _prepare_child(out: str) -> None:
     signal.alarm(LIFETIME)
     nothing, file = os.open(os.devnull, os.O_RDONLY), os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for here, there in ((nothing, 0), (file, 1), (file, 2)):

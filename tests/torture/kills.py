@@ -1,4 +1,4 @@
-"""The kill loop: work, ``kill -9``, and see what is left; again and again on the same file (D2 to D6)."""
+"""The kill loop: work, ``kill -9``, check what is left, and repeat on the same file (D2 to D6)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import msgspec
 
 from adapters.sqlite import files
 from recovery.journal.writer import FLUSH_INTERVAL
-from tests.torture.crashed_process import FEW, CommandHandler, work
-from tests.torture.figures import Figure, percentile, times
+from tests.torture.crashed_process import KEEP_FEW, Options, work
+from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import Child, ForkServer
 from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored
 
 ROUNDS = 1000
 PER_FILE = 40
 """Kills before a new file is begun."""
-LONGEST = 0.08
+MAX_SECONDS = 0.08
+"""A process is killed at a random moment of this time after it opened its journal."""
 
 
 class Tally(msgspec.Struct):
-    """What came of all rounds."""
+    """The results of all rounds."""
 
     kills: int = 0
     in_recovery: int = 0
@@ -33,64 +34,64 @@ class Tally(msgspec.Struct):
     lost: list[str] = []
     disordered: list[str] = []
     ended_twice: list[str] = []
-    forgotten: list[str] = []
+    not_found: list[str] = []
     ages: list[float] = []
     excesses: list[float] = []
     commits: list[float] = []
 
 
-class Journey:
-    """A journal's file, from its first victim to the last, which closes it in peace."""
+class KilledJournal:
+    """A journal's file, from its first killed process to the last one, which closes it in good order."""
 
     def __init__(
-        self, folder: Path, fork_server: ForkServer, rng: random.Random, tally: Tally, *, is_hasty: bool
+        self, folder: Path, fork_server: ForkServer, rng: random.Random, tally: Tally, *, acknowledges_early: bool
     ) -> None:
         self.path = folder / "journal" / "calls.db"
         self._folder = folder
-        self._zygote = fork_server
+        self._fork_server = fork_server
         self._rng = rng
         self._tally = tally
-        self._is_hasty = is_hasty
+        self._acknowledges_early = acknowledges_early
         self._deletes = rng.random() < 0.5
         self._acknowledged: set[tuple[str, Event]] = set()
         self._deletable: set[str] = set()
-        self._victims = 0
+        self._started = 0
 
-    def kill_once(self, *, in_recovery: bool, in_company: bool) -> None:
-        """One round, and what is to be said of it. In company a second process writes a file of its own."""
+    def kill_once(self, *, in_recovery: bool, with_second: bool) -> None:
+        """One round. *with_second* runs a second process, which writes a file of its own."""
         rng = self._rng
-        victims = [self._start(carries_on=in_recovery or rng.random() < 0.5)]
-        if in_company:
-            victims.append(self._start(carries_on=rng.random() < 0.5))
+        processes = [self._start(resumes=in_recovery or rng.random() < 0.5)]
+        if with_second:
+            processes.append(self._start(resumes=rng.random() < 0.5))
         killed = []
-        for crashed_process, notes in victims:
-            wait_for(b"began" if in_recovery else b"opened", notes, crashed_process)
-        for crashed_process, _ in victims:
-            time.sleep(rng.uniform(0.0, LONGEST))
+        for process, notes in processes:
+            wait_for(b"began" if in_recovery else b"opened", notes, process)
+        for process, _ in processes:
+            time.sleep(rng.uniform(0.0, MAX_SECONDS))
             killed.append(time.monotonic())
-            crashed_process.kill()
-        self._tally.kills += len(victims)
+            process.kill()
+        self._tally.kills += len(processes)
         self._tally.in_recovery += in_recovery
-        self._judge([Notes.read(notes, at) for (_, notes), at in zip(victims, killed, strict=True)], killed)
+        self._check([Notes.read(notes, at) for (_, notes), at in zip(processes, killed, strict=True)], killed)
 
-    def _start(self, *, carries_on: bool, works: bool = True, seconds: float = 10.0) -> tuple[Child, Path]:
-        self._victims += 1
-        notes = self._folder / f"notes-{self._victims}"
-        commands = CommandHandler(
+    def _start(self, *, resumes: bool, works: bool = True, seconds: float = 10.0) -> tuple[Child, Path]:
+        self._started += 1
+        notes = self._folder / f"notes-{self._started}"
+        options = Options(
             path=str(self.path),
             notes=str(notes),
             seed=self._rng.getrandbits(32),
-            # Every now and then it closes its journal just when the kill comes.
-            seconds=min(seconds, self._rng.uniform(0.0, LONGEST)) if self._rng.random() < 0.2 else seconds,
-            carries_on=carries_on,
+            # One in five closes its journal at about the time of the kill.
+            seconds=min(seconds, self._rng.uniform(0.0, MAX_SECONDS)) if self._rng.random() < 0.2 else seconds,
+            resumes=resumes,
             deletes=self._deletes,
-            is_hasty=self._is_hasty,
+            acknowledges_early=self._acknowledges_early,
             works=works,
-            is_quiet=self._rng.random() < 0.3,
+            waits_for_interval=self._rng.random() < 0.3,
         )
-        return self._zygote.fork(work, msgspec.to_builtins(commands), out=self._folder / "out"), notes
+        return self._fork_server.fork(work, msgspec.to_builtins(options), out=self._folder / "out"), notes
 
-    def _judge(self, rounds: list[Notes], killed: list[float]) -> None:
+    def _check(self, rounds: list[Notes], killed: list[float]) -> None:
         tally = self._tally
         stored = Stored.read(self.path, self._folder, [notes.run for notes in rounds])
         events = stored.events()
@@ -101,10 +102,10 @@ class Journey:
                 found = events.get((notes.run, call), [])
                 if accepted[-1][0][0] in DONE:
                     self._deletable.add(call)
-                    if not found and self._deletes and stored.done >= FEW.calls:
-                        continue  # kept for as long as was asked for
+                    if not found and self._deletes and stored.done >= KEEP_FEW.calls:
+                        continue  # it was kept for as long as the retention asks
                 expected = [event for event, _ in accepted]
-                # The kill may have come between accepting and noting that.
+                # The kill may have come between accepting an event and noting it.
                 if found[: len(expected)] != expected[: len(found)] or len(found) > len(expected) + 1:
                     tally.disordered.append(f"{call}: {expected} became {found}")
                 if notes.opened is not None and not notes.closed:
@@ -124,14 +125,14 @@ class Journey:
             self._acknowledged |= set(notes.acknowledged)
 
     def _is_deletable(self, call: str, stored: Stored) -> bool:
-        return self._deletes and call in self._deletable and stored.done >= FEW.calls
+        return self._deletes and call in self._deletable and stored.done >= KEEP_FEW.calls
 
     def end(self) -> None:
-        """Carry everything on to its end, close, and see what all the rounds left."""
+        """Resume every call to its end, close, and check what all rounds left."""
         tally = self._tally
         before = Stored.read(self.path, self._folder)
-        crashed_process, notes = self._start(carries_on=True, works=False, seconds=0.0)
-        code = crashed_process.wait(60.0)
+        process, notes = self._start(resumes=True, works=False, seconds=0.0)
+        code = process.wait(60.0)
         assert code == 0, (self._folder / "out").read_text()
         last = Notes.read(notes, time.monotonic())
         after = Stored.read(self.path, self._folder)
@@ -142,51 +143,51 @@ class Journey:
             ends[call] += sum(kind in ENDS for kind, _ in events)
         tally.lost += [str(one) for one in self._acknowledged - there if not self._is_deletable(one[0], after)]
         tally.ended_twice += [call for call, number in ends.items() if number > 1]
-        # What was pending was found, and either left as it was or resumed to its end.
+        # Each pending call was found, and either left as it was or resumed to its end.
         known = {event.call for event in before.rows.values() if type(event).__name__ in ENDS}
         pending = {event.call: event.operation for event in before.rows.values() if event.call not in known}
         left = {call for call, operation in pending.items() if operation == "chain"}
-        tally.forgotten += sorted(left ^ last.left)
-        tally.forgotten += [call for call in pending if call not in left and not ends[call]]
-        tally.forgotten += [str(part) for part in files.parts_of(self.path) if part != self.path]
+        tally.not_found += sorted(left ^ last.left)
+        tally.not_found += [call for call in pending if call not in left and not ends[call]]
+        tally.not_found += [str(part) for part in files.journal_files(self.path) if part != self.path]
 
 
-def wait_for(word: bytes, notes: Path, crashed_process: Child) -> None:
-    """Return when the victim has noted *word*."""
+def wait_for(word: bytes, notes: Path, process: Child) -> None:
+    """Return when *process* has noted *word*."""
     end = time.monotonic() + 30.0
     while not (notes.exists() and word in notes.read_bytes()):
-        assert time.monotonic() < end, f"{word!r} was never noted:\n{crashed_process.out.read_text()}"
+        assert time.monotonic() < end, f"{word!r} was never noted:\n{process.out.read_text()}"
         time.sleep(0.001)
 
 
-def torture(
-    fork_server: ForkServer, rounds: int, *, seed: int = 0, is_hasty: bool = False, folder: str | None = None
+def kill_processes(
+    fork_server: ForkServer, rounds: int, *, seed: int = 0, acknowledges_early: bool = False, folder: str | None = None
 ) -> Tally:
-    """*rounds* rounds, a fifth of them killed while they recover what the one before left; in *folder*."""
+    """Kill *rounds* times, in one of five while the process recovers what the previous one left; in *folder*."""
     rng, tally = random.Random(seed), Tally()
     done = 0
     while done < rounds:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            journey = Journey(Path(place), fork_server, rng, tally, is_hasty=is_hasty)
+            journal = KilledJournal(Path(place), fork_server, rng, tally, acknowledges_early=acknowledges_early)
             for _ in range(min(PER_FILE, rounds - done)):
                 done += 1
-                # So that every recovery that is killed has an orphan to adopt.
-                journey.kill_once(in_recovery=done % 5 == 0, in_company=done % 5 == 4)
-            journey.end()
+                # Every killed recovery then has an orphan to adopt.
+                journal.kill_once(in_recovery=done % 5 == 0, with_second=done % 5 == 4)
+            journal.end()
     return tally
 
 
 def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the kill loop."""
-    tally = torture(fork_server, times(ROUNDS, share))
+    tally = kill_processes(fork_server, scaled(ROUNDS, share))
     kills = f"{tally.kills} kills, {tally.in_recovery} in recovery"
     figures = [
         Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),
         Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
         Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
-        Figure("D3: pending, and not found", kills, f"{len(tally.forgotten)}", "0", not tally.forgotten),
+        Figure("D3: pending, and not found", kills, f"{len(tally.not_found)}", "0", not tally.not_found),
     ]
-    # Of a hundredth is not asked: whatever else runs on this machine may hold a process up.
+    # One in a hundred may be later: other programs on this machine may delay a process.
     in_time = percentile(tally.excesses, 0.99) <= 0.0
     ages = f"p99 {percentile(tally.ages, 0.99) * 1e3:.0f} ms, most {max(tally.ages, default=0.0) * 1e3:.0f} ms"
     commits = f"{len(tally.ages)} lost; commits p99 {percentile(tally.commits, 0.99) * 1e3:.0f} ms"

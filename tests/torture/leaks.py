@@ -1,4 +1,4 @@
-"""Secrets planted wherever a failure can carry one, and looked for in every byte that is left behind."""
+"""Secrets planted everywhere a failure can carry one, and searched for in every byte that is left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import anyio
 import httpx2
 
-from adapters.sqlite.schema import reading
+from adapters.sqlite.reading import reading
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.conditions import Condition
@@ -32,7 +32,7 @@ from recovery.serialization import Secret
 from recovery.service import Recovery
 from recovery.testing import FaultyStore
 from recovery.waiting.waiters import Latch
-from tests.torture.figures import Figure, times
+from tests.torture.figures import Figure, scaled
 from tests.torture.fork_server import ForkServer
 
 REPEATED = 10
@@ -87,7 +87,7 @@ def in_arguments(secret: str) -> Exception:
     return OSError(5, f"token={secret}", f"https://user:{secret}@example.org/file")
 
 
-def in_the_middle_of_much(secret: str) -> Exception:
+def in_the_middle_of_a_long_text(secret: str) -> Exception:
     return ConnectionError("x " * 2040 + f"https://user:{secret}@example.org/?token={secret} " + "y " * 4000)
 
 
@@ -98,12 +98,12 @@ def as_a_literal(secret: str) -> Exception:
 
 CARRIERS: tuple[Callable[[str], Exception], ...] = (
     *(in_url, in_encoded_url, in_header, in_request, in_note, in_cause, in_group, in_command, in_arguments),
-    *(in_the_middle_of_much, as_a_literal),
+    *(in_the_middle_of_a_long_text, as_a_literal),
 )
 
 
 def fail_with(folder: str, secret: str) -> None:
-    """Fail in every way with *secret*, and be killed when all of it is written."""
+    """Fail in every way with *secret*; kill this process when all of it is written."""
     logging.basicConfig(filename=f"{folder}/log", level=logging.DEBUG)
     logging.captureWarnings(True)
     os.environ["TORTURE_TOKEN"] = f"{secret}"
@@ -121,7 +121,7 @@ def fail_with(folder: str, secret: str) -> None:
         answer = GiveUp(f"token={secret} is refused")
         with service.bus.subscribe(FailureClassified, lambda _: answer, operation="a plug-in"):
             _fail(service, "a plug-in", ConnectionError())
-        for condition in (_Known(secret), _Failing(secret)):
+        for condition in (_NamedCondition(secret), _FailingCondition(secret)):
             _fail_for(service, f"a condition, {type(condition).__name__}", condition)
         _fail(service, "a failing classifier", ConnectionError(), classifier=lambda _: _raise(in_header(secret)))
         try:
@@ -136,13 +136,13 @@ def fail_with(folder: str, secret: str) -> None:
             try:
                 service.journal.receipt().wait()
             except Exception:
-                time.sleep(0.01)  # the store is away
+                time.sleep(0.01)  # the store has failed
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Known:
-    """A condition that says what it waits for."""
+class _NamedCondition:
+    """A condition whose name holds a secret."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -154,7 +154,7 @@ class _Known:
         return f"https://user:{self._secret}@example.org/"
 
 
-class _Failing(_Known):
+class _FailingCondition(_NamedCondition):
     def __call__(self) -> bool:
         raise in_url(self._secret)
 
@@ -170,7 +170,7 @@ def _fail(service: Recovery, name: str, error: Exception, **settings: Any) -> No
         logging.info("%s gave up", name)
 
 
-def _fail_for(service: Recovery, name: str, condition: _Known) -> None:
+def _fail_for(service: Recovery, name: str, condition: _NamedCondition) -> None:
     park = Park(after=0.0, until=(Condition(str(condition), condition),), within=0.2)
     with service.bus.subscribe(FailureClassified, lambda _: park, operation=name):
         _fail(service, name, ConnectionError())
@@ -189,8 +189,8 @@ def _fail_as_an_argument(service: Recovery) -> None:
 
 
 def leaks(fork_server: ForkServer, share: float) -> list[Figure]:
-    """The figure of the secrets."""
-    repeated, leaked, looked_at = times(REPEATED, share), 0, 0
+    """The figure of leaked secrets."""
+    repeated, leaked, looked_at = scaled(REPEATED, share), 0, 0
     for _ in range(repeated):
         secret = secrets.token_hex(20)
         with tempfile.TemporaryDirectory() as name:
@@ -202,15 +202,15 @@ def leaks(fork_server: ForkServer, share: float) -> list[Figure]:
             for path in folder.iterdir():
                 found = path.read_bytes() if path.is_file() else b""
                 looked_at += len(found)
-                leaked += _say(path.name, found, secret)
+                leaked += _report(path.name, found, secret)
             read = str([decode(row.body) for row in anyio.run(_rows, folder / "calls.db")])
             assert all(carry.__name__ in read for carry in CARRIERS)
-            leaked += _say("events", read.encode(), secret)
+            leaked += _report("events", read.encode(), secret)
     how_often = f"{len(CARRIERS) + 8} carriers, {repeated} times"
     return [Figure("bytes of a planted secret left behind", how_often, f"{leaked} of {looked_at}", "0", leaked == 0)]
 
 
-def _say(where: str, found: bytes, secret: str) -> int:
+def _report(where: str, found: bytes, secret: str) -> int:
     count = found.count(secret.encode())
     for before in found.split(secret.encode())[:-1]:
         print(f"{where}: {before[-200:].decode(errors='replace')}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Power loss, replayed: the writer's system calls are recorded, and what was not synced is dropped, kept or torn.
+"""Power loss, replayed: the writer's system calls are recorded; unsynced writes are dropped, kept or torn.
 
-The disk of the replay is honest: what was written to a file before its latest fsync is there, of everything after that
-any part may be, in sectors of 512 bytes.
+The replayed disk is honest: everything written to a file before its latest fsync is there. Of later writes any part may
+be there, in sectors of 512 bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import FailureClassified
 from recovery.service import Recovery
-from tests.torture.figures import QUICK, Figure, times
+from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import ROOT
 from tests.torture.stalls import failure
 
@@ -34,7 +34,7 @@ BATCHES = 150
 LOSSES = 400
 SECTOR = 512
 CALL = re.compile(r'(\w+)\((?:"([^"]*)"|\d+<([^>]*)>)(?:, "([^"]*)"(?:, \d+)?)?(?:, (\d+))?\)\s+= \d+')
-"""A call as strace writes it: its name, the path or the file, the data, the offset or length."""
+"""A call in strace's notation: its name, the path or the file, the data, the offset or length."""
 CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink"
 
 
@@ -48,10 +48,10 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def write(path: str, notes: str, sync: Sync, batches: int) -> None:
-    """Be the writer: note what a receipt said to be committed, and to be synced."""
+    """Be the writer; note what a receipt says is committed, and what is synced."""
     note = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     store = SQLiteStore(path)
-    store._sync = sync  # type: ignore[assignment]  # "off" is none that a user may choose
+    store._sync = sync  # type: ignore[assignment]  # "off" is not offered to users
     with Recovery(store=store) as service:
         assert service.journal is not None
         number = 0
@@ -65,7 +65,7 @@ def write(path: str, notes: str, sync: Sync, batches: int) -> None:
 
 
 def record(folder: Path, sync: Sync, batches: int) -> list[Step]:
-    """What the writer asks the system for."""
+    """The system calls of the writer."""
     trace, path = folder / "trace", folder / "journal" / "calls.db"
     arguments = (str(path), str(folder / "notes"), sync, batches)
     writer = [sys.executable, "-c", f"from tests.torture.power import write; write(*{arguments!r})"]
@@ -83,7 +83,7 @@ def _steps(lines: list[str], folder: Path) -> Iterator[Step]:
             begun[thread] = call.removesuffix("<unfinished ...>").rstrip()
             continue
         if resumed := re.match(r"<\.\.\. \w+ resumed>(.*)", call):
-            call = begun.pop(thread) + resumed[1]  # it has its effect when it returns
+            call = begun.pop(thread) + resumed[1]  # a call takes effect when it returns
         found = CALL.match(call)
         if found is None:
             continue
@@ -110,7 +110,7 @@ def _bytes(text: str) -> bytes:
 
 
 def lose_power(steps: list[Step], rng: random.Random) -> dict[str, bytes]:
-    """The files as they may be when the power is lost after *steps*."""
+    """The files as they may be if the power is lost after *steps*."""
     synced: dict[str, int] = {}
     for number, step in enumerate(steps):
         if step.kind == "sync":
@@ -118,8 +118,8 @@ def lose_power(steps: list[Step], rng: random.Random) -> dict[str, bytes]:
     keeps = rng.choice([0.0, 0.5, 0.9, 1.0])
     disk: dict[str, bytearray] = defaultdict(bytearray)
     for number, step in enumerate(steps):
-        is_sure = number < synced.get("journal" if step.kind == "unlink" else step.name, -1)
-        if step.kind in ("note", "sync") or not (is_sure or rng.random() < keeps):
+        is_certain = number < synced.get("journal" if step.kind == "unlink" else step.name, -1)
+        if step.kind in ("note", "sync") or not (is_certain or rng.random() < keeps):
             continue
         if step.kind == "unlink":
             disk.pop(step.name, None)
@@ -127,7 +127,7 @@ def lose_power(steps: list[Step], rng: random.Random) -> dict[str, bytes]:
             file = disk[step.name]
             file[step.offset :] = bytes(max(step.offset - len(file), 0))
         else:
-            _write(disk[step.name], step, None if is_sure or rng.random() < 0.5 else rng)
+            _write(disk[step.name], step, None if is_certain or rng.random() < 0.5 else rng)
     return {name: bytes(content) for name, content in disk.items()}
 
 
@@ -142,10 +142,10 @@ def _write(file: bytearray, step: Step, torn: random.Random | None) -> None:
 
 
 def found_on(disk: dict[str, bytes], folder: Path) -> list[int] | None:
-    """The numbers of the events in the journal of that *disk*, in their order; ``None`` if it is damaged."""
+    """The numbers of the events in the journal on *disk*, in order; None if the file is damaged."""
     for name in ("calls.db", "calls.db-wal", "calls.db-journal", "calls.db-shm"):
         (folder / name).unlink(missing_ok=True)
-        if name in disk and not name.endswith("-shm"):  # what is in memory only is gone
+        if name in disk and not name.endswith("-shm"):  # memory is gone
             (folder / name).write_bytes(disk[name])
     try:
         with closing(sqlite3.connect(folder / "calls.db")) as connection:
@@ -160,16 +160,16 @@ def found_on(disk: dict[str, bytes], folder: Path) -> list[int] | None:
 
 
 class Outage(msgspec.Struct):
-    """What came of many losses of power: *broken* are damaged files and events out of order."""
+    """The result of many power losses: *lost* promises; *broken* files, damaged or with events out of order."""
 
     lost: int = 0
     broken: int = 0
 
 
 def outages(sync: Sync, count: int, *, batches: int = BATCHES, seed: int = 0) -> Outage:
-    """Lose power *count* times, at random moments of one recording."""
+    """Lose power *count* times at random moments of one recording."""
     rng, outage = random.Random(seed), Outage()
-    with tempfile.TemporaryDirectory(dir=QUICK) as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name:
         folder = Path(name)
         steps = record(folder, sync, batches)
         scratch = folder / "scratch"
@@ -187,7 +187,7 @@ def outages(sync: Sync, count: int, *, batches: int = BATCHES, seed: int = 0) ->
 
 
 def can_record() -> bool:
-    """Whether there is an strace that may trace."""
+    """Whether strace is installed and allowed to trace."""
     if shutil.which("strace") is None:
         return False
     return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
@@ -198,7 +198,7 @@ def power(fork_server: object, share: float) -> list[Figure]:
     del fork_server
     if not can_record():
         return [Figure("power loss", "not tried", "there is no strace here", "", True)]
-    count, figures = times(LOSSES, share), []
+    count, figures = scaled(LOSSES, share), []
     promises: tuple[tuple[Sync, str], ...] = (("full", "committed"), ("normal", "synced"))
     for sync, promise in promises:
         outage = outages(sync, count)

@@ -1,4 +1,4 @@
-"""What a killed process left: its notes outside, and the events in its journal's files."""
+"""What a killed process left behind: its notes, and the events in its journal's files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import TypeAlias
 
 import msgspec
 
-from adapters.sqlite import files, formats
+from adapters.sqlite import files, schema
 from events.codec import decode
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved
 from recovery.journal.history import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
-"""An event's kind and its attempt: what tells the events of one call apart."""
-DONE = frozenset(kind.strip("' ") for kind in formats.DONE.split(","))
+"""An event's kind and its attempt, unique within a call."""
+DONE = frozenset(kind.strip("' ") for kind in schema.DONE.split(","))
 ENDS = frozenset(kind.__name__ for kind in TERMINAL)
 
 
 class Notes(msgspec.Struct):
-    """What a victim noted outside of itself."""
+    """What a process noted."""
 
     run: str = ""
     opened: float | None = None
@@ -37,9 +37,9 @@ class Notes(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path, killed: float) -> Notes:
-        """The notes at *path* of a victim that was killed at that time."""
+        """The notes at *path* of a process that was *killed* at that time."""
         notes, begun, is_closing = cls(), None, False
-        # Without what follows the last line's end: the kill may have come in the middle of a line.
+        # The last line may be torn by the kill.
         for line in path.read_text().split("\n")[:-1]:
             match line.split():
                 case ["began", run]:
@@ -70,7 +70,7 @@ class Notes(msgspec.Struct):
 
 
 class Stored(msgspec.Struct):
-    """What the files of a journal hold, read from copies: the next victim finds them as the kill left them."""
+    """What the files of a journal hold, read from copies: the next process finds the files as the kill left them."""
 
     rows: dict[tuple[str, int, str], CallEvent] = {}
     done: int = 0
@@ -79,9 +79,9 @@ class Stored(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
-        """The events about calls in all files, or only those that *runs* wrote, each once, in the order written."""
+        """The events of calls in all files, once each, in the order written; with *runs*, only theirs."""
         stored = cls()
-        for part in files.parts_of(path):
+        for part in files.journal_files(path):
             copy = scratch / "copy.db"
             for ending in ("", "-wal"):
                 (scratch / f"copy.db{ending}").unlink(missing_ok=True)
@@ -91,10 +91,10 @@ class Stored(msgspec.Struct):
             if copy.stat().st_size == 0 and not copy.with_name("copy.db-wal").exists():
                 continue  # killed when it had just been made
             with closing(sqlite3.connect(copy)) as connection:
-                stored._take(connection, runs)
+                stored._read(connection, runs)
         return stored
 
-    def _take(self, connection: sqlite3.Connection, runs: Iterable[str] | None) -> None:
+    def _read(self, connection: sqlite3.Connection, runs: Iterable[str] | None) -> None:
         [(version,)] = connection.execute("PRAGMA user_version")
         if version == 0:
             return  # killed before there was a table
@@ -116,9 +116,9 @@ class Stored(msgspec.Struct):
         self.done += done
 
     def events(self) -> dict[tuple[str, str], list[Event]]:
-        """By run and call, in the order in which they were accepted; without progress."""
+        """The events by run and call, in the order in which they were accepted, without progress."""
         events: dict[tuple[str, str], list[tuple[int, Event]]] = defaultdict(list)
         for (run, number, call), event in self.rows.items():
             if not isinstance(event, CheckpointSaved):
                 events[run, call].append((number, (type(event).__name__, event.attempt)))
-        return {part: [event for _, event in sorted(found)] for part, found in events.items()}
+        return {key: [event for _, event in sorted(found)] for key, found in events.items()}

@@ -1,4 +1,4 @@
-"""How soon a restart resumes the first of very many calls."""
+"""How soon a restart resumes the first of ten thousand calls."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import CheckpointSaved, OperationStarted, RetryScheduled
 from recovery.service import Recovery
-from tests.torture.figures import Figure, times
+from tests.torture.figures import Figure, scaled
 from tests.torture.fork_server import ForkServer
 from tests.torture.stalls import failure, printed_by
 
 PENDING = 10_000
-MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 REPEATED = 3
 
 
 def leave_pending(path: Path, count: int) -> None:
-    """A journal with *count* calls that are not over: some run, some wait, most have noted how far they are."""
+    """Leave a journal with *count* unfinished calls: some run, some wait, most have a checkpoint."""
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
         service.journal.follow("work")
@@ -46,8 +46,8 @@ def leave_pending(path: Path, count: int) -> None:
                 service.journal.receipt().wait()
 
 
-def restart(path: str, colour: str) -> None:
-    """Print the seconds from before there is a service to the first call's body."""
+def restart(path: str, mode: str) -> None:
+    """Print the seconds from before the service is made to the body of the first call."""
     began, first, has_begun = time.monotonic(), threading.Lock(), threading.Event()
     service = Recovery(store=SQLiteStore(path))
 
@@ -66,9 +66,9 @@ def restart(path: str, colour: str) -> None:
                 await anyio.sleep(0.001)
             os._exit(0)
 
-    service.recoverable("work", resumable=True)(work if colour == "plain" else work_async)
-    if colour != "plain":
-        anyio.run(main, backend=colour)
+    service.recoverable("work", resumable=True)(work if mode == "plain" else work_async)
+    if mode != "plain":
+        anyio.run(main, backend=mode)
     with service:
         service.resume()
         has_begun.wait(60.0)
@@ -77,16 +77,14 @@ def restart(path: str, colour: str) -> None:
 
 def restarts(fork_server: ForkServer, share: float, *, repeated: int = REPEATED) -> list[Figure]:
     """The figures of restarts."""
-    count, figures = times(PENDING, share), []
-    for colour in ("plain", "asyncio", "trio"):
+    count, figures = scaled(PENDING, share), []
+    for mode in ("plain", "asyncio", "trio"):
         took = []
         for _ in range(repeated):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "calls.db"
                 leave_pending(path, count)
-                took.append(printed_by(fork_server, restart, str(path), colour))
+                took.append(printed_by(fork_server, restart, str(path), mode))
         text = f"{', '.join(f'{seconds:.2f}' for seconds in sorted(took))} s"
-        figures.append(
-            Figure(f"first resumed call, {colour}", f"{count} pending", text, "2 s", max(took) < MOST_SECONDS)
-        )
+        figures.append(Figure(f"first resumed call, {mode}", f"{count} pending", text, "2 s", max(took) < MAX_SECONDS))
     return figures

@@ -1,4 +1,4 @@
-"""What a store that stalls costs those who publish: microseconds (D1), and bounded memory (D7)."""
+"""What a stalled store costs: publishing takes microseconds (D1), and memory is bounded (D7)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from events.evidence import Category, Evidence
 from events.operation_events import CheckpointSaved, FailureClassified, GaveUp
 from recovery.journal.store import Row
 from recovery.service import Recovery
-from tests.torture.figures import Figure, percentile, times
+from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import ForkServer
 
 EVENTS = 100_000
 FLOOD = 1_000_000
-MOST_SECONDS = 50e-6
-MOST_BYTES = 64 * 1024 * 1024
+MAX_SECONDS = 50e-6
+MAX_BYTES = 64 * 1024 * 1024
 
 
 class StalledStore(MemoryStore):
-    """Writes nothing, and says when it is asked to; its thread sleeps meanwhile."""
+    """A store that never finishes a batch; ``asked`` is set when it gets one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class StalledStore(MemoryStore):
 
 
 def stalled_service() -> Recovery:
-    """A service whose store has stalled."""
+    """A service with a stalled store."""
     store = StalledStore()
     service = Recovery(store=store)
     service.bus.publish(GaveUp(at=0.0, operation="fetch", call="first"))
@@ -69,11 +69,11 @@ def time_publishing(count: int) -> None:
         began = clock()
         publish(event)
         took.append(clock() - began)
-    _tell(took)
+    _print_and_exit(took)
 
 
 def flood(count: int) -> None:
-    """Publish *count* events of all sizes; print the most memory that the process ever had, in bytes."""
+    """Publish *count* events of all sizes; print the peak memory of the process in bytes."""
     service = stalled_service()
     progress = msgspec.Raw(msgspec.json.encode({"offset": 1}))
     for number in range(count):
@@ -86,40 +86,40 @@ def flood(count: int) -> None:
     assert service.journal is not None
     counts = service.journal.counts
     assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting == count + 1
-    _tell(int(most) * 1024)
+    _print_and_exit(int(most) * 1024)
 
 
-def _tell(value: object) -> None:
-    """Print *value*, and end without waiting for the store."""
+def _print_and_exit(value: object) -> None:
+    """Print *value* and exit without waiting for the store."""
     print(json.dumps(value), flush=True)
     os._exit(0)
 
 
 def printed_by(fork_server: ForkServer, function: Any, *arguments: object) -> Any:
-    """What *function*, called in a process of its own, prints as JSON."""
+    """The JSON that *function* prints when called in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         child = fork_server.fork(function, *arguments, out=Path(folder) / "out")
         code = child.wait(100.0)
         printed = child.out.read_text()
         assert code == 0, printed
         for line in printed.splitlines():
-            with suppress(ValueError):  # what was logged is there, too
+            with suppress(ValueError):  # log lines are there too
                 return json.loads(line)
-        raise AssertionError(f"nothing was told: {printed}")
+        raise AssertionError(f"nothing was printed: {printed}")
 
 
 def publishing(fork_server: ForkServer, share: float) -> list[Figure]:
-    """How long publishing a failure takes."""
-    count = times(EVENTS, share)
+    """The time to publish a failure."""
+    count = scaled(EVENTS, share)
     took = [nanoseconds / 1e9 for nanoseconds in printed_by(fork_server, time_publishing, count)]
     p99 = percentile(took, 0.99)
     text = f"p50 {percentile(took, 0.5) * 1e6:.1f}, p99 {p99 * 1e6:.1f}, most {max(took) * 1e6:.0f} µs"
-    return [Figure("D1: publishing while the store stalls", f"{count} failures", text, "p99 50 µs", p99 < MOST_SECONDS)]
+    return [Figure("D1: publishing while the store stalls", f"{count} failures", text, "p99 50 µs", p99 < MAX_SECONDS)]
 
 
 def memory(fork_server: ForkServer, share: float) -> list[Figure]:
-    """How much memory a flood takes."""
-    count = times(FLOOD, share)
+    """The memory that a flood takes."""
+    count = scaled(FLOOD, share)
     growth = printed_by(fork_server, flood, count) - printed_by(fork_server, flood, 10)
     text = f"{growth / 2**20:.1f} MiB"
-    return [Figure("D7: memory of a flood on a stalled store", f"{count} events", text, "64 MiB", growth <= MOST_BYTES)]
+    return [Figure("D7: memory of a flood on a stalled store", f"{count} events", text, "64 MiB", growth <= MAX_BYTES)]

@@ -1,4 +1,4 @@
-"""The torture in small: a few rounds of each row of ``make torture``, which runs the full counts."""
+"""The long suites in short: a few rounds of each row of ``make torture``, which runs the full counts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 import pytest
 
 from recovery.journal.writer import FLUSH_INTERVAL
-from tests.torture.exits import Case, cases, ends_of
+from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
-from tests.torture.figures import QUICK, percentile
+from tests.torture.figures import MEMORY_FOLDER, percentile
 from tests.torture.fork_server import ForkServer
-from tests.torture.kills import Tally, torture
+from tests.torture.kills import Tally, kill_processes
 from tests.torture.leaks import leaks
+from tests.torture.machine import run_machine
 from tests.torture.power import Outage, can_record, outages
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
-from tests.torture.stories import try_machine
 from tests.torture.torn import tear
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
@@ -28,22 +28,22 @@ ROUNDS = 15
 
 @pytest.fixture(scope="module")
 def tally(fork_server: ForkServer) -> Tally:
-    """What came of a few kills."""
-    return torture(fork_server, ROUNDS, seed=3, folder=QUICK)
+    """The results of a few kills."""
+    return kill_processes(fork_server, ROUNDS, seed=3, folder=MEMORY_FOLDER)
 
 
-def test_d3_what_was_acknowledged_is_there_after_kill_9(tally: Tally) -> None:
+def test_d3_acknowledged_events_survive_kill_9(tally: Tally) -> None:
     assert tally.kills >= ROUNDS
     assert tally.in_recovery == ROUNDS // 5
     assert tally.acknowledged > 100
     assert tally.lost == []
 
 
-def test_d3_what_was_pending_when_a_process_was_killed_is_found_by_the_next(tally: Tally) -> None:
-    assert tally.forgotten == []
+def test_d3_pending_calls_are_found_after_kill_9(tally: Tally) -> None:
+    assert tally.not_found == []
 
 
-def test_d4_of_each_call_the_events_up_to_some_moment_are_there_after_kill_9(tally: Tally) -> None:
+def test_d4_a_prefix_of_each_call_survives_kill_9(tally: Tally) -> None:
     assert tally.recovered > 100
     assert tally.disordered == []
 
@@ -52,16 +52,16 @@ def test_d5_no_call_has_two_ends_after_kill_9(tally: Tally) -> None:
     assert tally.ended_twice == []
 
 
-def test_d6_what_kill_9_loses_is_as_old_as_a_flush_interval_and_a_commit(tally: Tally) -> None:
-    # Of half of it, at least: other processes on this machine may hold any one of ours for as long as they like.
+def test_d6_kill_9_loses_no_more_than_a_flush_interval_and_a_commit(tally: Tally) -> None:
+    # The median, since other programs on this machine may delay any single process.
     assert percentile(tally.ages, 0.5) < FLUSH_INTERVAL + percentile(tally.commits, 1.0)
 
 
-def test_d2_the_kill_loop_sees_a_store_that_acknowledges_before_it_commits(fork_server: ForkServer) -> None:
-    assert torture(fork_server, 5, seed=3, is_hasty=True, folder=QUICK).lost
+def test_d2_the_kill_loop_notices_a_store_that_acknowledges_early(fork_server: ForkServer) -> None:
+    assert kill_processes(fork_server, 5, seed=3, acknowledges_early=True, folder=MEMORY_FOLDER).lost
 
 
-def test_d4_a_log_that_was_torn_anywhere_holds_whole_batches_in_order() -> None:
+def test_d4_a_torn_log_holds_whole_batches_in_order() -> None:
     torn, problems = asyncio.run(tear(every=24))
     assert torn > 30
     assert problems == []
@@ -69,17 +69,17 @@ def test_d4_a_log_that_was_torn_anywhere_holds_whole_batches_in_order() -> None:
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
 @pytest.mark.parametrize("sync", ["full", "normal"])
-def test_what_was_promised_survives_a_loss_of_power(sync: Literal["full", "normal"]) -> None:
+def test_promised_events_survive_a_loss_of_power(sync: Literal["full", "normal"]) -> None:
     assert outages(sync, 30, batches=40) == Outage(lost=0, broken=0)
 
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
-def test_the_replay_sees_a_writer_that_does_not_sync() -> None:
+def test_the_replay_notices_a_writer_that_does_not_sync() -> None:
     assert outages("off", 10, batches=20).lost > 0
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_d11_whatever_call_of_a_store_fails_the_invariants_hold(store: Literal["memory", "sqlite"]) -> None:
+def test_d11_invariants_hold_for_each_call_of_a_store_that_fails(store: Literal["memory", "sqlite"]) -> None:
     faults, problems = sweep(store, every=4)
     assert faults > 15
     assert problems == []
@@ -94,23 +94,23 @@ def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(fork_server: ForkSer
     assert [figure for figure in memory(fork_server, 0.05) if not figure.passed] == []
 
 
-def test_the_first_of_many_pending_calls_is_resumed_within_two_seconds(fork_server: ForkServer) -> None:
+def test_the_first_pending_call_is_resumed_within_two_seconds(fork_server: ForkServer) -> None:
     assert [figure for figure in restarts(fork_server, 0.05, repeated=1) if not figure.passed] == []
 
 
 @pytest.mark.parametrize("case", [case for case in cases() if case.store == "healthy"], ids=str)
-def test_d12_a_process_ends_in_time_and_what_was_accepted_is_written(case: Case, fork_server: ForkServer) -> None:
-    [ended] = ends_of([case], fork_server, 4.0)
+def test_d12_a_process_ends_in_time_with_everything_written(case: Case, fork_server: ForkServer) -> None:
+    [ended] = run_cases([case], fork_server, 4.0)
     assert ended.problem(5.0) is None
 
 
 def test_d12_a_process_ends_in_time_though_its_store_hangs(fork_server: ForkServer) -> None:
     some = [case for case in cases() if case.store != "healthy"][::6]
-    assert [problem for ended in ends_of(some, fork_server, 0.3) if (problem := ended.problem(5.0))] == []
+    assert [problem for ended in run_cases(some, fork_server, 0.3) if (problem := ended.problem(5.0))] == []
 
 
-def test_d3_d4_d7_the_file_is_what_a_model_says_after_crashes_locks_and_a_full_disk() -> None:
-    try_machine(15, 30)
+def test_d3_d4_d7_the_file_agrees_with_a_model() -> None:
+    run_machine(15, 30)
 
 
 def test_no_byte_of_a_planted_secret_is_left_behind(fork_server: ForkServer) -> None:

@@ -1,4 +1,4 @@
-"""A log that was torn: at each frame's end, a byte before it and a byte after it (D4)."""
+"""A torn log: cut at the end of each frame, a byte before it and a byte after it (D4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.history import Run
 from recovery.journal.store import Row
-from tests.torture.figures import QUICK, Figure
+from tests.torture.figures import MEMORY_FOLDER, Figure
 from tests.torture.fork_server import ForkServer
 
 BATCHES = 40
@@ -24,7 +24,7 @@ def run(number: int) -> Run:
 
 
 def batch(number: int) -> list[Row]:
-    """Some rows, some of them longer than a page."""
+    """Three rows; those of some batches are longer than a page."""
     body = b'{"event":"GaveUp","at":0.0,"operation":"o","call":"c%d","reason":"%s"}' % (
         number,
         b"x" * (number * 397 % 9000),
@@ -33,7 +33,7 @@ def batch(number: int) -> list[Row]:
 
 
 async def write(folder: Path) -> Path:
-    """A journal's files as a killed process left them, none of the log copied back."""
+    """A journal's files as a killed process leaves them, with everything still in the log."""
     store = SQLiteStore(folder / "calls.db")
     await store.open(run(1))
     for number in range(BATCHES):
@@ -47,20 +47,20 @@ async def write(folder: Path) -> Path:
 
 
 async def found_in(path: Path, number: int) -> list[int]:
-    """The numbers of the rows there, as the next process finds them."""
+    """The numbers of the rows that the next process finds."""
     store = SQLiteStore(path)
-    set_aside = await store.open(run(number))
+    quarantined = await store.open(run(number))
     try:
-        assert not set_aside, set_aside
+        assert not quarantined, quarantined
         return [row.number for row in (await store.unfinished())[1]]
     finally:
         await store.close()
 
 
 async def tear(*, every: int = 1) -> tuple[int, list[str]]:
-    """How often the log was torn, and what was not as it should be."""
+    """How many times the log was cut, and the problems found."""
     problems, torn = [], 0
-    with tempfile.TemporaryDirectory(dir=QUICK) as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name:
         left = await write(Path(name))
         log = (left / "calls.db-wal").read_bytes()
         (page,) = struct.unpack(">I", log[8:12])

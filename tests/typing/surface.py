@@ -1,13 +1,52 @@
-"""What users write, as mypy sees it: checked by ``make types``, never run."""
+"""What users write, as type checkers see it: ``make types`` checks it with mypy and basedpyright, both strict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_type
 
 from adapters.memory import MemoryStore
-from events import FailureClassified, GiveUp, Operation, Park, Retry, RetryScheduled, Subscription, Verdict
-from recovery import BreakerPolicy, Category, Evidence, Exponential, Recovery, RetryPolicy, recoverable
+from adapters.sqlite.store import SQLiteStore
+from events import (
+    Category,
+    CircuitClosed,
+    CircuitOpened,
+    Condition,
+    Event,
+    Evidence,
+    FailureClassified,
+    GaveUp,
+    GiveUp,
+    Operation,
+    OperationFailed,
+    Park,
+    Retry,
+    RetryScheduled,
+    Subscription,
+    Verdict,
+)
+from recovery import (
+    BreakerPolicy,
+    CallRecord,
+    Exponential,
+    Recovery,
+    Resumption,
+    RetryBudget,
+    RetryPolicy,
+    Settings,
+    Strategy,
+    WaitingCall,
+    classify,
+    context,
+    extract_evidence,
+    presets,
+    recoverable,
+)
+from recovery.monitoring import Monitor, OperationSnapshot, Snapshot, Threshold, Thresholds, WindowCounts
+from recovery.testing import Script, VirtualClock, seeded_rng
 from recovery.testing.strategies import policies
+
+# Decorated functions keep their signature
 
 
 @recoverable
@@ -23,9 +62,56 @@ async def called(url: str) -> list[str]:
 service = Recovery(store=MemoryStore(), policy=RetryPolicy(backoff=Exponential(0.1, 2.0), max_elapsed=60.0))
 
 
-@service.recoverable("named", breaker=BreakerPolicy(failure_threshold=3), when_open="wait", key=lambda url: str(url))
+def host_of(url: str) -> str:
+    return url.split("/")[2]
+
+
+@service.recoverable("named", breaker=BreakerPolicy(failure_threshold=3), when_open="wait", key=host_of)
 async def named(url: str) -> int:
     return len(url)
+
+
+class Downloads:
+    @service.recoverable("method", resumable=True, budget=RetryBudget(reserve=5.0))
+    def fetch(self, url: str, offset: int = 0) -> bytes:
+        context.checkpoint({"offset": offset})
+        return url.encode()
+
+    @staticmethod
+    @service.recoverable
+    async def size(url: str) -> int:
+        return len(url)
+
+
+async def call_decorated_functions(downloads: Downloads) -> None:
+    assert_type(bare(1, b="x"), bytes)
+    assert_type(await called("u"), list[str])
+    assert_type(await named("u"), int)
+    assert_type(downloads.fetch("u", offset=1), bytes)
+    assert_type(await Downloads.size("u"), int)
+    bare("wrong")  # type: ignore[arg-type]  # the signature is kept
+    downloads.fetch(1)  # type: ignore[arg-type]  # that of methods, too
+    recoverable(max_retry=3)(bare)  # type: ignore[call-overload]  # settings are checked by name
+
+
+# Settings are a TypedDict
+
+PATIENT: Settings = {
+    "max_retries": None,
+    "max_elapsed": 600.0,
+    "per_category": {Category.AUTH: Strategy(max_retries=1)},
+    "durability": "strict",
+}
+WRONG: Settings = {"max_retries": "3"}  # type: ignore[typeddict-item]  # settings are checked by type
+
+
+def use_settings() -> None:
+    assert_type(service.operation("patient", **PATIENT), Operation)
+    assert_type(service.recoverable("patient", **PATIENT)(len)("text"), int)
+    service.configure(policy=RetryPolicy(max_retries=5), breaker=BreakerPolicy())
+
+
+# Events, subscribers and verdicts
 
 
 def classifier(evidence: Evidence) -> Category | None:
@@ -33,21 +119,81 @@ def classifier(evidence: Evidence) -> Category | None:
 
 
 def subscriber(failure: FailureClassified) -> Verdict | None:
+    assert_type(failure.category, Category)
+    assert_type(failure.evidence.status, int | None)
     return GiveUp("enough") if failure.attempt > 2 else None
 
 
-async def use() -> None:
-    assert_type(bare(1, b="x"), bytes)
-    assert_type(await called("u"), list[str])
-    assert_type(await named("u"), int)
+def on_circuit(event: Event) -> None:
+    assert_type(event.operation, str)
+
+
+def subscribe() -> None:
     assert_type(service.operation("by hand", classifier=classifier), Operation)
     assert_type(service.bus.subscribe(FailureClassified, subscriber), Subscription)
-    service.bus.subscribe(RetryScheduled, print)
-    match service.operation("by hand").start().fail(ValueError()):
+    service.bus.subscribe(RetryScheduled, lambda event: event.after + event.retry)
+    with service.bus.subscribe((CircuitOpened, CircuitClosed), on_circuit, operation="named"):
+        assert_type(service.bus.publish(GaveUp(at=0.0, operation="named", call="c")), Verdict | None)
+    service.bus.subscribe(GaveUp, subscriber)  # type: ignore[arg-type]  # it takes another event
+    OperationFailed(at=0.0, call="c", error="text")  # type: ignore[arg-type]  # an exception is needed
+
+
+def call_by_hand() -> None:
+    attempt = service.operation("by hand").start()
+    match attempt.fail(ValueError()):
         case Retry(after) | Park(after):
             assert_type(after, float)
+            attempt.next().succeed()
         case GiveUp() as verdict:
             assert_type(verdict.reason, str)
-    bare("wrong")  # type: ignore[arg-type]  # the signature is kept
-    recoverable(max_retry=3)(bare)  # type: ignore[call-overload]  # settings are checked by name
+
+
+# The faces of a service
+
+
+def steer(waiting: WaitingCall) -> None:
+    assert_type(waiting.left, float)
+    assert_type(service.calls.waiting(), list[WaitingCall])
+    assert_type(service.calls.find(waiting.call), CallRecord | None)
+    assert_type(service.calls.retry_now(waiting.call), bool)
+    assert_type(service.calls.give_up(waiting.call, "not needed any more"), bool)
+    service.calls.answer("token", "secret")
+    service.circuits.force("named", "closed", key="host")
+    assert_type(service.circuits.closed("named"), Condition)
+    assert_type(list(service.circuits.states()), list[tuple[str, str]])
+    assert_type(classify(ConnectionResetError()).category, Category)
+    assert_type(classify(extract_evidence(ConnectionResetError())).retry_after, float | None)
+    RetryPolicy(max_retry=3)  # type: ignore[call-arg]  # fields are checked by name
+    Recovery(polcy=RetryPolicy())  # type: ignore[call-arg]  # options, too
+
+
+def watch() -> None:
+    assert_type(service.monitor(Thresholds(success=Threshold(raised=0.8, cleared=0.9), memory=None)), Monitor)
+    shown = service.monitor().snapshot()
+    assert_type(shown, Snapshot)
+    assert_type(shown.operations, tuple[OperationSnapshot, ...])
+    assert_type(shown.windows["1m"], WindowCounts)
+    assert_type(shown.operations[0].windows["all"].success_rate, float | None)
+
+
+async def resume() -> None:
+    async with presets.production(store=SQLiteStore("calls.db")) as own:
+        assert_type(own, Recovery)
+        resumption = own.resume()
+        assert_type(resumption, Resumption)
+        await resumption
+        assert_type([call.is_over for call in resumption.calls], list[bool])
+
+
+# What tests are written with
+
+
+async def fetch(script: Script) -> Sequence[str]:
+    return [str(script())]
+
+
+def test_helpers() -> None:
+    clock = VirtualClock()
+    assert_type(clock.run(fetch, Script(OSError())), Sequence[str])
+    Recovery(clock=clock, rng=seeded_rng(7))
     policies(max_retries=3)

@@ -1,278 +1,29 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
-import random
 import resource
-import threading
-from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import httpx2
 import msgspec
 import pytest
 
-from adapters.demo.server import (
-    Fault,
-    FileServer,
-    Hosted,
-    IgnoreRange,
-    NotSatisfiable,
-    Refuse,
-    Request,
-    Reset,
-    ShiftRange,
-    Stall,
-)
-from adapters.downloads import http
-from adapters.downloads.http import Downloaded, download, host_of, read_answer
-from adapters.downloads.partial_file import (
+from adapters.demo.server import IgnoreRange, NotSatisfiable, Refuse, Reset, ShiftRange, Stall
+from adapters.downloads import (
     DestinationBusyError,
+    Downloaded,
     DownloadError,
-    Part,
-    Sidecar,
-    StalePartError,
+    StalePartialFileError,
     WrongContentError,
 )
-from adapters.launcher.launch import Launch
-from adapters.launcher.plan import load_plan
-from adapters.memory import MemoryStore
+from adapters.downloads.partial_file import PartialFile, Sidecar
 from recovery.service import Recovery
+from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Scripted, Target, scripted
 
 pytestmark = pytest.mark.anyio
-
-CONTENT = random.Random("model").randbytes(1_000_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HALF = len(CONTENT) // 2
-URL = "https://example.org/model.bin"
-
-
-class Target:
-    """One file on a real server, and the place where it must arrive."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        faults: Iterable[Fault] = (),
-        content: bytes = CONTENT,
-        name: str = "model.bin",
-        etag: bool = True,
-        rate: float | None = None,
-    ) -> None:
-        self.hosted = Hosted(content, faults=faults, etag=etag, rate=rate)
-        self.server = FileServer({f"/{name}": self.hosted})
-        self.url = f"{self.server.url}/{name}"
-        self.destination = folder / "models" / name
-        self.asked: list[httpx2.Headers] = []
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.__exit__()
-
-    @property
-    def requests(self) -> list[Request]:
-        return self.server.requests
-
-    @property
-    def part(self) -> Path:
-        return self.destination.with_name(self.destination.name + ".part")
-
-    @property
-    def sidecar(self) -> Path:
-        return self.destination.with_name(self.destination.name + ".part.json")
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.destination.parent.iterdir()}
-
-    def leave(self, data: bytes, **known: Any) -> None:
-        """As if an earlier process had been killed when it had *data*."""
-        self.destination.parent.mkdir(parents=True, exist_ok=True)
-        self.part.write_bytes(data)
-        known = {"url": self.url, "etag": self.hosted.etag, "offset": len(data)} | known
-        self.sidecar.write_bytes(msgspec.json.encode(Sidecar(**known)))
-
-    async def attempt(self, *, silence: float = 5.0, **options: Any) -> Downloaded:
-        async def note_request(request: httpx2.Request) -> None:
-            self.asked.append(request.headers)
-
-        async with httpx2.AsyncClient(timeout=silence, verify=False, event_hooks={"request": [note_request]}) as client:
-            return await download(client, self.url, self.destination, **options)
-
-    async def broken_attempt(self, **options: Any) -> int:
-        """An attempt that breaks off; returns how many bytes it has left for the next one."""
-        with pytest.raises(httpx2.TransportError):
-            await self.attempt(**options)
-        return self.part.stat().st_size
-
-
-class Scripted(ThreadingHTTPServer):
-    """A real server for answers that a decent one does not give: (status, headers, body), one for each request."""
-
-    daemon_threads = True
-
-    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
-        self.answers = list(answers)
-        super().__init__(("127.0.0.1", 0), _ScriptedHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}/model.bin"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _ScriptedHandler(BaseHTTPRequestHandler):
-    server: Scripted
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-        pass
-
-    def do_GET(self) -> None:
-        status, headers, body = self.server.answers.pop(0)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def scripted(folder: Path, server: Scripted) -> Target:
-    target = Target(folder)
-    target.server.server_close()
-    target.url = server.url
-    return target
-
-
-# Reading an answer: a table
-
-
-@pytest.mark.parametrize(
-    ("content_range", "offset", "size", "advice", "total"),
-    [
-        ("bytes 5-9/10", 5, None, "append", 10),
-        ("bytes 5-9/10", 5, 10, "append", 10),
-        (" bytes 5-9/10 ", 5, 10, "append", 10),
-        ("bytes 5-9/*", 5, 10, "append", 10),
-        ("bytes 5-9/*", 5, None, "append", None),
-        ("bytes 0-9/10", 0, None, "append", 10),
-        ("bytes 0-9/10", 5, None, "drop", 10),
-        ("bytes 4-9/10", 5, None, "drop", 10),
-        ("bytes 6-9/10", 5, None, "drop", 10),
-        ("bytes 5-9/10", 5, 11, "drop", 10),
-        ("", 5, None, "drop", None),
-        ("bytes 5-9", 5, None, "drop", None),
-        ("bytes 5-/10", 5, None, "drop", None),
-        ("bytes */10", 5, None, "drop", None),
-        ("items 5-9/10", 5, None, "drop", None),
-        ("bytes 5-9/10, 12-13/14", 5, None, "drop", None),
-        (f"bytes 5-9/{'9' * 5000}", 5, None, "drop", None),
-    ],
-)
-def test_a_206_is_appended_only_where_it_fits(
-    content_range: str, offset: int, size: int | None, advice: str, total: int | None
-) -> None:
-    assert read_answer(206, {"content-range": content_range}, offset=offset, size=size, etag=None)[:2] == (
-        advice,
-        total,
-    )
-
-
-def test_encoded_bytes_fit_nowhere() -> None:
-    headers = {"content-range": "bytes 5-9/10", "content-encoding": "gzip"}
-    assert read_answer(206, headers, offset=5, size=10, etag=None)[0] == "drop"
-
-
-@pytest.mark.parametrize(
-    ("kept", "offset", "now", "advice"),
-    [
-        ('"x"', 5, {"etag": '"x"'}, "append"),
-        ('"x"', 5, {"etag": '"y"'}, "drop"),
-        ('"x"', 5, {}, "append"),
-        (None, 5, {"etag": '"y"'}, "append"),
-        ('"x"', 0, {"etag": '"y"'}, "append"),
-    ],
-)
-def test_bytes_of_two_entity_tags_are_never_put_together(
-    kept: str | None, offset: int, now: dict[str, str], advice: str
-) -> None:
-    headers = {"content-range": f"bytes {offset}-9/10"} | now
-    assert read_answer(206, headers, offset=offset, size=10, etag=kept)[0] == advice
-
-
-@pytest.mark.parametrize(
-    ("content_range", "offset", "advice", "total"),
-    [
-        ("bytes */10", 10, "complete", 10),
-        ("bytes */10", 9, "drop", 10),
-        ("bytes */10", 11, "drop", 10),
-        ("bytes */0", 0, "drop", 0),
-        ("bytes */*", 10, "drop", None),
-        ("", 10, "drop", None),
-    ],
-)
-def test_a_416_is_complete_only_if_the_size_is_right(
-    content_range: str, offset: int, advice: str, total: int | None
-) -> None:
-    assert read_answer(416, {"content-range": content_range}, offset=offset, size=None, etag=None)[:2] == (
-        advice,
-        total,
-    )
-
-
-@pytest.mark.parametrize(
-    ("headers", "total"),
-    [
-        ({"content-length": "10"}, 10),
-        ({"content-length": "10", "content-encoding": "identity"}, 10),
-        ({"content-length": "10", "content-encoding": "gzip"}, None),
-        ({"content-length": "0"}, 0),
-        ({"content-length": "-1"}, None),
-        ({"content-length": "²"}, None),
-        ({}, None),
-    ],
-)
-@pytest.mark.parametrize("offset", [0, 5])
-def test_a_200_starts_over_and_its_length_counts_only_unencoded(
-    headers: dict[str, str], total: int | None, offset: int
-) -> None:
-    assert read_answer(200, headers, offset=offset, size=7, etag=None)[:2] == ("restart", total)
-
-
-def test_an_answer_that_costs_bytes_says_why() -> None:
-    whys = [
-        read_answer(200, {}, offset=5, size=None, etag='"x"')[2],
-        read_answer(206, {}, offset=5, size=None, etag='"x"')[2],
-        read_answer(206, {"content-range": "bytes 0-9/10"}, offset=5, size=None, etag='"x"')[2],
-        read_answer(206, {"content-range": "bytes 5-9/10", "etag": '"y"'}, offset=5, size=None, etag='"x"')[2],
-        read_answer(206, {"content-range": "bytes 5-9/10"}, offset=5, size=9, etag='"x"')[2],
-        read_answer(416, {}, offset=5, size=None, etag='"x"')[2],
-    ]
-    assert all(whys)
-    assert len(set(whys)) == len(whys)
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("https://example.org/a?token=1", "example.org"),
-        ("https://example.org:443/a", "example.org"),
-        ("http://user:secret@example.org:8080/a", "example.org:8080"),
-    ],
-)
-def test_a_circuit_is_kept_for_host_and_port(url: str, host: str) -> None:
-    assert host_of(url) == host
-
 
 # One attempt
 
@@ -296,7 +47,7 @@ async def test_a_file_that_is_there_is_not_fetched(tmp_path: Path) -> None:
     with Target(tmp_path) as target:
         await target.attempt()
         noted: list[tuple[int, int | None]] = []
-        again = await target.attempt(sha256=SHA256, size=len(CONTENT), note=lambda *both: noted.append(both))
+        again = await target.attempt(sha256=SHA256, size=len(CONTENT), on_progress=lambda *both: noted.append(both))
     assert (again.size, again.received, len(target.requests)) == (len(CONTENT), 0, 1)
     assert noted == [(len(CONTENT), len(CONTENT))]
 
@@ -339,7 +90,7 @@ async def test_the_final_name_is_borne_by_nothing_but_a_whole_file(tmp_path: Pat
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
             for _ in range(3):
-                with pytest.raises((httpx2.TransportError, StalePartError)):
+                with pytest.raises((httpx2.TransportError, StalePartialFileError)):
                     await target.attempt()
             await target.attempt()
             await anyio.sleep(0.005)
@@ -361,7 +112,7 @@ async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_the_rest_is_asked_for_with_a_range_that_holds_for_the_same_file_only(tmp_path: Path) -> None:
+async def test_the_rest_is_asked_for_with_a_conditional_range(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Reset(0.5)]) as target:
         kept = await target.broken_attempt()
         await target.attempt()
@@ -391,7 +142,7 @@ async def test_a_whole_file_in_answer_to_a_range_starts_over(tmp_path: Path) -> 
 async def test_a_range_that_begins_elsewhere_is_never_written(tmp_path: Path, by: int) -> None:
     with Target(tmp_path, faults=[ShiftRange(by)]) as target:
         target.leave(CONTENT[:HALF])
-        with pytest.raises(StalePartError, match="starting over"):
+        with pytest.raises(StalePartialFileError, match="starting over"):
             await target.attempt()
         assert target.files() == set()
         assert (await target.attempt()).start == 0
@@ -409,7 +160,7 @@ async def test_a_416_completes_a_file_of_that_size(tmp_path: Path) -> None:
 async def test_a_416_completes_nothing_whose_hash_is_wrong(tmp_path: Path) -> None:
     with Target(tmp_path) as target:
         target.leave(bytes(len(CONTENT)), sha256=SHA256)
-        with pytest.raises(StalePartError, match="sha256"):
+        with pytest.raises(StalePartialFileError, match="sha256"):
             await target.attempt(sha256=SHA256)
         assert target.files() == set()
         await target.attempt(sha256=SHA256)
@@ -420,7 +171,7 @@ async def test_a_416_completes_nothing_whose_hash_is_wrong(tmp_path: Path) -> No
 async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path, kept: bytes) -> None:
     with Target(tmp_path, faults=[NotSatisfiable()]) as target:
         target.leave(kept)
-        with pytest.raises(StalePartError):
+        with pytest.raises(StalePartialFileError):
             await target.attempt()
         assert target.files() == set()
         await target.attempt()
@@ -456,7 +207,7 @@ async def test_the_rest_of_another_file_is_not_appended(tmp_path: Path) -> None:
     with Scripted((206, rest, b"NEW2"), (200, {"ETag": '"new"'}, b"NEW1NEW2")) as server:
         target = scripted(tmp_path, server)
         target.leave(b"OLD1", etag='"old"', size=8)
-        with pytest.raises(StalePartError):
+        with pytest.raises(StalePartialFileError):
             await target.attempt()
         await target.attempt()
     assert target.destination.read_bytes() == b"NEW1NEW2"
@@ -470,7 +221,7 @@ async def test_what_nothing_identifies_is_fetched_from_its_beginning(tmp_path: P
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_hash_is_enough_to_carry_on(tmp_path: Path) -> None:
+async def test_a_hash_is_enough_to_resume(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Reset(0.5)], etag=False) as target:
         kept = await target.broken_attempt(sha256=SHA256)
         assert (await target.attempt(sha256=SHA256)).start == kept
@@ -489,7 +240,7 @@ async def test_the_smaller_of_note_and_file_is_trusted(tmp_path: Path, noted: in
 async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp_path: Path) -> None:
     with Target(tmp_path) as target:
         target.leave(bytes(HALF), sha256=SHA256)
-        with pytest.raises(StalePartError, match="sha256"):
+        with pytest.raises(StalePartialFileError, match="sha256"):
             await target.attempt(sha256=SHA256)
         assert target.files() == set()
         assert (await target.attempt(sha256=SHA256)).start == 0
@@ -519,7 +270,7 @@ async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -
     assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
 
 
-async def test_a_second_download_to_a_destination_is_turned_away_before_it_asks(tmp_path: Path) -> None:
+async def test_a_second_download_to_a_destination_sends_no_request(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
 
         async def second() -> None:
@@ -543,7 +294,7 @@ async def test_a_stall_ends_the_attempt_and_what_came_is_kept(tmp_path: Path) ->
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_cancelled_attempt_keeps_what_came_and_lets_go(tmp_path: Path) -> None:
+async def test_a_cancelled_attempt_keeps_its_bytes_and_unlocks(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.5, seconds=0.3)]) as target:
         with anyio.move_on_after(0.1) as scope:
             await target.attempt()
@@ -553,14 +304,13 @@ async def test_a_cancelled_attempt_keeps_what_came_and_lets_go(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:Async generator 'httpcore2")  # trio tells of one that httpx2 does not close
-async def test_a_full_disk_keeps_what_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 100_000)
+async def test_a_full_disk_keeps_what_came_before(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Target(tmp_path) as target:
         resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, before[1]))
         try:
             with pytest.raises(OSError, match="File too large"):
-                await target.attempt()
+                await target.attempt(save_every=100_000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert (await target.attempt()).start > 0
@@ -570,15 +320,15 @@ async def test_a_full_disk_keeps_what_came_before(tmp_path: Path, monkeypatch: p
 async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_part = Part.open
+    open_part = PartialFile.open
     with Target(tmp_path) as target:
 
-        def open_late(*args: Any, **options: Any) -> Part:
+        def open_late(*args: Any, **options: Any) -> PartialFile:
             target.destination.parent.mkdir()
             target.destination.write_bytes(CONTENT)
             return open_part(*args, **options)
 
-        monkeypatch.setattr(Part, "open", open_late)
+        monkeypatch.setattr(PartialFile, "open", open_late)
         await target.attempt(sha256=SHA256)
     assert target.requests == []
     assert target.files() == {"model.bin"}
@@ -595,7 +345,7 @@ async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path)
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_an_encoded_answer_that_breaks_off_is_not_carried_on(tmp_path: Path) -> None:
+async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path) -> None:
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
     with Scripted((200, headers, body[:HALF]), (200, headers, body)) as server:
@@ -613,23 +363,21 @@ async def test_encoded_bytes_are_never_appended(tmp_path: Path) -> None:
     with Scripted((206, rest, body[5:]), (200, {}, CONTENT)) as server:
         target = scripted(tmp_path, server)
         target.leave(CONTENT[:5], etag='"x"')
-        with pytest.raises(StalePartError):
+        with pytest.raises(StalePartialFileError):
             await target.attempt()
         await target.attempt()
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_an_encoded_answer_is_brought_to_the_disk_as_seldom_as_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 300_000)
+async def test_an_encoded_response_is_saved_no_more_often(tmp_path: Path) -> None:
     notes: list[int] = []
     with Scripted((200, {"Content-Encoding": "gzip"}, gzip.compress(CONTENT))) as server:
-        await scripted(tmp_path, server).attempt(note=lambda offset, _: notes.append(offset))
+        target = scripted(tmp_path, server)
+        await target.attempt(on_progress=lambda offset, _: notes.append(offset), save_every=300_000)
     assert len(notes) <= len(CONTENT) // 300_000 + 1
 
 
-async def test_a_rest_that_names_no_tag_does_not_make_forget_the_one_that_is_known(tmp_path: Path) -> None:
+async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) -> None:
     rest = {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}
     with Scripted((206, rest, b"56"), (206, {"Content-Range": "bytes 6-9/10"}, b"7890")) as server:
         target = scripted(tmp_path, server)
@@ -667,7 +415,6 @@ async def test_an_answer_that_is_neither_file_nor_error_is_not_written(tmp_path:
 
 
 async def test_nothing_is_noted_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "SAVE_EVERY_BYTES", 100_000)
     fsync, synced, notes = os.fsync, [0], []
     with Target(tmp_path) as target:
 
@@ -675,7 +422,7 @@ async def test_nothing_is_noted_before_it_is_on_the_disk(tmp_path: Path, monkeyp
             if target.sidecar.exists():
                 assert msgspec.json.decode(target.sidecar.read_bytes())["offset"] <= synced[-1]
             fsync(descriptor)
-            if target.part.exists() and os.path.samestat(os.fstat(descriptor), target.part.stat()):
+            if target.partial.exists() and os.path.samestat(os.fstat(descriptor), target.partial.stat()):
                 synced.append(os.fstat(descriptor).st_size)
 
         def note(offset: int, size: int | None) -> None:
@@ -686,7 +433,7 @@ async def test_nothing_is_noted_before_it_is_on_the_disk(tmp_path: Path, monkeyp
                 assert msgspec.json.decode(target.sidecar.read_bytes())["offset"] <= synced[-1]
 
         monkeypatch.setattr(os, "fsync", watch)
-        await target.attempt(note=note)
+        await target.attempt(on_progress=note, save_every=100_000)
     assert len(notes) > 3
     assert notes == sorted(notes)
     assert notes[-1] == synced[-1] == len(CONTENT)
@@ -758,22 +505,6 @@ async def test_two_downloads_to_one_destination_both_end_well(tmp_path: Path) ->
 async def test_what_a_broken_attempt_has_left_is_noted(tmp_path: Path) -> None:
     noted: list[int] = []
     with Target(tmp_path, faults=[Reset(0.5)], rate=5e7) as target:
-        left = await target.broken_attempt(note=lambda offset, _: noted.append(offset))
+        left = await target.broken_attempt(on_progress=lambda offset, _: noted.append(offset))
     assert left > 0
     assert noted[-1] == left
-
-
-async def test_a_launch_does_not_give_up_on_a_download_that_comes_further_each_time(tmp_path: Path) -> None:
-    steps = [Reset(0.1 * number) for number in range(1, 10)]
-    with Target(tmp_path, faults=steps, rate=5e7) as target:
-        path = tmp_path / "launch.toml"
-        path.write_text(
-            f"[retry]\nmax_retries = 1\ninitial_delay = 0.001\n"
-            f'[[operation]]\nname = "model"\nkind = "download"\nurl = "{target.url}"\ndestination = "model.bin"\n'
-            f'sha256 = "{SHA256}"\n'
-        )
-        plan = load_plan(path)
-        launch = Launch(plan, Recovery(store=MemoryStore()), logs=tmp_path / "logs")
-        outcomes = await launch.run()
-    assert [outcome.state for outcome in outcomes.values()] == ["done"]
-    assert (tmp_path / "model.bin").read_bytes() == CONTENT

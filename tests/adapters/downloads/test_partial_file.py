@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -11,15 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.downloads import partial_file
 from adapters.downloads.partial_file import (
     DestinationBusyError,
-    Part,
+    PartialFile,
     Sidecar,
-    StalePartError,
+    StalePartialFileError,
     WrongContentError,
     files_of,
-    part_of,
+    partial_path,
 )
 from events.errors import Permanent, Retryable
 
@@ -27,8 +27,8 @@ URL = "https://example.org/model.bin"
 SHA256 = hashlib.sha256(b"a model").hexdigest()
 
 
-def opened(folder: Path, **wanted: Any) -> Part:
-    return Part.open(folder / "model.bin", **{"url": URL, "sha256": None, "size": None, **wanted})
+def opened(folder: Path, **wanted: Any) -> PartialFile:
+    return PartialFile.open(folder / "model.bin", **{"url": URL, "sha256": None, "size": None, **wanted})
 
 
 def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
@@ -60,9 +60,9 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
     tmp_path: Path, known: dict[str, Any], wanted: dict[str, Any], offset: int
 ) -> None:
     left(tmp_path, **known)
-    part = opened(tmp_path, **wanted)
-    assert (part.offset, part_of(part.destination).stat().st_size) == (offset, offset)
-    part.close()
+    partial = opened(tmp_path, **wanted)
+    assert (partial.offset, partial_path(partial.destination).stat().st_size) == (offset, offset)
+    partial.close()
 
 
 @pytest.mark.parametrize(
@@ -82,40 +82,19 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
 def test_a_sidecar_that_says_nothing_sensible_is_not_believed(tmp_path: Path, sidecar: bytes) -> None:
     left(tmp_path)
     (tmp_path / "model.bin.part.json").write_bytes(sidecar)
-    part = opened(tmp_path)
-    assert part.offset == 0
-    part.close()
+    partial = opened(tmp_path)
+    assert partial.offset == 0
+    partial.close()
 
 
 def test_a_part_without_a_sidecar_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "model.bin.part").write_bytes(b"12345")
-    part = opened(tmp_path)
-    assert part.offset == 0
-    part.close()
+    partial = opened(tmp_path)
+    assert partial.offset == 0
+    partial.close()
 
 
-@pytest.mark.parametrize(
-    ("known", "headers"),
-    [
-        ({"etag": '"x"'}, {"Range": "bytes=5-", "If-Range": '"x"'}),
-        ({"etag": '"x"', "sha256": SHA256}, {"Range": "bytes=5-", "If-Range": '"x"'}),
-        ({"etag": 'W/"x"', "sha256": SHA256}, {"Range": "bytes=5-"}),
-        ({"sha256": SHA256}, {"Range": "bytes=5-"}),
-        ({"etag": 'W/"x"'}, {}),
-        ({}, {}),
-    ],
-)
-def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(
-    tmp_path: Path, known: dict[str, Any], headers: dict[str, str]
-) -> None:
-    left(tmp_path, **known)
-    part = opened(tmp_path, sha256=known.get("sha256"))
-    assert part.range_headers() == headers
-    assert part.offset == (5 if headers else 0)
-    part.close()
-
-
-def test_only_one_has_the_part_of_a_destination(tmp_path: Path) -> None:
+def test_a_partial_file_is_opened_once_at_a_time(tmp_path: Path) -> None:
     first = opened(tmp_path)
     with pytest.raises(DestinationBusyError, match=r"model\.bin\.part"):
         opened(tmp_path)
@@ -129,14 +108,14 @@ def test_a_part_that_another_download_has_just_finished_is_not_touched(
     destination = tmp_path / "model.bin"
     first = opened(tmp_path)
     first.write(b"whole")
-    flock = partial_file.fcntl.flock
+    flock = fcntl.flock
 
     def finished_meanwhile(*args: Any) -> None:
         monkeypatch.undo()
         first.finish(was_resumed=False)
         flock(*args)
 
-    monkeypatch.setattr(partial_file.fcntl, "flock", finished_meanwhile)
+    monkeypatch.setattr(fcntl, "flock", finished_meanwhile)
     second = opened(tmp_path)
     second.write(b"pa")
     assert destination.read_bytes() == b"whole"
@@ -145,39 +124,39 @@ def test_a_part_that_another_download_has_just_finished_is_not_touched(
 
 def test_a_part_that_starts_over_forgets_on_the_disk_before_new_bytes_come(tmp_path: Path) -> None:
     left(tmp_path, etag='"old"', sha256=None)
-    part = opened(tmp_path)
-    part.restart()
-    part.describe(etag='"new"', size=9)
-    part.write(b"n")
+    partial = opened(tmp_path)
+    partial.restart()
+    partial.describe(etag='"new"', size=9)
+    partial.write(b"n")
     noted = msgspec.json.decode((tmp_path / "model.bin.part.json").read_bytes(), type=Sidecar)
     assert (noted.etag, noted.offset) == (None, 0)
-    part.close()
+    partial.close()
 
 
 def test_what_is_saved_is_on_the_disk_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    part = opened(tmp_path)
-    part.write(b"12345")
+    partial = opened(tmp_path)
+    partial.write(b"12345")
     monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
-    assert part.save() == 5
+    assert partial.save() == 5
     assert sizes == [5]
-    part.close()
+    partial.close()
 
 
 def test_what_is_noted_tells_no_secrets(tmp_path: Path) -> None:
-    part = opened(tmp_path, url="https://user:hunter2@example.org/model.bin?token=hunter2#hunter2")
-    part.write(b"12345")
-    part.close()
+    partial = opened(tmp_path, url="https://user:hunter2@example.org/model.bin?token=hunter2#hunter2")
+    partial.write(b"12345")
+    partial.close()
     sidecar = tmp_path / "model.bin.part.json"
     assert b"hunter2" not in sidecar.read_bytes()
     assert stat.S_IMODE(sidecar.stat().st_mode) == 0o600
 
 
 def test_every_file_that_a_part_makes_is_known(tmp_path: Path) -> None:
-    part = opened(tmp_path)
-    part.save()
+    partial = opened(tmp_path)
+    partial.save()
     assert set(tmp_path.iterdir()) <= set(files_of(tmp_path / "model.bin"))
-    part.close()
+    partial.close()
 
 
 def test_a_part_to_which_nothing_came_is_not_left_behind(tmp_path: Path) -> None:
@@ -186,26 +165,26 @@ def test_a_part_to_which_nothing_came_is_not_left_behind(tmp_path: Path) -> None
 
 
 def test_closing_a_part_twice_is_harmless(tmp_path: Path) -> None:
-    part = opened(tmp_path)
-    part.write(b"12345")
-    part.close()
-    part.close()
+    partial = opened(tmp_path)
+    partial.write(b"12345")
+    partial.close()
+    partial.close()
     assert (tmp_path / "model.bin.part").read_bytes() == b"12345"
 
 
-@pytest.mark.parametrize(("was_resumed", "error"), [(False, WrongContentError), (True, StalePartError)])
-def test_wrong_bytes_are_dropped_and_it_is_permanent_only_for_one_whole_transfer(
+@pytest.mark.parametrize(("was_resumed", "error"), [(False, WrongContentError), (True, StalePartialFileError)])
+def test_wrong_bytes_are_dropped_and_permanent_only_for_one_transfer(
     tmp_path: Path, was_resumed: bool, error: type[Exception]
 ) -> None:
-    part = opened(tmp_path, sha256=SHA256)
-    part.write(b"something else")
+    partial = opened(tmp_path, sha256=SHA256)
+    partial.write(b"something else")
     with pytest.raises(error, match=r"model\.bin is not the file that was promised: its sha256 is"):
-        part.finish(was_resumed=was_resumed)
-    part.close()
+        partial.finish(was_resumed=was_resumed)
+    partial.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_trouble_says_whether_another_try_helps() -> None:
     assert issubclass(WrongContentError, Permanent)
-    assert issubclass(StalePartError, Retryable)
+    assert issubclass(StalePartialFileError, Retryable)
     assert issubclass(DestinationBusyError, Retryable)

@@ -197,7 +197,7 @@ def test_a_number_out_of_range_is_named_by_its_key(tmp_path: Path, table: str, f
     ("parts", "reason"),
     [
         ((download(url=""),), "is missing"),
-        ((download(colour="1"),), "is no key that a plan knows"),
+        ((download(colour="1"),), "is no key of a plan"),
         ((download(kind='"upload"'),), "unknown kind 'upload'; 'download' or 'command'"),
         ((download(), command("model")), "'model' is operation[0] already"),
         ((download(needs='["nothing"]'),), "there is no operation 'nothing'"),

@@ -20,7 +20,7 @@ STATES = ("queued", "running", "waiting", "done", "failed", "skipped", "cancelle
 
 
 def launch(steps: tuple[Step, ...] = STEPS, **changes: Any) -> LaunchView:
-    """A view whose every line has these *changes*."""
+    """A view with *changes* in each of its lines."""
     view = LaunchView(steps)
     for line in view.lines.values():
         for field, value in changes.items():

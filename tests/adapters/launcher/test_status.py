@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from adapters.launcher.status import CallStatus, JournalStatus, StatusTable, read_status
-from adapters.sqlite import schema
+from adapters.sqlite import reading
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import encode
@@ -70,10 +70,10 @@ async def status_of(folder: Path, *events: Event | bytes, is_alive: bool = False
         stack.push_async_callback(store.close)
         await store.open(RUN)
         rows = [
-            Row("r1", "", "?", event)
+            Row("r1", "", "?", event, number)
             if isinstance(event, bytes)
-            else Row("r1", event.call if isinstance(event, CallEvent) else "", type(event).__name__, encode(event))
-            for event in events
+            else Row("r1", getattr(event, "call", ""), type(event).__name__, encode(event), number)
+            for number, event in enumerate(events, 1)
         ]
         await store.append(rows)
         if not is_alive:
@@ -142,7 +142,7 @@ async def test_rows_that_are_no_events_are_counted_and_spoil_nothing(tmp_path: P
     assert (found.unreadable, len(found.calls)) == (3, 1)
 
 
-async def test_an_operation_of_somebody_elses_has_no_name(tmp_path: Path) -> None:
+async def test_an_operation_of_another_program_has_no_name(tmp_path: Path) -> None:
     found = await status_of(
         tmp_path,
         of_call(OperationStarted, operation="render", arguments=msgspec.Raw(b'[["x"],{}]')),
@@ -156,22 +156,22 @@ async def test_reading_needs_a_journal(tmp_path: Path) -> None:
         await read_status(tmp_path / "nothing.db")
 
 
-async def test_a_journal_that_is_made_while_it_is_looked_at_is_taken_for_nobody_elses(
+async def test_a_journal_that_is_made_meanwhile_is_not_taken_for_a_foreign_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "calls.db"
-    look = schema.number_of
+    look = reading.number_of
 
     async def look_and_be_overtaken(connection: aiosqlite.Connection, pragma: str) -> int:
         number = await look(connection, pragma)
-        monkeypatch.setattr(schema, "number_of", look)
+        monkeypatch.setattr(reading, "number_of", look)
         await asyncio.to_thread(journals.write, path, journals.rows_of([journals.started("c")]))
         return number
 
     with journals.plain(path) as connection:
         connection.execute("PRAGMA journal_mode = WAL")  # as it is before it has its tables
         connection.execute("SELECT * FROM sqlite_schema")
-        monkeypatch.setattr(schema, "number_of", look_and_be_overtaken)
+        monkeypatch.setattr(reading, "number_of", look_and_be_overtaken)
         assert [call.call for call in (await read_status(path)).calls] == ["c"]
 
 

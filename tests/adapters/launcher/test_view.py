@@ -86,11 +86,11 @@ def test_a_wait_ends_on_the_clock_of_the_events() -> None:
     assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "reset")
 
 
-def test_an_operation_that_is_held_back_keeps_the_reason_of_its_failure() -> None:
-    held = line(
+def test_a_deferred_operation_keeps_the_reason_of_its_failure() -> None:
+    deferred = line(
         of_call(RetryScheduled, after=1.0, retry=1, error="refused"), of_call(Parked, after=5.0, why="circuit open")
     )
-    assert (held.waits_for, held.why, held.until) == ("circuit open", "refused", 15.0)
+    assert (deferred.waits_for, deferred.why, deferred.until) == ("circuit open", "refused", 15.0)
 
 
 def test_what_is_over_waits_for_nothing() -> None:

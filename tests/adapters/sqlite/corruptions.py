@@ -67,7 +67,7 @@ def pages_by_kind(path: Path) -> dict[str, list[int]]:
 
 
 def execute(path: Path, *statements: str) -> None:
-    """As whoever has the file: SQLite writes the log back, and everything is well but for what was said."""
+    """Execute *statements* as any program may: SQLite writes the log back, and leaves a sound file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -218,10 +218,10 @@ def _others() -> Iterator[Corruption]:
     yield Corruption("a second name", other_name, ("refused",))
     yield Corruption("another application's", alone(package), ("refused",))
     yield Corruption("another application's, damaged", alone(damaged_package), ("refused",))
-    yield Corruption("somebody's", alone(browser), ("refused",))
+    yield Corruption("another application's", alone(browser), ("refused",))
 
 
-# Ours, but for what somebody did to its tables
+# Ours, with other tables
 
 
 def _hostile() -> Iterator[Corruption]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
+import aiosqlite
 import msgspec
 
+from adapters.sqlite.opening import open_file
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.codec import encode
@@ -35,7 +37,7 @@ def gave_up(call: str) -> GaveUp:
     return GaveUp(at=2.0, operation="render", call=call, reason="no")
 
 
-def opened(operation: str) -> CircuitOpened:
+def circuit_opened(operation: str) -> CircuitOpened:
     return CircuitOpened(at=1.0, operation=operation, after=30.0)
 
 
@@ -82,6 +84,16 @@ def write_and_die(path: Path, *batches: Sequence[Row], run: Run = DEAD) -> None:
 
 @contextmanager
 def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file, without us; each statement by itself. Takes no part in who may write it."""
+    """The file through plain sqlite3, in autocommit mode, without a lock of ours."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """The file, opened for writing as the store does, without its lock."""
+    connection = await open_file(path)
+    try:
+        yield connection
+    finally:
+        await connection.close()

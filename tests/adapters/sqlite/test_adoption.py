@@ -1,20 +1,25 @@
-"""What dead processes left in files of their own is taken over once, whole, and by one process."""
+"""The side files of dead processes are adopted once, whole, and by one process."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.launcher.status import read_status
-from adapters.sqlite import adoption, files
+from adapters.sqlite import files
+from adapters.sqlite.adoption import Adoption, Slice, slices_of
+from adapters.sqlite.connection import write
+from adapters.sqlite.lock import Lock
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -24,7 +29,7 @@ from tests.adapters.sqlite import journals
 RUN = Run(id="heir", boot="boot", monotonic=3.0, wall=4.0, pid=5)
 
 
-def part_of(path: Path, name: str) -> Path:
+def side_file(path: Path, name: str) -> Path:
     part: Path = files.folder_of(path) / f"{name}.db"
     part.parent.mkdir(parents=True, exist_ok=True)
     return part
@@ -32,7 +37,7 @@ def part_of(path: Path, name: str) -> Path:
 
 def orphan(path: Path, name: str, calls: int = 3) -> Path:
     """The file of a process that was killed."""
-    part = part_of(path, name)
+    part = side_file(path, name)
     events = [journals.started(f"{name}-{number}") for number in range(calls)]
     run = Run(id=name, boot="boot", monotonic=1.0, wall=2.0, pid=6)
     journals.write_and_die(part, journals.rows_of(events, run=name), run=run)
@@ -56,64 +61,66 @@ def calls_in(path: Path) -> list[str]:
         return [call for (call,) in connection.execute("SELECT call FROM events ORDER BY id")]
 
 
-def test_orphans_are_copied_in_slices_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def adopting(path: Path, step: Callable[[object], object]) -> bool:
+    """Adopt into the file *path*, with *step* after each slice and each sync."""
+    adoption = Adoption(path)
+    async with journals.opened(path) as connection:
+
+        async def copy(one: Slice) -> None:
+            await write(connection, one)
+            step(one)
+
+        async def sync() -> None:
+            step(None)
+
+        try:
+            return await adoption.run(path, copy, sync)
+        finally:
+            adoption.release()
+
+
+def test_orphans_are_copied_in_slices_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     orphan(path, "a", calls=1234)
-    slices = []
-    write = SQLiteStore._write
-
-    async def noting(store: SQLiteStore, *statements: tuple[str, Sequence[Sequence[object]]]) -> None:
-        slices.append(sum(len(values) for _, values in statements))
-        await write(store, *statements)
-
-    monkeypatch.setattr(SQLiteStore, "_write", noting)
-    assert adopt(path)
-    assert slices == [1, 500, 500, 234]
+    steps: list[Any] = []
+    assert asyncio.run(adopting(path, steps.append))
+    assert [one and len(one[1]) for one in steps] == [1, 500, 500, 234, None]
     assert len(calls_in(path)) == 1234
     assert not list(files.folder_of(path).glob("a.db*"))
 
 
 def test_a_slice_has_about_a_megabyte(tmp_path: Path) -> None:
-    part = part_of(tmp_path / "calls.db", "a")
+    part = side_file(tmp_path / "calls.db", "a")
     journals.write(
         part, [Row("dead", f"c-{number}", "OperationStarted", bytes(300_000), number + 1) for number in range(10)]
     )
 
     async def main() -> list[int]:
-        return [len(values) async for statement, values in adoption.slices_of(part)]
+        return [len(values) async for statement, values in slices_of(part)]
 
     assert asyncio.run(main()) == [1, 4, 4, 2]
 
 
-@pytest.mark.parametrize("at", range(1, 9))
-def test_d3_an_adoption_that_breaks_off_anywhere_is_repeated_harmlessly(
+@pytest.mark.parametrize("at", range(1, 10))
+def test_d3_an_adoption_that_breaks_off_is_repeated_harmlessly(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "calls.db"
     orphan(path, "a", calls=1200)
     orphan(path, "b", calls=30)
-    steps = iter(range(1, 100))
+    steps, unlink = itertools.count(1), os.unlink
 
-    def stepping(function):  # type: ignore[no-untyped-def]
-        def step(*args):  # type: ignore[no-untyped-def]
-            result = function(*args)
-            if next(steps) == at:
-                raise KeyboardInterrupt  # as good as a kill: nothing is written afterwards
-            return result
-
-        return step
-
-    unlink, values = os.unlink, SQLiteStore._write
-
-    async def write(*args):  # type: ignore[no-untyped-def]
-        await values(*args)
+    def step(_: object) -> None:
         if next(steps) == at:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # as good as a kill: nothing is written afterwards
 
-    monkeypatch.setattr(SQLiteStore, "_write", write)
-    monkeypatch.setattr(os, "unlink", stepping(unlink))
+    def unlink_and_step(name: Path) -> None:
+        unlink(name)
+        step(name)
+
+    monkeypatch.setattr(os, "unlink", unlink_and_step)
     with pytest.raises(KeyboardInterrupt):
-        adopt(path)
+        asyncio.run(adopting(path, step))
     monkeypatch.undo()
     adopt(path)
     counts = Counter(calls_in(path))
@@ -123,7 +130,7 @@ def test_d3_an_adoption_that_breaks_off_anywhere_is_repeated_harmlessly(
     }  # fmt: skip
 
 
-def test_what_was_copied_and_could_not_be_removed_is_nobody_elses(tmp_path: Path) -> None:
+def test_a_copied_file_that_could_not_be_removed_stays_locked(tmp_path: Path) -> None:
     class Failing(SQLiteStore):
         fails = True
 
@@ -136,7 +143,7 @@ def test_what_was_copied_and_could_not_be_removed_is_nobody_elses(tmp_path: Path
         await store.open(RUN)
         with pytest.raises(OSError, match="input/output"):
             await store.adopt()
-        assert not files.Lock(part).take()
+        assert not Lock(part).take()
         store.fails = False
         assert await store.adopt()
         assert not part.exists()
@@ -176,27 +183,27 @@ def test_two_processes_that_adopt_at_once_take_each_file_once(tmp_path: Path) ->
     for process in both:
         process.communicate(timeout=20)
         assert process.returncode == 0
-    left = files.parts_of(path)
+    left = files.journal_files(path)
     counts = sum((Counter(calls_in(part)) for part in left), Counter[str]())
     ours = {call: count for call, count in counts.items() if call}
     assert ours == {f"o{number}-{call}": 1 for number in range(20) for call in range(20)}
     assert len(left) <= 2  # the journal, and what the second process wrote
 
 
-def test_what_cannot_be_adopted_is_left_or_kept_and_holds_up_nothing(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_adopted_holds_up_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     orphan(path, "a")
     orphan(path, "z")
     folder = files.folder_of(path)
-    part_of(path, "b").write_bytes(b"garbage" * 1000)
-    os.mkfifo(part_of(path, "c"))
-    part_of(path, "d").symlink_to(tmp_path / "elsewhere")
-    part_of(path, "e").mkdir()
+    side_file(path, "b").write_bytes(b"garbage" * 1000)
+    os.mkfifo(side_file(path, "c"))
+    side_file(path, "d").symlink_to(tmp_path / "elsewhere")
+    side_file(path, "e").mkdir()
     orphan(path, "f")
     (folder / "f.db-lock").symlink_to(tmp_path / "elsewhere")
-    with journals.plain(part_of(path, "g")) as connection:
+    with journals.plain(side_file(path, "g")) as connection:
         connection.execute("CREATE TABLE theirs (x)")
-    part_of(path, "h").touch()
+    side_file(path, "h").touch()
     began = time.monotonic()
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
@@ -211,12 +218,12 @@ def test_what_cannot_be_adopted_is_left_or_kept_and_holds_up_nothing(tmp_path: P
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_status_of_a_journal_with_orphans_shows_the_calls_of_all_and_changes_nothing(tmp_path: Path) -> None:
+def test_status_shows_the_calls_of_orphans_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("main")]))
     orphan(path, "a")
-    part_of(path, "b").write_bytes(b"garbage" * 1000)
-    os.mkfifo(part_of(path, "c"))
+    side_file(path, "b").write_bytes(b"garbage" * 1000)
+    os.mkfifo(side_file(path, "c"))
     os.mkfifo(files.folder_of(path) / "a.db-lock")
     before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
     status = asyncio.run(read_status(path))
@@ -227,7 +234,7 @@ def test_status_of_a_journal_with_orphans_shows_the_calls_of_all_and_changes_not
     assert before == after
 
 
-def test_status_while_orphans_are_adopted_misses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_status_during_an_adoption_misses_and_doubles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(15):
         orphan(path, f"o{number}")

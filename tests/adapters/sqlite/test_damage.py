@@ -1,4 +1,4 @@
-"""What becomes of a journal whose file is damaged, or is not a journal (D9), and of single rows that are (D10)."""
+"""Damaged files and files that are no journal (D9), and damaged rows (D10)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from adapters.launcher.status import read_status
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalQuarantined
-from recovery.journal.errors import DamagedJournalError
+from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite import journals
@@ -37,7 +38,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "calls.db"
     finished = [f"dead-{number}" for number in range(400)]
     events = [event for call in finished for event in (journals.started(call), journals.succeeded(call))]
-    events += [journals.started(call) for call in IN_FILE] + [journals.opened("render")]
+    events += [journals.started(call) for call in IN_FILE] + [journals.circuit_opened("render")]
     journals.write(path, journals.rows_of(events))
     doomed = journals.rows_of([journals.started(f"old-{number}") for number in range(400)], 2000)
     journals.write(path, doomed)
@@ -138,9 +139,7 @@ def test_d10_a_flipped_bit_in_a_payload_makes_one_call_unreadable(bit: int, soun
 
 
 @pytest.mark.parametrize("column", ["run", "call", "kind", "number"])
-def test_d9_a_flipped_bit_that_an_index_tells_otherwise_has_the_file_kept(
-    column: str, sound: Path, tmp_path: Path
-) -> None:
+def test_d9_a_row_that_contradicts_an_index_has_the_file_kept(column: str, sound: Path, tmp_path: Path) -> None:
     body = journals.rows_of([journals.started("dead-507")])[0].body
     place = {"run": 0, "call": 11, "kind": 12, "number": len(ROW + body) + 1}[column]
     path = tmp_path / "journal" / "calls.db"
@@ -169,7 +168,7 @@ def test_d10_status_counts_what_cannot_be_read(sound: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", ["zeroes", "cut", "tables"])
-def test_d9_damage_that_is_met_while_running_is_set_aside_and_writing_goes_on(way: str, tmp_path: Path) -> None:
+def test_d9_damage_met_while_writing_is_quarantined(way: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     events = [
         event for number in range(2000) for event in (journals.started(f"c-{number}"), journals.gave_up(f"c-{number}"))
@@ -224,7 +223,7 @@ def test_d9_a_file_that_is_removed_while_it_is_written_is_noticed(tmp_path: Path
 
 
 def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> None:
-    """Else whoever looks at the file with another program removes the log that we are writing."""
+    """Else another program that reads the file removes the log that we are writing."""
     path = tmp_path / "calls.db"
     look = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM events').fetchall(); c.close()"
@@ -242,27 +241,38 @@ def test_d2_a_receipt_that_is_synced_leaves_sqlite_its_locks(tmp_path: Path) -> 
         assert [row[0] for row in connection.execute("SELECT call FROM events ORDER BY id")] == ["first", "second"]
 
 
-def test_d9_damage_that_is_met_a_second_time_is_set_aside_though_the_file_looks_sound(tmp_path: Path) -> None:
+class Unsteady(SQLiteStore):
+    """Meets damage while it writes, as often as *fails* says, though the file looks sound when it is opened again."""
+
+    fails = 0
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        if self.fails:
+            self.fails -= 1
+            rows = [Malformed()]  # type: ignore[list-item]  # the point
+        await super().append(rows)
+
+
+class Malformed:
+    @property
+    def run(self) -> str:
+        raise malformed()  # SQLite's own error for a disk that answers otherwise each time
+
+
+def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    service = Recovery(store=SQLiteStore(path))
+    store = Unsteady(path)
+    service = Recovery(store=store)
     quarantined = events_of(service, JournalQuarantined)
     with service:
-        store, journal = service.journal._store, service.journal  # type: ignore[union-attr]
-        assert isinstance(store, SQLiteStore)
-        assert journal is not None
-        journal.receipt().wait(5.0)
+        assert service.journal is not None
         service.bus.publish(journals.gave_up("first"))
-        journal.receipt().wait(5.0)
-        # What SQLite says of a disk that answers otherwise each time; such a one cannot be had here.
-        for number in range(2):
-            with pytest.raises(DamagedJournalError), store._naming("written"):
-                raise malformed()
-            store._identity = None  # so that it is opened again
-            service.bus.publish(journals.gave_up(f"again-{number}"))
-            eventually(lambda: journal.reason is not None)
-            eventually(lambda: journal.reason is None)
-        assert len(quarantined) == 1
-        journal.receipt().wait(5.0)
+        service.journal.receipt().wait(5.0)
+        store.fails = 2
+        service.bus.publish(journals.gave_up("again"))
+        eventually(lambda: quarantined)
+        service.journal.receipt().wait(5.0)
+    assert len(quarantined) == 1
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
 
 

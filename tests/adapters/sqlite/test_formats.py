@@ -1,14 +1,15 @@
-"""A journal of an earlier format is set aside whole; one of a newer format is never written (D15)."""
+"""A journal of an earlier format is quarantined whole; one of a newer format is never written (D15)."""
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from pathlib import Path
 
 import pytest
 
 from adapters.launcher.status import read_status
-from adapters.sqlite.formats import SCHEMA_VERSION
+from adapters.sqlite.schema import SCHEMA_VERSION, TABLES, plain
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalQuarantined
 from recovery.journal.errors import DamagedJournalError
@@ -19,6 +20,10 @@ from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of
 
 EARLIER = f"has file format {SCHEMA_VERSION - 1}, and this release reads format {SCHEMA_VERSION}"
+
+
+def test_d15_other_tables_need_another_format_number() -> None:
+    assert (SCHEMA_VERSION, zlib.crc32("\n".join(map(plain, TABLES)).encode())) == (3, 2615934669)
 
 
 def journal_of_format(number: int, path: Path) -> dict[str, bytes]:
@@ -35,14 +40,14 @@ def journal_of_format(number: int, path: Path) -> dict[str, bytes]:
     return found
 
 
-def aside(path: Path) -> dict[str, bytes]:
+def quarantined(path: Path) -> dict[str, bytes]:
     """What is kept of the journal *path*, by the ending of its name."""
     kept = [one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith("-shm")]
     return {"-wal" if one.name.endswith("-wal") else "": one.read_bytes() for one in kept}
 
 
 @pytest.mark.parametrize("name", ["calls.db", "calls.db.d/dead.db"], ids=["the journal", "of a dead process"])
-def test_d15_a_file_of_an_earlier_format_is_set_aside_whole_and_said_once(
+def test_d15_a_file_of_an_earlier_format_is_quarantined_once(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = journal_of_format(SCHEMA_VERSION - 1, tmp_path / name)
@@ -51,7 +56,7 @@ def test_d15_a_file_of_an_earlier_format_is_set_aside_whole_and_said_once(
             assert service.journal is not None
             assert service.journal.pending(5.0).calls == ()
             assert service.journal.reason is None
-    assert aside(tmp_path / name) == before
+    assert quarantined(tmp_path / name) == before
     [record] = caplog.records
     assert EARLIER in record.message
 

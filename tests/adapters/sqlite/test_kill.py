@@ -85,7 +85,7 @@ def child(out: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Launch:
-    """A launch of one command and one download that takes three seconds, from a server that sees who asks for what."""
+    """A launch of one command and one download that takes three seconds, from a server that records requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -130,7 +130,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         yield launch
 
 
-def test_a_launch_that_was_killed_carries_on_where_its_download_stopped(launch: Launch) -> None:
+def test_a_killed_launch_resumes_its_download_where_it_stopped(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
     events = launch.run_again()
     assert launch.destination.read_bytes() == CONTENT
@@ -141,7 +141,7 @@ def test_a_launch_that_was_killed_carries_on_where_its_download_stopped(launch: 
     assert not list(launch.folder.glob("model.part*"))
 
 
-def test_a_plan_that_was_edited_after_the_kill_begins_anew_with_the_bytes_it_had(launch: Launch) -> None:
+def test_a_plan_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
     launch.plan.write_text(launch.plan.read_text() + "# another version\n")
     events = launch.run_again()
@@ -177,9 +177,7 @@ def count(journal: Path, kind: str) -> int:
 
 
 @pytest.mark.parametrize("colour", ["plain", "async"])
-def test_a_call_that_was_killed_between_two_attempts_makes_the_next_one_when_it_is_due(
-    tmp_path: Path, colour: str
-) -> None:
+def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, colour: str) -> None:
     script, journal = tmp_path / "script.py", tmp_path / "journal" / "calls.db"
     script.write_text(SCRIPT.replace("DELAY", str(DELAY)))
     with child(tmp_path / "first", script, colour, journal, "begin"):
@@ -215,7 +213,7 @@ with open("log", "a") as log:
 """
 
 
-def test_a_command_that_outlived_its_launcher_is_waited_for_before_it_runs_again(tmp_path: Path) -> None:
+def test_a_command_that_outlived_its_launcher_is_waited_for(tmp_path: Path) -> None:
     plan, log = tmp_path / "launch.toml", tmp_path / "log"
     run = msgspec.json.encode([sys.executable, "-S", "-c", ORPHAN]).decode()
     plan.write_text(f'[[operation]]\nname = "install"\nkind = "command"\nrun = {run}\n')

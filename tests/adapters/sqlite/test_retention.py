@@ -1,4 +1,4 @@
-"""The journal stays bounded (D14): what is over is deleted in slices, what is not never is."""
+"""The journal stays bounded (D14): finished calls are deleted in slices, other calls never are."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import retention, schema
+from adapters.sqlite.reading import reading
 from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import CheckpointSaved, OperationCancelled
 from recovery.journal.history import Run
-from tests.adapters.downloads.steady import steady_state
 from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.steady import steady_state
 
 NOW = 1_700_000_000.0
 RUN = Run(id="run", boot="boot", monotonic=0.0, wall=0.0, pid=1)
 
 
-def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Event]], at: float = NOW) -> list[list[str]]:
-    """Write *batches*, each at its time, then tidy until nothing is left to do: the rows' calls after each slice."""
+def pruned(path: Path, keep: Retention, *batches: tuple[float, Iterable[Event]], at: float = NOW) -> list[list[str]]:
+    """Write *batches*, each at its time, then prune until nothing is left to do: the rows' calls after each slice."""
     seen: list[list[str]] = []
     clock = [at]
 
@@ -39,7 +40,8 @@ def tidied(path: Path, keep: Retention, *batches: tuple[float, Iterable[Event]],
         more = True
         while more:
             more = await store.prune()
-            seen.append([row.call for row in await store._read(schema.COPIED)])
+            async with reading(path) as reader:
+                seen.append([row.call for row in await reader.rows()])
         await store.close()
 
     asyncio.run(main())
@@ -51,42 +53,43 @@ def over(first: int, count: int) -> list[Event]:
     return [event for call in calls for event in (journals.started(call), journals.succeeded(call))]
 
 
-def test_d14_what_is_older_than_it_may_be_goes_and_the_rest_stays(tmp_path: Path) -> None:
-    seen = tidied(tmp_path / "calls.db", Retention(seconds=100.0), (NOW - 101, over(0, 3)), (NOW - 99, over(3, 2)))
+def test_d14_calls_that_are_too_old_are_deleted(tmp_path: Path) -> None:
+    seen = pruned(tmp_path / "calls.db", Retention(seconds=100.0), (NOW - 101, over(0, 3)), (NOW - 99, over(3, 2)))
     assert seen == [["over-3"] * 2 + ["over-4"] * 2]
 
 
-def test_d14_more_calls_than_may_be_kept_go_the_oldest_first(tmp_path: Path) -> None:
+def test_d14_too_many_calls_are_deleted_the_oldest_first(tmp_path: Path) -> None:
     batches = [(NOW - 50 + number, over(number, 1)) for number in range(20)]
-    [left] = tidied(tmp_path / "calls.db", Retention(calls=5), *batches)
+    [left] = pruned(tmp_path / "calls.db", Retention(calls=5), *batches)
     assert set(left) == {f"over-{number}" for number in range(15, 20)}
 
 
 def test_d14_a_file_that_is_too_big_loses_its_oldest_calls(tmp_path: Path) -> None:
-    seen = tidied(tmp_path / "calls.db", Retention(bytes=200_000), (NOW, over(0, 2000)))
+    seen = pruned(tmp_path / "calls.db", Retention(bytes=200_000), (NOW, over(0, 2000)))
     assert 0 < len(seen[-1]) < 1500
     assert seen[-1][-1] == "over-1999"
 
 
-def test_d14_a_slice_has_500_rows_at_the_most_and_whole_calls(tmp_path: Path) -> None:
-    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, over(0, 2001)))
+def test_d14_a_slice_has_at_most_500_rows_and_whole_calls(tmp_path: Path) -> None:
+    seen = pruned(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, over(0, 2001)))
     sizes = [4002, *map(len, seen)]
     assert all(0 <= before - after <= 500 for before, after in itertools.pairwise(sizes))
     assert sizes[-1] == 0
     assert all(calls.count(call) == 2 for calls in seen for call in set(calls[:10]))
 
 
-def test_d14_a_call_with_more_than_a_slice_stays_over_until_it_is_gone(tmp_path: Path) -> None:
+def test_d14_a_long_call_stays_finished_until_it_is_deleted(tmp_path: Path) -> None:
     saved = [CheckpointSaved(at=1.0, operation="render", call="long", data=b"1") for _ in range(1200)]  # type: ignore[arg-type]
     events = [journals.started("long"), *saved, journals.succeeded("long")]
-    seen = tidied(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, events))
+    seen = pruned(tmp_path / "calls.db", Retention(seconds=10.0), (NOW - 100, events))
     assert [len(calls) for calls in seen] == [702, 202, 0]
 
     async def main() -> None:
-        store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=lambda: NOW)
+        now = [NOW]
+        store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=lambda: now[0])
         await store.open(RUN)
         await store.append(journals.rows_of(events, run=RUN.id))
-        store._wall = lambda: NOW + 100
+        now[0] += 100
         await store.prune()
         assert (await store.unfinished())[1] == []  # a call without its end would be resumed
         await store.close()
@@ -95,29 +98,29 @@ def test_d14_a_call_with_more_than_a_slice_stays_over_until_it_is_gone(tmp_path:
 
 
 @pytest.mark.parametrize("keep", [Retention(seconds=0.0), Retention(calls=0), Retention(bytes=0)])
-def test_d14_what_gave_up_or_is_not_over_never_goes(keep: Retention, tmp_path: Path) -> None:
+def test_d14_pending_calls_and_calls_that_gave_up_are_kept(keep: Retention, tmp_path: Path) -> None:
     kept = [journals.started("pending"), journals.started("failed"), journals.gave_up("failed")]
     gone = [OperationCancelled(at=1.0, operation="render", call="cancelled"), *over(0, 1)]
-    seen = tidied(tmp_path / "calls.db", keep, (NOW - 9e6, [*kept, *gone]))
+    seen = pruned(tmp_path / "calls.db", keep, (NOW - 9e6, [*kept, *gone]))
     assert seen[-1] == ["pending", "failed", "failed"]
 
 
-def test_d14_of_what_concerns_no_call_the_latest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    circuits = [journals.opened("render") for _ in range(retention.NO_CALL_KEPT + 700)]
-    seen = tidied(tmp_path / "calls.db", Retention(), (NOW, circuits))
+def test_d14_the_latest_rows_about_no_call_are_kept(tmp_path: Path) -> None:
+    circuits = [journals.circuit_opened("render") for _ in range(retention.NO_CALL_KEPT + 700)]
+    seen = pruned(tmp_path / "calls.db", Retention(), (NOW, circuits))
     assert [len(rows) for rows in seen] == [retention.NO_CALL_KEPT + 200, retention.NO_CALL_KEPT]
 
 
-def test_d14_a_run_of_which_nothing_is_left_is_forgotten(tmp_path: Path) -> None:
+def test_d14_a_run_without_rows_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("c")]))
     journals.write(path, run=Run(id="idle", boot="", monotonic=0.0, wall=0.0, pid=9))
-    tidied(path, Retention())
+    pruned(path, Retention())
     with journals.plain(path) as connection:
         assert connection.execute("SELECT id FROM runs").fetchall() == [("dead",), ("run",)]
 
 
-def test_d14_no_question_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
+def test_d14_no_query_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path)
     queries = [value for name, value in vars(retention).items() if isinstance(value, str) and "FROM events" in value]
@@ -130,23 +133,18 @@ def test_d14_no_question_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
             assert not walks, (query, plan)
 
 
-def test_d14_it_takes_no_longer_to_find_nothing_among_many_calls_that_are_kept(tmp_path: Path) -> None:
-    async def steps(calls: int) -> int:
-        taken = 0
+def test_d14_finding_nothing_takes_no_longer_among_many_kept_calls(tmp_path: Path) -> None:
+    async def steps(path: Path) -> int:
+        taken = itertools.count()
+        async with journals.opened(path) as connection:
+            await connection.set_progress_handler(lambda: next(taken) and None, 10)
+            await retention.prune(connection, Retention(calls=100_000), NOW, RUN.id)
+        return next(taken)
 
-        def count() -> None:
-            nonlocal taken
-            taken += 1
-
-        store = SQLiteStore(tmp_path / f"{calls}.db", retention=Retention(calls=100_000), wall=lambda: NOW)
-        await store.open(RUN)
-        await store.append(journals.rows_of(over(0, calls), run=RUN.id))
-        await store._opened().set_progress_handler(count, 10)
-        await store.prune()
-        await store.close()
-        return taken
-
-    assert asyncio.run(steps(2000)) <= asyncio.run(steps(20)) + 10
+    few, many = tmp_path / "20.db", tmp_path / "2000.db"
+    journals.write(few, journals.rows_of(over(0, 20)))
+    journals.write(many, journals.rows_of(over(0, 2000)))
+    assert asyncio.run(steps(many)) <= asyncio.run(steps(few)) + 10
 
 
 def test_d14_a_journal_that_is_written_for_long_stays_small(tmp_path: Path) -> None:

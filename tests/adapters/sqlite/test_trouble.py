@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +22,7 @@ import aiosqlite
 import msgspec
 import pytest
 
-from adapters.sqlite import files, opening, schema
+from adapters.sqlite.reading import Reader
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalRestored
 from recovery.journal import writer
@@ -75,12 +77,9 @@ def publish(service: Recovery, first: int, count: int) -> float:
 
 
 @pytest.mark.parametrize("end", ["goes on", "is killed"])
-def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
-    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.2)  # as five seconds, only sooner
+def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    service = Recovery(store=SQLiteStore(path))
+    service = Recovery(store=SQLiteStore(path, busy_timeout=0.2))
     heard = events_of(service, JournalDegraded, JournalRestored)
     with service:
         journal = service.journal
@@ -108,13 +107,10 @@ def test_d8_a_lock_that_somebody_else_holds_is_waited_out_in_memory(
     assert calls_of(path) == [f"call-{number}" for number in range(2100)]
 
 
-def test_d8_a_lock_is_waited_for_as_long_as_its_budget_and_publishers_do_not_notice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert opening.BUSY_TIMEOUT == 5.0  # as promised; here a tenth of it, for it is the same wait
-    monkeypatch.setattr(opening, "BUSY_TIMEOUT", 0.5)
+def test_d8_a_locked_file_is_waited_for_and_publishers_do_not_notice(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    with Recovery(store=SQLiteStore(path)) as service:
+    assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised
+    with Recovery(store=SQLiteStore(path, busy_timeout=0.5)) as service:
         journal = service.journal
         assert journal is not None
         publish(service, 0, 1)
@@ -176,7 +172,7 @@ def test_d8_a_page_that_the_disk_does_not_give_is_no_damage(code: int, is_damage
             return [(f"*** in database main ***\nTree 2 page 3: unable to get the page. error code={code}",)]
 
     async def main() -> None:
-        await schema.Reader(cast("aiosqlite.Connection", FailingDisk())).check(tmp_path)
+        await Reader(cast("aiosqlite.Connection", FailingDisk())).check(tmp_path)
 
     with pytest.raises(JournalError, match="unable to get the page") as raised:
         asyncio.run(main())
@@ -295,8 +291,7 @@ def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
         asked.append(file)
         raise OSError(number, os.strerror(number))
 
-    assert files.fcntl is not None
-    monkeypatch.setattr(files.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
     service = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
     heard = events_of(service, JournalDegraded)

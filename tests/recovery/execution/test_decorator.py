@@ -16,7 +16,8 @@ import pytest
 import recovery
 from adapters.memory import MemoryStore
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.errors import CallRejectedError
+from events.errors import CallRejectedError, Permanent, Retryable
+from events.evidence import Category
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -180,7 +181,7 @@ def test_retry_on_names_the_only_errors_worth_a_retry(colour: Colour, service: R
 
 def test_a_classifier_is_asked_before_the_built_in_rules(colour: Colour, service: Recovery) -> None:
     script = Script(ValueError("busy"), ValueError("wrong"))
-    judge = lambda evidence: recovery.Category.TRANSIENT if evidence.message == "busy" else None  # noqa: E731
+    judge = lambda evidence: Category.TRANSIENT if evidence.message == "busy" else None  # noqa: E731
     with pytest.raises(ValueError, match="wrong"):
         colour.decorate(service, script, classifier=judge)()
     assert script.calls == 2
@@ -192,8 +193,8 @@ def test_without_classification_every_exception_is_transient(colour: Colour, ser
 
 
 def test_permanent_and_retryable_mean_what_they_say(colour: Colour, service: Recovery) -> None:
-    script = Script(recovery.Retryable("busy", after=7.0), recovery.Permanent("gone"))
-    with pytest.raises(recovery.Permanent):
+    script = Script(Retryable("busy", after=7.0), Permanent("gone"))
+    with pytest.raises(Permanent):
         colour.decorate(service, script, **FAST)()
     assert (script.calls, colour.clock()) == (2, pytest.approx(7.0))
 

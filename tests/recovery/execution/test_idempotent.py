@@ -98,7 +98,7 @@ def test_the_caller_is_told_why_it_was_not_tried_again() -> None:
     error = ConnectionResetError()
     with pytest.raises(ConnectionResetError):
         run("plain", quick(), Script(error), idempotent=False)
-    assert error.__notes__ == ["recovery: post gave up after attempt 1: not idempotent, and may have been done"]
+    assert error.__notes__ == ["recovery: post gave up after attempt 1: not idempotent, and may have had its effect"]
 
 
 @KINDS
@@ -214,7 +214,7 @@ def test_after_a_crash_in_mid_attempt_only_what_is_idempotent_is_done_again(
         assert resumption.wait(10.0)
     assert len(done) == calls
     if not calls:
-        assert "may have been done" in str(resumption.calls[0].error)
+        assert "may have had its effect" in str(resumption.calls[0].error)
 
 
 def test_after_a_crash_in_mid_attempt_it_is_looked_up_first() -> None:

@@ -355,7 +355,7 @@ def test_a_journal_that_nobody_closed_is_written_and_does_not_hold_the_exit(end:
 
 async def rows_in(path: Path) -> list[str]:
     store = SQLiteStore(path)
-    from adapters.sqlite.schema import reading
+    from adapters.sqlite.reading import reading
 
     async with reading(store.path) as reader:
         return [row.kind for row in await reader.rows()]

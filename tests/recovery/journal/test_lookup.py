@@ -154,7 +154,7 @@ def test_looking_up_a_recent_call_touches_no_file() -> None:
         journal = service.journal
         assert journal is not None
         for _ in range(2):  # while it waits to be written, and when it is written
-            record = journal.lookup.call(f"{service.bus.run}-1")
+            record = service.calls.find(f"{service.bus.run}-1")
             assert record is not None
             assert (record.state, record.attempt) == ("succeeded", 2)
             journal.receipt().wait()
@@ -166,24 +166,21 @@ async def test_an_old_call_is_read_from_the_file() -> None:
     with Recovery(store=store, run="old") as service:
         service.recoverable("fetch", durability="journal", max_retries=0)(Script())()
     async with Recovery(store=store) as service:
-        assert service.journal is not None
-        record = await service.journal.lookup.acall("old-1")
+        record = await service.calls.afind("old-1")
         assert record is not None
         assert (record.operation, record.state, record.run) == ("fetch", "succeeded", "old")
-        assert service.journal.lookup.call("old-1") == record
-        assert await service.journal.lookup.acall("nobody") is None
+        assert service.calls.find("old-1") == record
+        assert await service.calls.afind("unknown") is None
     assert store.reads == 3
 
 
 def test_what_cannot_be_read_is_not_known_and_nobody_waits_for_it() -> None:
     with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        assert service.journal is not None
-        assert service.journal.lookup.call("x") is None
-    assert service.journal.lookup.call("x", timeout=20.0) is None
+        assert service.calls.find("x") is None
+    assert service.calls.find("x", timeout=20.0) is None
 
 
 def test_a_journal_that_was_never_begun_answers_after_its_close() -> None:
     service = Recovery(store=MemoryStore())
     service.close()
-    assert service.journal is not None
-    assert service.journal.lookup.call("x", timeout=20.0) is None
+    assert service.calls.find("x", timeout=20.0) is None

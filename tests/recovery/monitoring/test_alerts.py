@@ -1,28 +1,26 @@
-"""When an alert is raised, and when it is taken back."""
+"""When an alert is raised, and when it is cleared."""
 
 from __future__ import annotations
 
 import pytest
 
 from events.alert_events import AlertCleared, AlertRaised
-from recovery.monitoring.alerts import Alarms, Reading, Threshold, Thresholds
+from recovery.monitoring.alerts import Alerts, Reading, Threshold, Thresholds
 
 OVER = Threshold(raised=10.0, cleared=8.0, least=3)
 UNDER = Threshold(raised=0.9, cleared=0.95, least=3)
 NONE = Thresholds(overhead=None, success=None, lag=None, memory=None)
 
 
-def alarms() -> Alarms:
-    return Alarms(Thresholds(memory=OVER, success=UNDER))
+def alerts() -> Alerts:
+    return Alerts(Thresholds(memory=OVER, success=UNDER))
 
 
 @pytest.mark.parametrize(
     ("threshold", "value", "is_raised"),
     [(OVER, 10.0, False), (OVER, 10.1, True), (UNDER, 0.9, False), (UNDER, 0.8, True)],
 )
-def test_an_alert_is_raised_past_its_threshold_on_the_side_away_from_where_it_clears(
-    threshold: Threshold, value: float, is_raised: bool
-) -> None:
+def test_an_alert_is_raised_past_its_threshold(threshold: Threshold, value: float, is_raised: bool) -> None:
     assert threshold.is_passed(Reading(value, 3), was_raised=False) is is_raised
 
 
@@ -30,16 +28,16 @@ def test_an_alert_is_raised_past_its_threshold_on_the_side_away_from_where_it_cl
     ("threshold", "value", "is_raised"),
     [(OVER, 8.1, True), (OVER, 8.0, False), (UNDER, 0.94, True), (UNDER, 0.95, False)],
 )
-def test_it_stays_until_the_value_has_come_back_far_enough(threshold: Threshold, value: float, is_raised: bool) -> None:
+def test_an_alert_stays_until_the_value_has_come_back(threshold: Threshold, value: float, is_raised: bool) -> None:
     assert threshold.is_passed(Reading(value, 3), was_raised=True) is is_raised
 
 
-def test_what_was_measured_too_seldom_raises_nothing() -> None:
+def test_too_few_samples_raise_nothing() -> None:
     assert not OVER.is_passed(Reading(1e9, 2), was_raised=False)
 
 
-def test_one_failed_call_of_one_raises_nothing_by_default() -> None:
-    assert Alarms(Thresholds()).judge("success", "fetch", "", Reading(0.0, 1), 0.0) == []
+def test_a_single_failed_call_raises_nothing_by_default() -> None:
+    assert Alerts(Thresholds()).evaluate("success", "fetch", "", Reading(0.0, 1), 0.0) == []
 
 
 def test_a_value_must_pass_by_two_standard_errors() -> None:
@@ -47,36 +45,36 @@ def test_a_value_must_pass_by_two_standard_errors() -> None:
     assert OVER.is_passed(Reading(12.1, 3, error=1.0), was_raised=False)
 
 
-def test_with_nothing_left_to_measure_an_alert_is_cleared() -> None:
-    alarm = alarms()
-    alarm.judge("success", "fetch", "", Reading(0.5, 10), 1.0)
-    [event] = alarm.judge("success", "fetch", "", Reading(None, 0), 4.0)
+def test_an_alert_is_cleared_when_nothing_is_left_to_measure() -> None:
+    raised = alerts()
+    raised.evaluate("success", "fetch", "", Reading(0.5, 10), 1.0)
+    [event] = raised.evaluate("success", "fetch", "", Reading(None, 0), 4.0)
     assert event == AlertCleared(at=4.0, operation="fetch", alert="success", threshold=0.95, lasted=3.0)
-    assert alarm.raised == ()
+    assert raised.raised == ()
 
 
-def test_it_is_said_once_that_an_alert_is_raised_and_shown_with_its_latest_value() -> None:
-    alarm = alarms()
-    [event] = alarm.judge("memory", "", "", Reading(11.0, 3), 1.0)
+def test_an_alert_is_raised_once_and_shown_with_its_latest_value() -> None:
+    raised = alerts()
+    [event] = raised.evaluate("memory", "", "", Reading(11.0, 3), 1.0)
     assert event == AlertRaised(at=1.0, alert="memory", value=11.0, threshold=10.0, count=3)
-    assert alarm.judge("memory", "", "", Reading(9.0, 4), 2.0) == []
-    [alert] = alarm.raised
+    assert raised.evaluate("memory", "", "", Reading(9.0, 4), 2.0) == []
+    [alert] = raised.raised
     assert (alert.since, alert.value, alert.count) == (1.0, 9.0, 4)
-    assert alarm.is_raised("memory", "", "")
+    assert raised.is_raised("memory", "", "")
 
 
-def test_parts_have_alerts_of_their_own() -> None:
-    alarm = alarms()
-    alarm.judge("success", "fetch", "one", Reading(0.5, 10), 1.0)
-    assert alarm.judge("success", "fetch", "other", Reading(1.0, 10), 1.0) == []
-    assert [alert.key for alert in alarm.raised] == ["one"]
+def test_each_key_has_alerts_of_its_own() -> None:
+    raised = alerts()
+    raised.evaluate("success", "fetch", "one", Reading(0.5, 10), 1.0)
+    assert raised.evaluate("success", "fetch", "other", Reading(1.0, 10), 1.0) == []
+    assert [alert.key for alert in raised.raised] == ["one"]
 
 
-def test_an_alert_that_is_not_wanted_is_never_raised() -> None:
-    assert Alarms(NONE).judge("memory", "", "", Reading(1e12, 1), 0.0) == []
+def test_an_alert_without_a_threshold_is_never_raised() -> None:
+    assert Alerts(NONE).evaluate("memory", "", "", Reading(1e12, 1), 0.0) == []
 
 
-def test_the_thresholds_are_those_of_the_requirements() -> None:
+def test_the_default_thresholds_are_those_of_the_requirements() -> None:
     given = Thresholds()
     raised = {name: getattr(given, name).raised for name in given.__struct_fields__}
     assert raised == {"overhead": 0.05, "success": 0.90, "lag": 0.5, "memory": 5e6}
@@ -92,7 +90,7 @@ def test_the_thresholds_are_those_of_the_requirements() -> None:
         ({"raised": 2.0, "cleared": 1.0, "least": 0}, ValueError, "least must be at least 1"),
     ],
 )
-def test_a_threshold_that_cannot_work_is_refused(fields: dict[str, float], error: type[Exception], match: str) -> None:
+def test_an_impossible_threshold_is_refused(fields: dict[str, float], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         Threshold(**fields)  # type: ignore[arg-type]
 

@@ -112,7 +112,7 @@ def test_a_circuit_that_closes_remembers_the_success_counter() -> None:
         (HalfOpen((Permit("a", 3.0),)), 1.0, HalfOpen((Permit("a", 6.0),)), None),
     ],
 )
-def test_who_may_begin_follows_the_table(circuit: Circuit, now: float, after: Circuit, wait: float | None) -> None:
+def test_admission_follows_the_table(circuit: Circuit, now: float, after: Circuit, wait: float | None) -> None:
     assert admit(POLICY, circuit, "a", now) == (after, wait)
 
 
@@ -174,7 +174,7 @@ def test_after_a_success_breaks_are_short_again() -> None:
     assert circuit == Open(40.0, 2, times=1)
 
 
-def test_who_has_made_more_attempts_asks_later() -> None:
+def test_a_call_with_more_attempts_asks_later() -> None:
     waits = [admit(POLICY, Open(10.0), "a", 4.0, attempt=attempt)[1] for attempt in (1, 2, 3, 4, 99)]
     assert waits == [6.0, 6.0, 6.5, 7.0, 11.0]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.evidence import Category, Evidence
-from recovery.policies.classification import classify
+from recovery.policies.classification import classify_evidence
 from recovery.policies.error_messages import PROCESSES, match_error_message
 
 TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "failures.toml").read_text(encoding="utf-8"))["failure"]
@@ -25,7 +25,7 @@ def evidence_of(failure: dict[str, Any]) -> Evidence:
 
 @pytest.mark.parametrize("failure", TABLE, ids=[failure["name"] for failure in TABLE])
 def test_a_real_failure_has_its_category(failure: dict[str, Any]) -> None:
-    assert classify(evidence_of(failure)).category is Category(failure["category"])
+    assert classify_evidence(evidence_of(failure)).category is Category(failure["category"])
 
 
 def test_the_table_holds_at_least_eighty_failures() -> None:
@@ -33,12 +33,12 @@ def test_the_table_holds_at_least_eighty_failures() -> None:
 
 
 @pytest.mark.parametrize("complaint", PROCESSES, ids=[complaint.name for complaint in PROCESSES])
-def test_every_complaint_has_an_example_in_the_table(complaint: Any) -> None:
+def test_every_error_message_has_an_example_in_the_table(complaint: Any) -> None:
     assert complaint.name in {rule.name for failure in TABLE if (rule := match_error_message(failure.get("stderr")))}
 
 
 @pytest.mark.parametrize("text", ["repository " * 400, "failed to fetch " * 250, "cuda " * 800, "index.lock" * 400])
-def test_long_complaints_are_understood_in_no_time(text: str) -> None:
+def test_long_error_messages_are_matched_quickly(text: str) -> None:
     import time
 
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rules of one's own, in front of the built-in ones."""
+"""The user's own rules, which are asked before the built-in ones."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_an_operations_rules_come_before_the_services_and_those_before_the_built
     assert [event.rule for event in failures] == ["own", "service", "late", "ValueError"]  # type: ignore[attr-defined]
 
 
-def test_what_a_service_is_configured_with_holds_for_operations_that_are_there_already() -> None:
+def test_a_configured_classifier_holds_for_defined_operations() -> None:
     service = Recovery(clock=VirtualClock())
     script = Script(PermissionError())
     fetch = service.recoverable("fetch")(script)
@@ -116,7 +116,7 @@ def test_what_a_service_is_configured_with_holds_for_operations_that_are_there_a
     assert fetch() == "done"
 
 
-def test_a_rule_that_wants_a_wait_gets_it() -> None:
+def test_a_rule_can_ask_for_a_wait() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, rng=lambda: 0.0)
     busy = Rule("busy", Category.TRANSIENT, types=TimeoutError, retry_after=30.0)
@@ -168,7 +168,7 @@ def test_every_category_says_what_can_become_of_it() -> None:
     assert Classification(Category.AUTH, "x").recoverability == "ask"
 
 
-def test_what_a_process_complained_about_comes_with_the_reason() -> None:
+def test_an_error_message_comes_with_the_reason() -> None:
     service = Recovery(clock=VirtualClock())
     failures = events_of(service, FailureClassified)
     error = subprocess.CalledProcessError(128, "git", stderr="fatal: early EOF")

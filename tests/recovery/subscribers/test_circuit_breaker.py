@@ -17,16 +17,16 @@ from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
 from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery import operations
+from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
 from recovery.operations import Registry
 from recovery.policies.circuit_breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
-from recovery.subscribers import circuit_breaker
 from recovery.subscribers.circuit_breaker import Break
 from recovery.testing import VirtualClock
 
+FEW = 64
 TWICE = BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0)
 HOST = BreakerPolicy(
     failure_threshold=2, break_duration=10.0, counts="attempts", categories=frozenset({Category.UNREACHABLE})
@@ -34,24 +34,32 @@ HOST = BreakerPolicy(
 
 
 class Service:
-    """A bus with a registry and its circuits, on a virtual clock, and what was heard of the circuits."""
+    """A bus with a registry and its circuits, on a virtual clock, and the circuit events so far."""
 
     def __init__(self, breaker: BreakerPolicy | None = TWICE, **config: Any) -> None:
         self.clock = VirtualClock()
         self.bus = Bus(clock=self.clock, run="run")
-        self.registry = Registry(self.bus)
-        self.breaks = Break(self.bus, self.registry.config_of, self.registry.operation_of)
-        self.heard: list[Event] = []
-        self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.heard.append)
+        self.registry = Registry(self.bus, max_keys=FEW)
+        self.released: list[tuple[str, str]] = []
+        self.breaks = Break(
+            self.bus,
+            self.registry.config_of,
+            self.registry.operation_of,
+            lambda operation, key: self.released.append((operation, key)),
+            max_keys=FEW,
+        )
+        self.circuits = Circuits(self.breaks)
+        self.events: list[Event] = []
+        self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.events.append)
         self.definition = self.registry.define(
             "fetch", OperationConfig(policy=RetryPolicy(), breaker=breaker, **config), explicit=True
         )
 
-    def part(self, key: str = "") -> Operation:
+    def keyed(self, key: str = "") -> Operation:
         return self.definition.keyed(key)
 
     def give_up(self, *, times: int = 1, key: str = "", **given: Any) -> None:
-        """Calls that began before anything was held back, and gave up now."""
+        """Calls that began before the circuit opened, and give up now."""
         for _ in range(times):
             self.bus.publish(GaveUp(**{**self.about(key), "category": Category.TRANSIENT, **given}))
 
@@ -71,49 +79,41 @@ class Service:
     def half_opened(self) -> tuple[Service, Attempt]:
         """With a probe under way."""
         self.opened().clock.advance(10.0)
-        return self, self.part().start()
+        return self, self.keyed().start()
 
     @property
     def kinds(self) -> list[type[Event]]:
-        return [type(event) for event in self.heard]
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many parts are remembered at the most, instead of a thousand: enough to see what happens beyond."""
-    for module in (circuit_breaker, operations):
-        monkeypatch.setattr(module, "MAX_KEYS", 64)
-    return 64
+        return [type(event) for event in self.events]
 
 
 def asked(service: Service, attempt: int = 1, key: str = "") -> Verdict | None:
-    """What an attempt that wants to begin is answered."""
+    """The verdict on the start of an attempt."""
     return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt, again=attempt > 1))
 
 
 def test_calls_in_a_row_that_gave_up_open_the_circuit() -> None:
     service = Service().opened()
-    assert service.heard == [CircuitOpened(at=0.0, operation="fetch", after=10.0, failures=2)]
+    assert service.events == [CircuitOpened(at=0.0, operation="fetch", after=10.0, failures=2)]
 
 
 def test_noise_that_retries_absorb_never_opens_it() -> None:
     service = Service()
     for _ in range(50):
         service.fail(Category.TRANSIENT)
-    assert service.breaks.circuits() == {}
+    assert service.circuits.states() == {}
 
 
 def test_a_success_in_between_breaks_the_row() -> None:
     service = Service()
     service.give_up()
-    service.part().successes += 1
+    service.keyed().successes += 1
     service.give_up()
-    assert service.breaks.circuits() == {("fetch", ""): Closed(1, successes=1)}
+    assert service.circuits.states() == {("fetch", ""): Closed(1, successes=1)}
 
 
 def test_what_succeeded_before_the_first_failure_breaks_no_row() -> None:
     service = Service()
-    service.part().successes += 7
+    service.keyed().successes += 7
     assert service.opened().kinds == [CircuitOpened]
 
 
@@ -121,32 +121,32 @@ def test_what_succeeded_before_the_first_failure_breaks_no_row() -> None:
 def test_what_no_retry_can_help_never_opens_it(category: Category) -> None:
     service = Service()
     service.give_up(times=20, category=category)
-    assert service.heard == []
+    assert service.events == []
 
 
 @pytest.mark.parametrize("breaker", [TWICE, HOST], ids=["calls", "attempts"])
-def test_a_closed_circuit_has_no_seat_on_the_hot_path(breaker: BreakerPolicy) -> None:
+def test_a_closed_circuit_does_not_observe_the_hot_path(breaker: BreakerPolicy) -> None:
     service = Service(breaker)
     service.give_up()
     service.fail()
-    assert not service.part().is_observed
+    assert not service.keyed().is_observed
 
 
-def test_an_open_circuit_has_a_seat_on_the_hot_path() -> None:
-    assert Service().opened().part().is_observed
+def test_an_open_circuit_observes_the_hot_path() -> None:
+    assert Service().opened().keyed().is_observed
 
 
-def test_a_circuit_that_is_closed_again_leaves_its_seat() -> None:
+def test_a_circuit_that_closes_again_unsubscribes() -> None:
     service, probe = Service().half_opened()
     probe.succeed()
-    assert not service.part().is_observed
+    assert not service.keyed().is_observed
 
 
 def test_an_open_circuit_rejects_a_call_and_says_when_to_come_back() -> None:
     service = Service().opened()
     service.clock.advance(4.0)
     with pytest.raises(CallRejectedError, match=r"circuit open: fetch; come back in 6\.0 s"):
-        service.part().start()
+        service.keyed().start()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_late_failure_does_not_extend_the_break() -> None:
     service = Service().opened()
     service.clock.advance(9.0)
     service.give_up(times=5)
-    assert service.breaks.circuits() == {("fetch", ""): Open(10.0, 2)}
+    assert service.circuits.states() == {("fetch", ""): Open(10.0, 2)}
 
 
 def test_a_failure_after_the_break_is_not_parked() -> None:
@@ -189,31 +189,31 @@ def test_after_the_break_one_probe_may_pass() -> None:
 def test_a_probe_that_succeeds_closes_the_circuit() -> None:
     service, probe = Service().half_opened()
     probe.succeed()
-    assert (service.kinds[-1], service.breaks.circuits(), asked(service)) == (CircuitClosed, {}, None)
+    assert (service.kinds[-1], service.circuits.states(), asked(service)) == (CircuitClosed, {}, None)
 
 
 def test_a_probe_that_gave_up_opens_the_circuit_again_for_a_longer_break() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(2.0)
     service.give_up(call=probe.call.id)
-    assert service.heard[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
+    assert service.events[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
 
 
-def test_a_circuit_that_opened_again_still_has_one_seat() -> None:
+def test_a_circuit_that_opened_again_subscribes_once() -> None:
     service, probe = Service().half_opened()
     service.give_up(call=probe.call.id)
     service.clock.advance(20.0)
-    service.part().start().succeed()
-    assert not service.part().is_observed
+    service.keyed().start().succeed()
+    assert not service.keyed().is_observed
 
 
-def test_a_probe_that_is_cancelled_lets_another_pass() -> None:
+def test_a_probe_that_is_cancelled_frees_its_permit() -> None:
     service, probe = Service().half_opened()
     probe.cancel()
     assert asked(service) is None
 
 
-def test_a_probe_that_is_lost_lets_another_pass_when_its_lease_is_over() -> None:
+def test_a_lost_probe_frees_its_permit_when_its_lease_is_over() -> None:
     service, _ = Service().half_opened()
     service.clock.advance(5.0)
     assert asked(service) is None
@@ -221,20 +221,20 @@ def test_a_probe_that_is_lost_lets_another_pass_when_its_lease_is_over() -> None
 
 def test_a_late_answer_from_before_the_break_decides_nothing() -> None:
     service = Service()
-    late = service.part().start()
+    late = service.keyed().start()
     service.half_opened()
     late.succeed()
-    assert isinstance(service.breaks.circuits()["fetch", ""], HalfOpen)
+    assert isinstance(service.circuits.states()["fetch", ""], HalfOpen)
 
 
 def test_an_operation_without_a_breaker_has_no_circuit() -> None:
-    assert Service(None).opened().breaks.circuits() == {}
+    assert Service(None).opened().circuits.states() == {}
 
 
 def test_an_operation_that_is_not_the_services_has_no_circuit() -> None:
     service = Service()
     service.give_up(times=9, operation="foreign")
-    assert service.breaks.circuits() == {}
+    assert service.circuits.states() == {}
 
 
 def test_every_key_has_a_circuit_of_its_own() -> None:
@@ -247,14 +247,14 @@ def test_every_key_has_a_circuit_of_its_own() -> None:
     ]
 
 
-def test_a_sick_part_takes_no_seat_on_its_siblings() -> None:
+def test_the_open_circuit_of_a_key_observes_no_other_key() -> None:
     service = Service()
-    well = service.part("well")
+    well = service.keyed("well")
     service.give_up(times=2, key="sick")
-    assert (service.part("sick").is_observed, well.is_observed, service.part().is_observed) == (True, False, False)
+    assert (service.keyed("sick").is_observed, well.is_observed, service.keyed().is_observed) == (True, False, False)
 
 
-def test_a_whole_and_a_part_may_be_open_at_once() -> None:
+def test_an_operation_and_its_key_may_be_open_at_once() -> None:
     service = Service().opened()
     service.give_up(times=2, key="host")
     service.clock.advance(10.0)
@@ -266,52 +266,52 @@ def test_a_circuit_of_a_host_opens_when_attempts_do_not_reach_it() -> None:
     assert (service.fail(), service.fail()) == (None, Retry(10.0))
 
 
-def test_any_other_failure_shows_that_the_host_was_reached() -> None:
+def test_another_kind_of_failure_resets_the_row() -> None:
     service = Service(HOST)
     for category in (Category.UNREACHABLE, Category.TRANSIENT, Category.UNREACHABLE, Category.PERMANENT):
         service.fail(category)
-    assert (service.heard, service.breaks.circuits()) == ([], {})
+    assert (service.events, service.circuits.states()) == ([], {})
 
 
-def test_a_row_on_many_keys_does_not_remember_them_all(few: int) -> None:
+def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
     service = Service()
-    for number in range(few + 100):
+    for number in range(FEW + 100):
         service.give_up(key=str(number))
-    assert len(service.breaks.circuits()) <= few
+    assert len(service.circuits.states()) <= FEW
 
 
-def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys(few: int) -> None:
+def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys() -> None:
     service = Service()
     service.give_up(times=2, key="sick")
-    for number in range(few + 100):
+    for number in range(FEW + 100):
         service.give_up(key=str(number))
     assert asked(service, key="sick") == GiveUp("circuit open: fetch[sick]", 10.0)
 
 
-def test_very_many_open_circuits_are_forgotten_when_their_break_is_over(few: int) -> None:
+def test_very_many_open_circuits_are_forgotten_when_their_break_is_over() -> None:
     service = Service(HOST)
-    for number in range(few):
+    for number in range(FEW):
         service.fail(key=str(number))
         service.fail(key=str(number))
     service.clock.advance(HOST.break_duration)
     for number in range(100):
         service.fail(key=f"later {number}")
         service.fail(key=f"later {number}")
-    assert len(service.breaks.circuits()) <= few
+    assert len(service.circuits.states()) <= FEW
 
 
-def test_what_is_shown_of_the_circuits_is_a_copy() -> None:
+def test_the_states_of_circuits_are_a_copy() -> None:
     service = Service().opened()
-    service.breaks.circuits().clear()
-    assert service.breaks.circuits() != {}
+    service.circuits.states().clear()
+    assert service.circuits.states() != {}
 
 
 # Forced by hand
 
 
-def test_a_circuit_that_is_forced_open_holds_whoever_comes_and_no_other_part() -> None:
+def test_a_circuit_that_is_forced_open_rejects_its_key_alone() -> None:
     service = Service()
-    service.breaks.force("fetch", "open", key="host")
+    service.circuits.force("fetch", "open", key="host")
     service.clock.advance(10_000.0)
     assert asked(service, key="host") == GiveUp("circuit open: fetch[host]")
     assert asked(service, attempt=2, key="host") == Park(FOREVER, ("circuit open: fetch[host]",))
@@ -320,116 +320,114 @@ def test_a_circuit_that_is_forced_open_holds_whoever_comes_and_no_other_part() -
 
 def test_a_circuit_that_is_forced_closed_never_opens() -> None:
     service = Service()
-    service.breaks.force("fetch", "closed")
+    service.circuits.force("fetch", "closed")
     service.give_up(times=10)
-    assert (asked(service), service.heard) == (None, [])
+    assert (asked(service), service.events) == (None, [])
 
 
-def test_a_circuit_that_is_forced_closed_while_open_lets_everybody_pass_at_once() -> None:
+def test_a_circuit_that_is_forced_closed_while_open_lets_calls_begin_at_once() -> None:
     service = Service().opened()
-    released: list[tuple[str, str]] = []
-    service.breaks._released = lambda operation, key: released.append((operation, key))
-    service.breaks.force("fetch", "closed")
-    assert (asked(service), service.part().is_observed, released) == (None, False, [("fetch", "")])
+    service.circuits.force("fetch", "closed")
+    assert (asked(service), service.keyed().is_observed, service.released) == (None, False, [("fetch", "")])
 
 
-def test_for_metrics_only_a_circuit_says_what_it_would_have_done_and_holds_nobody() -> None:
+def test_for_metrics_only_a_circuit_publishes_events_and_defers_no_call() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics_only")
+    service.circuits.force("fetch", "metrics_only")
     service.opened()
     assert asked(service) is None
     service.clock.advance(10.0)
-    probe = service.part().start()
+    probe = service.keyed().start()
     assert asked(service) is None
     probe.succeed()
     assert service.kinds == [CircuitOpened, CircuitHalfOpened, CircuitClosed]
 
 
-def test_for_metrics_only_a_failure_is_not_held_back() -> None:
+def test_for_metrics_only_a_failure_is_not_deferred() -> None:
     service = Service(HOST)
-    service.breaks.force("fetch", "metrics_only")
+    service.circuits.force("fetch", "metrics_only")
     assert (service.fail(), service.fail(), service.kinds) == (None, None, [CircuitOpened])
 
 
-def test_a_circuit_that_is_left_to_itself_again_begins_anew() -> None:
+def test_a_circuit_that_is_auto_again_starts_closed() -> None:
     service = Service()
-    service.breaks.force("fetch", "open")
-    service.breaks.force("fetch", "auto")
-    assert (asked(service), service.part().is_observed) == (None, False)
+    service.circuits.force("fetch", "open")
+    service.circuits.force("fetch", "auto")
+    assert (asked(service), service.keyed().is_observed) == (None, False)
     assert service.opened().kinds == [CircuitOpened]
 
 
 def test_an_operation_without_a_breaker_can_be_forced_open() -> None:
     service = Service(breaker=None)
-    service.breaks.force("fetch", "open")
+    service.circuits.force("fetch", "open")
     assert asked(service) == GiveUp("circuit open: fetch")
 
 
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^mode must be one of"):
-        Service().breaks.force("fetch", "ajar")  # type: ignore[arg-type]
+        Service().circuits.force("fetch", "ajar")  # type: ignore[arg-type]
 
 
 def test_the_condition_that_a_circuit_is_closed_follows_it() -> None:
     service = Service()
-    closed = service.breaks.closed("fetch")
+    closed = service.circuits.closed("fetch")
     assert closed.is_met()
     service.give_up()
     assert closed.is_met()  # one failure is not a row
     service.give_up()
     assert not closed.is_met()
     service.clock.advance(10.0)
-    service.part().start().succeed()
+    service.keyed().start().succeed()
     assert closed.is_met()
-    service.breaks.force("fetch", "open")
+    service.circuits.force("fetch", "open")
     assert not closed.is_met()
 
 
-# What an earlier run knew
+# Restored from an earlier run
 
 
-def test_a_restored_circuit_holds_for_what_is_left_of_its_break_and_goes_on_growing() -> None:
+def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing() -> None:
     service = Service()
     service.breaks.restore({("fetch", ""): Open(until=6.0, failures=1, times=3)})
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)
     service.clock.advance(6.0)
-    probe = service.part().start()
+    probe = service.keyed().start()
     service.give_up(call=probe.call.id)
-    assert service.heard[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
+    assert service.events[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
 
 
-def test_what_is_known_already_is_not_restored() -> None:
+def test_a_known_circuit_is_not_restored() -> None:
     service = Service().opened()
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert asked(service) == GiveUp("circuit open: fetch", 10.0)
 
 
-def test_no_more_circuits_are_restored_than_are_remembered(few: int) -> None:
+def test_no_more_circuits_are_restored_than_are_remembered() -> None:
     service = Service()
-    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(few + 10)})
-    assert len(service.breaks.circuits()) == few
+    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(FEW + 10)})
+    assert len(service.circuits.states()) == FEW
     assert asked(service, key="host 0") is None
 
 
 @pytest.mark.parametrize("mode", ["closed", "auto"])
 def test_a_circuit_that_was_dropped_by_hand_is_closed_for_the_journal_too(mode: Any) -> None:
     service = Service().opened()
-    service.breaks.force("fetch", mode)
+    service.circuits.force("fetch", mode)
     assert service.kinds == [CircuitOpened, CircuitClosed]
 
 
-def test_what_a_circuit_would_have_done_is_marked_and_not_restored() -> None:
+def test_an_event_of_metrics_only_is_marked_and_not_restored() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics_only")
+    service.circuits.force("fetch", "metrics_only")
     service.opened()
-    assert [event.metrics_only for event in service.heard if isinstance(event, CircuitOpened)] == [True]
-    assert replay_circuits({}, "run", service.heard) == {}
+    assert [event.metrics_only for event in service.events if isinstance(event, CircuitOpened)] == [True]
+    assert replay_circuits({}, "run", service.events) == {}
 
 
-def test_what_is_forced_on_the_whole_holds_for_its_keys_unless_they_are_told_otherwise() -> None:
+def test_a_forced_operation_covers_the_keys_that_are_not_forced() -> None:
     service = Service()
-    service.breaks.force("fetch", "open")
-    service.breaks.force("fetch", "closed", key="well")
+    service.circuits.force("fetch", "open")
+    service.circuits.force("fetch", "closed", key="well")
     assert [asked(service, key=key) for key in ("", "host", "well")] == [
         GiveUp("circuit open: fetch"),
         GiveUp("circuit open: fetch[host]"),
@@ -437,31 +435,31 @@ def test_what_is_forced_on_the_whole_holds_for_its_keys_unless_they_are_told_oth
     ]
 
 
-def test_who_waits_for_a_circuit_to_close_may_probe_it_when_its_break_is_over() -> None:
+def test_the_condition_of_a_closed_circuit_holds_when_a_probe_may_begin() -> None:
     service = Service().opened()
-    closed = service.breaks.closed("fetch")
+    closed = service.circuits.closed("fetch")
     assert not closed.is_met()
     service.clock.advance(10.0)
     assert closed.is_met()
-    service.part().start()  # somebody probes
+    service.keyed().start()  # a probe
     assert not closed.is_met()
-    service.clock.advance(5.0)  # and is lost
+    service.clock.advance(5.0)  # which is lost
     assert closed.is_met()
 
 
 def test_for_metrics_only_a_circuit_counts_as_closed() -> None:
     service = Service()
-    service.breaks.force("fetch", "metrics_only")
+    service.circuits.force("fetch", "metrics_only")
     service.opened()
-    assert service.breaks.closed("fetch").is_met()
+    assert service.circuits.closed("fetch").is_met()
 
 
-def test_a_restored_circuit_of_an_operation_without_one_holds_nobody_and_leaves_its_seat() -> None:
+def test_a_restored_circuit_of_an_operation_without_a_breaker_is_dropped() -> None:
     service = Service(breaker=None)
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
-    assert service.breaks.closed("fetch").is_met()
+    assert service.circuits.closed("fetch").is_met()
     assert asked(service) is None
-    assert not service.part().is_observed
+    assert not service.keyed().is_observed
 
 
 def test_a_call_that_a_dead_process_began_is_parked_and_not_rejected() -> None:
@@ -473,23 +471,23 @@ def test_a_call_that_a_dead_process_began_is_parked_and_not_rejected() -> None:
 def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(5.0)
-    service.part().start()  # another takes its place
+    service.keyed().start()  # another takes its place
     probe.succeed()
-    assert service.breaks.circuits() == {}
+    assert service.circuits.states() == {}
 
 
-def test_a_probe_that_somebody_else_turned_away_lets_another_pass() -> None:
+def test_a_probe_that_another_subscriber_rejects_frees_its_permit() -> None:
     service = Service().opened()
     service.clock.advance(10.0)
     with service.bus.subscribe(OperationStarted, lambda _: GiveUp("not now")), pytest.raises(CallRejectedError):
-        service.part().start()
+        service.keyed().start()
     assert asked(service) is None
 
 
-def test_a_probe_that_somebody_else_parked_lets_another_pass() -> None:
+def test_a_probe_that_another_subscriber_parks_frees_its_permit() -> None:
     service = Service().opened()
     service.clock.advance(10.0)
-    attempt = Attempt(Call(service.part(), "a"))
+    attempt = Attempt(Call(service.keyed(), "a"))
     with service.bus.subscribe(OperationStarted, lambda _: Park(60.0)):
         held = request_start(attempt)
     assert held is not None
@@ -500,43 +498,44 @@ def test_a_probe_that_somebody_else_parked_lets_another_pass() -> None:
 def test_a_failure_that_is_judged_twice_is_counted_once() -> None:
     service = Service(HOST)
     attempt = service.about("")
-    assert (service.fail(**attempt), service.fail(**attempt), service.heard) == (None, None, [])
+    assert (service.fail(**attempt), service.fail(**attempt), service.events) == (None, None, [])
 
 
-def test_very_many_sick_hosts_are_not_all_remembered(few: int) -> None:
+def test_the_number_of_open_circuits_is_bounded() -> None:
     service = Service(BreakerPolicy(failure_threshold=1, break_duration=10.0))
-    for number in range(few + 50):
+    for number in range(FEW + 50):
         service.clock.advance(0.001)
         service.give_up(key=f"host {number}")
-    assert len(service.breaks.circuits()) == len(service.breaks._subscriptions) == few
+    assert len(service.circuits.states()) == FEW
+    assert sum(service.keyed(f"host {number}").is_observed for number in range(FEW + 50)) == FEW
     assert asked(service, key="host 0") is None  # whose break ends first
-    assert asked(service, key=f"host {few + 49}") is not None
+    assert asked(service, key=f"host {FEW + 49}") is not None
 
 
-def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_meanwhile(few: int) -> None:
+def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_meanwhile() -> None:
     service = Service()
     for _ in range(6):
         service.give_up(key="flaky")
-        service.part("flaky").successes += 1
-        for number in range(few + 10):
-            service.part(f"host {number}")
-    assert service.heard == []
+        service.keyed("flaky").successes += 1
+        for number in range(FEW + 10):
+            service.keyed(f"host {number}")
+    assert service.events == []
 
 
 def test_what_succeeded_before_the_first_failure_counts_for_a_rate() -> None:
     service = Service(BreakerPolicy(failure_rate=0.5, window=100))
-    service.part().successes = 1000
+    service.keyed().successes = 1000
     service.give_up(times=49)
-    assert service.heard == []
+    assert service.events == []
     service.give_up()
     assert service.kinds == [CircuitOpened]
 
 
-def test_a_rate_begins_anew_when_the_circuit_has_closed() -> None:
+def test_a_rate_starts_over_when_the_circuit_has_closed() -> None:
     service = Service(BreakerPolicy(failure_rate=0.5, window=10, break_duration=10.0))
     service.give_up(times=10)
     service.clock.advance(10.0)
-    service.part().start().succeed()
+    service.keyed().start().succeed()
     service.give_up(times=9)
     assert service.kinds == [CircuitOpened, CircuitHalfOpened, CircuitClosed]
 
@@ -546,31 +545,41 @@ def test_any_other_failure_counts_as_none_of_a_rates() -> None:
     for _ in range(50):
         service.give_up(times=4)
         service.give_up(category=Category.UNREACHABLE)
-    assert service.heard == []
+    assert service.events == []
 
 
-def test_the_circuits_of_a_name_that_is_anothers_now_are_forgotten() -> None:
+def test_the_circuits_of_a_reused_name_are_forgotten() -> None:
     service = Service().opened()
     service.breaks.forget("fetch")
-    assert (service.breaks.circuits(), service.part().is_observed) == ({}, False)
+    assert (service.circuits.states(), service.keyed().is_observed) == ({}, False)
 
 
-def test_a_permit_that_is_given_back_wakes_those_who_wait_for_it() -> None:
+def test_a_permit_that_is_free_again_is_reported() -> None:
     service, probe = Service().half_opened()
-    woken: list[tuple[str, str]] = []
-    service.breaks._released = lambda operation, key: woken.append((operation, key))
     probe.cancel()
-    assert woken == [("fetch", "")]
+    assert service.released == [("fetch", "")]
 
 
-def test_what_the_policy_parks_is_not_held_back_once_more() -> None:
+def test_a_call_that_the_policy_parks_is_not_deferred_again() -> None:
     service = Service(BreakerPolicy(failure_threshold=1, counts="attempts"))
     assert service.fail(Category.RATE_LIMITED, retry_after=60.0) is None
     assert service.kinds == [CircuitOpened]
 
 
-def test_what_was_forced_on_a_name_that_is_anothers_now_is_forgotten() -> None:
+def test_the_forced_mode_of_a_reused_name_is_forgotten() -> None:
     service = Service()
-    service.breaks.force("fetch", "open")
+    service.circuits.force("fetch", "open")
     service.breaks.forget("fetch")
-    assert (asked(service), service.part().is_observed) == (None, False)
+    assert (asked(service), service.keyed().is_observed) == (None, False)
+
+
+def test_the_circuits_show_what_is_open_and_what_is_forced() -> None:
+    service = Service()
+    assert repr(service.circuits) == "<Circuits: all closed>"
+    service.give_up(key="a")
+    service.give_up(times=2, key="b")
+    service.circuits.force("fetch", "closed", key="c")
+    assert repr(service.circuits) == "<Circuits: fetch[c] forced closed; fetch[a] closed, 1 failed; fetch[b] open>"
+    service.clock.advance(10.0)
+    service.keyed("b").start()
+    assert "fetch[b] half-open" in repr(service.circuits)

@@ -23,7 +23,7 @@ import pytest
 from events.errors import Permanent, Retryable
 from events.event import FOREVER
 from events.evidence import Evidence
-from recovery.policies.classification import classify
+from recovery.policies.classification import classify_evidence
 from recovery.redact import printable
 from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by, mark_exhausted
@@ -341,12 +341,12 @@ def test_an_argument_that_does_not_say_what_it_is_is_no_cause() -> None:
     assert extract_evidence(KeyError(Nobody())).cause is None
 
 
-def test_a_text_with_a_will_of_its_own_is_taken_as_the_text_it_is() -> None:
+def test_a_subclass_of_str_is_read_as_plain_text() -> None:
     assert evidence(WilfulTextError(), message="no", stderr="git: no") == {"message": "no", "stderr": "git: no"}
 
 
 def test_a_text_that_cannot_be_had_is_said_to_be_so() -> None:
-    assert extract_evidence(MuteError()).message == "(its text cannot be had)"
+    assert extract_evidence(MuteError()).message == "(its message cannot be read)"
 
 
 def test_a_gigantic_message_is_cut() -> None:
@@ -388,7 +388,7 @@ def test_the_leaves_of_a_group_are_found_however_deep() -> None:
     assert [type(leaf) for leaf in leaves(error)] == [KeyError]
 
 
-def test_a_mark_says_who_has_tried_everything() -> None:
+def test_a_mark_names_the_operation_that_exhausted_its_retries() -> None:
     error = ValueError()
     mark_exhausted(error, "download")
     assert exhausted_by(error, "outer") == "download"
@@ -417,7 +417,7 @@ def test_an_error_that_refuses_a_mark_stays_unmarked() -> None:
         ({"Retry-After": "soon", "RateLimit": '"api";r=0;t=55'}, 56.0),
     ],
 )
-def test_a_spent_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
+def test_an_exhausted_quota_is_waited_for(headers: dict[str, str], seconds: float | None) -> None:
     assert extract_evidence(AiohttpLikeError(429, **headers)).retry_after == seconds
 
 
@@ -441,21 +441,21 @@ def test_a_status_beside_an_error_output_is_an_exit_code() -> None:
 
     evidence = extract_evidence(GitCommandError())
     assert (evidence.status, evidence.exit_code) == (None, 128)
-    assert classify(evidence).category == "unreachable"
+    assert classify_evidence(evidence).category == "unreachable"
 
 
 def test_what_a_process_wrote_to_its_output_counts_where_nothing_is_in_the_error_output() -> None:
     error = subprocess.CalledProcessError(1, "pip", output="ERROR: No matching distribution found for torchx")
-    assert classify(extract_evidence(error)).rule == "pip-missing"
+    assert classify_evidence(extract_evidence(error)).rule == "pip-missing"
 
 
-def test_a_download_that_aiohttp_broke_off_is_transient_whatever_its_parser_said() -> None:
+def test_a_download_that_aiohttp_broke_off_is_transient() -> None:
     class TransferEncodingError(Exception):
         code = 400
 
     error = named("aiohttp.client_exceptions.ClientPayloadError")("Response payload is not completed")
     error.__cause__ = TransferEncodingError()
-    assert classify(extract_evidence(error)).category == "transient"
+    assert classify_evidence(extract_evidence(error)).category == "transient"
 
 
 REQUESTS = named("requests.exceptions.ConnectionError", named("requests.exceptions.RequestException", OSError))
@@ -481,7 +481,7 @@ def requests_error(name: str, reason: Exception) -> Exception:
     ],
 )
 def test_of_what_requests_raises_only_what_never_got_through_is_unreachable(error: Exception, category: str) -> None:
-    assert classify(extract_evidence(error)).category == category
+    assert classify_evidence(extract_evidence(error)).category == category
 
 
 def test_a_class_that_cannot_be_hashed_is_looked_into_all_the_same() -> None:

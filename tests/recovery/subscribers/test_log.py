@@ -50,9 +50,9 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
         (
             made(Parked, after=30.0, why="rate limit", error="HTTPStatusError: 429"),
             "WARNING",
-            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waits up to 30.0 s for: rate limit",
+            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waiting up to 30.0 s for: rate limit",
         ),
-        (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waits up to 6.0 s for: circuit open"),
+        (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waiting up to 6.0 s for: circuit open"),
         (GAVE_UP, "ERROR", "fetch[host]: gave up after attempt 4, out of retries (3): OSError: reset"),
         (
             made(OperationRecovered, attempt=2, elapsed=3.0),
@@ -67,7 +67,7 @@ GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: r
             "ERROR",
             "fetch[host]: circuit opened for 30.0 s after 5 failures",
         ),
-        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may pass"),
+        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may begin"),
         (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
@@ -90,7 +90,7 @@ def test_a_event_is_one_line_at_its_level(
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_success_and_what_its_outcome_will_say_are_quiet(event: Event, caplog: pytest.LogCaptureFixture) -> None:
+def test_success_is_not_logged(event: Event, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "recovery")
     Log()(event)
     assert caplog.records == []
@@ -111,13 +111,13 @@ def test_another_logger_gets_no_secrets_either(caplog: pytest.LogCaptureFixture)
     assert "abcdefgh123" not in caplog.text
 
 
-def test_a_line_is_fit_for_a_terminal_whatever_the_event_says(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_is_printable_for_any_event(caplog: pytest.LogCaptureFixture) -> None:
     Log()(made(GaveUp, reason="no\nway", error="\x1b[2J\u202egnp.exe %s"))
     assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: [2J gnp.exe %s"]
 
 
 @pytest.mark.parametrize("event", [made(GaveUp, reason="nobody answered"), made(RetryScheduled, after=1.0, retry=1)])
-def test_a_failure_that_nobody_classified_is_not_called_none(event: Event) -> None:
+def test_an_unclassified_failure_is_called_so(event: Event) -> None:
     assert "None" not in str(describe(event))
 
 
@@ -143,7 +143,7 @@ def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(cap
     assert "sesame" not in caplog.text
 
 
-def test_what_cannot_be_said_breaks_nobody() -> None:
+def test_a_record_that_cannot_be_formatted_breaks_no_handler() -> None:
     class Mute:
         def __str__(self) -> str:
             raise RuntimeError("mute")

@@ -9,7 +9,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from adapters.downloads.http import HOST_BREAKER
+from adapters.downloads import HOST_BREAKER
 from events.circuit_events import CircuitOpened
 from events.operation_events import FailureClassified, GaveUp
 from recovery.service import Recovery
@@ -50,7 +50,7 @@ def test_fifty_downloads_outlive_an_outage_of_twenty_minutes_with_three_attempts
     assert len(set(done.values())) > 40  # they come back spread out, not all at once
 
 
-def test_who_comes_during_the_outage_waits_without_an_attempt() -> None:
+def test_a_call_during_the_outage_waits_without_an_attempt() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
     failures = events_of(service, FailureClassified)

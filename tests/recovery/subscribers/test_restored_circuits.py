@@ -56,7 +56,7 @@ def test_a_circuit_that_was_closed_again_is_not_restored(make_store: Any) -> Non
         assert service.journal is not None
         service.journal.pending(10.0)
         assert service.recoverable("fetch", breaker=BREAKER)(Script())() == "done"
-        assert service.circuits.circuits() == {}
+        assert service.circuits.states() == {}
 
 
 def opened(at: float, times: int = 1, key: str = "") -> CircuitOpened:

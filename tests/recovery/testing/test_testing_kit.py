@@ -1,4 +1,4 @@
-"""What users of the library test with: the virtual clock, and strategies."""
+"""What users of the library test with: the virtual clock, strategies, scripts and the pytest plugin."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from recovery import Recovery
 from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.circuit_breaker import BreakerPolicy, Closed, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
-from recovery.testing import Script, VirtualClock, seeded, strategies
+from recovery.testing import Script, VirtualClock, seeded_rng, strategies
 from recovery.waiting.waiters import ThreadWaiter
 
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(3600.0), jitter="none", max_delay=3600.0)
 
 
-def test_a_clock_begins_where_it_is_told_to() -> None:
+def test_a_clock_begins_at_its_start() -> None:
     assert VirtualClock(5.0)() == 5.0
 
 
-def test_time_passes_only_when_it_is_told_to() -> None:
+def test_time_passes_only_when_advanced() -> None:
     clock = VirtualClock()
     clock.advance(3600.0)
     assert clock() == 3600.0
@@ -44,7 +44,7 @@ def test_a_plain_wait_lets_the_time_pass() -> None:
     assert clock() == 3600.0
 
 
-def test_a_plain_wait_that_is_woken_already_takes_no_time() -> None:
+def test_a_wait_for_an_event_that_is_set_takes_no_time() -> None:
     clock, event = VirtualClock(), threading.Event()
     event.set()
     assert (clock.wait(event, 3600.0), clock()) == (True, 0.0)
@@ -62,7 +62,7 @@ def test_hours_pass_in_a_loop_without_waiting(backend: str) -> None:
 
 
 @BOTH
-def test_timers_go_off_in_the_right_order(backend: str) -> None:
+def test_timers_fire_in_the_right_order(backend: str) -> None:
     clock = VirtualClock()
     order: list[float] = []
 
@@ -203,7 +203,7 @@ def test_a_strategy_draws_values_of_its_kind(strategy: Any, kinds: Any, data: st
 
 @settings(max_examples=20)
 @given(strategies.seconds(5.0), strategies.draws())
-def test_seconds_and_chances_stay_in_range(seconds: float, draw: float) -> None:
+def test_seconds_and_draws_stay_in_range(seconds: float, draw: float) -> None:
     assert (0.0 <= seconds <= 5.0, 0.0 <= draw < 1.0) == (True, True)
 
 
@@ -217,10 +217,10 @@ def test_a_field_may_be_fixed(policy: RetryPolicy, failure: FailureClassified, b
     assert (policy.max_retries, failure.category, breaker.lease) == (2, Category.AUTH, 7)
 
 
-# Scripts and seeded chance
+# Scripts and seeded randomness
 
 
-def test_a_script_does_what_it_says_in_turn_and_then_is_done() -> None:
+def test_a_script_gives_its_outcomes_in_turn_then_done() -> None:
     script = Script(1, KeyError("x"), None)
     assert script("a", b=2) == 1
     with pytest.raises(KeyError):
@@ -236,7 +236,7 @@ def test_a_script_can_be_awaited(backend: str) -> None:
 
 
 def test_the_same_seed_makes_the_same_draws() -> None:
-    one, same, other = seeded(7), seeded(7), seeded(8)
+    one, same, other = seeded_rng(7), seeded_rng(7), seeded_rng(8)
     draws = [one() for _ in range(5)]
     assert draws == [same() for _ in range(5)] != [other() for _ in range(5)]
     assert all(0.0 <= draw < 1.0 for draw in draws)
@@ -245,10 +245,10 @@ def test_the_same_seed_makes_the_same_draws() -> None:
 def test_the_same_seed_makes_the_same_trace() -> None:
     def trace() -> list[object]:
         clock = VirtualClock()
-        service = Recovery(clock=clock, rng=seeded(3), run="run")
+        service = Recovery(clock=clock, rng=seeded_rng(3), run="run")
         events: list[object] = []
         service.bus.subscribe(Event, events.append)
-        flaky = seeded(5)
+        flaky = seeded_rng(5)
 
         async def fetch() -> None:
             if flaky() < 0.5:
@@ -272,8 +272,8 @@ def test_the_same_seed_makes_the_same_trace() -> None:
     assert first == trace() != []
 
 
-def test_nobody_waits_for_a_wait_without_an_end_on_a_virtual_clock() -> None:
-    with pytest.raises(RuntimeError, match="nobody would end this wait"):
+def test_a_wait_without_an_end_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="nothing would end this wait"):
         VirtualClock().wait(threading.Event(), math.inf)
 
 
@@ -297,14 +297,14 @@ def test_async(no_waiting, backend):
     assert anyio.run(fetch, backend=backend) == "done"
     assert no_waiting == [3600.0]
 
-def test_the_clock_and_the_chance(virtual_clock, seeded_rng):
+def test_the_clock_and_the_draws(virtual_clock, seeded_rng):
     service = Recovery(clock=virtual_clock, rng=seeded_rng)
     service.recoverable("fetch", initial_delay=10.0)(Script(ConnectionError()))()
     assert virtual_clock() == pytest.approx(8.444218515250482)
 """
 
 
-def test_the_plugin_is_switched_on_by_its_name(pytester: pytest.Pytester) -> None:
+def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
     pytester.makepyfile(PLUGIN_TEST)
     pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=4)
@@ -315,10 +315,11 @@ def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester) -> None:
     pytester.runpytest().assert_outcomes(errors=4)
 
 
-def test_a_condition_is_asked_as_always_when_nobody_waits(pytester: pytest.Pytester) -> None:
+def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        from recovery import Category, Condition, Recovery, RetryPolicy, Strategy
+        from events import Category, Condition
+        from recovery import Recovery, RetryPolicy, Strategy
         from recovery.testing import Script
         pytest_plugins = ["recovery.testing.plugin"]
 

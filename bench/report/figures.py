@@ -1,4 +1,4 @@
-"""What a run found, as the sections of the report ask for it; and tables in Markdown."""
+"""Look up the figures of a run for the report, and write tables in Markdown."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from bench.run import Run
 from bench.table import with_spread
 
 
-class Found(msgspec.Struct, frozen=True):
-    """The rows of *run*; one that was not measured says so instead of breaking the report."""
+class Figures(msgspec.Struct, frozen=True):
+    """The rows of *run*. A row that was not measured reads "not measured" and does not break the report."""
 
     run: Run
 
     def row(self, key: str) -> Row:
-        """That row."""
+        """The row with this key."""
         known = self.run.rows.get(key)
         return known or Row(key=key, what=key, unit="", measured=None, note="not measured in this run")
 
     def figure(self, key: str) -> str:
-        """Its median, with its unit."""
+        """The median of a row, with its unit."""
         row = self.row(key)
         return "not measured" if row.measured is None else amount(row.measured.middle, row.unit)
 
     def peer(self, key: str, name: str) -> str:
-        """What another was measured at in the same row."""
+        """The median of another library in the same row, with its unit."""
         row = self.row(key)
         other = row.peers.get(name)
         return "not measured" if other is None else amount(other.middle, row.unit)
 
     def some(self, keys: Iterable[str]) -> Iterator[tuple[str, Spread]]:
-        """Of these rows, those that were measured."""
+        """The measured figures among the rows with these keys."""
         for key in keys:
             measured = self.row(key).measured
             if measured is not None:
@@ -47,26 +47,26 @@ class Found(msgspec.Struct, frozen=True):
 
 
 WORDS = ("set to", "why", "result")
-"""Columns of words."""
+"""Columns of text, which are aligned to the left."""
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table; figures stand to the right of their columns, words to the left."""
+    """A table in Markdown: figures are aligned to the right, text to the left."""
     rules = ["---" if number == 0 or name in WORDS else "---:" for number, name in enumerate(head)]
     cells = [head, rules, *lines]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
 
 
 def measured(row: Row) -> str:
-    """The figure with its spread, or what stands in its place."""
+    """The figure with its spread, or "not measured"."""
     return "not measured" if row.measured is None else with_spread(row.measured, row.unit)
 
 
 def goal(row: Row) -> str:
-    """What it should reach."""
+    """The goal of a row."""
     return in_words(row.goal, row.unit)
 
 
 def verdict(row: Row) -> str:
-    """The verdict, so that a failure is seen."""
+    """The verdict of a row; a failure is in bold."""
     return {"fail": "**fail**", "not measured": "*not measured*"}.get(row.verdict, row.verdict)

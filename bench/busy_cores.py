@@ -1,4 +1,4 @@
-"""Other processes that want the machine, too: one for each core, spinning."""
+"""Keep every core busy with other processes, to try the regression gate on a loaded machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def spinning() -> Iterator[None]:
-    """A spinning process for each core, until the block is left."""
+def busy_cores() -> Iterator[None]:
+    """Run one spinning process for each core until the block ends."""
     spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         yield

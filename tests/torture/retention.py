@@ -1,21 +1,21 @@
-"""A journal that is written for long: a million calls that are over, with a clock that runs ahead (D14)."""
+"""The size of a journal after a million finished calls, with a clock that runs ahead (D14)."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from tests.adapters.downloads.steady import steady_state
-from tests.torture.figures import QUICK, Figure, times
+from tests.adapters.sqlite.steady import steady_state
+from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import ForkServer
 
 MEBIBYTE = 1024 * 1024
 
 
-def keeping(fork_server: ForkServer, share: float) -> list[Figure]:
-    """How large the file and its log ever were, and the slowest slice that was deleted at a time."""
-    calls = times(1_000_000, share)
-    with tempfile.TemporaryDirectory(dir=QUICK) as folder:
+def retention(fork_server: ForkServer, share: float) -> list[Figure]:
+    """The largest size of the file and its log, and the slowest slice of a deletion."""
+    calls = scaled(1_000_000, share)
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder:
         seen = steady_state(Path(folder) / "calls.db", calls)
     figure = (
         f"file {seen.file / MEBIBYTE:.1f} MiB, log {seen.log / MEBIBYTE:.1f} MiB, slice {seen.slowest * 1e3:.0f} ms"

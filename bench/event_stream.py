@@ -1,4 +1,4 @@
-"""Events as failing calls bring them, published as fast as the journal takes them, and written again without it."""
+"""Publish the events of failing calls as fast as the journal accepts them; write the same rows by ``executemany``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from events.operation_events import FailureClassified, OperationRecovered, Retry
 from recovery import Recovery
 
 BATCH = 512
-"""Rows of a transaction: the journal's own."""
+"""Rows in one transaction, as in the journal."""
 EVIDENCE = Evidence(
     type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="[Errno 104] reset", errno=104
 )
@@ -23,7 +23,7 @@ _PAUSE = 0.0005
 
 
 def events(first: int, count: int, clock: float) -> Iterator[Event]:
-    """What *count* / 3 calls bring that fail once: what the failure means, the retry, the recovery."""
+    """Yield the events of *count* / 3 calls that fail once: the classified failure, the retry, the recovery."""
     for number in range(first, first + count // 3):
         call = f"bench-{number}"
         yield FailureClassified(
@@ -42,7 +42,10 @@ def events(first: int, count: int, clock: float) -> Iterator[Event]:
 
 
 def publish(service: Recovery, first: int, count: int, clock: Clock = time.perf_counter) -> float:
-    """Publish so many events and see them committed; seconds. Waits while the journal is crowded, as drivers do."""
+    """Publish *count* events and wait until they are committed; return the seconds this took.
+
+    The publisher waits while the write queue is half full, as the runner does.
+    """
     journal, bus = service.journal, service.bus
     assert journal is not None
     since = bus.clock()
@@ -56,8 +59,8 @@ def publish(service: Recovery, first: int, count: int, clock: Clock = time.perf_
     return clock() - began
 
 
-class Plain:
-    """A copy of a journal's tables, and what executemany takes to write the journal's own rows into it."""
+class RawCopy:
+    """A copy of a journal's tables, to time what plain ``executemany`` takes for the same rows."""
 
     def __init__(self, journal: Path, copy: Path) -> None:
         self._journal = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
@@ -72,7 +75,7 @@ class Plain:
         self._seen = 0
 
     def write_new(self, clock: Clock = time.perf_counter) -> tuple[int, float]:
-        """Write the rows that the journal got since last asked: how many, and seconds."""
+        """Write the journal's new rows since the last call; return their number and the seconds it took."""
         rows = self._journal.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (self._seen,)).fetchall()
         if rows:
             self._seen = rows[-1][0]
@@ -84,6 +87,6 @@ class Plain:
         return len(rows), clock() - began
 
     def close(self) -> None:
-        """Let go of both files."""
+        """Close both files."""
         self._journal.close()
         self._copy.close()

@@ -1,4 +1,4 @@
-"""Lone times, by pyperf: the check that what was measured side by side is no accident of one process."""
+"""Single calls timed by pyperf in fresh processes: a check on the figures that were measured side by side."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pyperf
 from bench.measure import Effort, spread
 from bench.row import Row
 
-SCRIPT = "bench.lone"
+SCRIPT = "bench.pyperf_script"
 
 
 def measure(effort: Effort) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "lone.json"
+        output = Path(folder) / "pyperf.json"
         processes = max(effort.some(8), 3)
         command = [sys.executable, "-m", SCRIPT, "--quiet", "--processes", str(processes), "--values", "4"]
         command += ["--warmups", "1", "--min-time", "0.02", "--output", str(output)]

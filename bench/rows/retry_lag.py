@@ -1,4 +1,4 @@
-"""How late the next attempt begins, beyond the delay that the policy asked for, against a bare sleep of that delay."""
+"""Lag of a retry: how long after its delay the next attempt begins, compared with a bare sleep of that delay."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def measure(effort: Effort) -> list[Row]:
             "backoff_factor": 1.0,
             "jitter": "none",
         }
-        late_async = runner.run(_rounds_async(service, recoverable, rounds, samples))
-        late_sync = _rounds_sync(service, recoverable, max(rounds // 2, 25), samples)
+        lags_async = runner.run(_rounds_async(service, recoverable, rounds, samples))
+        lags_sync = _rounds_sync(service, recoverable, max(rounds // 2, 25), samples)
     return [
-        _row("late-async", "async", late_async),
-        _row("late-sync", "sync, in a thread", late_sync),
+        _row("late-async", "async", lags_async),
+        _row("late-sync", "sync, in a thread", lags_sync),
     ]
 
 
-def _row(key: str, colour: str, late: list[tuple[float, float]]) -> Row:
-    ours = spread([one for one, _ in late]).scaled(1e3)
-    bare = spread([other for _, other in late]).scaled(1e3)
+def _row(key: str, mode: str, lags: list[tuple[float, float]]) -> Row:
+    ours = spread([one for one, _ in lags]).scaled(1e3)
+    bare = spread([other for _, other in lags]).scaled(1e3)
     return Row(
         key=key,
-        what=f"next attempt late beyond the policy's delay, p99, less that of a paired bare sleep; {colour}",
+        what=f"lag of the next attempt beyond the policy's delay, p99, less that of a paired bare sleep; {mode}",
         unit="ms",
-        measured=spread([(one - other) * 1e3 for one, other in late]),
+        measured=spread([(one - other) * 1e3 for one, other in lags]),
         goal=most(0.3),
         required=most(500.0),
-        peers={"late in all": ours, "bare sleep": bare},
+        peers={"whole lag": ours, "bare sleep": bare},
         note=f"delay {DELAY * 1e3:.0f} ms",
     )
 
@@ -53,7 +53,7 @@ async def _rounds_async(
     failed: list[float] = []
     began: list[float] = []
 
-    @service.recoverable("late async", **settings)
+    @service.recoverable("lag async", **settings)
     async def call() -> None:
         if len(failed) == len(began):
             failed.append(time.perf_counter())
@@ -61,12 +61,12 @@ async def _rounds_async(
         began.append(time.perf_counter())
 
     async def bare() -> float:
-        from_here = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.sleep(DELAY)
-        return time.perf_counter() - from_here - DELAY
+        return time.perf_counter() - started - DELAY
 
     await call()
-    late = []
+    lags = []
     for _ in range(rounds):
         failed.clear()
         began.clear()
@@ -74,15 +74,15 @@ async def _rounds_async(
         for _ in range(samples):
             await call()
             slept.append(await bare())
-        late.append((_p99(failed, began), percentile(slept, 0.99)))
-    return late
+        lags.append((_p99(failed, began), percentile(slept, 0.99)))
+    return lags
 
 
 def _rounds_sync(service: Recovery, settings: dict[str, Any], rounds: int, samples: int) -> list[tuple[float, float]]:
     failed: list[float] = []
     began: list[float] = []
 
-    @service.recoverable("late sync", **settings)
+    @service.recoverable("lag sync", **settings)
     def call() -> None:
         if len(failed) == len(began):
             failed.append(time.perf_counter())
@@ -90,12 +90,12 @@ def _rounds_sync(service: Recovery, settings: dict[str, Any], rounds: int, sampl
         began.append(time.perf_counter())
 
     def bare() -> float:
-        from_here = time.perf_counter()
+        started = time.perf_counter()
         time.sleep(DELAY)
-        return time.perf_counter() - from_here - DELAY
+        return time.perf_counter() - started - DELAY
 
     call()
-    late = []
+    lags = []
     for _ in range(rounds):
         failed.clear()
         began.clear()
@@ -103,8 +103,8 @@ def _rounds_sync(service: Recovery, settings: dict[str, Any], rounds: int, sampl
         for _ in range(samples):
             call()
             slept.append(bare())
-        late.append((_p99(failed, began), percentile(slept, 0.99)))
-    return late
+        lags.append((_p99(failed, began), percentile(slept, 0.99)))
+    return lags
 
 
 def _p99(failed: list[float], began: list[float]) -> float:

@@ -1,0 +1,72 @@
+"""``service.circuits``: look at the circuits of a service, force them, wait for them."""
+
+from __future__ import annotations
+
+from events.conditions import Condition
+from events.names import display_name
+from recovery import validation
+from recovery.operations import OperationKey
+from recovery.policies.circuit_breaker import Circuit, Closed, HalfOpen, Open
+from recovery.subscribers.circuit_breaker import MODES, Break, Mode
+
+
+class Circuits:
+    """The circuits of one service. Safe to use from any thread.
+
+    service.circuits.force("download", "open", key="example.org")
+    Strategy(wait_for=service.circuits.closed("login"))
+    """
+
+    __slots__ = ("_break",)
+
+    def __init__(self, break_: Break) -> None:
+        self._break = break_
+
+    def states(self) -> dict[OperationKey, Circuit]:
+        """The state of each circuit by operation name and key; a circuit without a failure is left out.
+
+        A state is a ``Closed``, ``Open`` or ``HalfOpen`` of ``recovery.policies.circuit_breaker``.
+        """
+        return self._break.states()
+
+    def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
+        """Put a circuit into *mode* until it is forced again; an operation without a breaker can be forced, too.
+
+        Args:
+            operation: The name of the operation.
+            mode: "open" rejects or defers every attempt until it is forced again; "closed" lets every attempt begin;
+                "metrics_only" publishes what the circuit would do, and lets every attempt begin; "auto" follows the
+                policy again, and forgets earlier failures.
+            key: One key of the operation; "" is the operation as a whole, and each key that is not forced itself.
+
+        Raises:
+            ValueError: There is no such mode.
+
+        Source: the states DISABLED, FORCED_OPEN and METRICS_ONLY of resilience4j's CircuitBreaker.
+        """
+        validation.choice("mode", mode, MODES)
+        self._break.force(operation, mode, key=key)
+
+    def closed(self, operation: str, *, key: str = "") -> Condition:
+        """The condition that a circuit lets a call begin, if only to probe: for ``Park`` and ``Strategy(wait_for=)``.
+
+        Args:
+            operation: The name of the operation.
+            key: One key of the operation; "" is the operation as a whole.
+        """
+        name = f"circuit closed: {display_name(operation, key)}"
+        return Condition(name, lambda: self._break.lets_pass(operation, key))
+
+    def __repr__(self) -> str:
+        shown = {one: f"forced {mode}" for one, mode in self._break.modes().items()}
+        for operation_key, circuit in self.states().items():
+            match circuit:
+                case Open():
+                    shown.setdefault(operation_key, "open")
+                case HalfOpen():
+                    shown.setdefault(operation_key, "half-open")
+                case Closed(failures):
+                    shown.setdefault(operation_key, f"closed, {failures} failed")
+        return (
+            f"<Circuits: {'; '.join(f'{display_name(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
+        )

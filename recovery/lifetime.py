@@ -1,0 +1,72 @@
+"""From the start of a service to its close: the journal's thread, and the calls that it resumes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from events.fork_locks import fork_safe
+from recovery.journal.journal import Journal
+from recovery.resume.handles import Resumption
+from recovery.resume.resumer import Resumer
+
+
+class Lifetime:
+    """What a service starts and closes: ``journal`` once it has a store, ``resumption`` once it resumes calls."""
+
+    def __init__(self) -> None:
+        self.journal: Journal | None = None
+        self.resumption: Resumption | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        self._resuming = fork_safe(threading.Lock())
+
+    def resume(self, resumer: Callable[[], Resumer]) -> Resumption:
+        """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
+        with self._resuming:  # two threads that call resume() at once would run every call twice
+            if self.resumption is None or not self.resumption.is_ours:
+                made = resumer()
+                self.resumption = made.in_threads() if self._group is None else made.in_tasks(self._group)
+            return self.resumption
+
+    def start(self) -> None:
+        """Start the journal's thread."""
+        if self.journal is not None:
+            self.journal.start()
+
+    def close(self) -> None:
+        """Interrupt the resumed calls, write what the journal has accepted, and close it."""
+        self._interrupt()
+        if self.journal is not None:
+            self.journal.close()
+
+    async def begin(self) -> None:
+        """Start, with a task group for the calls to resume."""
+        self.start()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+
+    async def end(self, *, has_failed: bool) -> None:
+        """Wait for the resumed calls, or cancel them if the body *has_failed*; then close."""
+        group, self._group = self._group, None
+        assert group is not None
+        if self.resumption is not None:
+            self.resumption.close()
+        try:
+            # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
+            if has_failed:
+                self._interrupt()
+                if self.journal is not None:
+                    self.journal.seal()  # what is cancelled with the launcher is resumed next time
+                group.cancel_scope.cancel()
+            await group.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+
+    def _interrupt(self) -> None:
+        if self.resumption is not None:
+            self.resumption.interrupt()

@@ -1,0 +1,105 @@
+"""Unknown names of settings: one error that says which name was meant.
+
+``PEERS`` holds the words of other libraries (tenacity 9, backoff 2, stamina 26) with the setting that does the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CUTOFF = 0.7
+"""How similar a known name must be to be suggested (difflib's ratio, from 0 to 1)."""
+
+NO_FIRST = "which does not count the first attempt"
+SHAPE = "Constant, Linear, Exponential, or a list of delays"
+
+RETRIES = (("max_retries", NO_FIRST),)
+FIRST_DELAY = (("initial_delay", ""), ("backoff", SHAPE))
+FACTOR = (("backoff_factor", ""), ("backoff", SHAPE))
+TOTAL = (("max_elapsed", "the whole call"), ("wait_timeout", "the wait for conditions"))
+THRESHOLD = (("circuit_breaker_threshold", ""), ("failure_threshold", ""))
+BREAK = (("circuit_breaker_timeout", ""), ("break_duration", ""))
+ON_ERROR = (("retry_on", "exception classes"), ("retry_on_result", "a function of the result"))
+
+PEERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "timeout": (
+        ("attempt_timeout", "one attempt"),
+        ("max_elapsed", "the whole call, as stamina's timeout"),
+        *BREAK[1:],
+    ),
+    **dict.fromkeys(("retries", "attempts", "tries", "max_tries", "max_attempts", "stop_after_attempt"), RETRIES),
+    **dict.fromkeys(("wait", "wait_initial", "delay", "interval", "wait_fixed", "initial_delay"), FIRST_DELAY),
+    **dict.fromkeys(("wait_exp_base", "factor", "base", "multiplier", "backoff_factor"), FACTOR),
+    **dict.fromkeys(("wait_max", "max_value", "max_interval"), (("max_delay", ""),)),
+    "wait_jitter": (("jitter", '"none", "full", "equal" or "decorrelated"'),),
+    **dict.fromkeys(("stop", "max_time", "stop_after_delay", "deadline"), TOTAL),
+    **dict.fromkeys(("retry", "retry_if", "on", "exception", "exceptions", "retry_if_exception_type"), ON_ERROR),
+    "retry_if_result": ON_ERROR[1:],
+    **dict.fromkeys(("fail_max", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
+    **dict.fromkeys(("reset_timeout", "recovery_timeout", "break_duration", "circuit_breaker_timeout"), BREAK),
+}
+"""A word of another library, or of another object of this one -> the names that do the same, each with a note."""
+
+CALLBACKS = ("on_", "before", "after", "retry_error_callback")
+"""How the callbacks of other libraries begin (``on_backoff``, ``before_sleep``): here they are subscribers."""
+
+
+def unknown_name(caller: str, name: str, known: Collection[str], kind: str = "setting") -> TypeError:
+    """The error for a keyword argument *name* that *caller* does not have; *known* are the names that it has."""
+    problem = f"{caller}() has no {kind} {name!r}"
+    meant = [(setting, note) for setting, note in PEERS.get(name, ()) if setting in known]
+    if meant:
+        return TypeError(f"{problem}; use {' or '.join(s + (f' ({note})' if note else '') for s, note in meant)}")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=CUTOFF)
+    if close:
+        return TypeError(f"{problem}; did you mean {close[0]!r}?")
+    if name.startswith(CALLBACKS):
+        return TypeError(f"{problem}; subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)")
+    return TypeError(f"{problem}; it has {', '.join(known)}")
+
+
+def refuse_unknown(caller: str, given: Iterable[str], known: Collection[str], kind: str = "setting") -> None:
+    """Raise TypeError for the first name in *given* that is not in *known*."""
+    for name in given:
+        if name not in known:
+            raise unknown_name(caller, name, known, kind)
+
+
+def with_suggestions(caller: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function explain an unknown keyword argument. Its signature stays.
+
+    Args:
+        caller: What the error calls the function.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+        @functools.wraps(function)
+        def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+            refuse_unknown(caller, kwargs, known, "option")
+            return function(*args, **kwargs)
+
+        return explained
+
+    return decorate
+
+
+class Suggesting(msgspec.StructMeta):
+    """Makes the constructor of a struct explain an unknown keyword argument."""
+
+    if not TYPE_CHECKING:  # type checkers know the fields of a struct, which a __call__ of ours would hide
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """An instance. Raises TypeError for an unknown keyword argument, with the name that was meant."""
+            refuse_unknown(self.__name__, kwargs, self.__struct_fields__, "field")
+            return super().__call__(*args, **kwargs)

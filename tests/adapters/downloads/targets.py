@@ -1,0 +1,126 @@
+"""A file on a real server, and a server for responses that a decent one does not give."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import msgspec
+import pytest
+
+from adapters.demo.server import Fault, FileServer, Hosted, Request
+from adapters.downloads import Downloaded, download
+from adapters.downloads.partial_file import Sidecar
+
+CONTENT = random.Random("model").randbytes(1_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+HALF = len(CONTENT) // 2
+
+
+class Target:
+    """One file on a real server, and the place where it must arrive."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        faults: Iterable[Fault] = (),
+        content: bytes = CONTENT,
+        name: str = "model.bin",
+        etag: bool = True,
+        rate: float | None = None,
+    ) -> None:
+        self.hosted = Hosted(content, faults=faults, etag=etag, rate=rate)
+        self.server = FileServer({f"/{name}": self.hosted})
+        self.url = f"{self.server.url}/{name}"
+        self.destination = folder / "models" / name
+        self.asked: list[httpx2.Headers] = []
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.__exit__()
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.server.requests
+
+    @property
+    def partial(self) -> Path:
+        return self.destination.with_name(self.destination.name + ".part")
+
+    @property
+    def sidecar(self) -> Path:
+        return self.destination.with_name(self.destination.name + ".part.json")
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.destination.parent.iterdir()}
+
+    def leave(self, data: bytes, **known: Any) -> None:
+        """As if an earlier process had been killed when it had *data*."""
+        self.destination.parent.mkdir(parents=True, exist_ok=True)
+        self.partial.write_bytes(data)
+        known = {"url": self.url, "etag": self.hosted.etag, "offset": len(data)} | known
+        self.sidecar.write_bytes(msgspec.json.encode(Sidecar(**known)))
+
+    async def attempt(self, *, silence: float = 5.0, **options: Any) -> Downloaded:
+        async def note_request(request: httpx2.Request) -> None:
+            self.asked.append(request.headers)
+
+        async with httpx2.AsyncClient(timeout=silence, verify=False, event_hooks={"request": [note_request]}) as client:
+            return await download(client, self.url, self.destination, **options)
+
+    async def broken_attempt(self, **options: Any) -> int:
+        """An attempt that breaks off; returns how many bytes it has left for the next one."""
+        with pytest.raises(httpx2.TransportError):
+            await self.attempt(**options)
+        return self.partial.stat().st_size
+
+
+class Scripted(ThreadingHTTPServer):
+    """A real server for answers that a decent one does not give: (status, headers, body), one for each request."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+        self.answers = list(answers)
+        super().__init__(("127.0.0.1", 0), _ScriptedHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}/model.bin"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+        pass
+
+    def do_GET(self) -> None:
+        status, headers, body = self.server.answers.pop(0)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def scripted(folder: Path, server: Scripted) -> Target:
+    target = Target(folder)
+    target.server.server_close()
+    target.url = server.url
+    return target

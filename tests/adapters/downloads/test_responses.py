@@ -1,0 +1,145 @@
+"""What to ask a server for, and what to do with its response: tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.downloads import host_of
+from adapters.downloads.http import range_headers, read_response
+
+SHA256 = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("etag", "sha256", "headers"),
+    [
+        ('"x"', None, {"Range": "bytes=5-", "If-Range": '"x"'}),
+        ('"x"', SHA256, {"Range": "bytes=5-", "If-Range": '"x"'}),
+        ('W/"x"', SHA256, {"Range": "bytes=5-"}),
+        (None, SHA256, {"Range": "bytes=5-"}),
+        ('W/"x"', None, {}),
+        (None, None, {}),
+    ],
+)
+def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(
+    etag: str | None, sha256: str | None, headers: dict[str, str]
+) -> None:
+    assert range_headers(5, etag, sha256) == headers
+    assert range_headers(0, etag, sha256) == {}
+
+
+@pytest.mark.parametrize(
+    ("content_range", "offset", "size", "advice", "total"),
+    [
+        ("bytes 5-9/10", 5, None, "append", 10),
+        ("bytes 5-9/10", 5, 10, "append", 10),
+        (" bytes 5-9/10 ", 5, 10, "append", 10),
+        ("bytes 5-9/*", 5, 10, "append", 10),
+        ("bytes 5-9/*", 5, None, "append", None),
+        ("bytes 0-9/10", 0, None, "append", 10),
+        ("bytes 0-9/10", 5, None, "drop", 10),
+        ("bytes 4-9/10", 5, None, "drop", 10),
+        ("bytes 6-9/10", 5, None, "drop", 10),
+        ("bytes 5-9/10", 5, 11, "drop", 10),
+        ("", 5, None, "drop", None),
+        ("bytes 5-9", 5, None, "drop", None),
+        ("bytes 5-/10", 5, None, "drop", None),
+        ("bytes */10", 5, None, "drop", None),
+        ("items 5-9/10", 5, None, "drop", None),
+        ("bytes 5-9/10, 12-13/14", 5, None, "drop", None),
+        (f"bytes 5-9/{'9' * 5000}", 5, None, "drop", None),
+    ],
+)
+def test_a_206_is_appended_only_where_it_fits(
+    content_range: str, offset: int, size: int | None, advice: str, total: int | None
+) -> None:
+    assert read_response(206, {"content-range": content_range}, offset=offset, size=size, etag=None)[:2] == (
+        advice,
+        total,
+    )
+
+
+def test_encoded_bytes_fit_nowhere() -> None:
+    headers = {"content-range": "bytes 5-9/10", "content-encoding": "gzip"}
+    assert read_response(206, headers, offset=5, size=10, etag=None)[0] == "drop"
+
+
+@pytest.mark.parametrize(
+    ("kept", "offset", "now", "advice"),
+    [
+        ('"x"', 5, {"etag": '"x"'}, "append"),
+        ('"x"', 5, {"etag": '"y"'}, "drop"),
+        ('"x"', 5, {}, "append"),
+        (None, 5, {"etag": '"y"'}, "append"),
+        ('"x"', 0, {"etag": '"y"'}, "append"),
+    ],
+)
+def test_bytes_of_two_entity_tags_are_never_put_together(
+    kept: str | None, offset: int, now: dict[str, str], advice: str
+) -> None:
+    headers = {"content-range": f"bytes {offset}-9/10"} | now
+    assert read_response(206, headers, offset=offset, size=10, etag=kept)[0] == advice
+
+
+@pytest.mark.parametrize(
+    ("content_range", "offset", "advice", "total"),
+    [
+        ("bytes */10", 10, "complete", 10),
+        ("bytes */10", 9, "drop", 10),
+        ("bytes */10", 11, "drop", 10),
+        ("bytes */0", 0, "drop", 0),
+        ("bytes */*", 10, "drop", None),
+        ("", 10, "drop", None),
+    ],
+)
+def test_a_416_is_complete_only_if_the_size_is_right(
+    content_range: str, offset: int, advice: str, total: int | None
+) -> None:
+    assert read_response(416, {"content-range": content_range}, offset=offset, size=None, etag=None)[:2] == (
+        advice,
+        total,
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "total"),
+    [
+        ({"content-length": "10"}, 10),
+        ({"content-length": "10", "content-encoding": "identity"}, 10),
+        ({"content-length": "10", "content-encoding": "gzip"}, None),
+        ({"content-length": "0"}, 0),
+        ({"content-length": "-1"}, None),
+        ({"content-length": "²"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 5])
+def test_a_200_starts_over_and_its_length_counts_only_unencoded(
+    headers: dict[str, str], total: int | None, offset: int
+) -> None:
+    assert read_response(200, headers, offset=offset, size=7, etag=None)[:2] == ("restart", total)
+
+
+def test_an_answer_that_costs_bytes_says_why() -> None:
+    whys = [
+        read_response(200, {}, offset=5, size=None, etag='"x"')[2],
+        read_response(206, {}, offset=5, size=None, etag='"x"')[2],
+        read_response(206, {"content-range": "bytes 0-9/10"}, offset=5, size=None, etag='"x"')[2],
+        read_response(206, {"content-range": "bytes 5-9/10", "etag": '"y"'}, offset=5, size=None, etag='"x"')[2],
+        read_response(206, {"content-range": "bytes 5-9/10"}, offset=5, size=9, etag='"x"')[2],
+        read_response(416, {}, offset=5, size=None, etag='"x"')[2],
+    ]
+    assert all(whys)
+    assert len(set(whys)) == len(whys)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://example.org/a?token=1", "example.org"),
+        ("https://example.org:443/a", "example.org"),
+        ("http://user:secret@example.org:8080/a", "example.org:8080"),
+    ],
+)
+def test_a_circuit_is_kept_for_host_and_port(url: str, host: str) -> None:
+    assert host_of(url) == host

@@ -1,0 +1,163 @@
+"""What sampling costs the operations, and the overhead that it finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.alert_events import AlertRaised
+from events.bus import Bus
+from events.operation import Operation
+from events.operation_events import (
+    FailureClassified,
+)
+from recovery.monitoring.calibration import calibrate
+from recovery.monitoring.monitor import UNDEFINED_CONFIG, Monitor
+from recovery.monitoring.sampling import MAX_DUE, SAMPLE_ONE_IN
+from recovery.service import Recovery
+from recovery.settings import Defaults, make_config
+from recovery.testing import VirtualClock
+from tests.recorded_events import events_of
+from tests.recovery.monitoring.monitored import failing, operation_of, service_on
+
+
+def is_observed(service: Recovery, operation: str = "fetch") -> bool:
+    return service.operation(operation).is_observed
+
+
+def test_an_operation_is_observed_only_while_a_sample_is_due(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0, clock, takes=0.01))
+    for _ in range(2 * SAMPLE_ONE_IN):
+        fetch()
+    monitor.snapshot()
+    seen = [is_observed(service)]
+    for _ in range(3):
+        fetch()
+        seen.append(is_observed(service))
+    assert seen == [True, True, False, False]
+
+
+def test_an_operation_with_few_calls_is_not_sampled(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0))
+    for _ in range(SAMPLE_ONE_IN - 1):
+        fetch()
+    monitor.snapshot()
+    assert not is_observed(service)
+
+
+def test_without_new_calls_no_sample_is_due(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0))
+    for _ in range(2 * SAMPLE_ONE_IN):
+        fetch()
+    monitor.snapshot()
+    for _ in range(2):
+        fetch()
+    monitor.snapshot()
+    assert not is_observed(service)
+
+
+def test_a_call_that_failed_first_is_not_sampled(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0, clock, takes=0.01))
+    for _ in range(2 * SAMPLE_ONE_IN):
+        fetch()
+    monitor.snapshot()
+    attempt = service.operation("fetch").start()
+    attempt.fail(ConnectionError())
+    attempt.next().succeed()
+    fetch()
+    assert is_observed(service)
+    fetch()
+    assert not is_observed(service)
+
+
+def test_a_key_is_sampled_by_its_own_calls(clock: VirtualClock) -> None:
+    bus = Bus(clock=clock)
+    monitor = Monitor(bus)
+    whole, part = Operation("fetch", bus), Operation("fetch", bus, key="host")
+    for _ in range(2 * SAMPLE_ONE_IN):
+        whole.start().succeed()
+    monitor.snapshot()
+    for _ in range(2):
+        part.start().succeed()
+    assert whole.is_observed
+    for _ in range(2):
+        whole.start().succeed()
+    assert not whole.is_observed
+    monitor.close()
+
+
+def test_closing_the_monitor_ends_sampling(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0))
+    for _ in range(100 * SAMPLE_ONE_IN):
+        fetch()
+    monitor.snapshot()
+    monitor.close()
+    assert not is_observed(service)
+
+
+def test_overhead_is_a_share_of_the_operation_s_own_time(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    fetch = service.recoverable("fetch")(failing(0, clock, takes=0.01))
+    for _ in range(MAX_DUE * SAMPLE_ONE_IN):
+        fetch()
+    monitor.snapshot()
+    for _ in range(MAX_DUE):
+        fetch()
+    shown = monitor.snapshot()
+    cost = operation_of(shown, "fetch").overhead
+    assert cost is not None
+    assert cost.share is not None
+    assert cost.error is not None
+    assert cost.samples == MAX_DUE
+    assert cost.own == pytest.approx(0.01, rel=0.01)
+    assert 0.0 < cost.share < 0.01  # a wrapper takes a tenth of a microsecond, or a few
+    assert 0.0 <= cost.error < 0.01
+    assert shown.overhead is not None
+    assert shown.overhead.share == pytest.approx(cost.share)
+
+
+def test_the_time_to_decide_after_failures_is_overhead(clock: VirtualClock) -> None:
+    service = service_on(clock)
+    monitor = service.monitor()
+    alerts = events_of(service, AlertRaised)
+    service.bus.subscribe(FailureClassified, lambda _: clock.advance(0.01))  # a plug-in that takes its time
+    for _ in range(2):
+        for _ in range(MAX_DUE * SAMPLE_ONE_IN):
+            service.operation("render").start().succeed()
+        monitor.snapshot()
+    assert alerts == []
+    fetch = service.recoverable("fetch", initial_delay=0.0, max_retries=None)(failing(600, clock, takes=0.01))
+    for _ in range(2 * MAX_DUE * SAMPLE_ONE_IN):
+        fetch()
+        if service.operation("fetch").successes == MAX_DUE * SAMPLE_ONE_IN:
+            monitor.snapshot()
+    cost = operation_of(monitor.snapshot(), "fetch").overhead
+    assert cost is not None
+    assert cost.share == pytest.approx(600 * 0.01 / (2 * MAX_DUE * SAMPLE_ONE_IN) / 0.01, rel=0.05)
+    assert {event.alert for event in alerts} == {"overhead"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_elapsed": 60.0}, {"key": lambda: "host"}, {"durability": "journal"}])
+def test_every_kind_of_wrapper_is_calibrated(settings: dict[str, Any]) -> None:
+    found = calibrate(make_config(settings, defaults=Defaults(), has_store=True))  # type: ignore[arg-type]
+    assert 0.0 < found.wrapper.value < 1e-3
+    assert 0.0 < found.timing.value < 1e-3
+    assert found.wrapper.error < 1e-3
+
+
+def test_a_journalled_wrapper_costs_more_than_a_plain_one() -> None:
+    journalled = msgspec.structs.replace(UNDEFINED_CONFIG, durability="journal")
+    assert calibrate(journalled).wrapper.value > 3.0 * calibrate(UNDEFINED_CONFIG).wrapper.value

@@ -1,0 +1,77 @@
+"""The words of the project: no private words in names, few riddles in prose."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+PRIVATE_WORDS = re.compile(
+    r"\b(anybody|awaited|breath|carr(?:y|ied|ies) on|chance|charged|complain(?:ts?)?|crowded|ears|facts?|held back"
+    r"|intake|ledger|let in|linger|losses|nobody|patience|refills|remains|rubbish|seats?|set aside|somebody|spent"
+    r"|standin|tid(?:y|ied)|troubled|turnstile|vain|victims?|whatever|whoever|zygote)\b"
+)
+"""Words that names do not contain, for the field has a better one for each: see "Words" in docs/design.md."""
+PLAIN_ENGLISH = frozenset(
+    {
+        "LOSSES",  # of power
+        "SO_LINGER",  # a socket option
+        "test_a_port_is_free_though_connections_of_a_former_server_linger",
+        "test_a_script_can_be_awaited",
+        "test_d2_a_receipt_can_be_awaited",
+    }
+)
+"""Names in which such a word has its everyday meaning."""
+PRIVATE_NAMES_LEFT = 164
+"""Names with such words that there may be: 0 once all folders are cleaned."""
+
+RIDDLES = re.compile(
+    r"\b(who|whom|whose|whoever|whatever|nobody|somebody|anybody|anew)\b|\bat the most\b|\bso many\b", re.IGNORECASE
+)
+"""Words that hide the subject of a sentence."""
+RIDDLES_PER_1000_LINES = 25
+"""How many there may be: 5 once all folders are cleaned."""
+
+
+def test_names_contain_no_private_words() -> None:
+    found = sorted(f"{path.relative_to(ROOT)}: {name}" for path in code() for name in private_names(path))
+    assert len(found) <= PRIVATE_NAMES_LEFT, "\n".join(found)
+
+
+def test_prose_contains_few_riddles() -> None:
+    lines, counts = 0, {}
+    for path in prose():
+        text = path.read_text(encoding="utf-8")
+        lines += text.count("\n")
+        counts[f"{path.relative_to(ROOT)}"] = len(RIDDLES.findall(text))
+    worst = sorted(counts.items(), key=lambda one: -one[1])[:10]
+    assert sum(counts.values()) * 1000 / lines <= RIDDLES_PER_1000_LINES, worst
+
+
+def code() -> Iterator[Path]:
+    for folder in ("events", "recovery", "adapters", "bench", "tests"):
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def prose() -> Iterator[Path]:
+    for folder in ("events", "recovery", "adapters"):
+        yield from (ROOT / folder).rglob("*.py")
+    yield ROOT / "README.md"
+    yield from (ROOT / "docs").glob("*.md")
+
+
+def private_names(path: Path) -> set[str]:
+    """The names in a module that contain a private word; the module's own name is one of them."""
+    with path.open("rb") as file:
+        names = {token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME}
+    names = {name for name in names | {path.stem} if not keyword.iskeyword(name)} - PLAIN_ENGLISH
+    return {name for name in names if PRIVATE_WORDS.search(" ".join(words(name)))}
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case: ``MAX_TroubledCalls`` has three."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
