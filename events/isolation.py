@@ -66,7 +66,7 @@ class Failures:
             operation=received.operation,
             key=received.key,
             subscriber=name_of(receiver),
-            heard=type(received).__name__,
+            received=type(received).__name__,
             error=type(error).__name__,
             disabled=disabled,
         )

@@ -14,9 +14,13 @@ from recovery.serialization import encoded_or_none
 
 
 class RecordedResults:
-    """The results of an operation's calls, each good for *seconds*; *warn_once* is told why one cannot be recorded.
+    """The recorded results of an operation's calls. Two calls of one key that overlap both run.
 
-    Two calls of one key that overlap both run: a result is there when the first has succeeded.
+    Args:
+        seconds: How long each result is good.
+        journal: The journal, once there is one.
+        warn_once: Logs why a result cannot be recorded.
+        wall: The wall clock.
     """
 
     def __init__(
@@ -28,13 +32,13 @@ class RecordedResults:
     ) -> None:
         self._seconds = seconds
         self._journal = journal
-        self._complain = warn_once
+        self._warn_once = warn_once
         self._wall = wall
 
     def record(self, call: Call, result: object) -> None:
         """Have *result* published with the success of *call*."""
         if call.idempotency_key:
-            data = encoded_or_none(result, self._complain)
+            data = encoded_or_none(result, self._warn_once)
             if data is not None:
                 until = self._wall() + self._seconds
                 raw = msgspec.Raw(data)

@@ -245,7 +245,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         """No subscriber raises, causes events without end, or gives verdicts on events that ask for none."""
         if hasattr(self, "service"):
             failed = [] if self.may_fail else [event for event in self.events if isinstance(event, SubscriberFailed)]
-            assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
+            assert not failed, f"{failed[0].subscriber} failed on {failed[0].received}: {failed[0].error}"
             assert self.service.bus.dropped_events == 0, "events caused events without end"
             assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
 

@@ -432,7 +432,9 @@ def test_a_raising_subscriber_is_reported() -> None:
     bus.subscribe(GaveUp, raising)
     bus.publish(gave_up("fetch", "host"))
     assert heard == [
-        SubscriberFailed(at=7.0, operation="fetch", key="host", subscriber="raising", heard="GaveUp", error="OSError")
+        SubscriberFailed(
+            at=7.0, operation="fetch", key="host", subscriber="raising", received="GaveUp", error="OSError"
+        )
     ]
 
 
