@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from events.bus import Bus
 from events.conditions import Condition
+from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
-from recovery.journal.journal import Journal
-from recovery.journal.receipts import COMMIT_BUDGET
+from recovery.journal.receipts import COMMIT_TIMEOUT
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.questions import Questions
 from recovery.waiting.wait import WaitingCall
@@ -28,7 +28,7 @@ class Calls:
 
     __slots__ = ("_bus", "_journal", "_questions", "_waiting")
 
-    def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], Journal | None]) -> None:
+    def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], JournalCore | None]) -> None:
         self._waiting = waiting
         self._bus = bus
         self._journal = journal
@@ -41,7 +41,7 @@ class Calls:
         """Every call that waits now."""
         return self._waiting.describe_all()
 
-    def find(self, call: str, timeout: float = COMMIT_BUDGET) -> CallRecord | None:
+    def find(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
         """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.
 
         A live or recent call is found in memory. For any other this blocks, at most *timeout* seconds, while the
@@ -51,7 +51,7 @@ class Calls:
         journal = self._journal()
         return (None if journal is None else journal.lookup.call(call, timeout)) or self._in_memory(call)
 
-    async def afind(self, call: str, timeout: float = COMMIT_BUDGET) -> CallRecord | None:
+    async def afind(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
         """Where a call stands, as ``find`` says; suspends the task instead of blocking the thread."""
         journal = self._journal()
         return (None if journal is None else await journal.lookup.acall(call, timeout)) or self._in_memory(call)

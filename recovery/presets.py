@@ -14,6 +14,7 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
+from recovery.journal.config import JournalConfig
 from recovery.journal.store import Store
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     rng: Callable[[], float]
     run: str | None
     max_keys: int
+    journal_config: JournalConfig
 
 
 class Choice(msgspec.Struct, frozen=True):

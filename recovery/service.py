@@ -17,6 +17,7 @@ from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.runner import Runner
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
 from recovery.lifetime import Lifetime
@@ -68,6 +69,7 @@ class Recovery:
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
         max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
+        journal_config: What the journal holds in memory, and how long it waits.
 
     Raises:
         TypeError: An unknown option, or a value of the wrong type.
@@ -90,6 +92,7 @@ class Recovery:
         rng: Callable[[], float] = random.random,
         run: str | None = None,
         max_keys: int = MAX_KEYS,
+        journal_config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:
         for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
@@ -100,10 +103,10 @@ class Recovery:
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
-        self.calls = Calls(self._waiting, self.bus, lambda: self.journal)
+        self.calls = Calls(self._waiting, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime()
+        self._lifetime = Lifetime(journal_config)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -121,7 +124,7 @@ class Recovery:
     @property
     def journal(self) -> Journal | None:
         """The journal, ``None`` without a store."""
-        return self._lifetime.journal
+        return self._lifetime.face
 
     @with_suggestions("configure")
     def configure(
@@ -153,11 +156,9 @@ class Recovery:
         defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            if self.journal is not None:
-                raise ValueError("this service already has a store; make another service for another store")
             commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
-            self._lifetime.journal = Journal(store, self.bus, self._registry.config_of, restore, commands)
+            self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._subscribers.configure(
@@ -299,8 +300,8 @@ class Recovery:
 
     def _define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
         definition = self._registry.define(name, config, explicit=explicit)
-        if config.journalled and self.journal is not None:
-            self.journal.follow(definition.operation.name)
+        if config.journalled and self._lifetime.journal is not None:
+            self._lifetime.journal.follow(definition.operation.name)
         self._subscribers.follow(definition)
         return definition
 

@@ -93,7 +93,7 @@ class Launch:
             with anyio.move_on_after(self._load_timeout):
                 await resumption.loaded.opened()
             if not resumption.loaded.is_open and self._service.journal is not None:
-                self._service.journal.look(now=True)
+                self._service.journal.skip_pending()
                 await resumption.loaded.opened()
             self._cancel_outdated(resumption)
             launches = [call for call in resumption.calls if call.record.operation == "launch"]

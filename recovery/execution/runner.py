@@ -19,8 +19,8 @@ from recovery.execution.attempts import cancel_unless_failed, end_unstarted, not
 from recovery.execution.invocation import Args, Kwargs, invoker, judged
 from recovery.execution.nesting import has_role
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
-from recovery.journal.journal import Journal
 from recovery.operations import Definition
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
@@ -50,7 +50,7 @@ class Runner:
         function: Callable[..., Any],
         definition: Definition,
         waiting: WaitingCalls,
-        journal: Callable[[], Journal | None],
+        journal: Callable[[], JournalCore | None],
     ) -> None:
         config = definition.config
         self.original = function
@@ -90,7 +90,7 @@ class Runner:
                         self._barrier.before_next(self._time_left(call))
                     attempt = next_attempt(attempt)
                 try:
-                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.is_half_full:
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(call))
                 finally:
                     if done:
@@ -149,7 +149,7 @@ class Runner:
                         await self._barrier.abefore_next(self._time_left(call))
                     attempt = next_attempt(attempt)
                 try:
-                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.is_half_full:
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(call))
                 finally:
                     if done:

@@ -9,7 +9,7 @@ import msgspec
 
 from events.call import Call
 from events.operation_events import Recorded
-from recovery.journal.journal import Journal
+from recovery.journal.core import JournalCore
 from recovery.serialization import encoded_or_none
 
 
@@ -26,7 +26,7 @@ class RecordedResults:
     def __init__(
         self,
         seconds: float,
-        journal: Callable[[], Journal | None],
+        journal: Callable[[], JournalCore | None],
         warn_once: Callable[[str], object],
         wall: Callable[[], float] = time.time,
     ) -> None:

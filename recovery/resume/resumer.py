@@ -21,8 +21,8 @@ from events.errors import RecoveryError
 from events.runner_api import give_up, quarantine, resume
 from events.verdicts import GiveUp
 from recovery.execution.runner import Runner
+from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, remaining
-from recovery.journal.journal import Journal
 from recovery.journal.store import Pending
 from recovery.operations import Definition, Registry
 from recovery.resume.continuation import continued, decided, why_over
@@ -56,7 +56,7 @@ class Resumer:
         self,
         registry: Registry,
         runner_of: Callable[[Callable[..., Any], Definition], Runner],
-        journal: Journal,
+        journal: JournalCore,
         jitter: Callable[[int], float],
     ) -> None:
         self._registry = registry

@@ -24,7 +24,6 @@ from events.operation_events import FailureClassified, GaveUp
 from recovery.redact import MASK, clipped, hide, redact, redacted, unhide
 from recovery.service import Recovery
 from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
-from recovery.waiting.waiters import ThreadWaiter
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
@@ -224,9 +223,7 @@ def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_events_
         with pytest.raises(subprocess.CalledProcessError):
             service.recoverable("fetch", initial_delay=0.0, max_retries=1)(fails)()
         assert service.journal is not None
-        waiter = ThreadWaiter()
-        service.journal.wake_when_settled(service.journal.position(), waiter)
-        assert waiter.wait(10.0)
+        service.journal.receipt().wait(10.0)
         files = list(path.parent.iterdir())
         assert any(file.name.endswith("-wal") for file in files)
         on_disk = b"".join(file.read_bytes() for file in files)

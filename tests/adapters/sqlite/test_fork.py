@@ -322,7 +322,7 @@ def test_d13_a_forked_child_takes_no_commands_of_its_parent() -> None:
     store, begun = Inbox(), threading.Event()
     with Recovery(store=store, run="old") as service:
         assert service.journal is not None
-        service.journal.follow("job")
+        service.operation("job", durability="journal")
         for number, kind in ((1, OperationStarted), (1, OperationQuarantined)):
             arguments = {"arguments": msgspec.Raw(b"[[],{}]")} if kind is OperationStarted else {}
             service.bus.publish(kind(at=0.0, operation="job", call=f"old-{number}", **arguments))

@@ -19,6 +19,7 @@ from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.test_kill import eventually
 
 READ = """
 import json, sys
@@ -131,10 +132,7 @@ def test_a_text_longer_than_any_we_write_is_kept_aside(tmp_path: Path) -> None:
         assert service.journal is not None
         service.journal.pending(10.0)
         service.bus.publish(journals.gave_up("later"))
-        for _ in range(100):
-            if service.journal.reason is None:
-                break
-            service.journal.look()
+        eventually(lambda: service.journal.reason is None)
         service.journal.receipt().wait(10.0)
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
 

@@ -3,12 +3,9 @@ from __future__ import annotations
 import pytest
 
 from recovery.service import Recovery
-from tests.recovery.execution.runtime import Runtime
+from tests.recovery.execution.runtime import Runtime, runtime
 
-
-@pytest.fixture(params=["plain", "asyncio", "trio"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return Runtime(request.param)
+__all__ = ["runtime"]
 
 
 @pytest.fixture

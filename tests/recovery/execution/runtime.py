@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import pytest
+
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 
@@ -22,3 +24,8 @@ class Runtime:
         if self.name == "plain":
             return decorated
         return lambda: self.clock.run(decorated, backend=self.name)
+
+
+@pytest.fixture(params=["plain", "asyncio", "trio"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    return Runtime(request.param)

@@ -11,6 +11,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.operation_events import OperationResumed, OperationStarted
+from recovery.journal.config import JournalConfig
 from recovery.journal.history import Run
 from recovery.service import Recovery
 from tests.recorded_events import events_of
@@ -48,7 +49,7 @@ async def test_the_first_of_very_many_calls_does_not_wait_for_the_last() -> None
     store, begun = MemoryStore(), []
     with Recovery(store=store) as service:
         assert service.journal is not None
-        service.journal.follow("work")
+        service.operation("work", durability="journal")
         for number in range(2000):
             arguments = msgspec.Raw(b"[[],{}]")
             service.bus.publish(OperationStarted(at=0.0, operation="work", call=f"c-{number}", arguments=arguments))
@@ -97,7 +98,10 @@ def test_calls_of_a_locked_journal_are_resumed_once_it_can_be_read(broken: str) 
     store = MemoryStore()
     leave(store, "a")
     seen: list[Any] = []
-    resume(LockedAtFirst(broken, store), seen.append)
+    config = JournalConfig(first_pause=0.005)
+    with Recovery(store=LockedAtFirst(broken, store), journal_config=config) as service:
+        service.recoverable("work", **SETTINGS)(seen.append)
+        assert service.resume().wait(10.0)
     assert seen == ["a"]
 
 
