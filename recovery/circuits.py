@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from events.bus import sender_of
 from events.conditions import Condition
+from events.names import display_name
 from recovery import validation
 from recovery.operations import OperationKey
 from recovery.policies.circuit_breaker import Circuit, Closed, Open
@@ -54,7 +54,7 @@ class Circuits:
             operation: The name of the operation.
             key: One key of the operation; "" is the operation as a whole.
         """
-        name = f"circuit closed: {sender_of(operation, key)}"
+        name = f"circuit closed: {display_name(operation, key)}"
         return Condition(name, lambda: self._break.lets_pass(operation, key))
 
     def __repr__(self) -> str:
@@ -62,4 +62,6 @@ class Circuits:
         for operation_key, circuit in self.states().items():
             closed = f"closed, {circuit.failures} failed" if isinstance(circuit, Closed) else ""
             shown.setdefault(operation_key, closed or ("open" if isinstance(circuit, Open) else "half-open"))
-        return f"<Circuits: {'; '.join(f'{sender_of(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
+        return (
+            f"<Circuits: {'; '.join(f'{display_name(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
+        )

@@ -8,64 +8,50 @@
         ...
         context.checkpoint(position)
 
-A call has a context if it is journalled (``resumable=True``, durability "journal" or "strict"), or if its progress
-matters (``stall_timeout``, ``progress_resets``). Other calls pay nothing for it. It is a context variable: the tasks
-and worker threads that the call starts have it, too.
+Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
+(``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
+variable: the tasks and worker threads that the call starts see it.
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from events.attempt import Attempt
 
-_current: ContextVar[Attempt] = ContextVar("recovery_attempt")
-
-
-class Running:
-    """Makes *attempt* the one that runs, inside a ``with``; for drivers."""
-
-    __slots__ = ("_attempt", "_token")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        self._token: Token[Attempt] = _current.set(self._attempt)
-
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+"""The attempt that runs; the runner sets it."""
 
 
 def checkpoint(value: Any) -> None:
-    """Note how far the call has come, for its later attempts and for a restart. Never blocks.
+    """Save how far the call has come, for its later attempts and for a restart. Never blocks.
 
-    Make the effect durable first (fsync), then note it: a checkpoint must never run ahead.
+    Make the effect durable first (fsync), then save the checkpoint: it must never run ahead.
 
     Args:
         value: Plain data that JSON can hold.
 
     Raises:
-        LookupError: There is no context.
-        TypeError: JSON cannot hold the value.
+        LookupError: No call with a context runs here.
+        TypeError: JSON cannot hold *value*.
     """
     _attempt().checkpoint(msgspec.json.encode(value))
 
 
 def progress(done: float) -> None:
-    """Note how much of its work the call has done. Takes microseconds; from any thread.
+    """Note that the call has come as far as *done*. Takes microseconds; callable from any thread.
 
-    More than before in this attempt restarts the ``stall_timeout``. More than ever before in this call resets the used
-    retries at the next failure, as ``progress_resets`` allows. Unlike a checkpoint it is not journalled.
+    Farther than before in this attempt restarts the ``stall_timeout``. Farther than ever before in this call gives the
+    retries back at the next failure, if ``progress_resets`` allows it. Progress, unlike a checkpoint, is not written.
 
     Args:
-        done: The amount, in any unit (bytes, say).
+        done: How far, in units of its own (bytes, say).
 
     Raises:
-        LookupError: There is no context.
+        LookupError: No call with a context runs here.
         TypeError: *done* is no number.
     """
     if not isinstance(done, int | float):
@@ -74,39 +60,46 @@ def progress(done: float) -> None:
 
 
 def saved(default: Any = None) -> Any:
-    """The latest ``checkpoint`` of this call, from any attempt or process, or *default*.
+    """The latest checkpoint of this call, from any of its attempts and processes; *default* if there is none.
 
-    Raises LookupError where there is no context.
+    Raises:
+        LookupError: No call with a context runs here.
     """
-    data = _attempt().saved
+    data = _attempt().call.saved
     return default if data is None else msgspec.json.decode(data)
 
 
 def key() -> str:
-    """The key that all attempts of this call share, across restarts too: for idempotent requests.
+    """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
 
-    It is the result of the operation's ``idempotency_key``, or else the call's id. Raises LookupError where there is no
-    context.
+    It is what the operation's ``idempotency_key`` makes of the call's arguments; without one, the call's id.
+
+    Raises:
+        LookupError: No call with a context runs here.
     """
-    attempt = _attempt()
-    return attempt.idempotency_key or attempt.call
+    call = _attempt().call
+    return call.idempotency_key or call.id
 
 
 def attempt() -> int:
-    """The number of the attempt that runs, from 1. Raises LookupError where there is no context."""
+    """The number of the attempt that runs, from 1.
+
+    Raises:
+        LookupError: No call with a context runs here.
+    """
     return _attempt().number
 
 
 def is_running() -> bool:
-    """Whether this is a call in which the other functions have an answer."""
-    return _current.get(None) is not None
+    """Whether a call with a context runs here, so that the other functions have an answer."""
+    return current.get(None) is not None
 
 
 def _attempt() -> Attempt:
     try:
-        return _current.get()
+        return current.get()
     except LookupError:
         raise LookupError(
-            "no such call is running here; declare the operation with resumable=True, durability='journal', "
+            "no call with a context runs here; declare the operation with resumable=True, durability='journal', "
             "progress_resets or stall_timeout"
         ) from None

@@ -23,6 +23,7 @@ from adapters.flock import try_lock
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
+from events.call import Call
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from recovery import context
@@ -113,7 +114,7 @@ class Launch:
         for record in resumption.left:
             if record.operation in ("launch", "download", "command"):
                 operation = self._service.operation(record.operation)
-                Attempt(operation, call=record.call, number=record.attempt).cancel()
+                Attempt(Call(operation, record.call), record.attempt).cancel()
         if resumption.left:
             log.warning(
                 "%s has changed since the last run; %d calls of it are cancelled", self._plan.path, len(resumption.left)

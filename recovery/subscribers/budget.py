@@ -7,9 +7,10 @@ from collections import OrderedDict
 
 import msgspec
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.event import CallEvent
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -82,7 +83,7 @@ class RetryBudgets:
             kept = self._refilled(budget, operation_key, failure.at)
             taken = reserve(kept.bucket)
             if taken is None:
-                return GiveUp(f"retry budget exhausted: {sender_of(*operation_key)}")
+                return GiveUp(f"retry budget exhausted: {display_name(*operation_key)}")
             kept.bucket = taken
             self._reserved[failure.call] = (operation_key, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:

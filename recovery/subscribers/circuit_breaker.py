@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -241,4 +242,4 @@ class Break:
 
 
 def _why(event: CallEvent) -> str:
-    return f"circuit open: {sender_of(event.operation, event.key)}"
+    return f"circuit open: {display_name(event.operation, event.key)}"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import Event
+from events.names import display_name
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -103,4 +103,4 @@ def describe(event: Event) -> str | None:
         case CallSteered(reason=""):
             line = "command {0.command}"
     error = (event.error or "unclassified error") if isinstance(event, Outcome) else ""
-    return f"{sender_of(event.operation, event.key) or 'all'}: {line.format(event, error=error)}"
+    return f"{display_name(event.operation, event.key) or 'all'}: {line.format(event, error=error)}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
@@ -71,7 +72,7 @@ class RateLimits:
                 self._end(operation_key)
                 return None
         spread = self._rng() * min(left * SPREAD, MAX_SPREAD)
-        return Park(left + spread, (f"rate limit: {sender_of(*operation_key)}",))
+        return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
 
     def _end(self, operation_key: OperationKey) -> None:
         self._until.pop(operation_key, None)

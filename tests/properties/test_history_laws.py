@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.runner_api import park, resume
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
@@ -89,9 +91,7 @@ class Live:
     def __init__(self, moves: list[Verdict | str]) -> None:
         self.written: list[Written] = []
         self.run = 0
-        self.attempt = Attempt(self.operation(), call="a")
-        self.attempt.began = 0.0
-        self.attempt.arguments = b"[[],{}]"
+        self.attempt = Attempt(Call(self.operation(), "a", began=0.0, arguments=b"[[],{}]"))
         self.is_over = False
         self.agreements: list[tuple[object, object]] = []
         self.begin()
@@ -100,7 +100,7 @@ class Live:
                 self.make(move)
             if not self.is_over:
                 record, attempt = self.record, self.attempt
-                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.retries)))
+                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.call.retries)))
 
     def operation(self) -> Operation:
         """The operation, in a new process."""
@@ -116,28 +116,28 @@ class Live:
         return [FailureClassified(category=Category.TRANSIENT, evidence=EVIDENCE, **fields), self.verdict]
 
     def begin(self) -> None:
-        self.attempt.request_start()
+        request_start(self.attempt)
 
     def make(self, move: Verdict | str) -> None:
         match move:
             case Retry() | Park():
                 self.verdict = move
                 self.attempt.fail(ERROR)
-                self.attempt = self.attempt.next_attempt()
+                self.attempt = next_attempt(self.attempt)
             case GiveUp():
                 self.verdict = move
                 self.attempt.fail(ERROR)
             case "begin":
                 self.begin()
             case "hold":
-                self.attempt.parked(Park(5.0, until=("circuit open",)))
+                park(self.attempt, Park(5.0, until=("circuit open",)))
             case "checkpoint":
                 self.attempt.checkpoint(b"1")
             case "crash":
                 record = self.record
-                self.attempt = Attempt(self.operation(), call="a", number=record.attempt, retries=record.retries)
-                self.attempt.arguments = record.arguments
-                self.attempt.resumed(3.0)
+                call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
+                self.attempt = Attempt(call, record.attempt)
+                resume(self.attempt, 3.0)
             case "succeed":
                 self.attempt.succeed()
             case "cancel":

@@ -64,7 +64,9 @@ def test_settings_that_need_a_wrapper_are_refused_by_hand(settings: Any) -> None
 
 
 def test_a_disabled_service_gives_up_at_once_by_hand() -> None:
-    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp("nobody answered")
+    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp(
+        "no subscriber answered"
+    )
 
 
 def test_logging_is_quiet_on_success(caplog: pytest.LogCaptureFixture) -> None:

@@ -68,7 +68,7 @@ def leave_work(store: Store) -> set[str]:
             service.recoverable("old", policy=POLICY, resumable=True)(lambda: None)()
         service.operation("job", durability="journal")
         for number in range(2):
-            call = service.bus.new_call()
+            call = service.bus.new_call_id()
             left.add(call)
             started = OperationStarted(at=0.0, operation="job", call=call, arguments=msgspec.Raw(b"[[],{}]"))
             service.bus.publish(started)

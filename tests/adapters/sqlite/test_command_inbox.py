@@ -25,7 +25,7 @@ from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
 from tests.recorded_events import events_of
-from tests.recovery.resume.test_resumer import Killed
+from tests.recovery.resume.dead_process import Killed
 
 COMMAND = Command("retry", "r-1", "now")
 

@@ -28,7 +28,7 @@ def waits(waiting: WaitingCalls, bus: Bus) -> str:
     """The id of a new call that waits."""
     wait = Wait(waiting.conditions, Operation("fetch", bus).start(), 2, Retry(60.0))
     waiting.enter(wait)
-    return wait.call
+    return wait.attempt.call.id
 
 
 def quarantined(call: str, start: Callable[[object], None] = lambda _: None) -> Resumption:

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from events.attempt import Attempt
+from events.attempt import Attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.event import FOREVER, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
@@ -63,7 +65,7 @@ class Service:
         )
 
     def about(self, key: str) -> dict[str, Any]:
-        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call()}
+        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call_id()}
 
     def opened(self) -> Service:
         self.give_up(times=2)
@@ -175,13 +177,13 @@ def test_a_probe_that_succeeds_closes_the_circuit_which_then_unsubscribes() -> N
 def test_a_probe_that_gave_up_opens_the_circuit_again_for_a_longer_break() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(2.0)
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.events[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
 
 
 def test_a_circuit_that_opened_again_subscribes_once() -> None:
     service, probe = Service().half_opened()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     service.clock.advance(20.0)
     service.keyed().start().succeed()
     assert not service.keyed().is_observed
@@ -332,7 +334,7 @@ def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing(
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)
     service.clock.advance(6.0)
     probe = service.keyed().start()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.events[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
 
 
@@ -387,12 +389,12 @@ def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> 
 def test_a_probe_that_another_subscriber_rejects_or_parks_frees_its_permit(verdict: Verdict) -> None:
     service = Service().opened()
     service.clock.advance(10.0)
-    attempt = Attempt(service.keyed())
+    attempt = Attempt(Call(service.keyed(), "a"))
     with service.bus.subscribe(OperationStarted, lambda _: verdict):
         if isinstance(verdict, Park):
-            held = attempt.request_start()
+            held = request_start(attempt)
             assert held is not None
-            attempt.parked(held)
+            park(attempt, held)
         else:
             with pytest.raises(CallRejectedError):
                 service.keyed().start()

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from events.attempt import Attempt
+from events.call import Call
 from events.errors import CallRejectedError
 from events.operation import Operation
 from events.operation_events import FailureClassified, Parked
@@ -35,7 +36,7 @@ class Hosts:
 
     def limit(self, host: str, wait: int = 60) -> None:
         """The server tells one call to *host* to wait."""
-        attempt = Attempt(self.keyed(host))
+        attempt = Attempt(Call(self.keyed(host), "a"))
         assert isinstance(attempt.fail(limited(wait)), Park)
 
 
