@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
@@ -91,10 +92,11 @@ class Lifetime:
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
-            # A daemon thread: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
             closed = Latch()
-            threading.Thread(target=self._close_and_open, args=(closed,), name="recovery-close", daemon=True).start()
             with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()  # raises if the loop is gone: a thread started then would never run
+                # A daemon: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
+                threading.Thread(target=self._close_and_open, args=(closed,), daemon=True).start()
                 await closed.opened()
 
     def _close_and_open(self, closed: Latch) -> None:

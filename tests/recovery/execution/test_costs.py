@@ -48,6 +48,10 @@ class Counting:
         return 0.0
 
 
+class SickError(ConnectionError):
+    """An error that no other test raises."""
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_success_builds_no_event_and_reads_no_clock(kind: str) -> None:
     clock = Counting()
@@ -89,25 +93,25 @@ def test_ten_thousand_successes_leave_nothing_for_the_garbage_collector() -> Non
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_call_that_gave_up_leaves_no_cycle(kind: str) -> None:
     service = Recovery()
-    script = Script(*[ConnectionError() for _ in range(400)])
+    script = Script(*[SickError() for _ in range(400)])
     function = (lambda: script()) if kind == "plain" else script.as_async()
     call: Any = service.recoverable("sick", breaker=None, **FAST)(function)
 
     async def main() -> None:
         for _ in range(50):
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(SickError):
                 await call()
 
     def plainly() -> None:
         for _ in range(50):
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(SickError):
                 call()
 
     gc.collect()
     gc.disable()
     try:
         plainly() if kind == "plain" else anyio.run(main)
-        errors = [one for one in gc.get_objects() if isinstance(one, ConnectionError) and one.__traceback__ is not None]
+        errors = [one for one in gc.get_objects() if isinstance(one, SickError) and one.__traceback__ is not None]
     finally:
         gc.enable()
     assert errors == []
@@ -121,13 +125,13 @@ def test_of_calls_with_thirty_percent_noise_99_percent_succeed() -> None:
         @service.recoverable("noisy", **FAST)
         def noisy() -> None:
             if rng.random() < 0.3:
-                raise ConnectionError
+                raise SickError
 
         rescued = 0
         for _ in range(20_000):
             try:
                 noisy()
-            except ConnectionError:
+            except SickError:
                 continue
             rescued += 1
     assert rescued / 20_000 >= 0.99
