@@ -14,12 +14,12 @@ from typing import NoReturn
 import anyio
 import click
 import msgspec
-from rich.live import Live
+from rich.console import Console
 
 from adapters.demo.scenario import run_demo
 from adapters.launcher.launch import Launch, Outcome, open_service
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
-from adapters.launcher.screen import LaunchTable, make_console
+from adapters.launcher.screen import LaunchTable, live_table, make_console
 from adapters.launcher.status import StatusTable, read_status
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.command_inbox import submit_command
@@ -102,7 +102,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         view.end(outcomes)
         console.print(LaunchTable(view, time.monotonic()))
         return outcomes
-    with Live(get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8):
+    with live_table(view, console):
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
@@ -156,7 +156,7 @@ for _command, _description in STEERING.items():
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
-    report = run_demo(keep, console=None if as_json else make_console())
+    report = run_demo(keep, console=Console(quiet=True) if as_json else make_console())
     if as_json:
         _print_json(report)
     sys.exit(0 if report.is_proven else 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +52,11 @@ class LaunchTable:
         yield table
         for circuit in self._view.circuits.values():
             yield circuit_line(circuit, self._now)
+
+
+def live_table(view: LaunchView, console: Console) -> Live:
+    """Redraws the table of *view* on *console* while it is entered."""
+    return Live(get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8)
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
