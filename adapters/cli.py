@@ -17,12 +17,13 @@ import msgspec
 from rich.console import Console
 
 from adapters.demo.scenario import run_demo
-from adapters.launcher.launch import Launch, Outcome, open_service
+from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
-from adapters.launcher.screen import LaunchTable, live_table, make_console
-from adapters.launcher.status import StatusTable, read_status
+from adapters.launcher.screen import launch_table, live_table, make_console
+from adapters.launcher.status import read_status, status_table
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.command_inbox import submit_command
+from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
 from events.errors import RecoveryError
 from events.event import Event
@@ -30,6 +31,7 @@ from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed
 from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
+from recovery.service import Recovery
 from recovery.subscribers.log import describe
 
 STEERING: dict[CommandName, str] = {
@@ -89,7 +91,8 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
                 return
         warnings.print(f"warning: {redact(printable(trouble))}")
 
-    service = open_service(journal, on_trouble=warn)
+    service = Recovery(store=SQLiteStore(journal))
+    service.bus.subscribe((JournalDegraded, JournalQuarantined), warn)
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:
@@ -100,7 +103,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         service.bus.subscribe(SEEN, lambda event: _print_line(view.name_of(event), describe(event)))
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
-        console.print(LaunchTable(view, time.monotonic()))
+        console.print(launch_table(view, time.monotonic(), console))
         return outcomes
     with live_table(view, console):
         outcomes = anyio.run(launch.run)
@@ -120,7 +123,8 @@ def status(path: Path, as_json: bool) -> None:
     if as_json:
         _print_json(found)
     else:
-        make_console().print(StatusTable(found))
+        console = make_console()
+        console.print(status_table(found, console))
 
 
 def _add_steering(command: CommandName, description: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.demo.server import FileServer, Hosted, Refuse, Reset, free_port
+from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
 from adapters.sqlite.store import SQLiteStore
@@ -141,7 +141,7 @@ def test_a_command_that_is_not_there_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
-    with FileServer({"/a": Hosted(CONTENT, faults=[Refuse(503)])}) as server:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
         ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")
     assert (ended.code, ended.errors, ended.outcomes) == (0, "", {"a": "done"})
     about_a = [type(event).__name__ for event in ended.events if event.operation == "download"]

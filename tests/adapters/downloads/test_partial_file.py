@@ -21,7 +21,6 @@ from adapters.downloads.partial_file import (
     files_of,
     partial_path,
 )
-from events.errors import Permanent, Retryable
 
 URL = "https://example.org/model.bin"
 SHA256 = hashlib.sha256(b"a model").hexdigest()
@@ -182,9 +181,3 @@ def test_wrong_bytes_are_dropped_and_permanent_only_for_one_transfer(
         partial.finish(was_resumed=was_resumed)
     partial.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_trouble_says_whether_another_try_helps() -> None:
-    assert issubclass(WrongContentError, Permanent)
-    assert issubclass(StalePartialFileError, Retryable)
-    assert issubclass(DestinationBusyError, Retryable)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from adapters.launcher.status import CallStatus, JournalStatus, StatusTable, read_status
+from adapters.launcher.status import CallStatus, JournalStatus, read_status, status_table
 from adapters.sqlite import reading
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -196,7 +196,7 @@ def call(**changes: Any) -> CallStatus:
 def drawn(*calls: CallStatus, width: int = 160, **changes: Any) -> str:
     known: dict[str, Any] = {"path": "calls.db", "is_being_written": False, "circuits": {}, "unreadable": 0}
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(StatusTable(JournalStatus(calls=calls, **known | changes)))
+    console.print(status_table(JournalStatus(calls=calls, **known | changes), console))
     return console.export_text()
 
 
