@@ -19,7 +19,7 @@ from rich.console import Console
 from adapters.demo.scenario import run_demo
 from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
-from adapters.launcher.screen import launch_table, live_table, make_console
+from adapters.launcher.screen import live_table, make_console
 from adapters.launcher.status import read_status, status_table
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.command_inbox import submit_command
@@ -42,6 +42,7 @@ STEERING: dict[CommandName, str] = {
 }
 POLL_INTERVAL = 0.02
 
+PATH = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -55,10 +56,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("plan", type=click.Path(path_type=Path))
-@click.option(
-    "--journal", type=click.Path(path_type=Path), help="The journal's file [.recovery/PLAN.db beside the plan]."
-)
+@click.argument("plan", type=PATH)
+@click.option("--journal", type=PATH, help="The journal's file [.recovery/PLAN.db beside the plan].")
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
@@ -79,7 +78,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
 
 def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
     view = LaunchView(plan.steps)
-    warnings = make_console(stderr=True)
+    console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
     def warn(event: Event) -> None:
         match event:
@@ -97,14 +96,8 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     service.bus.subscribe(SEEN, view.feed)
     if as_json:
         service.bus.subscribe(SEEN, _print_event)
-        return anyio.run(launch.run)
-    console = make_console()
-    if not console.is_terminal:
+    elif not console.is_terminal:
         service.bus.subscribe(SEEN, lambda event: _print_line(view.name_of(event), describe(event)))
-        outcomes = anyio.run(launch.run)
-        view.end(outcomes)
-        console.print(launch_table(view, time.monotonic(), console))
-        return outcomes
     with live_table(view, console):
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
@@ -112,7 +105,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
 
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @JSON
 def status(path: Path, as_json: bool) -> None:
     """Show the journal at PATH, which is a journal's file or a launch plan."""
@@ -129,7 +122,7 @@ def status(path: Path, as_json: bool) -> None:
 
 def _add_steering(command: CommandName, description: str) -> None:
     @cli.command(command.replace(" ", "-"), help=f"{description} JOURNAL is a journal's file or a launch plan.")
-    @click.argument("journal", type=click.Path(path_type=Path))
+    @click.argument("journal", type=PATH)
     @click.argument("call")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
@@ -156,14 +149,18 @@ for _command, _description in STEERING.items():
 
 
 @cli.command()
-@click.option("--keep", type=click.Path(path_type=Path), help="Work in this folder, and keep it.")
+@click.option("--keep", type=PATH, help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
-    report = run_demo(keep, console=Console(quiet=True) if as_json else make_console())
+    report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)
     sys.exit(0 if report.is_proven else 1)
+
+
+def _console(*, as_json: bool) -> Console:
+    return Console(quiet=True) if as_json else make_console()
 
 
 def _journal_at(path: Path) -> Path:

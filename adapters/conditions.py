@@ -68,16 +68,13 @@ def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: f
     return Condition(f"{host}:{port} reachable", is_met, blocks=True, every=every)
 
 
-def _host(host: object) -> str:
+def _host(host: object) -> None:
     if not isinstance(host, str):
         raise TypeError(f"host must be a name or an address, not {host!r}")
     if not host or set(host) & set("/@ "):
         raise ValueError(f"host must be a name or an address without a scheme or a path, not {host!r}")
-    return host
 
 
-def _port(port: object) -> int:
-    number = validation.whole("port", port, least=1)
-    if number > 65535:
+def _port(port: object) -> None:
+    if validation.whole("port", port, least=1) > 65535:
         raise ValueError(f"port must be at most 65535, not {port!r}")
-    return number

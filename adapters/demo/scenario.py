@@ -45,7 +45,7 @@ def _run(stage: Stage, console: Console) -> Report:
     def say(text: str) -> None:
         console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
 
-    with stage.open(), stage.is_observed(), live_table(view, console):
+    with stage.open(), live_table(view, console):
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
         first = Child(stage.plan, take)
         first.end(KILL_AFTER - (time.monotonic() - began))

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -92,21 +93,30 @@ class Stage:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Start the servers. The mirror's host is down at first."""
-        with ExitStack() as stack:
-            stack.enter_context(self.server)
+        """Start the servers; the mirror's host is down at first.
 
-            def rise() -> None:
-                files = {f"/{name}.bin": hosted for name, hosted in self.mirrored.items()}
-                self.mirror = stack.enter_context(FileServer(files, self.mirror_port))
+        Look at every final name twenty times a second, and count in ``looks`` and ``too_short``.
+        """
+        stop, mirror_begins = threading.Event(), time.monotonic() + HOST_RETURNS_AFTER
 
-            timer = threading.Timer(HOST_RETURNS_AFTER, rise)
-            timer.start()
+        def watch() -> None:
+            with ExitStack() as stack:
+                while not stop.wait(0.05):
+                    if self.mirror is None and time.monotonic() > mirror_begins:
+                        files = {f"/{name}.bin": hosted for name, hosted in self.mirrored.items()}
+                        self.mirror = stack.enter_context(FileServer(files, self.mirror_port))
+                    for name in self.whole():
+                        self.looks += 1
+                        self.too_short += self.path(name).stat().st_size != len(self.expected[name].content)
+
+        thread = threading.Thread(target=watch, name="demo-watcher", daemon=True)
+        with self.server:
+            thread.start()
             try:
                 yield
             finally:
-                timer.cancel()
-                timer.join()
+                stop.set()
+                thread.join()
 
     @property
     def requests(self) -> list[Request]:
@@ -128,25 +138,6 @@ class Stage:
             for name in self.whole()
             if hashlib.sha256(self.path(name).read_bytes()).hexdigest() != self.expected[name].sha256
         ]
-
-    @contextmanager
-    def is_observed(self) -> Iterator[None]:
-        """Look at every final name twenty times a second, and count in ``looks`` and ``too_short``."""
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(0.05):
-                for name in self.whole():
-                    self.looks += 1
-                    self.too_short += self.path(name).stat().st_size != len(self.expected[name].content)
-
-        thread = threading.Thread(target=watch, name="demo-watcher", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 class Child:

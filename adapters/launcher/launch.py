@@ -20,8 +20,8 @@ import anyio
 import httpx2
 import msgspec
 
+from adapters.disk import try_lock
 from adapters.downloads import download, host_of
-from adapters.flock import try_lock
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from events.attempt import Attempt
 from recovery import context

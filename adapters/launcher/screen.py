@@ -20,6 +20,7 @@ STYLES = {
     "running": "cyan",
     "waiting": "yellow",
     "done": "green",
+    "succeeded": "green",
     "failed": "bold red",
     "skipped": "magenta",
     "cancelled": "magenta",
@@ -89,13 +90,13 @@ def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]
 
 
 def _bar(line: Line) -> RenderableType:
-    if line.kind != "download" or not line.size:
+    if not line.size:
         return Text("")
     return ProgressBar(total=line.size, completed=line.size if line.state == "done" else line.offset, width=12)
 
 
 def _megabytes(line: Line) -> str:
-    if line.kind != "download" or (not line.offset and not line.size):
+    if not line.offset and not line.size:
         return ""
     total = "?" if line.size is None else f"{line.size / 1e6:.1f}"
     return f"{line.offset / 1e6:.1f} / {total}"

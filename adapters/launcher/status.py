@@ -178,7 +178,7 @@ def _cells(call: CallStatus) -> tuple[Text, ...]:
     return (
         Text(printable(call.call)),
         Text(printable(f"{call.operation} {call.name}" if call.name else call.operation)),
-        Text(call.state, style=STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")),
+        Text(call.state, style=STYLES.get(call.state, "red")),
         Text(str(call.attempt)),
         Text(str(call.restarts or "")),
         Text(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen))),

@@ -36,7 +36,6 @@ class Line(msgspec.Struct):
     """One operation of the plan. *until* is the latest end of its wait, on the clock of the events."""
 
     name: str
-    kind: str
     needs: tuple[str, ...] = ()
     state: State = "queued"
     attempts: int = 0
@@ -103,7 +102,6 @@ class LaunchView:
         self.lines = {
             step.name: Line(
                 name=step.name,
-                kind="download" if isinstance(step, Download) else "command",
                 needs=step.needs,
                 size=step.size if isinstance(step, Download) else None,
             )

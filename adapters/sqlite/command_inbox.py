@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.sqlite.files import folder_of, open_private
+from adapters.sqlite.files import PLAIN_FILE, folder_of, open_private
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Command
 
@@ -90,7 +90,7 @@ def _files(inbox: Path) -> list[Path]:
 
 def _read(path: Path) -> tuple[Command, float]:
     """The command, and its age in seconds."""
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    file = os.open(path, os.O_RDONLY | PLAIN_FILE)
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:

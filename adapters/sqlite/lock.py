@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
-from adapters.flock import try_lock
-from adapters.sqlite.files import is_same_file, journal_files, open_private
+from adapters.disk import try_lock
+from adapters.sqlite.files import PLAIN_FILE, is_same_file, journal_files, open_private
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 
@@ -96,7 +96,7 @@ def is_being_written(path: str | os.PathLike[str]) -> bool:
 
 def _is_locked(path: Path) -> bool:
     try:
-        file = os.open(_lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(_lock_of(path), os.O_RDONLY | PLAIN_FILE)
     except OSError:
         return False  # there is no lock file, or none that could be locked
     try:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal, Self
 
 import aiosqlite
+import msgspec
 
+from adapters.disk import sync_file
 from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.command_inbox import take_commands
@@ -81,7 +83,7 @@ class SQLiteStore(Store):
         self._identity: os.stat_result | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
-        self._adoption = Adoption(self.path)
+        self._adoption = Adoption(self.path, self._write, self.sync)
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and write down *run*. An open file is closed first; its lock is kept."""
@@ -125,7 +127,7 @@ class SQLiteStore(Store):
         self._connection = opened = await open_file(self.own, busy_timeout=self._busy_timeout)
         try:
             await opened.execute(f"PRAGMA synchronous = {self._sync}")
-            await opened.execute(schema.INSERT_RUN, schema.values_of_run(run))
+            await opened.execute(schema.INSERT_RUN, msgspec.structs.astuple(run))
             [known] = [known for known in await connection.runs_in(opened) if known.id == run.id]
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise connection.error_for(error, self.own, "opened") from error
@@ -184,8 +186,8 @@ class SQLiteStore(Store):
         # give up SQLite's locks on it, and the next program that closes it would remove our log. The log has no locks,
         # and what has left the log was synced by the checkpoint.
         self._check_place()
-        files.sync_file(files.log_of(self.own))
-        files.sync_file(self.own.parent)
+        sync_file(files.log_of(self.own))
+        sync_file(self.own.parent)
 
     async def close(self) -> None:
         """Close the file, which writes the log back into it, and release every lock."""
@@ -197,7 +199,7 @@ class SQLiteStore(Store):
 
     async def adopt(self) -> bool:
         """Copy the side files of dead processes into ours, and remove them."""
-        return await self._adoption.run(self.own, self._write, self.sync)
+        return await self._adoption.run(self.own)
 
     async def prune(self) -> bool:
         """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more."""

@@ -17,6 +17,7 @@ from adapters.downloads import (
     DownloadError,
     StalePartialFileError,
     WrongContentError,
+    http,
 )
 from adapters.downloads.partial_file import PartialFile, Sidecar
 from recovery.service import Recovery
@@ -285,15 +286,14 @@ async def test_a_full_disk_keeps_what_came_before(tmp_path: Path) -> None:
 async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_part = PartialFile.open
     with Target(tmp_path) as target:
 
         def open_late(*args: Any, **options: Any) -> PartialFile:
             target.destination.parent.mkdir()
             target.destination.write_bytes(CONTENT)
-            return open_part(*args, **options)
+            return PartialFile(*args, **options)
 
-        monkeypatch.setattr(PartialFile, "open", open_late)
+        monkeypatch.setattr(http, "PartialFile", open_late)
         await target.attempt(sha256=SHA256)
     assert target.requests == []
     assert target.files() == {"model.bin"}

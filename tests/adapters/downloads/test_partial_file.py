@@ -27,7 +27,7 @@ SHA256 = hashlib.sha256(b"a model").hexdigest()
 
 
 def opened(folder: Path, **wanted: Any) -> PartialFile:
-    return PartialFile.open(folder / "model.bin", **{"url": URL, "sha256": None, "size": None, **wanted})
+    return PartialFile(folder / "model.bin", **{"url": URL, "sha256": None, "size": None, **wanted})
 
 
 def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:

@@ -63,7 +63,6 @@ def calls_in(path: Path) -> list[str]:
 
 async def adopting(path: Path, step: Callable[[object], object]) -> bool:
     """Adopt into the file *path*, with *step* after each slice and each sync."""
-    adoption = Adoption(path)
     async with journals.opened(path) as connection:
 
         async def copy(one: Slice) -> None:
@@ -73,8 +72,9 @@ async def adopting(path: Path, step: Callable[[object], object]) -> bool:
         async def sync() -> None:
             step(None)
 
+        adoption = Adoption(path, copy, sync)
         try:
-            return await adoption.run(path, copy, sync)
+            return await adoption.run(path)
         finally:
             adoption.release()
 
