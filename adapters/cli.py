@@ -80,18 +80,13 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     view = LaunchView(plan.steps)
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
-    def warn(event: Event) -> None:
-        match event:
-            case JournalDegraded(reason=reason):
-                trouble = f"the journal {journal} cannot be written; the launch goes on in memory: {reason}"
-            case JournalQuarantined(reason=reason):
-                trouble = f"a new journal was begun: {reason}"
-            case _:
-                return
-        warnings.print(f"warning: {redact(printable(trouble))}")
+    def warn(text: str) -> None:
+        warnings.print(f"warning: {redact(printable(text))}")
 
     service = Recovery(store=SQLiteStore(journal))
-    service.bus.subscribe((JournalDegraded, JournalQuarantined), warn)
+    degraded = f"the journal {journal} cannot be written; the launch goes on in memory"
+    service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
+    service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from adapters.demo.server import Request
 from adapters.demo.stage import MB, Stage
-from adapters.launcher.screen import circuit_line
-from adapters.launcher.view import CircuitLine, LaunchView, Line
+from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 
@@ -31,7 +30,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     claims: tuple[Claim, ...]
     operations: tuple[Line, ...]
-    circuits: tuple[CircuitLine, ...]
     bytes_served: int
     bytes_saved: int
     seconds: float
@@ -103,12 +101,11 @@ def saved_bytes(requests: list[Request]) -> int:
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print how often each operation was tried and why, the circuits, and the claims."""
+    """Print how often each operation was tried and why, and the claims."""
     tries = Table("operation", "tries", "why it was tried again, or failed", expand=True, box=None, pad_edge=False)
     for line in report.operations:
         tries.add_row(line.name, str(line.attempts), Text(_why(line), style="dim"))
     console.print("\nHow often each operation was tried, and why", tries, "")
-    console.print(*(circuit_line(circuit, 0.0) for circuit in report.circuits), "", sep="\n")
     for claim in report.claims:
         console.print(
             Text("✓ " if claim.is_true else "✗ ", style="green" if claim.is_true else "bold red"),

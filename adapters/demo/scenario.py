@@ -64,7 +64,6 @@ def _run(stage: Stage, console: Console) -> Report:
     report = Report(
         claims=tuple(judge(stage, view, events, at_kill)),
         operations=tuple(view.lines.values()),
-        circuits=tuple(view.circuits.values()),
         bytes_served=sum(request.sent for request in stage.requests),
         bytes_saved=saved_bytes(stage.requests),
         seconds=round(time.monotonic() - began, 1),

@@ -50,14 +50,12 @@ Fault: TypeAlias = Reset | Stall | Answer
 class Hosted:
     """A file on the server: *content*, sent at *rate* bytes per second. Each of *faults* spoils one request."""
 
-    def __init__(
-        self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None, etag: bool = True
-    ) -> None:
+    def __init__(self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None) -> None:
         self.content = content
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.faults = list(faults)
         self.rate = rate
-        self.etag = f'"{self.sha256[:16]}"' if etag else None
+        self.etag: str | None = f'"{self.sha256[:16]}"'
 
 
 class Request(msgspec.Struct):

@@ -26,38 +26,26 @@ HOST_RETURNS_AFTER = 18.0
 PLAN = """\
 # Written by `recovery demo`.
 root = "models"
-
-[retry]
-max_retries = 12
-initial_delay = 0.4
-max_delay = 3.0
-
-[circuit]
-break_duration = 3.0
-
-[download]
-parallel = 8
-stall_timeout = 2.0
+retry = {max_retries = 12, initial_delay = 0.4, max_delay = 3.0}
+circuit = {break_duration = 3.0}
+download = {parallel = 8, stall_timeout = 2.0}
 """
-DOWNLOAD = """
-[[operation]]
-name = "{name}"
-kind = "download"
-url = "{url}/{name}.bin"
-destination = "files/{name}.bin"
-"""
-CHECK = """
-[[operation]]
-name = "check"
-kind = "command"
-run = {run}
-needs = {needs}
-"""
+NO_PARTS_LEFT = "import pathlib, sys; sys.exit(any(pathlib.Path('files').glob('*.part*')))"
 
 
 def _hosted(name: str, megabytes: int, *faults: Fault, rate: float = 4.0) -> Hosted:
     # The content is reproducible, not a secret.
     return Hosted(random.Random(name).randbytes(megabytes * MB), faults=faults, rate=rate * MB)
+
+
+def _operation(**values: object) -> str:
+    lines = (f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in values.items())
+    return "[[operation]]\n" + "".join(lines)
+
+
+def _download(name: str, server: str, **values: str) -> str:
+    url, destination = f"{server}/{name}.bin", f"files/{name}.bin"
+    return _operation(name=name, kind="download", url=url, destination=destination, **values)
 
 
 class Stage:
@@ -83,13 +71,13 @@ class Stage:
         self.plan.write_text(self._plan_text(), encoding="utf-8")
 
     def _plan_text(self) -> str:
-        text = PLAN + DOWNLOAD.format(name="missing", url=self.server.url)
+        steps = [_download("missing", self.server.url)]
         for name, hosted in self.expected.items():
             url = f"http://127.0.0.1:{self.mirror_port}" if name in self.mirrored else self.server.url
-            text += DOWNLOAD.format(name=name, url=url) + f'sha256 = "{hosted.sha256}"\n'
-        check = "import pathlib, sys; sys.exit(any(pathlib.Path('files').glob('*.part*')))"
-        run, needs = (msgspec.json.encode(one).decode() for one in ([sys.executable, "-c", check], [*self.expected]))
-        return text + CHECK.format(run=run, needs=needs)
+            steps.append(_download(name, url, sha256=hosted.sha256))
+        run = [sys.executable, "-c", NO_PARTS_LEFT]
+        steps.append(_operation(name="check", kind="command", run=run, needs=[*self.expected]))
+        return "\n".join((PLAN, *steps))
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -149,15 +137,14 @@ class Child:
         self.pid = self._process.pid
         self.outcomes: dict[str, Outcome] = {}
         self.noise: list[bytes] = []
-        self._take = take
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(take,), daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
+    def _read(self, take: Callable[[Event], object]) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self._take(decode(line))
+                take(decode(line))
             except CodecError:
                 if line.startswith(b'{"outcomes"'):
                     self.outcomes = msgspec.json.decode(line, type=dict[str, dict[str, Outcome]])["outcomes"]

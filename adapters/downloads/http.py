@@ -210,13 +210,10 @@ async def _receive(
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
     """The size of the file at *destination*, if it is there and fits *sha256* and *size*."""
-    if not destination.is_file():
-        return None
-    actual = destination.stat().st_size
-    if size is not None and actual != size:
+    if not destination.is_file() or size not in (None, destination.stat().st_size):
         return None
     if sha256 is not None:
         with destination.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256.lower():
                 return None
-    return actual
+    return destination.stat().st_size

@@ -74,13 +74,9 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def policy(self) -> RetryPolicy:
         """The policy; raises TypeError or ValueError for a wrong value."""
-        return RetryPolicy(
-            max_retries=self.max_retries,
-            backoff=Exponential(self.initial_delay, self.backoff_factor),
-            max_delay=self.max_delay,
-            max_elapsed=self.max_elapsed,
-            jitter=self.jitter,  # type: ignore[arg-type]  # checked there
-        )
+        values = msgspec.structs.asdict(self)
+        backoff = Exponential(values.pop("initial_delay"), values.pop("backoff_factor"))
+        return RetryPolicy(backoff=backoff, **values)
 
     def __post_init__(self) -> None:
         self.policy()

@@ -100,11 +100,7 @@ class LaunchView:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
-            step.name: Line(
-                name=step.name,
-                needs=step.needs,
-                size=step.size if isinstance(step, Download) else None,
-            )
+            step.name: Line(name=step.name, needs=step.needs, size=step.size if isinstance(step, Download) else None)
             for step in steps
         }
         self.circuits: dict[str, CircuitLine] = {}

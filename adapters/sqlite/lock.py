@@ -37,12 +37,11 @@ class Lock:
         A lock that is taken is tried again after each of *pauses*, in seconds. Raises OSError where no lock file can
         be made, JournalError where the file system has no locks.
         """
-        for pause in (*pauses, None):
+        for pause in (0.0, *pauses):
+            time.sleep(pause)
             # Under the guard: a child forked between ``flock`` and ``_held`` would keep the lock for its lifetime.
             if fork_guard.call(self._try):
                 return True
-            if pause is not None:
-                time.sleep(pause)
         return False
 
     def _try(self) -> bool:

@@ -77,7 +77,7 @@ class SQLiteStore(Store):
         self._busy_timeout = validation.number("busy_timeout", busy_timeout)
         self._wall = wall
         self._parent: int | None = None
-        self._lock: Lock | None = None
+        self._lock = Lock(self.path)
         self._connection: aiosqlite.Connection | None = None
         self._run = ""
         self._identity: os.stat_result | None = None
@@ -100,15 +100,15 @@ class SQLiteStore(Store):
             self._damages.clear()
             await self._open_own(run)
         except (ForeignJournalError, NewerJournalError):
-            self._release_lock(retire=True)
+            self._lock.retire()
             raise
         kept, self._kept = self._kept, []
         return kept
 
     def _take_lock(self, run: Run) -> None:
-        if self._lock is not None and self._lock.is_held:
+        if self._lock.is_held:
             return
-        self._release_lock()
+        self._lock.release()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = files.folder_of(self.path)
         if folder.is_symlink():
@@ -194,7 +194,7 @@ class SQLiteStore(Store):
         try:
             await self._disconnect()
         finally:
-            self._release_lock()
+            self._lock.release()
             self._adoption.release()
 
     async def adopt(self) -> bool:
@@ -214,18 +214,12 @@ class SQLiteStore(Store):
         """A store for a forked child, which writes a side file while its parent lives."""
         if self._connection is not None:
             _of_parents.append(self._connection)
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
         child = type(self)(
             self.path, sync=self._sync, retention=self._retention, busy_timeout=self._busy_timeout, wall=self._wall
         )
         child._parent = os.getppid()
         return child
-
-    def _release_lock(self, *, retire: bool = False) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            (lock.retire if retire else lock.release)()
 
     async def _disconnect(self) -> None:
         opened, self._connection = self._connection, None

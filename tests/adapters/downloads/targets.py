@@ -34,7 +34,9 @@ class Target:
         etag: bool = True,
         rate: float | None = None,
     ) -> None:
-        self.hosted = Hosted(content, faults=faults, etag=etag, rate=rate)
+        self.hosted = Hosted(content, faults=faults, rate=rate)
+        if not etag:
+            self.hosted.etag = None
         self.server = FileServer({f"/{name}": self.hosted})
         self.url = f"{self.server.url}/{name}"
         self.destination = folder / "models" / name

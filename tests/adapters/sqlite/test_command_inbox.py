@@ -115,7 +115,7 @@ def test_a_file_that_is_no_command_is_refused_and_stops_no_other(
     assert take_commands(journal, ours) == [COMMAND]
     assert take_commands(journal, ours) == []
     assert os.path.lexists(inbox_of(journal) / "0.refused")
-    assert caplog.text.count("0.json is no command") == 1
+    assert caplog.text.count("0.json is refused") == 1
 
 
 # In a process
