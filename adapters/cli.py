@@ -83,6 +83,11 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     def warn(text: str) -> None:
         warnings.print(f"warning: {redact(printable(text))}")
 
+    def print_line(event: Event) -> None:
+        if (line := describe(event)) is not None:
+            name = view.name_of(event)
+            click.echo(redact(printable(line if name is None else f"{name}: {line}")))
+
     service = Recovery(store=SQLiteStore(journal))
     degraded = f"the journal {journal} cannot be written; the launch goes on in memory"
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
@@ -92,7 +97,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     if as_json:
         service.bus.subscribe(SEEN, _print_event)
     elif not console.is_terminal:
-        service.bus.subscribe(SEEN, lambda event: _print_line(view.name_of(event), describe(event)))
+        service.bus.subscribe(SEEN, print_line)
     with live_table(view, console):
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
@@ -175,11 +180,6 @@ def _print_event(event: Event) -> None:
     if not isinstance(event, OperationFailed):
         sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
         sys.stdout.buffer.flush()
-
-
-def _print_line(name: str | None, line: str | None) -> None:
-    if line is not None:
-        click.echo(redact(printable(line if name is None else f"{name}: {line}")))
 
 
 def main() -> None:

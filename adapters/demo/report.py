@@ -55,13 +55,13 @@ def judge(stage: Stage, view: LaunchView, events: list[Event], at_kill: AtKill) 
     yield Claim(
         "every file arrived whole",
         whole == [*stage.expected] and not broken,
-        f"sha256 of {len(whole) - len(broken)} of {len(stage.expected)} files, {arrived / MB:.0f} MB",
+        f"{len(whole) - len(broken)} of {len(stage.expected)} files are as served, {arrived / MB:.0f} MB",
     )
     parts = list((stage.folder / "models").rglob("*.part*"))
     yield Claim(
         "no partial file ever bore a final name",
         not at_kill.broken and not parts and not stage.too_short and stage.looks > 0,
-        f"{stage.too_short} in {stage.looks} looks, {len(at_kill.broken)} by hash at the kill, {len(parts)} left",
+        f"{stage.too_short} in {stage.looks} looks, {len(at_kill.broken)} by content at the kill, {len(parts)} left",
     )
     saved, saved_after = saved_bytes(stage.requests), saved_bytes(stage.server.requests[at_kill.requests :])
     yield Claim(
@@ -107,12 +107,8 @@ def print_report(report: Report, console: Console) -> None:
         tries.add_row(line.name, str(line.attempts), Text(_why(line), style="dim"))
     console.print("\nHow often each operation was tried, and why", tries, "")
     for claim in report.claims:
-        console.print(
-            Text("✓ " if claim.is_true else "✗ ", style="green" if claim.is_true else "bold red"),
-            Text(claim.claim),
-            Text(f" ({claim.shown_by})", style="dim"),
-            sep="",
-        )
+        sign = ("✓", "green") if claim.is_true else ("✗", "bold red")
+        console.print(Text.assemble(sign, f" {claim.claim} ", (f"({claim.shown_by})", "dim")))
     served, saved = report.bytes_served / MB, report.bytes_saved / MB
     console.print(f"\n{served:.1f} MB served, {saved:.1f} MB saved by resuming, {report.seconds} s")
 

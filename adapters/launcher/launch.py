@@ -63,7 +63,7 @@ class Launch:
         self._logs = logs
         self._load_timeout = load_timeout
         self._service = service
-        self._client: httpx2.AsyncClient | None = None
+        self._client: httpx2.AsyncClient  # set by ``run``
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self._resumed: dict[str | None, ResumedCall] = {}
         self._is_loaded = anyio.Event()
@@ -155,7 +155,6 @@ class Launch:
     async def _download_step(
         self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
     ) -> None:
-        assert self._client is not None
         place = self._plan.place(destination)
         async with self._slots:
             await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)

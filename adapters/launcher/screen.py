@@ -75,13 +75,10 @@ def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
-    style = STYLES[line.state]
-    sign = SIGNS.get(line.state, " ")
-    name = printable(line.name)
     resumed = f" (+{line.resumed} restart{'s' if line.resumed > 1 else ''})" if line.resumed else ""
     return (
-        Text(name),
-        Text(f"{sign} {line.state}", style=style),
+        Text(printable(line.name)),
+        Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
         Text(str(line.attempts or "")),
         _bar(line),
         Text(_megabytes(line), style="dim"),

@@ -116,10 +116,8 @@ class LaunchView:
                 name = name_in_arguments(event.operation, bytes(arguments))
                 if name is not None:
                     self._names[event.call] = name
-        if isinstance(event, CallEvent):
-            line = self.lines.get(self._names.get(event.call, ""))
-            if line is not None:
-                line.take(redacted(event))
+        if isinstance(event, CallEvent) and (line := self.lines.get(self._names.get(event.call, ""))):
+            line.take(redacted(event))
 
     def name_of(self, event: Event) -> str | None:
         """The name of the plan's operation that *event* is about, if any."""
@@ -128,6 +126,5 @@ class LaunchView:
     def end(self, outcomes: dict[str, Outcome]) -> None:
         """Take over how the launch says that its operations ended."""
         for name, outcome in outcomes.items():
-            if name in self.lines:
-                self.lines[name].state = outcome.state
-                self.lines[name].why = outcome.why or self.lines[name].why
+            if line := self.lines.get(name):
+                line.state, line.why = outcome.state, outcome.why or line.why
