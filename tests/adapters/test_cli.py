@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +21,7 @@ from events.codec import decode
 from events.event import Event
 from events.operation_events import GaveUp
 from recovery.journal.history import Run
+from tests.adapters.sqlite import journals
 
 CONTENT = b"0123456789abcdef" * 20_000
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
@@ -78,14 +78,6 @@ def touch(name: str, **more: Any) -> str:
 def operation(**values: Any) -> str:
     lines = (f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in values.items())
     return "[[operation]]\n" + "".join(lines)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.suffix != ".db-shm"
-    }
 
 
 # run
@@ -321,12 +313,12 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_status_of_a_plan_and_of_its_journal_are_one_and_change_nothing(launched: Path) -> None:
     journal = launched.parent / ".recovery" / "launch.db"
-    before = digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+    before = journals.contents(journal.parent)
     of_plan, of_journal = recovery("status", launched), recovery("status", journal)
     assert (of_plan.code, of_plan.errors, of_plan.out) == (0, "", of_journal.out)
     assert "command good" in of_plan.out
     assert "no process is writing it" in of_plan.out
-    assert before == digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+    assert journals.contents(journal.parent) == before
 
 
 def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:

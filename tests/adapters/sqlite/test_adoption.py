@@ -225,13 +225,12 @@ def test_status_shows_the_calls_of_orphans_and_changes_nothing(tmp_path: Path) -
     side_file(path, "b").write_bytes(b"garbage" * 1000)
     os.mkfifo(side_file(path, "c"))
     os.mkfifo(files.folder_of(path) / "a.db-lock")
-    before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
+    before = journals.contents(tmp_path)
     status = asyncio.run(read_status(path))
     assert {call.call for call in status.calls} == {"main", "a-0", "a-1", "a-2"}
     assert not status.is_being_written
     assert [Path(one).name for one in status.damaged] == ["b.db"]
-    after = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
-    assert before == after
+    assert journals.contents(tmp_path) == before
 
 
 def test_status_during_an_adoption_misses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -50,17 +48,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The regular files, pipes and links of *folder* by name, without what says nothing: locks and the log's index."""
-    found = {}
-    for one in folder.rglob("*"):
-        mode = one.lstat().st_mode
-        if not one.name.endswith(("-shm", "-lock")):
-            is_file = stat.S_ISREG(mode)
-            found[one.name] = hashlib.sha256(one.read_bytes()).hexdigest() if is_file else f"{stat.S_IFMT(mode):o}"
-    return found
-
-
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
 def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     corruption: Corruption, sound: Path, tmp_path: Path
@@ -69,7 +56,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     shutil.copytree(sound.parent, path.parent)
     path.with_name("calls.db-lock").unlink(missing_ok=True)
     corruption.do(path)
-    before = contents(path.parent)
+    before = journals.contents(path.parent)
     service = Recovery(store=SQLiteStore(path))
     quarantined = events_of(service, JournalQuarantined)
     began = time.monotonic()
@@ -85,7 +72,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
         if reason is None:
             service.journal.receipt().wait(5.0)
     assert took < 2.0
-    after = contents(path.parent)
+    after = journals.contents(path.parent)
 
     kept = {name for name in after if ".damaged-" in name}
     assert bool(kept) == bool(quarantined), (kept, quarantined)
@@ -145,12 +132,12 @@ def test_d9_a_row_that_contradicts_an_index_has_the_file_kept(column: str, sound
     path = tmp_path / "journal" / "calls.db"
     shutil.copytree(sound.parent, path.parent)
     flip(path, find(path, ROW + body) + place)
-    before = contents(path.parent)
+    before = journals.contents(path.parent)
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
         pending = service.journal.pending(timeout=5.0)
     assert (pending.calls, pending.unreadable) == ((), ())
-    kept = {name: one for name, one in contents(path.parent).items() if ".damaged-" in name}
+    kept = {name: one for name, one in journals.contents(path.parent).items() if ".damaged-" in name}
     assert {*kept.values()} == {*before.values()}
 
 
