@@ -30,16 +30,15 @@ class Target:
         *,
         faults: Iterable[Fault] = (),
         content: bytes = CONTENT,
-        name: str = "model.bin",
         etag: bool = True,
         rate: float | None = None,
     ) -> None:
         self.hosted = Hosted(content, faults=faults, rate=rate)
         if not etag:
             self.hosted.etag = None
-        self.server = FileServer({f"/{name}": self.hosted})
-        self.url = f"{self.server.url}/{name}"
-        self.destination = folder / "models" / name
+        self.server = FileServer({"/model.bin": self.hosted})
+        self.url = f"{self.server.url}/model.bin"
+        self.destination = folder / "models" / "model.bin"
         self.asked: list[httpx2.Headers] = []
 
     def __enter__(self) -> Self:

@@ -209,15 +209,6 @@ async def test_a_hash_is_enough_to_resume(tmp_path: Path) -> None:
     assert "if-range" not in target.asked[1]
 
 
-@pytest.mark.parametrize("noted", [HALF - 1000, HALF + 1000])
-async def test_the_smaller_of_note_and_file_is_trusted(tmp_path: Path, noted: int) -> None:
-    trusted = min(noted, HALF)
-    with Target(tmp_path) as target:
-        target.leave(CONTENT[:trusted] + bytes(HALF - trusted), offset=noted)
-        assert (await target.attempt(sha256=None)).start == trusted
-    assert target.destination.read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize("left", [HALF, len(CONTENT)])
 async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp_path: Path, left: int) -> None:
     with Target(tmp_path) as target:
@@ -239,17 +230,6 @@ async def test_another_file_than_was_promised_is_refused_for_good(tmp_path: Path
 async def test_a_size_that_was_not_promised_is_seen_before_the_bytes_come(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.1, seconds=0.3)]) as target, pytest.raises(WrongContentError):
         await target.attempt(size=7, silence=0.1)
-
-
-async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -> None:
-    other = CONTENT[::-1]
-    with (
-        Target(tmp_path, name="model.ckpt", faults=[Reset(0.5)]) as ckpt,
-        Target(tmp_path, name="model.safetensors", faults=[Reset(0.5)], content=other) as safetensors,
-    ):
-        kept = [await ckpt.broken_attempt(), await safetensors.broken_attempt()]
-        assert [(await ckpt.attempt()).start, (await safetensors.attempt()).start] == kept
-    assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
 
 
 async def test_a_stall_ends_the_attempt_and_what_came_is_kept(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
 @pytest.mark.parametrize(
     "sidecar",
     [
+        None,
         b"",
         b"{",
         b"\xff\xfe",
@@ -78,16 +79,11 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
         b'{"url":"https://example.org/model.bin","offset":1e99}',
     ],
 )
-def test_a_sidecar_that_says_nothing_sensible_is_not_believed(tmp_path: Path, sidecar: bytes) -> None:
+def test_a_sidecar_that_says_nothing_sensible_is_not_believed(tmp_path: Path, sidecar: bytes | None) -> None:
     left(tmp_path)
-    (tmp_path / "model.bin.part.json").write_bytes(sidecar)
-    partial = opened(tmp_path)
-    assert partial.offset == 0
-    partial.close()
-
-
-def test_a_part_without_a_sidecar_is_not_believed(tmp_path: Path) -> None:
-    (tmp_path / "model.bin.part").write_bytes(b"12345")
+    (tmp_path / "model.bin.part.json").unlink()
+    if sidecar is not None:
+        (tmp_path / "model.bin.part.json").write_bytes(sidecar)
     partial = opened(tmp_path)
     assert partial.offset == 0
     partial.close()
@@ -155,6 +151,7 @@ def test_every_file_that_a_part_makes_is_known(tmp_path: Path) -> None:
     partial = opened(tmp_path)
     partial.save()
     assert set(tmp_path.iterdir()) <= set(files_of(tmp_path / "model.bin"))
+    assert not set(tmp_path.iterdir()) & set(files_of(tmp_path / "model.ckpt"))  # names that differ in their ending
     partial.close()
 
 

@@ -151,11 +151,6 @@ async def test_an_operation_of_another_program_has_no_name(tmp_path: Path) -> No
     assert [call.name for call in found.calls] == [None, None]
 
 
-async def test_reading_needs_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.db"):
-        await read_status(tmp_path / "nothing.db")
-
-
 async def test_a_journal_that_is_made_meanwhile_is_not_taken_for_a_foreign_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,14 +234,10 @@ async def test_there_is_nothing_to_read_where_no_journal_is(path: Path) -> None:
 
 async def test_a_journal_is_being_written_while_its_writer_lives(path: Path) -> None:
     assert not is_being_written(path)
+    assert not path.parent.exists()
     async with opened(path):
         assert is_being_written(path)
     assert not is_being_written(path)
-
-
-def test_asking_about_a_journal_that_is_not_there_makes_nothing(path: Path) -> None:
-    assert not is_being_written(path)
-    assert not path.parent.exists()
 
 
 async def test_asking_turns_no_writer_away(path: Path) -> None:
