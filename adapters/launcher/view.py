@@ -113,8 +113,7 @@ class LaunchView:
                 circuit = sender_of(event.operation, event.key)
                 self.circuits.setdefault(circuit, CircuitLine(circuit)).take(event)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
-                name = name_in_arguments(event.operation, bytes(arguments))
-                if name is not None:
+                if name := name_in_arguments(event.operation, bytes(arguments)):
                     self._names[event.call] = name
         if isinstance(event, CallEvent) and (line := self.lines.get(self._names.get(event.call, ""))):
             line.take(redacted(event))

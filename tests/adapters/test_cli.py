@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from events.event import Event
 from events.operation_events import GaveUp
 from recovery.journal.history import Run
 from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.corruptions import execute
 
 CONTENT = b"0123456789abcdef" * 20_000
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
@@ -119,17 +119,20 @@ def test_a_failed_operation_skips_only_those_that_need_it(tmp_path: Path) -> Non
     assert [request.path for request in server.requests].count("/missing") == 1
 
 
-def test_a_command_that_fails_is_tried_again_and_its_output_kept(tmp_path: Path) -> None:
-    script = "import sys; print('no luck'); sys.exit(3)"
-    ended = recovery("run", write_plan(tmp_path, command("c", sys.executable, "-S", "-c", script)), "--json")
-    assert (ended.code, ended.outcomes) == (1, {"c": "failed"})
-    assert ended.names().count("RetryScheduled") == 2
-    assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == "no luck\n" * 3
-
-
-def test_a_command_that_is_not_there_is_not_tried_again(tmp_path: Path) -> None:
-    ended = recovery("run", write_plan(tmp_path, command("c", "no-such-program-anywhere")), "--json")
-    assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, 0)
+@pytest.mark.parametrize(
+    ("run", "retries", "output"),
+    [
+        ([sys.executable, "-S", "-c", "import sys; print('no luck'); sys.exit(3)"], 2, "no luck\n" * 3),
+        (["no-such-program-anywhere"], 0, ""),
+    ],
+    ids=["it fails", "it is not there"],
+)
+def test_a_failed_command_is_tried_again_only_where_that_helps(
+    run: list[str], retries: int, output: str, tmp_path: Path
+) -> None:
+    ended = recovery("run", write_plan(tmp_path, command("c", *run)), "--json")
+    assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, retries)
+    assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == output
 
 
 def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
@@ -243,13 +246,10 @@ def test_a_damaged_journal_is_named_and_kept(tmp_path: Path) -> None:
 
 def test_a_foreign_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE notes (text)")
+    execute(path, "CREATE TABLE notes (text)")
     before = path.read_bytes()
     ended = recovery("run", write_plan(tmp_path, touch("c")), "--journal", path)
-    assert ended.code == 0
-    assert str(path) in ended.errors
-    assert path.read_bytes() == before
+    assert (ended.code, str(path) in ended.errors, path.read_bytes()) == (0, True, before)
 
 
 # Wrong usage

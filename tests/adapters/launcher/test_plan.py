@@ -74,17 +74,10 @@ def test_a_plan_is_what_it_says(tmp_path: Path) -> None:
     assert (plan.policy.max_retries, plan.policy.backoff) == (7, Exponential(1.0, 3.0))
     assert (plan.policy.max_delay, plan.policy.max_elapsed) == (9.0, 99.0)
     assert (plan.breaker.failure_threshold, plan.breaker.break_duration) == (2, 4.0)
+    assert plan.breaker.counts == "attempts"  # those that never reached the host
     assert (plan.parallel, plan.stall_timeout) == (3, 12.0)
-
-
-def test_destinations_are_below_the_root_and_the_journal_beside_the_plan(tmp_path: Path) -> None:
-    plan = load(tmp_path, 'root = "models"', download())
-    assert plan.place(plan.steps[0].destination) == tmp_path / "models" / "files" / "model"  # type: ignore[union-attr]
+    assert plan.place("files/model") == tmp_path / "models" / "files" / "model"
     assert plan.journal == tmp_path / ".recovery" / "launch.db"
-
-
-def test_a_circuit_counts_attempts_that_never_reached_the_host(tmp_path: Path) -> None:
-    assert load(tmp_path, download()).breaker.counts == "attempts"
 
 
 def test_the_version_changes_with_every_byte(tmp_path: Path) -> None:
