@@ -24,6 +24,7 @@ from adapters.disk import try_lock
 from adapters.downloads import download, host_of
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from events.attempt import Attempt
+from events.call import Call
 from recovery import context
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import redact
@@ -88,7 +89,7 @@ class Launch:
             with anyio.move_on_after(self._load_timeout):
                 await resumption.loaded.opened()
             if not resumption.loaded.is_open and self._service.journal is not None:
-                self._service.journal.look(now=True)
+                self._service.journal.skip_pending()
                 await resumption.loaded.opened()
             self._cancel_outdated(resumption)
             for call in resumption.calls:
@@ -112,7 +113,7 @@ class Launch:
         for record in resumption.left:
             if record.operation in ("launch", "download", "command"):
                 operation = self._service.operation(record.operation)
-                Attempt(operation, call=record.call, number=record.attempt).cancel()
+                Attempt(Call(operation, record.call), record.attempt).cancel()
         if resumption.left:
             changed = "%s has changed since the last run; %d calls of it are cancelled"
             log.warning(changed, self._plan.path, len(resumption.left))

@@ -17,11 +17,11 @@ from adapters.launcher.screen import STYLES, table_of
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import is_being_written
 from adapters.sqlite.reading import reading
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
+from events.names import display_name
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -92,7 +92,7 @@ async def read_status(path: Path) -> JournalStatus:
             continue
         replay(records, row.run, (event,))
         if type(event) in CIRCUIT_STATES:
-            circuits[sender_of(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
+            circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
     alive = is_being_written(path)

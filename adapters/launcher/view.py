@@ -9,9 +9,9 @@ import msgspec
 
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import CallEvent, Event
+from events.names import display_name
 from events.operation_events import (
     CheckpointSaved,
     FailureClassified,
@@ -110,7 +110,7 @@ class LaunchView:
         """Take one event."""
         match event:
             case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
-                circuit = sender_of(event.operation, event.key)
+                circuit = display_name(event.operation, event.key)
                 self.circuits.setdefault(circuit, CircuitLine(circuit)).take(event)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
                 if name := name_in_arguments(event.operation, bytes(arguments)):

@@ -13,7 +13,7 @@ from events.event import Event
 from events.operation import Operation
 from events.operation_events import OperationStarted, OperationSucceeded
 from recovery.execution.decorator import wrap
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.queue import WriteQueue
 from recovery.monitoring.overhead import Estimate, median
 from recovery.operations import Definition
@@ -66,8 +66,8 @@ def calibrate(config: OperationConfig) -> Calibration:
     )
     bus = Bus()
     operation = Operation("calibration", bus)
-    driver = Driver(config, bus.clock, WaitingCalls(bus.clock, random.random), lambda: None, lambda _what, _why: None)
-    recoverable = wrap(_do_nothing, Definition(config, operation), driver)
+    waiting = WaitingCalls(bus.clock, random.random)
+    recoverable = wrap(Runner(_do_nothing, Definition(config, operation), waiting, lambda: None))
     if config.journalled:
         _subscribe_queue(bus)
     added = []

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from recovery.journal.queue import Backlog, Counts
+from recovery.journal.accounting import Backlog, Counts
 from recovery.monitoring.alerts import Alert
 from recovery.monitoring.counters import Counters, OperationCounters
 from recovery.monitoring.overhead import Overhead

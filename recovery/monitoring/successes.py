@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary, WeakSet
 
-from events.bus import Bus
-from events.operation import Operation
+from events.bus import Bus, BusOperation
 from recovery.monitoring.counters import Counters
 from recovery.operations import OperationKey
 
@@ -16,14 +15,14 @@ class SuccessReader:
     def __init__(self, bus: Bus, counters: Counters) -> None:
         self._bus = bus
         self._counters = counters
-        self._seen: WeakKeyDictionary[Operation, int] = WeakKeyDictionary()
-        self._operations: dict[OperationKey, WeakSet[Operation]] = {}
+        self._seen: WeakKeyDictionary[BusOperation, int] = WeakKeyDictionary()
+        self._operations: dict[OperationKey, WeakSet[BusOperation]] = {}
         self._new_calls: dict[OperationKey, int] = {}
         for operation in bus.operations():
             self._seen[operation] = operation.successes
             self._index(operation)
 
-    def _index(self, operation: Operation) -> None:
+    def _index(self, operation: BusOperation) -> None:
         self._operations.setdefault((operation.name, operation.key), WeakSet()).add(operation)
 
     def read_all(self, now: float) -> None:
@@ -42,7 +41,7 @@ class SuccessReader:
         for operation in list(operations):
             self._read(operation, now)
 
-    def _read(self, operation: Operation, now: float) -> None:
+    def _read(self, operation: BusOperation, now: float) -> None:
         successes = operation.successes
         new = successes - self._seen.get(operation, 0)
         key = (operation.name, operation.key)

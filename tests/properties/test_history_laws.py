@@ -1,4 +1,4 @@
-"""What holds of every journal, and of every call that its attempts really wrote."""
+"""Laws of replaying a journal: of any events, and of the events that real attempts write."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.runner_api import park, resume
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
@@ -48,7 +50,7 @@ def told(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: An
 
 
 def events() -> st.SearchStrategy[Event]:
-    """Events about few calls in no order at all: a journal may have lost some."""
+    """Events about few calls in any order: a journal may have lost some."""
 
     def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Event]:
         return st.builds(told, kinds, CALL, SMALL, seconds(), **fields)
@@ -68,7 +70,7 @@ def journals() -> st.SearchStrategy[list[Written]]:
     return st.lists(st.tuples(st.sampled_from(RUNS), events()), max_size=8)
 
 
-def folded(journal: list[Written], records: dict[str, CallRecord] | None = None) -> dict[str, CallRecord]:
+def replayed(journal: list[Written], records: dict[str, CallRecord] | None = None) -> dict[str, CallRecord]:
     records = {} if records is None else records
     for run, event in journal:
         replay(records, run, [event])
@@ -76,7 +78,7 @@ def folded(journal: list[Written], records: dict[str, CallRecord] | None = None)
 
 
 def records_after_each(journal: list[Written], call: str = "a") -> Iterator[CallRecord]:
-    """Where *call* stands after each event, from the first that is about it."""
+    """The record of *call* after each event, from the first about it."""
     records: dict[str, CallRecord] = {}
     for run, event in journal:
         if call in replay(records, run, [event]):
@@ -84,14 +86,12 @@ def records_after_each(journal: list[Written], call: str = "a") -> Iterator[Call
 
 
 class Live:
-    """A call whose attempts are real, and what they wrote to the journal; *moves* says how each goes."""
+    """A call with real attempts, and the events they wrote; *moves* tells how each attempt goes."""
 
     def __init__(self, moves: list[Verdict | str]) -> None:
         self.written: list[Written] = []
         self.run = 0
-        self.attempt = Attempt(self.operation(), call="a")
-        self.attempt.began = 0.0
-        self.attempt.arguments = b"[[],{}]"
+        self.attempt = Attempt(Call(self.operation(), "a", began=0.0, arguments=b"[[],{}]"))
         self.is_over = False
         self.agreements: list[tuple[object, object]] = []
         self.begin()
@@ -100,7 +100,7 @@ class Live:
                 self.make(move)
             if not self.is_over:
                 record, attempt = self.record, self.attempt
-                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.retries)))
+                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.call.retries)))
 
     def operation(self) -> Operation:
         """The operation, in a new process."""
@@ -116,28 +116,28 @@ class Live:
         return [FailureClassified(category=Category.TRANSIENT, evidence=EVIDENCE, **fields), self.verdict]
 
     def begin(self) -> None:
-        self.attempt.request_start()
+        request_start(self.attempt)
 
     def make(self, move: Verdict | str) -> None:
         match move:
             case Retry() | Park():
                 self.verdict = move
                 self.attempt.fail(ERROR)
-                self.attempt = self.attempt.next_attempt()
+                self.attempt = next_attempt(self.attempt)
             case GiveUp():
                 self.verdict = move
                 self.attempt.fail(ERROR)
             case "begin":
                 self.begin()
             case "hold":
-                self.attempt.parked(Park(5.0, until=("circuit open",)))
+                park(self.attempt, Park(5.0, until=("circuit open",)))
             case "checkpoint":
                 self.attempt.checkpoint(b"1")
             case "crash":
                 record = self.record
-                self.attempt = Attempt(self.operation(), call="a", number=record.attempt, retries=record.retries)
-                self.attempt.arguments = record.arguments
-                self.attempt.resumed(3.0)
+                call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
+                self.attempt = Attempt(call, record.attempt)
+                resume(self.attempt, 3.0)
             case "succeed":
                 self.attempt.succeed()
             case "cancel":
@@ -146,7 +146,7 @@ class Live:
 
     @property
     def record(self) -> CallRecord:
-        return folded(self.written)["a"]
+        return replayed(self.written)["a"]
 
 
 def moves() -> st.SearchStrategy[list[Verdict | str]]:
@@ -159,14 +159,14 @@ def moves() -> st.SearchStrategy[list[Verdict | str]]:
 
 
 @given(journals(), st.integers(0, 8))
-def test_a_journal_may_be_folded_in_parts(journal: list[Written], cut: int) -> None:
-    assert folded(journal[cut:], folded(journal[:cut])) == folded(journal)
+def test_a_journal_may_be_replayed_in_parts(journal: list[Written], cut: int) -> None:
+    assert replayed(journal[cut:], replayed(journal[:cut])) == replayed(journal)
 
 
 @given(journals())
-def test_no_call_hears_of_another(journal: list[Written]) -> None:
-    apart = [folded([(run, event) for run, event in journal if event.call == call]) for call in CALLS]  # type: ignore[attr-defined]
-    assert {call: record for records in apart for call, record in records.items()} == folded(journal)
+def test_the_record_of_a_call_depends_on_its_own_events_only(journal: list[Written]) -> None:
+    apart = [replayed([(run, event) for run, event in journal if event.call == call]) for call in CALLS]  # type: ignore[attr-defined]
+    assert {call: record for records in apart for call, record in records.items()} == replayed(journal)
 
 
 @given(journals())
@@ -175,22 +175,20 @@ def test_a_call_has_one_outcome(journal: list[Written]) -> None:
 
 
 @given(journals(), st.sampled_from(TERMINAL))
-def test_after_a_terminal_event_a_call_is_over_whatever_came_before(
-    journal: list[Written], kind: type[CallEvent]
-) -> None:
-    assert folded([*journal, ("first", told(kind, "a", 1, 0.0))])["a"].is_over
+def test_a_terminal_event_ends_a_call_after_any_history(journal: list[Written], kind: type[CallEvent]) -> None:
+    assert replayed([*journal, ("first", told(kind, "a", 1, 0.0))])["a"].is_over
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_while_a_call_goes_on_the_number_of_its_attempt_never_decreases(moves: list[Verdict | str]) -> None:
+def test_the_attempt_number_of_an_unfinished_call_never_decreases(moves: list[Verdict | str]) -> None:
     numbers = [record.attempt for record in records_after_each(Live(moves).written) if not record.is_over]
     assert numbers == sorted(numbers)
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_retries_decrease_only_by_the_charge_of_a_retry_that_is_not_made(moves: list[Verdict | str]) -> None:
+def test_retries_decrease_only_by_a_retry_that_is_not_made(moves: list[Verdict | str]) -> None:
     written = Live(moves).written
     retries = [record.retries for record in records_after_each(written)]
     for (before, after), (_, event) in zip(pairwise(retries), written[1:], strict=False):
@@ -204,17 +202,17 @@ def test_the_journal_agrees_with_the_call_about_what_comes_next(moves: list[Verd
 
 
 @given(moves())
-def test_a_call_that_ended_is_over_and_no_other(moves: list[Verdict | str]) -> None:
+def test_exactly_the_calls_that_ended_are_over(moves: list[Verdict | str]) -> None:
     live = Live(moves)
     assert live.record.is_over is live.is_over
 
 
 @given(moves())
-def test_whatever_was_written_last_an_unfinished_call_can_be_carried_on(moves: list[Verdict | str]) -> None:
+def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Verdict | str]) -> None:
     assert all(record.is_resumable or record.is_over for record in records_after_each(Live(moves).written))
 
 
-# What is left of a wait
+# The rest of a wait
 
 WALLS = st.floats(0.0, 1e10)
 CLOCKS = st.floats(0.0, 1e6)
@@ -230,10 +228,10 @@ def waiting(at: float, delay: float) -> CallRecord:
 
 
 @given(journals(), runs("first"), runs("second"), runs("now"))
-def test_what_is_left_of_a_wait_is_between_nothing_and_all_of_it(
+def test_the_rest_of_a_wait_is_between_nothing_and_all_of_it(
     journal: list[Written], first: Run, second: Run, now: Run
 ) -> None:
-    for record in folded(journal).values():
+    for record in replayed(journal).values():
         assert 0.0 <= remaining(record, {"first": first, "second": second}, now) <= record.delay
 
 
@@ -258,7 +256,7 @@ def test_across_boots_the_monotonic_clock_does_not_matter(
 
 
 def later(run: Run, passed: float, boot: str) -> Run:
-    """A run that began *passed* seconds after *run* did, and was asked at once; its clocks are honest."""
+    """A run that began *passed* seconds after *run*, with honest clocks."""
     monotonic = run.monotonic + passed if boot == run.boot else 5.0
     return Run(id=f"{run.id}, later", boot=boot, monotonic=monotonic, wall=run.wall + passed, pid=2)
 
@@ -268,7 +266,7 @@ FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=1e6, pid=1)
 
 @pytest.mark.parametrize("boot", ["monday", "tuesday"])
 @given(seconds(), seconds(), seconds(200.0))
-def test_by_honest_clocks_what_is_left_is_what_has_not_passed(
+def test_with_honest_clocks_the_rest_of_a_wait_is_what_has_not_passed(
     boot: str, after: float, delay: float, passed: float
 ) -> None:
     record = waiting(FIRST.monotonic + after, delay)
@@ -279,7 +277,7 @@ def test_by_honest_clocks_what_is_left_is_what_has_not_passed(
 @pytest.mark.parametrize("boot", ["monday", "tuesday"])
 @given(seconds(), seconds(), seconds())
 def test_a_wait_goes_on_through_a_second_restart(boot: str, delay: float, before: float, passed: float) -> None:
-    records = folded([("first", told(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
+    records = replayed([("first", told(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
     second = later(FIRST, before, boot)
     left = remaining(records["a"], {"first": FIRST}, second)
     replay(records, second.id, [told(OperationResumed, "a", 2, second.monotonic, after=left)])

@@ -23,7 +23,7 @@ from recovery.journal.store import Command
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
-from tests.recovery.resume.test_resumer import Killed
+from tests.recovery.resume.dead_process import Killed
 
 COMMAND = Command("retry", "r-1", "now")
 
@@ -88,16 +88,16 @@ def text(content: bytes) -> Callable[[Path], object]:
 
 
 def of_another_user(path: Path) -> None:
-    path.write_bytes(b'{"command":"retry","call":"r-1"}')
+    path.write_bytes(b'{"name":"retry","call":"r-1"}')
     os.chown(path, 65534, 65534)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        *map(text, [b"", b"no JSON", b"[]", b'{"command":"rm -rf","call":"r-1"}', b'{"command":"retry","call":5}']),
-        text(b'{"command":"retry","call":"r-1","extra":1}'),
-        text(b'{"command":"retry","call":"' + b"x" * MOST_BYTES + b'"}'),
+        *map(text, [b"", b"no JSON", b"[]", b'{"name":"rm -rf","call":"r-1"}', b'{"name":"retry","call":5}']),
+        text(b'{"name":"retry","call":"r-1","extra":1}'),
+        text(b'{"name":"retry","call":"' + b"x" * MOST_BYTES + b'"}'),
         lambda path: path.mkdir(),
         os.mkfifo,
         lambda path: path.symlink_to("/etc/hostname"),

@@ -67,7 +67,6 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
         # Of one that is refused nothing will be known, however long one waits; by then it has been tried three times.
         pending = service.journal.pending(timeout=0.35 if corruption.fates == ("refused",) else 1.0)
         reason = service.journal.reason
-        assert service.journal.loaded.is_open or reason is not None
         if reason is None:
             service.journal.receipt().wait(5.0)
     assert took < 2.0

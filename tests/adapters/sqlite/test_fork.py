@@ -322,7 +322,7 @@ def test_d13_a_forked_child_takes_no_commands_of_its_parent() -> None:
     store, begun = Inbox(), threading.Event()
     with Recovery(store=store, run="old") as service:
         assert service.journal is not None
-        service.journal.follow("job")
+        service.operation("job", durability="journal")
         for number, kind in ((1, OperationStarted), (1, OperationQuarantined)):
             arguments = {"arguments": msgspec.Raw(b"[[],{}]")} if kind is OperationStarted else {}
             service.bus.publish(kind(at=0.0, operation="job", call=f"old-{number}", **arguments))
@@ -334,8 +334,8 @@ def test_d13_a_forked_child_takes_no_commands_of_its_parent() -> None:
         call = service.recoverable("waits", initial_delay=20.0)(Script(ConnectionError()))
         threading.Thread(target=call, daemon=True).start()
         assert begun.wait(10.0)
-        eventually(lambda: service.calls.number)
-        calls = [service.calls.calls()[0].call, resumption.quarantined[0].call]
+        eventually(service.calls.waiting)
+        calls = [service.calls.waiting()[0].call, resumption.quarantined[0].call]
         eventually(lambda: all(map(store.is_ours, calls)))
         assert forked(lambda: not any(map(store.is_ours, calls)))
         assert forked(lambda: service.resume() is not resumption)

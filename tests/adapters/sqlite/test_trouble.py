@@ -27,7 +27,7 @@ import pytest
 from adapters.sqlite.reading import Reader
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalRestored
-from recovery.journal import writer
+from recovery.journal.config import JournalConfig
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -184,7 +184,7 @@ import json, os, sys, tempfile, time
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import GaveUp
 from events.journal_events import JournalDegraded, JournalRestored
-from recovery.journal import writer
+from recovery.journal.config import JournalConfig
 from recovery.service import Recovery
 from recovery.testing import Script
 
@@ -203,9 +203,8 @@ class Store(SQLiteStore):
         self.tries += 1
         return await super().open(run)
 
-writer.FIRST_PAUSE = 0.01
 store = Store(path)
-service, heard = Recovery(store=store), []
+service, heard = Recovery(store=store, journal_config=JournalConfig(first_pause=0.01)), []
 service.bus.subscribe((JournalDegraded, JournalRestored), lambda event: heard.append(type(event).__name__))
 with service:
     for number in range(100):
@@ -254,8 +253,7 @@ def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
-    service = Recovery(store=SQLiteStore(tmp_path / "calls.db"))
+    service = Recovery(store=SQLiteStore(tmp_path / "calls.db"), journal_config=JournalConfig(first_pause=0.01))
     heard = events_of(service, JournalDegraded)
     with service:
         publish(service, 0, 10)
