@@ -14,6 +14,9 @@ from pathlib import Path
 
 from recovery.journal.errors import JournalError
 
+PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags to open a file: a symbolic link is an error, and a pipe does not block."""
+
 
 def folder_of(path: Path) -> Path:
     """The folder of the side files and the inbox."""
@@ -42,9 +45,7 @@ def companions_of(path: Path) -> tuple[Path, ...]:
 
 def open_private(path: Path, flags: int = os.O_RDWR) -> int:
     """Open *path* for writing, made with mode 0600 if need be. Raises OSError for a symbolic link."""
-    if not hasattr(os, "O_NOFOLLOW"):  # Windows
-        return os.open(path, flags | os.O_CREAT, 0o600)
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    return os.open(path, flags | os.O_CREAT | PLAIN_FILE, 0o600)
 
 
 def prepare(path: Path) -> bool:
@@ -97,18 +98,6 @@ def quarantine(path: Path) -> Path:
         if name.exists():
             name.rename(kept)
     return renamed
-
-
-def sync_file(path: Path) -> None:
-    """Have *path*, a file or a folder, written to the disk; a missing one is ignored."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def is_same_file(path: Path, found: os.stat_result) -> bool:
