@@ -133,7 +133,7 @@ class Bus:
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        subscription = Subscription(next(self._numbers), function, disconnect, essential=essential)
+        subscription = Subscription(next(self._numbers), function, disconnect, essential)
         with self._lock:
             for kind in expanded:
                 self._signals[kind].connect(subscription, sender=sender, weak=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,12 @@ class Failures:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._of_receivers: dict[object, int] = {}  # those that were connected to a signal itself
+        self._of_receivers: Counter[object] = Counter()  # those that were connected to a signal itself
 
     def forget(self, function: Callable[[Any], object]) -> None:
         """Note that a receiver, which was connected to a signal itself, has not failed this time."""
         if self._of_receivers:
-            self._of_receivers.pop(identity(function), None)
+            self._of_receivers.pop(identity(receiver_of(function)), None)
 
     def note(
         self,
@@ -47,9 +48,8 @@ class Failures:
             if disabled:
                 subscription.close()
         else:
-            failures = self._of_receivers.get(identity(receiver), 0) + 1
-            self._of_receivers[identity(receiver)] = failures
-            disabled = failures >= MAX_FAILURES
+            self._of_receivers[identity(receiver)] += 1
+            disabled = self._of_receivers[identity(receiver)] >= MAX_FAILURES
             if disabled:
                 signal.disconnect(receiver)
         log.error(

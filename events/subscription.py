@@ -6,37 +6,29 @@ import functools
 from collections.abc import Callable
 from typing import Any, Self
 
+import msgspec
+
 from events.callables import name_of
 from events.event import Event
 
 
-class Subscription:
+class Subscription(msgspec.Struct, eq=False, weakref=True):
     """One subscriber on a bus. ``close()`` it, or use it as a context manager, to end it.
 
     Args:
         number: Its place among all subscriptions of the bus.
         function: The subscriber.
-        disconnect: Takes the subscription off the bus.
         essential: Whether it stays when the function raises again and again.
+        failures: How often in a row the function has raised.
     """
 
     # The subscription, not the function, is blinker's receiver: one function may be subscribed twice, and only a full
     # disconnect empties ``Signal.receivers``, which tells whether a signal has receivers at all.
-    __slots__ = ("__weakref__", "_disconnect", "essential", "failures", "function", "number")
-
-    def __init__(
-        self,
-        number: int,
-        function: Callable[[Any], object],
-        disconnect: Callable[[Subscription], object],
-        *,
-        essential: bool,
-    ) -> None:
-        self._disconnect = disconnect
-        self.number = number
-        self.function = function
-        self.essential = essential
-        self.failures = 0
+    number: int
+    function: Callable[[Any], object]
+    _disconnect: Callable[[Subscription], object]
+    essential: bool = False
+    failures: int = 0
 
     def __call__(self, sender: object, *, event: Event) -> object:
         """Receive *event* from code that sends through the blinker signal itself."""
@@ -64,7 +56,6 @@ def receiver_of(function: Any) -> Any:
 
 def identity(receiver: Any) -> object:
     """What identifies *receiver*, as for blinker: a bound method is a new object each time it is looked up."""
-    receiver = receiver_of(receiver)
     function = getattr(receiver, "__func__", None)
     return id(receiver) if function is None else (id(function), id(receiver.__self__))
 

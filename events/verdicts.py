@@ -129,8 +129,7 @@ def _join_give_up(one: Verdict, other: Verdict) -> GiveUp:
     # The delay of a milder verdict is dropped: with it, the result would depend on the order.
     ended = [verdict for verdict in (one, other) if isinstance(verdict, GiveUp)]
     afters = [verdict.after for verdict in ended if verdict.after is not None]
-    reasons = sorted({reason for verdict in ended for reason in verdict.reasons})
-    return GiveUp(tuple(reasons), max(afters, default=None))
+    return GiveUp(tuple(reason for verdict in ended for reason in verdict.reasons), max(afters, default=None))
 
 
 def settle(verdicts: Iterable[Verdict | None]) -> Verdict | None:
