@@ -36,17 +36,14 @@ class Attempt(msgspec.Struct, eq=False):
         call: What all attempts of the call share.
         number: Counts from 1.
         waited: Seconds that the call was told to wait before this attempt.
-        is_started: Whether the attempt has begun.
-        is_ended: Whether it is over.
-        verdict: What ``fail`` answered, until the next attempt is made.
     """
 
     call: Call
     number: int = 1
     waited: float = 0.0
-    is_started: bool = False
-    is_ended: bool = False
-    verdict: Verdict | None = None
+    _is_started: bool = False
+    _is_ended: bool = False
+    _verdict: Verdict | None = None  # what ``fail`` answered, until the next attempt is made
 
     def fail(self, error: Exception) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -59,10 +56,10 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if not isinstance(error, Exception):
             raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
-        if self.is_ended:
+        if self._is_ended:
             end(self)
         call = self.call
-        self.is_ended = self.is_started = call.has_failed = True
+        self._is_ended = self._is_started = call.has_failed = True
         operation = call.operation
         bus = operation.bus
         now = bus.clock()
@@ -92,7 +89,7 @@ class Attempt(msgspec.Struct, eq=False):
                 break
         if isinstance(verdict, Retry):
             call.due = now + verdict.after
-        self.verdict = verdict = verdict or NO_ANSWER
+        self._verdict = verdict = verdict or NO_ANSWER
         self._publish_outcome(verdict)
         return verdict
 
@@ -143,9 +140,9 @@ class Attempt(msgspec.Struct, eq=False):
         Raises:
             RuntimeError: The attempt has ended already.
         """
-        if self.is_ended:
+        if self._is_ended:
             end(self)
-        self.is_ended = True
+        self._is_ended = True
         call = self.call
         operation = call.operation
         operation.successes += 1
@@ -181,11 +178,11 @@ class Attempt(msgspec.Struct, eq=False):
 
         Does nothing to a call that has ended.
         """
-        if self.is_ended and (self.verdict is None or isinstance(self.verdict, GiveUp)):
+        if self._is_ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
             return
-        is_waiting = self.is_ended or not self.is_started
-        self.is_ended = True
-        self.verdict = None
+        is_waiting = self._is_ended or not self._is_started
+        self._is_ended = True
+        self._verdict = None
         self.call.publish(OperationCancelled, self.number, waiting=is_waiting)
 
     def checkpoint(self, data: bytes) -> None:
@@ -194,7 +191,7 @@ class Attempt(msgspec.Struct, eq=False):
         Does nothing once the attempt has ended: a thread that runs on after a timeout must not overwrite the
         checkpoint of a newer attempt.
         """
-        if not self.is_ended:
+        if not self._is_ended:
             self.call.saved = data
             self.call.publish(CheckpointSaved, self.number, data=msgspec.Raw(data))
 
@@ -204,7 +201,7 @@ class Attempt(msgspec.Struct, eq=False):
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
         ``progress_resets`` counts. Does nothing once the attempt has ended.
         """
-        if self.is_ended:
+        if self._is_ended:
             return
         progress = self.call.own_progress()
         if not done > progress.reached:
@@ -248,7 +245,7 @@ def request_start(attempt: Attempt) -> Verdict | None:
             )
         else:
             operation.is_observed = bus.observes(operation)  # a weak receiver goes without notice
-    attempt.is_started = deferred is None
+    attempt._is_started = deferred is None
     return deferred
 
 
@@ -258,10 +255,10 @@ def next_attempt(attempt: Attempt) -> Attempt:
     Raises:
         RuntimeError: *attempt* did not fail with a Retry or a Park, or has a next attempt already.
     """
-    call, verdict = attempt.call, attempt.verdict
+    call, verdict = attempt.call, attempt._verdict
     if verdict is None or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
-    attempt.verdict = None
+    attempt._verdict = None
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
         call.progress.reached = 0.0
@@ -276,6 +273,6 @@ def end(attempt: Attempt) -> None:
     Raises:
         RuntimeError: It has ended already.
     """
-    if attempt.is_ended:
+    if attempt._is_ended:
         raise RuntimeError(f"attempt {attempt.number} of {attempt.call.id} has ended already")
-    attempt.is_ended = True
+    attempt._is_ended = True

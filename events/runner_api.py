@@ -1,4 +1,4 @@
-"""Steps of a call that only a runner takes: park, give up, reject, resume, interrupt, quarantine."""
+"""Steps of a call that only a runner takes: park, give up, reject."""
 
 from __future__ import annotations
 
@@ -6,20 +6,8 @@ from events.attempt import Attempt, end
 from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
-from events.operation_events import (
-    CallRejected,
-    GaveUp,
-    OperationInterrupted,
-    OperationQuarantined,
-    OperationResumed,
-    Parked,
-)
+from events.operation_events import CallRejected, GaveUp, Parked
 from events.verdicts import GiveUp, Park, Verdict
-
-
-def attempts_made(attempt: Attempt) -> int:
-    """How many attempts the call has made, *attempt* included if it has begun."""
-    return attempt.number if attempt.is_started else max(attempt.number - 1, 1)
 
 
 def park(attempt: Attempt, deferred: Verdict) -> None:
@@ -57,24 +45,3 @@ def reject(attempt: Attempt, deferred: Verdict) -> CallRejectedError:
     retry_after = None if deferred.after is None else min(deferred.after, FOREVER)
     attempt.call.publish(CallRejected, attempt.number, reason=reason, retry_after=retry_after)
     return CallRejectedError(display_name(operation.name, operation.key), reason, deferred.after)
-
-
-def resume(attempt: Attempt, after: float) -> None:
-    """Publish that *attempt* resumes, in *after* seconds, a call that a dead process left."""
-    call = attempt.call
-    call.publish(OperationResumed, attempt.number, after=after, arguments=call.raw_arguments)
-
-
-def interrupt(attempt: Attempt) -> None:
-    """Publish that this process leaves the call that *attempt* resumes to the next process, in good order."""
-    attempt.call.publish(OperationInterrupted, attempt.number)
-
-
-def quarantine(attempt: Attempt, reason: str) -> None:
-    """Publish that the call, which is not over, is not resumed any more.
-
-    Raises:
-        RuntimeError: The attempt has ended already.
-    """
-    end(attempt)
-    attempt.call.publish(OperationQuarantined, attempt.number, reason=reason)

@@ -6,12 +6,14 @@ import functools
 from typing import Any
 
 from events.attempt import Attempt
+from events.bus import BusOperation
 from events.call import Call
 from events.errors import RecoveryError
 from events.names import display_name
 from events.operation import Operation
-from events.runner_api import attempts_made, give_up, interrupt, reject
-from events.verdicts import GiveUp
+from events.operation_events import OperationCancelled, OperationInterrupted
+from events.runner_api import give_up, reject
+from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
 from recovery.operations import Definition
 from recovery.serialization import encoded_or_none
@@ -42,13 +44,7 @@ def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, 
 
 def cancel_first(operation: Operation) -> None:
     """Publish that a call was cancelled in its first attempt, which the fast path ran without a call."""
-    Attempt(Call(operation, operation.bus.new_call_id()), is_started=True).cancel()
-
-
-def cancel_unless_failed(attempt: Attempt, stopped: BaseException) -> None:
-    """Publish that the call is cancelled, unless *stopped* is an Exception: that is published already."""
-    if not isinstance(stopped, Exception):
-        attempt.cancel()
+    Call(operation, operation.bus.new_call_id()).publish(OperationCancelled, 1)
 
 
 def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *, stays_pending: bool) -> Exception:
@@ -62,27 +58,25 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
     """
     call = attempt.call
     if call.is_resumed and stays_pending:
-        interrupt(attempt)
+        call.publish(OperationInterrupted, attempt.number)
         return RecoveryError(f"{call.operation.name}: call {call.id} stays pending: {verdict.reason}")
     if error is None and not call.has_failed:
         return reject(attempt, verdict)
     give_up(attempt, verdict)
     if error is None:
         return RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
-    attempt.verdict = verdict
-    return noted(error, attempt)
+    return noted(error, call.operation, attempt.number - 1, verdict)
 
 
-def noted(error: Exception, attempt: Attempt) -> Exception:
-    """*error*, marked as exhausted, with a note (PEP 678) of what was tried and why that is over."""
-    operation = attempt.call.operation
+def noted(error: Exception, operation: BusOperation, attempts: int, verdict: Verdict | None) -> Exception:
+    """*error*, marked as exhausted, with a note (PEP 678) of how many attempts were made and why that is over."""
     mark_exhausted(error, operation.name, is_nested=is_nested())
-    reason = attempt.verdict.reason if isinstance(attempt.verdict, GiveUp) else ""
+    reason = verdict.reason if isinstance(verdict, GiveUp) else ""
     prefix = f"recovery: {display_name(operation.name, operation.key)} gave up"
     try:
         # The same object may be raised again and again: its notes must not pile up.
         notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempts_made(attempt)}: {reason}"]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempts}: {reason}"]
     except Exception:  # an error that refuses attributes goes without
         pass
     return error

@@ -16,7 +16,7 @@ from events.attempt import Attempt
 from events.call import Call
 from events.callables import is_async
 from recovery.execution.attempts import begin, begin_with, cancel_first
-from recovery.execution.nesting import has_role
+from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
 from recovery.serialization import decoded
 from recovery.settings import OperationConfig
@@ -25,15 +25,17 @@ NO_KEYWORDS: dict[str, Any] = {}
 """Instead of an empty dictionary for each call that waits: it is only ever unpacked."""
 
 
+TIMEOUTS = ("attempt_timeout", "stall_timeout")
+"""The settings of a policy that only an async function can keep."""
+
+
 def check_by_hand(config: OperationConfig) -> None:
     """Raise ValueError for settings that need a function to wrap, where attempts are made by hand."""
-    wrapped = {
-        name: getattr(config, name) for name in ("key", "idempotency_key", "resumable", "retry_on_result", "reconcile")
-    }
-    limits = {name: getattr(config.policy, name) for name in ("attempt_timeout", "stall_timeout")}
-    for setting, value in (limits | wrapped).items():
-        if value:
-            raise ValueError(f"{setting} needs a function to wrap; it cannot be kept for attempts made by hand")
+    unkept = [name for name in TIMEOUTS if getattr(config.policy, name) is not None]
+    wrapped = ("key", "idempotency_key", "resumable", "retry_on_result", "reconcile")
+    unkept += [name for name in wrapped if getattr(config, name)]
+    if unkept:
+        raise ValueError(f"{unkept[0]} needs a function to wrap; it cannot be kept for attempts made by hand")
 
 
 def check_function(function: object, config: OperationConfig) -> None:
@@ -56,7 +58,7 @@ def check_function(function: object, config: OperationConfig) -> None:
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if is_async(function):
         return
-    for limit in ("attempt_timeout", "stall_timeout"):
+    for limit in TIMEOUTS:
         if getattr(config.policy, limit) is not None:
             raise ValueError(f"{limit} cannot be kept for {name}: a plain function cannot be stopped from outside")
     if is_async(config.reconcile):
@@ -72,16 +74,13 @@ def wrap(runner: Runner) -> Callable[..., Any]:
         or config.policy.attempt_timeout is not None
         or config.policy.max_elapsed is not None
     )
-    match needs_runner, is_async(runner.original):
-        case False, False:
-            wrapper = _plain(runner)
-        case False, True:
-            wrapper = _plain_async(runner)
-        case True, False:
-            wrapper = _run(runner)
-        case _:
-            wrapper = _run_async(runner)
-    return functools.update_wrapper(has_role("wrapper", wrapper), runner.original)
+    wrapper: Any
+    if needs_runner:
+        wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
+    else:
+        wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
+    ROLES[wrapper.__code__] = "wrapper"
+    return functools.update_wrapper(wrapper, runner.original)
 
 
 def _plain(runner: Runner) -> Callable[..., Any]:
@@ -101,9 +100,8 @@ def _plain(runner: Runner) -> Callable[..., Any]:
         else:
             operation.successes += 1
             return result
-        call = Call(operation, operation.bus.new_call_id())
         try:
-            return run(Attempt(call), args, kwargs, error)
+            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
         finally:
             del error  # its traceback holds this frame
 

@@ -6,29 +6,18 @@ A count that is kept on the way in would burden every call that succeeds.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from types import CodeType
-from typing import Any, Literal, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-Role = Literal["wrapper", "runner"]
-
-_roles: dict[CodeType, Role] = {}
-
-
-def has_role(role: Role, function: F) -> F:
-    """*function*, whose frames are known from now on as those of a wrapper, or of a runner's loop."""
-    _roles[function.__code__] = role
-    return function
+ROLES: dict[CodeType, str] = {}
+"""What the frames of a code object are: those of a wrapper around a function, or of a runner's loop."""
 
 
 def is_nested() -> bool:
     """Whether another recoverable call is around the one that runs: a second frame of one role is on the stack."""
-    seen: set[Role] = set()
+    seen: set[str] = set()
     frame = inspect.currentframe()
     while frame is not None:
-        role = _roles.get(frame.f_code)
+        role = ROLES.get(frame.f_code)
         if role is not None:
             if role in seen:
                 return True

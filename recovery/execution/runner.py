@@ -15,9 +15,9 @@ from events.attempt import Attempt, next_attempt, request_start
 from events.call import Call
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.execution.attempts import cancel_unless_failed, end_unstarted, noted
+from recovery.execution.attempts import end_unstarted, noted
 from recovery.execution.invocation import Args, Kwargs, invoker, judged
-from recovery.execution.nesting import has_role
+from recovery.execution.nesting import ROLES
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
@@ -55,7 +55,7 @@ class Runner:
         config = definition.config
         self.original = function
         self.definition = definition
-        self.function = judged(function, config)
+        self.function = judged(function, config.retry_on_result)
         """What a first attempt runs."""
         self.results: RecordedResults | None = None
         """The results that calls have recorded under their idempotency keys, where the config wants that."""
@@ -70,10 +70,10 @@ class Runner:
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
 
-    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0.0) -> Any:
+    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
         """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*."""
-        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait = Wait(self._conditions, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
+        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
+        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -85,10 +85,10 @@ class Runner:
                     finally:
                         self._waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
-                if attempt.verdict is not None:
+                if verdict is not None:
                     if ended is None and self._is_journalled:
                         self._barrier.before_next(self._time_left(call))
-                    attempt = next_attempt(attempt)
+                    attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
                         self._barrier.wait_for_room(self._time_left(call))
@@ -118,21 +118,20 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            raise noted(error, attempt)
+            raise noted(error, call.operation, attempt.number, verdict)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
-            cancel_unless_failed(attempt, stopped)
+            if not isinstance(stopped, Exception):  # that is published already
+                attempt.cancel()
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    async def arun(
-        self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0.0
-    ) -> Any:
+    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
         """As ``run``, for an async function."""
-        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait = Wait(self._conditions, attempt, attempt.number, self._rest(call, delay)) if delay > 0.0 else None
+        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
+        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -144,10 +143,10 @@ class Runner:
                     finally:
                         self._waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
-                if attempt.verdict is not None:
+                if verdict is not None:
                     if ended is None and self._is_journalled:
                         await self._barrier.abefore_next(self._time_left(call))
-                    attempt = next_attempt(attempt)
+                    attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
                         await self._barrier.await_room(self._time_left(call))
@@ -179,18 +178,20 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            raise noted(error, attempt)
+            raise noted(error, call.operation, attempt.number, verdict)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
-            cancel_unless_failed(attempt, stopped)
+            if not isinstance(stopped, Exception):  # that is published already
+                attempt.cancel()
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    def _rest(self, call: Call, delay: float) -> Retry:
+    def _first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began."""
-        return Retry(delay, max(self._time_left(call), 0.0))
+        rest = Retry(delay, max(self._time_left(attempt.call), 0.0))
+        return Wait(self._conditions, attempt, attempt.number, rest)
 
     def _time_left(self, call: Call) -> float:
         most = self._policy.max_elapsed
@@ -207,5 +208,4 @@ class Runner:
             del error  # its traceback holds this frame
 
 
-for _loop in (Runner.run, Runner.arun):
-    has_role("runner", _loop)
+ROLES.update({loop.__code__: "runner" for loop in (Runner.run, Runner.arun)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -28,7 +28,8 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
     soon = soon_in_this_loop()
     home = threading.get_ident()
     with anyio.fail_after(timeout), anyio.CancelScope() as scope:
-        now = _clock_of(token)
+        # The loop's own clock: a callback of asyncio's runs in no task, and anyio finds the clock by the task.
+        now = getattr(token, "time", None) or anyio.current_time
 
         def extend() -> None:
             scope.deadline = now() + stall
@@ -48,8 +49,3 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
             progress.on_progress = None
     if scope.cancelled_caught:
         raise TimeoutError(f"no progress for {stall:g} s")
-
-
-def _clock_of(token: Any) -> Callable[[], float]:
-    """The loop's own clock: a callback of asyncio's runs in no task, and anyio finds the clock by the task."""
-    return getattr(token, "time", None) or anyio.current_time

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from events.attempt import Attempt
-from events.runner_api import interrupt
+from events.operation_events import OperationInterrupted
 from recovery.journal.history import CallRecord
 from recovery.waiting.waiters import Latch
 
@@ -53,7 +53,7 @@ class ResumedCall:
         """Publish that the service ends, if the call is under way: its end must not count as a crash of the call."""
         attempt, self.attempt = self.attempt, None
         if attempt is not None and not self.is_over:
-            interrupt(attempt)
+            attempt.call.publish(OperationInterrupted, attempt.number)
 
 
 class Resumption:

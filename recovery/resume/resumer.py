@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +16,15 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from events.attempt import Attempt
 from events.call import Call
 from events.callables import is_async
 from events.errors import RecoveryError
-from events.runner_api import give_up, quarantine, resume
+from events.operation_events import OperationQuarantined, OperationResumed
+from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.execution.runner import Runner
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, remaining
-from recovery.journal.store import Pending
 from recovery.operations import Definition, Registry
 from recovery.resume.continuation import continued, decided, why_over
 from recovery.resume.handles import ResumedCall, Resumption
@@ -109,7 +110,7 @@ class Resumer:
         return found
 
     def _load_and_run(self, found: Resumption) -> None:
-        plain, in_tasks = self._sort(found, self._journal.pending())
+        plain, in_tasks = self._sort(found)
         found.calls = plain
         if in_tasks:
             found.left += [call.record for call in in_tasks]
@@ -121,7 +122,7 @@ class Resumer:
     async def _load_and_start(self, found: Resumption, group: anyio.abc.TaskGroup) -> None:
         self._journal.look()
         await self._journal.loaded.opened()
-        plain, in_tasks = self._sort(found, self._journal.pending())
+        plain, in_tasks = self._sort(found)
         found.calls = plain + in_tasks
         for number, call in enumerate(in_tasks):
             # Calls that are overdue do not start all at once.
@@ -131,30 +132,27 @@ class Resumer:
         found.loaded.open()
         self._start_threads(plain)
 
-    def _sort(self, found: Resumption, pending: Pending) -> tuple[list[ResumedCall], list[ResumedCall]]:
+    def _sort(self, found: Resumption) -> tuple[list[ResumedCall], list[ResumedCall]]:
         """Note in *found* the calls that are not resumed; the plain calls and the async ones that are."""
         plain: list[ResumedCall] = []
         in_tasks: list[ResumedCall] = []
+        pending = self._journal.pending()
         found.unreadable = pending.unreadable
         for record in pending.calls:
             definition = self._registry.get(record.operation)
             if definition is None or definition.resume is None or not record.is_resumable:
                 found.left.append(record)
-            elif record.version != definition.config.version:
+            elif record.version != (version := definition.config.version):
                 found.left.append(record)
-                log.warning(
-                    "call %s of %s stays pending: journalled under version %r, defined as version %r",
-                    record.call,
-                    record.operation,
-                    record.version,
-                    definition.config.version,
-                )
+                why = f"journalled under version {record.version!r}, defined as version {version!r}"
+                log.warning("call %s of %s stays pending: %s", record.call, record.operation, why)
             elif record.state == "quarantined":
                 found.quarantined.append(record)
             elif record.state == "running" and record.crashes >= MAX_CRASHES and not record.interrupted:
                 reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
                 log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
-                quarantine(Attempt(Call(definition.keyed(record.key), record.call), record.attempt), reason)
+                quarantined = Call(definition.keyed(record.key), record.call)
+                quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
                 found.quarantined.append(record)
             else:
                 (in_tasks if self._is_async(record) else plain).append(ResumedCall(record))
@@ -165,43 +163,33 @@ class Resumer:
         return definition is not None and is_async(definition.resume)
 
     def _start_threads(self, calls: list[ResumedCall]) -> None:
-        todo: queue.SimpleQueue[ResumedCall] = queue.SimpleQueue()
         # Calls that are due come first: a delay keeps a thread busy.
-        for call in sorted(calls, key=lambda call: call.record.due or 0.0):
-            todo.put(call)
+        todo = deque(sorted(calls, key=lambda call: call.record.due or 0.0))
 
         def work() -> None:
-            while True:
-                try:
-                    call = todo.get_nowait()
-                except queue.Empty:
-                    return
-                self._resume(call)
+            with contextlib.suppress(IndexError):  # none is left; what a call raises does not come here
+                while True:
+                    self._resume(todo.popleft())
 
         for number in range(min(THREADS, len(calls))):
             threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
 
     def _resume(self, call: ResumedCall) -> None:
         try:
-            runner, attempt, args, kwargs, delay = self._prepare(call)
-            call.end(result=runner.run(attempt, tuple(args), kwargs, delay=delay))
+            call.end(result=self._prepare(call)())
         except BaseException as error:  # it is published, and the handle has it
             call.end(error=error)
 
     async def _resume_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
-            runner, attempt, args, kwargs, delay = self._prepare(call, extra)
-            call.end(result=await runner.arun(attempt, tuple(args), kwargs, delay=delay))
-        except Exception as error:  # it is published, and the handle has it
+            call.end(result=await self._prepare(call, extra)())
+        except BaseException as error:  # it is published, and the handle has it
             call.end(error=error)
-        except BaseException as error:
-            call.end(error=error)
-            raise
+            if not isinstance(error, Exception):
+                raise
 
-    def _prepare(
-        self, call: ResumedCall, extra: float = 0.0
-    ) -> tuple[Runner, Attempt, list[Any], dict[str, Any], float]:
-        """What runs the call, its attempt, its arguments, and the seconds left to wait."""
+    def _prepare(self, call: ResumedCall, extra: float = 0.0) -> Callable[[], Any]:
+        """Publish that the call is resumed; what runs it. A call that is not due waits first, or *extra* seconds."""
         definition = self._registry.get(call.record.operation)
         assert definition is not None
         assert definition.resume is not None
@@ -216,6 +204,9 @@ class Resumer:
         if reason is not None:
             give_up(attempt, GiveUp(reason))
             raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {reason}")
-        resume(attempt, delay)
+        arguments = attempt.call.raw_arguments
+        attempt.call.publish(OperationResumed, attempt.number, after=delay, arguments=arguments)
         call.attempt = attempt
-        return self._runner_of(definition.resume, definition), attempt, args, kwargs, delay
+        runner = self._runner_of(definition.resume, definition)
+        run = runner.arun if is_async(definition.resume) else runner.run
+        return functools.partial(run, attempt, tuple(args), kwargs, delay=delay)

@@ -27,7 +27,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from events.runner_api import park, resume
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.testing.clock import VirtualClock
 from tests.events.calls import (
@@ -360,7 +360,6 @@ def test_an_event_without_a_subscriber_is_not_built(answer: Verdict, end: Callab
     attempt = fetch.start()
     attempt.checkpoint(b"1")
     park(attempt, Park())
-    resume(attempt, 0.0)
     end(attempt)
     # Every event is built with a reading of the clock: one is for the start, one for the failure.
     assert len(readings) == 1 + (end in (fail, cancel_while_waiting))

@@ -10,16 +10,15 @@ import pytest
 from events.attempt import Attempt, next_attempt, request_start
 from events.call import Call, Progress
 from events.codec import decode, encode
-from events.event import FOREVER, NOTHING
+from events.event import FOREVER
 from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationRecovered,
-    OperationResumed,
     OperationStarted,
     Parked,
 )
-from events.runner_api import give_up, park, reject, resume
+from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from tests.events.calls import (
     events_of,
@@ -52,14 +51,6 @@ def test_give_up_ends_a_call_before_its_attempt() -> None:
     attempt.call.error = "OSError: disk"
     give_up(attempt, GiveUp(("a", "b")))
     assert events == [GaveUp(at=0.0, operation="fetch", call="run-1", reason="a; b", error="OSError: disk")]
-
-
-@pytest.mark.parametrize(("given", "told"), [(None, NOTHING), (b"[[1],{}]", msgspec.Raw(b"[[1],{}]"))])
-def test_a_resumed_call_publishes_its_arguments(given: bytes | None, told: msgspec.Raw) -> None:
-    fetch = operation()
-    events = events_of(fetch, OperationResumed)
-    resume(Attempt(Call(fetch, "old-1", arguments=given), 3), 4.0)
-    assert events == [OperationResumed(at=0.0, operation="fetch", call="old-1", attempt=3, after=4.0, arguments=told)]
 
 
 def test_a_start_has_the_arguments_and_the_version() -> None:

@@ -28,7 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from events.runner_api import park, resume
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
@@ -137,7 +137,7 @@ class Live:
                 record = self.record
                 call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
                 self.attempt = Attempt(call, record.attempt)
-                resume(self.attempt, 3.0)
+                self.attempt.call.publish(OperationResumed, self.attempt.number, after=3.0)
             case "succeed":
                 self.attempt.succeed()
             case "cancel":
