@@ -9,9 +9,11 @@ from events.bus import Bus
 from events.event import Event
 from events.kinds import EVENTS, ON_REQUEST
 from events.operation import Operation
-from events.operation_events import OperationFailed, OperationStarted
+from events.operation_events import OperationFailed
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
+
+succeed, cancel = Attempt.succeed, Attempt.cancel
 
 
 def operation(*answers: Verdict | None, key: str = "", clock: Callable[[], float] = lambda: 0.0) -> Operation:
@@ -30,20 +32,13 @@ def events_of(of: Operation, *kinds: type[Event]) -> list[Event]:
     return events
 
 
-def answer_starts(of: Operation, verdict: Verdict) -> None:
-    of.bus.subscribe(OperationStarted, lambda _: verdict)
-
-
 def fail(attempt: Attempt) -> None:
     attempt.fail(OSError())
 
 
-def succeed(attempt: Attempt) -> None:
-    attempt.succeed()
-
-
-def cancel(attempt: Attempt) -> None:
-    attempt.cancel()
+def retry(attempt: Attempt) -> None:
+    fail(attempt)
+    attempt.next()
 
 
 def end_for_good(attempt: Attempt) -> None:
@@ -56,7 +51,4 @@ def turn_away(attempt: Attempt) -> None:
 
 def cancel_while_waiting(attempt: Attempt) -> None:
     fail(attempt)
-    cancel(attempt)
-
-
-def nothing(attempt: Attempt) -> None: ...
+    attempt.cancel()

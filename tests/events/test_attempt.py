@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt
 from events.call import Call
 from events.codec import decode, encode
 from events.event import FOREVER, Event
@@ -36,8 +36,8 @@ from tests.events.calls import (
     end_for_good,
     events_of,
     fail,
-    nothing,
     operation,
+    retry,
     succeed,
     turn_away,
 )
@@ -58,15 +58,10 @@ def drive(fetch: Operation, tries: list[Exception | str]) -> tuple[str, list[flo
     return error, waits
 
 
-def test_a_loop_by_hand_runs_until_it_succeeds() -> None:
-    fetch = operation(Retry(1.0), Park(2.0), Retry(3.0))
-    assert drive(fetch, [OSError(), OSError(), OSError(), "content"]) == ("content", [1.0, 2.0, 3.0])
-
-
 def test_a_loop_by_hand_publishes_every_step() -> None:
     fetch = operation(Retry(1.0), Park(2.0))
     events = events_of(fetch, *EVENTS)
-    drive(fetch, [OSError(), OSError(), "content"])
+    assert drive(fetch, [OSError(), OSError(), "content"]) == ("content", [1.0, 2.0])
     assert [(type(event), event.attempt) for event in events] == [  # type: ignore[attr-defined]
         (OperationStarted, 1),
         (OperationFailed, 1),
@@ -88,12 +83,9 @@ def test_a_loop_by_hand_gives_up_on_a_give_up() -> None:
     assert caught.value is last
 
 
-def test_a_failure_without_a_subscriber_gives_up() -> None:
-    assert operation().start().fail(OSError()) == GiveUp("no subscriber answered")
-
-
-def test_a_failure_without_a_verdict_gives_up() -> None:
-    assert operation(None).start().fail(OSError()) == GiveUp("no subscriber answered")
+@pytest.mark.parametrize("answers", [[], [None]])
+def test_a_failure_without_a_verdict_gives_up(answers: list[None]) -> None:
+    assert operation(*answers).start().fail(OSError()) == GiveUp("no subscriber answered")
 
 
 def test_a_failure_is_published_with_all_its_fields() -> None:
@@ -166,23 +158,15 @@ def test_an_outcome_is_published_last() -> None:
     assert [type(event) for event in events] == [Parked, GaveUp]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), OSError, "error", None])
-def test_an_attempt_fails_with_an_exception_only(error: object) -> None:
-    with pytest.raises(TypeError, match="cancel"):
-        operation().start().fail(error)  # type: ignore[arg-type]
+GROUP = BaseExceptionGroup("both", [OSError(), KeyboardInterrupt()])
 
 
-def test_a_group_with_a_cancellation_is_no_failure() -> None:
-    with pytest.raises(TypeError):
-        operation().start().fail(BaseExceptionGroup("both", [OSError(), KeyboardInterrupt()]))  # type: ignore[arg-type]
-
-
-def test_a_refused_failure_leaves_the_attempt_open() -> None:
-    fetch = operation()
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), GROUP, OSError, "error", None])
+def test_an_attempt_fails_with_an_exception_only(error: object, fetch: Operation) -> None:
     attempt = fetch.start()
-    with pytest.raises(TypeError):
-        attempt.fail(KeyboardInterrupt())  # type: ignore[arg-type]
-    attempt.succeed()
+    with pytest.raises(TypeError, match="cancel"):
+        attempt.fail(error)  # type: ignore[arg-type]
+    attempt.succeed()  # it is not over
     assert fetch.successes == 1
 
 
@@ -202,45 +186,43 @@ def test_the_next_attempt_belongs_to_the_same_call() -> None:
 
 @pytest.mark.parametrize("again", [fail, succeed, end_for_good, turn_away])
 @pytest.mark.parametrize("end", [fail, succeed, cancel, end_for_good, turn_away])
-def test_an_attempt_ends_once(end: Callable[[Attempt], None], again: Callable[[Attempt], None]) -> None:
+def test_an_attempt_ends_once(end: Callable[[Attempt], object], again: Callable[[Attempt], object]) -> None:
     attempt = operation(Retry()).start()
     end(attempt)
     with pytest.raises(RuntimeError, match="attempt 1 of run-1 has ended already"):
         again(attempt)
 
 
-@pytest.mark.parametrize("before", [nothing, fail, succeed, cancel, end_for_good, turn_away, cancel_while_waiting])
-def test_only_a_retry_or_a_park_has_a_next_attempt(before: Callable[[Attempt], None]) -> None:
+@pytest.mark.parametrize("before", [repr, fail, succeed, cancel, end_for_good, turn_away, cancel_while_waiting, retry])
+def test_only_a_retry_or_a_park_has_a_next_attempt(before: Callable[[Attempt], object]) -> None:
     attempt = operation(GiveUp("no")).start() if before is fail else operation(Retry()).start()
     before(attempt)
     with pytest.raises(RuntimeError, match="has no next"):
         attempt.next()
 
 
-def test_an_attempt_has_one_next_attempt() -> None:
-    attempt = operation(Retry()).start()
-    fail(attempt)
-    attempt.next()
-    with pytest.raises(RuntimeError, match="has no next"):
-        attempt.next()
-
-
-def test_a_cancellation_is_published_and_is_no_failure() -> None:
-    fetch = operation()
+def test_a_cancellation_is_published_and_is_no_failure(fetch: Operation) -> None:
     events = events_of(fetch)
     fetch.start().cancel()
     assert events == [OperationCancelled(at=0.0, operation="fetch", call="run-1")]
 
 
-def test_a_call_can_be_cancelled_while_it_waits() -> None:
+@pytest.mark.parametrize("begins_next", [False, True])
+def test_a_call_can_be_cancelled_while_it_waits(begins_next: bool) -> None:
     fetch = operation(Retry(1.0))
+    attempt = fetch.start()
+    fail(attempt)
     events = events_of(fetch)
-    cancel_while_waiting(fetch.start())
-    assert [type(event) for event in events] == [RetryScheduled, OperationCancelled]
+    cancelled = next_attempt(attempt) if begins_next else attempt
+    cancelled.cancel()
+    attempt.cancel()  # ended, or has a next one: that does nothing
+    assert events == [
+        OperationCancelled(at=0.0, operation="fetch", call="run-1", attempt=cancelled.number, waiting=True)
+    ]
 
 
 @pytest.mark.parametrize("end", [fail, succeed, cancel, end_for_good, turn_away, cancel_while_waiting])
-def test_cancelling_a_call_that_has_ended_does_nothing(end: Callable[[Attempt], None]) -> None:
+def test_cancelling_a_call_that_has_ended_does_nothing(end: Callable[[Attempt], object]) -> None:
     fetch = operation(GiveUp("no"))
     attempt = fetch.start()
     end(attempt)
@@ -249,18 +231,7 @@ def test_cancelling_a_call_that_has_ended_does_nothing(end: Callable[[Attempt], 
     assert events == []
 
 
-def test_cancelling_an_attempt_that_has_a_next_one_does_nothing() -> None:
-    fetch = operation(Retry())
-    attempt = fetch.start()
-    fail(attempt)
-    attempt.next()
-    events = events_of(fetch)
-    attempt.cancel()
-    assert events == []
-
-
-def test_only_successes_are_counted() -> None:
-    fetch = operation()
+def test_only_successes_are_counted(fetch: Operation) -> None:
     for end in (fail, cancel, end_for_good, turn_away, succeed, succeed):
         end(fetch.start())
     assert fetch.successes == 2
@@ -289,15 +260,7 @@ def test_a_recovery_says_how_long_it_took() -> None:
     assert events == [OperationRecovered(at=14.0, operation="fetch", call="run-1", attempt=2, elapsed=4.0, lag=4.0)]
 
 
-def test_a_healthy_call_publishes_no_recovery() -> None:
-    fetch = operation()
-    events = events_of(fetch)
-    fetch.start().succeed()
-    assert events == []
-
-
-def test_a_checkpoint_is_published_and_kept() -> None:
-    fetch = operation()
+def test_a_checkpoint_is_published_and_kept(fetch: Operation) -> None:
     events = events_of(fetch)
     attempt = fetch.start()
     attempt.checkpoint(b'{"offset":7}')
@@ -306,7 +269,7 @@ def test_a_checkpoint_is_published_and_kept() -> None:
 
 
 @pytest.mark.parametrize("end", [fail, succeed, cancel, end_for_good, turn_away])
-def test_a_checkpoint_after_the_end_is_ignored(end: Callable[[Attempt], None]) -> None:
+def test_a_checkpoint_after_the_end_is_ignored(end: Callable[[Attempt], object]) -> None:
     fetch = operation(Retry())
     attempt = fetch.start()
     attempt.checkpoint(b"1")
@@ -339,22 +302,25 @@ def recovered_after(*times: float, answers: tuple[Verdict, ...]) -> float:
     return event.lag
 
 
-@pytest.mark.parametrize(("began", "lag"), [(5.0, 0.0), (7.0, 2.0), (1.0, 0.0)])
-def test_the_lag_of_a_retry_is_the_time_beyond_its_delay(began: float, lag: float) -> None:
-    assert recovered_after(began, answers=(Retry(5.0),)) == lag
-
-
-def test_the_longest_lag_of_several_retries_counts() -> None:
-    assert recovered_after(7.0, 10.0, 16.0, 20.0, 25.0, answers=(Retry(5.0), Retry(5.0), Retry(5.0))) == 2.0
-
-
-def test_a_parked_call_has_no_lag() -> None:
-    assert recovered_after(700.0, answers=(Park(5.0),)) == 0.0
+@pytest.mark.parametrize(
+    ("times", "answers", "lag"),
+    [
+        ([5.0], (Retry(5.0),), 0.0),
+        ([7.0], (Retry(5.0),), 2.0),
+        ([1.0], (Retry(5.0),), 0.0),
+        ([7.0, 10.0, 16.0, 20.0, 25.0], (Retry(5.0), Retry(5.0), Retry(5.0)), 2.0),  # the longest counts
+        ([700.0], (Park(5.0),), 0.0),
+    ],
+)
+def test_the_lag_of_a_retry_is_the_time_beyond_its_delay(
+    times: list[float], answers: tuple[Verdict, ...], lag: float
+) -> None:
+    assert recovered_after(*times, answers=answers) == lag
 
 
 @pytest.mark.parametrize("end", [succeed, cancel, end_for_good, turn_away, cancel_while_waiting, fail])
 @pytest.mark.parametrize("answer", [Retry(), Park(), GiveUp("no")])
-def test_an_event_without_a_subscriber_is_not_built(answer: Verdict, end: Callable[[Attempt], None]) -> None:
+def test_an_event_without_a_subscriber_is_not_built(answer: Verdict, end: Callable[[Attempt], object]) -> None:
     readings: list[float] = []
     fetch = operation(answer, clock=lambda: readings.append(0.0) or 0.0)  # type: ignore[func-returns-value]
     attempt = fetch.start()
@@ -365,8 +331,7 @@ def test_an_event_without_a_subscriber_is_not_built(answer: Verdict, end: Callab
     assert len(readings) == 1 + (end in (fail, cancel_while_waiting))
 
 
-def test_an_event_is_built_for_each_subscriber_once() -> None:
-    fetch = operation()
+def test_an_event_is_built_for_each_subscriber_once(fetch: Operation) -> None:
     one, other = events_of(fetch), events_of(fetch)
     end_for_good(fetch.start())
     assert one[0] is other[0]

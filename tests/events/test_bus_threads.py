@@ -46,8 +46,7 @@ def together(*works: Callable[[], None]) -> list[BaseException]:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_only_open_subscriptions_receive_events_on_any_thread() -> None:
-    bus = Bus()
+def test_only_open_subscriptions_receive_events_on_any_thread(bus: Bus) -> None:
 
     def open_and_close(name: str) -> None:
         for number in range(100):
@@ -63,8 +62,7 @@ def test_only_open_subscriptions_receive_events_on_any_thread() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_a_subscription_misses_nothing_while_others_open_and_close() -> None:
-    bus = Bus()
+def test_a_subscription_misses_nothing_while_others_open_and_close(bus: Bus) -> None:
     received = events_on(bus, GaveUp)
 
     def open_and_close(name: str) -> None:
@@ -81,8 +79,7 @@ def test_a_subscription_misses_nothing_while_others_open_and_close() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_a_connected_receiver_receives_at_once_while_others_publish() -> None:
-    bus = Bus()
+def test_a_connected_receiver_receives_at_once_while_others_publish(bus: Bus) -> None:
     over = threading.Event()
 
     def open_and_close() -> None:
@@ -159,8 +156,7 @@ def test_only_one_thread_at_a_time_changes_blinker(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_operations_may_be_created_while_subscriptions_open_and_close() -> None:
-    bus = Bus()
+def test_operations_may_be_created_while_subscriptions_open_and_close(bus: Bus) -> None:
     operations: list[Operation] = []
 
     def make() -> None:
@@ -175,8 +171,7 @@ def test_operations_may_be_created_while_subscriptions_open_and_close() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_is_observed_is_right_after_threads_have_subscribed() -> None:
-    bus = Bus()
+def test_is_observed_is_right_after_threads_have_subscribed(bus: Bus) -> None:
     operations = [Operation(name, bus) for name in "abcd"]
 
     def open_and_close(operation: Operation) -> None:
@@ -189,8 +184,7 @@ def test_is_observed_is_right_after_threads_have_subscribed() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_call_ids_are_unique_on_any_thread() -> None:
-    bus = Bus()
+def test_call_ids_are_unique_on_any_thread(bus: Bus) -> None:
     calls: list[str] = []
     together(*[lambda: calls.extend(bus.new_call_id() for _ in range(30_000))] * 4)
     assert len(set(calls)) == 120_000

@@ -11,9 +11,9 @@ from events.attempt import Attempt, next_attempt, request_start
 from events.call import Call, Progress
 from events.codec import decode, encode
 from events.event import FOREVER
+from events.operation import Operation
 from events.operation_events import (
     GaveUp,
-    OperationCancelled,
     OperationRecovered,
     OperationStarted,
     Parked,
@@ -26,8 +26,7 @@ from tests.events.calls import (
 )
 
 
-def test_a_rejection_for_ever_is_published_as_a_finite_number() -> None:
-    fetch = operation()
+def test_a_rejection_for_ever_is_published_as_a_finite_number(fetch: Operation) -> None:
     events = events_of(fetch)
     assert reject(fetch.start(), GiveUp("closed", math.inf)).retry_after == math.inf
     assert [decode(encode(event)).retry_after for event in events] == [FOREVER]  # type: ignore[attr-defined]
@@ -44,8 +43,7 @@ def test_next_attempt_publishes_no_start() -> None:
     assert [event.attempt for event in events] == [1, 2]  # type: ignore[attr-defined]
 
 
-def test_give_up_ends_a_call_before_its_attempt() -> None:
-    fetch = operation()
+def test_give_up_ends_a_call_before_its_attempt(fetch: Operation) -> None:
     events = events_of(fetch)
     attempt = fetch.start()
     attempt.call.error = "OSError: disk"
@@ -53,8 +51,7 @@ def test_give_up_ends_a_call_before_its_attempt() -> None:
     assert events == [GaveUp(at=0.0, operation="fetch", call="run-1", reason="a; b", error="OSError: disk")]
 
 
-def test_a_start_has_the_arguments_and_the_version() -> None:
-    fetch = operation()
+def test_a_start_has_the_arguments_and_the_version(fetch: Operation) -> None:
     events = events_of(fetch, OperationStarted)
     request_start(Attempt(Call(fetch, "run-1", arguments=b"[[1],{}]", version="2")))
     told = msgspec.Raw(b"[[1],{}]")
@@ -65,8 +62,9 @@ def test_a_start_has_the_arguments_and_the_version() -> None:
     ("deferred", "after", "why"),
     [(Retry(2.0), 2.0, ""), (Park(2.0, until=("a", "b")), 2.0, "a; b"), (GiveUp("no"), 0.0, "")],
 )
-def test_a_parked_attempt_is_published_and_may_still_begin(deferred: Verdict, after: float, why: str) -> None:
-    fetch = operation()
+def test_a_parked_attempt_is_published_and_may_still_begin(
+    deferred: Verdict, after: float, why: str, fetch: Operation
+) -> None:
     events = events_of(fetch)
     attempt = Attempt(Call(fetch, "run-1"))
     park(attempt, deferred)
@@ -84,15 +82,6 @@ def test_the_next_attempt_starts_afresh() -> None:
     second = next_attempt(first)
     assert msgspec.structs.asdict(second) == msgspec.structs.asdict(Attempt(first.call, 2, 1.0))
     assert msgspec.structs.asdict(first.call.progress) == msgspec.structs.asdict(Progress(done=7.0))
-
-
-def test_a_call_that_is_cancelled_between_two_attempts_was_waiting() -> None:
-    fetch = operation(Retry(1.0))
-    attempt = fetch.start()
-    attempt.fail(OSError())
-    events = events_of(fetch, OperationCancelled)
-    next_attempt(attempt).cancel()
-    assert events == [OperationCancelled(at=0.0, operation="fetch", call="run-1", attempt=2, waiting=True)]
 
 
 def test_a_deferral_does_not_count_as_lag() -> None:

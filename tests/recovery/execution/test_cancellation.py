@@ -24,24 +24,17 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
-def test_a_base_exception_passes_and_is_a_cancellation(kind: type[BaseException]) -> None:
-    service = Recovery()
-    events = events_of(service)
-    script = Script(kind())
-    with pytest.raises(kind):
-        service.recoverable(lambda: script())()
-    assert (script.calls, names(events)) == (1, ["OperationCancelled"])
-
-
-def test_a_cancellation_in_a_retry_is_published_once_and_not_retried() -> None:
-    service = Recovery()
+@pytest.mark.parametrize(("errors", "outcome"), [([], []), ([ConnectionError()], ["RetryScheduled"])])
+def test_a_base_exception_passes_and_is_a_cancellation(
+    kind: type[BaseException], errors: list[Exception], outcome: list[str]
+) -> None:
+    service, stop = Recovery(), kind()
     events = events_of(service, OperationCancelled, RetryScheduled, GaveUp)
-    stop = Stop()
-    script = Script(ConnectionError(), stop)
-    with pytest.raises(Stop) as caught:
+    script = Script(*errors, stop)
+    with pytest.raises(kind) as caught:
         service.recoverable(**FAST)(lambda: script())()
     assert caught.value is stop
-    assert names(events) == ["RetryScheduled", "OperationCancelled"]
+    assert (script.calls, names(events)) == (len(errors) + 1, [*outcome, "OperationCancelled"])
 
 
 @pytest.mark.anyio

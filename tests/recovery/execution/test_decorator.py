@@ -49,6 +49,8 @@ def test_recoverable_works_bare_called_and_named() -> None:
     called = recovery.recoverable()(lambda: 2)
     named = recovery.recoverable("tests.named")(lambda: 3)
     assert (bare(), called(), named()) == (1, 2, 3)
+    with pytest.raises(TypeError, match="a name and settings, or a function"):
+        recovery.recoverable(lambda: None, max_retries=0)  # type: ignore[call-overload]
 
 
 def generator() -> Iterator[int]:
@@ -85,9 +87,10 @@ def test_a_function_that_cannot_be_retried_is_refused(function: Any, words: str)
         recovery.recoverable(max_retries=1)(function)
 
 
-def test_a_timeout_is_refused_for_a_plain_function() -> None:
-    with pytest.raises(ValueError, match="timeout cannot be kept"):
-        recovery.recoverable(attempt_timeout=1.0)(lambda: None)
+@pytest.mark.parametrize("limit", ["attempt_timeout", "stall_timeout"])
+def test_a_timeout_is_refused_for_a_plain_function(limit: str) -> None:
+    with pytest.raises(ValueError, match=f"^{limit} cannot be kept"):
+        recovery.recoverable(**{limit: 1.0})(lambda: None)  # type: ignore[arg-type]
 
 
 def test_a_disabled_service_returns_the_function_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,21 +110,16 @@ def test_two_names_with_other_settings_are_refused() -> None:
 
 def test_functions_of_one_name_keep_their_own_settings() -> None:
     service = Recovery()
-
-    def make(retries: int) -> tuple[Script, Any]:
-        script = Script(*[ConnectionError() for _ in range(9)])
+    scripts = [Script(*[ConnectionError()] * 9) for _ in range(3)]
+    for retries, script in enumerate(scripts):
 
         @service.recoverable(max_retries=retries, **FAST)
-        def fetch() -> str:
-            return script()
+        def fetch(script: Script = script) -> None:
+            script()
 
-        return script, fetch
-
-    made = [make(0), make(2), make(1)]
-    for _, fetch in made:
         with pytest.raises(ConnectionError):
             fetch()
-    assert [script.calls for script, _ in made] == [1, 3, 2]
+    assert [script.calls for script in scripts] == [1, 2, 3]
 
 
 def test_operations_of_collected_functions_are_forgotten() -> None:
@@ -130,8 +128,3 @@ def test_operations_of_collected_functions_are_forgotten() -> None:
         service.recoverable(max_retries=retries)(generator.__call__)()
     gc.collect()
     assert len(service.bus.operations()) <= 1
-
-
-def test_settings_beside_a_function_are_refused() -> None:
-    with pytest.raises(TypeError, match="a name and settings, or a function"):
-        recovery.recoverable(lambda: None, max_retries=0)  # type: ignore[call-overload]

@@ -9,12 +9,13 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.evidence import Category
-from events.operation_events import FailureClassified, GaveUp, OperationFailed
+from events.operation_events import FailureClassified, GaveUp
 from recovery.policies.retry import Strategy
 from recovery.service import Recovery
 from recovery.settings import ABSENT
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
+from tests.recovery.resume.dead_process import die_again, leave, leave_at, resume
 
 
 def run(kind: str, service: Recovery, function: Any, *args: Any, **settings: Any) -> Any:
@@ -49,18 +50,7 @@ def test_after_the_last_attempt_the_caller_gets_the_refused_result(kind: str) ->
     service = quick()
     gave_up = events_of(service, GaveUp)
     assert run(kind, service, lambda: None, retry_on_result=lambda page: page is None, max_retries=2) is None
-    assert len(gave_up) == 1
-
-
-def test_a_refused_result_is_no_success() -> None:
-    service = quick(breaker=None)
-    run("plain", service, lambda: 0, retry_on_result=lambda n: n == 0)
-    assert service.operation("post").successes == 0
-
-
-def test_a_retry_on_result_that_raises_fails_the_attempt() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
+    assert (len(gave_up), service.operation("post").successes) == (1, 0)
 
 
 def test_retry_on_does_not_stop_the_retry_of_a_refused_result() -> None:
@@ -75,30 +65,34 @@ def test_an_outer_call_gets_the_refused_result() -> None:
     assert service.recoverable("outer")(inner)() == ""
 
 
+def test_a_retry_on_result_that_raises_fails_the_attempt() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
+
+
+NOT_REPEATED = "not idempotent, and may have had its effect"
+
+
 @KINDS
 @pytest.mark.parametrize(
-    ("error", "attempts"),
+    ("error", "attempts", "why"),
     [
-        (ConnectionRefusedError(), 4),  # nothing was sent
-        (ConnectionResetError(), 1),  # it may have been done
-        (TimeoutError(), 1),
-        (RuntimeError("anything"), 1),
+        (ConnectionRefusedError(), 4, "out of retries (3)"),  # nothing was sent
+        (ConnectionResetError(), 1, NOT_REPEATED),
+        (TimeoutError(), 1, NOT_REPEATED),
+        (RuntimeError("anything"), 1, NOT_REPEATED),
+        (ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()]), 1, NOT_REPEATED),
+        (ValueError("wrong"), 1, "permanent (ValueError)"),
     ],
 )
 def test_a_call_that_is_not_idempotent_is_retried_only_if_nothing_was_sent(
-    kind: str, error: Exception, attempts: int
+    kind: str, error: Exception, attempts: int, why: str
 ) -> None:
     script = Script(*[error] * 9)
     with pytest.raises(type(error)):
         run(kind, quick(), script, idempotent=False)
     assert script.calls == attempts
-
-
-def test_the_note_says_why_a_call_was_not_retried() -> None:
-    error = ConnectionResetError()
-    with pytest.raises(ConnectionResetError):
-        run("plain", quick(), Script(error), idempotent=False)
-    assert error.__notes__ == ["recovery: post gave up after attempt 1: not idempotent, and may have had its effect"]
+    assert error.__notes__ == [f"recovery: post gave up after attempt {attempts}: {why}"]
 
 
 @KINDS
@@ -117,23 +111,21 @@ def test_an_absent_effect_is_done_again(kind: str) -> None:
     assert (script.calls, looked) == (2, ["order 7"])
 
 
+@pytest.mark.parametrize("is_async", [False, True])
 @KINDS
-def test_a_reconciled_effect_is_the_result(kind: str) -> None:
-    script = Script(TimeoutError())
-    assert run(kind, quick(), script, reconcile=lambda: "receipt") == "receipt"
-    assert script.calls == 1
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_async_function_may_have_an_async_reconcile(backend: str) -> None:
+def test_a_reconciled_effect_is_the_result(kind: str, is_async: bool) -> None:
     script = Script(TimeoutError())
 
     async def look() -> str:
         await anyio.lowlevel.checkpoint()
         return "receipt"
 
-    fetch = quick().recoverable("post", reconcile=look)(script.as_async())
-    assert (anyio.run(fetch, backend=backend), script.calls) == ("receipt", 1)
+    if is_async and kind == "plain":
+        with pytest.raises(TypeError, match=r"^reconcile must be a plain function"):
+            run(kind, quick(), script, reconcile=look)
+    else:
+        assert run(kind, quick(), script, reconcile=look if is_async else lambda: "receipt") == "receipt"
+        assert script.calls == 1
 
 
 @KINDS
@@ -151,26 +143,6 @@ def test_a_reconcile_that_raises_fails_the_attempt(kind: str) -> None:
     assert script.calls == 1
 
 
-def test_a_first_attempt_is_not_reconciled() -> None:
-    service = quick()
-    looked: list[int] = []
-    service.recoverable("post", reconcile=lambda: looked.append(1))(lambda: "done")()
-    assert looked == []
-
-
-def test_a_plain_function_cannot_have_an_async_reconcile() -> None:
-    async def look() -> str:
-        return ""
-
-    with pytest.raises(TypeError, match=r"^reconcile must be a plain function"):
-        quick().recoverable("post", reconcile=look)(lambda: "")
-
-
-def test_reconcile_and_idempotent_contradict_each_other() -> None:
-    with pytest.raises(ValueError, match=r"reconcile and idempotent=True"):
-        quick().recoverable("post", reconcile=print, idempotent=True)
-
-
 @pytest.mark.parametrize("setting", ["retry_on_result", "reconcile", "stall_timeout"])
 def test_a_setting_that_needs_a_function_is_refused_for_attempts_by_hand(setting: str) -> None:
     value: Any = 1.0 if setting == "stall_timeout" else bool
@@ -183,73 +155,33 @@ def test_by_hand_a_call_that_may_have_had_its_effect_gives_up() -> None:
     assert "not idempotent" in attempt.fail(TimeoutError()).reason  # type: ignore[union-attr]
 
 
-class Crash(BaseException):
-    """Stands for a process that dies: nothing of ours may run after it."""
-
-
-def died_while_running(store: MemoryStore, **settings: Any) -> None:
-    """A run that ends in the middle of the first attempt of a call."""
-    service = Recovery(store=store, run="dead")
-    with service:
-
-        @service.recoverable("post", resumable=True, **settings)
-        def post(order: str) -> str:
-            assert service.journal is not None
-            service.journal.seal()  # what comes after a crash is not written
-            raise Crash
-
-        with pytest.raises(Crash):
-            post("order 7")
+def test_reconcile_and_idempotent_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match=r"reconcile and idempotent=True"):
+        quick().recoverable("post", reconcile=print, idempotent=True)
 
 
 @pytest.mark.parametrize(("settings", "calls"), [({}, 1), ({"idempotent": False}, 0)])
 def test_after_a_crash_in_an_attempt_only_idempotent_calls_are_resumed(settings: dict[str, Any], calls: int) -> None:
-    store, done = MemoryStore(), []
-    died_while_running(store, **settings)
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, **settings)(done.append)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert len(done) == calls
-    if not calls:
-        assert "may have had its effect" in str(resumption.calls[0].error)
+    store, script = MemoryStore(), Script()
+    leave(store, **settings)
+    [resumed] = resume(store, script, **settings).calls
+    assert script.calls == calls
+    assert ("may have had its effect" in str(resumed.error)) is (calls == 0)
 
 
 def test_after_a_crash_in_an_attempt_the_call_is_reconciled_first() -> None:
-    store, done = MemoryStore(), []
-    died_while_running(store, reconcile=lambda order: None)
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, reconcile=lambda order: f"receipt for {order}")(done.append)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (done, resumption.calls[0].result) == ([], "receipt for order 7")
+    store, script = MemoryStore(), Script()
+    leave(store, "order 7", reconcile=lambda order: None)
+    [resumed] = resume(store, script, reconcile=lambda order: f"receipt for {order}").calls
+    assert (script.calls, resumed.result) == (0, "receipt for order 7")
 
 
 def test_a_resumed_call_ends_with_the_refused_result() -> None:
-    store = MemoryStore()
-    died_while_running(store, retry_on_result=lambda result: result is None, initial_delay=0.0)
-    with Recovery(store=store) as service:
-        failed = events_of(service, OperationFailed)
-        service.recoverable("post", resumable=True, retry_on_result=lambda result: result is None, initial_delay=0.0)(
-            lambda order: None
-        )
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (resumption.calls[0].result, resumption.calls[0].error, len(failed)) == (None, None, 4)
-
-
-def test_a_group_with_an_error_that_may_have_had_its_effect_gives_up() -> None:
-    script = Script(*[ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()])] * 9)
-    with pytest.raises(ExceptionGroup):
-        run("plain", quick(), script, idempotent=False)
-    assert script.calls == 1
-
-
-def test_a_permanent_failure_keeps_its_reason() -> None:
-    error = ValueError("wrong")
-    with pytest.raises(ValueError, match="wrong"):
-        run("plain", quick(), Script(error), idempotent=False)
-    assert "permanent" in error.__notes__[0]
+    store, script = MemoryStore(), Script(*[None] * 9)
+    settings: dict[str, Any] = {"retry_on_result": lambda result: result is None}
+    leave(store, **settings)
+    [resumed] = resume(store, script, **settings).calls
+    assert (resumed.result, resumed.error, script.calls) == (None, None, 4)
 
 
 @pytest.mark.parametrize(
@@ -261,18 +193,9 @@ def test_a_permanent_failure_keeps_its_reason() -> None:
     ],
 )
 def test_a_hopeless_call_is_not_resumed(error: Exception, settings: dict[str, Any]) -> None:
-    store = MemoryStore()
-    with Recovery(store=store, run="dead") as service:
-        service.bus.subscribe(FailureClassified, lambda _: service.journal.seal())  # type: ignore[union-attr]
-        with pytest.raises(type(error)):
-            service.recoverable("post", resumable=True, **settings)(Script(error))("order 7")
-    assert [row.kind for row in store.rows][-1] == "FailureClassified"
-    script = Script()
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, **settings)(script)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (len(resumption.calls), script.calls) == (1, 0)
+    store, script = MemoryStore(), Script()
+    leave_at(FailureClassified, store, error, **settings)
+    assert (len(resume(store, script, **settings).calls), script.calls) == (1, 0)
 
 
 def test_a_reconciled_result_may_be_refused() -> None:
@@ -284,26 +207,8 @@ def test_a_reconciled_result_may_be_refused() -> None:
 
 
 def test_after_a_second_crash_a_call_is_not_repeated_blindly() -> None:
-    store, done = MemoryStore(), []
-    settings: dict[str, Any] = {"resumable": True, "idempotent": False, "breaker": None, "initial_delay": 0.0}
-    for run in range(3):
-        with Recovery(store=store, run=f"run{run}") as service:
-            journal = service.journal
-            assert journal is not None
-
-            @service.recoverable("pay", **settings)
-            def pay(order: str) -> None:
-                done.append(run)  # noqa: B023  # called within its run
-                if run == 0:  # noqa: B023
-                    raise ConnectionRefusedError
-                journal.seal()  # noqa: B023  # in the middle of it, the process dies
-                raise Crash
-
-            if run == 0:
-                service.bus.subscribe(FailureClassified, lambda _: journal.seal())  # noqa: B023
-                with pytest.raises(ConnectionRefusedError):
-                    pay("order 7")
-            else:
-                assert service.resume().wait(10.0)
-    assert done.count(1) == 1
-    assert done.count(2) == 0
+    store, first, second = MemoryStore(), Script(), Script()
+    leave_at(FailureClassified, store, ConnectionRefusedError(), idempotent=False)
+    die_again(store, first, idempotent=False)
+    resume(store, second, idempotent=False)
+    assert (first.calls, second.calls) == (1, 0)

@@ -14,32 +14,36 @@ FAST: dict[str, Any] = {"initial_delay": 0.0}
 
 
 def test_a_recoverable_call_in_a_recoverable_call_makes_four_real_calls(runtime: Runtime, service: Recovery) -> None:
-    script = Script(*[ConnectionError() for _ in range(99)])
+    script = Script(*[ConnectionError()] * 99)
+    inner: Any = service.recoverable("inner", **FAST)(script.as_async())
+
+    async def body() -> None:
+        await inner()
+
     if runtime.name == "plain":
-        inner: Any = service.recoverable("inner", **FAST)(lambda: script())
-        outer: Any = service.recoverable("outer", **FAST)(lambda: inner())
-        call = outer
-    else:
-        inner = service.recoverable("inner", **FAST)(script.as_async())
-
-        async def body() -> str:
-            result: str = await inner()
-            return result
-
-        outer = service.recoverable("outer", **FAST)(body)
-        call = lambda: runtime.clock.run(outer, backend=runtime.name)  # noqa: E731
+        inner = service.recoverable("inner", **FAST)(lambda: script())
+    outer: Any = service.recoverable("outer", **FAST)(body if runtime.name != "plain" else lambda: inner())
     with pytest.raises(ConnectionError):
-        call()
+        outer() if runtime.name == "plain" else runtime.clock.run(outer, backend=runtime.name)
     assert script.calls == 4
 
 
-def test_a_function_made_recoverable_twice_makes_four_real_calls() -> None:
-    service = Recovery()
-    script = Script(*[ConnectionError() for _ in range(99)])
-    call = service.recoverable("twice", **FAST)(service.recoverable("twice", **FAST)(lambda: script()))
+@pytest.mark.parametrize(
+    ("names", "settings", "calls"),
+    [
+        (["twice", "twice"], {}, 4),
+        (["inner", "outer"], {"retry_exhausted": True}, 16),
+    ],
+)
+def test_a_wrapped_wrapper_makes_four_real_calls_unless_told_otherwise(
+    names: list[str], settings: dict[str, Any], calls: int
+) -> None:
+    service, script = Recovery(), Script(*[ConnectionError()] * 99)
+    call = service.recoverable(names[0], **FAST, **settings)(lambda: script())
+    call = service.recoverable(names[1], **FAST, **settings)(call)
     with pytest.raises(ConnectionError):
         call()
-    assert script.calls == 4
+    assert script.calls == calls
 
 
 @pytest.mark.anyio
@@ -74,16 +78,6 @@ def test_an_error_raised_from_an_exhausted_one_is_exhausted() -> None:
     with pytest.raises(RuntimeError):
         outer()
     assert script.calls == 4
-
-
-def test_an_outer_call_may_retry_what_an_inner_one_has_tried() -> None:
-    service = Recovery()
-    script = Script(*[ConnectionError() for _ in range(99)])
-    inner = service.recoverable("inner", **FAST)(lambda: script())
-    outer = service.recoverable("outer", retry_exhausted=True, **FAST)(lambda: inner())
-    with pytest.raises(ConnectionError):
-        outer()
-    assert script.calls == 16
 
 
 def test_the_same_exception_object_is_retried_in_an_unrelated_call(runtime: Runtime, service: Recovery) -> None:

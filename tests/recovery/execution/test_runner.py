@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -11,34 +11,26 @@ import pytest
 
 from events.circuit_events import CircuitClosed
 from events.errors import Permanent, Retryable
-from events.evidence import Category
+from events.evidence import Category, Evidence
 from events.operation_events import (
     FailureClassified,
-    OperationRecovered,
     OperationStarted,
     OperationSucceeded,
     Parked,
 )
-from events.verdicts import GiveUp, Park, Retry
+from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.recorded_events import events_of, names
 from tests.recovery.execution.runtime import Runtime
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
+GROWING: dict[str, Any] = {"initial_delay": 1.0, "backoff_factor": 3.0, "jitter": "none"}
+TEN: dict[str, Any] = {"initial_delay": 10.0, "backoff_factor": 1.0, "jitter": "none"}
 
 
-def test_a_transient_failure_is_retried_until_it_succeeds(runtime: Runtime, service: Recovery) -> None:
-    script = Script(ConnectionError(), TimeoutError())
-    assert runtime.decorate(service, script)() == "done"
-    assert script.calls == 3
-
-
-def test_a_permanent_failure_is_tried_once(runtime: Runtime, service: Recovery) -> None:
-    script = Script(ValueError("no"))
-    with pytest.raises(ValueError, match="no"):
-        runtime.decorate(service, script)()
-    assert script.calls == 1
+def busy_is_transient(evidence: Evidence) -> Category | None:
+    return Category.TRANSIENT if evidence.message == "busy" else None
 
 
 def test_the_caller_gets_its_own_exception_with_a_note_of_what_was_tried(runtime: Runtime, service: Recovery) -> None:
@@ -59,38 +51,40 @@ def test_notes_do_not_pile_up_on_an_object_that_is_raised_again(runtime: Runtime
     assert len(error.__notes__) == 1
 
 
-def test_the_delays_are_those_of_the_policy(runtime: Runtime, service: Recovery) -> None:
-    script = Script(*[ConnectionError() for _ in range(3)])
-    runtime.decorate(service, script, initial_delay=1.0, backoff_factor=3.0, jitter="none")()
-    assert runtime.clock() == pytest.approx(1 + 3 + 9)
+@pytest.mark.parametrize(
+    ("errors", "settings", "calls", "seconds"),
+    [
+        ([ConnectionError, TimeoutError], FAST, 3, 0.0),
+        ([ValueError], FAST, 1, 0.0),
+        ([ConnectionError] * 3, GROWING, 4, 1.0 + 3.0 + 9.0),
+        ([ConnectionError] * 9, {**TEN, "max_retries": 2}, 3, 20.0),  # no wait follows the last attempt
+        ([ConnectionError] * 9, {**TEN, "max_retries": None, "max_elapsed": 25.0}, 3, 20.0),  # or passes the deadline
+        ([KeyError, ConnectionError] * 2, {**FAST, "retry_on": KeyError}, 2, 0.0),
+        ([ValueError("busy"), ValueError], {**FAST, "classifier": busy_is_transient}, 2, 0.0),
+        ([ValueError, KeyError], {**FAST, "enable_classification": False}, 3, 0.0),
+        ([Retryable("busy", after=7.0), Permanent], FAST, 2, 7.0),
+    ],
+)
+def test_a_call_is_tried_as_often_and_as_late_as_its_settings_say(
+    errors: list[Any], settings: dict[str, Any], calls: int, seconds: float, runtime: Runtime, service: Recovery
+) -> None:
+    script = Script(*errors)
+    call = runtime.decorate(service, script, **settings)
+    if calls > len(errors):
+        assert call() == "done"
+    else:
+        with pytest.raises(errors[calls - 1]):
+            call()
+    assert (script.calls, runtime.clock()) == (calls, pytest.approx(seconds))
 
 
-def test_no_wait_follows_the_last_attempt(runtime: Runtime, service: Recovery) -> None:
-    script = Script(*[ConnectionError() for _ in range(5)])
-    with pytest.raises(ConnectionError):
-        runtime.decorate(service, script, max_retries=2, initial_delay=10.0, backoff_factor=1.0, jitter="none")()
-    assert (script.calls, runtime.clock()) == (3, pytest.approx(20.0))
-
-
-def test_no_wait_passes_the_deadline(runtime: Runtime, service: Recovery) -> None:
-    script = Script(*[ConnectionError() for _ in range(9)])
-    with pytest.raises(ConnectionError) as caught:
-        runtime.decorate(service, script, max_retries=None, max_elapsed=25.0, initial_delay=10.0, backoff_factor=1.0,
-                        jitter="none")()  # fmt: skip
-    assert runtime.clock() == pytest.approx(20.0)
-    assert "out of time" in caught.value.__notes__[0]
-
-
-def test_a_recovered_call_publishes_its_recovery(runtime: Runtime, service: Recovery) -> None:
+def test_only_a_call_that_failed_publishes_its_recovery(runtime: Runtime, service: Recovery) -> None:
     events = events_of(service)
-    runtime.decorate(service, Script(ConnectionError()))()
+    runtime.decorate(service, Script(ConnectionError()), "sick", initial_delay=4.0, jitter="none")()
     assert names(events) == ["OperationFailed", "FailureClassified", "RetryScheduled", "OperationRecovered"]
-
-
-def test_a_healthy_call_publishes_nothing(runtime: Runtime, service: Recovery) -> None:
-    events = events_of(service)
-    runtime.decorate(service, Script())()
-    assert events == []
+    assert events[-1].elapsed == pytest.approx(4.0)  # type: ignore[attr-defined]
+    runtime.decorate(service, Script(), "healthy")()
+    assert len(events) == 4
 
 
 def test_a_subscriber_of_starts_and_successes_receives_them(runtime: Runtime, service: Recovery) -> None:
@@ -99,34 +93,23 @@ def test_a_subscriber_of_starts_and_successes_receives_them(runtime: Runtime, se
     assert names(events) == ["OperationStarted", "OperationStarted", "OperationSucceeded"]
 
 
-def test_a_subscriber_can_stop_a_retry(runtime: Runtime, service: Recovery) -> None:
-    service.bus.subscribe(FailureClassified, lambda _: GiveUp("enough"))
-    script = Script(ConnectionError())
+@pytest.mark.parametrize(
+    ("verdict", "calls", "seconds"),
+    [
+        (GiveUp("enough"), 1, 0.0),
+        (Retry(after=60.0), 4, 180.0),
+        (Retry(after=0.0), 4, 0.0),  # no more retries than the policy allows
+        (Park(1.0, until=("a cause",)), 4, 3.0),  # a park instead of a retry uses that retry
+    ],
+)
+def test_a_subscriber_can_stop_or_delay_a_retry(
+    verdict: Verdict, calls: int, seconds: float, runtime: Runtime, service: Recovery
+) -> None:
+    service.bus.subscribe(FailureClassified, lambda _: verdict)
+    script = Script(*[ConnectionError()] * 9)
     with pytest.raises(ConnectionError):
-        runtime.decorate(service, script)()
-    assert script.calls == 1
-
-
-def test_a_subscriber_can_delay_a_retry(runtime: Runtime, service: Recovery) -> None:
-    service.bus.subscribe(FailureClassified, lambda _: Retry(after=60.0))
-    runtime.decorate(service, Script(ConnectionError()))()
-    assert runtime.clock() == pytest.approx(60.0)
-
-
-def test_a_subscriber_cannot_cause_more_retries_than_the_policy(runtime: Runtime, service: Recovery) -> None:
-    service.bus.subscribe(FailureClassified, lambda _: Retry(after=0.0))
-    script = Script(*[ConnectionError() for _ in range(9)])
-    with pytest.raises(ConnectionError):
-        runtime.decorate(service, script, max_retries=1)()
-    assert script.calls == 2
-
-
-def test_a_park_instead_of_a_retry_uses_that_retry(runtime: Runtime, service: Recovery) -> None:
-    service.bus.subscribe(FailureClassified, lambda _: Park(1.0, until=("a cause",)))
-    script = Script(*[ConnectionError() for _ in range(99)])
-    with pytest.raises(ConnectionError):
-        runtime.decorate(service, script, max_retries=3)()
-    assert script.calls == 4  # as many as the policy allows
+        runtime.decorate(service, script, max_retries=3, breaker=None, **FAST)()
+    assert (script.calls, runtime.clock()) == (calls, pytest.approx(seconds))
 
 
 def test_a_closing_circuit_does_not_wake_a_call_that_waits_for_a_server(runtime: Runtime, service: Recovery) -> None:
@@ -134,33 +117,6 @@ def test_a_closing_circuit_does_not_wake_a_call_that_waits_for_a_server(runtime:
     service.bus.subscribe(Parked, lambda f: CircuitClosed(at=f.at, operation=f.operation))
     runtime.decorate(service, Script(ConnectionError()))()
     assert runtime.clock() >= 50.0
-
-
-def test_only_errors_in_retry_on_are_retried(runtime: Runtime, service: Recovery) -> None:
-    script = Script(KeyError(), ConnectionError(), ConnectionError())
-    with pytest.raises(ConnectionError):
-        runtime.decorate(service, script, retry_on=KeyError)()
-    assert script.calls == 2
-
-
-def test_a_classifier_is_asked_before_the_built_in_rules(runtime: Runtime, service: Recovery) -> None:
-    script = Script(ValueError("busy"), ValueError("wrong"))
-    judge = lambda evidence: Category.TRANSIENT if evidence.message == "busy" else None  # noqa: E731
-    with pytest.raises(ValueError, match="wrong"):
-        runtime.decorate(service, script, classifier=judge)()
-    assert script.calls == 2
-
-
-def test_without_classification_every_exception_is_transient(runtime: Runtime, service: Recovery) -> None:
-    script = Script(ValueError(), KeyError())
-    assert runtime.decorate(service, script, enable_classification=False)() == "done"
-
-
-def test_permanent_and_retryable_mean_what_they_say(runtime: Runtime, service: Recovery) -> None:
-    script = Script(Retryable("busy", after=7.0), Permanent("gone"))
-    with pytest.raises(Permanent):
-        runtime.decorate(service, script, **FAST)()
-    assert (script.calls, runtime.clock()) == (2, pytest.approx(7.0))
 
 
 def test_an_async_zero_delay_still_yields_once() -> None:
@@ -185,23 +141,11 @@ def test_an_async_zero_delay_still_yields_once() -> None:
     assert order == ["other", "recovered"]
 
 
-def test_a_recovery_has_the_elapsed_time(runtime: Runtime, service: Recovery) -> None:
-    events = events_of(service, OperationRecovered)
-    runtime.decorate(service, Script(ConnectionError()), initial_delay=4.0, jitter="none")()
-    [event] = events
-    assert isinstance(event, OperationRecovered)
-    assert event.elapsed == pytest.approx(4.0)
-
-
 def test_calls_in_several_threads_recover_independently() -> None:
-    service = Recovery()
     scripts = [Script(ConnectionError()) for _ in range(8)]
-    call = service.recoverable("each", **FAST)(lambda script: script())
-    threads = [threading.Thread(target=call, args=(script,)) for script in scripts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    call = Recovery().recoverable("each", **FAST)(lambda script: script())
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(call, scripts))
     assert [script.calls for script in scripts] == [2] * 8
 
 

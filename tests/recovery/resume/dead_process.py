@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from events.event import Event
 from recovery import context
 from recovery.resume.handles import Resumption
 from recovery.service import Recovery
+from recovery.testing import Script
+from recovery.waiting.waiters import Clock
 
 SETTINGS: dict[str, Any] = {"resumable": True, "initial_delay": 0.0}
 
@@ -58,7 +61,7 @@ def resume(store: MemoryStore, work: Callable[..., Any], **settings: Any) -> Res
     return resumption
 
 
-def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None) -> Resumption:
+def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None, **settings: Any) -> Resumption:
     """Resume the calls in *store* in a process that is killed in the attempt."""
     with Recovery(store=store) as service:
 
@@ -66,7 +69,17 @@ def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None) -> 
             body()
             kill(service)
 
-        service.recoverable("work", **SETTINGS)(work)
+        service.recoverable("work", **{**SETTINGS, **settings})(work)
         resumption = service.resume()
         assert resumption.wait(10.0)
     return resumption
+
+
+def leave_at(
+    kind: type[Event], store: MemoryStore, *errors: Exception, clock: Clock = time.monotonic, **settings: Any
+) -> None:
+    """Leave a call that fails with *errors* in *store*, as a process does that is killed at an event of *kind*."""
+    with Recovery(store=store, clock=clock) as service:
+        kill_at(service, kind)
+        with pytest.raises(Killed):
+            service.recoverable("work", **{**SETTINGS, **settings})(Script(*errors))()

@@ -21,8 +21,7 @@ from tests.recovery.resume.dead_process import SETTINGS, leave, resume
 async def nothing() -> None: ...
 
 
-def test_a_damaged_row_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    store = MemoryStore()
+def test_a_damaged_row_does_not_stop_the_others(caplog: pytest.LogCaptureFixture, store: MemoryStore) -> None:
     leave(store, "a")
     first = store.rows[0]
     store.rows.appendleft(type(first)(first.run, "other", "OperationStarted", b"garbage", 99))
@@ -33,8 +32,7 @@ def test_a_damaged_row_does_not_stop_the_others(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.anyio
-async def test_overdue_calls_start_with_jitter_and_the_first_at_once() -> None:
-    store = MemoryStore()
+async def test_overdue_calls_start_with_jitter_and_the_first_at_once(store: MemoryStore) -> None:
     for _ in range(3):
         leave(store)
     async with Recovery(store=store, rng=lambda: 0.5) as service:
@@ -94,8 +92,7 @@ class LockedAtFirst(MemoryStore):
 
 
 @pytest.mark.parametrize("broken", ["open", "adopt"])
-def test_calls_of_a_locked_journal_are_resumed_once_it_can_be_read(broken: str) -> None:
-    store = MemoryStore()
+def test_calls_of_a_locked_journal_are_resumed_once_it_can_be_read(broken: str, store: MemoryStore) -> None:
     leave(store, "a")
     seen: list[Any] = []
     config = JournalConfig(first_pause=0.005)

@@ -28,8 +28,9 @@ def poisoned() -> MemoryStore:
     return store
 
 
-def test_a_call_that_was_resumed_three_times_in_vain_is_quarantined(caplog: pytest.LogCaptureFixture) -> None:
-    store = MemoryStore()
+def test_a_call_that_was_resumed_three_times_in_vain_is_quarantined(
+    caplog: pytest.LogCaptureFixture, store: MemoryStore
+) -> None:
     leave(store, "poison")
     assert [len(die_again(store).calls) for _ in range(3)] == [1, 1, 1]
     seen: list[Any] = []
@@ -61,8 +62,7 @@ def test_a_call_that_comes_farther_each_time_is_not_quarantined() -> None:
         assert len(die_again(store, lambda: context.checkpoint(next(frames))).calls) == 1
 
 
-def test_the_same_checkpoint_again_is_no_progress() -> None:
-    store = MemoryStore()
+def test_the_same_checkpoint_again_is_no_progress(store: MemoryStore) -> None:
     leave(store, body=lambda: context.checkpoint(7))
     for _ in range(3):
         die_again(store, lambda: context.checkpoint(7))
@@ -72,8 +72,7 @@ def test_the_same_checkpoint_again_is_no_progress() -> None:
 # Ends that are no crash of the call
 
 
-def test_a_service_that_ends_in_good_order_is_no_crash_of_its_calls() -> None:
-    store = MemoryStore()
+def test_a_service_that_ends_in_good_order_is_no_crash_of_its_calls(store: MemoryStore) -> None:
     leave(store)
     go_on = threading.Event()
     for _ in range(6):
@@ -92,8 +91,7 @@ def test_a_service_that_ends_in_good_order_is_no_crash_of_its_calls() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_service_that_ends_with_an_error_is_no_crash_of_its_calls() -> None:
-    store = MemoryStore()
+async def test_a_service_that_ends_with_an_error_is_no_crash_of_its_calls(store: MemoryStore) -> None:
     await anyio.to_thread.run_sync(leave, store)
     for _ in range(6):
         begun = anyio.Event()
@@ -112,8 +110,7 @@ async def test_a_service_that_ends_with_an_error_is_no_crash_of_its_calls() -> N
         assert len(resumption.calls) == 1
 
 
-def test_a_call_whose_process_died_while_it_waited_is_not_quarantined() -> None:
-    store = MemoryStore()
+def test_a_call_whose_process_died_while_it_waited_is_not_quarantined(store: MemoryStore) -> None:
     for _ in range(6):
         with Recovery(store=store) as service:
             kill_at(service, OperationResumed, RetryScheduled)

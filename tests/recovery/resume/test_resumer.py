@@ -33,16 +33,14 @@ from tests.recovery.resume.dead_process import SETTINGS, Killed, kill_at, leave,
 async def nothing() -> None: ...
 
 
-def test_a_call_under_way_is_resumed_with_its_arguments() -> None:
-    store = MemoryStore()
+def test_a_call_under_way_is_resumed_with_its_arguments(store: MemoryStore) -> None:
     leave(store, "a", 2)
     seen: list[Any] = []
     resume(store, lambda *args: seen.append(args))
     assert seen == [("a", 2)]
 
 
-def test_a_resumed_call_has_only_the_retries_that_are_left() -> None:
-    store = MemoryStore()
+def test_a_resumed_call_has_only_the_retries_that_are_left(store: MemoryStore) -> None:
     leave(store, failures=2)
     seen: list[int] = []
 
@@ -55,22 +53,19 @@ def test_a_resumed_call_has_only_the_retries_that_are_left() -> None:
     assert isinstance(resumption.calls[0].error, ConnectionError)
 
 
-def test_the_key_and_the_checkpoint_survive() -> None:
-    store = MemoryStore()
+def test_the_key_and_the_checkpoint_survive(store: MemoryStore) -> None:
     keys: list[str] = []
     leave(store, body=lambda: (keys.append(context.key()), context.checkpoint({"offset": 7})))
     resumption = resume(store, lambda: (context.key(), context.saved()))
     assert resumption.calls[0].result == (keys[0], {"offset": 7})
 
 
-def test_a_call_that_is_over_is_not_resumed() -> None:
-    store = MemoryStore()
+def test_a_call_that_is_over_is_not_resumed(store: MemoryStore) -> None:
     leave(store)
     assert [len(resume(store, lambda: None).calls) for _ in range(2)] == [1, 0]
 
 
-def test_a_resumed_call_publishes_its_resumption_and_its_recovery() -> None:
-    store = MemoryStore()
+def test_a_resumed_call_publishes_its_resumption_and_its_recovery(store: MemoryStore) -> None:
     leave(store)
     with Recovery(store=store) as service:
         events = events_of(service, OperationResumed, OperationRecovered)
@@ -82,8 +77,7 @@ def test_a_resumed_call_publishes_its_resumption_and_its_recovery() -> None:
 # Calls that stay in the journal
 
 
-def test_a_call_of_an_unknown_operation_stays_in_the_journal() -> None:
-    store = MemoryStore()
+def test_a_call_of_an_unknown_operation_stays_in_the_journal(store: MemoryStore) -> None:
     leave(store)
     with Recovery(store=store) as service:
         resumption = service.resume()
@@ -92,24 +86,21 @@ def test_a_call_of_an_unknown_operation_stays_in_the_journal() -> None:
     assert len(resume(store, lambda: None).calls) == 1
 
 
-def test_a_call_of_another_version_stays_in_the_journal(caplog: pytest.LogCaptureFixture) -> None:
-    store = MemoryStore()
+def test_a_call_of_another_version_stays_in_the_journal(caplog: pytest.LogCaptureFixture, store: MemoryStore) -> None:
     leave(store, version="1")
     resumption = resume(store, lambda: None, version="2")
     assert (len(resumption.calls), len(resumption.left)) == (0, 1)
     assert "version '1'" in caplog.text
 
 
-def test_async_calls_stay_pending_under_a_plain_with(caplog: pytest.LogCaptureFixture) -> None:
-    store = MemoryStore()
+def test_async_calls_stay_pending_under_a_plain_with(caplog: pytest.LogCaptureFixture, store: MemoryStore) -> None:
     leave(store)
     resumption = resume(store, nothing)
     assert (len(resumption.calls), len(resumption.left)) == (0, 1)
     assert "async calls stay pending (work)" in caplog.text
 
 
-def test_a_call_cancelled_by_the_end_of_its_launcher_is_resumed_next_time() -> None:
-    store = MemoryStore()
+def test_a_call_cancelled_by_the_end_of_its_launcher_is_resumed_next_time(store: MemoryStore) -> None:
     leave(store, "a")
 
     async def work(_: str) -> None:
@@ -188,8 +179,7 @@ async def test_the_service_waits_for_the_calls_that_it_resumes() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_resumed_call_that_fails_does_not_break_the_others() -> None:
-    store = MemoryStore()
+async def test_a_resumed_call_that_fails_does_not_break_the_others(store: MemoryStore) -> None:
     leave(store, "bad")
     leave(store, "good")
 
@@ -205,8 +195,7 @@ async def test_a_resumed_call_that_fails_does_not_break_the_others() -> None:
     assert outcomes == {b'[["bad"],{}]': (None, ValueError), b'[["good"],{}]': ("good", type(None))}
 
 
-def test_plain_calls_are_resumed_four_at_a_time() -> None:
-    store = MemoryStore()
+def test_plain_calls_are_resumed_four_at_a_time(store: MemoryStore) -> None:
     for _ in range(6):
         leave(store)
     begun, go_on = threading.Semaphore(0), threading.Event()
@@ -227,8 +216,7 @@ def test_plain_calls_are_resumed_four_at_a_time() -> None:
 # Asking for it
 
 
-def test_resuming_twice_resumes_once() -> None:
-    store = MemoryStore()
+def test_resuming_twice_resumes_once(store: MemoryStore) -> None:
     leave(store, "a")
     seen: list[Any] = []
     with Recovery(store=store) as service:
@@ -271,8 +259,7 @@ def test_resuming_needs_a_store() -> None:
 # What the dead process had not decided, or not written
 
 
-def test_a_call_that_died_after_its_last_failure_is_given_up() -> None:
-    store = MemoryStore()
+def test_a_call_that_died_after_its_last_failure_is_given_up(store: MemoryStore) -> None:
     leave(store, failures=3, max_retries=3)
     # A crash between the last failure and its verdict leaves one more failure, and nothing after it.
     last = [row for row in store.rows if row.kind == "FailureClassified"][-1]
@@ -293,8 +280,7 @@ class LimitedError(Exception):
     headers: ClassVar = {"Retry-After": "600"}
 
 
-def test_a_crash_does_not_shorten_the_wait_that_a_server_asked_for() -> None:
-    store = MemoryStore()
+def test_a_crash_does_not_shorten_the_wait_that_a_server_asked_for(store: MemoryStore) -> None:
     clock = VirtualClock(start=time.monotonic())
     with Recovery(store=store, clock=clock) as service:
         kill_at(service, FailureClassified)
@@ -307,8 +293,7 @@ def test_a_crash_does_not_shorten_the_wait_that_a_server_asked_for() -> None:
     assert later() >= clock() + 600.0
 
 
-def test_permanent_failures_that_were_not_decided_open_no_circuit() -> None:
-    store = MemoryStore()
+def test_permanent_failures_that_were_not_decided_open_no_circuit(store: MemoryStore) -> None:
     for run in range(5):
         with Recovery(store=store, run=f"run{run}") as service:
             kill_at(service, FailureClassified)
@@ -321,8 +306,7 @@ def test_permanent_failures_that_were_not_decided_open_no_circuit() -> None:
     assert ([event.category for event in gave_up], opened) == ([Category.PERMANENT] * 5, [])  # type: ignore[attr-defined]
 
 
-def test_a_call_without_a_retry_left_is_given_up() -> None:
-    store = MemoryStore()
+def test_a_call_without_a_retry_left_is_given_up(store: MemoryStore) -> None:
     with Recovery(store=store, run="dead") as service:
         kill_at(service, RetryScheduled)
         with pytest.raises(Killed):
@@ -335,16 +319,14 @@ def test_a_call_without_a_retry_left_is_given_up() -> None:
 # Commits
 
 
-def test_a_resumed_call_starts_once_its_start_is_committed() -> None:
-    store = MemoryStore()
+def test_a_resumed_call_starts_once_its_start_is_committed(store: MemoryStore) -> None:
     leave(store)
     seen: list[list[str]] = []
     resume(store, lambda: seen.append([row.kind for row in store.rows]))
     assert seen[0][-2:] == ["OperationResumed", "OperationStarted"]
 
 
-def test_the_later_attempts_of_a_resumed_call_start_once_that_is_committed() -> None:
-    store = MemoryStore()
+def test_the_later_attempts_of_a_resumed_call_start_once_that_is_committed(store: MemoryStore) -> None:
     leave(store)
     seen: list[tuple[str, int]] = []
 
