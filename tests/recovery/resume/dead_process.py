@@ -52,9 +52,9 @@ def leave(
         work(*args)
 
 
-def resume(store: MemoryStore, work: Callable[..., Any], **settings: Any) -> Resumption:
+def resume(store: MemoryStore, work: Callable[..., Any], clock: Clock = time.monotonic, **settings: Any) -> Resumption:
     """Resume the calls in *store* with *work*, in a new process that ends well."""
-    with Recovery(store=store) as service:
+    with Recovery(store=store, clock=clock) as service:
         service.recoverable("work", **{**SETTINGS, **settings})(work)
         resumption = service.resume()
         assert resumption.wait(10.0)
@@ -64,12 +64,7 @@ def resume(store: MemoryStore, work: Callable[..., Any], **settings: Any) -> Res
 def die_again(store: MemoryStore, body: Callable[[], object] = lambda: None, **settings: Any) -> Resumption:
     """Resume the calls in *store* in a process that is killed in the attempt."""
     with Recovery(store=store) as service:
-
-        def work(*_: Any) -> None:
-            body()
-            kill(service)
-
-        service.recoverable("work", **{**SETTINGS, **settings})(work)
+        service.recoverable("work", **{**SETTINGS, **settings})(lambda *_: (body(), kill(service)))
         resumption = service.resume()
         assert resumption.wait(10.0)
     return resumption

@@ -54,14 +54,6 @@ def test_retry_resumes_a_quarantined_call(waiting: WaitingCalls) -> None:
     assert [call.record.call for call in resumption.calls] == ["r-1"]
 
 
-def test_a_retry_that_fails_says_why(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
-    def refuse(_: object) -> None:
-        raise RecoveryError("no loop runs")
-
-    CommandHandler(waiting, lambda: quarantined("7f3a-2", refuse)).carry_out(Command("retry", "7f3a-2"))
-    assert caplog.messages == ["cannot retry call 7f3a-2: no loop runs"]
-
-
 def test_a_command_concerns_calls_that_wait_or_are_quarantined_here(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
     handler, call = CommandHandler(waiting, lambda: resumption), waits(waiting, Bus())
@@ -99,6 +91,15 @@ def test_a_command_for_a_call_that_does_not_wait_says_so(
     assert caplog.messages == [f"cannot {name} call 7f3a-2: it is not waiting"]
 
 
-def test_a_quarantined_call_takes_no_command_but_retry(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
-    CommandHandler(waiting, lambda: quarantined("7f3a-2")).carry_out(Command("pause", "7f3a-2"))
-    assert caplog.messages == ["cannot pause call 7f3a-2: it is quarantined, and can only be retried"]
+def refuse(_: object) -> None:
+    raise RecoveryError("no loop runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("retry", "no loop runs"), ("pause", "it is quarantined, and can only be retried")]
+)
+def test_a_quarantined_call_that_cannot_be_steered_says_why(
+    name: CommandName, why: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
+) -> None:
+    CommandHandler(waiting, lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
+    assert caplog.messages == [f"cannot {name} call 7f3a-2: {why}"]

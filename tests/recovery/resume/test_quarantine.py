@@ -55,18 +55,15 @@ def test_one_quarantined_call_does_not_stop_the_others() -> None:
     assert (seen, len(resumption.quarantined)) == (["good"], 1)
 
 
-def test_a_call_that_comes_farther_each_time_is_not_quarantined() -> None:
-    store, frames = MemoryStore(), iter(range(100))
-    leave(store)
-    for _ in range(6):
-        assert len(die_again(store, lambda: context.checkpoint(next(frames))).calls) == 1
-
-
-def test_the_same_checkpoint_again_is_no_progress(store: MemoryStore) -> None:
+@pytest.mark.parametrize(("farther", "quarantined"), [(1, 0), (0, 1)])
+def test_only_a_call_that_comes_farther_each_time_is_not_quarantined(
+    farther: int, quarantined: int, store: MemoryStore
+) -> None:
+    frames = iter(range(7, 100))
     leave(store, body=lambda: context.checkpoint(7))
-    for _ in range(3):
-        die_again(store, lambda: context.checkpoint(7))
-    assert len(die_again(store).quarantined) == 1
+    for _ in range(5):
+        found = die_again(store, lambda: context.checkpoint(next(frames) if farther else 7))
+    assert len(found.quarantined) == quarantined
 
 
 # Ends that are no crash of the call

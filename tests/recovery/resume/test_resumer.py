@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -27,17 +28,18 @@ from recovery.resume.handles import Resumption
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names
-from tests.recovery.resume.dead_process import SETTINGS, Killed, kill_at, leave, resume
+from tests.recovery.resume.dead_process import SETTINGS, leave, leave_at, resume
 
 
 async def nothing() -> None: ...
 
 
-def test_a_call_under_way_is_resumed_with_its_arguments(store: MemoryStore) -> None:
-    leave(store, "a", 2)
-    seen: list[Any] = []
-    resume(store, lambda *args: seen.append(args))
-    assert seen == [("a", 2)]
+def test_a_call_is_resumed_once_with_its_arguments_its_key_and_its_checkpoint(store: MemoryStore) -> None:
+    keys: list[str] = []
+    leave(store, "a", 2, body=lambda: (keys.append(context.key()), context.checkpoint({"offset": 7})))
+    [resumed] = resume(store, lambda *args: (args, context.key(), context.saved())).calls
+    assert resumed.result == (("a", 2), keys[0], {"offset": 7})
+    assert resume(store, lambda *args: None).calls == []
 
 
 def test_a_resumed_call_has_only_the_retries_that_are_left(store: MemoryStore) -> None:
@@ -51,18 +53,6 @@ def test_a_resumed_call_has_only_the_retries_that_are_left(store: MemoryStore) -
     resumption = resume(store, work)
     assert seen == [3, 4]  # three retries are allowed, two were used
     assert isinstance(resumption.calls[0].error, ConnectionError)
-
-
-def test_the_key_and_the_checkpoint_survive(store: MemoryStore) -> None:
-    keys: list[str] = []
-    leave(store, body=lambda: (keys.append(context.key()), context.checkpoint({"offset": 7})))
-    resumption = resume(store, lambda: (context.key(), context.saved()))
-    assert resumption.calls[0].result == (keys[0], {"offset": 7})
-
-
-def test_a_call_that_is_over_is_not_resumed(store: MemoryStore) -> None:
-    leave(store)
-    assert [len(resume(store, lambda: None).calls) for _ in range(2)] == [1, 0]
 
 
 def test_a_resumed_call_publishes_its_resumption_and_its_recovery(store: MemoryStore) -> None:
@@ -149,33 +139,18 @@ def test_a_call_that_must_not_run_unwritten_stays_pending() -> None:
 
 
 @pytest.mark.anyio
-async def test_async_calls_are_resumed_as_tasks_of_the_service() -> None:
-    store, seen = MemoryStore(), []
+async def test_the_service_waits_for_the_calls_that_it_resumes_as_tasks(store: MemoryStore) -> None:
+    seen: list[str] = []
     leave(store, "a")
 
     async def work(argument: str) -> None:
-        await anyio.sleep(0)
+        await anyio.sleep(0.01)
         seen.append(argument)
 
     async with Recovery(store=store) as service:
         service.recoverable("work", **SETTINGS)(work)
-        await service.resume()
-    assert seen == ["a"]
-
-
-@pytest.mark.anyio
-async def test_the_service_waits_for_the_calls_that_it_resumes() -> None:
-    store, seen = MemoryStore(), []
-    leave(store)
-
-    async def work() -> None:
-        await anyio.sleep(0.01)
-        seen.append("done")
-
-    async with Recovery(store=store) as service:
-        service.recoverable("work", **SETTINGS)(work)
         service.resume()
-    assert seen == ["done"]
+    assert seen == ["a"]
 
 
 @pytest.mark.anyio
@@ -216,32 +191,20 @@ def test_plain_calls_are_resumed_four_at_a_time(store: MemoryStore) -> None:
 # Asking for it
 
 
-def test_resuming_twice_resumes_once(store: MemoryStore) -> None:
+def test_threads_that_resume_at_once_get_the_same_resumption(store: MemoryStore) -> None:
     leave(store, "a")
-    seen: list[Any] = []
-    with Recovery(store=store) as service:
-        service.recoverable("work", **SETTINGS)(seen.append)
-        assert service.resume() is service.resume()
-        assert service.resume().wait(10.0)
-    assert seen == ["a"]
-
-
-def test_threads_that_resume_at_once_get_the_same_resumption() -> None:
+    seen: list[str] = []
     together = threading.Barrier(4)
-    for _ in range(10):
-        found: list[Resumption] = []
-        with Recovery(store=MemoryStore()) as service:
+    with Recovery(store=store) as service, ThreadPoolExecutor(4) as threads:
+        service.recoverable("work", **SETTINGS)(seen.append)
 
-            def ask(service: Recovery = service, found: list[Resumption] = found) -> None:
-                together.wait(10.0)
-                found.append(service.resume())
+        def ask(_: int) -> Resumption:
+            together.wait(10.0)
+            return service.resume()
 
-            threads = [threading.Thread(target=ask) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(10.0)
-        assert len(set(found)) == 1
+        found = list(threads.map(ask, range(4)))
+        assert found[0].wait(10.0)
+    assert (len(set(found)), seen) == (1, ["a"])
 
 
 def test_another_function_cannot_take_over_a_resumable_name() -> None:
@@ -282,23 +245,15 @@ class LimitedError(Exception):
 
 def test_a_crash_does_not_shorten_the_wait_that_a_server_asked_for(store: MemoryStore) -> None:
     clock = VirtualClock(start=time.monotonic())
-    with Recovery(store=store, clock=clock) as service:
-        kill_at(service, FailureClassified)
-        with pytest.raises(Killed):
-            service.recoverable("work", **SETTINGS)(Script(LimitedError()))()
+    leave_at(FailureClassified, store, LimitedError(), clock=clock)
     later = VirtualClock(start=clock() + 100.0)
-    with Recovery(store=store, clock=later) as service:
-        service.recoverable("work", **SETTINGS)(Script())
-        assert service.resume().wait(10.0)
+    resume(store, Script(), clock=later)
     assert later() >= clock() + 600.0
 
 
 def test_permanent_failures_that_were_not_decided_open_no_circuit(store: MemoryStore) -> None:
-    for run in range(5):
-        with Recovery(store=store, run=f"run{run}") as service:
-            kill_at(service, FailureClassified)
-            with pytest.raises(Killed):
-                service.recoverable("work", **SETTINGS)(Script(ValueError("wrong")))()
+    for _ in range(5):
+        leave_at(FailureClassified, store, ValueError("wrong"))
     with Recovery(store=store) as service:
         gave_up, opened = events_of(service, GaveUp), events_of(service, CircuitOpened)
         service.recoverable("work", **SETTINGS)(Script())
@@ -307,10 +262,7 @@ def test_permanent_failures_that_were_not_decided_open_no_circuit(store: MemoryS
 
 
 def test_a_call_without_a_retry_left_is_given_up(store: MemoryStore) -> None:
-    with Recovery(store=store, run="dead") as service:
-        kill_at(service, RetryScheduled)
-        with pytest.raises(Killed):
-            service.recoverable("work", **SETTINGS, max_retries=3)(Script(*[ConnectionError()] * 3))()
+    leave_at(RetryScheduled, store, ConnectionError(), max_retries=3)
     script = Script()
     resume(store, script, max_retries=0)  # the policy has changed meanwhile
     assert script.calls == 0
@@ -319,21 +271,15 @@ def test_a_call_without_a_retry_left_is_given_up(store: MemoryStore) -> None:
 # Commits
 
 
-def test_a_resumed_call_starts_once_its_start_is_committed(store: MemoryStore) -> None:
+def test_each_attempt_of_a_resumed_call_starts_once_that_is_committed(store: MemoryStore) -> None:
     leave(store)
-    seen: list[list[str]] = []
-    resume(store, lambda: seen.append([row.kind for row in store.rows]))
-    assert seen[0][-2:] == ["OperationResumed", "OperationStarted"]
-
-
-def test_the_later_attempts_of_a_resumed_call_start_once_that_is_committed(store: MemoryStore) -> None:
-    leave(store)
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[list[str], int]] = []
 
     def work() -> None:
-        seen.append((store.rows[-1].kind, context.attempt()))
+        seen.append(([row.kind for row in store.rows], context.attempt()))
         if context.attempt() < 3:
             raise ConnectionError
 
     resume(store, work)
-    assert seen == [("OperationStarted", 1), ("OperationStarted", 2), ("OperationStarted", 3)]
+    assert seen[0][0][-2:] == ["OperationResumed", "OperationStarted"]
+    assert [(kinds[-1], attempt) for kinds, attempt in seen] == [("OperationStarted", number) for number in (1, 2, 3)]
