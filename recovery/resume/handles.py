@@ -112,11 +112,9 @@ class Resumption:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until every call has ended, for at most *timeout* seconds; whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
-        return all(latch.wait(None if end is None else max(0.0, end - time.monotonic())) for latch in self._latches())
-
-    def _latches(self) -> Generator[Latch | ResumedCall, None, None]:
-        yield self.loaded
-        yield from self.calls
+        return self.loaded.wait(timeout) and all(
+            call.wait(None if end is None else max(0.0, end - time.monotonic())) for call in self.calls
+        )
 
     def __await__(self) -> Generator[Any, None, Resumption]:
         """Suspend until every call has ended."""
