@@ -66,12 +66,12 @@ NO_HELP = {"events.Attempt"}
 every_name = pytest.mark.parametrize("name", sorted(PUBLIC.keys() - NO_HELP))
 
 
-def test_the_packages_export_names() -> None:
+def test_the_packages_export_names():
     assert {"events", "recovery", "recovery.testing", "adapters.sqlite"} <= {module.__name__ for module in MODULES}
 
 
 @every_module
-def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType) -> None:
+def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType):
     assert module.__file__ is not None
     source = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imported = {
@@ -81,13 +81,13 @@ def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType) -> None
     assert list(module.__all__) == sorted(module.__all__, key=str.lower)
 
 
-def test_every_public_name_has_one_home() -> None:
+def test_every_public_name_has_one_home():
     homes = Counter(name for module in MODULES for name in module.__all__)
     assert [name for name, count in homes.items() if count > 1] == []
 
 
 @every_name
-def test_every_public_name_has_a_help_text(name: str) -> None:
+def test_every_public_name_has_a_help_text(name: str):
     value = PUBLIC[name]
     assert name.rpartition(".")[2] in pydoc.render_doc(value) or not callable(value)
     if isinstance(value, type | types.ModuleType) or inspect.isroutine(value):
@@ -95,7 +95,7 @@ def test_every_public_name_has_a_help_text(name: str) -> None:
 
 
 @every_name
-def test_every_public_callable_has_a_signature(name: str) -> None:
+def test_every_public_callable_has_a_signature(name: str):
     value = PUBLIC[name]
     if callable(value) and not isinstance(value, types.UnionType) and not is_typeddict(value):
         parameters = inspect.signature(value).parameters
@@ -103,7 +103,7 @@ def test_every_public_callable_has_a_signature(name: str) -> None:
 
 
 @every_name
-def test_every_public_method_has_a_help_text(name: str) -> None:
+def test_every_public_method_has_a_help_text(name: str):
     value = PUBLIC[name]
     if isinstance(value, type):
         own = {
@@ -116,14 +116,14 @@ def test_every_public_method_has_a_help_text(name: str) -> None:
         assert [one for one in own if not (inspect.getdoc(getattr(value, one)) or "").strip()] == []
 
 
-def test_a_service_completes_to_its_faces() -> None:
+def test_a_service_completes_to_its_faces():
     shown = {name for name in dir(Recovery()) if not name.startswith("_")}
     faces = {"bus", "calls", "circuits", "journal", "monitor"}
     assert shown == faces | {"close", "configure", "is_enabled", "operation", "recoverable", "resume"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_package_is_typed(package: str) -> None:
+def test_every_package_is_typed(package: str):
     assert (ROOT / package / "py.typed").exists()
 
 
@@ -146,11 +146,11 @@ def lengths() -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_modules_functions_and_tests_are_short() -> None:
+def test_modules_functions_and_tests_are_short():
     too_long = {name: length for name, (length, most) in lengths().items() if length > TOO_LONG.get(name, most)}
     assert too_long == {}
 
 
-def test_the_list_of_what_is_too_long_shrinks() -> None:
+def test_the_list_of_what_is_too_long_shrinks():
     found = lengths()
     assert {name for name in TOO_LONG if name not in found or found[name][0] <= found[name][1]} == set()

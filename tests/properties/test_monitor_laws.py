@@ -78,7 +78,7 @@ def shown(counters: Counters, now: float) -> Any:
 
 
 @given(events(), st.integers(0, 25), STEPS)
-def test_a_snapshot_in_between_changes_no_count(given: list[Event], cut: int, later: float) -> None:
+def test_a_snapshot_in_between_changes_no_count(given: list[Event], cut: int, later: float):
     now = end(given) + later
     counters = counted(given[:cut])
     shown(counters, end(given[:cut]))
@@ -86,7 +86,7 @@ def test_a_snapshot_in_between_changes_no_count(given: list[Event], cut: int, la
 
 
 @given(events(), st.integers(0, 25))
-def test_two_tallies_added_are_one_tally_of_both(given: list[Event], cut: int) -> None:
+def test_two_tallies_added_are_one_tally_of_both(given: list[Event], cut: int):
     [whole, first, second] = [total(counted(some)) for some in (given, given[:cut], given[cut:])]
     first.add(second)
     names = [name for name in SUMS if name not in ("failures", "decision_seconds")]  # calls are cut in two
@@ -110,7 +110,7 @@ def all_windows(counters: Counters, now: float) -> dict[str, Window]:
 
 
 @given(events(), STEPS)
-def test_a_window_holds_five_sixths_of_its_span_and_nothing_older(given: list[Event], later: float) -> None:
+def test_a_window_holds_five_sixths_of_its_span_and_nothing_older(given: list[Event], later: float):
     now = end(given) + later
     counters = counted(given)
     windows = all_windows(counters, now)
@@ -123,7 +123,7 @@ def test_a_window_holds_five_sixths_of_its_span_and_nothing_older(given: list[Ev
 
 
 @given(st.lists(st.tuples(STEPS, st.integers(0, 1000)), max_size=25), STEPS)
-def test_successes_are_counted_in_the_window_of_their_reading(readings: list[tuple[float, int]], later: float) -> None:
+def test_successes_are_counted_in_the_window_of_their_reading(readings: list[tuple[float, int]], later: float):
     history, now, noted = History(0.0), 0.0, [(0.0, 0)]
     for step, number in readings:
         now += step
@@ -140,7 +140,7 @@ def test_successes_are_counted_in_the_window_of_their_reading(readings: list[tup
 
 
 @given(events(), st.lists(st.integers(0, 100), max_size=3), STEPS)
-def test_a_longer_window_holds_what_a_shorter_one_holds(given: list[Event], successes: list[int], later: float) -> None:
+def test_a_longer_window_holds_what_a_shorter_one_holds(given: list[Event], successes: list[int], later: float):
     counters, now = counted(given), end(given)
     for number in successes:
         now += later
@@ -155,14 +155,14 @@ def test_a_longer_window_holds_what_a_shorter_one_holds(given: list[Event], succ
 
 
 @given(events())
-def test_a_circuit_is_open_no_longer_than_the_time_that_passed(given: list[Event]) -> None:
+def test_a_circuit_is_open_no_longer_than_the_time_that_passed(given: list[Event]):
     for operation in counted(given).operations.values():
         assert 0.0 <= operation.circuit.open_for <= operation.circuit_at(end(given)).open_for <= end(given)
         assert (operation.circuit.state == "open") is (operation.opened_at is not None)
 
 
 @given(events(), st.sampled_from([GaveUp, OperationRecovered, OperationCancelled]))
-def test_calls_that_ended_are_not_remembered(given: list[Event], kind: Any) -> None:
+def test_calls_that_ended_are_not_remembered(given: list[Event], kind: Any):
     ended = [kind(at=end(given), operation="fetch", call=call) for call in CALLS]
     assert not counted([*given, *ended]).failing_calls
 
@@ -179,13 +179,13 @@ READINGS = st.builds(Reading, st.none() | VALUES, st.integers(0, 6), st.floats(0
 
 
 @given(THRESHOLDS, READINGS, st.booleans())
-def test_an_alert_never_flaps_on_a_constant_input(threshold: Threshold, reading: Reading, before: bool) -> None:
+def test_an_alert_never_flaps_on_a_constant_input(threshold: Threshold, reading: Reading, before: bool):
     after = threshold.is_passed(reading, was_raised=before)
     assert threshold.is_passed(reading, was_raised=after) is after
 
 
 @given(THRESHOLDS, st.floats(0.0, 1.0), st.booleans())
-def test_between_its_two_thresholds_an_alert_stays_as_it_is(threshold: Threshold, where: float, before: bool) -> None:
+def test_between_its_two_thresholds_an_alert_stays_as_it_is(threshold: Threshold, where: float, before: bool):
     value = threshold.cleared + where * (threshold.raised - threshold.cleared)
     low, high = sorted([threshold.raised, threshold.cleared])
     assume(low < value < high)
@@ -193,7 +193,7 @@ def test_between_its_two_thresholds_an_alert_stays_as_it_is(threshold: Threshold
 
 
 @given(THRESHOLDS, READINGS)
-def test_an_alert_that_would_be_raised_would_also_stay(threshold: Threshold, reading: Reading) -> None:
+def test_an_alert_that_would_be_raised_would_also_stay(threshold: Threshold, reading: Reading):
     if threshold.is_passed(reading, was_raised=False):
         assert threshold.is_passed(reading, was_raised=True)
 
@@ -202,7 +202,7 @@ def test_an_alert_that_would_be_raised_would_also_stay(threshold: Threshold, rea
 
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=2, max_size=500))
-def test_the_mean_and_its_error_agree_with_the_textbook(values: list[float]) -> None:
+def test_the_mean_and_its_error_agree_with_the_textbook(values: list[float]):
     samples = Samples()
     for value in values:
         samples.add(value)
@@ -212,7 +212,7 @@ def test_the_mean_and_its_error_agree_with_the_textbook(values: list[float]) -> 
 
 
 @given(st.floats(0.0, 10.0), st.floats(20.0, 30.0))
-def test_samples_follow_an_operation_that_becomes_slower(before: float, after: float) -> None:
+def test_samples_follow_an_operation_that_becomes_slower(before: float, after: float):
     samples = Samples()
     for value in [before] * 5000 + [after] * 5000:
         samples.add(value)
@@ -220,13 +220,13 @@ def test_samples_follow_an_operation_that_becomes_slower(before: float, after: f
 
 
 @given(st.lists(st.floats(1.0, 2.0), min_size=9, max_size=50), st.integers(0, 8))
-def test_one_disturbed_round_does_not_move_the_median(values: list[float], which: int) -> None:
+def test_one_disturbed_round_does_not_move_the_median(values: list[float], which: int):
     disturbed = [1e6 if number == which else value for number, value in enumerate(values)]
     assert 1.0 <= median(disturbed).value <= 2.0
 
 
 @given(st.floats(1e-7, 1e3), st.floats(0.0, 1e-6), st.floats(0.0, 1e-6), st.floats(0.0, 1.0))
-def test_the_cost_of_timing_is_subtracted(own: float, timing: float, wrapper: float, decision: float) -> None:
+def test_the_cost_of_timing_is_subtracted(own: float, timing: float, wrapper: float, decision: float):
     figures = (Estimate(own + timing, 0.0, 9), Estimate(timing, 0.0, 9), Estimate(wrapper, 0.0, 9))
     found = overhead(*figures, decision)
     assert found.share is not None

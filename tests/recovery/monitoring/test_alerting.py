@@ -40,7 +40,7 @@ def recover(bus: Bus, times: int, lag: float) -> None:
         bus.publish(OperationRecovered(at=bus.clock(), operation="fetch", call="c", attempt=2, lag=lag))
 
 
-def test_a_single_failed_call_raises_no_alert(service: Recovery, monitor: Monitor, alerts: list[Event]) -> None:
+def test_a_single_failed_call_raises_no_alert(service: Recovery, monitor: Monitor, alerts: list[Event]):
     give_up(service, 1)
     assert monitor.snapshot().alerts == ()
     assert alerts == []
@@ -48,7 +48,7 @@ def test_a_single_failed_call_raises_no_alert(service: Recovery, monitor: Monito
 
 def test_the_success_alert_lasts_until_enough_calls_succeed(
     service: Recovery, monitor: Monitor, alerts: list[Event], clock: VirtualClock
-) -> None:
+):
     give_up(service, 20)
     clock.advance(1.0)
     give_up(service, 1)
@@ -68,15 +68,13 @@ def test_the_success_alert_lasts_until_enough_calls_succeed(
 @pytest.mark.parametrize("successes", [0, 10 * BATCH])
 def test_a_full_batch_is_evaluated_with_the_successes_though_no_time_passes(
     service: Recovery, alerts: list[Event], successes: int
-) -> None:
+):
     repeat(service.recoverable("fetch", max_retries=0)(failing(0)), successes)
     give_up(service, BATCH)
     assert names(alerts) == ([] if successes else ["AlertRaised"])
 
 
-def test_late_retries_raise_an_alert(
-    bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any], clock: VirtualClock
-) -> None:
+def test_late_retries_raise_an_alert(bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any], clock: VirtualClock):
     recover(bus, 20, lag=0.4)
     bus_monitor.snapshot()
     assert bus_alerts == []
@@ -90,12 +88,12 @@ def test_late_retries_raise_an_alert(
     assert bus_alerts[-1].lasted == 600.0
 
 
-def test_late_retries_raise_an_alert_without_a_snapshot(bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any]) -> None:
+def test_late_retries_raise_an_alert_without_a_snapshot(bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any]):
     recover(bus, 2 * BATCH, lag=0.8)
     assert [event.alert for event in bus_alerts] == ["lag"]
 
 
-def test_too_many_waiting_calls_raise_the_memory_alert(bus: Bus, bus_alerts: list[Any], clock: VirtualClock) -> None:
+def test_too_many_waiting_calls_raise_the_memory_alert(bus: Bus, bus_alerts: list[Any], clock: VirtualClock):
     waiting = [10]
     monitor = Monitor(bus, waiting=lambda: waiting[0])
     assert monitor.snapshot().memory == 10 * WAITING_CALL_BYTES
@@ -110,7 +108,7 @@ def test_too_many_waiting_calls_raise_the_memory_alert(bus: Bus, bus_alerts: lis
     assert names(bus_alerts) == ["AlertRaised", "AlertCleared"]
 
 
-def test_the_waiting_calls_of_a_service_are_counted() -> None:
+def test_the_waiting_calls_of_a_service_are_counted():
     service = Recovery(breaker=None)
     monitor = service.monitor()
     thread = threading.Thread(target=service.recoverable("fetch", initial_delay=600.0, jitter="none")(failing(1)))
@@ -123,9 +121,7 @@ def test_the_waiting_calls_of_a_service_are_counted() -> None:
     assert [*seen, monitor.snapshot().waiting] == [1, 0]
 
 
-def test_an_alert_is_journalled_and_logged_like_any_event(
-    caplog: pytest.LogCaptureFixture, clock: VirtualClock
-) -> None:
+def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCaptureFixture, clock: VirtualClock):
     caplog.set_level(logging.INFO, "recovery")
     with service_on(clock, store=MemoryStore(), enable_logging=True) as service:
         monitor = service.monitor()

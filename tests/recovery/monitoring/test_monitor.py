@@ -22,7 +22,7 @@ from recovery.testing import VirtualClock
 from tests.recovery.monitoring.monitored import counts, failing, failure, operation_of, repeat
 
 
-def test_calls_are_counted_by_how_they_end(service: Recovery, monitor: Monitor) -> None:
+def test_calls_are_counted_by_how_they_end(service: Recovery, monitor: Monitor):
     service.recoverable("fetch")(failing(0))()
     service.recoverable("fetch")(failing(2))()
     with pytest.raises(ConnectionError):
@@ -34,13 +34,13 @@ def test_calls_are_counted_by_how_they_end(service: Recovery, monitor: Monitor) 
     assert seen.categories == {"transient": 6}
 
 
-def test_healthy_calls_are_counted_without_being_observed(service: Recovery, monitor: Monitor) -> None:
+def test_healthy_calls_are_counted_without_being_observed(service: Recovery, monitor: Monitor):
     repeat(service.recoverable("fetch")(failing(0)), 10)
     assert not service.operation("fetch").is_observed
     assert monitor.snapshot().windows["all"].successes == 10
 
 
-def test_calls_from_before_the_monitor_are_not_counted(service: Recovery) -> None:
+def test_calls_from_before_the_monitor_are_not_counted(service: Recovery):
     fetch = service.recoverable("fetch")(failing(1))
     fetch()
     monitor = service.monitor()
@@ -50,7 +50,7 @@ def test_calls_from_before_the_monitor_are_not_counted(service: Recovery) -> Non
 
 def test_recovery_time_runs_from_the_first_failure_to_the_success(
     service: Recovery, monitor: Monitor, clock: VirtualClock
-) -> None:
+):
     service.recoverable("fetch", max_elapsed=1e6)(failing(2, clock, takes=50.0))()
     recovery = operation_of(monitor.snapshot(), "fetch").windows["1m"].recovery
     assert recovery is not None
@@ -59,7 +59,7 @@ def test_recovery_time_runs_from_the_first_failure_to_the_success(
     assert recovery.p99 == pytest.approx(104.0, rel=0.01)
 
 
-def test_percentiles_are_within_one_percent(bus: Bus, bus_monitor: Monitor, clock: VirtualClock) -> None:
+def test_percentiles_are_within_one_percent(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(1, 1001):
         call = f"c{number}"
         recovery = number / 100.0
@@ -70,13 +70,13 @@ def test_percentiles_are_within_one_percent(bus: Bus, bus_monitor: Monitor, cloc
     assert [seen.p50, seen.p95, seen.p99] == [pytest.approx(one, rel=0.012) for one in (5.0, 9.5, 9.9)]
 
 
-def test_a_failure_that_is_classified_twice_counts_once(bus: Bus, bus_monitor: Monitor, clock: VirtualClock) -> None:
+def test_a_failure_that_is_classified_twice_counts_once(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for attempt in (1, 1, 2):
         bus.publish(failure("c", clock(), attempt))
     assert bus_monitor.snapshot().windows["all"].failures == 2
 
 
-def test_waits_are_counted_by_their_cause(bus: Bus, bus_monitor: Monitor, clock: VirtualClock) -> None:
+def test_waits_are_counted_by_their_cause(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     about = {"at": clock(), "operation": "fetch", "call": "c"}
     bus.publish(RetryScheduled(**about, after=1.5, retry=1, category=Category.TRANSIENT))
     bus.publish(RetryScheduled(**about, after=2.5, retry=2, category=Category.TRANSIENT))
@@ -90,7 +90,7 @@ def test_waits_are_counted_by_their_cause(bus: Bus, bus_monitor: Monitor, clock:
     }
 
 
-def test_causes_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock) -> None:
+def test_causes_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(MAX_CAUSES + 10):
         bus.publish(Parked(at=clock(), operation="fetch", call="c", after=1.0, why=f"cause {number}"))
     waits = bus_monitor.snapshot().windows["all"].waits
@@ -98,7 +98,7 @@ def test_causes_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Mon
     assert waits["other"].count == 10
 
 
-def test_keys_are_counted_apart_and_together(service: Recovery, monitor: Monitor) -> None:
+def test_keys_are_counted_apart_and_together(service: Recovery, monitor: Monitor):
     fetch = service.recoverable("fetch", key=lambda host: host)(failing(1))
     for host in ("one", "other", "other"):
         fetch(host)
@@ -107,7 +107,7 @@ def test_keys_are_counted_apart_and_together(service: Recovery, monitor: Monitor
     assert counts(shown.windows["all"], "calls", "recovered") == [3, 1]
 
 
-def test_keys_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock) -> None:
+def test_keys_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(MAX_KEYS + 5):
         bus.publish(GaveUp(at=clock(), operation="fetch", key=f"host {number}", call="c"))
     shown = bus_monitor.snapshot()
@@ -116,7 +116,7 @@ def test_keys_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monit
     assert shown.windows["all"].gave_up == MAX_KEYS + 5
 
 
-def test_windows_forget_and_the_total_does_not(service: Recovery, monitor: Monitor, clock: VirtualClock) -> None:
+def test_windows_forget_and_the_total_does_not(service: Recovery, monitor: Monitor, clock: VirtualClock):
     service.recoverable("fetch")(failing(1))()
     monitor.snapshot()
     seen = []
@@ -127,7 +127,7 @@ def test_windows_forget_and_the_total_does_not(service: Recovery, monitor: Monit
     assert seen == [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
 
 
-def test_percentiles_are_those_of_their_window(service: Recovery, monitor: Monitor, clock: VirtualClock) -> None:
+def test_percentiles_are_those_of_their_window(service: Recovery, monitor: Monitor, clock: VirtualClock):
     for takes in (100.0, 1.0):
         service.recoverable("fetch")(failing(1, clock, takes=takes))()
         clock.advance(70.0)
@@ -140,7 +140,7 @@ def test_percentiles_are_those_of_their_window(service: Recovery, monitor: Monit
     assert (five.count, five.mean) == (1, pytest.approx(3.0))
 
 
-def test_a_cancelled_call_is_neither_success_nor_failure(service: Recovery, monitor: Monitor) -> None:
+def test_a_cancelled_call_is_neither_success_nor_failure(service: Recovery, monitor: Monitor):
     attempt = service.operation("render").start()
     attempt.fail(ConnectionError())
     attempt.cancel()
@@ -148,7 +148,7 @@ def test_a_cancelled_call_is_neither_success_nor_failure(service: Recovery, moni
     assert counts(seen, "calls", "cancelled", "failures", "success_rate") == [0, 1, 1, None]
 
 
-def test_threads_lose_no_count() -> None:
+def test_threads_lose_no_count():
     service = Recovery(breaker=None)
     monitor = service.monitor()
 
@@ -164,7 +164,7 @@ def test_threads_lose_no_count() -> None:
     assert counts(seen, "recovered", "failures", "retries") == [800, 800, 800]
 
 
-def test_publishing_does_not_wait_for_a_snapshot(bus: Bus, clock: VirtualClock) -> None:
+def test_publishing_does_not_wait_for_a_snapshot(bus: Bus, clock: VirtualClock):
     entered, leave = threading.Event(), threading.Event()
 
     def waiting() -> int:  # asked while the snapshot is taken
@@ -184,7 +184,7 @@ def test_publishing_does_not_wait_for_a_snapshot(bus: Bus, clock: VirtualClock) 
     assert monitor.snapshot().windows["all"].failures == 3 * BATCH
 
 
-def test_a_bare_bus_can_be_monitored(bus: Bus) -> None:
+def test_a_bare_bus_can_be_monitored(bus: Bus):
     render = Operation("render", bus)
     with Monitor(bus) as monitor:
         render.start().succeed()
@@ -195,9 +195,7 @@ def test_a_bare_bus_can_be_monitored(bus: Bus) -> None:
     assert shown.journal is None
 
 
-def test_lag_is_how_much_later_than_scheduled_a_retry_begins(
-    service: Recovery, monitor: Monitor, clock: VirtualClock
-) -> None:
+def test_lag_is_how_much_later_than_scheduled_a_retry_begins(service: Recovery, monitor: Monitor, clock: VirtualClock):
     service.bus.subscribe(RetryScheduled, lambda _: clock.advance(0.7))  # a subscriber that takes its time
     service.recoverable("fetch")(failing(1, clock, takes=50.0))()
     lag = monitor.snapshot().windows["all"].lag
@@ -215,12 +213,12 @@ def test_lag_is_how_much_later_than_scheduled_a_retry_begins(
         ),
     ],
 )
-def test_the_extra_is_needed_for_a_monitor_only(code: str, said: str) -> None:
+def test_the_extra_is_needed_for_a_monitor_only(code: str, said: str):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout + done.stderr).endswith(said)
 
 
-def test_a_service_has_one_monitor_with_its_first_thresholds(service: Recovery) -> None:
+def test_a_service_has_one_monitor_with_its_first_thresholds(service: Recovery):
     monitor = service.monitor(Thresholds(memory=None))
     assert service.monitor() is monitor
     assert monitor.thresholds.memory is None

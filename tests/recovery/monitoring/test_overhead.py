@@ -34,7 +34,7 @@ def is_observed(service: Recovery) -> bool:
 
 def test_an_operation_is_observed_only_while_a_sample_is_due(
     service: Recovery, monitor: Monitor, fetch: Callable[[], str]
-) -> None:
+):
     repeat(fetch, 2 * SAMPLE_ONE_IN)
     monitor.snapshot()
     seen = [is_observed(service)]
@@ -46,15 +46,13 @@ def test_an_operation_is_observed_only_while_a_sample_is_due(
     assert not is_observed(service)
 
 
-def test_an_operation_with_few_calls_is_not_sampled(
-    service: Recovery, monitor: Monitor, fetch: Callable[[], str]
-) -> None:
+def test_an_operation_with_few_calls_is_not_sampled(service: Recovery, monitor: Monitor, fetch: Callable[[], str]):
     repeat(fetch, SAMPLE_ONE_IN - 1)
     monitor.snapshot()
     assert not is_observed(service)
 
 
-def test_a_call_that_failed_first_is_not_sampled(service: Recovery, monitor: Monitor, fetch: Callable[[], str]) -> None:
+def test_a_call_that_failed_first_is_not_sampled(service: Recovery, monitor: Monitor, fetch: Callable[[], str]):
     repeat(fetch, 2 * SAMPLE_ONE_IN)
     monitor.snapshot()
     attempt = service.operation("fetch").start()
@@ -66,7 +64,7 @@ def test_a_call_that_failed_first_is_not_sampled(service: Recovery, monitor: Mon
     assert not is_observed(service)
 
 
-def test_a_key_is_sampled_by_its_own_calls(bus: Bus, bus_monitor: Monitor) -> None:
+def test_a_key_is_sampled_by_its_own_calls(bus: Bus, bus_monitor: Monitor):
     whole, part = Operation("fetch", bus), Operation("fetch", bus, key="host")
     repeat(lambda: whole.start().succeed(), 2 * SAMPLE_ONE_IN)
     bus_monitor.snapshot()
@@ -76,14 +74,14 @@ def test_a_key_is_sampled_by_its_own_calls(bus: Bus, bus_monitor: Monitor) -> No
     assert not whole.is_observed
 
 
-def test_closing_the_monitor_ends_sampling(service: Recovery, monitor: Monitor, fetch: Callable[[], str]) -> None:
+def test_closing_the_monitor_ends_sampling(service: Recovery, monitor: Monitor, fetch: Callable[[], str]):
     repeat(fetch, 100 * SAMPLE_ONE_IN)
     monitor.snapshot()
     monitor.close()
     assert not is_observed(service)
 
 
-def test_overhead_is_a_share_of_the_operation_s_own_time(monitor: Monitor, fetch: Callable[[], str]) -> None:
+def test_overhead_is_a_share_of_the_operation_s_own_time(monitor: Monitor, fetch: Callable[[], str]):
     repeat(fetch, MAX_DUE * SAMPLE_ONE_IN)
     monitor.snapshot()
     repeat(fetch, MAX_DUE)
@@ -100,9 +98,7 @@ def test_overhead_is_a_share_of_the_operation_s_own_time(monitor: Monitor, fetch
     assert shown.overhead.share == pytest.approx(cost.share)
 
 
-def test_the_time_to_decide_after_failures_is_overhead(
-    service: Recovery, monitor: Monitor, clock: VirtualClock
-) -> None:
+def test_the_time_to_decide_after_failures_is_overhead(service: Recovery, monitor: Monitor, clock: VirtualClock):
     alerts = events_of(service, AlertRaised)
     service.bus.subscribe(FailureClassified, lambda _: clock.advance(0.01))  # a plug-in that takes its time
     for _ in range(2):
@@ -120,13 +116,13 @@ def test_the_time_to_decide_after_failures_is_overhead(
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_elapsed": 60.0}, {"key": lambda: "host"}, {"durability": "journal"}])
-def test_every_kind_of_wrapper_is_calibrated(settings: dict[str, Any]) -> None:
+def test_every_kind_of_wrapper_is_calibrated(settings: dict[str, Any]):
     found = calibrate(make_config(settings, defaults=Defaults(), has_store=True))  # type: ignore[arg-type]
     assert 0.0 < found.wrapper.value < 1e-3
     assert 0.0 < found.timing.value < 1e-3
     assert found.wrapper.error < 1e-3
 
 
-def test_a_journalled_wrapper_costs_more_than_a_plain_one() -> None:
+def test_a_journalled_wrapper_costs_more_than_a_plain_one():
     journalled = msgspec.structs.replace(UNDEFINED_CONFIG, durability="journal")
     assert calibrate(journalled).wrapper.value > 3.0 * calibrate(UNDEFINED_CONFIG).wrapper.value
