@@ -126,9 +126,8 @@ class CrashedProcess:
         self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._accepted)
         policy = RetryPolicy(max_retries=4, backoff=(0.0,))
         self.job = self.service.recoverable("job", policy=policy, breaker=None, resumable=True)(self._job)
-        self.pay = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")(
-            self._pay
-        )
+        strict = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")
+        self.pay = strict(self._pay)
         self.fetch = self.service.recoverable("fetch", policy=policy, breaker=None, resumable=True)(self._fetch)
         anyio.run(self._run)
 
