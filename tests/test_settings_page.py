@@ -42,7 +42,6 @@ def settings_of_an_operation() -> dict[str, Any]:
     """What an operation has that declares nothing, in a service that declares nothing."""
     config = make_config({}, defaults=Defaults(), has_store=False)
     assert isinstance(config.policy.backoff, Exponential)
-    assert config.breaker is not None
     known: dict[str, Any] = {
         **msgspec.structs.asdict(config.policy),
         **{name: value for name, value in msgspec.structs.asdict(config).items() if name in Settings.__annotations__},

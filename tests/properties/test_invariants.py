@@ -90,7 +90,6 @@ def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tupl
     for run, (kind, crash_at) in enumerate([*crashes, (GaveUp, 99)]):
         with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
             journal = service.journal
-            assert journal is not None
             events = events_of(service, kind)
 
             def fetch(url: str) -> None:
@@ -228,15 +227,12 @@ def test_a_cancelled_call_publishes_one_event_and_changes_nothing(backend: str, 
         await anyio.sleep_forever()
 
     async def main() -> None:
-        async def is_observed() -> None:
+        with anyio.move_on_after(at):
             try:
                 await fetch()
             except BaseException as error:
                 caught.append(error)
                 raise
-
-        with anyio.move_on_after(at):
-            await is_observed()
 
     clock.run(main, backend=backend)
     [error] = caught

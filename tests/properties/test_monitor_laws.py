@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
@@ -36,30 +37,23 @@ STEPS = st.one_of(st.sampled_from([0.0, 1.0, 10.0, 59.0, 60.0, 300.0, 3600.0]), 
 
 def events() -> st.SearchStrategy[list[Event]]:
     """Events of a few calls of a few operations, ordered by time only."""
-    about = {"operation": st.sampled_from(["fetch", "clone"]), "call": st.sampled_from(CALLS)}
-    some = {**about, "attempt": st.integers(1, 3)}
-    category = {"category": categories()}
+    about = {"at": st.just(0.0), "operation": st.sampled_from(["fetch", "clone"])}
+    call = {**about, "call": st.sampled_from(CALLS), "attempt": st.integers(1, 3)}
     one = st.one_of(
-        st.fixed_dictionaries({**some, **category, "kind": st.just(FailureClassified), "evidence": st.just(EVIDENCE)}),
-        st.fixed_dictionaries(
-            {**some, **category, "kind": st.just(RetryScheduled), "retry": st.just(1), "after": STEPS}
-        ),
-        st.fixed_dictionaries({**some, "kind": st.just(Parked), "why": st.sampled_from(["", "disk"]), "after": STEPS}),
-        st.fixed_dictionaries({**some, "kind": st.just(OperationRecovered), "lag": st.floats(0.0, 1e3)}),
-        st.fixed_dictionaries({**some, "kind": st.sampled_from([GaveUp, CallRejected, OperationCancelled])}),
-        st.fixed_dictionaries({"operation": about["operation"], "kind": st.just(CircuitOpened), "after": STEPS}),
-        st.fixed_dictionaries({"operation": about["operation"], "kind": st.just(CircuitClosed)}),
+        st.builds(FailureClassified, **call, category=categories(), evidence=st.just(EVIDENCE)),
+        st.builds(RetryScheduled, **call, category=categories(), retry=st.just(1), after=STEPS),
+        st.builds(Parked, **call, why=st.sampled_from(["", "disk"]), after=STEPS),
+        st.builds(OperationRecovered, **call, lag=st.floats(0.0, 1e3)),
+        *(st.builds(kind, **call) for kind in (GaveUp, CallRejected, OperationCancelled)),
+        st.builds(CircuitOpened, **about, after=STEPS),
+        st.builds(CircuitClosed, **about),
     )
     return st.lists(st.tuples(STEPS, one), max_size=25).map(in_time)
 
 
-def in_time(steps: list[tuple[float, dict[str, Any]]]) -> list[Event]:
-    times = accumulate((step for step, _ in steps), initial=0.0)
-    next(times)
-    return [
-        fields["kind"](at=at, **{name: value for name, value in fields.items() if name != "kind"})
-        for at, (_, fields) in zip(times, steps, strict=True)
-    ]
+def in_time(steps: list[tuple[float, Event]]) -> list[Event]:
+    times = accumulate(step for step, _ in steps)
+    return [replace(event, at=at) for at, (_, event) in zip(times, steps, strict=True)]
 
 
 def counted(given: list[Event], counters: Counters | None = None) -> Counters:
@@ -229,6 +223,5 @@ def test_one_disturbed_round_does_not_move_the_median(values: list[float], which
 def test_the_cost_of_timing_is_subtracted(own: float, timing: float, wrapper: float, decision: float):
     figures = (Estimate(own + timing, 0.0, 9), Estimate(timing, 0.0, 9), Estimate(wrapper, 0.0, 9))
     found = overhead(*figures, decision)
-    assert found.share is not None
     assert found.share == pytest.approx((wrapper + decision) / own, rel=1e-3)
     assert found.error == pytest.approx(0.0)

@@ -138,7 +138,6 @@ class CrashedProcess:
                 await resumption.loaded.opened()
                 for record in resumption.left:
                     self.note("left", record.call)
-            assert self.service.journal is not None
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
             if self.options.works:
@@ -176,7 +175,6 @@ class CrashedProcess:
             self.note("acknowledged", event.call, type(event).__name__, event.attempt)
 
     def _receipt(self) -> Receipt:
-        assert self.service.journal is not None
         return self.service.journal.receipt()
 
     # What it does

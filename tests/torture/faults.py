@@ -66,7 +66,6 @@ def leave_work(store: Store) -> set[str]:
     with Recovery(store=store) as service:
         for _ in range(5):
             service.recoverable("old", policy=POLICY, resumable=True)(lambda: None)()
-        assert service.journal is not None
         service.journal.follow("job")
         for number in range(2):
             call = service.bus.new_call()
@@ -100,7 +99,6 @@ def run_with(fault: Fault, folder: Path, template: Path, left: set[str]) -> Outc
     with Recovery(store=store) as service:
         service.recoverable("job", policy=POLICY, resumable=True)(lambda: "resumed")
         resumption = service.resume()
-        assert service.journal is not None
         progressing = _with_progress(Script(TimeoutError()))
         results.append(service.recoverable("a", policy=POLICY, resumable=True)(progressing)())
         results.append(service.recoverable("b", policy=POLICY)(Script(ConnectionError(), ConnectionError()))())

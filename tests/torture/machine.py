@@ -90,7 +90,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.operation = self.service.operation(NAME, policy=POLICY, breaker=None, durability="journal")
         self.running: list[Attempt] = []
         self.waiting: list[Attempt] = []
-        assert self.service.journal is not None
         self.journal = self.service.journal
         self._check_pending(self.journal.pending(SOON))
 

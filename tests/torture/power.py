@@ -53,7 +53,6 @@ def write(path: str, notes: str, sync: Sync, batches: int) -> None:
     store = SQLiteStore(path)
     store._sync = sync  # type: ignore[assignment]  # "off" is not offered to users
     with Recovery(store=store) as service:
-        assert service.journal is not None
         number = 0
         for batch in range(batches):
             for _ in range(batch % 5 + 1):

@@ -129,7 +129,6 @@ def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCapt
         monitor.snapshot()
         clock.advance(600.0)
         monitor.snapshot()
-    assert service.journal is not None
     assert service.journal.counts.stored == 20 * 2 + 4
     assert [line for line in caplog.messages if "gave up" not in line] == [
         "fetch: alert, success is 0, past the threshold 0.9 (of 20)",
