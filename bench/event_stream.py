@@ -12,6 +12,7 @@ from events.event import Event
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationRecovered, RetryScheduled
 from recovery import Recovery
+from recovery.journal.config import JOURNAL_DEFAULTS
 
 BATCH = 512
 """Rows in one transaction, as in the journal."""
@@ -19,6 +20,7 @@ EVIDENCE = Evidence(
     type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="[Errno 104] reset", errno=104
 )
 _CHECK_EVERY = 256
+_HALF_FULL = JOURNAL_DEFAULTS.capacity // 2
 _PAUSE = 0.0005
 
 
@@ -53,7 +55,7 @@ def publish(service: Recovery, first: int, count: int, clock: Clock = time.perf_
     for number, event in enumerate(events(first, count, since)):
         bus.publish(event)
         if number % _CHECK_EVERY == 0:
-            while journal.is_half_full:
+            while journal.backlog.events > _HALF_FULL:
                 time.sleep(_PAUSE)
     journal.receipt().wait(120.0)
     return clock() - began

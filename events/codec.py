@@ -29,13 +29,13 @@ def encode(event: Event) -> bytes:
     for what JSON lacks: text that is no Unicode, and numbers that are not finite.
     """
     if type(event) not in _wire_events:
-        why = "it holds a live exception" if isinstance(event, OperationFailed) else "nobody could decode it"
+        why = "it holds a live exception" if isinstance(event, OperationFailed) else "decode() does not know it"
         raise CodecError(f"{type(event).__name__} cannot leave the process: {why}")
     try:
         data = _encoder.encode(event)
     except (UnicodeEncodeError, TypeError) as error:
         raise CodecError(f"{type(event).__name__} cannot be written: {error}") from error
-    # What msgspec makes of numbers that are not finite. A null that was meant comes back as it was.
+    # msgspec writes a number that is not finite as null. A null that was meant comes back as None.
     if b":null" in data and decode(data) != event:
         raise CodecError(f"{type(event).__name__} cannot be written: JSON has no such number: {event}")
     return data

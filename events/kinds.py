@@ -1,4 +1,4 @@
-"""Which events there are, and which of them a base class stands for."""
+"""All kinds of events, and those that a base class stands for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from events.operation_events import (
 )
 
 ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
-"""The events of the healthy path: nobody hears them who has not asked for them by name."""
+"""The events of the healthy path: a subscriber must name them, for a base class does not stand for them."""
 
 EVENTS: tuple[type[Event], ...] = (
     OperationStarted,
@@ -56,13 +56,13 @@ EVENTS: tuple[type[Event], ...] = (
     AlertRaised,
     AlertCleared,
 )
-"""Every event there is."""
+"""All kinds of events."""
 
 
 def kinds_of(event: type[Any]) -> tuple[type[Event], ...]:
-    """The events that *event* stands for: itself, or, for a base class, those below it that need no asking by name.
+    """The kinds that *event* stands for: itself, or all below a base class, without those of ``ON_REQUEST``.
 
-    Raises TypeError for anything that is no event, or stands for none.
+    Raises TypeError for anything else.
     """
     if event in EVENTS:
         return (event,)

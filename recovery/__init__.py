@@ -1,8 +1,10 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, resume."""
 
 from recovery import context, presets
+from recovery.journal.accounting import Counts
+from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
-from recovery.journal.queue import Counts
+from recovery.journal.history import CallRecord
 from recovery.journal.receipts import Receipt
 from recovery.journal.store import Store
 from recovery.policies.backoff import Constant, Exponential, Linear
@@ -23,6 +25,7 @@ from recovery.waiting.wait import WaitingCall
 __all__ = [
     "ABSENT",
     "BreakerPolicy",
+    "CallRecord",
     "Classification",
     "Classifier",
     "classify",
@@ -32,6 +35,7 @@ __all__ = [
     "Counts",
     "Exponential",
     "extract_evidence",
+    "JournalConfig",
     "Linear",
     "Log",
     "NotDurable",

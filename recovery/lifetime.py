@@ -7,22 +7,50 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
-import anyio.to_thread
+import anyio.lowlevel
 
+from events.bus import Bus
 from events.fork_locks import fork_safe
+from recovery.journal.config import JournalConfig
+from recovery.journal.core import JournalCore
 from recovery.journal.journal import Journal
+from recovery.journal.store import CommandSink, Store
+from recovery.policies.circuit_breaker import Open
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
+from recovery.settings import ConfigOf
+from recovery.waiting.waiters import Latch
 
 
 class Lifetime:
-    """What a service starts and closes: ``journal`` once it has a store, ``resumption`` once it resumes calls."""
+    """What a service starts and closes: ``journal`` once it has a store, ``resumption`` once it resumes calls.
 
-    def __init__(self) -> None:
-        self.journal: Journal | None = None
+    ``face`` is the journal as users see it.
+    """
+
+    def __init__(self, journal_config: JournalConfig) -> None:
+        if not isinstance(journal_config, JournalConfig):
+            raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
+        self._journal_config = journal_config
+        self.journal: JournalCore | None = None
+        self.face: Journal | None = None
         self.resumption: Resumption | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._resuming = fork_safe(threading.Lock())
+
+    def add_store(
+        self,
+        store: Store,
+        bus: Bus,
+        config_of: ConfigOf,
+        restore: Callable[[dict[tuple[str, str], Open]], object],
+        commands: CommandSink,
+    ) -> None:
+        """Make the journal, which writes to *store*; the arguments are those of ``JournalCore``."""
+        if self.journal is not None:
+            raise ValueError("this service already has a store; make another service for another store")
+        self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
+        self.face = Journal(self.journal)
 
     def resume(self, resumer: Callable[[], Resumer]) -> Resumption:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
@@ -60,12 +88,22 @@ class Lifetime:
             if has_failed:
                 self._interrupt()
                 if self.journal is not None:
-                    self.journal.seal()  # what is cancelled with the launcher is resumed next time
+                    self.journal.queue.close()  # calls that are cancelled with the launcher are resumed next time
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
+            closed = Latch()
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
+                await anyio.lowlevel.checkpoint()  # raises if the loop is gone: a thread started then would never run
+                # A daemon: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
+                threading.Thread(target=self._close_and_open, args=(closed,), daemon=True).start()
+                await closed.opened()
+
+    def _close_and_open(self, closed: Latch) -> None:
+        try:
+            self.close()
+        finally:
+            closed.open()
 
     def _interrupt(self) -> None:
         if self.resumption is not None:

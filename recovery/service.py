@@ -6,17 +6,16 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from events.bus import Bus
 from events.operation import Operation
 from recovery import validation
+from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
-from recovery.execution.retry_on_result import raise_unwanted
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
 from recovery.lifetime import Lifetime
@@ -29,7 +28,7 @@ from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
-from recovery.settings import Defaults, OperationConfig, Settings, make_config
+from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -51,7 +50,7 @@ class Recovery:
         with Recovery(store=SQLiteStore("journal.db")) as service:
             fetch = service.recoverable("fetch", max_retries=5)(fetch)
 
-    ``bus`` takes subscribers, ``calls`` knows the waiting calls and steers them, ``circuits`` forces circuits.
+    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits.
 
     Args:
         store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
@@ -68,6 +67,7 @@ class Recovery:
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
         max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
+        journal_config: What the journal holds in memory, and how long it waits.
 
     Raises:
         TypeError: An unknown option, or a value of the wrong type.
@@ -90,6 +90,7 @@ class Recovery:
         rng: Callable[[], float] = random.random,
         run: str | None = None,
         max_keys: int = MAX_KEYS,
+        journal_config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:
         for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
@@ -99,10 +100,11 @@ class Recovery:
         self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
-        self.calls = WaitingCalls(clock, rng)
-        self._subscribers = BuiltIn(self.bus, self._registry, rng, self.calls.wake, max_keys=max_keys)
+        self._waiting = WaitingCalls(clock, rng)
+        self.calls = Calls(self._waiting, self.bus, lambda: self._lifetime.journal)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime()
+        self._lifetime = Lifetime(journal_config)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -120,7 +122,7 @@ class Recovery:
     @property
     def journal(self) -> Journal | None:
         """The journal, ``None`` without a store."""
-        return self._lifetime.journal
+        return self._lifetime.face
 
     @with_suggestions("configure")
     def configure(
@@ -148,15 +150,12 @@ class Recovery:
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
-        given = {name: value for name, value in changes.items() if value is not None}
-        defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
+        defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            if self.journal is not None:
-                raise ValueError("this service already has a store; make another service for another store")
-            commands = CommandHandler(self.calls, lambda: self._lifetime.resumption)
+            commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
-            self._lifetime.journal = Journal(store, self.bus, self._registry.config_of, restore, commands)
+            self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled
         self._defaults = defaults
         self._subscribers.configure(
@@ -201,11 +200,9 @@ class Recovery:
             if not self.is_enabled:
                 return function
             definition = self._define(name or name_of_function(function), config, explicit=name is not None)
-            if config.retry_on_result is not None:
-                function = raise_unwanted(function, config.retry_on_result)
             if config.resumable:
                 definition.resume_with(function)
-            return wrap(function, definition, self._driver(definition))
+            return cast("Callable[P, R]", wrap(self._runner(function, definition)))
 
         return decorate
 
@@ -249,7 +246,7 @@ class Recovery:
         journal = self._lifetime.journal
         if journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._registry, self._driver, journal, self.calls.spread))
+        return self._lifetime.resume(lambda: Resumer(self._registry, self._runner, journal, self._waiting.jitter))
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
@@ -269,7 +266,7 @@ class Recovery:
                 thresholds,
                 config_of=self._registry.config_of,
                 journal=lambda: self.journal,
-                waiting=lambda: self.calls.number,
+                waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
             )
         elif thresholds is not None:
@@ -300,14 +297,14 @@ class Recovery:
 
     def _define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
         definition = self._registry.define(name, config, explicit=explicit)
-        if config.journalled and self.journal is not None:
-            self.journal.follow(definition.operation.name)
+        if config.journalled and self._lifetime.journal is not None:
+            self._lifetime.journal.follow(definition.operation.name)
         self._subscribers.follow(definition)
         return definition
 
-    def _driver(self, definition: Definition) -> Driver:
+    def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Driver(definition.config, self.bus.clock, self.calls, lambda: lifetime.journal, definition.warn_once)
+        return Runner(function, definition, self._waiting, lambda: lifetime.journal)
 
 
 default = Recovery()

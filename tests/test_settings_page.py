@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import recovery
-from recovery import BreakerPolicy, Recovery, RetryBudget, RetryPolicy, Rule, Settings, Strategy
+from recovery import BreakerPolicy, JournalConfig, Recovery, RetryBudget, RetryPolicy, Rule, Settings, Strategy
 from recovery.policies.backoff import Exponential
 from recovery.settings import Defaults, make_config
 
@@ -61,6 +61,7 @@ SECTIONS: dict[str, Mapping[str, Any]] = {
     "Settings": settings_of_an_operation(),
     **{struct.__name__: fields_of(struct) for struct in (RetryPolicy, Strategy, BreakerPolicy, RetryBudget, Rule)},
     "Recovery": parameters_of(Recovery),
+    "JournalConfig": fields_of(JournalConfig),
 }
 
 

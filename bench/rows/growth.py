@@ -90,7 +90,7 @@ async def _all_wait(service: Recovery, count: int) -> tuple[float, Counts]:
 
     began = time.perf_counter()
     tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(call()) for _ in range(count)]
-    while len(service.calls.calls()) < count and time.perf_counter() - began < WAIT_TIMEOUT:
+    while len(service.calls.waiting()) < count and time.perf_counter() - began < WAIT_TIMEOUT:
         await asyncio.sleep(0.05)
     took = time.perf_counter() - began
     _settle(service)

@@ -1,6 +1,6 @@
-"""The line before the journal: while little room is left, calls go ahead one after another, as there is room for them.
+"""Back-pressure: while the write queue is half full, calls are admitted first come, first served.
 
-Who leaves the line hands his turn on, so that none is lost; where nothing is written any more all are let go.
+A call that leaves passes its slot on, so no slot is lost. While nothing is written, calls go ahead a few at a time.
 """
 
 from __future__ import annotations
@@ -12,33 +12,31 @@ from collections.abc import Callable
 from types import TracebackType
 
 from events.fork_locks import fork_safe
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import WriteQueue
 from recovery.waiting.waiters import Clock, Waiter
 
-STALL_TIMEOUT = 5.0
-"""Seconds in which nothing was written, after which nobody waits for the store any more: it hangs."""
-
 EVENTS_PER_CALL = 4
-"""So many events one who is let in is reckoned to say: two are usual, and a third if a circuit opens."""
+"""Events that an admitted call is assumed to publish: two are usual, and a third if a circuit opens."""
 
 MAX_ADMITTED = 32
-"""So many are under way at a time where there is nothing to wait for: or their loop would come to nothing else."""
+"""Calls that are admitted at a time while nothing is written: more would starve their event loop."""
 
 RECHECK_AFTER = 15.0
-"""Seconds after which each one looks for himself: he who watches for all may be of a loop that is blocked, or over."""
+"""Seconds after which each waiting call looks for itself: the loop of the call that looks for all may be blocked."""
 
 
 class Slot:
-    """A call's place in the line: a context in which it asks how long to wait, until that is no time at all.
+    """A call's place in line, as a context: ask for ``wait_time()`` and wait, until it is 0.
 
-    It takes its place with the first question. *most* is how many seconds it waits at the most.
+    The call takes its place with the first question. It never waits longer than *timeout* seconds.
     """
 
     __slots__ = ("_admission", "end", "is_admitted", "waiter")
 
-    def __init__(self, admission: Admission, most: float) -> None:
+    def __init__(self, admission: Admission, timeout: float) -> None:
         self._admission = admission
-        self.end = admission.clock() + most
+        self.end = admission.clock() + timeout
         self.is_admitted = False
         self.waiter: Waiter | None = None
 
@@ -48,20 +46,16 @@ class Slot:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._admission.leave(self)
 
-    def left(self, waiter: Waiter) -> float:
-        """Seconds to wait before it asks again, unless *waiter* is woken earlier; none: it goes ahead."""
-        return self._admission.left(self, waiter)
+    def wait_time(self, waiter: Waiter) -> float:
+        """Seconds to wait before the next question, unless *waiter* is woken earlier; 0 or less: go ahead."""
+        return self._admission.wait_time(self, waiter)
 
 
 class Admission:
-    """Lets calls in while they leave *queue* less than half full: the other half is for those who cannot wait.
+    """One line of calls that wait for room in *queue*. It keeps the other half for callers that cannot wait.
 
-    First come, first served: who comes while others wait joins them. Nobody waits where *is_unwritable* says so, nor
-    after
-    *stall_timeout* seconds in which nothing was written, until something is. What else each one waits at the most is
-    his
-    own: it had better be long, for those who came together then overrun the queue together.
-    Safe to use from any thread. In a signal handler that interrupts it, a call goes ahead at once.
+    A new call waits behind those that wait already. No call waits while *is_unwritable()*, nor after *stall_timeout*
+    seconds in which nothing was written; then they go ahead, ``MAX_ADMITTED`` at a time. Thread-safe.
     """
 
     def __init__(
@@ -69,7 +63,7 @@ class Admission:
         queue: WriteQueue,
         is_unwritable: Callable[[], bool],
         clock: Clock = time.monotonic,
-        stall_timeout: float = STALL_TIMEOUT,
+        stall_timeout: float = JOURNAL_DEFAULTS.stall_timeout,
     ) -> None:
         self.clock = clock
         self.line: OrderedDict[Slot, None] = OrderedDict()
@@ -78,42 +72,43 @@ class Admission:
         self._stall_timeout = stall_timeout
         self._lock = fork_safe(threading.RLock())
         self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
-        """Whether this is a signal handler that interrupts its own thread inside this line."""
-        self._inside = 0  # let in, and not gone ahead yet
-        self._watch: Slot | None = None  # who looks at the clock for all
-        self._since: float | None = None  # since when somebody waits, and nothing was written
-        self._is_stuck = False
+        """Whether the caller is a signal handler that interrupts its own thread inside this line."""
+        self._admitted = 0  # and not gone ahead yet
+        self._watch: Slot | None = None  # looks for a stall on behalf of all
+        self._idle_since: float | None = None  # since when calls wait and nothing was written
+        self._is_stalled = False
         self._written = 0
 
-    def left(self, slot: Slot, waiter: Waiter) -> float:
-        """What ``Slot.left`` says."""
+    def wait_time(self, slot: Slot, waiter: Waiter) -> float:
+        """The answer to ``Slot.wait_time``."""
         if self.is_interrupted() or self._queue.is_interrupted():
-            return 0.0  # it would wait for itself
+            return 0.0  # the caller would wait for itself
         with self._lock:
             if slot.is_admitted or (slot not in self.line and not self._must_wait()):
                 return 0.0
             slot.waiter = None
             self.line[slot] = None
             now = self.clock()
-            if self._since is None:
-                self._since = now
-            elif now >= self._since + self._stall_timeout:
-                # Those who were let in and never came are not counted on either.
-                self._is_stuck, self._inside, self._since = True, 0, now
-            waiters, left = self._admit(), 0.0
+            if self._idle_since is None:
+                self._idle_since = now
+            elif now >= self._idle_since + self._stall_timeout:
+                # Calls that were admitted and never went ahead no longer count.
+                self._is_stalled, self._admitted, self._idle_since = True, 0, now
+            waiters, seconds = self._admit(), 0.0
             if slot in self.line:
                 slot.waiter = waiter
-                left = min(
-                    slot.end - now, self._since + self._stall_timeout - now if self._watch is slot else RECHECK_AFTER
+                is_watch = self._watch is slot
+                seconds = min(
+                    slot.end - now, self._idle_since + self._stall_timeout - now if is_watch else RECHECK_AFTER
                 )
         _wake(waiters)
-        return left
+        return seconds
 
     def leave(self, slot: Slot) -> None:
-        """*slot* is over, be it that it was let in or not; the next have theirs."""
+        """*slot* is over, admitted or not; the next calls get what it leaves."""
         with self._lock:
             if slot.is_admitted:
-                self._inside = max(self._inside - 1, 0)
+                self._admitted = max(self._admitted - 1, 0)
             elif slot in self.line:
                 del self.line[slot]
             else:
@@ -122,38 +117,69 @@ class Admission:
         _wake(waiters)
 
     def move(self, written: int) -> None:
-        """So much is *written* now, or it is known that nothing will be: let in for whom there is room."""
+        """Admit calls as far as there is room: events up to number *written* are stored, or nothing can be."""
         with self._lock:
             if written != self._written:
-                self._written, self._is_stuck, self._since = written, False, self.clock()
+                self._written, self._is_stalled, self._idle_since = written, False, self.clock()
             waiters = self._admit()
         _wake(waiters)
 
     def _must_wait(self) -> bool:
-        return not self._is_stuck and bool(self.line or self._queue.is_half_full) and not self._is_unwritable()
+        return not self._is_stalled and bool(self.line or self._queue.is_half_full) and not self._is_unwritable()
 
     def _admit(self) -> list[Waiter]:
-        """Let in for whom there is room; whom to wake."""
+        """Admit as many as there is room for; the waiters to wake."""
         waiters = []
         while self.line and self._has_room():
             slot, _ = self.line.popitem(last=False)
             slot.is_admitted = True
-            self._inside += 1
+            self._admitted += 1
             if slot.waiter is not None:
                 waiters.append(slot.waiter)
         if not self.line and not self._queue.is_half_full:
-            self._is_stuck, self._since = False, None
+            self._is_stalled, self._idle_since = False, None
         if self._watch not in self.line:
-            # The last in line watches for all: the first would hand that on at once.
+            # The last in line watches: the first would soon have to pass that on.
             self._watch = next(reversed(self.line), None)
             if self._watch is not None and self._watch.waiter is not None:
                 waiters.append(self._watch.waiter)
         return waiters
 
     def _has_room(self) -> bool:
-        if self._is_stuck or self._is_unwritable():
-            return self._inside < MAX_ADMITTED
-        return self._queue.has_room((self._inside + 1) * EVENTS_PER_CALL)
+        if self._is_stalled or self._is_unwritable():
+            return self._admitted < MAX_ADMITTED
+        return self._queue.has_room((self._admitted + 1) * EVENTS_PER_CALL)
+
+
+class BackPressure:
+    """The lines of calls before one write queue: one of threads, and one of tasks.
+
+    Two, because admitted tasks cannot go ahead while a plain call blocks the thread of their loop.
+    """
+
+    def __init__(self, queue: WriteQueue, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
+        self._queue = queue
+        self._threads, self._tasks = (
+            Admission(queue, is_unwritable, stall_timeout=stall_timeout) for _ in ("threads", "tasks")
+        )
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether a call should ask for a slot before it publishes."""
+        return self._queue.is_half_full or bool(self._threads.line or self._tasks.line)
+
+    def slot(self, timeout: float, *, blocks: bool) -> Slot:
+        """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""
+        return Slot(self._threads if blocks else self._tasks, timeout)
+
+    def move(self, written: int) -> None:
+        """Admit calls to both lines, as ``Admission.move``."""
+        self._threads.move(written)
+        self._tasks.move(written)
+
+    def is_interrupted(self) -> bool:
+        """Whether the caller is a signal handler that interrupts its own thread inside a line."""
+        return self._threads.is_interrupted() or self._tasks.is_interrupted()
 
 
 def _wake(waiters: list[Waiter]) -> None:

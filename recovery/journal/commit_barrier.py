@@ -1,4 +1,4 @@
-"""What a call waits for the journal's sake, in both colours: drivers do, ``publish()`` never does."""
+"""What a call waits for on account of the journal, sync and async. Runners wait, ``publish()`` never does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from events.verdicts import GiveUp
 from recovery.journal.admission import Slot
+from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
-from recovery.journal.journal import Journal
-from recovery.journal.receipts import COMMIT_BUDGET, Receipt
+from recovery.journal.receipts import COMMIT_TIMEOUT, Receipt
 from recovery.settings import OperationConfig
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 MAX_ADMISSION_WAIT = 60.0
-"""Seconds that a call waits in line for room, however slowly the store writes: its events may then be dropped."""
+"""Seconds that a call waits for room, however slowly the store writes; then its events may be dropped."""
 
 log = logging.getLogger("recovery")
 
@@ -24,120 +24,124 @@ class Refusal(GiveUp, frozen=True):
 
 
 class CommitBarrier:
-    """The waits of the calls of operations that have this *config*.
+    """The waits of the calls of operations that have this *config*. *journal* returns the journal, if there is one.
 
-    While the journal's queue is half full, a call waits in line (``recovery.journal.journal.admission``) before it
-    says anything that
-    is written, so that a flood does not overrun a store that works: a failure, a recovery, and the start and success of
-    a journalled call. It goes ahead when the store has written nothing for 5 s, after a minute, and after half of the
-    time that it has left: the rest is for what it waits to do.
+    **Room.** While the write queue is half full, a call waits for admission before it publishes an event that is
+    written: a failure, a recovery, and the start and success of a journalled call. So a flood does not overrun a store
+    that works. The wait ends when the store has written nothing for 5 s, after 60 s, and after half of the time that
+    the call has left: the rest is for its work.
 
-    A journalled call's next attempt starts after the commit of its schedule, or a restart would repeat an attempt. A
-    strict call's attempts start after the commit of their starts, and it returns after the commit of its end. What is
-    resumed after a restart starts like that too, or a call that kills its process at once would never be found out.
-    Each commit is waited for 5 s at the most.
+    **Commits.** A journalled call's next attempt starts after the commit of its schedule; a restart would otherwise
+    repeat an attempt. A strict call's attempts start after the commit of their starts, and it returns after the commit
+    of its end. A resumed call starts like a strict one; otherwise a call that crashes its process at once would never
+    be quarantined. Each commit is waited for at most 5 s.
 
-    When the journal cannot be written all go ahead; a strict one with ``on_degraded="refuse"`` does not.
+    While the journal cannot be written, calls go ahead, except strict ones with ``on_degraded="refuse"``.
     """
 
-    def __init__(self, config: OperationConfig, journal: Callable[[], Journal | None]) -> None:
+    def __init__(self, config: OperationConfig, journal: Callable[[], JournalCore | None]) -> None:
         self.are_journalled = config.journalled
         self.is_strict = config.durability == "strict"
         self._refuses = config.on_degraded == "refuse"
         self._journal = (lambda: None) if config.durability == "off" else journal
 
     @property
-    def is_half_full(self) -> bool:
-        """Whether there is something to wait for before anything is said."""
+    def must_wait(self) -> bool:
+        """Whether to call ``wait_for_room`` before an event that is written."""
         journal = self._journal()
-        return journal is not None and journal.is_half_full
+        return journal is not None and journal.back_pressure.must_wait
 
-    def wait_for_room(self, most: float) -> None:
-        """Wait until the journal has room, half of *most* seconds at the most, or until it writes nothing more."""
-        slot = self._slot(most, blocks=True)
+    def wait_for_room(self, time_left: float) -> None:
+        """Wait for admission, for at most half of *time_left* seconds, and no longer than the store writes."""
+        slot = self._slot(time_left, blocks=True)
         if slot is not None:
             with slot:
-                while (left := slot.left(waiter := ThreadWaiter())) > 0.0:
-                    waiter.wait(left)
+                while (seconds := slot.wait_time(waiter := ThreadWaiter())) > 0.0:
+                    waiter.wait(seconds)
 
-    async def await_room(self, most: float) -> None:
-        """As ``wait_for_room``."""
-        slot = self._slot(most, blocks=False)
+    async def await_room(self, time_left: float) -> None:
+        """As ``wait_for_room``, suspending the task."""
+        slot = self._slot(time_left, blocks=False)
         if slot is not None:
             with slot:
-                while (left := slot.left(waiter := TaskWaiter())) > 0.0:
+                while (seconds := slot.wait_time(waiter := TaskWaiter())) > 0.0:
                     try:
-                        await waiter.wait(left)
+                        await waiter.wait(seconds)
                     finally:
                         waiter.close()
 
-    def _slot(self, most: float, *, blocks: bool) -> Slot | None:
+    def _slot(self, time_left: float, *, blocks: bool) -> Slot | None:
         journal = self._journal()
-        return None if journal is None else journal.slot(min(MAX_ADMISSION_WAIT, most / 2), blocks=blocks)
+        if journal is None or journal.writer.is_current_thread:
+            return None
+        return journal.back_pressure.slot(min(MAX_ADMISSION_WAIT, time_left / 2), blocks=blocks)
 
-    def before_next(self, most: float) -> None:
-        """Wait before a journalled call's next attempt, *most* seconds at the most."""
+    def before_next(self, time_left: float) -> None:
+        """Wait until the schedule of a journalled call's next attempt is committed, at most *time_left* seconds."""
         receipt = self._receipt_if_due()
         if receipt is not None:
-            _wait(receipt, most)
+            _wait(receipt, time_left)
 
-    async def abefore_next(self, most: float) -> None:
-        """As ``before_next``."""
+    async def abefore_next(self, time_left: float) -> None:
+        """As ``before_next``, suspending the task."""
         receipt = self._receipt_if_due()
         if receipt is not None:
-            await _await(receipt, most)
+            await _await(receipt, time_left)
 
     def _receipt_if_due(self) -> Receipt | None:
         journal = self._journal()
-        return None if journal is None or journal.is_settled(journal.position()) else journal.receipt()
+        return None if journal is None else journal.tracker.receipt_if_due()
 
-    def start(self, most: float) -> GiveUp | None:
-        """Wait until an attempt's start is committed; why it must not begin."""
+    def start(self, time_left: float) -> GiveUp | None:
+        """Wait until an attempt's start is committed; the verdict if the attempt must not begin."""
         journal = self._journal()
-        return None if journal is None else self._verdict(_wait(journal.receipt(), most))
+        return None if journal is None else self._verdict(_wait(journal.tracker.receipt(), time_left))
 
-    async def astart(self, most: float) -> GiveUp | None:
-        """As ``start``."""
+    async def astart(self, time_left: float) -> GiveUp | None:
+        """As ``start``, suspending the task."""
         journal = self._journal()
-        return None if journal is None else self._verdict(await _await(journal.receipt(), most))
+        return None if journal is None else self._verdict(await _await(journal.tracker.receipt(), time_left))
 
     def _verdict(self, reason: str | None) -> GiveUp | None:
         return Refusal(f"the journal cannot promise to remember it: {reason}") if reason and self._refuses else None
 
     @staticmethod
-    def is_refusal(held: GiveUp) -> bool:
-        """Whether an attempt must not begin because the journal cannot be written."""
-        return isinstance(held, Refusal)
+    def is_refusal(verdict: GiveUp) -> bool:
+        """Whether *verdict* ends a call because the journal cannot be written."""
+        return isinstance(verdict, Refusal)
 
     def end(self) -> None:
         """Wait until a strict call's end is committed."""
         journal = self._journal()
         if journal is not None and self.is_strict:
-            _say(_wait(journal.receipt(), COMMIT_BUDGET))
+            _log_end(_wait(journal.tracker.receipt(), COMMIT_TIMEOUT))
 
     async def aend(self) -> None:
-        """As ``end``."""
+        """As ``end``, suspending the task."""
         journal = self._journal()
         if journal is not None and self.is_strict:
-            _say(await _await(journal.receipt(), COMMIT_BUDGET))
+            _log_end(await _await(journal.tracker.receipt(), COMMIT_TIMEOUT))
 
 
-def _wait(receipt: Receipt, most: float) -> str | None:
+def _wait(receipt: Receipt, time_left: float) -> str | None:
+    """Why *receipt* does not hold, or ``None``."""
     try:
-        receipt.wait(min(COMMIT_BUDGET, most))
+        receipt.wait(min(COMMIT_TIMEOUT, time_left))
     except NotDurable as error:
         return error.reason
     return None
 
 
-async def _await(receipt: Receipt, most: float) -> str | None:
+async def _await(receipt: Receipt, time_left: float) -> str | None:
     try:
-        await receipt.committed(min(COMMIT_BUDGET, most))
+        await receipt.committed(min(COMMIT_TIMEOUT, time_left))
     except NotDurable as error:
         return error.reason
     return None
 
 
-def _say(reason: str | None) -> None:
-    if reason is not None:  # what was done is done: the caller gets its result
-        log.warning("the end of a strict call is not known to be written: %s", reason)
+def _log_end(reason: str | None) -> None:
+    if reason is not None:
+        log.warning(
+            "the end of a strict call may not be written: %s; its result is returned, a restart may repeat it", reason
+        )

@@ -1,4 +1,9 @@
-"""Errors of the journal and its store; all are ``RecoveryError``."""
+"""Errors of the journal and its store; all derive from ``RecoveryError``.
+
+- ``JournalError``: the journal cannot be used; the service goes on in memory.
+    - ``DamagedJournalError``, ``ForeignJournalError``, ``JournalBusyError``, ``NewerJournalError``: the file cannot.
+- ``NotDurable``: accepted events are not known to be committed.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,11 @@ class JournalError(RecoveryError):
 
 
 class DamagedJournalError(JournalError):
-    """The journal's file is damaged or has an earlier format; a writer sets it aside and begins a new one."""
+    """The journal's file is damaged or has an earlier format. The writer renames it and begins a new one."""
 
 
 class ForeignJournalError(JournalError):
-    """The file belongs to another application; it was left untouched."""
+    """The file belongs to another application. It is left untouched."""
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} is another application's database; choose another path for the journal")
@@ -22,7 +27,7 @@ class ForeignJournalError(JournalError):
 
 
 class JournalBusyError(JournalError):
-    """Another process is the writer of this file, which should be this one's alone; it was left untouched."""
+    """Another process writes to this file, which only one process may do. It is left untouched."""
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} is being written by another process; wait for it, or choose another path")
@@ -30,7 +35,7 @@ class JournalBusyError(JournalError):
 
 
 class NewerJournalError(JournalError):
-    """The file was written by a newer release; it was left untouched."""
+    """A newer release wrote the file. It is left untouched."""
 
     def __init__(self, path: object, version: int) -> None:
         super().__init__(f"{path} has the format of a newer release (version {version}); upgrade launcher-recovery")
@@ -39,7 +44,7 @@ class NewerJournalError(JournalError):
 
 
 class NotDurable(RecoveryError):  # noqa: N818  # named for what it says of an event
-    """What was accepted is not known to be committed (or synced): *reason* says why. It may be written later."""
+    """Accepted events are not known to be committed (or synced), for *reason*. They may be written later."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"not known to be written: {reason}")

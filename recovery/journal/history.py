@@ -1,4 +1,4 @@
-"""What became of each call: a pure fold of the journal's events, in the order they were written."""
+"""Replay a journal: what its events, in the order written, say about each call and circuit. Pure."""
 
 from __future__ import annotations
 
@@ -35,18 +35,23 @@ TERMINAL: tuple[type[CallEvent], ...] = (
     CallRejected,
     OperationCancelled,
 )
-"""After one of these a call is over."""
+"""The events that end a call."""
 
 CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
-"""What there is to know about a circuit that may still be open."""
+"""The events from which an open circuit is restored."""
 
 MAX_FAILURES_KEPT = 50
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One process that wrote to the journal, and what its clock meant: *monotonic* and *wall* were read together.
+    """A process that wrote to the journal, and what its clocks mean.
 
-    *boot* identifies the boot of the machine: within one, monotonic clocks of two processes are one clock.
+    Args:
+        id: Its name in the journal.
+        boot: The boot of the machine. Within one boot the monotonic clocks of all processes agree.
+        monotonic: Monotonic seconds, read at the same moment as *wall*.
+        wall: Seconds since the epoch.
+        pid: Its process id.
     """
 
     id: str
@@ -59,15 +64,29 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call stands.
 
-    *attempt* is the number of the attempt that runs, ran last, or comes next; *retries* how many retries are used up.
-    *due* is when the next attempt may begin, on the clock of *run*; *delay* is the whole wait. *failures* are what went
-    wrong so far, one line each, the latest 50; *resumes* counts restarts, *crashes* those for which the process had
-    died
-    in an attempt, since the latest new checkpoint, and *interrupted* says that the latest process to carry it on
-    did not, but ended in good order; *progress_resets* counts how often progress has refilled the retries, *done*
-    is how far it came. *judged* is a failure whose outcome was not written any more. *elapsed* is how long the call had
-    been under way at its latest failure; *at* is its latest event, on the clock of *run*. *arguments* and *saved* are
-    JSON.
+    Args:
+        call: Its id.
+        operation: The name of its operation; *key* is the part of it, the host, say.
+        run: The run that wrote the latest event.
+        state: "running", "waiting", "quarantined", or how it ended.
+        attempt: The number of the attempt that runs, ran last, or comes next.
+        retries: Retries used up.
+        due: When the next attempt may begin, on the clock of *run*; ``None`` if there is nothing to wait for.
+        delay: Seconds of the whole wait.
+        arguments: The arguments as JSON; ``None`` if they were not stored.
+        version: The version of the operation.
+        saved: The latest checkpoint as JSON.
+        failures: What failed so far, one line each, the latest 50.
+        idempotency_key: The key of the effect; "" for none.
+        resumes: Restarts that resumed it.
+        crashes: Restarts after a crash during an attempt, since the latest new checkpoint.
+        interrupted: Whether the latest process ended in good order while the call ran.
+        progress_resets: How often progress gave the retries back.
+        done: How far it came, in the unit of its progress.
+        judged: A failure whose outcome was not written.
+        reason: Why it ended, or is quarantined.
+        elapsed: Seconds from its beginning to its latest failure.
+        at: When its latest event happened, on the clock of *run*.
     """
 
     call: str
@@ -96,17 +115,17 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can come of it."""
+        """Whether it has ended."""
         return self.state not in ("running", "waiting", "quarantined")
 
     @property
     def is_resumable(self) -> bool:
-        """Whether there is something to resume and all that it takes."""
+        """Whether it is not over, and its arguments are stored."""
         return not self.is_over and self.arguments is not None
 
 
 def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:
-    """Take *events*, written by *run*, into *records* (changed in place and returned), which are by call id."""
+    """Update *records*, by call id, with *events* that *run* wrote. Changes *records* and returns it."""
     for event in events:
         if isinstance(event, CallEvent):
             record = records.get(event.call) or CallRecord(call=event.call, operation=event.operation, key=event.key)
@@ -116,7 +135,7 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
 
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:
-        return record  # one outcome per call: what comes after it is an echo
+        return record  # one outcome per call: later events change nothing
     changes: dict[str, object] = {"at": event.at, "run": run}
     match event:
         case OperationStarted(arguments=arguments, version=version):
@@ -126,7 +145,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             if event.idempotency_key:
                 changes["idempotency_key"] = event.idempotency_key
         case FailureClassified(retries=retries):
-            # Charged until we read otherwise: if the process dies before its decision is written, it counts.
+            # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retries + 1, "failures": failures}
             changes |= {
@@ -139,20 +158,20 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes |= {"state": "waiting", "attempt": event.attempt + 1, "retries": retry}
             changes |= {"due": event.at + after, "delay": after, "judged": None}
         case Parked(error=None):
-            # Held back before an attempt: whoever held it is asked again, there is no time to remember.
+            # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes |= {"state": "waiting", "attempt": event.attempt, "due": None}
         case Parked(after=after, counts_as_retry=counts_as_retry):
-            # Parked after a failure, which is not charged as a rule.
+            # Parked after a failure, which usually counts as no retry.
             changes |= {"state": "waiting", "due": event.at + after, "delay": after, "judged": None}
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
         case CheckpointSaved() if event.attempt < record.attempt:
-            return record  # an attempt that was over ran on
+            return record  # written by an attempt that was over already
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
             if bytes(data) != record.saved:
-                changes["crashes"] = 0  # it comes further each time
+                changes["crashes"] = 0  # it makes progress
         case OperationResumed(after=after):
-            # What is left of its wait counts on from here, on the clock of the run that resumes it.
+            # The rest of its wait counts from here, on the clock of the run that resumes it.
             changes |= {"resumes": record.resumes + 1, "attempt": event.attempt, "due": event.at + after}
             changes["interrupted"] = False
             if record.state == "quarantined":
@@ -163,20 +182,30 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["interrupted"] = True
         case OperationQuarantined(reason=reason):
             changes |= {"state": "quarantined", "due": None, "reason": reason}
-        case OperationSucceeded() | OperationRecovered():
-            changes |= {"state": "succeeded", "attempt": event.attempt, "due": None}
-        case GaveUp(reason=reason) | CallRejected(reason=reason):
-            state = "gave up" if isinstance(event, GaveUp) else "rejected"
-            if record.judged is not None:
-                changes |= {"retries": record.judged.retries, "judged": None}  # it was not made
-            changes |= {"state": state, "attempt": event.attempt, "due": None, "reason": reason}
-        case OperationCancelled():
-            changes |= {"state": "cancelled", "attempt": event.attempt, "due": None}
+        case _ if isinstance(event, TERMINAL):
+            changes |= _outcome(record, event)
     return msgspec.structs.replace(record, **changes)
 
 
+def _outcome(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    changes: dict[str, object] = {"attempt": event.attempt, "due": None}
+    match event:
+        case OperationSucceeded() | OperationRecovered():
+            changes["state"] = "succeeded"
+        case OperationCancelled():
+            changes["state"] = "cancelled"
+        case GaveUp(reason=reason) | CallRejected(reason=reason):
+            changes |= {"state": "gave up" if isinstance(event, GaveUp) else "rejected", "reason": reason}
+            if record.judged is not None:
+                changes |= {"retries": record.judged.retries, "judged": None}  # the retry was not made
+    return changes
+
+
 class OpenCircuit(msgspec.Struct, frozen=True):
-    """A circuit that *run* left open or half-open: until *due* on its clock, *after* seconds since it opened."""
+    """A circuit that *run* left open or half-open.
+
+    *due* is when its break ends, on the clock of *run*; *after* is the break in seconds.
+    """
 
     run: str
     due: float
@@ -188,29 +217,29 @@ class OpenCircuit(msgspec.Struct, frozen=True):
 def replay_circuits(
     circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
 ) -> dict[tuple[str, str], OpenCircuit]:
-    """Take *events*, written by *run*, into *circuits* (changed in place and returned), by operation and key."""
+    """Update *circuits*, by operation and key, with *events* that *run* wrote. Changes *circuits* and returns it."""
     for event in events:
-        part = (event.operation, event.key)
+        key = (event.operation, event.key)
         match event:
             case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
-                circuits.pop(part, None)
-                circuits[part] = OpenCircuit(run, event.at + after, after, failures, times)
+                circuits.pop(key, None)
+                circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
             case CircuitClosed():
-                circuits.pop(part, None)
+                circuits.pop(key, None)
     return circuits
 
 
 def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* as it is on the clock of *now* (read at this moment): what is left of its break is waited for."""
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
     left = _left(circuit.run, circuit.due, circuit.after, runs, now)
     return Open(now.monotonic + left, circuit.failures, circuit.times)
 
 
 def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
-    """Seconds that are left of the wait that *record* was in, seen from *now* (its clocks read at this moment).
+    """Seconds left of the wait of *record*, for the run *now*, with its clocks read at this moment.
 
-    Within one boot the monotonic clock goes on and the wall clock may be set at will; across boots only the wall
-    clock means anything, and it is not trusted for more than the whole delay.
+    Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
+    anything; it never yields more than the whole delay.
     """
     return 0.0 if record.due is None else _left(record.run, record.due, record.delay, runs, now)
 

@@ -7,55 +7,57 @@ from collections.abc import Callable
 
 import msgspec
 
-from events.attempt import Attempt
+from events.call import Call
 from events.operation_events import Recorded
-from recovery.journal.journal import Journal
+from recovery.journal.core import JournalCore
 from recovery.serialization import encoded_or_none
 
 
 class RecordedResults:
-    """The results of an operation's calls, each good for *seconds*; *warn_once* is told why one cannot be recorded.
+    """The recorded results of an operation's calls. Two calls of one key that overlap both run.
 
-    Two calls of one key that overlap both run: a result is there when the first has succeeded.
+    Args:
+        seconds: How long each result is good.
+        journal: The journal, once there is one.
+        warn_once: Logs why a result cannot be recorded.
+        wall: The wall clock.
     """
 
     def __init__(
         self,
         seconds: float,
-        journal: Callable[[], Journal | None],
+        journal: Callable[[], JournalCore | None],
         warn_once: Callable[[str], object],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._seconds = seconds
         self._journal = journal
-        self._complain = warn_once
+        self._warn_once = warn_once
         self._wall = wall
 
-    def record(self, attempt: Attempt, result: object) -> None:
-        """Have *result* told with the attempt's success."""
-        if attempt.idempotency_key:
-            data = encoded_or_none(result, self._complain)
+    def record(self, call: Call, result: object) -> None:
+        """Have *result* published with the success of *call*."""
+        if call.idempotency_key:
+            data = encoded_or_none(result, self._warn_once)
             if data is not None:
                 until = self._wall() + self._seconds
                 raw = msgspec.Raw(data)
-                attempt.recorded = Recorded(
-                    key=attempt.idempotency_key, result=raw, until=until, version=attempt.version
-                )
+                call.recorded = Recorded(key=call.idempotency_key, result=raw, until=until, version=call.version)
 
-    def recall(self, attempt: Attempt) -> Recorded | None:
+    def recall(self, call: Call) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
         journal = self._journal()
-        if journal is None or not attempt.idempotency_key:
+        if journal is None or not call.idempotency_key:
             return None
-        return self._if_good(journal.lookup.result(attempt.operation.name, attempt.idempotency_key), attempt.version)
+        return self._if_good(journal.lookup.result(call.operation.name, call.idempotency_key), call.version)
 
-    async def arecall(self, attempt: Attempt) -> Recorded | None:
+    async def arecall(self, call: Call) -> Recorded | None:
         """As ``recall``, suspending the task."""
         journal = self._journal()
-        if journal is None or not attempt.idempotency_key:
+        if journal is None or not call.idempotency_key:
             return None
-        found = await journal.lookup.aresult(attempt.operation.name, attempt.idempotency_key)
-        return self._if_good(found, attempt.version)
+        found = await journal.lookup.aresult(call.operation.name, call.idempotency_key)
+        return self._if_good(found, call.version)
 
     def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
         if recorded is None or recorded.until <= self._wall() or recorded.version != version:

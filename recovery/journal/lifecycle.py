@@ -1,4 +1,4 @@
-"""This process, as its journals see it: what boot of the machine it is of, and that it forks and ends."""
+"""How journals learn that the process forks or ends, and which boot of the machine it belongs to."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Kept(Protocol):
-    """What has to be done when the process ends, and in a child of its."""
+class ProcessBound(Protocol):
+    """An object that must act when the process ends, and in a forked child."""
 
     def finish(self) -> None:
-        """Begin to end; does not wait."""
+        """Begin to end, without waiting."""
 
     def wait_for_end(self, timeout: float) -> None:
-        """Block until it has ended, *timeout* seconds at the most."""
+        """Block until it has ended, for up to *timeout* seconds."""
 
     def after_fork(self) -> None:
-        """This is a forked child."""
+        """Start afresh: this process is a forked child."""
 
 
-_kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+_bound: weakref.WeakSet[ProcessBound] = weakref.WeakSet()
 _watchers: list[threading.Thread] = []
 
 
-def look_after(one: Kept) -> None:
-    """Have *one* told of a fork."""
-    _kept.add(one)
+def bind_to_process(one: ProcessBound) -> None:
+    """Have *one* informed of forks, and ended with the main thread. Holds no strong reference."""
+    _bound.add(one)
 
 
-def watch(timeout: float) -> None:
-    """End everything that is looked after when the main thread ends, if nobody has.
+def watch_main_thread(timeout: float) -> None:
+    """Start one thread that ends all bound objects after the main thread.
 
-    Whoever joins the main thread returns before the interpreter waits for the threads that are no daemons: this one
-    keeps it waiting until all is written, *timeout* seconds at the most for everything together.
+    This thread is not a daemon, so the interpreter waits for it: all objects together have *timeout* seconds.
     """
     if not _watchers:
         thread = threading.Thread(target=_end_with_main_thread, args=(timeout,), name="recovery-journal-watcher")
@@ -46,16 +45,16 @@ def watch(timeout: float) -> None:
 
 def _end_with_main_thread(timeout: float) -> None:
     threading.main_thread().join()
-    kept, end = list(_kept), time.monotonic() + timeout
-    for one in kept:
+    bound, end = list(_bound), time.monotonic() + timeout
+    for one in bound:
         one.finish()
-    for one in kept:
+    for one in bound:
         one.wait_for_end(max(end - time.monotonic(), 0.0))
 
 
 def _after_fork() -> None:
     _watchers.clear()
-    for one in list(_kept):
+    for one in list(_bound):
         one.after_fork()
 
 
@@ -64,7 +63,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def boot_id() -> str:
-    """What identifies this boot of the machine; "" where the system does not tell (then wall clocks are compared)."""
+    """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

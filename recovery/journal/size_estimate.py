@@ -1,4 +1,4 @@
-"""What events take in memory, about: enough to bound what waits, and what is remembered."""
+"""About how many bytes an event takes in memory: enough to bound the write queue and the recent-call cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from events.operation_events import (
 )
 
 BASE_SIZE = 400
-"""About what an event takes in memory beside its texts, in bytes."""
+"""Bytes of an event without its texts."""
 
 
 def estimate_size(event: Event) -> int:
@@ -37,7 +37,7 @@ def _size_of_evidence(evidence: Evidence | None) -> int:
 
 
 def size_of_recorded(event: OperationSucceeded | OperationRecovered) -> int:
-    """What the result takes that *event* records."""
+    """Bytes of the result that *event* records; 0 if it records none."""
     return 0 if event.recorded is None else memoryview(event.recorded.result).nbytes
 
 
@@ -49,4 +49,4 @@ TEXT_SIZES: dict[type[Event], Callable[[Any], int]] = {
     OperationSucceeded: size_of_recorded,
     OperationRecovered: size_of_recorded,
 }
-"""What the texts of an event take, for those kinds that have any worth speaking of."""
+"""Bytes of an event's texts, for the kinds whose texts may be long."""

@@ -1,5 +1,6 @@
-"""Where a journal writes: the one port, with its rows; the adapters are ``adapters.memory`` and
-``adapters.sqlite.store``.
+"""Where a journal writes: the port ``Store``, and the data that passes through it.
+
+The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from recovery.waiting.waiters import Latch
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One event as it is stored: the run that wrote it, the call it is about ("" for none), its kind, its JSON.
+    """One event as it is stored.
 
-    *number* counts the events of that run, from 1: the two together are the row's identity.
-    *is_readable* is false for a row that is not as it was written; then its body must not be believed. *result_key* is
-    what the result that the event records is found by ("" if it records none).
+    Args:
+        run: The run that wrote it.
+        call: The call it is about; "" for none.
+        kind: The name of the event's class.
+        body: The event as JSON.
+        number: Its number among the events of that run, from 1. Run and number identify the row.
+        is_readable: False if the row is not what was written: then *body* must not be believed.
+        result_key: What the result that the event records is found by; "" if it records none.
     """
 
     run: str
@@ -31,57 +37,58 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Store(Protocol):
-    """Where a journal writes. All of it is awaited from one task of one asyncio loop, one call at a time.
+    """Where a journal writes. One task of one asyncio loop awaits the methods, one call at a time.
 
-    Whatever a method raises, the journal opens the store again later; it closes it once, at the end. Derive from this
-    class to inherit what a store without files need not care about.
+    When a method raises, the journal opens the store again later. It closes the store once, at the end. Derive from
+    this class to inherit what a store without files need not do.
     """
 
     async def open(self, run: Run) -> Sequence[str]:
-        """Make ready for *run* to write; what had to be set aside for that, one text each (mostly nothing).
+        """Make ready for *run* to write. Returns a description of each file that had to be renamed for that.
 
-        After a failure this is called again: begin anew, but stay who may write. Nobody else may take over what was
-        written meanwhile, for its calls are still under way.
+        Called again after a failure: then begin again, but remain the writer. No other process may take over what was
+        written, because its calls are still under way.
 
-        Raises JournalError or OSError, saying what and where, if that cannot be.
+        Raises:
+            JournalError, OSError: The store cannot be written; the message says what failed, and where.
         """
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """The rows of every call that has no terminal event, and the latest about circuits, in the order written.
+        """The rows of all calls without a terminal event, and the latest about circuits, in the order written.
 
-        With them come the runs that wrote them.
+        The first item is the runs that wrote them.
         """
 
     async def history(self, call: str) -> Sequence[Row]:
-        """Every row of one call, in the order written."""
+        """All rows of one call, in the order written."""
 
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
-        """The latest rows with that *result_key*, or with any if it is ``None``; the newest first, *limit* at most."""
+        """The latest rows with that *result_key*, or with any if it is ``None``: newest first, at most *limit*."""
 
     async def append(self, rows: Sequence[Row]) -> None:
-        """Write *rows* in this order, all or none; they survive the process when this returns.
+        """Write *rows* in this order, all or none. They survive the process when this returns.
 
-        Rows that are there already (the same run and number) are left as they are: a batch may come twice.
+        Rows that are stored already (same run and number) stay as they are: a batch may come twice.
         """
 
     async def close(self) -> None:
-        """Let go of everything; also after a failed ``open``."""
+        """Release everything; also after a failed ``open``."""
 
     async def sync(self) -> None:
-        """Return when everything appended survives a loss of power, as far as the disk is honest."""
+        """Return when all appended rows survive a loss of power, as far as the disk is honest."""
 
     async def adopt(self) -> bool:
-        """Take over what processes left that wrote elsewhere and died; whether there was anything."""
+        """Take over what processes wrote to other files before they died; whether there was anything."""
         return False
 
     async def prune(self) -> bool:
-        """Delete a little of what need not be kept any more; whether there may be more of it."""
+        """Delete a few of the rows that need not be kept; whether there may be more."""
         return False
 
     async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
-        """What people have told this process since it was asked last; *is_ours* says which calls are its own.
+        """The commands that arrived for this process since the last call; *is_ours* tells which calls are its own.
 
-        If this raises, the journal says so, and asks again; that alone is no trouble with the store.
+        If this raises, the journal logs it and asks again later; the store is not taken to have failed.
         """
         return ()
 
@@ -91,9 +98,12 @@ class Store(Protocol):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What dead processes left: the calls that are not over, and the runs whose clocks they refer to.
+    """What earlier processes left.
 
-    *unreadable* are calls of which a row is not as it was written: nobody can know where they stand.
+    Args:
+        calls: The calls that are not over.
+        runs: The runs whose clocks they refer to, by id.
+        unreadable: The ids of calls with a damaged row: where they stand is unknown.
     """
 
     calls: tuple[CallRecord, ...] = ()
@@ -105,15 +115,28 @@ CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Do as *command* says with the call of that id; *reason* is told with it."""
+    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
 
-    command: CommandName
+    name: CommandName
     call: str
     reason: str = ""
 
 
+class CommandSink(Protocol):
+    """What carries out the commands to this process. Called on the journal's thread."""
+
+    def concerns(self, call: str) -> bool:
+        """Whether a command about the call of that id is for this process."""
+
+    def carry_out(self, command: Command) -> None:
+        """Carry *command* out."""
+
+    def after_fork(self) -> None:
+        """This process is a forked child: commands about its parent's calls are not for it."""
+
+
 class Query:
-    """What somebody wants to know of the store; *latch* opens when the *answer* is there, or there will be none."""
+    """A question to the store. *latch* opens when *answer* is set, or when there will be none."""
 
     def __init__(self, run: Callable[[Store], Coroutine[Any, Any, Any]]) -> None:
         self.run = run
@@ -137,6 +160,6 @@ METHODS = (
 
 
 def check_store(store: object) -> None:
-    """Raise TypeError for what is neither a store nor ``None``."""
+    """Raise TypeError if *store* is neither a store nor ``None``."""
     if store is not None and not all(hasattr(store, name) for name in METHODS):
         raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")

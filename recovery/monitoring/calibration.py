@@ -13,7 +13,7 @@ from events.event import Event
 from events.kinds import ON_REQUEST
 from events.operation import Operation
 from recovery.execution.decorator import wrap
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.queue import WriteQueue
 from recovery.monitoring.overhead import Estimate, median
 from recovery.operations import Definition
@@ -60,8 +60,9 @@ def calibrate(config: OperationConfig) -> Calibration:
         key=None if config.key is None else str,
     )
     bus = Bus()
-    driver = Driver(config, bus.clock, WaitingCalls(bus.clock, random.random), lambda: None, lambda _what, _why: None)
-    recoverable = wrap(_do_nothing, Definition(config, Operation("calibration", bus)), driver)
+    operation = Operation("calibration", bus)
+    waiting = WaitingCalls(bus.clock, random.random)
+    recoverable = wrap(Runner(_do_nothing, Definition(config, operation), waiting, lambda: None))
     if config.journalled:
         queue = WriteQueue()
 

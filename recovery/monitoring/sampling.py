@@ -12,9 +12,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from events.bus import Bus
+from events.bus import Bus, BusOperation
 from events.event import CallEvent
-from events.operation import Operation
 from events.operation_events import OperationStarted, OperationSucceeded
 from events.subscription import Subscription
 from recovery.monitoring.counters import Counters
@@ -39,8 +38,8 @@ class SuccessReader:
     def __init__(self, bus: Bus, counters: Counters) -> None:
         self._bus = bus
         self._counters = counters
-        self._seen: WeakKeyDictionary[Operation, int] = WeakKeyDictionary()
-        self._operations: defaultdict[OperationKey, WeakSet[Operation]] = defaultdict(WeakSet)
+        self._seen: WeakKeyDictionary[BusOperation, int] = WeakKeyDictionary()
+        self._operations: defaultdict[OperationKey, WeakSet[BusOperation]] = defaultdict(WeakSet)
         self._new_calls: Counter[OperationKey] = Counter()
         for operation in bus.operations():
             self._seen[operation] = operation.successes
@@ -60,7 +59,7 @@ class SuccessReader:
         for operation in self._operations[key]:
             self._read(operation, now)
 
-    def _read(self, operation: Operation, now: float) -> None:
+    def _read(self, operation: BusOperation, now: float) -> None:
         successes = operation.successes
         new = successes - self._seen.get(operation, 0)
         key = (operation.name, operation.key)

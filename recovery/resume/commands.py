@@ -1,4 +1,4 @@
-"""What people tell a running process to do with its calls, from outside of it."""
+"""Commands from outside the process, carried out on its waiting and quarantined calls."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ log = logging.getLogger("recovery")
 
 
 class CommandHandler:
-    """Carries out orders on the calls that wait here, or are quarantined here. From any thread."""
+    """Carries out commands on the calls that wait, or are quarantined, in this process. Safe to use from any thread.
 
-    def __init__(self, waits: WaitingCalls, resumption: Callable[[], Resumption | None]) -> None:
-        self._waits = waits
+    Args:
+        waiting: The calls that wait.
+        resumption: What ``resume()`` found, with the quarantined calls; ``None`` before it.
+    """
+
+    def __init__(self, waiting: WaitingCalls, resumption: Callable[[], Resumption | None]) -> None:
+        self._waiting = waiting
         self._resumption = resumption
         self._of_parent: set[str] = set()
 
     def after_fork(self) -> None:
-        """In a forked child: what waits is the parent's, and so are the orders for it."""
-        self._of_parent |= {waiting.call for waiting in self._waits.calls()}
+        """Leave the calls that wait now, and the commands for them, to the parent process."""
+        self._of_parent |= {waiting.call for waiting in self._waiting.describe_all()}
 
-    def concern(self, call: str) -> bool:
-        """Whether an order for the call of that id is for this process."""
-        if self._is_quarantined(call):
-            return True
-        return call not in self._of_parent and any(waiting.call == call for waiting in self._waits.calls())
+    def concerns(self, call: str) -> bool:
+        """Whether a command for that call is for this process."""
+        return self._quarantine_of(call) is not None or (call in self._waiting and call not in self._of_parent)
 
-    def _is_quarantined(self, call: str) -> bool:
+    def _quarantine_of(self, call: str) -> Resumption | None:
         resumption = self._resumption()
-        return (
-            resumption is not None
-            and resumption.is_ours
-            and any(record.call == call for record in resumption.quarantined)
-        )
+        if resumption is None or not resumption.is_ours:
+            return None
+        return resumption if any(record.call == call for record in resumption.quarantined) else None
 
     def carry_out(self, command: Command) -> None:
-        """Do it, if it still can be done; say so, if not."""
-        resumption = self._resumption()
-        match command.command:
-            case "retry" if resumption is not None and self._is_quarantined(command.call):
-                try:
-                    resumption.retry(command.call)
-                except (LookupError, RecoveryError) as error:
-                    log.warning("told to retry call %s, which cannot be done: %s", command.call, error)
-                return
-            case "retry":
-                is_done = self._waits.retry_now(command.call, command.reason)
-            case "pause":
-                is_done = self._waits.pause(command.call, command.reason)
-            case "unpause":
-                is_done = self._waits.unpause(command.call, command.reason)
-            case "give up":
-                is_done = self._waits.give_up(command.call, command.reason)
-        if not is_done:
-            log.warning("told to %s call %s, which cannot be done with it now", command.command, command.call)
+        """Carry out *command*; log a warning if that is not possible."""
+        quarantine = self._quarantine_of(command.call)
+        if quarantine is not None and command.name == "retry":
+            try:
+                quarantine.retry(command.call)
+            except (LookupError, RecoveryError) as error:
+                log.warning("cannot retry call %s: %s", command.call, error)
+            return
+        steering = "retry now" if command.name == "retry" else command.name
+        if not self._waiting.steer(command.call, steering, command.reason):
+            log.warning("cannot %s call %s: %s", command.name, command.call, self._why_not(command))
+
+    def _why_not(self, command: Command) -> str:
+        if command.call in self._waiting and command.name in ("pause", "unpause"):
+            return "it is paused already" if command.name == "pause" else "it is not paused"
+        if self._quarantine_of(command.call) is not None:
+            return "it is quarantined, and can only be retried"
+        return "it is not waiting"

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus_events import SubscriberFailed
+from events.call import Call, Progress
 from events.event import CallEvent, Event
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
+from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.operations import OperationKey
@@ -107,22 +109,20 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule()
     def call(self) -> None:
         """A new call is to begin."""
-        attempt = Attempt(self.operation)
-        attempt.began = self.clock()
-        self._request_start(attempt)
+        self._request_start(Attempt(Call(self.operation, self.service.bus.new_call_id(), self.clock())))
 
     def _request_start(self, attempt: Attempt) -> None:
-        verdict = attempt.request_start()
+        verdict = request_start(attempt)
         if verdict is None:
-            self.attempts[attempt.call] += 1
+            self.attempts[attempt.call.id] += 1
             self.running.append(attempt)
         elif not isinstance(verdict, GiveUp):
-            attempt.parked(verdict)
+            park(attempt, verdict)
             self.waiting.append((attempt, self.clock() + verdict.after))
         elif attempt.number == 1:
-            attempt.reject(verdict)
+            reject(attempt, verdict)
         else:
-            attempt.give_up(verdict)
+            give_up(attempt, verdict)
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH, times=st.sampled_from([1, 10]), data=st.data())
@@ -146,8 +146,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         alone = judge(self.config, classified[0], self.draw)
         check_verdict(verdict, alone, classified[0], self.policy)
         if not isinstance(verdict, GiveUp):
-            self.parks[attempt.call] += isinstance(alone, Park)
-            self.waiting.append((attempt.next_attempt(), self.clock() + verdict.after))
+            self.parks[attempt.call.id] += isinstance(alone, Park)
+            self.waiting.append((next_attempt(attempt), self.clock() + verdict.after))
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH)
@@ -166,7 +166,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
         attempt.cancel()  # idempotent
-        about = [event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call]
+        about = [
+            event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call.id
+        ]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._open_circuits() == opened, "a cancelled call changed the circuit"
         after = self.service._subscribers.budgets.tokens(NAME)
@@ -197,7 +199,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         records = replay({}, f"run{self.runs}", self.events)
         circuits: dict[OperationKey, OpenCircuit] = {}
         replay_circuits(circuits, "", self.events)
-        known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
+        attempts = [*self.running, *(attempt for attempt, _ in self.waiting)]
+        known = {attempt.call.id: attempt.call for attempt in attempts}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
         self.service._subscribers.circuit_breaker.restore(
@@ -207,11 +210,15 @@ class RecoveryMachine(RuleBasedStateMachine):
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
                 continue
-            attempt = Attempt(self.operation, call=record.call, number=record.attempt, retries=record.retries)
-            attempt.began = known[record.call].began
-            attempt.progress_resets = record.progress_resets
-            attempt.done = record.done
-            self.waiting.append((attempt, self.clock() if record.due is None else record.due))
+            call = Call(
+                self.operation,
+                record.call,
+                began=known[record.call].began,
+                retries=record.retries,
+                progress=Progress(record.done, record.progress_resets),
+                has_failed=record.attempt > 1 or record.retries > 0,
+            )
+            self.waiting.append((Attempt(call, record.attempt), self.clock() if record.due is None else record.due))
 
     # What must always hold
 
@@ -224,7 +231,7 @@ class RecoveryMachine(RuleBasedStateMachine):
     def no_subscriber_is_broken(self) -> None:
         """No subscriber raises, causes events without end, or gives verdicts on events that ask for none."""
         failed = [event for event in self.events if isinstance(event, SubscriberFailed)]
-        assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
+        assert not failed, f"{failed[0].subscriber} failed on {failed[0].received}: {failed[0].error}"
         assert self.service.bus.dropped_events == 0, "events caused events without end"
         assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
 

@@ -1,237 +1,233 @@
-"""One call's wait, as steps without a colour: each says how many seconds to sleep, unless somebody wakes the waiter.
+"""One wait of one call: how many seconds to sleep next, and what ends the wait.
 
-The drivers take the steps in threads and tasks (``recovery.execution.runner``); the waiting room
-(``recovery.waiting.calls``) knows who
-waits, asks conditions, and passes on what anybody tells them.
+The steps neither sleep nor await: the runner (``recovery.execution.runner``) takes them in threads and in tasks.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from events.attempt import Attempt
 from events.conditions import Condition
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
+from recovery.operations import OperationKey
+from recovery.waiting.conditions import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
-
-if TYPE_CHECKING:
-    from recovery.waiting.calls import WaitingCalls
-
-NONE: frozenset[Condition] = frozenset()
-LONG_AGO = -math.inf
 
 WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits before its attempt number *attempt*: *left* more seconds, and for the causes *until*."""
+    """A call that waits.
+
+    Args:
+        call: The id of the call.
+        operation: The name of its operation.
+        key: The key of the operation, such as a host; "" for none.
+        attempt: The number of the attempt that the call waits for.
+        retries: Retries used up, the next attempt included if it is one.
+        left: Seconds left of its delay.
+        until: What it waits for besides: names of conditions, causes such as an open circuit.
+        is_paused: Whether its delay stands still.
+    """
 
     call: str
     operation: str
     key: str
     attempt: int
+    retries: int = 0
     left: float
     until: tuple[str, ...] = ()
     is_paused: bool = False
 
 
 class Wait:
-    """One call's wait, before attempt *number* of it begins, or may ask again whether it may begin (*is_deferred*).
+    """One wait of one call: for a delay, then until all conditions of its verdict hold at one time.
 
-    *verdict* says how long and what for, *since* what ``WaitingCalls.wakes`` said before the question was asked whose
-    answer was to wait.
+    Args:
+        conditions: Polls the conditions; its lock guards this wait.
+        attempt: The attempt that failed, or that may not begin yet.
+        number: The number of the attempt that the call waits for.
+        verdict: How long to wait and what for.
+        since: For an attempt that is deferred: ``WaitingCalls.wakes`` as it was before the attempt asked to begin.
     """
 
     __slots__ = (
-        "_ask_at",
+        "_conditions",
         "_due",
-        "_is_over",
-        "_is_paused",
         "_left",
-        "_passed",
-        "_sleep",
-        "_waiting",
+        "_pending",
+        "_phase",
         "attempt",
-        "causes",
-        "counts_as_retry",
         "deadline",
         "ended",
-        "has_waited",
         "number",
         "since",
-        "unmet",
-        "until",
+        "verdict",
         "waiter",
-        "watches",
-    )  # fmt: skip
+        "was_unmet",
+        "watched",
+    )
 
     def __init__(
-        self, waiting: WaitingCalls, attempt: Attempt, number: int, verdict: Retry | Park, since: int | None = None
+        self, conditions: Conditions, attempt: Attempt, number: int, verdict: Retry | Park, since: int | None = None
     ) -> None:
-        now = waiting.clock()
+        now = conditions.clock()
         self.attempt = attempt
         self.number = number
+        self.verdict = verdict
         self.since = since
-        causes = verdict.until if isinstance(verdict, Park) else ()
-        self.causes = tuple(map(str, causes))
-        self.until = tuple(cause for cause in causes if isinstance(cause, Condition))
-        self.counts_as_retry = isinstance(verdict, Park) and verdict.counts_as_retry
         self.deadline = now + verdict.within if verdict.within < math.inf else math.inf  # one object for all
-        self.watches: Condition | None = None
         self.waiter: Waiter | None = None
-        self._waiting = waiting
-        self._due = now + verdict.after
-        self._left = 0.0  # of a paused wait
-        self._passed = NONE
-        self._ask_at = LONG_AGO
-        self.has_waited = False  # since the others were looked at
-        self.unmet = NONE  # those that did not hold when they were asked
-        self._sleep: Literal["delay", "question", "deadline"] = "delay"  # with which the sleep that was chosen ends
-        self._is_paused = False
-        self._is_over = False
+        self.watched: WatchedCondition | None = None
+        self.was_unmet = False
+        """Whether a poll found one of the conditions unmet."""
         self.ended: GiveUp | None = None
-        """Why the attempt will never begin, once the wait is over; ``None``: it may go ahead."""
+        """Why the attempt will never begin, once the wait is over; ``None``: it may begin."""
+        self._conditions = conditions
+        self._due = now + verdict.after
+        self._left: float | None = None  # of the delay while it is paused
+        self._pending = self.until if isinstance(verdict, Park) else ()  # conditions that have not been met
+        # What ends the sleep that was chosen; "over": the wait itself has ended.
+        self._phase: Literal["delay", "poll", "deadline", "over"] = "delay"
 
     @property
-    def is_deferred(self) -> bool:
-        """Whether it asks again afterwards, because something holds the attempt back."""
-        return self.since is not None
-
-    @property
-    def part(self) -> tuple[str, str]:
-        """The operation's name, and its key."""
-        operation = self.attempt.operation
+    def operation_key(self) -> OperationKey:
+        """The name of the operation, and its key."""
+        operation = self.attempt.call.operation
         return operation.name, operation.key
 
     @property
+    def until(self) -> tuple[Condition, ...]:
+        """The conditions of its verdict."""
+        until = self.verdict.until if isinstance(self.verdict, Park) else ()
+        return tuple(cause for cause in until if isinstance(cause, Condition))
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether the attempt asks again afterwards, because a subscriber did not let it begin."""
+        return self.since is not None
+
+    @property
+    def counts_as_retry(self) -> bool:
+        """Whether the attempt after this wait uses up a retry by its verdict."""
+        return isinstance(self.verdict, Retry) or self.verdict.counts_as_retry
+
+    @property
     def was_unhelpful(self) -> bool:
-        """Whether all its conditions were asked, and all held at once: they were not the cause of the failure."""
-        return bool(self.until) and not self.unmet and self._passed >= set(self.until)
+        """Whether every condition held whenever it was polled: then none of them was the cause of the failure."""
+        return not (self._pending or self.was_unmet) and bool(self.until)
 
     def next_sleep(self, waiter: Waiter) -> float | None:
-        """How many seconds to sleep now with *waiter*, ``None`` if the wait is over. From then on it takes no command.
+        """Seconds to sleep now; ``None`` if the wait is over: from then on it takes no command.
 
-        *waiter* is a fresh one: whatever changes after the sleep was chosen wakes it. If nobody does, ``slept`` is to
-        be called afterwards; then this again.
+        *waiter* must be a new one: any change after the sleep was chosen wakes it. If nothing does, call ``slept``
+        afterwards, then this again.
         """
         self.waiter = waiter
-        waiting = self._waiting
+        conditions = self._conditions
         while True:
-            with waiting.lock:
-                now = waiting.clock()
+            with conditions.lock:
+                if self._phase == "over":
+                    return None
+                now = conditions.clock()
                 left = self.deadline - now
-                if self._is_over:
+                is_paused = self._left is not None
+                delay = 0.0 if is_paused else self._due - now
+                if not (is_paused or delay > 0.0 or self._pending):
+                    self._phase = "over"
                     return None
-                if self._is_paused or self._due > now:
-                    waiting.unwatch(self)  # or nobody would look at it meanwhile
-                    seconds = left if self._is_paused else self._due - now
-                    self._sleep = "deadline" if self._is_paused else "delay"
-                    if seconds <= left and left > 0.0:
-                        return seconds
-                    self._run_out_of_time()
+                if left <= 0.0 or delay > left:
+                    self.ended = GiveUp(OUT_OF_TIME)
+                    self._phase = "over"
                     return None
-                condition = next((one for one in self.until if one not in self._passed), None)
-                if condition is None:
-                    self._is_over = True
-                    return None
-                if left <= 0.0:
-                    self._run_out_of_time()
-                    return None
-                looks = waiting.watch(condition, self)  # for all who wait for it
-                seconds = min(self._ask_at - now, left) if looks and self._ask_at > now else left
-                self._sleep = "deadline" if seconds == left else "question"
-            if not looks or self._ask_at > now or waiting.poll(condition):
-                return seconds  # whoever looks, a thread perhaps, wakes us
-
-    def _run_out_of_time(self) -> None:
-        self.ended = GiveUp(OUT_OF_TIME)
-        self._is_over = True
+                if is_paused or delay > 0.0:
+                    conditions.unwatch(self)  # another wait must poll meanwhile
+                    self._phase = "deadline" if is_paused else "delay"
+                    return left if is_paused else delay
+                condition = self._pending[0]
+                seconds = conditions.watch(self, condition) - now
+                self._phase = "poll" if 0.0 < seconds < left else "deadline"
+                if seconds > 0.0:
+                    return min(seconds, left)
+            if conditions.poll(condition):
+                return left
 
     def slept(self) -> None:
-        """Nobody woke us: the time that was chosen has passed, whatever the clock says."""
-        with self._waiting.lock:
-            now = self._waiting.clock()
-            match self._sleep:
-                case "delay" if not self._is_paused:
+        """Note that the whole sleep has passed, although the clock may say otherwise."""
+        with self._conditions.lock:
+            now = self._conditions.clock()
+            match self._phase:
+                case "delay":
                     self._due = now
-                case "question":
-                    self._ask_at = now
+                case "poll" if self.watched is not None:
+                    self.watched.poll_at = now
                 case "deadline":
                     self.deadline = min(self.deadline, now)
 
     def wake(self) -> None:
-        """Have the sleep end, to see what has changed."""
+        """End the sleep, so that the wait looks at what has changed."""
         if self.waiter is not None:
             self.waiter.wake()
 
-    # What follows is called by the room, under its lock.
+    # The caller of what follows holds the lock.
 
-    def take(self, command: WaitCommand, reason: str) -> bool:
-        """Do as told; whether that changes anything."""
-        if self._is_over or (command in ("pause", "unpause") and (command == "pause") is self._is_paused):
-            return False
-        now = self._waiting.clock()
+    def steer(self, command: WaitCommand, reason: str) -> bool:
+        """Carry out *command*; returns whether that changed anything."""
+        now = self._conditions.clock()
         match command:
-            case "pause":
+            case _ if self._phase == "over":
+                return False
+            case "pause" if self._left is None:
                 self._left = max(self._due - now, 0.0)
-                self._passed = NONE  # whatever held now need not hold then
-                self._is_paused = True
-            case "unpause":
+                self._pending = self.until  # a condition that holds now may not hold later
+            case "unpause" if self._left is not None:
                 self._due = now + self._left
-                self._is_paused = False
+                self._left = None
             case "retry now":
-                self._is_over = True
-                self._passed = NONE
+                self._phase = "over"
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
-                self._is_over = True
+                self._phase = "over"
+            case _:
+                return False
         return True
 
-    def let_go(self, extra: float) -> None:
-        """The circuit that held it back has changed: ask again in *extra* seconds."""
-        self._passed |= {*self.until}
-        self._go_on(min(self._due, self._waiting.clock() + extra))
+    def release(self, extra: float) -> None:
+        """End the wait in *extra* seconds: what deferred the attempt has changed."""
+        self._pending = ()
+        self._resume_at(min(self._due, self._conditions.clock() + extra))
 
-    def answered(self, condition: Condition, *, is_met: bool, extra: float) -> None:
-        """Somebody looked at *condition*, for which it waits; if it *is_met*, go on in *extra* seconds."""
-        if is_met:
-            if self.has_waited:
-                self._passed = NONE  # the others are looked at again: all must hold at one time
-                self.has_waited = False
-            self._passed |= {condition}
-            self._ask_at = LONG_AGO  # that was for this condition
-            now = self._waiting.clock()
-            self._go_on(min(now + extra, max(now, self.deadline)))
-        else:
-            self.unmet |= {condition}
-            self.has_waited = True
-            self._ask_at = self._waiting.clock() + condition.every
-            self.wake()
+    def met(self, condition: Condition, *, was_unmet: bool, extra: float) -> None:
+        """Go on to the next condition in *extra* seconds: *condition* holds."""
+        if was_unmet:
+            self.was_unmet = True
+            self._pending = self.until  # all must hold at one time: poll the others again
+        self._pending = tuple(other for other in self._pending if other != condition)
+        now = self._conditions.clock()
+        self._resume_at(min(now + extra, max(now, self.deadline)))
 
-    def ask_again(self) -> None:
-        """Look at once at what it waits for."""
-        self._ask_at = LONG_AGO
-        self.wake()
-
-    def _go_on(self, due: float) -> None:
-        if self._is_paused:
-            self._left = min(self._left, due - self._waiting.clock())
-        else:
+    def _resume_at(self, due: float) -> None:
+        if self._left is None:
             self._due = due
+        else:
+            self._left = min(self._left, due - self._conditions.clock())
         self.wake()
 
     def describe(self) -> WaitingCall:
-        """What can be said of it."""
-        name, key = self.part
+        """What to show of this wait."""
+        operation, key = self.operation_key
+        is_next = self.number > self.attempt.number
         return WaitingCall(
-            call=self.attempt.call,
-            operation=name,
+            call=self.attempt.call.id,
+            operation=operation,
             key=key,
             attempt=self.number,
-            left=self._left if self._is_paused else max(self._due - self._waiting.clock(), 0.0),
-            until=self.causes,
-            is_paused=self._is_paused,
+            retries=self.attempt.call.retries + (is_next and self.counts_as_retry),
+            left=max(self._due - self._conditions.clock(), 0.0) if self._left is None else self._left,
+            until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
+            is_paused=self._left is not None,
         )

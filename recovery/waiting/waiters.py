@@ -1,7 +1,6 @@
-"""The only way to wait: for a delay, a parked cause or a receipt, in threads, asyncio and trio.
+"""Sleeps that any thread can end early, in threads, asyncio and trio.
 
-``publish()`` never waits; only the drivers do, with a waiter that anybody may wake early from any thread. What they
-wait for, and who may end it, is in ``recovery.waiting.calls``.
+Every wait of the package uses them: for a delay, a condition, a receipt. ``publish()`` never waits.
 """
 
 from __future__ import annotations
@@ -19,46 +18,46 @@ import anyio.lowlevel
 
 
 class Clock(Protocol):
-    """Monotonic seconds. ``time.monotonic`` is one; a clock of tests may also bring ``wait`` for threads."""
+    """Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
 
     def __call__(self) -> float:
-        """Seconds that only ever grow."""
+        """Seconds that never decrease."""
 
 
 class Waiter(Protocol):
-    """A wait that ends early when it is woken; waking never blocks, and is harmless when nobody waits."""
+    """One sleep that ends early when it is woken."""
 
     def wake(self) -> None:
-        """End the wait; callable from any thread."""
+        """End the sleep, before it begins too. Callable from any thread; never blocks, harmless afterwards."""
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Release what the sleep used."""
 
 
 class ThreadWaiter:
-    """A waiter that blocks its thread."""
+    """A sleep that blocks its thread."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._event = threading.Event()
         self._wait: Callable[[threading.Event, float], bool] = getattr(clock, "wait", threading.Event.wait)
 
     def wake(self) -> None:
-        """End the wait."""
+        """End the sleep."""
         self._event.set()
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
     def wait(self, seconds: float) -> bool:
-        """Block for *seconds* at the most; whether it was woken before."""
+        """Block for up to *seconds*; returns whether it was woken."""
         return seconds > 0 and self._wait(self._event, min(seconds, threading.TIMEOUT_MAX))
 
 
 class TaskWaiter:
-    """A waiter that suspends its asyncio or trio task. Make it in the task that will wait, and close it afterwards."""
+    """A sleep that suspends its asyncio or trio task. Create it in that task, and close it afterwards."""
 
-    # A future and a timer where the loop is asyncio's: very many calls may wait at once, and anyio's event and cancel
-    # scope take five times the memory. Awaited as it is: a coroutine around it would take as much again.
+    # On asyncio a future and a timer, awaited as they are: many calls may wait at once, and anyio's event and cancel
+    # scope take five times the memory. A coroutine around the future would double it.
     __slots__ = ("_end", "_loop", "_soon", "_timer")
 
     def __init__(self) -> None:
@@ -71,20 +70,20 @@ class TaskWaiter:
             self._end = self._loop.create_future()
 
     def wake(self) -> None:
-        """End the wait; does nothing when the loop has ended."""
-        with suppress(RuntimeError):  # trio.RunFinishedError is one too
+        """End the sleep; does nothing when the loop has ended."""
+        with suppress(RuntimeError):  # trio.RunFinishedError is a subclass
             if self._loop is None:
                 self._soon(self._end.set)
             else:
                 self._loop.call_soon_threadsafe(_end_wait, self, True)
 
     def wait(self, seconds: float) -> Awaitable[bool]:
-        """What suspends for *seconds* at the most; whether it was woken before. Even no seconds yield once."""
+        """Suspend for up to *seconds*, and at least once; the result is whether it was woken."""
         if self._loop is None:
             return self._wait(seconds)
         if seconds > 0:
             self._timer = self._loop.call_later(seconds, _end_wait, self, False)
-        else:  # a timer would take the loop a turn more
+        else:  # a timer would take one more turn of the loop
             self._timer = self._loop.call_soon(_end_wait, self, False)
         future: Awaitable[bool] = self._end
         return future
@@ -98,20 +97,20 @@ class TaskWaiter:
         return bool(self._end.is_set())
 
     def close(self) -> None:
-        """Give the timer back: without this, one that is waited for no more would be kept until its time comes."""
+        """Cancel the timer: the loop would keep it until its time comes."""
         if self._timer is not None:
             self._timer.cancel()
 
 
-def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a method would be bound, and kept, for each that waits
+def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method would cost memory for each sleep
     if not waiter._end.done():
         waiter._end.set_result(is_woken)
     waiter.close()
 
 
 def yield_once() -> Awaitable[None]:
-    """What lets other tasks run when it is awaited, and be cancelled if that is wanted."""
-    # What anyio would do on asyncio, without its finding out each time where it runs: that takes longer than the yield.
+    """Let other tasks run once; a pending cancellation is raised here."""
+    # As anyio does on asyncio, without its detection of the loop: that takes longer than the yield.
     if _asyncio_loop() is None:
         return anyio.lowlevel.checkpoint()
     nothing: Awaitable[None] = sys.modules["asyncio"].sleep(0)
@@ -119,63 +118,63 @@ def yield_once() -> Awaitable[None]:
 
 
 def _asyncio_loop() -> Any:  # a foreign type
-    """The asyncio loop of the task that runs now, ``None`` if that is trio's."""
-    asyncio = sys.modules.get("asyncio")  # not imported for this
+    """The asyncio loop of the current task; ``None`` for a trio task."""
+    asyncio = sys.modules.get("asyncio")  # never imported for this
     loop = None if asyncio is None else asyncio._get_running_loop()
-    # Without a task it is the host of a trio loop that is its guest.
+    # A loop without a current task hosts a trio loop in guest mode.
     return None if loop is None or asyncio is None or asyncio.current_task(loop) is None else loop
 
 
 def soon_in_this_loop() -> Callable[..., object]:
-    """What has a plain function called soon in the loop that runs now; from any thread, and it never blocks."""
+    """A function that schedules a plain function in the running loop. Callable from any thread; never blocks."""
     token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
-    # Never anyio.from_thread.run_sync: it blocks the waker behind a busy loop.
+    # Not anyio.from_thread.run_sync: it blocks its caller while the loop is busy.
     soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
     return soon
 
 
 class Flag:
-    """As ``threading.Event``, but a signal handler that interrupts ``set`` on its own thread may set it too."""
+    """A ``threading.Event`` that a signal handler may set while it interrupts ``set`` on the same thread."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.RLock())  # the lock of an Event would deadlock
         self.is_set = False
-        """Whether it is set. An attribute: every event that is published looks at it."""
+        """Whether it is set. An attribute, because every published event reads it."""
 
     def set(self) -> None:
-        """Let those go on who wait."""
+        """Set the flag and wake every thread that waits for it."""
         with self._condition:
             self.is_set = True
             self._condition.notify_all()
 
     def clear(self) -> None:
-        """Have those wait who come from now on."""
+        """Reset the flag: later waits block."""
         self.is_set = False
 
     def wait(self, timeout: float) -> bool:
-        """Block until it is set, *timeout* seconds at the most; whether it is."""
+        """Block until it is set, up to *timeout* seconds; returns whether it is."""
         with self._condition:
             return self.is_set or self._condition.wait(timeout) or self.is_set
 
 
 class Latch:
-    """Opened once, and waited for in any colour. Safe to use from any thread."""
+    """Opened once, and waited for by threads and tasks. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may come in between
+        self._lock = threading.RLock()  # a signal handler may interrupt its holder
         self._waiters: list[Waiter] = []
         self.is_open = False
 
     def open(self) -> None:
-        """Let everybody through, now and later."""
+        """End every wait, present and future."""
         with self._lock:
             self.is_open = True
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.wake()
 
-    def tell(self, waiter: Waiter) -> None:
-        """Wake *waiter* when the gate is open, at once if it is."""
+    def _add(self, waiter: Waiter) -> None:
+        """Wake *waiter* when the latch opens, or now if it is open."""
         with self._lock:
             if not self.is_open:
                 self._waiters.append(waiter)
@@ -183,27 +182,27 @@ class Latch:
         waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the gate is open, *timeout* seconds at the most; whether it is."""
+        """Block until the latch is open, up to *timeout* seconds (``None``: without end); returns whether it is."""
         waiter = ThreadWaiter()
-        self.tell(waiter)
+        self._add(waiter)
         try:
             waiter.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
         finally:
-            self._forget(waiter)
+            self._remove(waiter)
         return self.is_open
 
     async def opened(self) -> None:
-        """Suspend the task until the gate is open."""
+        """Suspend the task until the latch is open."""
         while not self.is_open:
             waiter = TaskWaiter()
-            self.tell(waiter)
+            self._add(waiter)
             try:
                 await waiter.wait(math.inf)
             finally:
                 waiter.close()
-                self._forget(waiter)
+                self._remove(waiter)
 
-    def _forget(self, waiter: Waiter) -> None:
+    def _remove(self, waiter: Waiter) -> None:
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)

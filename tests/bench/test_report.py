@@ -9,11 +9,12 @@ import pytest
 from bench.machine import Machine
 from bench.measure import Spread
 from bench.report.figures import Figures
+from bench.report.recommendations import PRESETS
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
+from recovery import presets
 from recovery.monitoring.monitor import WAITING_CALL_BYTES
-from recovery.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = Machine(
@@ -70,8 +71,15 @@ def test_the_monitor_estimates_a_waiting_call_as_it_was_measured(released: Run):
 
 @made
 def test_each_choice_of_a_preset_has_a_measured_row(released: Run):
-    rows = {f"feature-{choice.row}" for preset in PRESETS.values() for choice in preset.choices}
+    rows = {f"feature-{choice.row}" for choices in PRESETS.values() for choice in choices}
     assert [row for name in rows for row in (name, f"{name}-failure") if released.rows[row].measured is None] == []
+
+
+def test_every_preset_is_recommended_with_reasons():
+    assert all(callable(getattr(presets, name)) for name in PRESETS)
+    for choices in PRESETS.values():
+        assert all(choice.value and choice.why for choice in choices)
+        assert len({choice.what for choice in choices}) == len(choices)
 
 
 @made

@@ -25,7 +25,7 @@ from events.operation_events import (
 CLOSED = b'{"event":"CircuitClosed","at":1.5,"operation":"fetch"}'
 
 
-def test_a_event_is_one_json_object_that_names_its_kind() -> None:
+def test_an_event_is_one_json_object_that_names_its_kind() -> None:
     assert encode(CircuitClosed(at=1.5, operation="fetch")) == CLOSED
 
 
@@ -33,7 +33,7 @@ def test_what_is_as_usual_is_left_out() -> None:
     assert set(json.loads(encode(GaveUp(at=0.0, call="c")))) == {"event", "at", "call"}
 
 
-def test_a_event_is_decoded_from_text_too() -> None:
+def test_an_event_is_decoded_from_text_too() -> None:
     assert decode(CLOSED.decode()) == CircuitClosed(at=1.5, operation="fetch")
 
 
@@ -70,7 +70,7 @@ def test_what_a_newer_release_adds_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "rubbish",
+    "no_event",
     [
         b"",
         b"null",
@@ -87,9 +87,9 @@ def test_what_a_newer_release_adds_is_passed_over() -> None:
         CLOSED + CLOSED,
     ],
 )
-def test_rubbish_is_no_event(rubbish: bytes) -> None:
+def test_other_bytes_are_no_event(no_event: bytes) -> None:
     with pytest.raises(CodecError, match="not an event"):
-        decode(rubbish)
+        decode(no_event)
 
 
 def test_an_error_says_where_it_is_wrong() -> None:
@@ -138,6 +138,6 @@ def test_a_file_name_that_is_no_unicode_is_not_an_odd_error() -> None:
     assert survives(GaveUp(at=0.0, call="c", reason="no such file: \udcff.bin"))
 
 
-def test_a_event_that_nobody_could_read_is_not_written() -> None:
+def test_an_event_that_decode_does_not_know_is_not_written() -> None:
     with pytest.raises(CodecError):
         encode(Event(at=0.0))

@@ -24,7 +24,7 @@ EVENT_MODULES = (alert_events, bus_events, circuit_events, journal_events, opera
 
 
 class Unlisted(CallEvent, frozen=True):
-    """What somebody may think of, and no bus has a signal for."""
+    """A kind of event that no bus has a signal for."""
 
 
 def classified(**evidence: object) -> FailureClassified:
@@ -37,7 +37,7 @@ def classified(**evidence: object) -> FailureClassified:
     )
 
 
-def test_a_event_cannot_be_changed() -> None:
+def test_an_event_cannot_be_changed() -> None:
     event = GaveUp(at=0.0, call="c")
     with pytest.raises(AttributeError):
         event.reason = "changed my mind"  # type: ignore[misc]
@@ -63,11 +63,11 @@ def test_only_starts_failures_and_classifications_ask_for_verdicts() -> None:
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-def test_a_event_stands_for_itself(kind: type[Event]) -> None:
+def test_an_event_stands_for_itself(kind: type[Event]) -> None:
     assert kinds_of(kind) == (kind,)
 
 
-def test_event_stands_for_all_but_the_healthy_ones() -> None:
+def test_the_base_class_stands_for_all_but_starts_and_successes() -> None:
     assert set(kinds_of(Event)) == set(EVENTS) - {OperationStarted, OperationSucceeded}
 
 
@@ -75,17 +75,17 @@ def test_a_base_stands_for_what_is_below_it() -> None:
     assert set(kinds_of(Outcome)) == {RetryScheduled, Parked, GaveUp}
 
 
-def test_call_events_stand_for_no_healthy_ones_either() -> None:
+def test_call_event_stands_for_no_start_and_no_success() -> None:
     assert not set(kinds_of(CallEvent)) & set(ON_REQUEST)
 
 
-@pytest.mark.parametrize("rubbish", [int, Category, "GaveUp", None, GaveUp(at=0.0, call="c")])
-def test_what_is_no_event_stands_for_nothing(rubbish: object) -> None:
+@pytest.mark.parametrize("no_event", [int, Category, "GaveUp", None, GaveUp(at=0.0, call="c")])
+def test_what_is_no_event_stands_for_nothing(no_event: object) -> None:
     with pytest.raises(TypeError, match="is not a kind of event"):
-        kinds_of(rubbish)  # type: ignore[arg-type]
+        kinds_of(no_event)  # type: ignore[arg-type]
 
 
-def test_a_kind_that_nobody_listed_stands_for_nothing() -> None:
+def test_a_kind_without_a_signal_stands_for_nothing() -> None:
     with pytest.raises(TypeError):
         kinds_of(Unlisted)
 

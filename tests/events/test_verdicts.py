@@ -26,7 +26,7 @@ def test_a_park_keeps_the_wait_and_the_deadline_of_a_retry() -> None:
     assert join(Retry(5.0, 7.0), Park(1.0, until=("disk",))) == Park(5.0, ("disk",), 7.0, counts_as_retry=True)
 
 
-def test_a_park_that_nobody_would_have_retried_is_not_charged() -> None:
+def test_a_park_without_a_retry_counts_as_none() -> None:
     assert join(Park(1.0), Park(2.0)) == Park(2.0)
     assert join(Park(1.0, counts_as_retry=True), Park(2.0)) == Park(2.0, counts_as_retry=True)
 
@@ -43,11 +43,11 @@ def test_a_refusal_drops_the_delay_of_a_milder_verdict() -> None:
     assert join(Retry(60.0), GiveUp("no")) == GiveUp("no")
 
 
-def test_the_latest_invitation_to_come_back_wins() -> None:
+def test_the_longest_time_until_a_new_call_wins() -> None:
     assert join(GiveUp("a", 5.0), GiveUp("a", 9.0)) == GiveUp("a", 9.0)
 
 
-def test_an_unknown_time_to_come_back_does_not_hide_a_known_one() -> None:
+def test_an_unknown_time_until_a_new_call_does_not_hide_a_known_one() -> None:
     assert join(GiveUp("a"), GiveUp("b", 0.0)) == GiveUp(("a", "b"), 0.0)
 
 
@@ -65,7 +65,7 @@ def test_a_verdict_matches_by_position() -> None:
             assert (after, until, within) == (1.0, ("disk",), 2.0)
 
 
-def test_nobody_has_no_opinion() -> None:
+def test_no_verdicts_are_no_verdict() -> None:
     assert settle([]) is settle([None, None]) is None
 
 

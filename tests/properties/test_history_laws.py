@@ -1,4 +1,4 @@
-"""What holds of every journal, and of every call that its attempts really wrote."""
+"""Laws of replaying a journal: of any events, and of the events that real attempts write."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.runner_api import park, resume
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
@@ -48,7 +50,7 @@ def about(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: A
 
 
 def events() -> st.SearchStrategy[Event]:
-    """Events about few calls in no order at all: a journal may have lost some."""
+    """Events about few calls in any order: a journal may have lost some."""
 
     def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Event]:
         return st.builds(about, kinds, CALL, SMALL, seconds(), **fields)
@@ -76,7 +78,7 @@ def replayed(journal: list[Written], records: dict[str, CallRecord] | None = Non
 
 
 def records_after_each(journal: list[Written], call: str = "a") -> Iterator[CallRecord]:
-    """Where *call* stands after each event, from the first that is about it."""
+    """The record of *call* after each event, from the first about it."""
     records: dict[str, CallRecord] = {}
     for run, event in journal:
         if call in replay(records, run, [event]):
@@ -84,23 +86,21 @@ def records_after_each(journal: list[Written], call: str = "a") -> Iterator[Call
 
 
 class Live:
-    """A call whose attempts are real, and what they wrote to the journal; *moves* says how each goes."""
+    """A call with real attempts, and the events they wrote; *moves* tells how each attempt goes."""
 
     def __init__(self, moves: list[Verdict | str]) -> None:
         self.written: list[Written] = []
         self.run = 0
-        self.attempt = Attempt(self.operation(), call="a")
-        self.attempt.began = 0.0
-        self.attempt.arguments = b"[[],{}]"
+        self.attempt = Attempt(Call(self.operation(), "a", began=0.0, arguments=b"[[],{}]"))
         self.is_over = False
         self.agreements: list[tuple[object, object]] = []
-        self.attempt.request_start()
+        request_start(self.attempt)
         for move in moves:
             if not self.is_over:
                 self.make(move)
             if not self.is_over:
                 record, attempt = self.record, self.attempt
-                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.retries)))
+                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.call.retries)))
 
     def operation(self) -> Operation:
         """The operation, in a new process."""
@@ -121,18 +121,18 @@ class Live:
                 self.verdict = move
                 self.attempt.fail(ERROR)
                 if not isinstance(move, GiveUp):
-                    self.attempt = self.attempt.next_attempt()
+                    self.attempt = next_attempt(self.attempt)
             case "begin":
-                self.attempt.request_start()
+                request_start(self.attempt)
             case "hold":
-                self.attempt.parked(Park(5.0, until=("circuit open",)))
+                park(self.attempt, Park(5.0, until=("circuit open",)))
             case "checkpoint":
                 self.attempt.checkpoint(b"1")
             case "crash":
                 record = self.record
-                self.attempt = Attempt(self.operation(), call="a", number=record.attempt, retries=record.retries)
-                self.attempt.arguments = record.arguments
-                self.attempt.resumed(3.0)
+                call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
+                self.attempt = Attempt(call, record.attempt)
+                resume(self.attempt, 3.0)
             case "succeed":
                 self.attempt.succeed()
             case "cancel":
@@ -159,7 +159,7 @@ def test_a_journal_may_be_replayed_in_parts(journal: list[Written], cut: int):
 
 
 @given(journals())
-def test_events_of_other_calls_change_nothing(journal: list[Written]):
+def test_the_record_of_a_call_depends_on_its_own_events_only(journal: list[Written]):
     apart = [replayed([(run, event) for run, event in journal if event.call == call]) for call in CALLS]  # type: ignore[attr-defined]
     assert {call: record for records in apart for call, record in records.items()} == replayed(journal)
 
@@ -170,20 +170,20 @@ def test_a_call_has_one_outcome(journal: list[Written]):
 
 
 @given(journals(), st.sampled_from(TERMINAL))
-def test_after_a_terminal_event_a_call_is_over(journal: list[Written], kind: type[CallEvent]):
+def test_a_terminal_event_ends_a_call_after_any_history(journal: list[Written], kind: type[CallEvent]):
     assert replayed([*journal, ("first", about(kind, "a", 1, 0.0))])["a"].is_over
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_while_a_call_goes_on_the_number_of_its_attempt_never_decreases(moves: list[Verdict | str]):
+def test_the_attempt_number_of_an_unfinished_call_never_decreases(moves: list[Verdict | str]):
     numbers = [record.attempt for record in records_after_each(Live(moves).written) if not record.is_over]
     assert numbers == sorted(numbers)
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_retries_decrease_only_by_the_charge_of_a_retry_that_is_not_made(moves: list[Verdict | str]):
+def test_retries_decrease_only_by_a_retry_that_is_not_made(moves: list[Verdict | str]):
     written = Live(moves).written
     retries = [record.retries for record in records_after_each(written)]
     for (before, after), (_, event) in zip(pairwise(retries), written[1:], strict=False):
@@ -197,17 +197,17 @@ def test_the_journal_agrees_with_the_call_about_what_comes_next(moves: list[Verd
 
 
 @given(moves())
-def test_a_call_that_ended_is_over_and_no_other(moves: list[Verdict | str]):
+def test_exactly_the_calls_that_ended_are_over(moves: list[Verdict | str]):
     live = Live(moves)
     assert live.record.is_over is live.is_over
 
 
 @given(moves())
-def test_an_unfinished_call_is_resumable_after_each_event(moves: list[Verdict | str]):
+def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Verdict | str]):
     assert all(record.is_resumable or record.is_over for record in records_after_each(Live(moves).written))
 
 
-# What is left of a wait
+# The rest of a wait
 
 WALLS = st.floats(0.0, 1e10)
 CLOCKS = st.floats(0.0, 1e6)
@@ -223,9 +223,7 @@ def waiting(at: float, delay: float) -> CallRecord:
 
 
 @given(journals(), runs("first"), runs("second"), runs("now"))
-def test_what_is_left_of_a_wait_is_between_nothing_and_all_of_it(
-    journal: list[Written], first: Run, second: Run, now: Run
-):
+def test_the_rest_of_a_wait_is_between_nothing_and_all_of_it(journal: list[Written], first: Run, second: Run, now: Run):
     for record in replayed(journal).values():
         assert 0.0 <= remaining(record, {"first": first, "second": second}, now) <= record.delay
 
@@ -249,7 +247,7 @@ def test_across_boots_the_monotonic_clock_does_not_matter(
 
 
 def later(run: Run, passed: float, boot: str) -> Run:
-    """A run that began *passed* seconds after *run* did, and was asked at once; its clocks are honest."""
+    """A run that began *passed* seconds after *run*, with honest clocks."""
     monotonic = run.monotonic + passed if boot == run.boot else 5.0
     return Run(id=f"{run.id}, later", boot=boot, monotonic=monotonic, wall=run.wall + passed, pid=2)
 
@@ -259,7 +257,9 @@ FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=1e6, pid=1)
 
 @pytest.mark.parametrize("boot", ["monday", "tuesday"])
 @given(seconds(), seconds(), seconds(200.0))
-def test_by_honest_clocks_what_is_left_is_what_has_not_passed(boot: str, after: float, delay: float, passed: float):
+def test_with_honest_clocks_the_rest_of_a_wait_is_what_has_not_passed(
+    boot: str, after: float, delay: float, passed: float
+):
     record = waiting(FIRST.monotonic + after, delay)
     left = remaining(record, {"first": FIRST}, later(FIRST, after + passed, boot))
     assert left == pytest.approx(max(delay - passed, 0.0), abs=1e-6)

@@ -242,7 +242,7 @@ def test_a_cancelled_call_publishes_one_event_and_changes_nothing(backend: str, 
     assert (len(cancelled), events[-1]) == (1, cancelled[0])
     assert service.circuits.states() == {}
     retried = sum(isinstance(event, RetryScheduled) for event in events)
-    assert service.calls.calls() == []
+    assert service.calls.waiting() == []
     service.circuits.force("fetch", "closed")
     left = sum(isinstance(service.operation("fetch").start().fail(OSError()), Retry) for _ in range(20))
     assert left == 10 - retried + cancelled[0].waiting * (retried > 0)

@@ -181,7 +181,7 @@ class CrashedProcess:
 
     def _events(self, rng: random.Random) -> list[CallEvent]:
         """The events of a call from its first failure on; some calls do not end."""
-        call, length = self.service.bus.new_call(), rng.randint(1, MAX_CHAIN)
+        call, length = self.service.bus.new_call_id(), rng.randint(1, MAX_CHAIN)
         events: list[CallEvent] = [
             RetryScheduled(at=0.0, operation="chain", call=call, attempt=number, after=0.0, retry=number)
             for number in range(1, length + 1)

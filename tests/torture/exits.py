@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal import journal
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.torture.figures import Figure
@@ -79,12 +79,13 @@ def cases() -> list[Case]:
 
 def run_process(path: str, notes: str, mode: str, ending: str, store: str, budget: float) -> None:
     """Be the process: publish events, note the time, and end."""
-    journal.CLOSE_TIMEOUT = budget
-    services = [Recovery(store=SQLiteStore(path) if store == "healthy" else HangingStore(path))]
+    config = JournalConfig(close_timeout=budget)
+    first = SQLiteStore(path) if store == "healthy" else HangingStore(path)
+    services = [Recovery(store=first, journal_config=config)]
     if store == "hangs in open":
         HangingStore.method = "open"
     if store == "two that hang":
-        services.append(Recovery(store=HangingStore(f"{path}-2")))
+        services.append(Recovery(store=HangingStore(f"{path}-2"), journal_config=config))
     if ending == "SIGTERM, handled":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if mode == "threads":
@@ -236,7 +237,7 @@ def _written(path: Path) -> int:
 def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of process ends."""
     chosen = cases()[:: max(round(1 / share), 1)]
-    budget = journal.CLOSE_TIMEOUT
+    budget = JOURNAL_DEFAULTS.close_timeout
     ended = list(run_cases(chosen, fork_server, budget))
     problems = [problem for one in ended if (problem := one.problem(MAX_SECONDS)) is not None]
     for problem in problems:

@@ -21,9 +21,9 @@ from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import CheckpointSaved, OperationStarted
 from recovery import context
+from recovery.journal.accounting import Counts
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import TERMINAL
-from recovery.journal.queue import Counts
 from recovery.journal.store import Store
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
@@ -66,9 +66,9 @@ def leave_work(store: Store) -> set[str]:
     with Recovery(store=store) as service:
         for _ in range(5):
             service.recoverable("old", policy=POLICY, resumable=True)(lambda: None)()
-        service.journal.follow("job")
+        service.operation("job", durability="journal")
         for number in range(2):
-            call = service.bus.new_call()
+            call = service.bus.new_call_id()
             left.add(call)
             started = OperationStarted(at=0.0, operation="job", call=call, arguments=msgspec.Raw(b"[[],{}]"))
             service.bus.publish(started)

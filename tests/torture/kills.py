@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.sqlite import files
-from recovery.journal.writer import FLUSH_INTERVAL
+from recovery.journal.config import JOURNAL_DEFAULTS
 from tests.torture.crashed_process import KEEP_FEW, Options, work
 from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -112,7 +112,7 @@ class KilledJournal:
                     lost = [at - when for _, when in accepted[len(found) :] if when > notes.opened]
                     tally.ages += lost
                     commit = max(notes.commits, default=0.0)
-                    tally.excesses += [age - commit - max(FLUSH_INTERVAL, commit) for age in lost]
+                    tally.excesses += [age - commit - max(JOURNAL_DEFAULTS.flush_interval, commit) for age in lost]
             found_here = {(call, event) for (run, call), found in events.items() if run == notes.run for event in found}
             missing = set(notes.acknowledged) - found_here
             tally.lost += [

@@ -33,7 +33,7 @@ from events.codec import decode
 from events.event import CallEvent
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
 from events.verdicts import GiveUp
-from recovery.journal import writer
+from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord, remaining, replay
 from recovery.journal.store import Pending
@@ -70,8 +70,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.events: dict[str, list[tuple[str, CallEvent]]] = {}
         self.committed: dict[str, int] = {}
         self.blocker: sqlite3.Connection | None = None
-        self.patience = writer.FIRST_PAUSE, writer.LONGEST_PAUSE
-        writer.FIRST_PAUSE, writer.LONGEST_PAUSE = 0.001, 0.002
         self.path = Path(self.folder.name) / f"{next(self.files)}" / "calls.db"
         self._open()
 
@@ -80,12 +78,12 @@ class JournalMachine(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self._unblock()
             self.service.close()
-            writer.FIRST_PAUSE, writer.LONGEST_PAUSE = self.patience
             self.folder.cleanup()
 
     def _open(self) -> None:
         self.store = DiskStore(self.path, lambda: self.wall, self.lag)
-        self.service = Recovery(store=self.store, clock=self.clock)
+        config = JournalConfig(first_pause=0.001, longest_pause=0.002)
+        self.service = Recovery(store=self.store, clock=self.clock, journal_config=config)
         self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._record)
         self.operation = self.service.operation(NAME, policy=POLICY, breaker=None, durability="journal")
         self.running: list[Attempt] = []

@@ -27,6 +27,7 @@ from events import (
 )
 from recovery import (
     BreakerPolicy,
+    CallRecord,
     Exponential,
     Recovery,
     Resumption,
@@ -152,7 +153,8 @@ def call_by_hand() -> None:
 
 def steer(waiting: WaitingCall) -> None:
     assert_type(waiting.left, float)
-    assert_type(service.calls.calls(), list[WaitingCall])
+    assert_type(service.calls.waiting(), list[WaitingCall])
+    assert_type(service.calls.find(waiting.call), CallRecord | None)
     assert_type(service.calls.retry_now(waiting.call), bool)
     assert_type(service.calls.give_up(waiting.call, "not needed any more"), bool)
     service.calls.answer("token", "secret")

@@ -19,6 +19,7 @@ from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.test_kill import eventually
 
 READ = """
 import json, sys
@@ -37,7 +38,7 @@ def look(path):
         resumed.wait(10.0)
         left = [[record.call, record.operation] for record in resumed.left]
         unreadable = list(service.journal.pending().unreadable)
-        service.journal.lookup.call("planted-1")
+        service.calls.find("planted-1")
     status = asyncio.run(read_status(pathlib.Path(path)))
     try:
         sys.argv[1:] = ["status", path]
@@ -131,10 +132,7 @@ def test_a_text_longer_than_any_we_write_is_kept_aside(tmp_path: Path) -> None:
         assert service.journal is not None
         service.journal.pending(10.0)
         service.bus.publish(journals.gave_up("later"))
-        for _ in range(100):
-            if service.journal.reason is None:
-                break
-            service.journal.look()
+        eventually(lambda: service.journal.reason is None)
         service.journal.receipt().wait(10.0)
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
 

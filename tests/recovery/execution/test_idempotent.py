@@ -1,4 +1,4 @@
-"""When doing it again is right at all: results that are failures, what is not idempotent, and looking first."""
+"""When a retry is right at all: refused results, calls that are not idempotent, and ``reconcile``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quick(**settings: Any) -> Recovery:
 
 
 @KINDS
-def test_a_result_that_is_refused_is_tried_again(kind: str) -> None:
+def test_a_refused_result_is_retried(kind: str) -> None:
     answers = ["", "", "page"]
     service = quick()
     failures = events_of(service, FailureClassified)
@@ -45,31 +45,31 @@ def test_a_result_that_is_refused_is_tried_again(kind: str) -> None:
 
 
 @KINDS
-def test_after_the_last_attempt_the_caller_gets_the_result_that_was_refused(kind: str) -> None:
+def test_after_the_last_attempt_the_caller_gets_the_refused_result(kind: str) -> None:
     service = quick()
     gave_up = events_of(service, GaveUp)
     assert run(kind, service, lambda: None, retry_on_result=lambda page: page is None, max_retries=2) is None
     assert len(gave_up) == 1
 
 
-def test_a_result_that_is_refused_counts_as_no_success() -> None:
+def test_a_refused_result_is_no_success() -> None:
     service = quick(breaker=None)
     run("plain", service, lambda: 0, retry_on_result=lambda n: n == 0)
     assert service.operation("post").successes == 0
 
 
-def test_a_retry_if_that_raises_is_a_failure_of_the_attempt() -> None:
+def test_a_retry_on_result_that_raises_fails_the_attempt() -> None:
     with pytest.raises(ZeroDivisionError):
         run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
 
 
-def test_retry_on_does_not_keep_a_refused_result_from_being_tried_again() -> None:
+def test_retry_on_does_not_stop_the_retry_of_a_refused_result() -> None:
     answers = ["", "page"]
     settings = {"retry_on_result": lambda page: not page, "retry_on": OSError}
     assert run("plain", quick(), lambda: answers.pop(0), **settings) == "page"
 
 
-def test_an_outer_call_sees_the_refused_result_as_what_it_is() -> None:
+def test_an_outer_call_gets_the_refused_result() -> None:
     service = quick()
     inner = service.recoverable("inner", retry_on_result=lambda page: not page, max_retries=1)(lambda: "")
     assert service.recoverable("outer")(inner)() == ""
@@ -79,13 +79,13 @@ def test_an_outer_call_sees_the_refused_result_as_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("error", "attempts"),
     [
-        (ConnectionRefusedError(), 4),  # nobody heard of it
+        (ConnectionRefusedError(), 4),  # nothing was sent
         (ConnectionResetError(), 1),  # it may have been done
         (TimeoutError(), 1),
         (RuntimeError("anything"), 1),
     ],
 )
-def test_what_is_not_idempotent_is_tried_again_only_if_nobody_heard_of_it(
+def test_a_call_that_is_not_idempotent_is_retried_only_if_nothing_was_sent(
     kind: str, error: Exception, attempts: int
 ) -> None:
     script = Script(*[error] * 9)
@@ -94,7 +94,7 @@ def test_what_is_not_idempotent_is_tried_again_only_if_nobody_heard_of_it(
     assert script.calls == attempts
 
 
-def test_the_caller_is_told_why_it_was_not_tried_again() -> None:
+def test_the_note_says_why_a_call_was_not_retried() -> None:
     error = ConnectionResetError()
     with pytest.raises(ConnectionResetError):
         run("plain", quick(), Script(error), idempotent=False)
@@ -102,7 +102,7 @@ def test_the_caller_is_told_why_it_was_not_tried_again() -> None:
 
 
 @KINDS
-def test_what_is_not_there_is_done_again(kind: str) -> None:
+def test_an_absent_effect_is_done_again(kind: str) -> None:
     script = Script(ConnectionResetError())
     looked: list[str] = []
 
@@ -118,14 +118,14 @@ def test_what_is_not_there_is_done_again(kind: str) -> None:
 
 
 @KINDS
-def test_what_is_there_already_is_the_result_and_not_done_again(kind: str) -> None:
+def test_a_reconciled_effect_is_the_result(kind: str) -> None:
     script = Script(TimeoutError())
     assert run(kind, quick(), script, reconcile=lambda: "receipt") == "receipt"
     assert script.calls == 1
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_async_function_may_be_looked_after_by_an_async_one(backend: str) -> None:
+def test_an_async_function_may_have_an_async_reconcile(backend: str) -> None:
     script = Script(TimeoutError())
 
     async def look() -> str:
@@ -137,7 +137,7 @@ def test_an_async_function_may_be_looked_after_by_an_async_one(backend: str) -> 
 
 
 @KINDS
-def test_when_it_cannot_be_looked_up_that_is_one_more_failure_and_nothing_is_done_blindly(kind: str) -> None:
+def test_a_reconcile_that_raises_fails_the_attempt(kind: str) -> None:
     script = Script(TimeoutError(), TimeoutError())
     answers = iter([ConnectionRefusedError(), ConnectionRefusedError(), "receipt"])
 
@@ -151,14 +151,14 @@ def test_when_it_cannot_be_looked_up_that_is_one_more_failure_and_nothing_is_don
     assert script.calls == 1
 
 
-def test_a_first_attempt_is_not_looked_up() -> None:
+def test_a_first_attempt_is_not_reconciled() -> None:
     service = quick()
     looked: list[int] = []
     service.recoverable("post", reconcile=lambda: looked.append(1))(lambda: "done")()
     assert looked == []
 
 
-def test_a_plain_function_cannot_be_looked_after_by_an_async_one() -> None:
+def test_a_plain_function_cannot_have_an_async_reconcile() -> None:
     async def look() -> str:
         return ""
 
@@ -166,19 +166,19 @@ def test_a_plain_function_cannot_be_looked_after_by_an_async_one() -> None:
         quick().recoverable("post", reconcile=look)(lambda: "")
 
 
-def test_to_look_and_to_be_idempotent_contradict_each_other() -> None:
+def test_reconcile_and_idempotent_contradict_each_other() -> None:
     with pytest.raises(ValueError, match=r"reconcile and idempotent=True"):
         quick().recoverable("post", reconcile=print, idempotent=True)
 
 
 @pytest.mark.parametrize("setting", ["retry_on_result", "reconcile", "stall_timeout"])
-def test_what_needs_a_function_to_wrap_is_refused_for_attempts_by_hand(setting: str) -> None:
+def test_a_setting_that_needs_a_function_is_refused_for_attempts_by_hand(setting: str) -> None:
     value: Any = 1.0 if setting == "stall_timeout" else bool
     with pytest.raises(ValueError, match=f"^{setting} needs a function"):
         quick().operation("post", **{setting: value})
 
 
-def test_by_hand_too_what_may_have_been_done_is_given_up() -> None:
+def test_by_hand_a_call_that_may_have_had_its_effect_gives_up() -> None:
     attempt = quick().operation("post", idempotent=False).start()
     assert "not idempotent" in attempt.fail(TimeoutError()).reason  # type: ignore[union-attr]
 
@@ -203,9 +203,7 @@ def died_while_running(store: MemoryStore, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize(("settings", "calls"), [({}, 1), ({"idempotent": False}, 0)])
-def test_after_a_crash_in_mid_attempt_only_what_is_idempotent_is_done_again(
-    settings: dict[str, Any], calls: int
-) -> None:
+def test_after_a_crash_in_an_attempt_only_idempotent_calls_are_resumed(settings: dict[str, Any], calls: int) -> None:
     store, done = MemoryStore(), []
     died_while_running(store, **settings)
     with Recovery(store=store) as service:
@@ -217,7 +215,7 @@ def test_after_a_crash_in_mid_attempt_only_what_is_idempotent_is_done_again(
         assert "may have had its effect" in str(resumption.calls[0].error)
 
 
-def test_after_a_crash_in_mid_attempt_it_is_looked_up_first() -> None:
+def test_after_a_crash_in_an_attempt_the_call_is_reconciled_first() -> None:
     store, done = MemoryStore(), []
     died_while_running(store, reconcile=lambda order: None)
     with Recovery(store=store) as service:
@@ -227,7 +225,7 @@ def test_after_a_crash_in_mid_attempt_it_is_looked_up_first() -> None:
     assert (done, resumption.calls[0].result) == ([], "receipt for order 7")
 
 
-def test_a_resumed_call_whose_result_is_refused_to_the_end_has_that_result() -> None:
+def test_a_resumed_call_ends_with_the_refused_result() -> None:
     store = MemoryStore()
     died_while_running(store, retry_on_result=lambda result: result is None, initial_delay=0.0)
     with Recovery(store=store) as service:
@@ -240,14 +238,14 @@ def test_a_resumed_call_whose_result_is_refused_to_the_end_has_that_result() -> 
     assert (resumption.calls[0].result, resumption.calls[0].error, len(failed)) == (None, None, 4)
 
 
-def test_of_a_group_of_errors_one_that_may_have_been_done_counts() -> None:
+def test_a_group_with_an_error_that_may_have_had_its_effect_gives_up() -> None:
     script = Script(*[ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()])] * 9)
     with pytest.raises(ExceptionGroup):
         run("plain", quick(), script, idempotent=False)
     assert script.calls == 1
 
 
-def test_what_is_hopeless_anyway_says_so() -> None:
+def test_a_permanent_failure_keeps_its_reason() -> None:
     error = ValueError("wrong")
     with pytest.raises(ValueError, match="wrong"):
         run("plain", quick(), Script(error), idempotent=False)
@@ -262,7 +260,7 @@ def test_what_is_hopeless_anyway_says_so() -> None:
         (ConnectionRefusedError(), {"per_category": {Category.UNREACHABLE: Strategy(max_retries=0)}}),
     ],
 )
-def test_what_had_no_hope_when_its_process_died_has_none_after_it(error: Exception, settings: dict[str, Any]) -> None:
+def test_a_hopeless_call_is_not_resumed(error: Exception, settings: dict[str, Any]) -> None:
     store = MemoryStore()
     with Recovery(store=store, run="dead") as service:
         service.bus.subscribe(FailureClassified, lambda _: service.journal.seal())  # type: ignore[union-attr]
@@ -277,7 +275,7 @@ def test_what_had_no_hope_when_its_process_died_has_none_after_it(error: Excepti
     assert (len(resumption.calls), script.calls) == (1, 0)
 
 
-def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
+def test_a_reconciled_result_may_be_refused() -> None:
     script = Script(TimeoutError(), "receipt")
     looked = iter(["pending", ABSENT])
     settings = {"reconcile": lambda: next(looked), "retry_on_result": lambda result: result == "pending"}
@@ -285,7 +283,7 @@ def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
     assert script.calls == 2
 
 
-def test_what_may_have_been_done_before_a_second_crash_is_not_done_again() -> None:
+def test_after_a_second_crash_a_call_is_not_repeated_blindly() -> None:
     store, done = MemoryStore(), []
     settings: dict[str, Any] = {"resumable": True, "idempotent": False, "breaker": None, "initial_delay": 0.0}
     for run in range(3):

@@ -36,7 +36,7 @@ def test_progress_gives_a_call_its_retries_back() -> None:
     assert download() == "whole"
 
 
-def test_without_progress_the_retries_are_used_up() -> None:
+def test_without_progress_the_retries_run_out() -> None:
     attempts = []
 
     @quick().recoverable("download", max_retries=2, progress_resets=None)
@@ -64,7 +64,7 @@ def test_retries_are_given_back_no_more_often_than_the_policy_says() -> None:
     assert len(attempts) == 1 + 1 + 3
 
 
-def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None:
+def test_retries_are_numbered_from_the_latest_progress() -> None:
     service = quick()
     failures = events_of(service, FailureClassified)
     reached = [10, 20]
@@ -80,7 +80,7 @@ def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None
     assert [(event.retries, event.progress_resets) for event in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]  # type: ignore[attr-defined]
 
 
-def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None:
+def test_a_record_knows_how_often_retries_were_given_back() -> None:
     store = MemoryStore()
     service = Recovery(store=store, clock=VirtualClock(), rng=lambda: 0.0)
     with service:
@@ -99,7 +99,7 @@ def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None
     assert (record.progress_resets, record.retries) == (1, 1)
 
 
-def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
+def test_after_a_restart_progress_resets_are_counted_on() -> None:
     store, attempts = MemoryStore(), []
 
     class Crash(BaseException):
@@ -139,7 +139,7 @@ def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
         (None, False, 99, (2, 99)),
     ],
 )
-def test_refills_follow_the_table(
+def test_progress_resets_follow_the_table(
     allowed: int | None, progressed: bool, progress_resets: int, after: tuple[int, int]
 ) -> None:
     failed = OperationFailed(
@@ -148,13 +148,13 @@ def test_refills_follow_the_table(
     assert reset_by_progress(RetryPolicy(progress_resets=allowed), failed) == after
 
 
-def test_progress_cannot_be_noted_where_nobody_asked_for_it() -> None:
+def test_a_call_without_a_context_cannot_note_progress() -> None:
     with pytest.raises(LookupError):
         quick().recoverable("download", max_retries=0)(lambda: context.progress(1))()
 
 
 @BACKENDS
-def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str) -> None:
+def test_a_stalled_attempt_is_ended_and_retried(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, rng=lambda: 0.0)
     failures = events_of(service, OperationFailed)
@@ -176,7 +176,7 @@ def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str)
 
 
 @BACKENDS
-def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
+def test_progress_from_a_worker_thread_prevents_a_stall(backend: str) -> None:
     deadlines: list[float] = []
 
     @Recovery().recoverable("download", stall_timeout=60.0, max_retries=0)
@@ -191,7 +191,7 @@ def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_stalled_attempt_still_obeys_its_whole_timeout(backend: str) -> None:
+def test_a_moving_attempt_still_has_its_attempt_timeout(backend: str) -> None:
     clock = VirtualClock()
 
     @Recovery(clock=clock).recoverable("download", stall_timeout=60.0, attempt_timeout=100.0, max_retries=0)
@@ -222,7 +222,7 @@ def test_a_plain_function_cannot_be_stopped_from_outside(limit: str) -> None:
 
 
 @BACKENDS
-def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backend: str) -> None:
+def test_an_attempt_that_starts_over_does_not_stall(backend: str) -> None:
     clock = VirtualClock()
     began: list[float] = []
 
@@ -239,7 +239,7 @@ def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backen
     assert clock.run(download, backend=backend) == "whole"
 
 
-def test_what_was_reached_before_a_restart_is_no_progress_after_it() -> None:
+def test_progress_from_before_a_restart_is_none_after_it() -> None:
     store, attempts = MemoryStore(), []
 
     def run(number: int) -> None:

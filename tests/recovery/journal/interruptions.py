@@ -1,4 +1,4 @@
-"""An event that is interrupted while the journal's queue takes it in, as by a signal."""
+"""An event that runs a handler while the write queue accepts it, as a signal would."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Text(str):
 
 
 def interrupted(handler: Callable[[], object]) -> GaveUp:
-    """An event on which the queue runs *handler*, once, while it holds its lock: it asks how long the text is."""
+    """An event whose acceptance runs *handler* once, with the queue's lock held (it asks for a text's length)."""
 
     def run() -> None:
         msgspec.structs.force_setattr(event, "error", None)  # the text itself cannot be written

@@ -1,27 +1,24 @@
-"""The line before the journal: in order, as many as there is room for, and no turn is lost (D7)."""
+"""Back-pressure: calls are admitted in order, as many as there is room for, and no slot is lost (D7)."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 
-import anyio
-import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.memory import MemoryStore
-from events.operation_events import GaveUp
-from recovery.journal.admission import EVENTS_PER_CALL, MAX_ADMITTED, STALL_TIMEOUT, Admission, Slot
-from recovery.journal.queue import BATCH, WriteQueue
-from recovery.journal.store import Row
-from recovery.service import Recovery
+from recovery.journal.admission import EVENTS_PER_CALL, MAX_ADMITTED, Admission, Slot
+from recovery.journal.config import JOURNAL_DEFAULTS
+from recovery.journal.queue import BATCH_EVENTS, WriteQueue
 from tests.recovery.journal.interruptions import interrupted
+from tests.recovery.journal.stores import gave_up
 
 CAPACITY = 4000
 HALF = CAPACITY // 2
+ADMITTED = BATCH_EVENTS // EVENTS_PER_CALL
+"""Calls that one written batch makes room for."""
+STALL_TIMEOUT = JOURNAL_DEFAULTS.stall_timeout
 
 
 class Bell:
@@ -35,31 +32,31 @@ class Bell:
 
 
 class Caller:
-    """A call that asks for its turn, and says so many events when it has it."""
+    """A call that asks to be admitted, and publishes *events* events then."""
 
-    def __init__(self, line: Line, most: float = 1e9, says: int = 2) -> None:
+    def __init__(self, line: Line, timeout: float = 1e9, events: int = 2) -> None:
         self.line = line
-        self.says = says
-        self.slot = Slot(line.admission, most)
+        self.events = events
+        self.slot = Slot(line.admission, timeout)
         self.bell = Bell()
 
     def ask(self) -> float:
         self.bell = Bell()
-        return self.slot.left(self.bell)
+        return self.slot.wait_time(self.bell)
 
     def leave(self) -> None:
         """Be cancelled, or have waited long enough."""
         self.slot.__exit__(None, None, None)
 
     def go(self) -> None:
-        """Go ahead: it was let in."""
+        """Go ahead, when admitted."""
         assert self.ask() == 0.0
         self.leave()
-        self.line.fill(self.says)
+        self.line.fill(self.events)
 
 
 class Line:
-    """A queue, its turnstile, and the time."""
+    """A queue, its admission, and the time."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.now = 0.0
@@ -75,63 +72,60 @@ class Line:
 
     def fill(self, count: int) -> None:
         for _ in range(count):
-            self.queue.put(GaveUp(at=0.0, operation="fetch", call="a"))
+            self.queue.put(gave_up())
 
     def write(self) -> None:
-        """Have a batch written, as the journal's thread does it."""
+        """Write a batch, as the journal's thread does."""
         if self.queue.take():
             self.queue.done()
             self.admission.move(self.queue.stored)
 
     def callers(self, count: int, **settings: float) -> list[Caller]:
-        callers = [Caller(self, **settings) for _ in range(count)]  # type: ignore[arg-type]
+        callers = [Caller(self, **settings) for _ in range(count)]
         for caller in callers:
             assert caller.ask() > 0.0
         return callers
 
 
-def let_in(callers: list[Caller]) -> list[int]:
+def admitted(callers: list[Caller]) -> list[int]:
     return [number for number, caller in enumerate(callers) if caller.slot.is_admitted]
 
 
-def test_nobody_waits_while_the_queue_is_less_than_half_full() -> None:
+def test_no_call_waits_while_the_queue_is_less_than_half_full() -> None:
     assert Caller(Line(HALF - 1)).ask() == 0.0
     assert Caller(Line(HALF)).ask() > 0.0
 
 
-def test_a_batch_wakes_as_many_as_there_is_room_for_and_one_who_looks_for_the_others() -> None:
+def test_a_batch_admits_calls_in_order_and_wakes_the_one_that_watches() -> None:
     line = Line(HALF)
     callers = line.callers(1000)
     line.write()
-    assert let_in(callers) == list(range(BATCH // EVENTS_PER_CALL))  # who came first
-    assert [number for number, caller in enumerate(callers) if caller.bell.rung] == [
-        *range(BATCH // EVENTS_PER_CALL),
-        999,
-    ]
+    assert admitted(callers) == list(range(ADMITTED))
+    assert [number for number, caller in enumerate(callers) if caller.bell.rung] == [*range(ADMITTED), 999]
 
 
-def test_those_who_were_let_in_and_are_not_there_yet_are_reckoned_with() -> None:
+def test_admitted_calls_that_did_not_go_ahead_yet_take_room() -> None:
     line = Line(HALF)
     callers = line.callers(2000)
     while line.queue.counts.waiting:
         line.write()
     line.write()
-    assert len(let_in(callers)) == HALF // EVENTS_PER_CALL
+    assert len(admitted(callers)) == HALF // EVENTS_PER_CALL
 
 
-@pytest.mark.parametrize("says", [0, 2, EVENTS_PER_CALL])
-def test_all_in_line_go_ahead_in_turn_and_the_queue_is_never_more_than_half_full(says: int) -> None:
+@pytest.mark.parametrize("events", [0, 2, EVENTS_PER_CALL])
+def test_all_calls_go_ahead_in_order_and_the_queue_stays_half_full(events: int) -> None:
     line = Line(HALF)
-    callers, gone = line.callers(5000, says=says), 0
+    callers, gone = line.callers(5000, events=events), 0
     while gone < len(callers):
         line.write()
         while gone < len(callers) and callers[gone].slot.is_admitted:
             callers[gone].go()
             gone += 1
-            assert line.queue.counts.waiting <= HALF + says  # who goes ahead hands the turn on before he speaks
+            assert line.queue.counts.waiting <= HALF + events  # a call passes its slot on before it publishes
 
 
-def test_who_comes_while_others_wait_does_not_overtake_them() -> None:
+def test_a_new_call_does_not_overtake_waiting_calls() -> None:
     line = Line(HALF)
     line.callers(200)
     line.write()
@@ -139,28 +133,27 @@ def test_who_comes_while_others_wait_does_not_overtake_them() -> None:
     assert Caller(line).ask() > 0.0
 
 
-def test_who_was_let_in_and_is_cancelled_hands_the_turn_on() -> None:
+def test_an_admitted_call_that_is_cancelled_passes_its_slot_on() -> None:
     line = Line(HALF)
     callers = line.callers(200)
     line.write()
-    number = BATCH // EVENTS_PER_CALL
     callers[5].leave()
-    assert let_in(callers)[-1] == number
-    assert callers[number].bell.rung == 1
+    assert admitted(callers)[-1] == ADMITTED
+    assert callers[ADMITTED].bell.rung == 1
 
 
-def test_who_leaves_the_line_takes_nobodys_turn() -> None:
+def test_a_call_that_leaves_the_line_takes_no_slot() -> None:
     line = Line(HALF)
     callers = line.callers(200)
     callers[0].leave()
     callers[7].leave()
     line.write()
-    assert let_in(callers) == [number for number in range(BATCH // EVENTS_PER_CALL + 2) if number not in (0, 7)]
+    assert admitted(callers) == [number for number in range(ADMITTED + 2) if number not in (0, 7)]
 
 
-def test_nobody_waits_longer_than_he_may() -> None:
+def test_no_call_waits_longer_than_its_timeout() -> None:
     line = Line(HALF)
-    (caller,) = line.callers(1, most=2.0)
+    (caller,) = line.callers(1, timeout=2.0)
     assert caller.ask() == 2.0
     line.now = 2.0
     assert caller.ask() <= 0.0
@@ -168,7 +161,7 @@ def test_nobody_waits_longer_than_he_may() -> None:
     assert not line.admission.line
 
 
-def test_who_waits_in_a_line_that_moves_goes_on_waiting() -> None:
+def test_a_written_batch_starts_the_stall_timeout_again() -> None:
     line = Line(CAPACITY)
     (caller,) = line.callers(1)
     for _ in range(3):
@@ -177,7 +170,7 @@ def test_who_waits_in_a_line_that_moves_goes_on_waiting() -> None:
         assert caller.ask() > 0.0
 
 
-def test_one_looks_for_all_whether_anything_is_written() -> None:
+def test_one_call_watches_for_a_stall_on_behalf_of_all() -> None:
     line = Line(HALF)
     callers = line.callers(100)
     asked = [caller.ask() for caller in callers]
@@ -185,24 +178,24 @@ def test_one_looks_for_all_whether_anything_is_written() -> None:
     watch = callers[asked.index(STALL_TIMEOUT)]
     watch.leave()
     woken = [caller for caller in callers if caller.bell.rung]
-    assert [caller.ask() for caller in woken] == [STALL_TIMEOUT]  # another one does, from now on
+    assert [caller.ask() for caller in woken] == [STALL_TIMEOUT]  # another one watches from now on
 
 
-def test_when_nothing_was_written_for_five_seconds_all_go_ahead_a_few_at_a_time() -> None:
+def test_after_a_stall_of_five_seconds_calls_go_ahead_a_few_at_a_time() -> None:
     line = Line(HALF)
     callers = line.callers(1000)
     line.now = STALL_TIMEOUT
     callers[0].ask()
     gone = 0
     while gone < len(callers):
-        assert let_in(callers) == list(range(min(gone + MAX_ADMITTED, len(callers))))
+        assert admitted(callers) == list(range(min(gone + MAX_ADMITTED, len(callers))))
         callers[gone].go()
         gone += 1
     assert line.queue.counts.waiting == CAPACITY
-    assert Caller(line).ask() == 0.0  # and nobody waits again
+    assert Caller(line).ask() == 0.0  # and no call waits again
 
 
-def test_a_store_that_writes_again_is_waited_for_again() -> None:
+def test_calls_wait_again_for_a_store_that_writes_again() -> None:
     line = Line(CAPACITY)
     (caller,) = line.callers(1)
     line.now = STALL_TIMEOUT
@@ -211,7 +204,7 @@ def test_a_store_that_writes_again_is_waited_for_again() -> None:
     assert Caller(line).ask() > 0.0
 
 
-def test_the_time_before_anybody_had_to_wait_does_not_count() -> None:
+def test_the_time_before_any_call_waits_counts_as_no_stall() -> None:
     line = Line(HALF)
     line.callers(1)[0].leave()
     while line.queue.counts.waiting:
@@ -221,27 +214,27 @@ def test_the_time_before_anybody_had_to_wait_does_not_count() -> None:
     assert Caller(line).ask() == STALL_TIMEOUT
 
 
-def test_when_the_journal_cannot_be_written_all_go_ahead_a_few_at_a_time() -> None:
+def test_before_an_unwritable_journal_calls_go_ahead_a_few_at_a_time() -> None:
     line = Line(HALF)
     callers = line.callers(100)
     line.is_unwritable = True
     line.admission.move(0)
     for number, caller in enumerate(callers):
-        assert let_in(callers) == list(range(min(number + MAX_ADMITTED, len(callers))))
+        assert admitted(callers) == list(range(min(number + MAX_ADMITTED, len(callers))))
         caller.go()
     assert Caller(line).ask() == 0.0
 
 
-def test_those_who_were_let_in_and_never_come_hold_nobody_up_for_ever() -> None:
+def test_admitted_calls_that_never_go_ahead_do_not_hold_up_the_others() -> None:
     line = Line(HALF)
     callers = line.callers(HALF)
     while line.queue.counts.waiting:
         line.write()
-    number = len(let_in(callers))
+    number = len(admitted(callers))
     assert number < len(callers)
     line.now = STALL_TIMEOUT
     callers[-1].ask()
-    assert len(let_in(callers)) == number + MAX_ADMITTED
+    assert len(admitted(callers)) == number + MAX_ADMITTED
 
 
 def test_a_signal_handler_that_interrupts_the_line_does_not_wait() -> None:
@@ -264,20 +257,20 @@ STEPS = st.lists(
         st.tuples(st.just("write"), st.integers(1, 4)),
         st.tuples(st.just("go"), st.integers(1, 200)),
         st.tuples(st.just("cancel"), st.integers(0, 400)),
-        st.tuples(st.just("let pass"), st.integers(1, 7)),
+        st.tuples(st.just("time passes"), st.integers(1, 7)),
     ),
     max_size=30,
 )
 
 
 @given(STEPS)
-def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> None:
+def test_no_call_is_forgotten(steps: list[tuple[str, int]]) -> None:
     line, waiting = Line(HALF), list[Caller]()
 
     def ask(caller: Caller) -> None:
         if caller.ask() == 0.0:
             caller.leave()
-            line.fill(caller.says)
+            line.fill(caller.events)
             waiting.remove(caller)
 
     def serve() -> None:
@@ -288,7 +281,7 @@ def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> N
         match step:
             case "come":
                 for _ in range(number):
-                    waiting.append(Caller(line, says=number % (EVENTS_PER_CALL + 1)))
+                    waiting.append(Caller(line, events=number % (EVENTS_PER_CALL + 1)))
                     ask(waiting[-1])
             case "write":
                 for _ in range(number):
@@ -301,193 +294,7 @@ def test_whatever_happens_nobody_is_forgotten(steps: list[tuple[str, int]]) -> N
             case _:
                 line.now += number
     while line.queue.counts.waiting or any(caller.bell.rung for caller in waiting):
-        serve()  # only who was woken asks: in the end nobody is left
+        serve()  # only woken calls ask
         line.write()
     assert not waiting
     assert not line.admission.line
-
-
-# In threads, asyncio and trio, before a store that hangs, and one that goes on
-
-
-class Gated(MemoryStore):
-    """Writes only while its gate is open, or a batch for each permit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.latch = threading.Event()
-        self.permits = threading.Semaphore(0)
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        while not self.latch.is_set() and not self.permits.acquire(timeout=0.001):
-            pass
-        await super().append(rows)
-
-
-def crowded(store: Gated, capacity: int = 400) -> Recovery:
-    """A service whose store hangs, and whose journal's queue is half full."""
-    service = Recovery(store=store)
-    assert service.journal is not None
-    service.journal._queue.capacity = capacity
-    for number in range(capacity // 2):
-        service.bus.publish(GaveUp(at=0.0, operation="other", call=f"call-{number}"))
-    return service
-
-
-def lines(service: Recovery, stall_timeout: float = 1e9) -> tuple[Admission, Admission]:
-    """Where threads wait, and where tasks do."""
-    assert service.journal is not None
-    both = service.journal._threads, service.journal._tasks
-    for line in both:
-        line._stall_timeout = stall_timeout
-    return both
-
-
-def failing(service: Recovery) -> Callable[[], object]:
-    @service.recoverable("fetch", max_retries=0, breaker=None)
-    def call() -> None:
-        raise ValueError
-
-    return call
-
-
-async def test_tasks_that_are_cancelled_in_line_leave_it_to_the_others(anyio_backend_name: str) -> None:
-    store, ended = Gated(), list[int]()
-    with crowded(store) as service:
-        _, tasks = lines(service)
-
-        @service.recoverable("fetch", max_retries=0, breaker=None)
-        async def call() -> None:
-            raise ValueError
-
-        async def one(number: int, scope: anyio.CancelScope) -> None:
-            with scope, suppress(ValueError):
-                try:
-                    await call()
-                finally:
-                    ended.append(number)
-
-        scopes = [anyio.CancelScope() for _ in range(300)]
-        with anyio.fail_after(10.0):
-            async with anyio.create_task_group() as group:
-                for number, scope in enumerate(scopes):
-                    group.start_soon(one, number, scope)
-                while len(tasks.line) < len(scopes):
-                    await anyio.sleep(0.001)
-                for scope in scopes[::2]:
-                    scope.cancel()
-                while len(tasks.line) > len(scopes) // 2:
-                    await anyio.sleep(0.001)
-                store.latch.set()
-    assert sorted(ended) == list(range(len(scopes)))
-    assert service.journal is not None
-    assert service.journal.dropped == 0
-
-
-def test_threads_in_line_go_ahead_when_the_store_writes_again() -> None:
-    store, ended = Gated(), threading.Semaphore(0)
-    with crowded(store) as service:
-        threads, _ = lines(service)
-        call = failing(service)
-
-        def run() -> None:
-            with suppress(ValueError):
-                call()
-            ended.release()
-
-        for _ in range(20):
-            threading.Thread(target=run, daemon=True).start()
-        while len(threads.line) < 20:
-            threading.Event().wait(0.001)
-        assert not ended.acquire(blocking=False)
-        store.latch.set()
-        assert all(ended.acquire(timeout=5.0) for _ in range(20))
-
-
-def test_a_store_that_hangs_costs_its_time_once_and_not_each_call() -> None:
-    store = Gated()
-    with crowded(store) as service:
-        threads, _ = lines(service, stall_timeout=0.01)
-        call = failing(service)
-        for _ in range(3):
-            with pytest.raises(ValueError):
-                call()
-        lines(service)
-        for _ in range(3):  # it would be seen
-            with pytest.raises(ValueError):
-                call()
-        assert not threads.line
-        store.latch.set()
-
-
-def test_each_batch_that_is_written_begins_the_five_seconds_anew() -> None:
-    store = Gated()
-    with crowded(store, CAPACITY) as service:
-        _, tasks = lines(service)
-        turns = [Slot(tasks, 1e9) for _ in range(CAPACITY)]
-        for slot in turns:
-            slot.left(Bell())
-        before = tasks._since
-        assert before is not None
-        store.permits.release()
-        while len(tasks.line) == len(turns):
-            threading.Event().wait(0.001)
-        since = tasks._since
-        store.latch.set()
-    assert since is not None
-    assert since > before
-
-
-async def test_a_plain_call_does_not_wait_for_the_tasks_of_the_loop_that_it_blocks(anyio_backend_name: str) -> None:
-    store = Gated()
-    with crowded(store) as service:
-        _, tasks = lines(service)
-
-        @service.recoverable("fetch", max_retries=0, breaker=None)
-        async def call() -> None:
-            raise ValueError
-
-        async def one() -> None:
-            with suppress(ValueError):
-                await call()
-
-        async with anyio.create_task_group() as group:
-            for _ in range(300):
-                group.start_soon(one)
-            while len(tasks.line) < 300:
-                await anyio.sleep(0.001)
-            threading.Timer(0.01, store.latch.set).start()
-            with pytest.raises(ValueError):
-                failing(service)()
-            assert tasks.line  # they have had no turn yet
-
-
-def test_a_call_in_line_keeps_time_for_what_it_waits_to_do() -> None:
-    store, failures = Gated(), [ValueError(), None]
-    with crowded(store) as service:
-        lines(service)
-
-        @service.recoverable("fetch", initial_delay=0.0, breaker=None, retry_on=ValueError, max_elapsed=0.4)
-        def call() -> str:
-            if (failure := failures.pop(0)) is not None:
-                raise failure
-            return "done"
-
-        assert call() == "done"
-        store.latch.set()
-
-
-def test_a_line_of_threads_is_a_line_though_there_is_none_of_tasks() -> None:
-    store = Gated()
-    with crowded(store) as service:
-        threads, tasks = lines(service)
-        journal, slot = service.journal, Slot(threads, 1e9)
-        assert journal is not None
-        slot.left(Bell())
-        journal._queue.capacity = CAPACITY  # there would be room again
-        tasks.move(0)
-        assert not journal._queue.is_half_full
-        assert journal.is_half_full  # who comes now does not overtake
-        threads.leave(slot)
-        assert not journal.is_half_full
-        store.latch.set()

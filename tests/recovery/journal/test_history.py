@@ -1,4 +1,4 @@
-"""What became of each call."""
+"""Replaying the events of calls into their records, and what is left of a wait after a restart."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
         ([failed(), scheduled(), made(OperationCancelled, attempt=2)], {"state": "cancelled", "due": None}),
     ],
 )
-def test_a_call_stands_where_its_events_left_it(events: list[Event], expected: dict[str, object]) -> None:
+def test_the_record_of_a_call_follows_from_its_events(events: list[Event], expected: dict[str, object]) -> None:
     assert fields(record_of(*events), **expected) == expected
 
 
 @pytest.mark.parametrize("kind", TERMINAL)
-def test_what_comes_after_the_outcome_is_an_echo(kind: type[Event]) -> None:
+def test_events_after_the_outcome_change_nothing(kind: type[Event]) -> None:
     over = record_of(started(), made(kind))
     assert replay({"a": over}, "second", [started(attempt=2), failed(), made(GaveUp, reason="no")]) == {"a": over}
 
@@ -154,7 +154,7 @@ def test_within_a_boot_the_wall_clock_may_be_set_at_will() -> None:
 @pytest.mark.parametrize(
     ("wall", "left"), [(50_100.0, 60.0), (50_120.0, 40.0), (50_160.0, 0.0), (1e12, 0.0), (0.0, 60.0)]
 )
-def test_across_boots_the_wall_clock_counts_but_not_for_more_than_the_delay(wall: float, left: float) -> None:
+def test_across_boots_the_wall_clock_counts_up_to_the_whole_delay(wall: float, left: float) -> None:
     record = record_of(failed(), scheduled(at=1100.0, after=60.0))
     assert remaining(record, {"first": FIRST}, rebooted(wall)) == left
 
@@ -166,15 +166,15 @@ def test_unknown_boots_are_not_the_same_boot() -> None:
     assert remaining(record, runs, now) == 40.0
 
 
-def test_nothing_is_left_of_a_wait_in_a_run_that_nobody_knows() -> None:
+def test_nothing_is_left_of_a_wait_in_an_unknown_run() -> None:
     assert remaining(record_of(failed(), scheduled()), {}, restarted()) == 0.0
 
 
-def test_nothing_is_left_where_nothing_was_waited_for() -> None:
+def test_nothing_is_left_without_a_wait() -> None:
     assert remaining(record_of(started()), {"first": FIRST}, restarted()) == 0.0
 
 
-def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_on() -> None:
+def test_the_rest_of_a_wait_counts_on_the_clock_of_the_run_that_resumed() -> None:
     second = rebooted(50_110.0, monotonic=3.0)
     records = replay({}, "first", [failed(), scheduled(at=1100.0, after=60.0)])
     replay(records, "second", [made(OperationResumed, at=3.0, attempt=2, after=50.0)])
@@ -182,7 +182,7 @@ def test_what_is_left_counts_on_from_the_clock_of_the_run_that_carried_the_call_
     assert remaining(records["a"], {"first": FIRST, "second": second}, third) == pytest.approx(30.0)
 
 
-def test_a_park_that_was_charged_is_charged_in_the_ledger() -> None:
+def test_a_park_counts_as_a_retry_only_if_its_event_says_so() -> None:
     classified = made(FailureClassified, 1.0, 1, category=Category.TRANSIENT, evidence=Evidence(type="x.Error"))
     free = made(Parked, 1.0, 1, after=1.0, error="x")
     counts_as_retry = made(Parked, 1.0, 1, after=1.0, error="x", counts_as_retry=True)

@@ -16,6 +16,7 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import GaveUp
 from recovery import context
+from recovery.journal.config import JournalConfig
 from recovery.journal.lookup import Lookup
 from recovery.journal.queue import WriteQueue
 from recovery.journal.recent_calls import RecentCallCache
@@ -23,7 +24,7 @@ from recovery.journal.store import Store
 from recovery.service import Recovery
 from recovery.testing import FaultyStore
 from tests.recovery.journal.test_lookup import CountingStore
-from tests.recovery.resume.test_resumer import Killed
+from tests.recovery.resume.dead_process import Killed
 
 SETTINGS: dict[str, Any] = {"idempotency_key": lambda order: order, "remember": 3600.0, "initial_delay": 0.0}
 
@@ -74,12 +75,10 @@ def test_a_finished_key_is_known_after_a_restart(tmp_path: Path, is_async: bool)
     assert (results, paid) == ([{"receipt": 1}] * 2, ["a"])
 
 
-def test_a_key_that_does_not_fit_into_memory_is_found_in_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(RecentCallCache.__init__, "__defaults__", (1000,))
+def test_a_key_that_does_not_fit_into_memory_is_found_in_the_file(tmp_path: Path) -> None:
     paid: list[str] = []
-    with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+    config = JournalConfig(recent_bytes=1000)
+    with Recovery(store=SQLiteStore(tmp_path / "calls.db"), journal_config=config) as service:
         pay = paying(service, paid)
         for order in "abcdefgh":
             pay(order)

@@ -1,31 +1,33 @@
-"""What is looked up without touching the file, and what with it."""
+"""Looking up calls and results, with and without reading the file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import msgspec
 import pytest
 
 from adapters.memory import MemoryStore
+from events.bus import Bus
 from events.event import Event
 from events.operation_events import (
     CheckpointSaved,
     GaveUp,
     OperationRecovered,
+    OperationResumed,
     OperationStarted,
     OperationSucceeded,
     Recorded,
     RetryScheduled,
 )
-from recovery.journal.recent_calls import REPLAYED_AT, RecentCallCache
+from recovery.journal.recent_calls import REPLAY_EVENTS, RecentCallCache
 from recovery.journal.store import Row
-from recovery.service import Recovery
-from recovery.testing import FaultyStore, Script
+from recovery.testing import FaultyStore
+from tests.recovery.journal.stores import core_of
 
 pytestmark = pytest.mark.anyio
-FAST: dict[str, Any] = {"initial_delay": 0.0}
 
 
 class CountingStore(MemoryStore):
@@ -61,32 +63,34 @@ def numbered(*events: Event, first: int = 1) -> list[tuple[int, Event]]:
 # What is remembered
 
 
-def test_a_live_call_is_known_with_what_waits_to_be_written() -> None:
+def test_a_running_call_is_known_with_its_waiting_events() -> None:
     recent = RecentCallCache("run")
     recent.add(numbered(started()))
     known = recent.call("a", [(1, started()), (2, CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"7")))])
-    assert known is not None
     assert (known.state, known.saved) == ("running", b"7")
 
 
-def test_a_call_of_which_all_waits_is_known() -> None:
+def test_an_event_that_is_written_and_still_queued_counts_once() -> None:
+    recent, resumed = RecentCallCache("run"), OperationResumed(at=1.0, operation="fetch", call="a", after=0.0)
+    recent.add(numbered(started(), resumed))
+    assert recent.call("a", [(2, resumed)]).resumes == 1
+
+
+def test_a_call_whose_events_all_wait_is_known() -> None:
     known = RecentCallCache("run").call("a", numbered(started(), succeeded()))
-    assert known is not None
     assert known.state == "succeeded"
 
 
-def test_many_events_of_one_call_are_folded_and_not_piled_up() -> None:
+def test_many_events_of_one_call_are_replayed_into_its_record() -> None:
     recent = RecentCallCache("run")
-    saves = [CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(b"%d" % number)) for number in range(10 * REPLAYED_AT)]
-    recent.add(numbered(started(), *saves))
-    known = recent.call("a")
-    assert known is not None
-    assert known.saved == b"%d" % (10 * REPLAYED_AT - 1)
-    assert recent._calls_size < 2000
+    data = [b"%d" % number for number in range(10 * REPLAY_EVENTS)]
+    recent.add(numbered(started(), *(CheckpointSaved(at=1.0, call="a", data=msgspec.Raw(one)) for one in data)))
+    assert recent.call("a").saved == data[-1]
+    assert recent.size < 2000
 
 
 def test_the_calls_used_least_recently_go_first() -> None:
-    recent = RecentCallCache("run", most_bytes=4000)
+    recent = RecentCallCache("run", max_bytes=4000)
     for number in range(9):
         recent.add(numbered(started(str(number)), first=number + 1))
         recent.call("0")
@@ -103,28 +107,28 @@ def test_the_calls_used_least_recently_go_first() -> None:
         started("0", again=True),
     ],
 )
-def test_a_call_that_was_let_go_is_not_known_by_halves(second: Event) -> None:
-    recent = RecentCallCache("run", most_bytes=1000)
+def test_a_removed_call_is_not_known_in_part(second: Event) -> None:
+    recent = RecentCallCache("run", max_bytes=1000)
     for number in range(9):
         recent.add(numbered(started(str(number)), first=number + 1))
     recent.add([(10, second)])
     assert recent.call("0") is None
 
 
-def test_a_call_that_another_run_began_is_not_known_by_halves() -> None:
+def test_a_call_that_another_run_began_is_not_known_in_part() -> None:
     recent = RecentCallCache("run")
     recent.add(numbered(OperationRecovered(at=1.0, operation="fetch", call="a", attempt=2)))
     assert recent.call("a") is None
 
 
-def test_results_are_the_operations_own_and_the_latest_counts() -> None:
+def test_a_key_belongs_to_its_operation_and_its_latest_result_counts() -> None:
     recent = RecentCallCache("run")
     recent.add(numbered(started(), succeeded("a", result("k", 1)), started("b"), succeeded("b", result("k", 2))))
     assert recent.result("fetch", "k") == result("k", 2)
     assert recent.result("other", "k") is None
 
 
-def test_what_earlier_runs_recorded_does_not_replace_what_is_newer() -> None:
+def test_results_of_earlier_runs_do_not_replace_newer_ones() -> None:
     recent = RecentCallCache("run")
     recent.add(numbered(started(), succeeded("a", result("k", "new"))))
     recent.know_results([succeeded("x", result("k", "old")), succeeded("y", result("other", "old"))], are_all=True)
@@ -134,56 +138,49 @@ def test_what_earlier_runs_recorded_does_not_replace_what_is_newer() -> None:
 
 
 def test_results_that_do_not_fit_are_looked_for_in_the_file_again() -> None:
-    recent = RecentCallCache("run", most_bytes=2000)
+    recent = RecentCallCache("run", max_bytes=2000)
     recent.know_results([], are_all=True)
     for number in range(20):
         recent.add(numbered(succeeded(str(number), result(str(number))), first=number + 1))
     assert recent.result("fetch", "0") is None
     assert not recent.knows_every_result
-    assert recent._results_size <= 2000
+    assert recent.size <= 2000
 
 
-# Through the service
+# Through a journal
 
 
 def test_looking_up_a_recent_call_touches_no_file() -> None:
-    store = CountingStore()
-    with Recovery(store=store) as service:
-        call = service.recoverable("fetch", durability="journal", **FAST)(Script(ConnectionError()))
-        call()
-        journal = service.journal
-        assert journal is not None
+    store, bus = CountingStore(), Bus(run="r")
+    with closing(core_of(store, bus)) as core:
+        for event in (started(), succeeded()):
+            core.record(event)
         for _ in range(2):  # while it waits to be written, and when it is written
-            record = journal.lookup.call(f"{service.bus.run}-1")
-            assert record is not None
-            assert (record.state, record.attempt) == ("succeeded", 2)
-            journal.receipt().wait()
+            assert core.lookup.call("a").state == "succeeded"
+            core.tracker.receipt().wait()
     assert store.reads == 0
 
 
 async def test_an_old_call_is_read_from_the_file() -> None:
     store = CountingStore()
-    with Recovery(store=store, run="old") as service:
-        service.recoverable("fetch", durability="journal", max_retries=0)(Script())()
-    async with Recovery(store=store) as service:
-        assert service.journal is not None
-        record = await service.journal.lookup.acall("old-1")
-        assert record is not None
+    with closing(core_of(store, Bus(run="old"))) as core:
+        for event in (started(), succeeded()):
+            core.record(event)
+    with closing(core_of(store)) as core:
+        record = await core.lookup.acall("a")
         assert (record.operation, record.state, record.run) == ("fetch", "succeeded", "old")
-        assert service.journal.lookup.call("old-1") == record
-        assert await service.journal.lookup.acall("nobody") is None
+        assert core.lookup.call("a") == record
+        assert await core.lookup.acall("unknown") is None
     assert store.reads == 3
 
 
-def test_what_cannot_be_read_is_not_known_and_nobody_waits_for_it() -> None:
-    with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        assert service.journal is not None
-        assert service.journal.lookup.call("x") is None
-    assert service.journal.lookup.call("x", timeout=20.0) is None
+def test_a_lookup_does_not_wait_for_a_journal_that_cannot_be_read() -> None:
+    with closing(core_of(FaultyStore(MemoryStore(), fail_at=1, sticky=True))) as core:
+        assert core.lookup.call("x") is None
+    assert core.lookup.call("x", timeout=20.0) is None
 
 
-def test_a_journal_that_was_never_begun_answers_after_its_close() -> None:
-    service = Recovery(store=MemoryStore())
-    service.close()
-    assert service.journal is not None
-    assert service.journal.lookup.call("x", timeout=20.0) is None
+def test_a_lookup_after_the_close_of_an_unused_journal_does_not_wait() -> None:
+    core = core_of(MemoryStore())
+    core.close()
+    assert core.lookup.call("x", timeout=20.0) is None

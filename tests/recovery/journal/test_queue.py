@@ -1,4 +1,4 @@
-"""The queue before the store: bounded, by class, and counted (D7)."""
+"""The write queue: bounded, by class of event, and counted (D7)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from recovery.journal.accounting import DroppedRanges
-from recovery.journal.queue import BATCH, BATCH_BYTES, CANCELLATIONS, CAPACITY, Counts, WriteQueue
+from recovery.journal.accounting import Counts, DroppedRanges
+from recovery.journal.queue import BATCH_BYTES, BATCH_EVENTS, CANCELLATIONS, WriteQueue
 from recovery.journal.size_estimate import BASE_SIZE, estimate_size
 
 
@@ -34,7 +34,7 @@ def progress(call: str = "a", data: object = 0) -> CheckpointSaved:
 
 
 def taken(queue: WriteQueue) -> list[Event]:
-    """All that waits, batch by batch."""
+    """All waiting events, batch by batch."""
     events: list[Event] = []
     while batch := queue.take():
         events += [entry.event for entry in batch if entry.event is not None]
@@ -44,13 +44,13 @@ def taken(queue: WriteQueue) -> list[Event]:
 
 def test_events_come_out_in_the_order_they_went_in() -> None:
     queue = WriteQueue()
-    events = [end(str(number)) for number in range(BATCH + 5)]
+    events = [end(str(number)) for number in range(BATCH_EVENTS + 5)]
     for event in events:
         queue.put(event)
     assert taken(queue) == events
 
 
-def test_who_takes_the_events_is_only_told_of_the_first_after_a_rest() -> None:
+def test_only_the_first_event_after_a_rest_wakes_the_writer() -> None:
     queue = WriteQueue()
     queue.put(end())
     taken(queue)
@@ -61,7 +61,7 @@ def test_who_takes_the_events_is_only_told_of_the_first_after_a_rest() -> None:
     assert queue.filled.is_set
 
 
-def test_there_is_no_rest_while_a_event_waits_or_is_being_written() -> None:
+def test_there_is_no_rest_while_an_event_waits_or_is_written() -> None:
     queue = WriteQueue()
     queue.put(end())
     assert not queue.rest()
@@ -82,7 +82,7 @@ def test_a_batch_holds_512_events_or_a_mebibyte() -> None:
     queue = WriteQueue()
     for number in range(600):
         queue.put(end(str(number)))
-    assert len(queue.take()) == BATCH
+    assert len(queue.take()) == BATCH_EVENTS
     queue = WriteQueue()
     for number in range(100):
         queue.put(progress(str(number), "x" * 100_000))
@@ -98,7 +98,7 @@ def test_d7_progress_coalesces_to_the_latest_of_each_call() -> None:
     assert queue.counts == Counts(issued=200, stored=2, coalesced=198, dropped=0, waiting=0)
 
 
-def test_d7_progress_that_is_being_written_is_not_taken_back() -> None:
+def test_d7_progress_that_is_being_written_is_not_replaced() -> None:
     queue = WriteQueue()
     queue.put(progress("a", 1))
     [entry] = queue.take()
@@ -107,7 +107,7 @@ def test_d7_progress_that_is_being_written_is_not_taken_back() -> None:
     assert taken(queue) == [progress("a", 1), progress("a", 2)]
 
 
-def test_d7_progress_goes_first_where_there_is_no_room() -> None:
+def test_d7_progress_is_dropped_first_when_the_queue_is_full() -> None:
     queue = WriteQueue(capacity=3)
     for event in (progress("a"), progress("b"), end("c"), end("d"), end("e"), end("f")):
         queue.put(event)
@@ -115,7 +115,7 @@ def test_d7_progress_goes_first_where_there_is_no_room() -> None:
     assert queue.counts == Counts(issued=6, stored=3, coalesced=0, dropped=3, waiting=0)
 
 
-def test_d7_progress_that_is_refused_leaves_the_progress_that_waits() -> None:
+def test_d7_refused_progress_leaves_the_progress_that_waits() -> None:
     queue = WriteQueue(max_bytes=5 * BASE_SIZE)
     accepted = [queue.put(event) for event in (progress("a", 1), progress("b"), progress("a", "x" * 10_000))]
     queue.close()
@@ -139,7 +139,7 @@ def test_d7_one_gigantic_event_is_dropped_and_its_neighbours_are_not() -> None:
     assert taken(queue) == [end("a"), end("b")]
 
 
-def test_nothing_is_taken_in_after_the_close() -> None:
+def test_no_event_is_accepted_after_the_close() -> None:
     queue = WriteQueue()
     queue.put(end())
     queue.close()
@@ -148,14 +148,13 @@ def test_nothing_is_taken_in_after_the_close() -> None:
     assert [queue.has_dropped(0, 1), queue.has_dropped(0, 2), queue.has_dropped(2, 9)] == [False, True, False]
 
 
-def test_d2_what_was_dropped_is_known_by_its_number() -> None:
+def test_d2_dropped_events_are_known_by_their_numbers() -> None:
     queue = WriteQueue(capacity=4)
     for call in "abcdef":
         queue.put(progress(call))  # the first two make room for the last
     queue.give_up()
     queue.put(end())
-    lost = [number for number in range(1, 8) if queue.has_dropped(number - 1, number)]
-    assert lost == [1, 2, 3, 4, 5, 6, 7]
+    assert all(queue.has_dropped(number - 1, number) for number in range(1, 8))
     queue = WriteQueue(capacity=4)
     for call in "abcdef":
         queue.put(progress(call))
@@ -163,15 +162,15 @@ def test_d2_what_was_dropped_is_known_by_its_number() -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=60))
-def test_d2_no_loss_is_forgotten_however_many_there_are(gaps: list[int]) -> None:
-    losses, lost, number = DroppedRanges(most=3), set[int](), 0
+def test_d2_no_drop_is_forgotten_however_many_there_are(gaps: list[int]) -> None:
+    ranges, dropped, number = DroppedRanges(max_ranges=3), set[int](), 0
     for gap in gaps:
         number += gap + 1
-        losses.add(number, number)
-        lost.add(number)
-    assert all(losses.between(one - 1, one) for one in lost)
+        ranges.add(number, number)
+        dropped.add(number)
+    assert all(ranges.between(one - 1, one) for one in dropped)
     if gaps:
-        assert not losses.between(number, number + 10)
+        assert not ranges.between(number, number + 10)
 
 
 def result(key: str, value: bytes) -> OperationSucceeded:
@@ -182,21 +181,21 @@ def result(key: str, value: bytes) -> OperationSucceeded:
 def test_the_latest_result_that_waits_is_known_by_its_key() -> None:
     queue, first, second = WriteQueue(), result("k", b"1"), result("k", b"2")
     queue.put(first)
-    assert queue.recorded("fetch", "k") is first.recorded
+    assert queue.results.find("fetch", "k") is first.recorded
     queue.take()
     queue.put(second)
     queue.put(result("other", b"3"))
-    assert queue.recorded("fetch", "k") is second.recorded
+    assert queue.results.find("fetch", "k") is second.recorded
     queue.done()
-    assert queue.recorded("fetch", "k") is second.recorded
+    assert queue.results.find("fetch", "k") is second.recorded
     queue.take()
-    assert queue.recorded("fetch", "k") is second.recorded
+    assert queue.results.find("fetch", "k") is second.recorded
     queue.done()
-    assert queue.recorded("fetch", "k") is queue.recorded("copy", "other") is None
-    assert not queue._recording
+    assert queue.results.find("fetch", "k") is queue.results.find("copy", "other") is None
+    assert len(queue.results) == 0
 
 
-def test_what_is_given_up_is_dropped() -> None:
+def test_events_that_are_given_up_are_dropped() -> None:
     queue = WriteQueue()
     for number in range(3):
         queue.put(end(str(number)))
@@ -205,7 +204,7 @@ def test_what_is_given_up_is_dropped() -> None:
     assert queue.counts == Counts(issued=3, stored=0, coalesced=0, dropped=3, waiting=0)
 
 
-def test_texts_weigh_what_they_are_long() -> None:
+def test_the_size_of_an_event_grows_with_its_texts() -> None:
     cause = Evidence(type="B", stderr="x" * 30)
     evidence = Evidence(type="A", message="x" * 20, cause=cause)
     failure = FailureClassified(at=0.0, call="a", category=Category.TRANSIENT, evidence=evidence)
@@ -218,14 +217,14 @@ def test_d7_the_memory_of_a_flood_is_bounded() -> None:
     queue = WriteQueue()
     tracemalloc.start()
     try:
-        for number in range(3 * CAPACITY):
+        for number in range(3 * queue.capacity):
             evidence = Evidence(type="E", message=f"{number:01000}")
             queue.put(FailureClassified(at=0.0, call="a", category=Category.TRANSIENT, evidence=evidence))
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert most < 32 * 1024 * 1024
-    assert queue.counts.dropped == 3 * CAPACITY - queue.counts.waiting
+    assert queue.counts.dropped == 3 * queue.capacity - queue.counts.waiting
 
 
 def cancelled(call: str = "a") -> OperationCancelled:
@@ -236,8 +235,8 @@ def test_d7_cancellations_have_room_of_their_own() -> None:
     queue = WriteQueue(capacity=2)
     queue.put(end())
     queue.put(end())
-    took = [queue.put(cancelled()) for _ in range(2 * CANCELLATIONS + 1)]
-    assert took == [*[True] * 2 * CANCELLATIONS, False]
+    accepted = [queue.put(cancelled()) for _ in range(2 * CANCELLATIONS + 1)]
+    assert accepted == [*[True] * 2 * CANCELLATIONS, False]
     assert not queue.put(end())
     assert queue.counts == Counts(issued=24, stored=0, coalesced=0, dropped=2, waiting=22)
 

@@ -10,20 +10,23 @@ import time
 import pytest
 
 from adapters.memory import MemoryStore
-from events.operation_events import GaveUp
+from events.bus import Bus
+from recovery.journal.accounting import Counts
+from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
-from recovery.journal.queue import Counts, WriteQueue
+from recovery.journal.queue import WriteQueue
 from recovery.service import Recovery
 from recovery.waiting.waiters import ThreadWaiter
 from tests.recovery.journal.interruptions import interrupted
+from tests.recovery.journal.stores import core_of, gave_up
 
 if not hasattr(signal, "setitimer"):
     pytest.skip("there are no such signals here", allow_module_level=True)
 
-EVENT = GaveUp(at=0.0, operation="fetch", call="b")
+EVENT = gave_up()
 
 
-def test_what_a_handler_publishes_while_it_interrupts_the_queue_is_refused_and_counted() -> None:
+def test_an_event_of_a_handler_inside_the_queue_is_refused_and_counted() -> None:
     queue, accepted = WriteQueue(), list[bool]()
     first = interrupted(lambda: accepted.append(queue.put(EVENT)))
     assert queue.put(first)
@@ -34,45 +37,42 @@ def test_what_a_handler_publishes_while_it_interrupts_the_queue_is_refused_and_c
     assert [queue.has_dropped(number - 1, number) for number in (1, 2, 3)] == [True, False, False]
 
 
-def test_it_is_said_once_and_no_receipt_promises_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_refusal_is_logged_once_and_no_receipt_promises_the_event(caplog: pytest.LogCaptureFixture) -> None:
     with Recovery(store=MemoryStore()) as service:
-        journal = service.journal
-        assert journal is not None
         for _ in range(2):
             service.bus.publish(interrupted(lambda: service.bus.publish(EVENT)))
         with pytest.raises(NotDurable):
-            journal.receipt().wait()
-    assert journal.counts == Counts(issued=4, stored=2, coalesced=0, dropped=2, waiting=0)
+            service.journal.receipt().wait()
+    assert service.journal.counts == Counts(issued=4, stored=2, coalesced=0, dropped=2, waiting=0)
     assert caplog.text.count("a signal handler published it") == 1
 
 
 class InterruptedWaiter(ThreadWaiter):
-    """Interrupts the journal where that notes who waits, with its lock held."""
+    """Closes the journal while that notes the waiter, with its lock held."""
 
-    service: Recovery
+    core: JournalCore
 
     def __hash__(self) -> int:
-        self.service.close()
+        self.core.close()
         return 1
 
 
-@pytest.mark.parametrize("inside", ["queue", "journal"])
-def test_a_close_that_interrupts_its_thread_inside_a_lock_does_not_wait_for_the_writer(inside: str) -> None:
-    service = Recovery(store=MemoryStore())
-    journal = service.journal
-    assert journal is not None
-    service.bus.publish(EVENT)
+@pytest.mark.parametrize("inside", ["queue", "receipts"])
+def test_a_close_inside_a_lock_of_the_journal_does_not_wait(inside: str) -> None:
+    bus = Bus()
+    core = core_of(MemoryStore(), bus)
+    bus.publish(EVENT)
     began = time.monotonic()
     if inside == "queue":
-        service.bus.publish(interrupted(service.close))
+        bus.publish(interrupted(core.close))
     else:
         waiter = InterruptedWaiter()
-        waiter.service = service
-        journal.wake_when_settled(journal.position() + 1, waiter)
+        waiter.core = core
+        core.tracker.wake_when_settled(core.queue.issued + 1, waiter)
     assert time.monotonic() - began < 1.0
-    service.close()
-    turned_away = 1 if inside == "queue" else 0  # the event that the close interrupts
-    assert journal.counts == Counts(1 + turned_away, stored=1, coalesced=0, dropped=turned_away, waiting=0)
+    core.close()
+    refused = 1 if inside == "queue" else 0  # the event that the close interrupts
+    assert core.queue.counts == Counts(1 + refused, stored=1, coalesced=0, dropped=refused, waiting=0)
 
 
 PUBLISHING = """

@@ -113,7 +113,7 @@ def test_the_waiting_calls_of_a_service_are_counted():
     monitor = service.monitor()
     thread = threading.Thread(target=service.recoverable("fetch", initial_delay=600.0, jitter="none")(failing(1)))
     thread.start()
-    while not (waiting := service.calls.calls()):
+    while not (waiting := service.calls.waiting()):
         time.sleep(0.001)
     seen = [monitor.snapshot().waiting]
     service.calls.retry_now(waiting[0].call)

@@ -1,3 +1,5 @@
+"""Sleeps that end early, and the latch, in threads and tasks."""
+
 from __future__ import annotations
 
 import asyncio
@@ -43,7 +45,7 @@ async def test_a_task_that_waits_is_woken_from_a_thread() -> None:
 
 
 @pytest.mark.parametrize("ends", ["woken", "cancelled"])
-def test_a_timer_that_nobody_waits_for_any_more_is_given_back(ends: str) -> None:
+def test_a_sleep_that_ended_early_leaves_no_timer_behind(ends: str) -> None:
     async def main() -> None:
         waiter = TaskWaiter()
 
@@ -75,7 +77,7 @@ def test_waking_a_task_whose_loop_has_ended_is_harmless(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_task_waits_as_long_as_it_was_told(backend: str) -> None:
+def test_a_task_sleeps_for_the_time_given(backend: str) -> None:
     clock = VirtualClock()
 
     async def main() -> None:
@@ -85,7 +87,7 @@ def test_a_task_waits_as_long_as_it_was_told(backend: str) -> None:
     assert clock() == pytest.approx(3600.0)
 
 
-def test_an_open_gate_lets_threads_through() -> None:
+def test_a_thread_passes_an_open_latch() -> None:
     latch = Latch()
     assert not latch.wait(timeout=0.001)
     latch.open()
@@ -93,7 +95,7 @@ def test_an_open_gate_lets_threads_through() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_task_passes_a_gate_that_a_thread_opens() -> None:
+async def test_a_task_passes_a_latch_that_a_thread_opens() -> None:
     latch = Latch()
     with anyio.fail_after(10.0):
         async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Nobody waits for a journal that will not, or cannot, do what it is waited for."""
+"""No call waits for a journal that cannot do what the call waits for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import anyio
 import pytest
 
 from adapters.memory import MemoryStore
+from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalRestored
 from events.operation_events import GaveUp
+from recovery.journal.core import JournalCore
+from recovery.journal.errors import NotDurable
 from recovery.journal.history import Run
+from recovery.journal.receipts import CommitTracker
 from recovery.journal.store import Row
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
@@ -23,14 +27,14 @@ from tests.recorded_events import events_of
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """What is done within is not waited for: any wait for the journal is of 5 s."""
+    """The body does not wait for the journal: any such wait would take 5 s."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < 2.5
 
 
 class Stuck(MemoryStore):
-    """Does not come back from writing until it is told to."""
+    """Hangs while it writes, until the latch opens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ def gave_up() -> GaveUp:
     return GaveUp(at=0.0, operation="fetch", call="a")
 
 
-def test_a_strict_call_does_not_wait_for_a_journal_that_never_began_and_is_closed() -> None:
+def test_a_strict_call_does_not_wait_for_a_closed_journal() -> None:
     service = Recovery(store=MemoryStore())
     call = service.recoverable("pay", durability="strict")(Script())
     service.close()
@@ -54,32 +58,32 @@ def test_a_strict_call_does_not_wait_for_a_journal_that_never_began_and_is_close
         assert service.resume().wait(10.0)
 
 
-def test_who_waits_already_is_let_go_when_a_journal_that_never_began_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Recovery(store=MemoryStore())
-    journal = service.journal
-    assert journal is not None
-    monkeypatch.setattr(journal, "start", lambda: None)
-    service.bus.publish(gave_up())
-    threading.Timer(0.01, service.close).start()
-    with at_once(), pytest.raises(Exception, match="the journal is closed"):
-        journal.receipt().wait()
-    assert journal.counts.dropped == 1
+def test_closing_a_journal_that_never_began_ends_the_wait_for_a_receipt() -> None:
+    core = JournalCore(MemoryStore(), Bus(), lambda _: None)
+    core.tracker = CommitTracker(core.queue, core.writer, start=lambda: None)
+    core.queue.put(gave_up())
+    threading.Timer(0.01, core.close).start()
+    with at_once(), pytest.raises(NotDurable, match="the journal is closed"):
+        core.tracker.receipt().wait()
+    assert core.queue.counts.dropped == 1
 
 
-def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_while_it_is_closed() -> None:
+def test_a_strict_call_does_not_wait_for_a_journal_that_hangs_in_its_close() -> None:
     store = Stuck()
     service = Recovery(store=store)
     service.bus.publish(gave_up())
     assert store.asked.wait(10.0)
-    assert service.journal is not None
-    service.journal.finish()
+    closing = threading.Thread(target=service.close)
+    closing.start()
+    while "closed" not in repr(service.journal):
+        time.sleep(0.001)
     with at_once():
         assert service.recoverable("pay", durability="strict")(Script())() == "done"
     store.latch.set()
-    service.close()
+    closing.join()
 
 
-async def test_a_service_that_is_closed_inside_ends_though_it_resumes(anyio_backend_name: str) -> None:
+async def test_a_service_closed_before_resume_still_ends(anyio_backend_name: str) -> None:
     with anyio.fail_after(10.0):
         async with Recovery(store=MemoryStore()) as service:
             service.close()
@@ -88,15 +92,14 @@ async def test_a_service_that_is_closed_inside_ends_though_it_resumes(anyio_back
             assert list(resumption.calls) == []
 
 
-def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_have_to_do() -> None:
+def test_a_subscriber_on_the_journals_thread_does_not_wait_for_that_thread() -> None:
     store = FaultyStore(MemoryStore(), fail_at=1)
     service, done = Recovery(store=store), threading.Event()
     call = service.recoverable("alert", durability="strict", remember=60.0, idempotency_key=lambda: "k")(Script())
 
     def alert(_: object) -> None:
-        assert service.journal is not None
         call()
-        service.journal.lookup.call("nobody")
+        service.calls.find("unknown")
         done.set()
 
     service.bus.subscribe(JournalRestored, alert)
@@ -105,9 +108,9 @@ def test_a_subscriber_on_the_journals_thread_waits_for_nothing_that_it_would_hav
 
 
 class Locked(Stuck):
-    """Fails to open, and then takes its time about it."""
+    """Fails to open, then hangs in the next attempt to."""
 
-    async def open(self, run: Run) -> tuple[str, ...]:
+    async def open(self, run: Run) -> Sequence[str]:
         if not self.asked.is_set():
             self.asked.set()
             raise OSError("locked")
@@ -120,7 +123,7 @@ class Locked(Stuck):
         self.tried = threading.Event()
 
 
-def test_a_result_is_not_waited_for_while_the_journal_cannot_be_read() -> None:
+def test_a_call_does_not_wait_for_a_result_while_the_journal_cannot_be_read() -> None:
     store = Locked()
     with Recovery(store=store) as service:
         assert store.tried.wait(10.0)
@@ -130,7 +133,7 @@ def test_a_result_is_not_waited_for_while_the_journal_cannot_be_read() -> None:
         store.latch.set()
 
 
-def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again(
+def test_without_a_thread_calls_run_and_the_next_one_starts_the_journal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_more(_: object) -> None:
@@ -138,15 +141,14 @@ def test_where_no_thread_can_be_started_calls_go_on_and_the_next_one_tries_again
 
     store = MemoryStore()
     service = Recovery(store=store)
-    heard = events_of(service, JournalDegraded)
+    degraded = events_of(service, JournalDegraded)
     settings: dict[str, Any] = {"durability": "strict"}
     with monkeypatch.context() as without_threads:
         without_threads.setattr(threading.Thread, "start", no_more)
         with at_once():
             service.recoverable("pay", **settings)(Script())()
-            assert service.journal is not None
-            assert service.journal.lookup.call("nobody") is None
-    assert [event.reason for event in heard if isinstance(event, JournalDegraded)] == [
+            assert service.calls.find("unknown") is None
+    assert [event.reason for event in degraded if isinstance(event, JournalDegraded)] == [
         "RuntimeError: can't start new thread"
     ]
     service.recoverable("pay again", **settings)(Script())()

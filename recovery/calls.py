@@ -1,0 +1,116 @@
+"""The calls of a service, as ``service.calls``: list, find and steer them, and answer their questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from events.bus import Bus
+from events.conditions import Condition
+from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord
+from recovery.journal.receipts import COMMIT_TIMEOUT
+from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.questions import Questions
+from recovery.waiting.wait import WaitingCall
+
+
+class Calls:
+    """The calls of one service. Safe to use from any thread.
+
+        for call in service.calls.waiting():
+            service.calls.retry_now(call.call, "the host is back")
+
+    A call is named by its id: ``WaitingCall.call``, or the field ``call`` of its events. ``retry_now``, ``pause``,
+    ``unpause`` and ``give_up`` act on a wait, never on a function that runs. They take effect within milliseconds,
+    publish ``CallSteered`` with the *reason*, and return whether they changed anything: not if the call does not wait.
+    A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
+    """
+
+    __slots__ = ("_bus", "_journal", "_questions", "_waiting")
+
+    def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], JournalCore | None]) -> None:
+        self._waiting = waiting
+        self._bus = bus
+        self._journal = journal
+        self._questions = Questions(waiting.conditions.poll_soon)
+
+    def __repr__(self) -> str:
+        return f"<Calls: {len(self._waiting)} waiting>"
+
+    def waiting(self) -> list[WaitingCall]:
+        """Every call that waits now."""
+        return self._waiting.describe_all()
+
+    def find(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
+        """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.
+
+        A live or recent call is found in memory. For any other this blocks, at most *timeout* seconds, while the
+        journal's thread reads the store; where that fails the answer is ``None``. Without a store, and for operations
+        that are not journalled, only calls that wait now are known. In async code use ``afind``.
+        """
+        journal = self._journal()
+        return (None if journal is None else journal.lookup.call(call, timeout)) or self._in_memory(call)
+
+    async def afind(self, call: str, timeout: float = COMMIT_TIMEOUT) -> CallRecord | None:
+        """Where a call stands, as ``find`` says; suspends the task instead of blocking the thread."""
+        journal = self._journal()
+        return (None if journal is None else await journal.lookup.acall(call, timeout)) or self._in_memory(call)
+
+    def _in_memory(self, call: str) -> CallRecord | None:
+        waiting = self._waiting.describe(call)
+        if waiting is None:
+            return None
+        now = self._bus.clock()
+        return CallRecord(
+            call=call,
+            operation=waiting.operation,
+            key=waiting.key,
+            run=self._bus.run,
+            state="waiting",
+            attempt=waiting.attempt,
+            retries=waiting.retries,
+            due=None if waiting.is_paused else now + waiting.left,
+            delay=waiting.left,
+            reason="; ".join(waiting.until),
+            at=now,
+        )
+
+    def retry_now(self, call: str, reason: str = "") -> bool:
+        """End the wait of a call: its delay, conditions and pause. An open circuit is asked again, and may refuse."""
+        return self._waiting.steer(call, "retry now", reason)
+
+    def pause(self, call: str, reason: str = "") -> bool:
+        """Stop the delay of a waiting call until ``unpause``, or until its deadline (``max_elapsed``) passes."""
+        return self._waiting.steer(call, "pause", reason)
+
+    def unpause(self, call: str, reason: str = "") -> bool:
+        """Let a paused call wait for the rest of its delay."""
+        return self._waiting.steer(call, "unpause", reason)
+
+    def give_up(self, call: str, reason: str = "") -> bool:
+        """End a waiting call for good: its caller gets the call's last error, with a note that says so.
+
+        Without an error it is CallRejectedError (nothing was tried) or, for a call that another process began,
+        RecoveryError. Its circuit counts it as a call that gave up.
+        """
+        return self._waiting.steer(call, "give up", reason)
+
+    def question(self, name: str) -> Condition:
+        """The condition that a person has answered the question *name*: for ``Park`` and ``Strategy``."""
+        return self._questions.question(name)
+
+    def answer(self, name: str, value: object = True) -> None:
+        """Answer the question *name*, for the calls that wait for it and for later ones.
+
+        Any *value* is an answer, False too. An answer is kept for the life of the service; to ask again, use another
+        name.
+        """
+        self._questions.answer(name, value)
+
+    def answered(self, name: str) -> object:
+        """The answer to the question *name*; ``None`` while there is none."""
+        return self._questions.answered(name)
+
+    def look_again(self, condition: Condition) -> None:
+        """Poll *condition* now if a call waits for it: something may have changed."""
+        self._waiting.conditions.poll_soon(condition)

@@ -1,0 +1,77 @@
+"""One run of the function for one attempt, with what surrounds it: ``reconcile``, ``recovery.context``, timeouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from events.attempt import Attempt
+from events.callables import is_async
+from recovery.context import current
+from recovery.execution.results import raise_unwanted, reconciled
+from recovery.execution.timeouts import in_time
+from recovery.journal.idempotency import RecordedResults
+from recovery.policies.retry import RetryPolicy
+from recovery.settings import OperationConfig
+
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
+Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
+
+
+def judged(function: Callable[..., Any], config: OperationConfig) -> Callable[..., Any]:
+    """*function*, raising UnwantedResult for a result that ``retry_on_result`` refuses."""
+    return function if config.retry_on_result is None else raise_unwanted(function, config.retry_on_result)
+
+
+def invoker(function: Callable[..., Any], config: OperationConfig, results: RecordedResults | None) -> Invoke:
+    """What runs *function* for an attempt, and records the result; that of an async function is to be awaited."""
+    first = again = judged(function, config)
+    if config.reconcile is not None:
+        again = judged(reconciled(function, config.reconcile), config)
+
+    def invoke(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        return (again if attempt.call.has_failed else first)(*args, **kwargs)
+
+    if not is_async(function):
+        return _in_plain_context(invoke, results) if config.has_context else invoke
+    surrounded: Invoke = invoke
+    if config.policy.attempt_timeout is not None or config.policy.stall_timeout is not None:
+        surrounded = _in_time(surrounded, config.policy)
+    return _in_context(surrounded, results) if config.has_context else surrounded
+
+
+def _in_time(invoke: Invoke, policy: RetryPolicy) -> Invoke:
+    async def invoke_in_time(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        with in_time(attempt, policy):
+            return await invoke(attempt, args, kwargs)
+
+    return invoke_in_time
+
+
+def _in_context(invoke: Invoke, results: RecordedResults | None) -> Invoke:
+    async def invoke_in_context(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        token = current.set(attempt)
+        try:
+            result = await invoke(attempt, args, kwargs)
+        finally:
+            current.reset(token)
+        if results is not None:
+            results.record(attempt.call, result)
+        return result
+
+    return invoke_in_context
+
+
+def _in_plain_context(invoke: Invoke, results: RecordedResults | None) -> Invoke:
+    def invoke_in_context(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        token = current.set(attempt)
+        try:
+            result = invoke(attempt, args, kwargs)
+        finally:
+            current.reset(token)
+        if results is not None:
+            results.record(attempt.call, result)
+        return result
+
+    return invoke_in_context

@@ -1,0 +1,242 @@
+"""The journal's machinery: it puts queue, writer, receipts, lookup and back-pressure together, and ends them.
+
+The service, the runner and the resumer use it; users see ``recovery.journal.journal.Journal``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from events.bus import Bus
+from events.event import Event
+from events.journal_events import JournalDegraded, JournalRestored
+from events.kinds import kinds_of
+from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
+from recovery.journal import lifecycle
+from recovery.journal.admission import BackPressure
+from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
+from recovery.journal.health import JournalHealth
+from recovery.journal.history import Run
+from recovery.journal.lookup import Lookup
+from recovery.journal.queue import WriteQueue
+from recovery.journal.receipts import CommitTracker
+from recovery.journal.recent_calls import RecentCallCache
+from recovery.journal.store import CommandSink, Pending, Query, Store
+from recovery.journal.writer import Writer
+from recovery.policies.circuit_breaker import Open
+from recovery.settings import ConfigOf
+from recovery.waiting.waiters import Latch
+
+log = logging.getLogger("recovery.journal")
+
+
+class JournalCore:
+    """Writes the events of *bus* to *store* in batches, from a thread that starts with the first event.
+
+    Args:
+        store: Where the events are written.
+        bus: Its events are written, and the journal publishes its own there (``JournalDegraded``, ...).
+        config_of: The config of an operation. Operations with durability "off" are not written.
+        restore: Receives the circuits that earlier runs left open, when the store opens.
+        commands: Receives the commands that reach this process through the store.
+        config: The limits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        config_of: ConfigOf,
+        restore: Callable[[dict[tuple[str, str], Open]], object] = id,
+        commands: CommandSink | None = None,
+        config: JournalConfig = JOURNAL_DEFAULTS,
+    ) -> None:
+        self.store = store
+        self._bus = bus
+        self._config_of = config_of
+        self._restore = restore
+        self._commands = commands
+        self._config = config
+        self._followed: set[str] = set()
+        self._begin()
+        lifecycle.bind_to_process(self)
+        bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
+
+    def _begin(self) -> None:
+        """Make everything that belongs to this process: at first, and again in a forked child."""
+        bus, config = self._bus, self._config
+        self._lock = threading.RLock()
+        self._is_started = self._is_closing = self._is_stuck = False
+        self._logged: set[str] = set()
+        self._pending = Pending()
+        self.loaded = Latch()
+        """Opens when ``pending()`` is known."""
+        self.run = Run(id=bus.run, boot=lifecycle.boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        """This process, and what its clocks mean."""
+        self.queue = WriteQueue(config.capacity, config.max_bytes)
+        self.back_pressure = BackPressure(self.queue, self._is_unwritable, config.stall_timeout)
+        recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
+        health = JournalHealth(bus, self.run, self._restore)
+        self.writer = Writer(self.store, self.queue, recent_calls, self.run, self, health, self._commands, config)
+        self.tracker = CommitTracker(self.queue, self.writer, self.start)
+        self.lookup = Lookup(recent_calls, self.queue, self._ask)
+
+    def _is_unwritable(self) -> bool:
+        return self.writer.reason is not None or self.writer.is_over or self.queue.is_closed
+
+    # events
+
+    def follow(self, operation: str) -> None:
+        """Write the starts and successes of this operation too. Harmless if that is done already."""
+        if operation in self._followed:
+            return
+        self._followed.add(operation)
+        self._bus.subscribe((OperationStarted, OperationSucceeded), self.record, operation=operation, essential=True)
+
+    def record(self, event: Event) -> None:
+        """Accept *event*, if it is to be written. Never waits for the store, and raises no error of the store.
+
+        A refused event is dropped and counted. The reason is logged once.
+        """
+        config = self._config_of(event.operation)
+        if config is not None and config.durability == "off":
+            return
+        if type(event) is OperationSucceeded and event.recovered:
+            return  # OperationRecovered has been recorded
+        if self._is_closing and isinstance(event, JournalDegraded | JournalRestored):
+            return  # an event of the journal's own end
+        if self.queue.put(event):
+            if not self._is_started:
+                self.start()
+        else:
+            self._log_refusal()
+
+    def _log_refusal(self) -> None:
+        if self.queue.is_interrupted():
+            text = "an event is dropped: a signal handler published it; a handler must set a flag or raise instead"
+        elif self._is_closing:
+            text = "the journal is closed: later events are not written"
+        elif self.writer.reason is None and not self.queue.is_closed:
+            text = "events are dropped: they come faster than the journal can be written; `journal.counts` counts them"
+        else:
+            return
+        if text not in self._logged:
+            self._logged.add(text)
+            log.warning(text)
+
+    # calls that earlier processes left
+
+    def look(self, *, now: bool = False) -> None:
+        """Find the calls that earlier processes left; ``loaded`` opens when they are known, or never will be.
+
+        While the journal cannot be read, ``loaded`` stays closed; with *now* it opens at once, and nothing was left.
+        """
+        self.start()
+        if self._is_started:
+            self.writer.ask_for_pending(now=now)
+        if not self._is_started or self.writer.is_over:
+            self.loaded.open()
+
+    def pending(self, timeout: float | None = None) -> Pending:
+        """The calls that earlier processes left. Blocks until they are known; after *timeout* seconds, none are."""
+        if not self.loaded.is_open:
+            self.look()
+            self.loaded.wait(timeout)
+        return self._pending
+
+    def _ask(self, query: Query) -> None:
+        self.start()
+        if self._is_started and self.writer.reason is None and not self.writer.is_current_thread:
+            self.writer.submit(query)
+        else:
+            query.latch.open()  # there is no answer, or none soon
+
+    # from the start to the end
+
+    def start(self) -> None:
+        """Start the writer, which opens the store. Harmless if it runs already.
+
+        If no thread can be started, the journal is degraded, and the next event tries again.
+        """
+        with self._lock:
+            if self._is_started or self._is_closing:
+                return
+            self._is_started = True
+        try:
+            self.writer.thread.start()
+            lifecycle.watch_main_thread(self._config.close_timeout)
+        except RuntimeError as error:
+            if self.writer.thread.ident is None:
+                self._is_started = False
+                self.writer.cannot_start(error)
+
+    def close(self) -> None:
+        """Accept no more events, write the accepted ones, close the store; see ``Journal.close``."""
+        self.finish()
+        self.wait_for_end(self._config.close_timeout)
+
+    def finish(self) -> None:
+        """Begin to close, without waiting."""
+        with self._lock:
+            self._is_closing = True
+            is_started = self._is_started
+        self.queue.close()
+        if is_started:
+            self.writer.finish()
+        else:
+            self.writer.end()
+
+    def wait_for_end(self, timeout: float) -> None:
+        """Block until all is written and closed, for up to *timeout* seconds; if that is too short, log it once."""
+        if not self._is_started or self.writer.is_current_thread:
+            return
+        parts = (self.queue, self.tracker, self.back_pressure)
+        if self._lock._is_owned() or any(part.is_interrupted() for part in parts):  # type: ignore[attr-defined]  # as ``Condition``
+            return  # a signal handler: the writer needs a lock that this very thread holds
+        thread = self.writer.thread
+        thread.join(0.0 if self._is_stuck else timeout)
+        if thread.is_alive() and not self._is_stuck:
+            self._is_stuck = True
+            log.warning(
+                "the journal did not finish within %g s, the store hangs; waiting events may be lost",
+                self._config.close_timeout,
+            )
+
+    def after_fork(self) -> None:
+        """In a forked child: queue, thread and file are the parent's, so this process gets its own.
+
+        The child's journal is closed if the parent's is, or if the store has no file for it.
+        """
+        problem = None
+        if self._is_started:
+            try:
+                self.store = self.store.forked()
+            except Exception as error:  # other journals must learn of the fork, too
+                problem = error
+        was_closing = self._is_closing
+        self._bus.begin_run()
+        self._begin()
+        if self._commands is not None:
+            self._commands.after_fork()
+        if problem is not None:
+            log.warning("nothing is journalled in this forked child: %s: %s", type(problem).__name__, problem)
+        if was_closing or problem is not None:
+            self.close()
+
+    # reports of the writer, on its thread
+
+    def found(self, pending: Pending) -> None:
+        """These calls were left by earlier processes."""
+        self._pending = pending
+        self.loaded.open()
+
+    def settled(self) -> None:
+        """The writer has made a step: end the waits that it settles."""
+        if self.writer.is_over:
+            self.loaded.open()
+        self.back_pressure.move(self.writer.committed)
+        self.tracker.wake_settled()

@@ -1,0 +1,172 @@
+"""Polling of conditions: one waiting call polls a condition for all calls that wait for it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from events.conditions import Condition
+from events.fork_locks import fork_safe
+from recovery.waiting.waiters import Clock
+
+SPREAD_PER_CALL = 0.02
+"""Seconds, for each call that waits for the same cause, over which the calls resume when it ends."""
+
+MAX_SPREAD = 5.0
+"""Seconds: the limit of that spread."""
+
+MAX_REPORTED = 1024
+"""Conditions with a failure in the log; the failures of further ones are not logged."""
+
+AT_ONCE = -math.inf
+
+log = logging.getLogger("recovery")
+
+
+class Watcher(Protocol):
+    """What ``Conditions`` needs of a wait."""
+
+    watched: WatchedCondition | None
+    was_unmet: bool
+
+    def met(self, condition: Condition, *, was_unmet: bool, extra: float) -> None:
+        """Proceed in *extra* seconds: *condition* holds, after a poll that found it unmet if *was_unmet*."""
+
+    def wake(self) -> None:
+        """End the sleep early; never blocks."""
+
+
+class WatchedCondition:
+    """A condition with the waits for it. The first wait polls for all, at *poll_at* on the clock."""
+
+    __slots__ = ("condition", "poll_at", "waits", "was_unmet")
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+        self.waits: list[Watcher] = []
+        self.poll_at = AT_ONCE
+        self.was_unmet = False
+
+
+class Conditions:
+    """The conditions that calls wait for now. Safe to use from any thread.
+
+    Args:
+        clock: Monotonic seconds.
+        rng: Draws from [0, 1), for the jitter with which calls resume.
+    """
+
+    def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
+        self.clock = clock
+        self.lock = fork_safe(threading.RLock())
+        """Guards the conditions and every wait."""
+        self._rng = rng
+        self._watched: dict[Condition, WatchedCondition] = {}
+        self._asked: set[Condition] = set()  # by a thread that has not answered yet
+        self._reported: set[str] = set()
+
+    def watch(self, wait: Watcher, condition: Condition) -> float:
+        """Tell *wait* when *condition* holds, and about no other condition; the caller holds the lock.
+
+        Returns the time at which *wait* must poll; infinite while another wait polls for it.
+        """
+        watched = wait.watched
+        if watched is None or watched.condition != condition:
+            self.unwatch(wait)
+            watched = self._watched.get(condition)
+            if watched is None:
+                watched = self._watched[condition] = WatchedCondition(condition)
+            watched.waits.append(wait)
+            wait.watched = watched
+        return watched.poll_at if watched.waits[0] is wait else math.inf
+
+    def unwatch(self, wait: Watcher) -> None:
+        """Tell *wait* about no condition; if it polled for others, the next of them does. The caller holds the lock."""
+        watched, wait.watched = wait.watched, None
+        if watched is None:
+            return
+        wait.was_unmet |= watched.was_unmet
+        is_first = watched.waits[0] is wait
+        watched.waits.remove(wait)
+        if not watched.waits:
+            del self._watched[watched.condition]
+        elif is_first:
+            watched.waits[0].wake()
+
+    def poll_soon(self, condition: Condition) -> None:
+        """Poll *condition* now if a call waits for it: its answer may have changed."""
+        with self.lock:
+            watched = self._watched.get(condition)
+            if watched is not None:
+                watched.poll_at = AT_ONCE
+                watched.waits[0].wake()
+
+    def poll(self, condition: Condition) -> bool:
+        """Ask *condition* for all waits for it.
+
+        Returns whether a thread asks: it wakes the first wait when the answer is there.
+        """
+        if not condition.blocks or hasattr(self.clock, "wait"):  # a virtual clock would race past a thread
+            self._record(condition, is_met=self._ask(condition))
+            return False
+        with self.lock:
+            if condition in self._asked:
+                return True
+            self._asked.add(condition)
+
+        def ask() -> None:
+            self._record_asked(condition, is_met=self._ask(condition))
+
+        try:
+            # A daemon, and no worker of the loop: calls that wait for this very answer may occupy all of those.
+            threading.Thread(target=ask, name=f"recovery-condition {condition}", daemon=True).start()
+        except RuntimeError as error:
+            log.warning(
+                "cannot poll the condition %r: %s; it counts as not met, and is polled again in %g s",
+                condition.name,
+                error,
+                condition.every,
+            )
+            self._record_asked(condition, is_met=False)
+            return False
+        return True
+
+    def _ask(self, condition: Condition) -> bool:
+        try:
+            return bool(condition.is_met())
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit too: a question ends nothing
+            if condition.name not in self._reported and len(self._reported) < MAX_REPORTED:
+                self._reported.add(condition.name)
+                log.warning("the condition %r failed; it counts as not met", condition.name, exc_info=True)
+            return False
+
+    def _record_asked(self, condition: Condition, *, is_met: bool) -> None:
+        with self.lock:
+            self._asked.discard(condition)
+            self._record(condition, is_met=is_met)
+
+    def _record(self, condition: Condition, *, is_met: bool) -> None:
+        """If *condition* is met, its waits proceed: the first at once, the others with jitter."""
+        with self.lock:
+            watched = self._watched.get(condition)
+            if watched is None:
+                return
+            if not is_met:
+                watched.was_unmet = True
+                watched.poll_at = self.clock() + condition.every
+                watched.waits[0].wake()
+                return
+            del self._watched[condition]
+            for number, wait in enumerate(watched.waits):
+                wait.watched = None
+                extra = self.jitter(len(watched.waits)) if number else 0.0
+                wait.met(condition, was_unmet=watched.was_unmet, extra=extra)
+
+    def jitter(self, calls: int) -> float:
+        """Seconds to wait for one of *calls* that could all resume now: random, below 5 s."""
+        return self._rng() * min(SPREAD_PER_CALL * (calls - 1), MAX_SPREAD)

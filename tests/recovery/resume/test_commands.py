@@ -1,0 +1,104 @@
+"""Commands from outside the process, and the warnings for those that cannot be carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from events.bus import Bus
+from events.errors import RecoveryError
+from events.operation import Operation
+from events.operation_events import CallSteered
+from events.verdicts import Retry
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Command, CommandName
+from recovery.resume.commands import CommandHandler
+from recovery.resume.handles import Resumption
+from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.wait import Wait
+
+
+@pytest.fixture
+def waiting() -> WaitingCalls:
+    return WaitingCalls(lambda: 0.0, lambda: 0.0)
+
+
+def waits(waiting: WaitingCalls, bus: Bus) -> str:
+    """The id of a new call that waits."""
+    wait = Wait(waiting.conditions, Operation("fetch", bus).start(), 2, Retry(60.0))
+    waiting.enter(wait)
+    return wait.attempt.call.id
+
+
+def quarantined(call: str, start: Callable[[object], None] = lambda _: None) -> Resumption:
+    resumption = Resumption(start)
+    resumption.quarantined.append(CallRecord(call=call, operation="fetch"))
+    return resumption
+
+
+@pytest.mark.parametrize(
+    ("name", "steered"), [("retry", "retry now"), ("pause", "pause"), ("give up", "give up"), ("unpause", None)]
+)
+def test_a_command_steers_a_waiting_call(name: CommandName, steered: str | None, waiting: WaitingCalls) -> None:
+    bus, events = Bus(), []
+    bus.subscribe(CallSteered, lambda event: events.append((event.command, event.reason)))
+    call = waits(waiting, bus)
+    CommandHandler(waiting, lambda: None).carry_out(Command(name, call, "by hand"))
+    assert events == ([(steered, "by hand")] if steered else [])
+
+
+def test_retry_resumes_a_quarantined_call(waiting: WaitingCalls) -> None:
+    resumption = quarantined("r-1")
+    CommandHandler(waiting, lambda: resumption).carry_out(Command("retry", "r-1"))
+    assert [call.record.call for call in resumption.calls] == ["r-1"]
+
+
+def test_a_retry_that_fails_says_why(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(_: object) -> None:
+        raise RecoveryError("no loop runs")
+
+    CommandHandler(waiting, lambda: quarantined("7f3a-2", refuse)).carry_out(Command("retry", "7f3a-2"))
+    assert caplog.messages == ["cannot retry call 7f3a-2: no loop runs"]
+
+
+def test_a_command_concerns_calls_that_wait_or_are_quarantined_here(waiting: WaitingCalls) -> None:
+    resumption = quarantined("r-1")
+    handler, call = CommandHandler(waiting, lambda: resumption), waits(waiting, Bus())
+    assert [handler.concerns(one) for one in (call, "r-1", "unknown")] == [True, True, False]
+
+
+def test_a_forked_child_leaves_the_calls_of_its_parent_alone(waiting: WaitingCalls) -> None:
+    handler, bus = CommandHandler(waiting, lambda: None), Bus()
+    before = waits(waiting, bus)
+    handler.after_fork()
+    assert [handler.concerns(call) for call in (before, waits(waiting, bus))] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        (["pause", "pause"], "cannot pause call {call}: it is paused already"),
+        (["unpause"], "cannot unpause call {call}: it is not paused"),
+    ],
+)
+def test_a_command_that_changes_nothing_says_why(
+    names: list[CommandName], warning: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = waits(waiting, Bus())
+    for name in names:
+        CommandHandler(waiting, lambda: None).carry_out(Command(name, call))
+    assert caplog.messages == [warning.format(call=call)]
+
+
+@pytest.mark.parametrize("name", ["retry", "pause", "unpause", "give up"])
+def test_a_command_for_a_call_that_does_not_wait_says_so(
+    name: CommandName, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
+) -> None:
+    CommandHandler(waiting, lambda: None).carry_out(Command(name, "7f3a-2"))
+    assert caplog.messages == [f"cannot {name} call 7f3a-2: it is not waiting"]
+
+
+def test_a_quarantined_call_takes_no_command_but_retry(waiting: WaitingCalls, caplog: pytest.LogCaptureFixture) -> None:
+    CommandHandler(waiting, lambda: quarantined("7f3a-2")).carry_out(Command("pause", "7f3a-2"))
+    assert caplog.messages == ["cannot pause call 7f3a-2: it is quarantined, and can only be retried"]
