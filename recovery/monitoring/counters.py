@@ -29,7 +29,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, measured
+from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, new_sketch
 from recovery.operations import OperationKey
 from recovery.policies.circuit_breaker import Circuit, HalfOpen, Open
 
@@ -131,7 +131,8 @@ def _on_failure_classified(counters: Counters, event: FailureClassified) -> None
         call.latest, call.attempt = event.at, event.attempt
     tally = _tally(counters, event)
     tally.failures += 1
-    tally.categories[_category_name(event.category)] += 1
+    categories, category = tally.categories, _category_name(event.category)
+    categories[category] = categories.get(category, 0) + 1
 
 
 def _category_name(category: Category | None) -> str:
@@ -168,10 +169,15 @@ def _on_gave_up(counters: Counters, event: GaveUp) -> None:
 def _on_recovered(counters: Counters, event: OperationRecovered) -> None:
     tally = _tally(counters, event)
     tally.recovered += 1
-    tally.lag = measured(tally.lag, event.lag)
+    if tally.lag is None:
+        tally.lag = new_sketch()
+    tally.lag.add(event.lag)
     call = counters.failing_calls.pop(event.call, None)
-    if call is not None:  # else it first failed before the monitor was attached
-        tally.recovery = measured(tally.recovery, max(event.at - call.first, 0.0))
+    if call is None:
+        return  # it first failed before the monitor was attached
+    if tally.recovery is None:
+        tally.recovery = new_sketch()
+    tally.recovery.add(max(event.at - call.first, 0.0))
 
 
 def _on_rejected(counters: Counters, event: CallRejected) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -60,8 +60,8 @@ class Tally(msgspec.Struct):
     resumed: int = 0
     opened: int = 0
     decision_seconds: float = 0.0
-    categories: Counter[str] = msgspec.field(default_factory=Counter)
-    waits: dict[str, list[Any]] = {}  # an int and a float, changed in place; msgspec gives each tally its own
+    categories: dict[str, int] = {}  # msgspec gives each tally its own
+    waits: dict[str, list[Any]] = {}  # an int and a float, changed in place
     recovery: DDSketch | None = None  # until it has a value
     lag: DDSketch | None = None
 
@@ -69,7 +69,8 @@ class Tally(msgspec.Struct):
         """Add everything in *other*, or everything but the two distributions."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.categories.update(other.categories)
+        for category, number in other.categories.items():
+            self.categories[category] = self.categories.get(category, 0) + number
         for cause, (number, seconds) in other.waits.items():
             self.add_wait(cause, seconds, number)
         if with_distributions:
@@ -91,19 +92,16 @@ SUMS = tuple(field.name for field in msgspec.structs.fields(Tally) if field.defa
 """The fields of a tally that are plain sums."""
 
 
-def measured(sketch: DDSketch | None, seconds: float) -> DDSketch:
-    """*sketch* with one more value; a new sketch if there was none."""
-    if sketch is None:
-        sketch = DDSketch(ACCURACY)
-    sketch.add(seconds)
-    return sketch
+def new_sketch() -> DDSketch:
+    """An empty distribution."""
+    return DDSketch(ACCURACY)
 
 
 def _merged(one: DDSketch | None, other: DDSketch | None) -> DDSketch | None:
     if other is None:
         return one
     if one is None:
-        one = DDSketch(ACCURACY)
+        one = new_sketch()
     one.merge(other)
     return one
 
@@ -153,7 +151,7 @@ class History:
         if self._current is not None:
             self._total.add(self._current)
             for name, slots in self._slots.items():
-                index = (self._ends - QUANTUM) // WIDTHS[name]
+                index = int(self._ends - QUANTUM) // WIDTHS[name]
                 if not slots or slots[-1][0] != index:
                     slots.append((index, Tally()))
                 slots[-1][1].add(self._current)
@@ -209,8 +207,8 @@ class History:
         return Window(max(now - since, 0.0), max(successes, tally.recovered), tally)
 
 
-def _end_of_quantum(now: float) -> int:
-    return (int(now // QUANTUM) + 1) * QUANTUM
+def _end_of_quantum(now: float) -> float:
+    return (now // QUANTUM + 1.0) * QUANTUM
 
 
 def _first_slot(name: str, now: float) -> int:
