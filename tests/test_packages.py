@@ -30,14 +30,11 @@ MAX_TESTS = 600
 
 def public_modules() -> list[types.ModuleType]:
     """Every module that has an ``__all__``."""
-    found: list[types.ModuleType] = []
+    names: list[str] = []
     for package in (events, recovery, adapters):
-        names = [
-            package.__name__,
-            *(one.name for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
-        ]
-        found += [module for name in names if hasattr(module := importlib.import_module(name), "__all__")]
-    return found
+        inner = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        names += [package.__name__, *(one.name for one in inner)]
+    return [module for name in names if hasattr(module := importlib.import_module(name), "__all__")]
 
 
 MODULES = public_modules()
@@ -46,13 +43,12 @@ every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: mod
 every_name = pytest.mark.parametrize("name", sorted(PUBLIC))
 
 
-def test_the_packages_export_names() -> None:
+def test_the_packages_export_names():
     assert {"events", "recovery", "recovery.testing", "adapters.sqlite"} <= {module.__name__ for module in MODULES}
 
 
 @every_module
-def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType) -> None:
-    assert module.__file__ is not None
+def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType):
     source = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imported = {
         alias.asname or alias.name for node in source.body if isinstance(node, ast.ImportFrom) for alias in node.names
@@ -61,13 +57,13 @@ def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType) -> None
     assert list(module.__all__) == sorted(module.__all__, key=str.lower)
 
 
-def test_every_public_name_has_one_home() -> None:
+def test_every_public_name_has_one_home():
     homes = Counter(name for module in MODULES for name in module.__all__)
     assert [name for name, count in homes.items() if count > 1] == []
 
 
 @every_name
-def test_every_public_name_has_a_help_text(name: str) -> None:
+def test_every_public_name_has_a_help_text(name: str):
     value = PUBLIC[name]
     assert name.rpartition(".")[2] in pydoc.render_doc(value) or not callable(value)
     if isinstance(value, type | types.ModuleType) or inspect.isroutine(value):
@@ -75,7 +71,7 @@ def test_every_public_name_has_a_help_text(name: str) -> None:
 
 
 @every_name
-def test_every_public_callable_has_a_signature(name: str) -> None:
+def test_every_public_callable_has_a_signature(name: str):
     value = PUBLIC[name]
     if callable(value) and not isinstance(value, types.UnionType) and not is_typeddict(value):
         parameters = inspect.signature(value).parameters
@@ -83,7 +79,7 @@ def test_every_public_callable_has_a_signature(name: str) -> None:
 
 
 @every_name
-def test_every_public_method_has_a_help_text(name: str) -> None:
+def test_every_public_method_has_a_help_text(name: str):
     value = PUBLIC[name]
     if isinstance(value, type):
         own = {
@@ -96,14 +92,14 @@ def test_every_public_method_has_a_help_text(name: str) -> None:
         assert [one for one in own if not (inspect.getdoc(getattr(value, one)) or "").strip()] == []
 
 
-def test_a_service_completes_to_its_faces() -> None:
+def test_a_service_completes_to_its_faces():
     shown = {name for name in dir(Recovery()) if not name.startswith("_")}
     faces = {"bus", "calls", "circuits", "journal", "monitor"}
     assert shown == faces | {"close", "configure", "is_enabled", "operation", "recoverable", "resume"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_package_is_typed(package: str) -> None:
+def test_every_package_is_typed(package: str):
     assert (ROOT / package / "py.typed").exists()
 
 
@@ -126,6 +122,6 @@ def lengths() -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_modules_functions_and_tests_are_short() -> None:
+def test_modules_functions_and_tests_are_short():
     too_long = {name: length for name, (length, most) in lengths().items() if length > most}
     assert too_long == {}

@@ -99,7 +99,7 @@ def free_port() -> int:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FileServer
+    server: FileServer  # pyright: ignore[reportIncompatibleVariableOverride]  # the only server that uses it
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
         """Print nothing: ``FileServer.requests`` has it all."""

@@ -160,14 +160,14 @@ async def download(
         if not partial.is_complete:
             start = await _receive(client, url, partial, on_progress, save_every)
         received = partial.offset - start
-        total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
+        whole = total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial.close)
         if total is None and partial.sidecar.offset > 0:
             on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
-    on_progress(total, total)
-    return Downloaded(path=str(destination), size=total, start=start, received=received)
+    on_progress(whole, whole)
+    return Downloaded(path=str(destination), size=whole, start=start, received=received)
 
 
 async def _receive(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from itertools import compress
+from time import monotonic
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -60,9 +60,7 @@ def launch_table(view: LaunchView, now: float, console: Console) -> Group:
 
 def live_table(view: LaunchView, console: Console) -> Live:
     """Redraws the table of *view* on *console* while it is entered."""
-    return Live(
-        get_renderable=lambda: launch_table(view, time.monotonic(), console), console=console, refresh_per_second=8
-    )
+    return Live(get_renderable=lambda: launch_table(view, monotonic(), console), console=console, refresh_per_second=8)
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:

@@ -89,10 +89,9 @@ def _size(path: Path) -> int:
 def quarantine(path: Path) -> Path:
     """Rename a damaged journal with SQLite's files beside it, and return the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for number in itertools.count(1):
-        renamed = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not any(name.exists() for name in (renamed, *companions_of(renamed))):
-            break
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.name}.damaged-{stamp}{ending}") for ending in endings)
+    renamed = next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
     # The file goes before its log: if the process is killed in between, ``has_lost_its_file`` recognizes the log.
     for name, kept in zip((path, *companions_of(path)), (renamed, *companions_of(renamed)), strict=True):
         if name.exists():

@@ -190,7 +190,7 @@ class Break:
 
     def _mode(self, operation_key: OperationKey) -> Mode | None:
         forced = self._forced
-        return (forced and (forced.get(operation_key) or forced.get((operation_key[0], "")))) or None
+        return (forced.get(operation_key) or forced.get((operation_key[0], ""))) if forced else None
 
     def _move(
         self, operation_key: OperationKey, policy: BreakerPolicy, before: Circuit, after: Circuit, now: float

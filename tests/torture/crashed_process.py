@@ -126,9 +126,8 @@ class CrashedProcess:
         self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._accepted)
         policy = RetryPolicy(max_retries=4, backoff=(0.0,))
         self.job = self.service.recoverable("job", policy=policy, breaker=None, resumable=True)(self._job)
-        self.pay = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")(
-            self._pay
-        )
+        strict = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")
+        self.pay = strict(self._pay)
         self.fetch = self.service.recoverable("fetch", policy=policy, breaker=None, resumable=True)(self._fetch)
         anyio.run(self._run)
 
@@ -139,7 +138,6 @@ class CrashedProcess:
                 await resumption.loaded.opened()
                 for record in resumption.left:
                     self.note("left", record.call)
-            assert self.service.journal is not None
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
             if self.options.works:
@@ -177,7 +175,6 @@ class CrashedProcess:
             self.note("acknowledged", event.call, type(event).__name__, event.attempt)
 
     def _receipt(self) -> Receipt:
-        assert self.service.journal is not None
         return self.service.journal.receipt()
 
     # What it does
