@@ -43,27 +43,17 @@ MAX_CRASHES = 3
 log = logging.getLogger("recovery")
 
 
-class Resumer:
+class Resumer(msgspec.Struct, eq=False):
     """Finds the calls in a journal that the registry can resume, and runs them.
 
-    Args:
-        registry: The operations that are defined.
-        runner_of: Makes the runner of a function.
-        journal: Where the calls are.
-        jitter: Seconds to wait before one of that many calls starts, so that not all start at once.
+    Its fields, in this order: the operations that are defined; what makes the runner of a function; the journal with
+    the calls; and the seconds to wait before one of that many calls starts, so that not all start at once.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        runner_of: Callable[[Callable[..., Any], Definition], Runner],
-        journal: JournalCore,
-        jitter: Callable[[int], float],
-    ) -> None:
-        self._registry = registry
-        self._runner_of = runner_of
-        self._journal = journal
-        self._jitter = jitter
+    _registry: Registry
+    _runner_of: Callable[[Callable[..., Any], Definition], Runner]
+    _journal: JournalCore
+    _jitter: Callable[[int], float]
 
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
