@@ -14,15 +14,16 @@ from typing import NoReturn
 import anyio
 import click
 import msgspec
-from rich.live import Live
+from rich.console import Console
 
 from adapters.demo.scenario import run_demo
-from adapters.launcher.launch import Launch, Outcome, open_service
+from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
-from adapters.launcher.screen import LaunchTable, make_console
-from adapters.launcher.status import StatusTable, read_status
+from adapters.launcher.screen import live_table, make_console
+from adapters.launcher.status import read_status, status_table
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.command_inbox import submit_command
+from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
 from events.errors import RecoveryError
 from events.event import Event
@@ -30,6 +31,7 @@ from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed
 from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
+from recovery.service import Recovery
 from recovery.subscribers.log import describe
 
 STEERING: dict[CommandName, str] = {
@@ -40,6 +42,7 @@ STEERING: dict[CommandName, str] = {
 }
 POLL_INTERVAL = 0.02
 
+PATH = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -53,10 +56,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("plan", type=click.Path(path_type=Path))
-@click.option(
-    "--journal", type=click.Path(path_type=Path), help="The journal's file [.recovery/PLAN.db beside the plan]."
-)
+@click.argument("plan", type=PATH)
+@click.option("--journal", type=PATH, help="The journal's file [.recovery/PLAN.db beside the plan].")
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
@@ -77,39 +78,34 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
 
 def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
     view = LaunchView(plan.steps)
-    warnings = make_console(stderr=True)
+    console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
-    def warn(event: Event) -> None:
-        match event:
-            case JournalDegraded(reason=reason):
-                trouble = f"the journal {journal} cannot be written; the launch goes on in memory: {reason}"
-            case JournalQuarantined(reason=reason):
-                trouble = f"a new journal was begun: {reason}"
-            case _:
-                return
-        warnings.print(f"warning: {redact(printable(trouble))}")
+    def warn(text: str) -> None:
+        warnings.print(f"warning: {redact(printable(text))}")
 
-    service = open_service(journal, on_trouble=warn)
+    def print_line(event: Event) -> None:
+        if (line := describe(event)) is not None:
+            name = view.name_of(event)
+            click.echo(redact(printable(line if name is None else f"{name}: {line}")))
+
+    service = Recovery(store=SQLiteStore(journal))
+    degraded = f"the journal {journal} cannot be written; the launch goes on in memory"
+    service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
+    service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
     if as_json:
         service.bus.subscribe(SEEN, _print_event)
-        return anyio.run(launch.run)
-    console = make_console()
-    if not console.is_terminal:
-        service.bus.subscribe(SEEN, lambda event: _print_line(view.name_of(event), describe(event)))
-        outcomes = anyio.run(launch.run)
-        view.end(outcomes)
-        console.print(LaunchTable(view, time.monotonic()))
-        return outcomes
-    with Live(get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8):
+    elif not console.is_terminal:
+        service.bus.subscribe(SEEN, print_line)
+    with live_table(view, console):
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
 
 
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @JSON
 def status(path: Path, as_json: bool) -> None:
     """Show the journal at PATH, which is a journal's file or a launch plan."""
@@ -120,12 +116,13 @@ def status(path: Path, as_json: bool) -> None:
     if as_json:
         _print_json(found)
     else:
-        make_console().print(StatusTable(found))
+        console = make_console()
+        console.print(status_table(found, console))
 
 
 def _add_steering(command: CommandName, description: str) -> None:
     @cli.command(command.replace(" ", "-"), help=f"{description} JOURNAL is a journal's file or a launch plan.")
-    @click.argument("journal", type=click.Path(path_type=Path))
+    @click.argument("journal", type=PATH)
     @click.argument("call")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
@@ -152,14 +149,18 @@ for _command, _description in STEERING.items():
 
 
 @cli.command()
-@click.option("--keep", type=click.Path(path_type=Path), help="Work in this folder, and keep it.")
+@click.option("--keep", type=PATH, help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
-    report = run_demo(keep, console=None if as_json else make_console())
+    report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)
     sys.exit(0 if report.is_proven else 1)
+
+
+def _console(*, as_json: bool) -> Console:
+    return Console(quiet=True) if as_json else make_console()
 
 
 def _journal_at(path: Path) -> Path:
@@ -179,11 +180,6 @@ def _print_event(event: Event) -> None:
     if not isinstance(event, OperationFailed):
         sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
         sys.stdout.buffer.flush()
-
-
-def _print_line(name: str | None, line: str | None) -> None:
-    if line is not None:
-        click.echo(redact(printable(line if name is None else f"{name}: {line}")))
 
 
 def main() -> None:

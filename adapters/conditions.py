@@ -34,8 +34,7 @@ def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0)
 
 def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:
     """A server could listen on *port* of *host*, an address of this machine."""
-    _port(port)
-    _host(host)
+    _check_address(host, port)
 
     def is_met() -> bool:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -54,8 +53,7 @@ def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Cond
 
 def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: float = 5.0) -> Condition:
     """*host* accepts a TCP connection on *port* within *timeout* seconds."""
-    _port(port)
-    _host(host)
+    _check_address(host, port)
     validation.number("timeout", timeout, above=0.0)
 
     def is_met() -> bool:
@@ -68,16 +66,10 @@ def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: f
     return Condition(f"{host}:{port} reachable", is_met, blocks=True, every=every)
 
 
-def _host(host: object) -> str:
+def _check_address(host: object, port: object) -> None:
+    if validation.whole("port", port, least=1) > 65535:
+        raise ValueError(f"port must be at most 65535, not {port!r}")
     if not isinstance(host, str):
         raise TypeError(f"host must be a name or an address, not {host!r}")
     if not host or set(host) & set("/@ "):
         raise ValueError(f"host must be a name or an address without a scheme or a path, not {host!r}")
-    return host
-
-
-def _port(port: object) -> int:
-    number = validation.whole("port", port, least=1)
-    if number > 65535:
-        raise ValueError(f"port must be at most 65535, not {port!r}")
-    return number

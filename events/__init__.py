@@ -4,6 +4,7 @@ from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt
 from events.bus import Bus
 from events.bus_events import SubscriberFailed
+from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
 from events.conditions import Condition
@@ -38,6 +39,7 @@ __all__ = [
     "AlertRaised",
     "Attempt",
     "Bus",
+    "Call",
     "CallEvent",
     "CallRejected",
     "CallRejectedError",

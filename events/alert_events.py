@@ -6,7 +6,14 @@ from events.event import Event
 
 
 class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The *alert* of that name is on: *value*, measured *count* times, has passed *threshold* (see ``Thresholds``)."""
+    """An alert is on: a value has passed its threshold (see ``Thresholds``).
+
+    Args:
+        alert: The name of the alert.
+        value: What was measured.
+        threshold: What the value has passed.
+        count: How many measurements the value comes from.
+    """
 
     alert: str
     value: float
@@ -15,7 +22,15 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AlertCleared(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The alert is off, after *lasted* seconds; there is no *value* where nothing is left to be measured."""
+    """An alert is off.
+
+    Args:
+        alert: The name of the alert.
+        value: What was measured; None if nothing is left to be measured.
+        threshold: What the value has passed again.
+        count: How many measurements the value comes from.
+        lasted: For how many seconds the alert was on.
+    """
 
     alert: str
     value: float | None = None

@@ -6,12 +6,16 @@ from events.event import Event
 
 
 class SubscriberFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A subscriber raised, or answered with something that is no answer. The operation went on without it.
+    """A subscriber raised, or its answer is no event, verdict or None. The operation went on without it.
 
-    *heard* is the event it was told; *disabled* says that it failed too often and is not called any more.
+    Args:
+        subscriber: Its name.
+        received: The kind of event that it received.
+        error: The name of the exception's class.
+        disabled: Whether it failed too often in a row and is not called any more.
     """
 
     subscriber: str
-    heard: str
+    received: str
     error: str
     disabled: bool = False

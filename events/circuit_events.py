@@ -6,11 +6,13 @@ from events.event import Event
 
 
 class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Too much went wrong; attempts are held back for *after* seconds.
+    """Too many calls or attempts failed: attempts are deferred, or their calls rejected.
 
-    *failures* is what was counted, *times* how often in a row it has opened without a success in between.
-    *metrics_only* says
-    that nobody is held back: the circuit is for metrics only.
+    Args:
+        after: Seconds from *at* until a probe may begin.
+        failures: How many failures were counted.
+        times: How often in a row the circuit has opened, without a success in between.
+        metrics_only: Whether the circuit only counts, and stops no attempt.
     """
 
     after: float
@@ -20,8 +22,8 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The break is over; a probe may pass."""
+    """The break is over; a probe may begin."""
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A probe succeeded; everybody may pass."""
+    """A probe succeeded; every attempt may begin."""

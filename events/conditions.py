@@ -1,4 +1,4 @@
-"""What a parked call waits for: a named question to the world, asked again until the answer is yes."""
+"""What a parked call waits for: a named condition, polled until it holds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from events.callables import is_async
 
 
 class Condition(msgspec.Struct, frozen=True, eq=False):
-    """A cause that can go away, named *name*; *is_met* says whether it has.
+    """A cause that can go away. Two conditions of one name are the same condition: one waiting call polls it for all.
 
-    *is_met* takes no argument, and anything true means yes; if it raises, that counts as no. One that may take long (a
-    connection, a disk of the network) *blocks*: it is then asked in a thread of its own. It is asked *every* so many
-    seconds by one of those who wait, whoever they are: two conditions of one name are the same condition.
+    Args:
+        name: What the cause is called.
+        is_met: Says whether it has gone away; a plain function without arguments. If it raises, that means no.
+        blocks: Whether *is_met* may take long (a connection, a network disk): it then runs in a thread of its own.
+        every: Seconds between two polls.
 
-    Raises TypeError or ValueError, naming the field, for what cannot be asked.
+    Raises:
+        TypeError: A field has a wrong type, or *is_met* is a coroutine function.
+        ValueError: The name is empty, or *every* is not positive and finite.
     """
 
     name: str

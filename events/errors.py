@@ -1,7 +1,7 @@
 """Every error of this distribution, as one tree.
 
 RecoveryError
-├── CallRejectedError      an open circuit, or a subscriber, turned a call away
+├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
 ├── JournalError           the journal cannot be used
@@ -10,30 +10,32 @@ RecoveryError
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release
 ├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
-├── NotDurable             a receipt: what was accepted is not committed, or not synced
+├── NotDurable             a receipt: an accepted event is not committed, or not synced
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
-└── UnwantedResult         what a result that ``retry_on_result`` refused is called on the bus; no caller gets it
+└── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
 
-What comes out of a recoverable call after its last attempt is *the caller's own exception*, never one of these,
-with two exceptions: ``CallRejectedError``, and what user code raises itself.
+A recoverable call ends with *the caller's own exception*, never with one of these. There are two exceptions:
+``CallRejectedError``, and an error that user code raises itself.
 """
 
 from __future__ import annotations
 
 
 class RecoveryError(Exception):
-    """The root: ``except RecoveryError`` catches whatever this distribution raises by itself."""
+    """The root: ``except RecoveryError`` catches every error that this distribution raises by itself."""
 
-    def __init__(self, *args: object) -> None:  # or inspect.signature() finds none
+    def __init__(self, *args: object) -> None:  # or ``inspect.signature`` finds none
         super().__init__(*args)
 
 
 class CallRejectedError(RecoveryError):
-    """The call was turned away before it began; nothing was tried.
+    """The call was rejected before it began; nothing was tried.
 
-    *operation* is its name, *reason* says who turned it away, *retry_after* is the number of seconds after which
-    a new call may be welcome, or ``None`` where nobody knows.
+    Args:
+        operation: Its name, with its key.
+        reason: Why.
+        retry_after: Seconds after which a new call may be allowed; None if that is unknown.
     """
 
     def __init__(self, operation: str, reason: str, retry_after: float | None = None) -> None:
@@ -49,24 +51,23 @@ class CodecError(RecoveryError):
 
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
-    """Raise it (or a subclass) from an operation: trying again cannot help, whatever any rule says."""
+    """Raise it (or a subclass) from an operation: trying again cannot help, even if a rule says otherwise."""
 
 
-class UnwantedResult(RecoveryError):  # noqa: N818  # it is no error until somebody refuses it
-    """A function returned what ``retry_on_result`` refuses; *result* is that. The caller gets the result, never
-    this.
-    """
+class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until it is refused
+    """A function returned a *result* that ``retry_on_result`` refuses. The caller gets that result, never this."""
 
     def __init__(self, result: object) -> None:
-        super().__init__(f"retry_if refused the result, a {type(result).__name__}")
+        super().__init__(f"retry_on_result refused the result, a {type(result).__name__}")
         self.result = result
 
 
 class Retryable(RecoveryError):  # noqa: N818  # as Permanent
-    """Raise it (or a subclass) from an operation: trying again may help, whatever any rule says.
+    """Raise it (or a subclass) from an operation: trying again may help, even if a rule says otherwise.
 
-    *after* is the number of seconds to wait at least (not cut, as a server's wish is), ``None`` where the policy alone
-    decides.
+    Args:
+        args: As for any exception.
+        after: Seconds to wait at least; they are not cut, as those of a server are. None: the policy alone decides.
     """
 
     def __init__(self, *args: object, after: float | None = None) -> None:

@@ -22,10 +22,12 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event", omit_defaults=True, gc=False):
-    """Something that happened, at *at* on the bus's clock, to the operation of that name.
+    """Something that happened.
 
-    *operation* is empty for what concerns no operation; *key* names the part of it that has a circuit of its own
-    (the host of a download), empty where there is none.
+    Args:
+        at: When it happened, on the bus's clock.
+        operation: The name of the operation; "" for an event that concerns none.
+        key: The key of the operation, a part with a circuit of its own (the host of a download); "" for none.
     """
 
     asks: ClassVar[bool] = False  # whether the publisher acts on the verdicts that subscribers return
@@ -36,7 +38,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="even
 
 
 class CallEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """An event about one call: its id, and the number of the attempt (from 1) that it concerns."""
+    """An event about one call.
+
+    Args:
+        call: The id of the call.
+        attempt: The number of the attempt that the event concerns, from 1.
+    """
 
     call: str
     attempt: int = 1

@@ -11,24 +11,30 @@ class Category(StrEnum):
     """What kind of trouble a failure is; it decides what helps."""
 
     TRANSIENT = "transient"  # back off and try again
-    UNREACHABLE = "unreachable"  # the same, and the other side never heard of us
-    RATE_LIMITED = "rate_limited"  # wait as long as the server said; it uses up no retry
+    UNREACHABLE = "unreachable"  # the same, and the request never reached the other side
+    RATE_LIMITED = "rate_limited"  # wait as long as the server said; it uses no retry
     ENVIRONMENT = "environment"  # disk, port, file handles: something here must change first
     AUTH = "auth"  # a person must log in, pay or consent
     LOST = "lost"  # the process that did the work died
     PERMANENT = "permanent"  # the same call will fail the same way
     EXHAUSTED = "exhausted"  # an inner recoverable call has already tried everything
-    CANCELLED = "cancelled"  # somebody changed their mind; not a failure
+    CANCELLED = "cancelled"  # stopped from outside; not a failure
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What a failure carries, as data: all that classification may look at.
+    """What a failure carries, as data: classification looks at nothing else.
 
-    *type* is the qualified name of the exception's class, *kinds* those of its bases, nearest first, up to but
-    without ``Exception``. *message* is at most 4 KiB. *errno* is the system's number, *status* an HTTP status,
-    *retry_after* the seconds a server asked us to wait, *exit_code* a process's (negative: killed by that
-    signal), *stderr* the last 4 KiB of what it complained about, *bytes_done* how far a transfer came. *cause* is the
-    evidence of what the exception came from, four levels deep at most.
+    Args:
+        type: The qualified name of the exception's class.
+        kinds: The qualified names of its bases, nearest first, up to but without ``Exception``.
+        message: At most 4 KiB.
+        errno: The system's number.
+        status: An HTTP status.
+        retry_after: Seconds that a server asked us to wait.
+        exit_code: Of a process; negative if a signal of that number killed it.
+        stderr: The last 4 KiB that a process wrote there.
+        bytes_done: How far a transfer came.
+        cause: The evidence of what the exception came from, at most four levels deep.
     """
 
     type: str
@@ -44,6 +50,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
     @property
     def summary(self) -> str:
-        """One line for people: the exception's name and its message."""
+        """The exception's name and its message, in one line."""
         name = self.type.rpartition(".")[2]
         return f"{name}: {self.message}" if self.message else name

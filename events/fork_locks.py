@@ -1,4 +1,4 @@
-"""Locks that a forked child finds free, whoever held them in its parent: that thread does not exist in the child."""
+"""Locks that a forked child finds free: the thread that held one in the parent does not exist in the child."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _locks: WeakSet[object] = WeakSet()
 
 
 def fork_safe(lock: L) -> L:
-    """*lock*, a new one of ``threading``, which from now on is made new in every forked child.
+    """*lock*, a new one of ``threading``, which is free in every forked child from now on.
 
-    What it guards is as the fork found it: that must be no worse than stale.
+    The data that it guards is as the fork found it: stale data must do no harm there.
     """
     _locks.add(lock)
     return lock

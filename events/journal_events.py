@@ -6,15 +6,17 @@ from events.event import Event
 
 
 class JournalDegraded(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The journal cannot write; operations go on in memory."""
+    """The journal cannot write; operations go on in memory. *reason* says why."""
 
     reason: str
 
 
 class JournalRestored(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The journal can write again; the events that waited are written first.
+    """The journal can write again, the events that wait first.
 
-    *waiting* is how many still did at this moment, *dropped* how many of this run are lost for good.
+    Args:
+        waiting: How many events wait now.
+        dropped: How many events of this run are lost for good.
     """
 
     waiting: int = 0
@@ -22,6 +24,6 @@ class JournalRestored(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JournalQuarantined(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """What was in the journal's place could not be read; it is kept elsewhere, as *reason* says. A new one is begun."""
+    """The journal's file could not be read. It is kept elsewhere, as *reason* says, and a new one is begun."""
 
     reason: str

@@ -1,68 +1,29 @@
-"""Which events there are, and which of them a base class stands for."""
+"""All kinds of events, and those that a base class stands for."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from events.alert_events import AlertCleared, AlertRaised
-from events.bus_events import SubscriberFailed
-from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events import alert_events, bus_events, circuit_events, journal_events, operation_events
 from events.event import Event
-from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
-from events.operation_events import (
-    CallRejected,
-    CallSteered,
-    CheckpointSaved,
-    FailureClassified,
-    GaveUp,
-    OperationCancelled,
-    OperationFailed,
-    OperationInterrupted,
-    OperationQuarantined,
-    OperationRecovered,
-    OperationResumed,
-    OperationStarted,
-    OperationSucceeded,
-    Parked,
-    RetryScheduled,
-)
+from events.operation_events import OperationStarted, OperationSucceeded
 
 ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
-"""The events of the healthy path: nobody hears them who has not asked for them by name."""
+"""The events of the healthy path: a subscriber must name them, for a base class does not stand for them."""
 
-EVENTS: tuple[type[Event], ...] = (
-    OperationStarted,
-    OperationSucceeded,
-    OperationFailed,
-    FailureClassified,
-    RetryScheduled,
-    Parked,
-    GaveUp,
-    OperationRecovered,
-    CallRejected,
-    OperationCancelled,
-    CallSteered,
-    OperationResumed,
-    OperationInterrupted,
-    OperationQuarantined,
-    CheckpointSaved,
-    CircuitOpened,
-    CircuitHalfOpened,
-    CircuitClosed,
-    JournalDegraded,
-    JournalRestored,
-    JournalQuarantined,
-    SubscriberFailed,
-    AlertRaised,
-    AlertCleared,
+EVENTS: tuple[type[Event], ...] = tuple(
+    kind
+    for module in (operation_events, circuit_events, journal_events, bus_events, alert_events)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
 )
-"""Every event there is."""
+"""All kinds of events: the classes of the event modules that are no base of others, in the order of definition."""
 
 
 def kinds_of(event: type[Any]) -> tuple[type[Event], ...]:
-    """The events that *event* stands for: itself, or, for a base class, those below it that need no asking by name.
+    """The kinds that *event* stands for: itself, or all below a base class, without those of ``ON_REQUEST``.
 
-    Raises TypeError for anything that is no event, or stands for none.
+    Raises TypeError for anything else.
     """
     if event in EVENTS:
         return (event,)

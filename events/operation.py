@@ -1,26 +1,34 @@
-"""Operations, for code that emits by hand and for the drivers of ``@recoverable``.
+"""Operations, for code that emits by hand and for the runner of ``@recoverable``.
 
-    attempt = operation.start()
-    match attempt.fail(error):
-        case Retry(after) | Park(after): ...   # wait, then: attempt = attempt.next()
-        case GiveUp(): ...
-    attempt.succeed()
-
-Only a failure builds an event. A start or a success does so where somebody listens, which ``Operation.is_observed``
-tells.
+attempt = operation.start()
+match attempt.fail(error):
+    case Retry(after) | Park(after): ...   # wait, then: attempt = attempt.next()
+    case GiveUp(): ...
+attempt.succeed()
 """
 
 from __future__ import annotations
 
-from events.attempt import Attempt
-from events.bus import Bus, sender_of
+from events.attempt import Attempt, request_start
+from events.bus import Bus
+from events.call import Call
+from events.names import display_name
+from events.runner_api import reject
 
 
 class Operation:
     """A named kind of work, on a bus.
 
-    *key* names a part of it that succeeds and fails by itself (the host of a download). ``successes`` counts what
-    went well; ``is_observed`` is true while anybody listens to starts or successes, and the bus keeps it true.
+    ``successes`` counts the calls that succeeded. ``is_observed`` is true while starts or successes have a subscriber;
+    the bus keeps it up to date.
+
+    Args:
+        name: What events, logs and the journal call it. It holds no NUL.
+        bus: Where its events are published.
+        key: Names a part of it that succeeds and fails by itself (the host of a download).
+
+    Raises:
+        ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
     __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "successes")
@@ -32,16 +40,19 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.is_observed = False
-        bus._register(self)  # two halves of one mechanism
+        bus.register(self)
 
     def __repr__(self) -> str:
-        return f"<Operation {sender_of(self.name, self.key)}>"
+        return f"<Operation {display_name(self.name, self.key)}>"
 
     def start(self) -> Attempt:
-        """Begin a call. Raises CallRejectedError if a subscriber (an open circuit, say) holds it back."""
-        attempt = Attempt(self)
-        attempt.began = self.bus.clock()
-        deferred = attempt.request_start()
+        """Begin a call.
+
+        Raises:
+            CallRejectedError: A subscriber (an open circuit, say) does not let it begin.
+        """
+        attempt = Attempt(Call(self, self.bus.new_call_id(), self.bus.clock()))
+        deferred = request_start(attempt)
         if deferred is not None:
-            raise attempt.reject(deferred)
+            raise reject(attempt, deferred)
         return attempt

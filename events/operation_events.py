@@ -11,7 +11,14 @@ from events.evidence import Category, Evidence
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The result of a call with an idempotency *key*: its JSON, good *until* that Unix time and for that *version*."""
+    """The result of a call with an idempotency key, to be returned to later calls with that key.
+
+    Args:
+        key: The idempotency key.
+        result: The JSON of the result.
+        until: The Unix time at which it expires.
+        version: The version of the operation that it holds for.
+    """
 
     key: str
     result: msgspec.Raw
@@ -20,11 +27,13 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """An attempt is about to begin. A verdict holds it back: Park or Retry delay it, GiveUp rejects the call.
+    """An attempt is about to begin. A verdict stops it: Park or Retry defer the attempt, GiveUp rejects the call.
 
-    *again* says that something of the call was tried before, by this process or another. *arguments* is the JSON of
-    ``[args, kwargs]`` where the call can be resumed after a restart, otherwise empty; *version* is the version its
-    operation was declared with, *idempotency_key* what the call was given as such ("" for none).
+    Args:
+        arguments: The JSON of ``[args, kwargs]`` if the call can be resumed after a restart, otherwise empty.
+        version: The version that the operation was declared with.
+        again: Whether the call was tried before, by this process or another.
+        idempotency_key: The idempotency key of the call; "" for none.
     """
 
     asks: ClassVar[bool] = True
@@ -36,9 +45,11 @@ class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call returned; *recovered* says whether something had gone wrong before.
+    """A call returned.
 
-    *recorded* is its result, if it is to be returned to later calls with the same idempotency key.
+    Args:
+        recovered: Whether an attempt of it had failed.
+        recorded: Its result, if later calls with the same idempotency key are to get it.
     """
 
     recovered: bool = False
@@ -46,13 +57,16 @@ class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
-    """An attempt raised. It holds the live exception and never leaves the process.
+    """An attempt raised. The event holds the live exception and never leaves the process.
 
-    *retries* is how many retries the call has used, *elapsed* the seconds since its first attempt began,
-    *waited* the seconds it was told to wait before this attempt (0 for the first). *progressed* says whether the
-    attempt came further than any before it, *done* how far the call has come; *progress_resets* is how often
-    progress has
-    refilled its retries.
+    Args:
+        error: What it raised.
+        retries: How many retries the call has used.
+        elapsed: Seconds since the first attempt of the call began.
+        waited: Seconds that the call was told to wait before this attempt; 0 for the first.
+        progressed: Whether this attempt came farther than all before it.
+        done: How far the call has come, in units of its own.
+        progress_resets: How often progress has given the call its retries back.
     """
 
     asks: ClassVar[bool] = True
@@ -67,11 +81,19 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
 
 
 class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """What a failure means: the first failure event that anybody writes down.
+    """What a failure means. It is the first event of a failure that can be written down.
 
-    *rule* names the rule that decided, *why* says what it means, where the name does not. *retry_after* is the seconds
-    that a server, or a rule, wants waited at least. *elapsed*, *waited* and *done* are those of ``OperationFailed``; so
-    are *retries* and *progress_resets*, unless progress has just refilled the retries.
+    Args:
+        category: The category of the failure.
+        evidence: What the failure carries, as data.
+        rule: The name of the rule that decided.
+        why: What the rule means, where its name does not say so.
+        retry_after: Seconds that a server, or a rule, wants waited at least.
+        retries: How many retries the call has used; 0 if progress has just given them back.
+        elapsed: As in ``OperationFailed``.
+        waited: As in ``OperationFailed``.
+        done: As in ``OperationFailed``.
+        progress_resets: As in ``OperationFailed``; one more if progress has just given the retries back.
     """
 
     asks: ClassVar[bool] = True
@@ -96,24 +118,38 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a failure. *category* and *error* (one line) are ``None`` where nobody classified it."""
+    """What came of a failure.
+
+    Args:
+        category: The category of the failure; None if it was not classified.
+        error: The failure in one line; None if it was not classified.
+    """
 
     category: Category | None = None
     error: str | None = None
 
 
 class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call will be tried again *after* seconds from *at*; this will be its retry number *retry*, from 1."""
+    """The call will be tried again.
+
+    Args:
+        after: Seconds from *at* until the next attempt.
+        retry: The number of that retry, from 1.
+    """
 
     after: float
     retry: int
 
 
 class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call waits for causes to go away, using up no retry unless it is *counts_as_retry*.
+    """The call waits for causes to go away.
 
-    *why* names them. A call is parked after a failure, then it waits *after* seconds from *at* at the least, or before
-    an attempt (there is no *error*), then it asks again after so many seconds at the most.
+    A call is parked after a failure, or before an attempt that was deferred; then there is no *error*.
+
+    Args:
+        after: Seconds from *at* that a failed call waits at least, and after which a deferred one asks again.
+        why: The causes.
+        counts_as_retry: Whether the wait uses a retry.
     """
 
     after: float
@@ -122,16 +158,18 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call failed for good; its caller gets the last exception."""
+    """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt."""
 
     reason: str = ""
 
 
 class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call succeeded after something had gone wrong; *elapsed* is seconds since its first attempt began.
+    """A call succeeded after an attempt of it had failed.
 
-    *recorded* is as for ``OperationSucceeded``; *lag* is how many seconds later than it was told a retry of it began,
-    the latest of them.
+    Args:
+        elapsed: Seconds since its first attempt began.
+        recorded: As in ``OperationSucceeded``.
+        lag: How many seconds late a retry of it began; the longest of them.
     """
 
     elapsed: float = 0.0
@@ -140,29 +178,36 @@ class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was turned away before its first attempt; *retry_after* seconds from *at* it may be welcome."""
+    """A call was not allowed to make its first attempt.
+
+    Args:
+        reason: Why.
+        retry_after: Seconds from *at* after which a new call may be allowed; None if that is unknown.
+    """
 
     reason: str = ""
     retry_after: float | None = None
 
 
 class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was cancelled from outside, in an attempt or, if *waiting*, before that attempt began. Not a failure."""
+    """A call was cancelled, in an attempt or, if *waiting*, before that attempt began. That is no failure."""
 
     waiting: bool = False
 
 
 class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody has told a waiting call what to do: "retry now", "pause", "unpause" or "give up"; *reason* says why."""
+    """A waiting call was told what to do: *command* is "retry now", "pause", "unpause" or "give up"."""
 
     command: str
     reason: str = ""
 
 
 class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left is resumed with this attempt, *after* the seconds left to wait.
+    """This attempt resumes a call that a dead process left.
 
-    *arguments* are those of its ``OperationStarted``.
+    Args:
+        after: Seconds from *at* that are left to wait.
+        arguments: As in its ``OperationStarted``.
     """
 
     after: float = 0.0
@@ -170,16 +215,16 @@ class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was left to the next process in good order: whatever happens now, it killed nobody.
+    """A resumed call is left to the next process in good order, so that no later crash counts against it.
 
-    The service ended while it was resumed (*attempt* is the one it was resumed with), or must not carry it on.
+    The service ended while *attempt* resumed the call, or the call must not begin in this process.
     """
 
 
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call is not resumed any more, though it is not over: it seems to kill its process. *reason* says why.
+    """A call that is not over is not resumed any more: its process crashed too often in it.
 
-    Somebody has to look at it, and may carry it on by hand.
+    A person looks at it, and may resume it by hand. *reason* says why it was quarantined.
     """
 
     reason: str = ""

@@ -1,7 +1,7 @@
 """What subscribers answer, and how their answers become one.
 
-Verdicts form a join semilattice: the join is commutative, associative and idempotent, so the order in which
-subscribers are asked cannot matter, and a subscriber can only ever make the outcome stricter.
+Verdicts form a join semilattice: the join is commutative, associative and idempotent. So the order of subscribers does
+not matter, and a subscriber can only make the outcome stricter.
 """
 
 from __future__ import annotations
@@ -16,18 +16,26 @@ from events.conditions import Condition
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """Try again *after* seconds, provided that this wait ends *within* so many seconds from now."""
+    """Try again.
+
+    Args:
+        after: Seconds to wait.
+        within: Seconds from now within which that wait must end; otherwise the call gives up.
+    """
 
     after: float = 0.0
     within: float = math.inf
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Wait for causes to go away, *after* seconds at the least; this uses up no retry, unless it is *counts_as_retry*.
+    """Wait for causes to go away. That uses no retry.
 
-    A park that somebody else answered with a retry is charged: nobody gets attempts beyond the policy by parking.
-    *until* are the causes: those that are a ``Condition`` must all hold before the next attempt, those that are only a
-    name say why. *within* is as for ``Retry``; a wait for conditions is given up when it has passed.
+    Args:
+        after: Seconds to wait at least.
+        until: The causes. Every ``Condition`` among them must hold before the next attempt; a text only says why.
+        within: Seconds from now within which the wait must end; otherwise the call gives up.
+        counts_as_retry: Whether the wait uses a retry after all. It does if another subscriber answered with a Retry:
+            parking gives a call no more attempts than its policy.
     """
 
     after: float = 0.0
@@ -42,9 +50,11 @@ class Park(msgspec.Struct, frozen=True):
 
 
 class GiveUp(msgspec.Struct, frozen=True):
-    """Do not try again. *reasons* are sorted; *after* is how long a fresh call had better wait, ``None`` if unknown.
+    """Do not try again.
 
-    ``GiveUp("out of time")`` is short for ``GiveUp(("out of time",))``.
+    Args:
+        reasons: Why, sorted. ``GiveUp("out of time")`` is short for ``GiveUp(("out of time",))``.
+        after: Seconds after which a new call may succeed; None if that is unknown.
     """
 
     reasons: tuple[str, ...] | str = ()
@@ -65,18 +75,16 @@ class GiveUp(msgspec.Struct, frozen=True):
 Verdict: TypeAlias = Retry | Park | GiveUp
 
 VERDICTS = (Retry, Park, GiveUp)
-"""For isinstance(), which would make the union anew each time, and takes five times as long with it."""
+"""For isinstance(): with the union, which is made again each time, it takes five times as long."""
 
 OUT_OF_TIME = "out of time"
 
 
 def check(verdict: Verdict) -> None:
-    """Raise TypeError or ValueError for a verdict whose fields cannot be compared with another's.
+    """Raise TypeError or ValueError for a verdict whose fields cannot be compared with those of another one.
 
-    Structs do not check what they are made of; the bus does, for what subscribers answer.
+    Structs do not check their fields; the bus does, for the answers of subscribers.
     """
-    if type(verdict) is Retry and type(verdict.after) is float and verdict.after <= verdict.within:
-        return  # most are like this
     if isinstance(verdict, GiveUp):
         numbers: tuple[object, ...] = () if verdict.after is None else (verdict.after,)
     else:
@@ -89,14 +97,14 @@ def check(verdict: Verdict) -> None:
     if not isinstance(verdict, Retry):
         texts, kinds = (verdict.until, (Condition, str)) if isinstance(verdict, Park) else (verdict.reasons, (str,))
         if not isinstance(texts, tuple) or not all(isinstance(text, kinds) for text in texts):
-            raise TypeError(f"reasons must be a tuple of str, and what is waited for conditions or str: {verdict}")
+            raise TypeError(f"reasons must be a tuple of str, and until a tuple of conditions or str: {verdict}")
 
 
 def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
-    """The stricter of both in every respect; ``None`` (no opinion) is neutral.
+    """The stricter of both in every respect; ``None`` (no verdict) is neutral.
 
-    The kind is the strictest (Retry < Park < GiveUp), *after* the longest, *within* the shortest; reasons are united;
-    a park with a retry is charged.
+    The kind is the strictest (Retry < Park < GiveUp), *after* the longest, *within* the shortest. Causes and reasons
+    are united. A park joined with a retry counts as a retry.
     """
     if one is None or one == other:
         return other
@@ -118,17 +126,16 @@ def _in_order(cause: Condition | str) -> tuple[str, bool]:
 
 
 def _join_give_up(one: Verdict, other: Verdict) -> GiveUp:
-    # What the milder verdict wanted is dropped: keeping its delay would make the result depend on the order.
+    # The delay of a milder verdict is dropped: with it, the result would depend on the order.
     ended = [verdict for verdict in (one, other) if isinstance(verdict, GiveUp)]
     afters = [verdict.after for verdict in ended if verdict.after is not None]
-    reasons = sorted({reason for verdict in ended for reason in verdict.reasons})
-    return GiveUp(tuple(reasons), max(afters, default=None))
+    return GiveUp(tuple(reason for verdict in ended for reason in verdict.reasons), max(afters, default=None))
 
 
 def settle(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """The strictest of *verdicts*, as it is acted on: a wait that would end too late is ``GiveUp("out of time")``.
+    """The join of *verdicts*, as the caller acts on it: a wait that would end too late is ``GiveUp("out of time")``.
 
-    Time is compared only here, after the join: comparing pairs would make the result depend on the order.
+    Times are compared only here, after the join: comparing them in pairs would make the result depend on the order.
     """
     verdict: Verdict | None = None
     for one in verdicts:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from events.bus import sender_of
 from events.conditions import Condition
+from events.names import display_name
 from recovery import validation
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, Closed, HalfOpen, Open
+from recovery.policies.circuit_breaker import Circuit, Closed, Open
 from recovery.subscribers.circuit_breaker import MODES, Break, Mode
 
 
@@ -54,17 +54,14 @@ class Circuits:
             operation: The name of the operation.
             key: One key of the operation; "" is the operation as a whole.
         """
-        name = f"circuit closed: {sender_of(operation, key)}"
+        name = f"circuit closed: {display_name(operation, key)}"
         return Condition(name, lambda: self._break.lets_pass(operation, key))
 
     def __repr__(self) -> str:
         shown = {one: f"forced {mode}" for one, mode in self._break.modes().items()}
         for operation_key, circuit in self.states().items():
-            match circuit:
-                case Open():
-                    shown.setdefault(operation_key, "open")
-                case HalfOpen():
-                    shown.setdefault(operation_key, "half-open")
-                case Closed(failures):
-                    shown.setdefault(operation_key, f"closed, {failures} failed")
-        return f"<Circuits: {'; '.join(f'{sender_of(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
+            closed = f"closed, {circuit.failures} failed" if isinstance(circuit, Closed) else ""
+            shown.setdefault(operation_key, closed or ("open" if isinstance(circuit, Open) else "half-open"))
+        return (
+            f"<Circuits: {'; '.join(f'{display_name(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
+        )

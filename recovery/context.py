@@ -8,55 +8,51 @@
         ...
         context.checkpoint(position)
 
-There is a context in calls with durability "journal" (``resumable=True`` implies it), and where it matters how far a
-call has come (``stall_timeout``, ``progress_resets``): other calls take no part in any of this, and pay nothing for
-it. It is a
-context variable: it is seen in the tasks and worker threads that the call starts.
+Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
+(``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
+variable: the tasks and worker threads that the call starts see it.
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from events.attempt import Attempt
 
-_current: ContextVar[Attempt] = ContextVar("recovery_attempt")
-
-
-class Running:
-    """Make *attempt* the one that this module's functions speak of; for drivers."""
-
-    __slots__ = ("_attempt", "_token")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        self._token: Token[Attempt] = _current.set(self._attempt)
-
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+"""The attempt that runs; the runner sets it."""
 
 
 def checkpoint(value: Any) -> None:
-    """Note how far the call has come, for its later attempts and for a restart. Never blocks.
+    """Save how far the call has come, for its later attempts and for a restart. Never blocks.
 
-    *value* is plain data that JSON can hold. Make the effect durable first (fsync), then note it: a checkpoint must
-    never run ahead. Raises LookupError where there is no context, TypeError for what JSON cannot hold.
+    Make the effect durable first (fsync), then save the checkpoint: it must never run ahead.
+
+    Args:
+        value: Plain data that JSON can hold.
+
+    Raises:
+        LookupError: No call with a context runs here.
+        TypeError: JSON cannot hold *value*.
     """
     _attempt().checkpoint(msgspec.json.encode(value))
 
 
 def progress(done: float) -> None:
-    """Note that the call has come as far as *done*, in units of its own (bytes, say). Microseconds; from any thread.
+    """Note that the call has come as far as *done*. Takes microseconds; callable from any thread.
 
-    What is more than before in this attempt puts off the ``stall_timeout``; what is more than ever before in this call
-    ``progress_resets`` the retries at the next failure. Unlike a checkpoint it is not written down. Raises TypeError
-    for no
-    number, LookupError where there is no context.
+    Farther than before in this attempt restarts the ``stall_timeout``. Farther than ever before in this call gives the
+    retries back at the next failure, if ``progress_resets`` allows it. Progress, unlike a checkpoint, is not written.
+
+    Args:
+        done: How far, in units of its own (bytes, say).
+
+    Raises:
+        LookupError: No call with a context runs here.
+        TypeError: *done* is no number.
     """
     if not isinstance(done, int | float):
         raise TypeError(f"progress is a number, not {done!r}")
@@ -64,39 +60,46 @@ def progress(done: float) -> None:
 
 
 def saved(default: Any = None) -> Any:
-    """What ``checkpoint`` noted last in this call, in whatever attempt or process, or *default*.
+    """The latest checkpoint of this call, from any of its attempts and processes; *default* if there is none.
 
-    Raises LookupError where there is no context.
+    Raises:
+        LookupError: No call with a context runs here.
     """
-    data = _attempt().saved
+    data = _attempt().call.saved
     return default if data is None else msgspec.json.decode(data)
 
 
 def key() -> str:
     """A key that is the same for all attempts of this call and across restarts: for idempotent requests.
 
-    It is what the operation's ``idempotency_key`` made of the call's arguments, or else the call's id. Raises
-    LookupError where there is no context.
+    It is what the operation's ``idempotency_key`` makes of the call's arguments; without one, the call's id.
+
+    Raises:
+        LookupError: No call with a context runs here.
     """
-    attempt = _attempt()
-    return attempt.idempotency_key or attempt.call
+    call = _attempt().call
+    return call.idempotency_key or call.id
 
 
 def attempt() -> int:
-    """The number of the attempt that runs, from 1. Raises LookupError where there is no context."""
+    """The number of the attempt that runs, from 1.
+
+    Raises:
+        LookupError: No call with a context runs here.
+    """
     return _attempt().number
 
 
 def is_running() -> bool:
-    """Whether this is a call in which the other functions have an answer."""
-    return _current.get(None) is not None
+    """Whether a call with a context runs here, so that the other functions have an answer."""
+    return current.get(None) is not None
 
 
 def _attempt() -> Attempt:
     try:
-        return _current.get()
+        return current.get()
     except LookupError:
         raise LookupError(
-            "no such call is running here; declare the operation with resumable=True, durability='journal', "
-            "refills or stall_timeout"
+            "no call with a context runs here; declare the operation with resumable=True, durability='journal', "
+            "progress_resets or stall_timeout"
         ) from None

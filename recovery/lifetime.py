@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
-import anyio.to_thread
+import anyio.lowlevel
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
@@ -19,6 +19,7 @@ from recovery.journal.store import CommandSink, Store
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
 from recovery.settings import ConfigOf
+from recovery.waiting.waiters import Latch
 
 
 class Lifetime:
@@ -84,8 +85,18 @@ class Lifetime:
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:
+            closed = Latch()
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
+                await anyio.lowlevel.checkpoint()  # raises if the loop is gone: a thread started then would never run
+                # A daemon: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
+                threading.Thread(target=self._close_and_open, args=(closed,), daemon=True).start()
+                await closed.opened()
+
+    def _close_and_open(self, closed: Latch) -> None:
+        try:
+            self.close()
+        finally:
+            closed.open()
 
     def _interrupt(self) -> None:
         if self.resumption is not None:

@@ -113,12 +113,10 @@ class Registry:
         self._bus = bus
         self._on_reuse = on_reuse
         self._max_keys = max_keys
-        self._names: set[str] = set()
         self._lock = fork_safe(threading.Lock())
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
-        self._definitions: WeakValueDictionary[str, Definition] = WeakValueDictionary()
+        self._definitions: dict[str, ref[Definition]] = {}
         self._kept: set[Definition] = set()
-        self._ends: dict[str, ref[Definition]] = {}
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
         """The config of the operation of that name, if it is defined: looked up six times for each failure."""
@@ -144,7 +142,7 @@ class Registry:
             chosen = name
             number = 1
             is_shared = explicit or config.resumable
-            while (known := self._definitions.get(chosen)) is not None and not (is_shared and known.config == config):
+            while (known := self.get(chosen)) is not None and not (is_shared and known.config == config):
                 if is_shared:
                     raise ValueError(
                         f"operation {name!r} is already defined with other settings; give this one its own name"
@@ -158,29 +156,28 @@ class Registry:
             return known
 
     def _add(self, name: str, config: OperationConfig) -> Definition:
-        if name in self._names:
+        if name in self._definitions:
             self._on_reuse(name)
-        self._names.add(name)
         definition = Definition(config, Operation(name, self._bus), max_keys=self._max_keys)
-        self._definitions[name] = definition
+        self._definitions[name] = ref(definition, functools.partial(self._gone, name))
         self._configs[name] = config
-        self._ends[name] = ref(definition, functools.partial(self._gone, name))
         return definition
 
     def get(self, name: str) -> Definition | None:
         """The operation of that name, ``None`` if it is not defined."""
-        return self._definitions.get(name)
+        found = self._definitions.get(name)
+        return None if found is None else found()
 
     def _gone(self, name: str, _end: object) -> None:
         # No lock: the collector may call this anywhere, also where the lock is held.
         self._configs.pop(name, None)
-        known = self._definitions.get(name)
+        known = self.get(name)
         if known is not None:  # another thread has just defined the name again
             self._configs[name] = known.config
 
     def operation_of(self, name: str, key: str) -> Operation | None:
         """The operation of that name and key, ``None`` if it is not defined. A reference to it keeps its counter."""
-        definition = self._definitions.get(name)
+        definition = self.get(name)
         return None if definition is None else definition.keyed(key)
 
 

@@ -80,7 +80,7 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
 """Needles, pattern and replacement. A pattern is tried only if one of its needles is in the lower-case text."""
 
 IDENTITY = frozenset(
-    {"operation", "key", "call", "version", "type", "rule", "command", "heard", "subscriber", "idempotency_key"}
+    {"operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber", "idempotency_key"}
 )
 """The fields by which events are found; they are not redacted."""
 

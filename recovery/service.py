@@ -6,9 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from events.bus import Bus
 from events.operation import Operation
@@ -16,8 +14,7 @@ from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
-from recovery.execution.retry_on_result import raise_unwanted
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
@@ -31,7 +28,7 @@ from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
-from recovery.settings import Defaults, OperationConfig, Settings, make_config
+from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -153,8 +150,7 @@ class Recovery:
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
-        given = {name: value for name, value in changes.items() if value is not None}
-        defaults = Defaults(**{**msgspec.structs.asdict(self._defaults), **given})
+        defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
             commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
@@ -204,11 +200,9 @@ class Recovery:
             if not self.is_enabled:
                 return function
             definition = self._define(name or name_of_function(function), config, explicit=name is not None)
-            if config.retry_on_result is not None:
-                function = raise_unwanted(function, config.retry_on_result)
             if config.resumable:
                 definition.resume_with(function)
-            return wrap(function, definition, self._driver(definition))
+            return cast("Callable[P, R]", wrap(self._runner(function, definition)))
 
         return decorate
 
@@ -252,7 +246,7 @@ class Recovery:
         journal = self._lifetime.journal
         if journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._registry, self._driver, journal, self._waiting.jitter))
+        return self._lifetime.resume(lambda: Resumer(self._registry, self._runner, journal, self._waiting.jitter))
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
@@ -308,9 +302,9 @@ class Recovery:
         self._subscribers.follow(definition)
         return definition
 
-    def _driver(self, definition: Definition) -> Driver:
+    def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Driver(definition.config, self.bus.clock, self._waiting, lambda: lifetime.journal, definition.warn_once)
+        return Runner(function, definition, self._waiting, lambda: lifetime.journal)
 
 
 default = Recovery()

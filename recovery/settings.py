@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from recovery.policies.durability import Durability, OnDegraded, durability_of, 
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import in_order
 from recovery.suggestions import refuse_unknown
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 WhenOpen: TypeAlias = Literal["reject", "wait"]
 
@@ -137,8 +139,8 @@ POLICY_FIELDS = (
     "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
     "jitter",
 )  # fmt: skip
-POLICY_NAMES = (*POLICY_FIELDS, "initial_delay", "backoff_factor")
-BREAKER_NAMES = ("circuit_breaker_threshold", "circuit_breaker_timeout")
+BACKOFF_FIELDS = {"initial_delay": "initial", "backoff_factor": "factor"}
+BREAKER_FIELDS = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
 
 
 def make_config(
@@ -159,10 +161,11 @@ def make_config(
     given: dict[str, Any] = dict(settings)
     refuse_unknown(caller, given, Settings.__annotations__)
     validation.flags({name: given.get(name) for name in FLAGS})
+    policies = changed(defaults, {name: given[name] for name in defaults.__struct_fields__ if name in given})
     return OperationConfig(
-        policy=_policy(given, defaults.policy),
-        breaker=_breaker(given, defaults.breaker),
-        budget=_budget(given, defaults.budget),
+        policy=_policy(given, policies.policy),
+        breaker=_breaker(given, policies.breaker),
+        budget=policies.budget,
         when_open=validation.choice("when_open", given.get("when_open", "reject"), ("reject", "wait")),  # type: ignore[arg-type]  # checked
         retry_on=_retry_on(given),
         classifiers=_classifiers(given),
@@ -171,7 +174,7 @@ def make_config(
         durability=durability_of(given, has_store=has_store),
         on_degraded=on_degraded_of(given),
         resumable=bool(given.get("resumable")),
-        version=_text(given, "version"),
+        version=_version(given),
         idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
         remember=_remember(given),
         key=_plain(given, "key", "of the call's arguments"),
@@ -182,44 +185,37 @@ def make_config(
     )
 
 
-def _policy(given: dict[str, Any], default: RetryPolicy) -> RetryPolicy:
-    single = {name: given[name] for name in POLICY_NAMES if name in given}
-    whole = given.get("policy")
-    if "policy" in given:
-        if not isinstance(whole, RetryPolicy):
-            raise TypeError(f"policy must be a RetryPolicy, not {whole!r}")
-        if single:
-            raise ValueError(f"{next(iter(single))} and policy contradict each other; set it in the policy")
-        return whole
-    changes = {name: single[name] for name in POLICY_FIELDS if name in single}
-    if "initial_delay" in single or "backoff_factor" in single:
-        shape = default.backoff if isinstance(default.backoff, Exponential) else Exponential()
-        changes["backoff"] = Exponential(
-            single.get("initial_delay", shape.initial), single.get("backoff_factor", shape.factor)
+def changed(struct: S, changes: Mapping[str, Any]) -> S:
+    """*struct* with *changes*, checked; ``msgspec.structs.replace`` checks nothing before msgspec 0.21."""
+    return type(struct)(**{**msgspec.structs.asdict(struct), **changes}) if changes else struct
+
+
+def _policy(given: dict[str, Any], policy: RetryPolicy) -> RetryPolicy:
+    _refuse_both(given, "policy", (*POLICY_FIELDS, *BACKOFF_FIELDS))
+    changes = {name: given[name] for name in POLICY_FIELDS if name in given}
+    shape = {field: given[name] for name, field in BACKOFF_FIELDS.items() if name in given}
+    if shape:
+        changes["backoff"] = changed(
+            policy.backoff if isinstance(policy.backoff, Exponential) else Exponential(), shape
         )
-    # Not structs.replace, which would not check.
-    return RetryPolicy(**{**msgspec.structs.asdict(default), **changes}) if changes else default
+    return changed(policy, changes)
 
 
-def _breaker(given: dict[str, Any], default: BreakerPolicy | None) -> BreakerPolicy | None:
-    single = [name for name in BREAKER_NAMES if name in given]
-    if "breaker" in given:
-        if single:
-            raise ValueError(f"{single[0]} and breaker contradict each other; set it in the breaker")
-        whole = given["breaker"]
-        if not isinstance(whole, BreakerPolicy | None):
-            raise TypeError(f"breaker must be a BreakerPolicy or None, not {whole!r}")
-        return whole
-    if not single:
-        return default
-    changes: dict[str, Any] = {}
-    if "circuit_breaker_threshold" in given:
-        name = "circuit_breaker_threshold"
-        changes["failure_threshold"] = validation.whole(name, given[name], least=1)
-    if "circuit_breaker_timeout" in given:
-        name = "circuit_breaker_timeout"
-        changes["break_duration"] = validation.number(name, given[name], above=0.0)
-    return BreakerPolicy(**{**msgspec.structs.asdict(default or BreakerPolicy()), **changes})
+def _breaker(given: dict[str, Any], breaker: BreakerPolicy | None) -> BreakerPolicy | None:
+    _refuse_both(given, "breaker", BREAKER_FIELDS)
+    threshold, timeout = BREAKER_FIELDS
+    if threshold in given:
+        validation.whole(threshold, given[threshold], least=1)
+    if timeout in given:
+        validation.number(timeout, given[timeout], above=0.0)
+    changes = {field: given[name] for name, field in BREAKER_FIELDS.items() if name in given}
+    return changed(breaker or BreakerPolicy(), changes) if changes else breaker
+
+
+def _refuse_both(given: dict[str, Any], whole: str, parts: Iterable[str]) -> None:
+    for part in parts:
+        if whole in given and part in given:
+            raise ValueError(f"{part} and {whole} contradict each other; set it in the {whole}")
 
 
 def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
@@ -230,13 +226,6 @@ def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise TypeError(f"retry_on must be a subclass of Exception, or a tuple of them, not {kind!r}")
     return kinds
-
-
-def _budget(given: dict[str, Any], default: RetryBudget | None) -> RetryBudget | None:
-    budget: RetryBudget | None = given.get("budget", default)
-    if not isinstance(budget, RetryBudget | None):
-        raise TypeError(f"budget must be a RetryBudget or None, not {budget!r}")
-    return budget
 
 
 def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:
@@ -271,8 +260,8 @@ def _remember(given: dict[str, Any]) -> float | None:
     return validation.number("remember", given["remember"], least=0.0)
 
 
-def _text(given: dict[str, Any], name: str) -> str:
-    value = given.get(name, "")
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {value!r}")
-    return value
+def _version(given: dict[str, Any]) -> str:
+    version = given.get("version", "")
+    if not isinstance(version, str):
+        raise TypeError(f"version must be a str, not {version!r}")
+    return version

@@ -53,25 +53,30 @@ CALLBACKS = ("on_", "before", "after", "retry_error_callback")
 """How the callbacks of other libraries begin (``on_backoff``, ``before_sleep``): here they are subscribers."""
 
 
-def unknown_name(caller: str, name: str, known: Collection[str], kind: str = "setting") -> TypeError:
-    """The error for a keyword argument *name* that *caller* does not have; *known* are the names that it has."""
-    problem = f"{caller}() has no {kind} {name!r}"
-    meant = [(setting, note) for setting, note in PEERS.get(name, ()) if setting in known]
-    if meant:
-        return TypeError(f"{problem}; use {' or '.join(s + (f' ({note})' if note else '') for s, note in meant)}")
-    close = difflib.get_close_matches(name, known, n=1, cutoff=CUTOFF)
-    if close:
-        return TypeError(f"{problem}; did you mean {close[0]!r}?")
-    if name.startswith(CALLBACKS):
-        return TypeError(f"{problem}; subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)")
-    return TypeError(f"{problem}; it has {', '.join(known)}")
-
-
 def refuse_unknown(caller: str, given: Iterable[str], known: Collection[str], kind: str = "setting") -> None:
-    """Raise TypeError for the first name in *given* that is not in *known*."""
+    """Raise TypeError for the first name in *given* that is not in *known*; it says which name was meant.
+
+    Args:
+        caller: What the error calls the function.
+        given: The names of the keyword arguments.
+        known: The names that the function has.
+        kind: What the error calls a name.
+    """
     for name in given:
         if name not in known:
-            raise unknown_name(caller, name, known, kind)
+            raise TypeError(f"{caller}() has no {kind} {name!r}; {_hint(name, known)}")
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    meant = [(setting, note) for setting, note in PEERS.get(name, ()) if setting in known]
+    if meant:
+        return "use " + " or ".join(f"{setting} ({note})" if note else setting for setting, note in meant)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=CUTOFF)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if name.startswith(CALLBACKS):
+        return "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"
+    return f"it has {', '.join(known)}"
 
 
 def with_suggestions(caller: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

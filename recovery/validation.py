@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
+from types import UnionType
+
+from events.evidence import Category
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: float | None = None) -> float:
@@ -21,11 +24,7 @@ def number(field: str, value: object, *, least: float = 0.0, above: float | None
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field} must be a number, not {value!r}")
-    try:
-        is_finite = math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        is_finite = False
-    if not is_finite:
+    if not abs(value) <= sys.float_info.max:  # infinite, a NaN, or an int that no float can hold
         raise ValueError(f"{field} must be finite, not {value!r:.40}")
     if above is not None and value <= above:
         raise ValueError(f"{field} must be greater than {above:g}, not {value!r}")
@@ -50,8 +49,18 @@ def choice(field: str, value: object, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def items(field: str, value: object) -> tuple[object, ...]:
-    """The items of *value*, if it is a collection and no text; otherwise TypeError."""
+def category(field: str, value: object) -> Category:
+    """The category of that name; otherwise ValueError."""
+    return Category(choice(field, value, tuple(map(str, Category))))
+
+
+def items(field: str, value: object, *, single: type | UnionType | tuple[()] = ()) -> tuple[object, ...]:
+    """The items of *value*, if it is a collection and no text; otherwise TypeError.
+
+    A value of the type *single* is the only item.
+    """
+    if isinstance(value, single):
+        return (value,)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{field} must be a collection, not {value!r}")
     return tuple(value)

@@ -10,12 +10,12 @@ EVERY = mutants()
 
 
 @pytest.mark.parametrize("mutant", EVERY, ids=[mutant.law for mutant in EVERY])
-def test_a_bug_has_one_place_and_one_test(mutant: Mutant) -> None:
+def test_a_bug_has_one_place_and_one_test(mutant: Mutant):
     place = ROOT / mutant.place()
     compile(place.read_text(encoding="utf-8").replace(mutant.old, mutant.new), str(place), "exec")
     assert mutant.old != mutant.new
     assert mutant.node()
 
 
-def test_no_law_is_named_twice() -> None:
+def test_no_law_is_named_twice():
     assert len({mutant.law for mutant in EVERY}) == len(EVERY)

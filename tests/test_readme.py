@@ -26,18 +26,18 @@ def test_an_example_prints_what_readme_shows(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+):
     monkeypatch.chdir(tmp_path)
     exec(compile(example, f"README.md, {title}", "exec"), {"__name__": title})
     assert capsys.readouterr().out == printed
 
 
-def test_every_concept_has_an_example() -> None:
+def test_every_concept_has_an_example():
     uses = ["Retry a function", "Give up", "Subscribe to events", "Emit events by hand", "Wait for a cause"]
     assert [title for title, _, _ in EXAMPLES][: len(uses)] == uses
 
 
-def test_the_state_machine_of_readme_runs() -> None:
+def test_the_state_machine_of_readme_runs():
     [example] = re.findall(r"in five lines:\n\n```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {"__name__": "machine"}
     exec(compile(example, "README.md, the state machine", "exec"), names)
@@ -45,13 +45,13 @@ def test_the_state_machine_of_readme_runs() -> None:
     names["TestSlowedDown"]().runTest()
 
 
-def test_the_launch_plan_of_readme_loads(tmp_path: Path) -> None:
+def test_the_launch_plan_of_readme_loads(tmp_path: Path):
     [plan] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "launch.toml"
     path.write_text(plan, encoding="utf-8")
     assert [step.name for step in load_plan(path).steps] == ["checkpoint", "requirements"]
 
 
-def test_readme_begins_with_the_two_commands() -> None:
+def test_readme_begins_with_the_two_commands():
     commands = [line.split("#")[0].strip() for line in README.splitlines()[:12] if line.startswith("    make")]
     assert commands == ["make demo", "make test"]

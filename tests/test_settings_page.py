@@ -42,7 +42,6 @@ def settings_of_an_operation() -> dict[str, Any]:
     """What an operation has that declares nothing, in a service that declares nothing."""
     config = make_config({}, defaults=Defaults(), has_store=False)
     assert isinstance(config.policy.backoff, Exponential)
-    assert config.breaker is not None
     known: dict[str, Any] = {
         **msgspec.structs.asdict(config.policy),
         **{name: value for name, value in msgspec.structs.asdict(config).items() if name in Settings.__annotations__},
@@ -71,12 +70,12 @@ def rows(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line.startswith("| `")]
 
 
-def test_the_page_has_a_table_for_each_object() -> None:
+def test_the_page_has_a_table_for_each_object():
     assert re.findall(r"^## `(\w+)`", PAGE, re.MULTILINE) == list(SECTIONS)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_the_page_has_every_name_with_its_default(section: str) -> None:
+def test_the_page_has_every_name_with_its_default(section: str):
     shown = {}
     for name, default, *_ in rows(section):
         shown[name.strip("`")] = eval(default.strip("`"), dict(NAMES)) if default else REQUIRED
@@ -85,20 +84,20 @@ def test_the_page_has_every_name_with_its_default(section: str) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_row_says_what_it_means_and_when_to_change_it(section: str) -> None:
+def test_every_row_says_what_it_means_and_when_to_change_it(section: str):
     for name, _, _, meaning, when in rows(section):
         assert meaning, name
         assert when, name
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != "Settings"])
-def test_the_docstring_describes_every_parameter(section: str) -> None:
+def test_the_docstring_describes_every_parameter(section: str):
     text = inspect.getdoc(getattr(recovery, section)) or ""
     [arguments] = re.findall(r"^Args:\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     assert re.findall(r"^ {4}(\w+): ", arguments, re.MULTILINE) == list(SECTIONS[section])
 
 
-def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]):
     [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(example, "docs/settings.md", "exec"), {"__name__": "settings"})
     assert capsys.readouterr().out == "a page\n"

@@ -37,12 +37,12 @@ RIDDLES_PER_1000_LINES = 25
 """How many there may be: 5 once all folders are cleaned."""
 
 
-def test_names_contain_no_private_words() -> None:
+def test_names_contain_no_private_words():
     found = sorted(f"{path.relative_to(ROOT)}: {name}" for path in code() for name in private_names(path))
     assert len(found) <= PRIVATE_NAMES_LEFT, "\n".join(found)
 
 
-def test_prose_contains_few_riddles() -> None:
+def test_prose_contains_few_riddles():
     lines, counts = 0, {}
     for path in prose():
         text = path.read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from adapters.demo.server import Request
 from adapters.demo.stage import MB, Stage
-from adapters.launcher.screen import circuit_line
-from adapters.launcher.view import CircuitLine, LaunchView, Line
+from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 
@@ -31,7 +30,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     claims: tuple[Claim, ...]
     operations: tuple[Line, ...]
-    circuits: tuple[CircuitLine, ...]
     bytes_served: int
     bytes_saved: int
     seconds: float
@@ -42,45 +40,45 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return all(claim.is_true for claim in self.claims)
 
 
-def judge(
-    stage: Stage,
-    view: LaunchView,
-    events: list[Event],
-    broken_at_kill: list[str],
-    after_kill: list[Request],
-    attempts_at_kill: dict[str, int],
-) -> Iterator[Claim]:
+class AtKill(msgspec.Struct, frozen=True):
+    """The state at the kill: the *broken* files, how many *requests* had arrived, the *attempts* by operation."""
+
+    broken: list[str]
+    requests: int
+    attempts: dict[str, int]
+
+
+def judge(stage: Stage, view: LaunchView, events: list[Event], at_kill: AtKill) -> Iterator[Claim]:
     """The claims, each with whether it was true."""
-    expected = [*stage.hosted, *stage.mirrored]
     whole, broken = stage.whole(), stage.broken()
     arrived = sum(stage.path(name).stat().st_size for name in whole)
     yield Claim(
         "every file arrived whole",
-        whole == expected and not broken,
-        f"sha256 of {len(whole) - len(broken)} of {len(expected)} files, {arrived / MB:.0f} MB",
+        whole == [*stage.expected] and not broken,
+        f"{len(whole) - len(broken)} of {len(stage.expected)} files are as served, {arrived / MB:.0f} MB",
     )
     parts = list((stage.folder / "models").rglob("*.part*"))
     yield Claim(
         "no partial file ever bore a final name",
-        not broken_at_kill and not parts and not stage.too_short and stage.looks > 0,
-        f"{stage.too_short} in {stage.looks} looks, {len(broken_at_kill)} by hash at the kill, {len(parts)} left",
+        not at_kill.broken and not parts and not stage.too_short and stage.looks > 0,
+        f"{stage.too_short} in {stage.looks} looks, {len(at_kill.broken)} by content at the kill, {len(parts)} left",
     )
-    saved_after = saved_bytes(after_kill)
+    saved, saved_after = saved_bytes(stage.requests), saved_bytes(stage.server.requests[at_kill.requests :])
     yield Claim(
         "downloads resumed where they stopped",
         saved_after > 0,
-        f"{saved_bytes(stage.requests) / MB:.1f} MB not sent again, {saved_after / MB:.1f} MB of them after the kill",
+        f"{saved / MB:.1f} MB not sent again, {saved_after / MB:.1f} MB of them after the kill",
     )
-    resumed = [name for name, line in view.lines.items() if line.resumed]
-    continued = [name for name in resumed if 1 < attempts_at_kill[name] <= view.lines[name].attempts]
-    yield Claim("attempts went on counting across the kill", bool(continued), f"{', '.join(continued) or 'none'}")
-    opened = {event.key for event in events if isinstance(event, CircuitOpened)}
+    lines = view.lines.items()
+    continued = [name for name, line in lines if line.resumed and 1 < at_kill.attempts[name] <= line.attempts]
+    yield Claim("attempts went on counting across the kill", bool(continued), ", ".join(continued) or "none")
+    opened = [event.key for event in events if isinstance(event, CircuitOpened)]
     closed = {event.key for event in events if isinstance(event, CircuitClosed)}
     mirror = f"127.0.0.1:{stage.mirror_port}"
     yield Claim(
         "the circuit of the host that was down opened, and closed when it was back",
-        opened == {mirror} and closed == {mirror},
-        f"{len([event for event in events if isinstance(event, CircuitOpened)])} times open, then closed: {mirror}",
+        set(opened) == closed == {mirror},
+        f"{len(opened)} times open, then closed: {mirror}",
     )
     asked = [request for request in stage.requests if request.path == "/missing.bin"]
     yield Claim(
@@ -88,11 +86,11 @@ def judge(
         len(asked) == 1 and view.lines["missing"].state == "failed" and view.lines["missing"].attempts == 1,
         f"{len(asked)} request in both runs",
     )
-    recovered = [name for name, line in view.lines.items() if line.failures and line.state == "done"]
-    others = [name for name, line in view.lines.items() if line.state != "done" and name != "missing"]
+    recovered = {name for name, line in lines if line.failures and line.state == "done"}
+    others = [name for name, line in lines if line.state != "done" and name != "missing"]
     yield Claim(
         "everything else recovered by itself",
-        not others and set(recovered) >= {"lora", "vae", "upscaler", "clip", *stage.mirrored},
+        not others and recovered >= {"lora", "vae", "upscaler", "clip", *stage.mirrored},
         f"{len(recovered)} operations failed and recovered; not done: {', '.join(others) or 'none'}",
     )
 
@@ -103,28 +101,14 @@ def saved_bytes(requests: list[Request]) -> int:
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print how often each operation was tried and why, the circuits, and the claims."""
-    tries = Table(
-        title="How often each operation was tried, and why", title_justify="left", expand=True, box=None, pad_edge=False
-    )
-    tries.add_column("operation", no_wrap=True)
-    tries.add_column("tries", justify="right", no_wrap=True)
-    tries.add_column("why it was tried again, or failed")
+    """Print how often each operation was tried and why, and the claims."""
+    tries = Table("operation", "tries", "why it was tried again, or failed", expand=True, box=None, pad_edge=False)
     for line in report.operations:
         tries.add_row(line.name, str(line.attempts), Text(_why(line), style="dim"))
-    console.print()
-    console.print(tries)
-    console.print()
-    for circuit in report.circuits:
-        console.print(circuit_line(circuit, 0.0))
-    console.print()
+    console.print("\nHow often each operation was tried, and why", tries, "")
     for claim in report.claims:
-        console.print(
-            Text("✓ " if claim.is_true else "✗ ", style="green" if claim.is_true else "bold red"),
-            Text(claim.claim),
-            Text(f" ({claim.shown_by})", style="dim"),
-            sep="",
-        )
+        sign = ("✓", "green") if claim.is_true else ("✗", "bold red")
+        console.print(Text.assemble(sign, f" {claim.claim} ", (f"({claim.shown_by})", "dim")))
     served, saved = report.bytes_served / MB, report.bytes_saved / MB
     console.print(f"\n{served:.1f} MB served, {saved:.1f} MB saved by resuming, {report.seconds} s")
 

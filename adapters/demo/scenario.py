@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
-from adapters.demo.report import Report, judge, print_report, saved_bytes
+from adapters.demo.report import AtKill, Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
 from adapters.launcher.plan import load_plan
-from adapters.launcher.screen import LaunchTable
+from adapters.launcher.screen import live_table
 from adapters.launcher.view import LaunchView
 from events.event import Event
 
@@ -26,15 +25,15 @@ KILL_AFTER = 9.0
 TIMEOUT = 90.0
 
 
-def run_demo(keep: Path | None, *, console: Console | None) -> Report:
-    """Run the demonstration in *keep* (else in a temporary folder), show it on *console* if given, and judge it."""
+def run_demo(keep: Path | None, *, console: Console) -> Report:
+    """Run the demonstration in *keep* (else in a temporary folder), show it on *console*, and judge it."""
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recovery-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
         return _run(Stage(folder), console)
 
 
-def _run(stage: Stage, console: Console | None) -> Report:
+def _run(stage: Stage, console: Console) -> Report:
     began = time.monotonic()
     view = LaunchView(load_plan(stage.plan).steps)
     events: list[Event] = []
@@ -44,36 +43,30 @@ def _run(stage: Stage, console: Console | None) -> Report:
         view.feed(event)
 
     def say(text: str) -> None:
-        if console is not None:
-            console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
+        console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
 
-    show = nullcontext() if console is None else Live(
-        get_renderable=lambda: LaunchTable(view, time.monotonic()), console=console, refresh_per_second=8
-    )  # fmt: skip
-    with stage.open(), stage.is_observed(), show:
+    with stage.open(), live_table(view, console):
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
         first = Child(stage.plan, take)
-        time.sleep(KILL_AFTER - (time.monotonic() - began))
-        first.kill()
-        broken_at_kill, requests_at_kill = stage.broken(), len(stage.server.requests)
-        attempts_at_kill = {name: line.attempts for name, line in view.lines.items()}
-        say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(broken_at_kill)} broken")
+        first.end(KILL_AFTER - (time.monotonic() - began))
+        at_kill = AtKill(
+            broken=stage.broken(),
+            requests=len(stage.server.requests),
+            attempts={name: line.attempts for name, line in view.lines.items()},
+        )
+        say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(at_kill.broken)} broken")
         second = Child(stage.plan, take)
         say(f"started again as process {second.pid}")
-        code = second.wait(TIMEOUT)
-        view.end(second.outcomes or {})
+        code = second.end(TIMEOUT)
+        view.end(second.outcomes)
         if code not in (0, 1) or second.noise:
-            say(f"the launch ended with {code}: {second.errors()}")
-    after_kill = stage.server.requests[requests_at_kill:]
-    claims = tuple(judge(stage, view, events, broken_at_kill, after_kill, attempts_at_kill))
+            say(f"the launch ended with {code}: {b''.join(second.noise).decode('utf-8', 'replace')}")
     report = Report(
-        claims=claims,
+        claims=tuple(judge(stage, view, events, at_kill)),
         operations=tuple(view.lines.values()),
-        circuits=tuple(view.circuits.values()),
         bytes_served=sum(request.sent for request in stage.requests),
         bytes_saved=saved_bytes(stage.requests),
         seconds=round(time.monotonic() - began, 1),
     )
-    if console is not None:
-        print_report(report, console)
+    print_report(report, console)
     return report

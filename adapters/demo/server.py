@@ -1,6 +1,6 @@
 """A real HTTP server on loopback that serves real files, with a fault for each request where wanted.
 
-    with FileServer({"/model.bin": Hosted(content, faults=[Reset(at=0.5), Refuse(503, retry_after=1)])}) as server:
+    with FileServer({"/model.bin": Hosted(content, faults=[Reset(at=0.5), Answer(503)])}) as server:
         ...  # the first request is reset half-way, the second gets a 503, later ones are served
 
 It supports ranges (RFC 9110, 14) and entity tags, so that a client can resume, and records every request.
@@ -36,47 +36,26 @@ class Stall(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Refuse(msgspec.Struct, frozen=True):
-    """Answer with *status*, and with Retry-After (seconds) if given."""
+class Answer(msgspec.Struct, frozen=True):
+    """Answer with exactly this, and close the connection."""
 
     status: int
-    retry_after: float | None = None
+    headers: dict[str, str] = {}
+    body: bytes = b""
 
 
-class IgnoreRange(msgspec.Struct, frozen=True):
-    """Send the whole file with 200, also in answer to a range."""
-
-
-class ShiftRange(msgspec.Struct, frozen=True):
-    """Answer a range with 206, beginning *by* bytes away from the start of that range."""
-
-    by: int
-
-
-class NotSatisfiable(msgspec.Struct, frozen=True):
-    """Answer 416 with the file's size."""
-
-
-Fault: TypeAlias = Reset | Stall | Refuse | IgnoreRange | ShiftRange | NotSatisfiable
+Fault: TypeAlias = Reset | Stall | Answer
 
 
 class Hosted:
     """A file on the server: *content*, sent at *rate* bytes per second. Each of *faults* spoils one request."""
 
-    def __init__(
-        self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None, etag: bool = True
-    ) -> None:
+    def __init__(self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None) -> None:
         self.content = content
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.faults = list(faults)
         self.rate = rate
-        self.etag = f'"{self.sha256[:16]}"' if etag else None
-        self._lock = threading.Lock()
-
-    def next_fault(self) -> Fault | None:
-        """The fault for the next request."""
-        with self._lock:
-            return self.faults.pop(0) if self.faults else None
+        self.etag: str | None = f'"{self.sha256[:16]}"'
 
 
 class Request(msgspec.Struct):
@@ -86,7 +65,6 @@ class Request(msgspec.Struct):
     status: int
     start: int = 0
     sent: int = 0
-    range: str | None = None
 
 
 class FileServer(ThreadingHTTPServer):
@@ -98,11 +76,7 @@ class FileServer(ThreadingHTTPServer):
         self.files = files
         self.requests: list[Request] = []
         super().__init__(("127.0.0.1", port), _Handler)
-
-    @property
-    def url(self) -> str:
-        """The root of its URLs."""
-        return f"http://127.0.0.1:{self.server_port}"
+        self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, args=(0.05,), name="demo-server", daemon=True).start()
@@ -118,93 +92,71 @@ class FileServer(ThreadingHTTPServer):
 
 def free_port() -> int:
     """A port of 127.0.0.1 on which no process listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-
-    @property
-    def _file_server(self) -> FileServer:
-        assert isinstance(self.server, FileServer)
-        return self.server
+    server: FileServer  # pyright: ignore[reportIncompatibleVariableOverride]  # the only server that uses it
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
         """Print nothing: ``FileServer.requests`` has it all."""
 
     def do_GET(self) -> None:
-        hosted = self._file_server.files.get(self.path)
+        hosted = self.server.files.get(self.path)
         if hosted is None:
-            self._answer_without_body(404)
+            self._answer(Answer(404))
             return
-        fault = hosted.next_fault()
-        match fault:
-            case Refuse(status, retry_after):
-                self._answer_without_body(status, {} if retry_after is None else {"Retry-After": f"{retry_after:g}"})
-            case NotSatisfiable():
-                self._answer_without_body(416, {"Content-Range": f"bytes */{len(hosted.content)}"})
-            case _:
-                self._send_file(hosted, fault)
+        fault = hosted.faults.pop(0) if hosted.faults else None
+        start, total = self._start_of_range(hosted), len(hosted.content)
+        if isinstance(fault, Answer):
+            self._answer(fault)
+        elif start is not None and start >= total:
+            self._answer(Answer(416, {"Content-Range": f"bytes */{total}"}))
+        else:
+            self._send_file(hosted, fault, start)
 
-    def _answer_without_body(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self._file_server.requests.append(Request(self.path, status, range=self.headers.get("Range")))
+    def _answer(self, answer: Answer) -> None:
+        self.server.requests.append(Request(self.path, answer.status))
+        self._send_head(answer.status, {**answer.headers, "Connection": "close"})
+        self.wfile.write(answer.body)
+
+    def _send_head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _send_file(self, hosted: Hosted, fault: Fault | None) -> None:
-        total = len(hosted.content)
-        asked = self._asked(hosted) if not isinstance(fault, IgnoreRange) else None
-        if asked is not None and asked >= total:
-            self._answer_without_body(416, {"Content-Range": f"bytes */{total}"})
-            return
-        if asked is not None and isinstance(fault, ShiftRange):
-            asked = min(max(asked + fault.by, 0), total - 1)
-        start = asked or 0
-        noted = Request(self.path, 200 if asked is None else 206, start, range=self.headers.get("Range"))
-        self._file_server.requests.append(noted)
-        self.send_response(noted.status)
-        if asked is not None:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if hosted.etag is not None:
-            self.send_header("ETag", hosted.etag)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(total - start))
-        self.end_headers()
-        self._send_body(hosted, fault, noted)
-
-    def _asked(self, hosted: Hosted) -> int | None:
+    def _start_of_range(self, hosted: Hosted) -> int | None:
         """The first byte of a range that may be answered with 206, or None for the whole file."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        condition = self.headers.get("If-Range")
-        if match is None or (condition is not None and condition != hosted.etag):
-            return None
-        return int(match[1])
+        return int(match[1]) if match and self.headers.get("If-Range", hosted.etag) == hosted.etag else None
 
-    def _send_body(self, hosted: Hosted, fault: Fault | None, noted: Request) -> None:
-        body = memoryview(hosted.content)[noted.start :]
-        spoilt_at = int(len(body) * fault.at) if isinstance(fault, Reset | Stall) else None
-        began = time.monotonic()
-        while noted.sent < len(body):
-            if spoilt_at is not None and noted.sent >= spoilt_at:
-                spoilt_at = None
+    def _send_file(self, hosted: Hosted, fault: Reset | Stall | None, range_start: int | None) -> None:
+        start, total = range_start or 0, len(hosted.content)
+        headers = {"Accept-Ranges": "bytes", "Content-Length": str(total - start)}
+        if range_start is not None:
+            headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+        if hosted.etag is not None:
+            headers["ETag"] = hosted.etag
+        request = Request(self.path, 200 if range_start is None else 206, start)
+        self.server.requests.append(request)
+        self._send_head(request.status, headers)
+        body, began = memoryview(hosted.content)[start:], time.monotonic()
+        while request.sent < len(body):
+            if fault is not None and request.sent >= int(len(body) * fault.at):
                 if isinstance(fault, Reset):
                     self._reset()
                     return
-                assert isinstance(fault, Stall)
                 time.sleep(fault.seconds)
-            piece = body[noted.sent : noted.sent + PIECE]
+                fault = None
+            piece = body[request.sent : request.sent + PIECE]
             self.wfile.write(piece)
-            noted.sent += len(piece)
+            request.sent += len(piece)
             if hosted.rate is not None:
-                ahead = noted.sent / hosted.rate - (time.monotonic() - began)
-                if ahead > 0:
-                    time.sleep(ahead)
+                time.sleep(max(0.0, request.sent / hosted.rate - (time.monotonic() - began)))
 
     def _reset(self) -> None:
         # Closing with a linger of no seconds sends RST instead of FIN (socket(7)): the peer sees ECONNRESET.

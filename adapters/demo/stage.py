@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from adapters.demo.server import FileServer, Hosted, Refuse, Request, Reset, Stall, free_port
+from adapters.demo.server import Answer, Fault, FileServer, Hosted, Request, Reset, Stall, free_port
 from adapters.launcher.launch import Outcome
 from events.codec import decode
 from events.errors import CodecError
@@ -25,19 +25,26 @@ HOST_RETURNS_AFTER = 18.0
 PLAN = """\
 # Written by `recovery demo`.
 root = "models"
-
-[retry]
-max_retries = 12
-initial_delay = 0.4
-max_delay = 3.0
-
-[circuit]
-break_duration = 3.0
-
-[download]
-parallel = 8
-stall_timeout = 2.0
+retry = {max_retries = 12, initial_delay = 0.4, max_delay = 3.0}
+circuit = {break_duration = 3.0}
+download = {parallel = 8, stall_timeout = 2.0}
 """
+NO_PARTS_LEFT = "import pathlib, sys; sys.exit(any(pathlib.Path('files').glob('*.part*')))"
+
+
+def _hosted(name: str, megabytes: int, *faults: Fault, rate: float = 4.0) -> Hosted:
+    # The content is reproducible, not a secret.
+    return Hosted(random.Random(name).randbytes(megabytes * MB), faults=faults, rate=rate * MB)
+
+
+def _operation(**values: object) -> str:
+    lines = (f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in values.items())
+    return "[[operation]]\n" + "".join(lines)
+
+
+def _download(name: str, server: str, **values: str) -> str:
+    url, destination = f"{server}/{name}.bin", f"files/{name}.bin"
+    return _operation(name=name, kind="download", url=url, destination=destination, **values)
 
 
 class Stage:
@@ -45,52 +52,58 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.mirror_port = free_port()
-        self.hosted = {
-            "checkpoint": Hosted(_bytes("checkpoint", 26 * MB), rate=1.5 * MB),
-            "lora": Hosted(_bytes("lora", 8 * MB), faults=[Reset(0.4), Reset(0.4)], rate=4 * MB),
-            "vae": Hosted(_bytes("vae", 6 * MB), faults=[Refuse(503, retry_after=2)], rate=4 * MB),
-            "upscaler": Hosted(_bytes("upscaler", 6 * MB), faults=[Refuse(429, 2), Refuse(429, 1)], rate=4 * MB),
-            "clip": Hosted(_bytes("clip", 8 * MB), faults=[Stall(0.5, seconds=8.0)], rate=4 * MB),
+        hosted = {
+            "checkpoint": _hosted("checkpoint", 26, rate=1.5),
+            "lora": _hosted("lora", 8, Reset(0.4), Reset(0.4)),
+            "vae": _hosted("vae", 6, Answer(503, {"Retry-After": "2"})),
+            "upscaler": _hosted("upscaler", 6, Answer(429, {"Retry-After": "2"}), Answer(429, {"Retry-After": "1"})),
+            "clip": _hosted("clip", 8, Stall(0.5, seconds=8.0)),
         }
-        self.mirrored = {
-            name: Hosted(_bytes(name, 4 * MB), rate=4 * MB) for name in ("mirror-a", "mirror-b", "mirror-c")
-        }
+        self.mirrored = {name: _hosted(name, 4) for name in ("mirror-a", "mirror-b", "mirror-c")}
+        self.expected = hosted | self.mirrored
         self.looks = 0
         self.too_short = 0
-        self.server = FileServer({f"/{name}.bin": hosted for name, hosted in self.hosted.items()})
+        self.server = FileServer({f"/{name}.bin": one for name, one in hosted.items()})
+        self.mirror_port = free_port()
         self.mirror: FileServer | None = None
         self.plan = folder / "launch.toml"
         self.plan.write_text(self._plan_text(), encoding="utf-8")
 
     def _plan_text(self) -> str:
-        mirror = f"http://127.0.0.1:{self.mirror_port}"
-        steps = [_download(name, self.server.url, hosted.sha256) for name, hosted in self.hosted.items()]
-        steps += [_download(name, mirror, hosted.sha256) for name, hosted in self.mirrored.items()]
-        steps.append(_download("missing", self.server.url, None))
-        check = "import pathlib, sys; sys.exit(any(pathlib.Path('files').glob('*.part*')))"
-        command = msgspec.json.encode([sys.executable, "-c", check]).decode()
-        needs = msgspec.json.encode([*self.hosted, *self.mirrored]).decode()
-        steps.append(f'[[operation]]\nname = "check"\nkind = "command"\nrun = {command}\nneeds = {needs}\n')
+        steps = [_download("missing", self.server.url)]
+        for name, hosted in self.expected.items():
+            url = f"http://127.0.0.1:{self.mirror_port}" if name in self.mirrored else self.server.url
+            steps.append(_download(name, url, sha256=hosted.sha256))
+        run = [sys.executable, "-c", NO_PARTS_LEFT]
+        steps.append(_operation(name="check", kind="command", run=run, needs=[*self.expected]))
         return "\n".join((PLAN, *steps))
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Start the servers. The mirror's host is down at first."""
-        with ExitStack() as stack:
-            stack.enter_context(self.server)
+        """Start the servers; the mirror's host is down at first.
 
-            def rise() -> None:
-                files = {f"/{name}.bin": hosted for name, hosted in self.mirrored.items()}
-                self.mirror = stack.enter_context(FileServer(files, self.mirror_port))
+        Look at every final name twenty times a second, and count in ``looks`` and ``too_short``.
+        """
+        stop, mirror_begins = threading.Event(), time.monotonic() + HOST_RETURNS_AFTER
 
-            timer = threading.Timer(HOST_RETURNS_AFTER, rise)
-            timer.start()
+        def watch() -> None:
+            with ExitStack() as stack:
+                while not stop.wait(0.05):
+                    if self.mirror is None and time.monotonic() > mirror_begins:
+                        files = {f"/{name}.bin": hosted for name, hosted in self.mirrored.items()}
+                        self.mirror = stack.enter_context(FileServer(files, self.mirror_port))
+                    for name in self.whole():
+                        self.looks += 1
+                        self.too_short += self.path(name).stat().st_size != len(self.expected[name].content)
+
+        thread = threading.Thread(target=watch, name="demo-watcher", daemon=True)
+        with self.server:
+            thread.start()
             try:
                 yield
             finally:
-                timer.cancel()
-                timer.join()
+                stop.set()
+                thread.join()
 
     @property
     def requests(self) -> list[Request]:
@@ -103,96 +116,42 @@ class Stage:
 
     def whole(self) -> list[str]:
         """The names of the files that are there under their final name."""
-        return [name for name in (*self.hosted, *self.mirrored) if self.path(name).exists()]
-
-    @contextmanager
-    def is_observed(self) -> Iterator[None]:
-        """Look at every final name twenty times a second, and count in ``looks`` and ``too_short``."""
-        stop = threading.Event()
-
-        def watch() -> None:
-            sizes = {self.path(name): len(hosted.content) for name, hosted in {**self.hosted, **self.mirrored}.items()}
-            while not stop.wait(0.05):
-                for path, size in sizes.items():
-                    if path.exists():
-                        self.looks += 1
-                        self.too_short += path.stat().st_size != size
-
-        thread = threading.Thread(target=watch, name="demo-watcher", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return [name for name in self.expected if self.path(name).exists()]
 
     def broken(self) -> list[str]:
         """The names of those files that are not what was served."""
-        known = {**self.hosted, **self.mirrored}
-        return [
-            name
-            for name in self.whole()
-            if hashlib.sha256(self.path(name).read_bytes()).hexdigest() != known[name].sha256
-        ]
+        return [name for name in self.whole() if self.path(name).read_bytes() != self.expected[name].content]
 
 
 class Child:
-    """``recovery run --json`` in a process of its own; *take* gets its events."""
+    """``recovery run --json`` in a process of its own; *take* gets its events, ``noise`` every other line."""
 
     def __init__(self, plan: Path, take: Callable[[Event], object]) -> None:
         command = [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.outcomes: dict[str, Outcome] | None = None
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.pid = self._process.pid
+        self.outcomes: dict[str, Outcome] = {}
         self.noise: list[bytes] = []
-        self._take = take
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(take,), daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
+    def _read(self, take: Callable[[Event], object]) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self._take(decode(line))
+                take(decode(line))
             except CodecError:
                 if line.startswith(b'{"outcomes"'):
                     self.outcomes = msgspec.json.decode(line, type=dict[str, dict[str, Outcome]])["outcomes"]
                 else:
                     self.noise.append(line)
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL."""
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
-
-    def wait(self, timeout: float) -> int | None:
-        """Its exit code, or ``None`` if it did not end within *timeout* seconds (then it is killed)."""
+    def end(self, timeout: float) -> int:
+        """Its exit code, when it ends; it is killed with SIGKILL after *timeout* seconds."""
         try:
-            code = self._process.wait(timeout)
+            return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.kill()
-            return None
-        self._reader.join()
-        return code
-
-    def errors(self) -> str:
-        """Its stderr, and the lines of its stdout that are no events."""
-        assert self._process.stderr is not None
-        return b"".join((self._process.stderr.read(), *self.noise)).decode("utf-8", "replace")
-
-
-def _bytes(name: str, size: int) -> bytes:
-    return random.Random(name).randbytes(size)  # reproducible content, not a secret
-
-
-def _download(name: str, base: str, sha256: str | None) -> str:
-    known = "" if sha256 is None else f'sha256 = "{sha256}"\n'
-    return (
-        f'[[operation]]\nname = "{name}"\nkind = "download"\nurl = "{base}/{name}.bin"\n'
-        f'destination = "files/{name}.bin"\n{known}'
-    )
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            self._reader.join()

@@ -140,27 +140,34 @@ async def download(
         httpx2.HTTPError: The transfer failed, or the server refused it.
         OSError: The disk failed.
     """
-    there = await _finished(destination, sha256, size, on_progress)
-    if there is not None:
+
+    async def finished() -> Downloaded | None:
+        found = await anyio.to_thread.run_sync(_size_if_whole, destination, sha256, size)
+        if found is None:
+            return None
+        on_progress(found, found)
+        return Downloaded(path=str(destination), size=found)
+
+    if (there := await finished()) is not None:
         return there
-    partial = await anyio.to_thread.run_sync(lambda: PartialFile.open(destination, url=url, sha256=sha256, size=size))
+    partial = await anyio.to_thread.run_sync(lambda: PartialFile(destination, url=url, sha256=sha256, size=size))
     total: int | None = None
     try:
         # The download that held the lock until now may have finished the file.
-        if not partial.offset and (there := await _finished(destination, sha256, size, on_progress)) is not None:
+        if not partial.offset and (there := await finished()) is not None:
             return there
         start = partial.offset
         if not partial.is_complete:
             start = await _receive(client, url, partial, on_progress, save_every)
         received = partial.offset - start
-        total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
+        whole = total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial.close)
         if total is None and partial.sidecar.offset > 0:
             on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
-    on_progress(total, total)
-    return Downloaded(path=str(destination), size=total, start=start, received=received)
+    on_progress(whole, whole)
+    return Downloaded(path=str(destination), size=whole, start=start, received=received)
 
 
 async def _receive(
@@ -201,25 +208,12 @@ async def _receive(
     return start
 
 
-async def _finished(
-    destination: Path, sha256: str | None, size: int | None, on_progress: OnProgress
-) -> Downloaded | None:
-    """The file at *destination*, if it is there and fits *sha256* and *size*."""
-    found = await anyio.to_thread.run_sync(_size_if_there, destination, sha256, size)
-    if found is None:
-        return None
-    on_progress(found, found)
-    return Downloaded(path=str(destination), size=found)
-
-
-def _size_if_there(destination: Path, sha256: str | None, size: int | None) -> int | None:
-    if not destination.is_file():
-        return None
-    actual = destination.stat().st_size
-    if size is not None and actual != size:
+def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
+    """The size of the file at *destination*, if it is there and fits *sha256* and *size*."""
+    if not destination.is_file() or size not in (None, destination.stat().st_size):
         return None
     if sha256 is not None:
         with destination.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256.lower():
                 return None
-    return actual
+    return destination.stat().st_size

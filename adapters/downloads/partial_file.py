@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated, BinaryIO, Self
+from typing import Annotated, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from adapters.flock import try_lock
+from adapters.disk import sync_file, try_lock
 from events.errors import Permanent, RecoveryError, Retryable
 
 
@@ -59,42 +59,33 @@ def files_of(destination: Path) -> tuple[Path, ...]:
 
 
 class PartialFile:
-    """The partial file of *destination*, locked while it is open; *promised* is the size that the whole must have.
+    """What an earlier attempt left for *destination*, as far as it can be trusted, or an empty file.
+
+    The smaller of the sidecar's offset and the file's size is trusted, and only for the same content: the same
+    sha256, or the same url where no hash is known. The file is locked while it is open; *size* is what the whole must
+    have. Raises DestinationBusyError or OSError.
 
     Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
     """
 
-    def __init__(self, destination: Path, file: BinaryIO, sidecar: Sidecar, promised: int | None) -> None:
-        self.destination = destination
-        self.sidecar = sidecar
-        self.offset = sidecar.offset
-        self.is_resumable = True
-        self._promised = promised
-        self._file = file
-
-    @classmethod
-    def open(cls, destination: Path, *, url: str, sha256: str | None, size: int | None) -> Self:
-        """Open what an earlier attempt left, as far as it can be trusted, or an empty file.
-
-        The smaller of the sidecar's offset and the file's size is trusted, and only for the same content: the same
-        sha256, or the same url where no hash is known. Raises DestinationBusyError or OSError.
-        """
+    def __init__(self, destination: Path, *, url: str, sha256: str | None, size: int | None) -> None:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        url, sha256 = _without_secrets(url), sha256 and sha256.lower()
-        file = _open_locked(partial_path(destination))
+        self.destination = destination
+        self.is_resumable = True
+        self._promised = size
+        self._file = _open_locked(partial_path(destination))
         try:
-            fresh = Sidecar(url=url, sha256=sha256, size=size)
+            fresh = Sidecar(url=_without_secrets(url), sha256=sha256 and sha256.lower(), size=size)
             left = _read_sidecar(_sidecar_path(destination))
             if left is None or not _is_same_content(left, fresh):
                 left = fresh
-            offset = min(left.offset, os.fstat(file.fileno()).st_size)
+            offset = min(left.offset, os.fstat(self._file.fileno()).st_size)
             known = left.size if size is None else size
-            partial = cls(destination, file, msgspec.structs.replace(left, url=url, size=known, offset=offset), size)
-            partial._truncate(offset)
+            self.sidecar = msgspec.structs.replace(left, url=fresh.url, size=known, offset=offset)
+            self._truncate(offset)
         except BaseException:
-            file.close()
+            self._file.close()
             raise
-        return partial
 
     def _truncate(self, offset: int) -> None:
         self._file.truncate(offset)
@@ -117,9 +108,8 @@ class PartialFile:
         """Take over what the server says of the file. Raises WrongContentError if another size was promised."""
         if self._promised is not None and size is not None and size != self._promised:
             raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
-        self.sidecar = msgspec.structs.replace(
-            self.sidecar, etag=etag, size=size if self._promised is None else self._promised
-        )
+        known = size if self._promised is None else self._promised
+        self.sidecar = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
 
     def write(self, data: bytes) -> None:
         """Append *data*."""
@@ -133,7 +123,7 @@ class PartialFile:
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
         path = _sidecar_path(self.destination)
         temporary = path.with_name(path.name + ".new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(self.sidecar))
         temporary.replace(path)
         return self.offset
@@ -173,14 +163,14 @@ class PartialFile:
             raise error(f"{self.destination.name} is not the file that was promised: {problem}")
         partial_path(self.destination).replace(self.destination)
         _sidecar_path(self.destination).unlink(missing_ok=True)
-        _sync_directory(self.destination.parent)
+        sync_file(self.destination.parent)
         self._file.close()
         return self.offset
 
 
 def _open_locked(path: Path) -> BinaryIO:
     while True:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
             if not try_lock(file.fileno()):
                 file.close()
@@ -218,13 +208,3 @@ def _is_same_content(left: Sidecar, wanted: Sidecar) -> bool:
     if wanted.sha256 is not None or left.sha256 is not None:
         return wanted.sha256 == left.sha256
     return wanted.url == left.url
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a directory cannot be opened, and a rename needs no help
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

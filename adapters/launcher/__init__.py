@@ -1,6 +1,6 @@
 """Launch plans: run them, show them, report on them."""
 
-from adapters.launcher.launch import Launch, Outcome, open_service
+from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 
-__all__ = ["Launch", "LaunchPlan", "load_plan", "open_service", "Outcome", "PlanError"]
+__all__ = ["Launch", "LaunchPlan", "load_plan", "Outcome", "PlanError"]

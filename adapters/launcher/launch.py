@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
@@ -18,13 +20,11 @@ import anyio
 import httpx2
 import msgspec
 
+from adapters.disk import try_lock
 from adapters.downloads import download, host_of
-from adapters.flock import try_lock
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
-from adapters.sqlite.store import SQLiteStore
 from events.attempt import Attempt
-from events.event import Event
-from events.journal_events import JournalDegraded, JournalQuarantined
+from events.call import Call
 from recovery import context
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import redact
@@ -64,25 +64,22 @@ class Launch:
         self._logs = logs
         self._load_timeout = load_timeout
         self._service = service
-        self._client: httpx2.AsyncClient | None = None
+        self._client: httpx2.AsyncClient  # set by ``run``
         self._slots = anyio.CapacityLimiter(plan.parallel)
-        self._resumed: dict[str, ResumedCall] = {}
+        self._resumed: dict[str | None, ResumedCall] = {}
         self._is_loaded = anyio.Event()
         self.outcomes: dict[str, Outcome] = {}
-        settings: dict[str, Any] = {"resumable": True, "version": plan.version}
-        self._launch = service.recoverable("launch", policy=RetryPolicy(max_retries=0), breaker=None, **settings)(
-            self._run_steps
-        )
-        self._download = service.recoverable(
+        define = partial(service.recoverable, resumable=True, version=plan.version)
+        self._launch = define("launch", policy=RetryPolicy(max_retries=0), breaker=None)(self._run_steps)
+        self._download = define(
             "download",
             # Counts failures in a row without progress: a large file breaks off more often than that.
             policy=msgspec.structs.replace(plan.policy, progress_resets=None),
             breaker=plan.breaker,
             when_open="wait",
             key=lambda _name, url, *_: host_of(url),
-            **settings,
         )(self._download_step)
-        self._command = service.recoverable("command", policy=plan.policy, breaker=None, **settings)(self._command_step)
+        self._command = define("command", policy=plan.policy, breaker=None)(self._command_step)
 
     async def run(self) -> dict[str, Outcome]:
         """Resume the launch that an earlier run left, or begin one. Returns how each operation ended."""
@@ -95,29 +92,31 @@ class Launch:
                 self._service.journal.skip_pending()
                 await resumption.loaded.opened()
             self._cancel_outdated(resumption)
-            launches = [call for call in resumption.calls if call.record.operation == "launch"]
             for call in resumption.calls:
-                if call not in launches:
-                    self._resumed[name_in_arguments(call.record.operation, call.record.arguments) or ""] = call
+                self._resumed[name_in_arguments(call.record.operation, call.record.arguments)] = call
             self._is_loaded.set()
-            if launches:
-                await launches[0]
-                if launches[0].error is not None:
-                    raise launches[0].error
-            else:
-                await self._launch(str(self._plan.path))
+            await self._complete(None, lambda: self._launch(str(self._plan.path)))
             return self.outcomes
+
+    async def _complete(self, name: str | None, begin: Callable[[], Awaitable[object]]) -> None:
+        """Wait for the resumed call of that *name* in the plan (None: the launch itself), or *begin* one."""
+        call = self._resumed.get(name)
+        if call is None:
+            await begin()
+            return
+        await call
+        if call.error is not None:
+            raise call.error
 
     def _cancel_outdated(self, resumption: Resumption) -> None:
         """Cancel the calls of an earlier version of the plan; the bytes that they fetched are kept."""
         for record in resumption.left:
             if record.operation in ("launch", "download", "command"):
                 operation = self._service.operation(record.operation)
-                Attempt(operation, call=record.call, number=record.attempt).cancel()
+                Attempt(Call(operation, record.call), record.attempt).cancel()
         if resumption.left:
-            log.warning(
-                "%s has changed since the last run; %d calls of it are cancelled", self._plan.path, len(resumption.left)
-            )
+            changed = "%s has changed since the last run; %d calls of it are cancelled"
+            log.warning(changed, self._plan.path, len(resumption.left))
 
     async def _run_steps(self, _path: str) -> None:
         await self._is_loaded.wait()  # a resumed launch may begin before ``run`` knows what is left
@@ -142,37 +141,24 @@ class Launch:
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}")
         try:
-            call = self._resumed.get(step.name)
-            if call is None:
-                await self._start(step)
-            else:
-                await call
-                if call.error is not None:
-                    raise call.error
+            await self._complete(step.name, lambda: self._start(step))
         except Exception as error:  # its retries are exhausted; the other operations go on
             return Outcome("failed", redact(f"{type(error).__name__}: {error}"))
         return Outcome("done")
 
-    def _start(self, step: Step) -> Awaitable[object]:
+    async def _start(self, step: Step) -> None:
         match step:
             case Download():
-                return self._download(step.name, step.url, step.destination, step.sha256, step.size)
+                await self._download(step.name, step.url, step.destination, step.sha256, step.size)
             case Command():
-                return self._command(step.name, list(step.run), step.cwd)
+                await self._command(step.name, list(step.run), step.cwd)
 
     async def _download_step(
         self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
     ) -> None:
-        assert self._client is not None
+        place = self._plan.place(destination)
         async with self._slots:
-            await download(
-                self._client,
-                url,
-                self._plan.place(destination),
-                sha256=sha256,
-                size=size,
-                on_progress=_save_progress,
-            )
+            await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         # The output goes to a file: it may be long, and a reader wants it after a crash.
@@ -200,7 +186,7 @@ class Launch:
     def _output_of(self, name: str) -> BinaryIO:
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
-            return (self._logs / f"{_as_file_name(name)}.log").open("a+b")
+            return (self._logs / (re.sub(r"[^\w.-]", "_", name) + ".log")).open("a+b")
         except OSError as error:
             log.warning("the output of %s cannot be kept: %s", name, error)
             return cast("BinaryIO", tempfile.TemporaryFile())
@@ -211,23 +197,12 @@ def _save_progress(offset: int, size: int | None) -> None:
     context.progress(offset)
 
 
-def open_service(journal: Path, *, on_trouble: Callable[[Event], object]) -> Recovery:
-    """A service with its journal at *journal*; *on_trouble* gets JournalDegraded and JournalQuarantined."""
-    service = Recovery(store=SQLiteStore(journal))
-    service.bus.subscribe((JournalDegraded, JournalQuarantined), on_trouble)
-    return service
-
-
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
     """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
     if operation not in ("download", "command") or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
-
-
-def _as_file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def _tail(file: BinaryIO, begin: int) -> str:

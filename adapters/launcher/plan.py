@@ -31,10 +31,11 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias
 
 import httpx2
 import msgspec
@@ -49,9 +50,6 @@ from recovery.policies.retry import RetryPolicy
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
-
-T = TypeVar("T")
-Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class PlanError(RecoveryError):
@@ -76,13 +74,12 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def policy(self) -> RetryPolicy:
         """The policy; raises TypeError or ValueError for a wrong value."""
-        return RetryPolicy(
-            max_retries=self.max_retries,
-            backoff=Exponential(self.initial_delay, self.backoff_factor),
-            max_delay=self.max_delay,
-            max_elapsed=self.max_elapsed,
-            jitter=self.jitter,  # type: ignore[arg-type]  # checked there
-        )
+        values = msgspec.structs.asdict(self)
+        backoff = Exponential(values.pop("initial_delay"), values.pop("backoff_factor"))
+        return RetryPolicy(backoff=backoff, **values)
+
+    def __post_init__(self) -> None:
+        self.policy()
 
 
 class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,12 +90,10 @@ class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def policy(self) -> BreakerPolicy:
         """The policy; raises TypeError or ValueError for a wrong value."""
-        return BreakerPolicy(
-            failure_threshold=self.failure_threshold,
-            break_duration=self.break_duration,
-            counts=HOST_BREAKER.counts,
-            categories=HOST_BREAKER.categories,
-        )
+        return msgspec.structs.replace(HOST_BREAKER, **msgspec.structs.asdict(self))
+
+    def __post_init__(self) -> None:
+        self.policy()
 
 
 class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,25 +102,32 @@ class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parallel: int = 4
     stall_timeout: float = 60.0
 
+    def __post_init__(self) -> None:
+        validation.whole("parallel", self.parallel, least=1)
+        validation.number("stall_timeout", self.stall_timeout, above=0.0)
 
-class Download(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="download", forbid_unknown_fields=True):
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    """What all operations have: a name, and the names of those that must be done before."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    needs: tuple[str, ...] = ()
+
+
+class Download(Operation, frozen=True, kw_only=True, tag="download"):
     """Download *url* to *destination*, below the plan's root."""
 
-    name: Name
     url: str
     destination: str
     sha256: str | None = None
-    size: int | None = None
-    needs: tuple[str, ...] = ()
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="command", forbid_unknown_fields=True):
+class Command(Operation, frozen=True, kw_only=True, tag="command"):
     """Run a program without a shell, in *cwd* below the plan's root. It may run more than once."""
 
-    name: Name
     run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     cwd: str = "."
-    needs: tuple[str, ...] = ()
 
 
 Step: TypeAlias = Download | Command
@@ -183,24 +185,22 @@ def load_plan(path: Path) -> LaunchPlan:
         root = (path.parent / document.root).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(path, "root", f"{document.root!r} is no place: {error}") from error
-    _check_graph(path, document.operation)
-    _check_places(path, root, document.operation)
+    for key, reason in chain(_wrong_needs(document.operation), _wrong_places(path, root, document.operation)):
+        raise PlanError(path, key, reason)
     return LaunchPlan(
         path=path,
         root=root,
         version=hashlib.sha256(text).hexdigest()[:12],
         steps=document.operation,
-        policy=_checked(path, "retry", document.retry.policy),
-        breaker=_checked(path, "circuit", document.circuit.policy),
-        parallel=_checked(path, "download", lambda: validation.whole("parallel", document.download.parallel, least=1)),
-        stall_timeout=_checked(
-            path, "download", lambda: validation.number("stall_timeout", document.download.stall_timeout, above=0.0)
-        ),
+        policy=document.retry.policy(),
+        breaker=document.circuit.policy(),
+        parallel=document.download.parallel,
+        stall_timeout=document.download.stall_timeout,
     )
 
 
 def _where(message: str) -> tuple[str, str]:
-    """The key and the reason in a message of msgspec, which ends in ``- at `$.path```."""
+    """The key and the reason in a message of msgspec, which may end in ``- at `$.path```."""
     reason, _, at = message.partition(" - at `$")
     key = at.rstrip("`").lstrip(".")
     if match := re.match(r"Object missing required field `(.+)`", reason):
@@ -209,88 +209,69 @@ def _where(message: str) -> tuple[str, str]:
         return f"{key}.{match[1]}".lstrip("."), "is no key of a plan"
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
+    if match := re.match(r"(\w+) (must be .+)", reason):  # of a policy
+        return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
 
 
-def _checked(path: Path, table: str, make: Callable[[], T]) -> T:
-    """The result of *make*; its TypeError or ValueError becomes a PlanError about a key of *table*."""
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        field, _, reason = str(error).partition(" ")
-        raise PlanError(path, f"{table}.{field}", reason) from error
+# These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.
 
 
-def _check_graph(path: Path, steps: Iterable[Step]) -> None:
+def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     numbers: dict[str, int] = {}
     for number, step in enumerate(steps):
-        if step.name in numbers:
-            raise PlanError(
-                path, f"operation[{number}].name", f"{step.name!r} is operation[{numbers[step.name]}] already"
-            )
-        numbers[step.name] = number
+        first = numbers.setdefault(step.name, number)
+        if first != number:
+            yield f"operation[{number}].name", f"{step.name!r} is operation[{first}] already"
     for number, step in enumerate(steps):
         for need in step.needs:
             if need not in numbers:
-                raise PlanError(path, f"operation[{number}].needs", f"there is no operation {need!r}")
+                yield f"operation[{number}].needs", f"there is no operation {need!r}"
     try:
         TopologicalSorter({step.name: step.needs for step in steps}).prepare()
     except CycleError as error:
         cycle: list[str] = error.args[1]
         first = min(numbers[name] for name in cycle)
-        raise PlanError(path, f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}") from error
+        yield f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}"
 
 
-def _check_places(path: Path, root: Path, steps: Iterable[Step]) -> None:
-    taken: dict[Path, int] = {}
+def _wrong_places(path: Path, root: Path, steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     ours = (path.resolve(), (path.parent / JOURNALS).resolve())
-    places: dict[Path, int] = {}
+    taken: dict[Path, int] = {}
     for number, step in enumerate(steps):
-        key = f"operation[{number}]"
-        if isinstance(step, Command):
-            _place(path, f"{key}.cwd", root, step.cwd)
+        field, text = ("destination", step.destination) if isinstance(step, Download) else ("cwd", step.cwd)
+        key = f"operation[{number}].{field}"
+        try:
+            place = (root / text).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
+            yield key, f"{text!r} is no place: {error}"
             continue
-        key = f"{key}.destination"
-        place = _place(path, key, root, step.destination)
+        if not place.is_relative_to(root):  # when links are followed
+            yield key, f"{text!r} is outside the plan's root, {root}"
+        if isinstance(step, Command):
+            continue
         if place == root:
-            raise PlanError(path, key, f"{step.destination!r} is the plan's root itself")
+            yield key, f"{text!r} is the plan's root itself"
         if any(place.is_relative_to(one) for one in ours):
-            raise PlanError(path, key, f"{step.destination!r} is where the plan and its journal are")
+            yield key, f"{text!r} is where the plan and its journal are"
         for file in files_of(place):
-            if file in taken:
-                raise PlanError(
-                    path, key, f"{step.destination!r} is in the way of operation[{taken[file]}]'s destination"
-                )
-            taken[file] = number
-        places[place] = number
-        _check_download(path, f"operation[{number}]", step)
-    for place, number in places.items():
-        for parent in place.parents:
+            first = taken.setdefault(file, number)
+            if first != number:
+                yield key, f"{text!r} is in the way of operation[{first}]'s destination"
+        for field, reason in _wrong_source(step):
+            yield f"operation[{number}].{field}", reason
+    for file, number in taken.items():
+        for parent in file.parents:
             if parent in taken:
-                raise PlanError(
-                    path, f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
-                )
+                yield f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
 
 
-def _place(path: Path, key: str, root: Path, text: str) -> Path:
-    """The path *text*, which must be below *root* when links are followed."""
-    try:
-        place = (root / text).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
-        raise PlanError(path, key, f"{text!r} is no place: {error}") from error
-    if not place.is_relative_to(root):
-        raise PlanError(path, key, f"{text!r} is outside the plan's root, {root}")
-    return place
-
-
-def _check_download(path: Path, key: str, step: Download) -> None:
+def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
     try:
         url = httpx2.URL(step.url)
+        if url.scheme not in ("http", "https") or not url.host:
+            yield "url", f"{step.url!r} is no http or https URL"
     except (httpx2.InvalidURL, ValueError) as error:
-        raise PlanError(path, f"{key}.url", f"{step.url!r} is no URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise PlanError(path, f"{key}.url", f"{step.url!r} is no http or https URL")
+        yield "url", f"{step.url!r} is no URL: {error}"
     if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
-        raise PlanError(path, f"{key}.sha256", "must be 64 hex digits")
-    if step.size is not None and step.size < 0:
-        raise PlanError(path, f"{key}.size", f"must be at least 0, not {step.size}")
+        yield "sha256", "must be 64 hex digits"

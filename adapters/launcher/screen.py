@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from time import monotonic
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from adapters.launcher.view import CircuitLine, LaunchView, Line
@@ -15,6 +20,7 @@ STYLES = {
     "running": "cyan",
     "waiting": "yellow",
     "done": "green",
+    "succeeded": "green",
     "failed": "bold red",
     "skipped": "magenta",
     "cancelled": "magenta",
@@ -23,32 +29,38 @@ STYLES = {
 SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "done": "✓", "failed": "✗"}
 
 
-class LaunchTable:
-    """Draws the state of every operation and circuit at *now*, on the clock of the events."""
+COLUMNS = (
+    (0, Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, ratio=3)),
+    (0, Column("state", no_wrap=True, width=11)),
+    (0, Column("tries", no_wrap=True, justify="right")),
+    (110, Column("progress", no_wrap=True, width=12)),
+    (80, Column("MB", no_wrap=True, width=15, justify="right")),
+    (0, Column("waits for, or why", no_wrap=True, overflow="ellipsis", ratio=6)),
+)
 
-    def __init__(self, view: LaunchView, now: float) -> None:
-        self._view = view
-        self._now = now
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw names, states and reasons; the bar and the bytes only where there is room."""
-        has_bytes, has_bar = options.max_width >= 80, options.max_width >= 110
-        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=12, ratio=3)
-        table.add_column("state", no_wrap=True, width=11)
-        table.add_column("tries", justify="right", no_wrap=True)
-        if has_bar:
-            table.add_column("progress", no_wrap=True, width=12)
-        if has_bytes:
-            table.add_column("MB", justify="right", no_wrap=True, width=15)
-        table.add_column("waits for, or why", no_wrap=True, overflow="ellipsis", ratio=6)
-        done = {line.name for line in self._view.lines.values() if line.state == "done"}
-        for line in self._view.lines.values():
-            name, state, tries, bar, size, detail = _cells(line, self._now, done)
-            table.add_row(name, state, tries, *[bar] * has_bar, *[size] * has_bytes, detail)
-        yield table
-        for circuit in self._view.circuits.values():
-            yield circuit_line(circuit, self._now)
+def table_of(
+    rows: Iterable[Sequence[RenderableType]], columns: Iterable[tuple[int, Column]], console: Console
+) -> Table:
+    """A table of *rows* with those *columns* for which *console* is wide enough: each comes with the least width."""
+    shown = [console.width >= least for least, _ in columns]
+    headers = compress((column.copy() for _, column in columns), shown)
+    table = Table(*headers, expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*compress(row, shown))
+    return table
+
+
+def launch_table(view: LaunchView, now: float, console: Console) -> Group:
+    """The state of every operation and circuit at *now*, on the clock of the events."""
+    done = {line.name for line in view.lines.values() if line.state == "done"}
+    table = table_of((_cells(line, now, done) for line in view.lines.values()), COLUMNS, console)
+    return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
+
+
+def live_table(view: LaunchView, console: Console) -> Live:
+    """Redraws the table of *view* on *console* while it is entered."""
+    return Live(get_renderable=lambda: launch_table(view, monotonic(), console), console=console, refresh_per_second=8)
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
@@ -56,19 +68,15 @@ def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
     left = "" if circuit.until is None else f" for another {max(0.0, circuit.until - now):.1f} s"
     often = f"opened {circuit.opened} time{'s' if circuit.opened > 1 else ''}"
     text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
-    return Text(
-        text, style=STYLES["done" if circuit.state == "closed" else "waiting"], overflow="ellipsis", no_wrap=True
-    )
+    style = STYLES["done" if circuit.state == "closed" else "waiting"]
+    return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
-    style = STYLES[line.state]
-    sign = SIGNS.get(line.state, " ")
-    name = printable(line.name)
     resumed = f" (+{line.resumed} restart{'s' if line.resumed > 1 else ''})" if line.resumed else ""
     return (
-        Text(name),
-        Text(f"{sign} {line.state}", style=style),
+        Text(printable(line.name)),
+        Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
         Text(str(line.attempts or "")),
         _bar(line),
         Text(_megabytes(line), style="dim"),
@@ -77,13 +85,13 @@ def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]
 
 
 def _bar(line: Line) -> RenderableType:
-    if line.kind != "download" or not line.size:
+    if not line.size:
         return Text("")
     return ProgressBar(total=line.size, completed=line.size if line.state == "done" else line.offset, width=12)
 
 
 def _megabytes(line: Line) -> str:
-    if line.kind != "download" or (not line.offset and not line.size):
+    if not line.offset and not line.size:
         return ""
     total = "?" if line.size is None else f"{line.size / 1e6:.1f}"
     return f"{line.offset / 1e6:.1f} / {total}"

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.console import Console, Group
+from rich.table import Column
 from rich.text import Text
 
 from adapters.launcher.launch import name_in_arguments
-from adapters.launcher.screen import STYLES
+from adapters.launcher.screen import STYLES, table_of
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import is_being_written
 from adapters.sqlite.reading import reading
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
+from events.names import display_name
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -92,7 +92,7 @@ async def read_status(path: Path) -> JournalStatus:
             continue
         replay(records, row.run, (event,))
         if type(event) in CIRCUIT_STATES:
-            circuits[sender_of(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
+            circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
     alive = is_being_written(path)
@@ -149,46 +149,41 @@ def _status(record: CallRecord, runs: dict[str, Run], *, alive: bool, is_readabl
     )
 
 
-class StatusTable:
-    """Draws a ``JournalStatus`` for people, in as many columns as there is room for."""
+COLUMNS = (
+    (110, Column("call", no_wrap=True)),
+    (0, Column("operation", no_wrap=True, overflow="ellipsis", min_width=20, ratio=3)),
+    (0, Column("state", no_wrap=True)),
+    (0, Column("try", no_wrap=True, justify="right")),
+    (110, Column("restarts", no_wrap=True, justify="right")),
+    (110, Column("last seen", no_wrap=True)),
+    (0, Column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=6)),
+)
 
-    def __init__(self, status: JournalStatus) -> None:
-        self._status = status
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the calls, the circuits, and whether a process writes the journal."""
-        status, is_wide = self._status, options.max_width >= 110
-        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        if is_wide:
-            table.add_column("call", no_wrap=True)
-        table.add_column("operation", no_wrap=True, overflow="ellipsis", min_width=20, ratio=3)
-        table.add_column("state", no_wrap=True)
-        table.add_column("try", justify="right", no_wrap=True)
-        if is_wide:
-            table.add_column("restarts", justify="right", no_wrap=True)
-            table.add_column("last seen", no_wrap=True)
-        table.add_column("what went wrong", no_wrap=True, overflow="ellipsis", ratio=6)
-        for call in status.calls:
-            style = STYLES.get(call.state, STYLES["done"] if call.state == "succeeded" else "red")
-            seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen))
-            cells = [
-                Text(printable(f"{call.operation} {call.name}" if call.name else call.operation)),
-                Text(call.state, style=style),
-                Text(str(call.attempt)),
-                Text(printable(_trouble(call.failures, call.reason))),
-            ]
-            if is_wide:
-                cells = [Text(printable(call.call)), *cells[:3], Text(str(call.restarts or "")), Text(seen), cells[3]]
-            table.add_row(*cells)
-        yield table if status.calls else Text("no calls")
-        for name, state in status.circuits.items():
-            yield Text(f"circuit {printable(name)}: {state}")
-        if status.unreadable:
-            yield Text(f"{status.unreadable} rows cannot be read", style="red")
-        for name in status.damaged:
-            yield Text(f"{printable(name)} cannot be read", style="red")
-        writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
-        yield Text(f"journal {printable(status.path)}: {writer}", style="dim")
+def status_table(status: JournalStatus, console: Console) -> Group:
+    """The calls, the circuits, and whether a process writes the journal, in as many columns as *console* has room."""
+    circuits = [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
+    problems = [f"{status.unreadable} rows cannot be read"] if status.unreadable else []
+    problems += [f"{printable(name)} cannot be read" for name in status.damaged]
+    writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
+    return Group(
+        table_of(map(_cells, status.calls), COLUMNS, console) if status.calls else Text("no calls"),
+        *circuits,
+        *(Text(problem, style="red") for problem in problems),
+        Text(f"journal {printable(status.path)}: {writer}", style="dim"),
+    )
+
+
+def _cells(call: CallStatus) -> tuple[Text, ...]:
+    return (
+        Text(printable(call.call)),
+        Text(printable(f"{call.operation} {call.name}" if call.name else call.operation)),
+        Text(call.state, style=STYLES.get(call.state, "red")),
+        Text(str(call.attempt)),
+        Text(str(call.restarts or "")),
+        Text(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.seen))),
+        Text(printable(_trouble(call.failures, call.reason))),
+    )
 
 
 def _trouble(failures: Sequence[str], reason: str) -> str:

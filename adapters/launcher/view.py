@@ -9,9 +9,9 @@ import msgspec
 
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import CallEvent, Event
+from events.names import display_name
 from events.operation_events import (
     CheckpointSaved,
     FailureClassified,
@@ -36,7 +36,6 @@ class Line(msgspec.Struct):
     """One operation of the plan. *until* is the latest end of its wait, on the clock of the events."""
 
     name: str
-    kind: str
     needs: tuple[str, ...] = ()
     state: State = "queued"
     attempts: int = 0
@@ -101,12 +100,7 @@ class LaunchView:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
-            step.name: Line(
-                name=step.name,
-                kind="download" if isinstance(step, Download) else "command",
-                needs=step.needs,
-                size=step.size if isinstance(step, Download) else None,
-            )
+            step.name: Line(name=step.name, needs=step.needs, size=step.size if isinstance(step, Download) else None)
             for step in steps
         }
         self.circuits: dict[str, CircuitLine] = {}
@@ -116,16 +110,13 @@ class LaunchView:
         """Take one event."""
         match event:
             case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
-                circuit = sender_of(event.operation, event.key)
+                circuit = display_name(event.operation, event.key)
                 self.circuits.setdefault(circuit, CircuitLine(circuit)).take(event)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
-                name = name_in_arguments(event.operation, bytes(arguments))
-                if name is not None:
+                if name := name_in_arguments(event.operation, bytes(arguments)):
                     self._names[event.call] = name
-        if isinstance(event, CallEvent):
-            line = self.lines.get(self._names.get(event.call, ""))
-            if line is not None:
-                line.take(redacted(event))
+        if isinstance(event, CallEvent) and (line := self.lines.get(self._names.get(event.call, ""))):
+            line.take(redacted(event))
 
     def name_of(self, event: Event) -> str | None:
         """The name of the plan's operation that *event* is about, if any."""
@@ -134,6 +125,5 @@ class LaunchView:
     def end(self, outcomes: dict[str, Outcome]) -> None:
         """Take over how the launch says that its operations ended."""
         for name, outcome in outcomes.items():
-            if name in self.lines:
-                self.lines[name].state = outcome.state
-                self.lines[name].why = outcome.why or self.lines[name].why
+            if line := self.lines.get(name):
+                line.state, line.why = outcome.state, outcome.why or line.why

@@ -10,6 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
+
 from adapters.sqlite import schema
 from adapters.sqlite.connection import error_for, runs_in
 from adapters.sqlite.files import companions_of, folder_of, quarantine, side_files
@@ -24,23 +26,27 @@ SLICE_BYTES = 1024 * 1024
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
 
+NOT_ADOPTED = "the file of a dead process is not adopted: %s"
+
 log = logging.getLogger("recovery.journal")
 
 
 class Adoption:
-    """Copies orphans beside the journal *path*.
+    """Copies orphans beside the journal *path* with *write*, and removes each after *sync*.
 
     The lock of a file that was copied but not removed yet is kept: another process would run its calls, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, write: Callable[[Slice], Awaitable[None]], sync: Callable[[], Awaitable[None]]
+    ) -> None:
         self._path = path
+        self._write = write
+        self._sync = sync
         self._locks: dict[Path, Lock] = {}
 
-    async def run(
-        self, own: Path, write: Callable[[Slice], Awaitable[None]], sync: Callable[[], Awaitable[None]]
-    ) -> bool:
-        """Copy every orphan but *own* with *write*, remove it after *sync*, and return whether there was one.
+    async def run(self, own: Path) -> bool:
+        """Adopt every orphan but *own*, and return whether there was one.
 
         One process at a time adopts. To repeat an adoption that broke off adds nothing: rows have an identity.
         """
@@ -51,7 +57,7 @@ class Adoption:
             found = False
             for path, orphan in chain(list(self._locks.items()), self._orphans(own)):
                 self._locks[path] = orphan
-                found = await self._adopt(path, orphan, write, sync) or found
+                found = await self._adopt(path, orphan) or found
         finally:
             lock.release()
         return found
@@ -63,27 +69,26 @@ class Adoption:
             try:
                 is_free = path != own and lock.take()
             except (JournalError, OSError) as error:
-                log.warning("the file of a dead process is not adopted: %s", error)
+                log.warning(NOT_ADOPTED, error)
                 continue
             if is_free:
                 yield path, lock
 
-    async def _adopt(
-        self, path: Path, lock: Lock, write: Callable[[Slice], Awaitable[None]], sync: Callable[[], Awaitable[None]]
-    ) -> bool:
+    async def _adopt(self, path: Path, lock: Lock) -> bool:
         try:
             async with aclosing(slices_of(path)) as slices:
                 async for one in slices:
-                    await write(one)
+                    await self._write(one)
         except Unusable as unusable:
-            if isinstance(unusable.error, DamagedJournalError):
-                log.warning("%s; it is kept as %s", unusable.error, quarantine(path))
+            [error] = unusable.args
+            if isinstance(error, DamagedJournalError):
+                log.warning("%s; it is kept as %s", error, quarantine(path))
                 lock.retire()
             else:
-                log.warning("the file of a dead process is not adopted: %s", unusable.error)
+                log.warning(NOT_ADOPTED, error)
             self._locks.pop(path).release()
             return False
-        await sync()
+        await self._sync()
         # The log goes before its file: what a kill in between leaves is whole.
         for name in (*companions_of(path), path):
             name.unlink(missing_ok=True)
@@ -98,11 +103,7 @@ class Adoption:
 
 
 class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it never leaves the adapters
-    """A side file that cannot be read, for the reason *error*."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
+    """A side file that cannot be read; its argument is the error."""
 
 
 async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
@@ -110,7 +111,7 @@ async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
     try:
         orphan = await open_file(path)
         try:
-            yield schema.INSERT_RUN, [schema.values_of_run(run) for run in await runs_in(orphan)]
+            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in await runs_in(orphan)]
             values: list[tuple[object, ...]] = []
             size = 0
             async with orphan.execute(schema.RAW) as cursor:

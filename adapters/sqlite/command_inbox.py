@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.sqlite.files import folder_of, open_private
+from adapters.sqlite.files import PLAIN_FILE, folder_of, open_private
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Command
 
@@ -61,24 +61,17 @@ def take_commands(journal: Path, is_ours: Callable[[str], bool]) -> list[Command
     commands = []
     for path in _files(inbox_of(journal)):
         try:
-            command, age = _read(path)
-            if age > EXPIRES_AFTER:
-                log.warning("%s is refused: no process has taken it for %d s", path, age)
-                _refuse(path)
-            elif is_ours(command.call):
+            command = _read(path)
+            if is_ours(command.call):
                 path.unlink()  # the process that succeeds with this has the command
                 commands.append(command)
         except FileNotFoundError:
             continue  # another process took it
         except (JournalError, OSError, msgspec.MsgspecError) as error:
-            log.warning("%s is no command, and is refused: %s", path, error)
-            _refuse(path)
+            log.warning("the command %s is refused: %s", path, error)
+            with suppress(OSError):  # the next look refuses it again
+                path.rename(path.with_suffix(".refused"))
     return commands
-
-
-def _refuse(path: Path) -> None:
-    with suppress(OSError):  # the next look refuses it again
-        path.rename(path.with_suffix(".refused"))
 
 
 def _files(inbox: Path) -> list[Path]:
@@ -88,15 +81,17 @@ def _files(inbox: Path) -> list[Path]:
         return []
 
 
-def _read(path: Path) -> tuple[Command, float]:
-    """The command, and its age in seconds."""
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+def _read(path: Path) -> Command:
+    file = os.open(path, os.O_RDONLY | PLAIN_FILE)
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
             raise JournalError(f"it is no file of at most {MOST_BYTES} bytes")
         if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
             raise JournalError("it belongs to another user")
-        return msgspec.json.decode(os.read(file, MOST_BYTES), type=Command), time.time() - found.st_mtime
+        command = msgspec.json.decode(os.read(file, MOST_BYTES), type=Command)
     finally:
         os.close(file)
+    if (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
+        raise JournalError(f"no process has taken it for {age:.0f} s")
+    return command

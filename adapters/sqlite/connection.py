@@ -54,10 +54,8 @@ async def number_of(connection: aiosqlite.Connection, pragma: str) -> int:
 
 async def runs_in(connection: aiosqlite.Connection) -> list[Run]:
     """Every process that wrote the file."""
-    return [
-        Run(id=run, boot=boot, monotonic=monotonic, wall=wall, pid=pid)
-        for run, boot, monotonic, wall, pid in await connection.execute_fetchall(RUNS)
-    ]
+    found = await connection.execute_fetchall(RUNS)
+    return [Run(**dict(zip(Run.__struct_fields__, values, strict=True))) for values in found]
 
 
 async def rows_in(connection: aiosqlite.Connection, query: str, *values: object) -> list[Row]:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from recovery.journal.errors import JournalError
 
+PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags to open a file: a symbolic link is an error, and a pipe does not block."""
+
 
 def folder_of(path: Path) -> Path:
     """The folder of the side files and the inbox."""
@@ -42,9 +45,7 @@ def companions_of(path: Path) -> tuple[Path, ...]:
 
 def open_private(path: Path, flags: int = os.O_RDWR) -> int:
     """Open *path* for writing, made with mode 0600 if need be. Raises OSError for a symbolic link."""
-    if not hasattr(os, "O_NOFOLLOW"):  # Windows
-        return os.open(path, flags | os.O_CREAT, 0o600)
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    return os.open(path, flags | os.O_CREAT | PLAIN_FILE, 0o600)
 
 
 def prepare(path: Path) -> bool:
@@ -88,27 +89,14 @@ def _size(path: Path) -> int:
 def quarantine(path: Path) -> Path:
     """Rename a damaged journal with SQLite's files beside it, and return the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for number in itertools.count(1):
-        renamed = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not any(name.exists() for name in (renamed, *companions_of(renamed))):
-            break
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.name}.damaged-{stamp}{ending}") for ending in endings)
+    renamed = next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
     # The file goes before its log: if the process is killed in between, ``has_lost_its_file`` recognizes the log.
     for name, kept in zip((path, *companions_of(path)), (renamed, *companions_of(renamed)), strict=True):
         if name.exists():
             name.rename(kept)
     return renamed
-
-
-def sync_file(path: Path) -> None:
-    """Have *path*, a file or a folder, written to the disk; a missing one is ignored."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def is_same_file(path: Path, found: os.stat_result) -> bool:

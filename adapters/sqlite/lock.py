@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
-from adapters.flock import try_lock
-from adapters.sqlite.files import is_same_file, journal_files, open_private
+from adapters.disk import try_lock
+from adapters.sqlite.files import PLAIN_FILE, is_same_file, journal_files, open_private
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 
@@ -37,12 +37,11 @@ class Lock:
         A lock that is taken is tried again after each of *pauses*, in seconds. Raises OSError where no lock file can
         be made, JournalError where the file system has no locks.
         """
-        for pause in (*pauses, None):
+        for pause in (0.0, *pauses):
+            time.sleep(pause)
             # Under the guard: a child forked between ``flock`` and ``_held`` would keep the lock for its lifetime.
             if fork_guard.call(self._try):
                 return True
-            if pause is not None:
-                time.sleep(pause)
         return False
 
     def _try(self) -> bool:
@@ -96,7 +95,7 @@ def is_being_written(path: str | os.PathLike[str]) -> bool:
 
 def _is_locked(path: Path) -> bool:
     try:
-        file = os.open(_lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(_lock_of(path), os.O_RDONLY | PLAIN_FILE)
     except OSError:
         return False  # there is no lock file, or none that could be locked
     try:

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from events.operation_events import CallRejected, OperationCancelled, OperationRecovered, OperationSucceeded
-from recovery.journal.history import CIRCUIT, TERMINAL, Run
+from recovery.journal.history import CIRCUIT, TERMINAL
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
@@ -72,6 +72,7 @@ def _insert(rows: int) -> str:
 
 INSERT = _insert(1)
 _INSERTS = {rows: _insert(rows) for rows in ROWS_PER_INSERT}
+# Columns are in the order of the fields of ``Run``.
 INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 RUNS = "SELECT id, boot, monotonic, wall, pid FROM runs ORDER BY rowid"
 RAW = f"SELECT {_WRITTEN} FROM events ORDER BY id"
@@ -120,11 +121,6 @@ def values_of(row: Row, written: int) -> tuple[object, ...]:
     """The values of ``INSERT`` for *row*."""
     total = checksum(row.run, row.number, row.call, row.kind, row.body, row.result_key)
     return row.run, row.call, row.kind, row.body, row.number, written, total, row.result_key or None
-
-
-def values_of_run(run: Run) -> tuple[object, ...]:
-    """The values of ``INSERT_RUN`` for *run*."""
-    return run.id, run.boot, run.monotonic, run.wall, run.pid
 
 
 def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal, Self
 
 import aiosqlite
+import msgspec
 
+from adapters.disk import sync_file
 from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.command_inbox import take_commands
@@ -75,13 +77,13 @@ class SQLiteStore(Store):
         self._busy_timeout = validation.number("busy_timeout", busy_timeout)
         self._wall = wall
         self._parent: int | None = None
-        self._lock: Lock | None = None
+        self._lock = Lock(self.path)
         self._connection: aiosqlite.Connection | None = None
         self._run = ""
         self._identity: os.stat_result | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
-        self._adoption = Adoption(self.path)
+        self._adoption = Adoption(self.path, self._write, self.sync)
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and write down *run*. An open file is closed first; its lock is kept."""
@@ -98,15 +100,15 @@ class SQLiteStore(Store):
             self._damages.clear()
             await self._open_own(run)
         except (ForeignJournalError, NewerJournalError):
-            self._release_lock(retire=True)
+            self._lock.retire()
             raise
         kept, self._kept = self._kept, []
         return kept
 
     def _take_lock(self, run: Run) -> None:
-        if self._lock is not None and self._lock.is_held:
+        if self._lock.is_held:
             return
-        self._release_lock()
+        self._lock.release()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = files.folder_of(self.path)
         if folder.is_symlink():
@@ -125,7 +127,7 @@ class SQLiteStore(Store):
         self._connection = opened = await open_file(self.own, busy_timeout=self._busy_timeout)
         try:
             await opened.execute(f"PRAGMA synchronous = {self._sync}")
-            await opened.execute(schema.INSERT_RUN, schema.values_of_run(run))
+            await opened.execute(schema.INSERT_RUN, msgspec.structs.astuple(run))
             [known] = [known for known in await connection.runs_in(opened) if known.id == run.id]
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise connection.error_for(error, self.own, "opened") from error
@@ -184,20 +186,20 @@ class SQLiteStore(Store):
         # give up SQLite's locks on it, and the next program that closes it would remove our log. The log has no locks,
         # and what has left the log was synced by the checkpoint.
         self._check_place()
-        files.sync_file(files.log_of(self.own))
-        files.sync_file(self.own.parent)
+        sync_file(files.log_of(self.own))
+        sync_file(self.own.parent)
 
     async def close(self) -> None:
         """Close the file, which writes the log back into it, and release every lock."""
         try:
             await self._disconnect()
         finally:
-            self._release_lock()
+            self._lock.release()
             self._adoption.release()
 
     async def adopt(self) -> bool:
         """Copy the side files of dead processes into ours, and remove them."""
-        return await self._adoption.run(self.own, self._write, self.sync)
+        return await self._adoption.run(self.own)
 
     async def prune(self) -> bool:
         """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more."""
@@ -212,18 +214,12 @@ class SQLiteStore(Store):
         """A store for a forked child, which writes a side file while its parent lives."""
         if self._connection is not None:
             _of_parents.append(self._connection)
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
         child = type(self)(
             self.path, sync=self._sync, retention=self._retention, busy_timeout=self._busy_timeout, wall=self._wall
         )
         child._parent = os.getppid()
         return child
-
-    def _release_lock(self, *, retire: bool = False) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            (lock.retire if retire else lock.release)()
 
     async def _disconnect(self) -> None:
         opened, self._connection = self._connection, None

@@ -2,8 +2,85 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from bench.report.figures import Figures, measured, table
-from recovery.presets import PRESETS, Choice
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One choice of a preset.
+
+    Args:
+        what: What is chosen.
+        value: The choice in words.
+        why: The reason.
+        row: The row of ``make bench`` that shows the cost.
+    """
+
+    what: str
+    value: str
+    why: str
+    row: str
+
+
+LAZY = Choice(
+    "persistence",
+    "lazy, where a store is given",
+    "failures, retries, circuits and the outcomes of calls that failed once are written, nothing of a call that "
+    "succeeds at once; the journal's thread writes in batches",
+    "persistence",
+)
+CLASSIFIED = Choice(
+    "classification",
+    "on",
+    "a failure that cannot pass is not retried; only failures are classified, so that a healthy call costs nothing",
+    "classification",
+)
+BREAKER = Choice(
+    "circuit breaker",
+    "on: five calls in a row that gave up",
+    "a failing host gets no more calls; a closed circuit does not subscribe to starts and successes",
+    "breaker",
+)
+
+PRESETS: dict[str, tuple[Choice, ...]] = {
+    "production": (
+        CLASSIFIED,
+        LAZY,
+        BREAKER,
+        Choice(
+            "logging",
+            "off",
+            "a line for each failure costs more than the rest of its recovery, just when every call fails; "
+            "the journal has the events",
+            "logging",
+        ),
+        Choice(
+            "monitoring",
+            "when asked for: service.monitor()",
+            "it needs the extra `monitor`, which production need not install; successes are read from counters",
+            "monitoring",
+        ),
+    ),
+    "staging": (
+        CLASSIFIED,
+        LAZY,
+        BREAKER,
+        Choice("logging", "on", "people read the log, and it is quiet while calls succeed", "logging"),
+        Choice("monitoring", "on", "a problem raises its alert here before it does in production", "monitoring"),
+    ),
+    "development": (
+        Choice(
+            "recovery",
+            "off unless asked for: enabled=True",
+            "a bug shows at once, where it is, not after three retries; functions stay untouched",
+            "wrapper",
+        ),
+        Choice("logging", "on, once recovery is", "recovery that was asked for should be seen at work", "logging"),
+        Choice("monitoring", "off", "nothing is recovered, so there is nothing to count", "monitoring"),
+    ),
+}
+"""The choices of each preset, by its name in ``recovery.presets``."""
 
 MORE = """\
 Journal mode is only for calls that must be resumed after a crash (`resumable=True`). It adds {ten} to an operation of
@@ -14,8 +91,8 @@ nothing; `import recovery` takes {imported} over a bare interpreter."""
 
 def recommendations(figures: Figures) -> str:
     text = []
-    for name, preset in PRESETS.items():
-        lines = [(choice.what, choice.value, *_costs(figures, choice), choice.why) for choice in preset.choices]
+    for name, choices in PRESETS.items():
+        lines = [(choice.what, choice.value, *_costs(figures, choice), choice.why) for choice in choices]
         head = ("what", "set to", "costs on success", "on one failure", "why")
         text.append(f"### {name.capitalize()}: `recovery.presets.{name}()`\n\n" + table(head, lines))
     text.append(

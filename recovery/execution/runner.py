@@ -1,109 +1,81 @@
-"""Carry a call from its first failure to its end: one loop, in a plain and an async spelling.
+"""Run a call from its first attempt, or its first failure, to its end: one loop, for threads and for tasks.
 
-Everything that decides is in the bus's subscribers and takes microseconds; a driver only runs the function, asks, and
-waits. The two spellings differ in ``await`` and in the kind of waiter.
+Everything that decides is a subscriber and takes microseconds; a runner runs the function, asks, and waits. ``run`` and
+``arun`` differ in ``await`` and in the kind of waiter.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from events.attempt import Attempt
-from events.bus import sender_of
-from events.errors import RecoveryError, UnwantedResult
-from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry, Verdict
-from recovery.context import Running
-from recovery.execution.retry_on_result import raise_unwanted
-from recovery.execution.timeouts import in_time
+from events.attempt import Attempt, next_attempt, request_start
+from events.call import Call
+from events.errors import UnwantedResult
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.execution.attempts import end_unstarted, noted
+from recovery.execution.invocation import Args, Kwargs, invoker, judged
+from recovery.execution.nesting import ROLES
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
-from recovery.settings import ABSENT, OperationConfig
-from recovery.subscribers.exhausted import mark_exhausted
+from recovery.operations import Definition
 from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.deferral import charge, defer
 from recovery.waiting.wait import Wait
-from recovery.waiting.waiters import Clock, TaskWaiter, ThreadWaiter, yield_once
+from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
-LEAST_HOLD = 0.05
-"""Seconds before who is held back for no time at all asks again."""
+Failure: TypeAlias = Exception | None
 
-WRAPPER_NAME = "recoverable_call"
-"""What every wrapper's code is called (not the wrapper: that bears its function's name)."""
-
-_NO_CONTEXT = nullcontext()
+NOT_RECORDED = "a result is not recorded, it is not plain data"
 
 
-class Driver:
-    """Runs the calls of operations that have this *config*."""
+class Runner:
+    """Runs the calls of one function, as the config of its operation wants it.
+
+    ``run`` and ``arun`` return what the function returns. They raise its last exception, with a note of what was tried,
+    or CallRejectedError if nothing was tried. A cancellation passes untouched.
+
+    Args:
+        function: What is made recoverable, plain or async.
+        definition: Its operation.
+        waiting: Where its calls wait.
+        journal: The journal, once there is one.
+    """
 
     def __init__(
         self,
-        config: OperationConfig,
-        clock: Clock,
+        function: Callable[..., Any],
+        definition: Definition,
         waiting: WaitingCalls,
         journal: Callable[[], JournalCore | None],
-        warn_once: Callable[[str, str], object],
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._waiting, self._polling = waiting, waiting.conditions
+        config = definition.config
+        self.original = function
+        self.definition = definition
+        self.function = judged(function, config.retry_on_result)
+        """What a first attempt runs."""
+        self.results: RecordedResults | None = None
+        """The results that calls have recorded under their idempotency keys, where the config wants that."""
+        if config.remember is not None:
+            warn = functools.partial(definition.warn_once, NOT_RECORDED)
+            self.results = RecordedResults(config.remember, journal, warn)
+        self._invoke = invoker(function, config, self.results)
+        self._clock = definition.operation.bus.clock
+        self._policy = config.policy
+        self._waiting, self._conditions = waiting, waiting.conditions
         self._barrier = CommitBarrier(config, journal)
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
-        self.results: RecordedResults | None = None
-        """What finished idempotency keys have recorded, where that is wanted."""
-        if config.remember is not None:
-            self.results = RecordedResults(
-                config.remember, journal, functools.partial(warn_once, "a result is not recorded, it is not plain data")
-            )
-        self._reconcile: Callable[..., Any] | None = config.reconcile
-        if config.reconcile is not None and config.retry_on_result is not None:
-            self._reconcile = raise_unwanted(
-                config.reconcile, lambda found: found is not ABSENT and config.retry_on_result(found)
-            )
-        self._has_context = config.has_context
-        # Whether nothing surrounds an attempt: no context, no limit of time, nothing to look up before.
-        self._is_bare = not (
-            config.has_context
-            or config.reconcile
-            or config.policy.attempt_timeout is not None
-            or config.policy.stall_timeout is not None
-        )
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        attempt: Attempt,
-        error: Exception | None = None,
-        delay: float = 0.0,
-    ) -> Any:
-        """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*.
-
-        Returns what the function returns. Raises its last exception, with a note of what was tried, or
-        CallRejectedError if nothing was; a cancellation passes through untouched.
-        """
-        failed, ended = error is not None, None
-        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
+        """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*."""
+        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
+        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
         try:
-            while True:
-                if failed:
-                    assert error is not None
-                    if self._barrier.must_wait:
-                        self._barrier.wait_for_room(self._time_left(attempt))
-                    verdict = attempt.fail(error)
-                    if not isinstance(verdict, (Retry, Park)):
-                        if self._is_strict:
-                            self._barrier.end()
-                        raise _noted(error, attempt, verdict)
-                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
+            while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
@@ -112,80 +84,56 @@ class Driver:
                                 wait.slept()
                     finally:
                         self._waiting.leave(wait)
-                    ended, wait = self._after_wait(wait), None
-                if failed:
+                    ended, wait = charge(wait, self._policy), None
+                if verdict is not None:
                     if ended is None and self._is_journalled:
-                        self._barrier.before_next(self._time_left(attempt))
-                    attempt, failed = attempt.next_attempt(), False
-                since = self._waiting.wakes
-                if self._is_journalled and self._barrier.must_wait:
-                    self._barrier.wait_for_room(self._time_left(attempt))
-                deferred = ended or attempt.request_start()
-                if deferred is None and (self._is_strict or attempt.is_resumed):
-                    deferred = self._barrier.start(self._time_left(attempt))
+                        self._barrier.before_next(self._time_left(call))
+                    attempt, verdict = next_attempt(attempt), None
+                try:
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
+                        self._barrier.wait_for_room(self._time_left(call))
+                finally:
+                    if done:
+                        attempt.succeed()  # also where that wait is cancelled: it is done
+                if done:
+                    break
+                if failed and error is not None:
+                    failed, verdict = False, attempt.fail(error)
+                    if isinstance(verdict, GiveUp):
+                        break
+                    if verdict.after > 0.0 or isinstance(verdict, Park):
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
+                    continue
+                since, deferred = self._waiting.wakes, ended or request_start(attempt)
+                if deferred is None and (self._is_strict or call.is_resumed):
+                    deferred = self._barrier.start(self._time_left(call))
                 if deferred is not None:
-                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
                 try:
-                    if self._is_bare:
-                        result = function(*args, **kwargs)
-                    else:
-                        with self._around(attempt):
-                            result = ABSENT
-                            if self._reconcile is not None and attempt.has_failed:
-                                result = self._reconcile(*args, **kwargs)
-                            if result is ABSENT:
-                                result = function(*args, **kwargs)
+                    result, done = self._invoke(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
-                    continue
-                if self.results is not None:
-                    self.results.record(attempt, result)
-                try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
-                        self._barrier.wait_for_room(self._time_left(attempt))
-                finally:
-                    attempt.succeed()  # even if nobody waits for it any more: it is done
-                if self._is_strict:
-                    self._barrier.end()
+            if self._is_strict:
+                self._barrier.end()
+            if done or error is None:
                 return result
+            raise noted(error, call.operation, attempt.number, verdict)
         except UnwantedResult as unwanted:
             return unwanted.result
-        except Exception:
-            raise
-        except BaseException:
-            attempt.cancel()
+        except BaseException as stopped:
+            if not isinstance(stopped, Exception):  # that is published already
+                attempt.cancel()
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    async def arun(
-        self,
-        function: Callable[..., Awaitable[Any]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        attempt: Attempt,
-        error: Exception | None = None,
-        delay: float = 0.0,
-    ) -> Any:
-        """As ``run``, for a coroutine function."""
-        failed, ended = error is not None, None
-        wait = Wait(self._polling, attempt, attempt.number, self._resumed(attempt, delay)) if delay > 0.0 else None
+    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
+        """As ``run``, for an async function."""
+        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
+        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
         try:
-            while True:
-                if failed:
-                    assert error is not None
-                    if self._barrier.must_wait:
-                        await self._barrier.await_room(self._time_left(attempt))
-                    verdict = attempt.fail(error)
-                    if not isinstance(verdict, (Retry, Park)):
-                        if self._is_strict:
-                            await self._barrier.aend()
-                        raise _noted(error, attempt, verdict)
-                    if verdict.after > 0.0 or not isinstance(verdict, Retry):
-                        wait = Wait(self._polling, attempt, attempt.number + 1, verdict)
-                    if verdict.after <= 0.0:
-                        await yield_once()
+            while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
@@ -194,132 +142,70 @@ class Driver:
                                 wait.slept()
                     finally:
                         self._waiting.leave(wait)
-                    ended, wait = self._after_wait(wait), None
-                if failed:
+                    ended, wait = charge(wait, self._policy), None
+                if verdict is not None:
                     if ended is None and self._is_journalled:
-                        await self._barrier.abefore_next(self._time_left(attempt))
-                    attempt, failed = attempt.next_attempt(), False
-                since = self._waiting.wakes
-                if self._is_journalled and self._barrier.must_wait:
-                    await self._barrier.await_room(self._time_left(attempt))
-                deferred = ended or attempt.request_start()
-                if deferred is None and (self._is_strict or attempt.is_resumed):
-                    deferred = await self._barrier.astart(self._time_left(attempt))
+                        await self._barrier.abefore_next(self._time_left(call))
+                    attempt, verdict = next_attempt(attempt), None
+                try:
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
+                        await self._barrier.await_room(self._time_left(call))
+                finally:
+                    if done:
+                        attempt.succeed()  # also where that wait is cancelled: it is done
+                if done:
+                    break
+                if failed and error is not None:
+                    failed, verdict = False, attempt.fail(error)
+                    if isinstance(verdict, GiveUp):
+                        break
+                    if verdict.after > 0.0 or isinstance(verdict, Park):
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
+                    if verdict.after <= 0.0:
+                        await yield_once()
+                    continue
+                since, deferred = self._waiting.wakes, ended or request_start(attempt)
+                if deferred is None and (self._is_strict or call.is_resumed):
+                    deferred = await self._barrier.astart(self._time_left(call))
                 if deferred is not None:
-                    wait = Wait(self._polling, attempt, attempt.number, self._defer(attempt, deferred, error), since)
+                    wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
                 try:
-                    if self._is_bare:
-                        result = await function(*args, **kwargs)
-                    else:
-                        with self._around(attempt), in_time(attempt, self._config.policy):
-                            result = ABSENT
-                            if self._reconcile is not None and attempt.has_failed:
-                                result = self._reconcile(*args, **kwargs)
-                                result = await result if inspect.isawaitable(result) else result
-                            if result is ABSENT:
-                                result = await function(*args, **kwargs)
+                    result, done = await self._invoke(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
-                    continue
-                if self.results is not None:
-                    self.results.record(attempt, result)
-                try:
-                    if (self._is_journalled or attempt.has_failed) and self._barrier.must_wait:
-                        await self._barrier.await_room(self._time_left(attempt))
-                finally:
-                    attempt.succeed()  # even if nobody waits for it any more: it is done
-                if self._is_strict:
-                    await self._barrier.aend()
+            if self._is_strict:
+                await self._barrier.aend()
+            if done or error is None:
                 return result
+            raise noted(error, call.operation, attempt.number, verdict)
         except UnwantedResult as unwanted:
             return unwanted.result
-        except Exception:
-            raise
-        except BaseException:
-            attempt.cancel()
+        except BaseException as stopped:
+            if not isinstance(stopped, Exception):  # that is published already
+                attempt.cancel()
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    def _around(self, attempt: Attempt) -> AbstractContextManager[None]:
-        return Running(attempt) if self._has_context else _NO_CONTEXT
-
-    def _resumed(self, attempt: Attempt, delay: float) -> Retry:
+    def _first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began."""
-        return Retry(delay, max(self._time_left(attempt), 0.0))
+        rest = Retry(delay, max(self._time_left(attempt.call), 0.0))
+        return Wait(self._conditions, attempt, attempt.number, rest)
 
-    def _time_left(self, attempt: Attempt) -> float:
-        most = self._config.policy.max_elapsed
-        return math.inf if most is None or attempt.began is None else attempt.began + most - self._clock()
+    def _time_left(self, call: Call) -> float:
+        most = self._policy.max_elapsed
+        return math.inf if most is None or call.began is None else call.began + most - self._clock()
 
-    def _defer(self, attempt: Attempt, deferred: Verdict, error: Exception | None) -> Retry | Park:
-        """Say that the attempt is held back, and how long; raise, if it must not begin at all."""
-        left = self._time_left(attempt)
-        if not isinstance(deferred, GiveUp):
-            if left > 0.0:
-                # Whatever holds it back may end early: it waits as long as it has, not less because that may not do.
-                least = LEAST_HOLD if deferred.after <= 0.0 else deferred.after
-                until = deferred.until if isinstance(deferred, Park) else ()
-                deferred = Park(min(least, left), until, min(deferred.within, left))
-                attempt.parked(deferred)
-                return deferred
-            reasons = tuple(map(str, deferred.until)) if isinstance(deferred, Park) else ()
-            deferred = GiveUp((OUT_OF_TIME, *reasons), deferred.after)
-        if attempt.is_resumed and self._barrier.is_refusal(deferred):
-            # Not its end: it is left in the journal, for a process that can write there.
-            attempt.interrupted()
-            raise RecoveryError(f"{attempt.operation.name}: call {attempt.call} stays pending: {deferred.reason}")
-        if error is None and not attempt.has_failed:
-            raise attempt.reject(deferred)
-        attempt.give_up(deferred)
+    def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
+        """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""
+        deferred = defer(attempt, verdict, self._time_left(attempt.call))
+        if isinstance(deferred, Park):
+            return Wait(self._conditions, attempt, attempt.number, deferred, since)
         try:
-            if error is None:  # another process has it
-                call = attempt.call
-                raise RecoveryError(f"{attempt.operation.name}: call {call} is not resumed: {deferred.reason}")
-            raise _noted(error, attempt, deferred)
+            raise end_unstarted(attempt, deferred, error, stays_pending=self._barrier.is_refusal(deferred))
         finally:
             del error  # its traceback holds this frame
 
-    def _after_wait(self, wait: Wait) -> GiveUp | None:
-        """Charge a retry for a wait whose conditions held all the time: or a failure that is not theirs has no end."""
-        if wait.ended is None and wait.was_unhelpful and not wait.is_deferred and not wait.counts_as_retry:
-            wait.attempt.retries += 1
-            most = self._config.policy.retries_for(wait.attempt.category)
-            if most is not None and wait.attempt.retries > max(most, 1):  # a park is worth one more attempt
-                return GiveUp(f"out of retries ({most})")
-        return wait.ended
 
-
-DRIVERS = frozenset({Driver.run.__code__, Driver.arun.__code__})
-
-
-def _is_nested() -> bool:
-    """Whether another recoverable call is around this one: asked of the stack, when a call has given up.
-
-    Whoever kept count on the way in would burden every call that succeeds.
-    """
-    wrappers = drivers = 0
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        drivers += code in DRIVERS
-        wrappers += code.co_name == WRAPPER_NAME
-        if drivers > 1 or wrappers > 1:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _noted(error: Exception, attempt: Attempt, verdict: GiveUp) -> Exception:
-    """*error* with the mark that it is spent, and a note (PEP 678) of what was tried."""
-    name = sender_of(attempt.operation.name, attempt.operation.key)
-    mark_exhausted(error, attempt.operation.name, is_nested=_is_nested())
-    prefix = f"recovery: {name} gave up"
-    try:
-        # The same object may be raised again and again: its notes must not pile up.
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempt.attempts_made}: {verdict.reason}"]
-    except Exception:
-        pass
-    return error
+ROLES.update({loop.__code__: "runner" for loop in (Runner.run, Runner.arun)})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import anyio
@@ -14,14 +14,11 @@ from events.attempt import Attempt
 from recovery.policies.retry import RetryPolicy
 from recovery.waiting.waiters import soon_in_this_loop
 
-_NO_LIMIT = nullcontext()
-
 
 def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[object]:
-    """While this is open, TimeoutError ends *attempt* if it takes longer than *policy* allows, or comes no further."""
+    """Raise TimeoutError inside *attempt* once it takes, or makes no progress for, longer than *policy* allows."""
     if policy.stall_timeout is None:
-        # A cancel scope without an end takes longer than all the rest of a call that succeeds.
-        return _NO_LIMIT if policy.attempt_timeout is None else anyio.fail_after(policy.attempt_timeout)
+        return anyio.fail_after(policy.attempt_timeout)
     return _moving(attempt, policy.stall_timeout, policy.attempt_timeout)
 
 
@@ -31,7 +28,8 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
     soon = soon_in_this_loop()
     home = threading.get_ident()
     with anyio.fail_after(timeout), anyio.CancelScope() as scope:
-        now = _clock_of(token)
+        # The loop's own clock: a callback of asyncio's runs in no task, and anyio finds the clock by the task.
+        now = getattr(token, "time", None) or anyio.current_time
 
         def extend() -> None:
             scope.deadline = now() + stall
@@ -43,15 +41,11 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
                 soon(extend)
 
         extend()
-        attempt.on_progress = on_progress
+        progress = attempt.call.own_progress()
+        progress.on_progress = on_progress
         try:
             yield
         finally:
-            attempt.on_progress = None
+            progress.on_progress = None
     if scope.cancelled_caught:
         raise TimeoutError(f"no progress for {stall:g} s")
-
-
-def _clock_of(token: Any) -> Callable[[], float]:
-    """The loop's own clock: in a callback of asyncio's there is no task, by which anyio would find it."""
-    return getattr(token, "time", None) or anyio.current_time

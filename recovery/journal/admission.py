@@ -132,10 +132,15 @@ class BackPressure:
     Two, because admitted tasks cannot go ahead while a plain call blocks the thread of their loop.
     """
 
-    def __init__(self, queue: WriteQueue, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
+    def __init__(self, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
+        self._is_unwritable = is_unwritable
+        self._stall_timeout = stall_timeout
+
+    def begin(self, queue: WriteQueue) -> None:
+        """Make the lines before *queue*: once, and again in a forked child, where runners keep this object."""
         self._queue = queue
         self._tasks, self._threads = self._lines = [
-            Admission(queue, is_unwritable, stall_timeout=stall_timeout) for _ in ("tasks", "threads")
+            Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
 
     @property

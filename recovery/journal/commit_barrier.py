@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from events.verdicts import GiveUp
-from recovery.journal.admission import Slot
+from recovery.journal.admission import BackPressure, Slot
 from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
 from recovery.journal.receipts import COMMIT_TIMEOUT, Receipt
@@ -44,13 +44,15 @@ class CommitBarrier:
         self.are_journalled = config.journalled
         self.is_strict = config.durability == "strict"
         self._refuses = config.on_degraded == "refuse"
+        self._back_pressure: BackPressure | None = None
         self._journal = (lambda: None) if config.durability == "off" else journal
 
     @property
     def must_wait(self) -> bool:
         """Whether to call ``wait_for_room`` before an event that is written."""
-        journal = self._journal()
-        return journal is not None and journal.back_pressure.must_wait
+        if self._back_pressure is None and (journal := self._journal()) is not None:
+            self._back_pressure = journal.back_pressure  # for good: a failing call asks twice
+        return self._back_pressure is not None and self._back_pressure.must_wait
 
     def wait_for_room(self, time_left: float) -> None:
         """Wait for admission, for at most half of *time_left* seconds, and no longer than the store writes."""

@@ -65,6 +65,7 @@ class JournalCore:
         self._commands = commands
         self._config = config
         self._followed: set[str] = set()
+        self.back_pressure = BackPressure(self._is_unwritable, config.stall_timeout)
         self._begin()
         _journals.add(self)
         bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
@@ -80,7 +81,7 @@ class JournalCore:
         self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         """This process, and what its clocks mean."""
         self.queue = queue = WriteQueue(config.capacity, config.max_bytes)
-        self.back_pressure = BackPressure(queue, self._is_unwritable, config.stall_timeout)
+        self.back_pressure.begin(queue)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
         self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
         self._housekeeping = Housekeeping(connection, recent_calls, self._restore, self._commands, self.loaded)

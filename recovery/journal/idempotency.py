@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from events.attempt import Attempt
+from events.call import Call
 from events.operation_events import Recorded
 from recovery.journal.core import JournalCore
 from recovery.journal.store import Query
@@ -15,9 +15,13 @@ from recovery.serialization import encoded_or_none
 
 
 class RecordedResults:
-    """The results of an operation's calls, each good for *seconds*; *warn_once* is told why one cannot be recorded.
+    """The recorded results of an operation's calls. Two calls of one key that overlap both run.
 
-    Two calls of one key that overlap both run: a result is there when the first has succeeded.
+    Args:
+        seconds: How long each result is good.
+        journal: The journal, once there is one.
+        warn_once: Logs why a result cannot be recorded.
+        wall: The wall clock.
     """
 
     def __init__(
@@ -27,28 +31,28 @@ class RecordedResults:
         self._journal = journal
         self._warn_once = warn_once
 
-    def record(self, attempt: Attempt, result: object) -> None:
-        """Have *result* told with the attempt's success."""
-        key, until = attempt.idempotency_key, time.time() + self._seconds
+    def record(self, call: Call, result: object) -> None:
+        """Have *result* published with the success of *call*."""
+        key, until = call.idempotency_key, time.time() + self._seconds
         data = encoded_or_none(result, self._warn_once) if key else None
         if data is not None:
-            attempt.recorded = Recorded(key=key, result=msgspec.Raw(data), until=until, version=attempt.version)
+            call.recorded = Recorded(key=key, result=msgspec.Raw(data), until=until, version=call.version)
 
-    def recall(self, attempt: Attempt) -> Recorded | None:
+    def recall(self, call: Call) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
-        found = self._find(attempt)
-        return self._if_good(found.wait() if isinstance(found, Query) else found, attempt.version)
+        found = self._find(call)
+        return self._if_good(found.wait() if isinstance(found, Query) else found, call.version)
 
-    async def arecall(self, attempt: Attempt) -> Recorded | None:
+    async def arecall(self, call: Call) -> Recorded | None:
         """As ``recall``, suspending the task."""
-        found = self._find(attempt)
-        return self._if_good(await found.awaited() if isinstance(found, Query) else found, attempt.version)
+        found = self._find(call)
+        return self._if_good(await found.awaited() if isinstance(found, Query) else found, call.version)
 
-    def _find(self, attempt: Attempt) -> Recorded | Query[Recorded] | None:
+    def _find(self, call: Call) -> Recorded | Query[Recorded] | None:
         journal = self._journal()
-        if journal is None or not attempt.idempotency_key:
+        if journal is None or not call.idempotency_key:
             return None
-        return journal.lookup.result(attempt.operation.name, attempt.idempotency_key)
+        return journal.lookup.result(call.operation.name, call.idempotency_key)
 
     def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
         if recorded is None or recorded.until <= time.time() or recorded.version != version:

@@ -1,21 +1,12 @@
 """Count calls and durations, raise alerts, estimate the overhead."""
 
-from recovery.monitoring.alerts import Alert, Threshold, Thresholds
+from recovery.monitoring.alerts import Threshold, Thresholds
+from recovery.monitoring.counters import CircuitSnapshot, SubscriberSnapshot
 from recovery.monitoring.monitor import Monitor
 from recovery.monitoring.overhead import Overhead
-from recovery.monitoring.snapshot import (
-    CircuitSnapshot,
-    Distribution,
-    JournalSnapshot,
-    OperationSnapshot,
-    Snapshot,
-    SubscriberSnapshot,
-    Waits,
-    WindowCounts,
-)
+from recovery.monitoring.snapshot import Distribution, JournalSnapshot, OperationSnapshot, Snapshot, Waits, WindowCounts
 
 __all__ = [
-    "Alert",
     "CircuitSnapshot",
     "Distribution",
     "JournalSnapshot",

@@ -1,4 +1,8 @@
-"""When an alert is raised and when it is cleared: thresholds with hysteresis. Pure."""
+"""When an alert is raised and when it is cleared: thresholds with hysteresis. Pure: time is an argument.
+
+An operation key is evaluated after ``EVALUATE_AFTER_EVENTS`` of its failing calls have ended, or
+``EVALUATE_AFTER_SECONDS`` after the first of them, and at each snapshot.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,20 @@ import msgspec
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.event import Event
+from events.operation_events import CallRejected, GaveUp, OperationRecovered
 from recovery import validation
+from recovery.monitoring.overhead import Overhead
+from recovery.monitoring.windows import Window
+from recovery.operations import OperationKey
+
+EVALUATED_EVENTS = frozenset({GaveUp, CallRejected, OperationRecovered})
+"""The events after which an operation key may be worse than before."""
+
+EVALUATE_AFTER_EVENTS = 20
+EVALUATE_AFTER_SECONDS = 1.0
+
+ALL_OPERATIONS: OperationKey = ("", "")
+"""The operation key of alerts about all operations together."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -83,52 +100,81 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"success: cleared is a share, not {self.success.cleared!r}")
 
 
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that is on *since* then: *value*, the latest of *count* samples, is past *threshold*.
+class _Pending(msgspec.Struct):
+    """The events of an operation key since its latest evaluation."""
 
-    *alert* is a field of ``Thresholds``. An empty *operation* means all operations together.
-    """
-
-    alert: str
-    operation: str
-    key: str
     since: float
-    value: float
-    threshold: float
-    count: int
+    events: int = 0
+    has_lag: bool = False
 
 
 class Alerts:
-    """The alerts that are on, by name, operation and key."""
+    """The alerts that are on, and the operation keys to evaluate. Methods with *now* return the events to publish."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.thresholds = thresholds
-        self._raised: dict[tuple[str, str, str], Alert] = {}
+        self._raised: dict[tuple[str, OperationKey], AlertRaised] = {}
+        self._pending: dict[OperationKey, _Pending] = {}
 
     @property
-    def raised(self) -> tuple[Alert, ...]:
-        """All alerts that are on, oldest first."""
+    def raised(self) -> tuple[AlertRaised, ...]:
+        """All alerts that are on, oldest first, each with its latest value."""
         return tuple(self._raised.values())
 
-    def is_raised(self, alert: str, operation: str, key: str) -> bool:
-        """Whether that alert is on."""
-        return (alert, operation, key) in self._raised
+    def note(self, key: OperationKey, event: Event) -> None:
+        """Note that *key* may be worse than before, because of *event*."""
+        pending = self._pending.get(key) or self._pending.setdefault(key, _Pending(event.at))
+        pending.events += 1
+        lag = self.thresholds.lag
+        if isinstance(event, OperationRecovered) and lag is not None and event.lag > lag.raised:
+            pending.has_lag = True
 
-    def evaluate(self, alert: str, operation: str, key: str, reading: Reading, now: float) -> list[Event]:
-        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*; returns the event to publish, if any."""
+    def take_due(self, now: float) -> list[tuple[OperationKey, bool]]:
+        """The keys to evaluate now, each with whether its lag is to be evaluated too.
+
+        Percentiles take a while, so lag is left out unless a retry was late or the alert is on.
+        """
+        due = [
+            (key, pending.has_lag or ("lag", key) in self._raised)
+            for key, pending in self._pending.items()
+            if pending.events >= EVALUATE_AFTER_EVENTS or now - pending.since >= EVALUATE_AFTER_SECONDS
+        ]
+        for key, _ in due:
+            del self._pending[key]
+        return due
+
+    def window(self, key: OperationKey, window: Window, now: float, *, with_lag: bool = True) -> list[Event]:
+        """Evaluate the ``success`` alert of *key* by the calls in *window*, and the ``lag`` alert by their retries."""
+        changes = self.evaluate("success", key, Reading(window.success_rate, window.calls), now)
+        if with_lag:
+            lag = window.tally.lag
+            reading = Reading() if lag is None else Reading(lag.get_quantile_value(0.95), round(lag.count))
+            changes += self.evaluate("lag", key, reading, now)
+        return changes
+
+    def overhead(self, key: OperationKey, cost: Overhead | None, now: float) -> list[Event]:
+        """Evaluate the ``overhead`` alert of *key*."""
+        reading = Reading() if cost is None else Reading(cost.share, cost.samples, cost.error or 0.0)
+        return self.evaluate("overhead", key, reading, now)
+
+    def memory(self, size: int, now: float) -> list[Event]:
+        """Evaluate the ``memory`` alert by the estimated *size* of waiting calls and the write queue, in bytes."""
+        return self.evaluate("memory", ALL_OPERATIONS, Reading(float(size), 1), now)
+
+    def evaluate(self, alert: str, key: OperationKey, reading: Reading, now: float) -> list[Event]:
+        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*."""
         threshold: Threshold | None = getattr(self.thresholds, alert)
         if threshold is None:
             return []
-        name = (alert, operation, key)
-        before = self._raised.get(name)
-        # Any: three structs share these fields, and each checks them when it is decoded.
-        fields: dict[str, Any] = {"alert": alert, "operation": operation, "key": key}
+        before = self._raised.get((alert, key))
+        # Any: both events share these fields, and each checks them when it is decoded.
+        fields: dict[str, Any] = {"alert": alert, "operation": key[0], "key": key[1]}
         fields |= {"value": reading.value, "count": reading.count}
         if threshold.is_passed(reading, was_raised=before is not None):
-            fields["threshold"] = threshold.raised
-            self._raised[name] = Alert(since=now if before is None else before.since, **fields)
-            return [AlertRaised(at=now, **fields)] if before is None else []
+            raised = AlertRaised(at=now if before is None else before.at, threshold=threshold.raised, **fields)
+            self._raised[alert, key] = raised
+            return [raised] if before is None else []
         if before is None:
             return []
-        del self._raised[name]
-        return [AlertCleared(at=now, threshold=threshold.cleared, lasted=max(now - before.since, 0.0), **fields)]
+        del self._raised[alert, key]
+        return [AlertCleared(at=now, threshold=threshold.cleared, lasted=max(now - before.at, 0.0), **fields)]

@@ -10,10 +10,10 @@ import msgspec
 
 from events.bus import Bus
 from events.event import Event
+from events.kinds import ON_REQUEST
 from events.operation import Operation
-from events.operation_events import OperationStarted, OperationSucceeded
 from recovery.execution.decorator import wrap
-from recovery.execution.runner import Driver
+from recovery.execution.runner import Runner
 from recovery.journal.queue import WriteQueue
 from recovery.monitoring.overhead import Estimate, median
 from recovery.operations import Definition
@@ -41,10 +41,9 @@ class Calibrations:
         """The calibration for operations with this *config*."""
         timeouts = (config.policy.attempt_timeout is not None, config.policy.max_elapsed is not None)
         shape = (config.has_context, config.journalled, config.resumable, config.key is not None, *timeouts)
-        known = self._known.get(shape)
-        if known is None:
-            known = self._known[shape] = calibrate(config)
-        return known
+        if shape not in self._known:
+            self._known[shape] = calibrate(config)
+        return self._known[shape]
 
 
 def calibrate(config: OperationConfig) -> Calibration:
@@ -53,42 +52,34 @@ def calibrate(config: OperationConfig) -> Calibration:
     The figure is the least that a call pays: a write queue stands in for the journal, and what only async functions
     have (a timeout) costs nothing here.
     """
-    durability = "journal" if config.journalled else config.durability
-    key = None if config.key is None else str
-    config = msgspec.structs.replace(
-        config,
-        key=key,
-        durability=durability,
-        retry_on_result=None,
-        reconcile=None,
-        idempotency_key=None,
-        remember=None,
+    config = OperationConfig(
+        policy=config.policy,
+        breaker=None,
+        durability="journal" if config.journalled else config.durability,
+        resumable=config.resumable,
+        key=None if config.key is None else str,
     )
     bus = Bus()
     operation = Operation("calibration", bus)
-    driver = Driver(config, bus.clock, WaitingCalls(bus.clock, random.random), lambda: None, lambda _what, _why: None)
-    recoverable = wrap(_do_nothing, Definition(config, operation), driver)
+    waiting = WaitingCalls(bus.clock, random.random)
+    recoverable = wrap(Runner(_do_nothing, Definition(config, operation), waiting, lambda: None))
     if config.journalled:
-        _subscribe_queue(bus)
+        queue = WriteQueue()
+
+        def put(event: Event) -> None:
+            queue.put(event)
+
+        bus.subscribe(ON_REQUEST, put)
     added = []
     for _ in range(ROUNDS):
         bare = _time_round(_do_nothing)
         added.append((_time_round(recoverable) - bare) / CALLS_PER_ROUND)
     times: list[float] = []
-    with bus.subscribe((OperationStarted, OperationSucceeded), lambda event: times.append(event.at)):
+    with bus.subscribe(ON_REQUEST, lambda event: times.append(event.at)):
         for _ in range(ROUNDS * 4):
             recoverable()
     taken = [ended - began for began, ended in zip(times[::2], times[1::2], strict=True)]
     return Calibration(median(added), median(taken))
-
-
-def _subscribe_queue(bus: Bus) -> None:
-    queue = WriteQueue()
-
-    def put(event: Event) -> None:
-        queue.put(event)
-
-    bus.subscribe((OperationStarted, OperationSucceeded), put)
 
 
 def _do_nothing() -> None:
@@ -96,8 +87,7 @@ def _do_nothing() -> None:
 
 
 def _time_round(function: Callable[[], object]) -> float:
-    calls = range(CALLS_PER_ROUND)
     began = time.perf_counter()
-    for _ in calls:
+    for _ in range(CALLS_PER_ROUND):
         function()
     return time.perf_counter() - began

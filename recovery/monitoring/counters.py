@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from events.bus_events import SubscriberFailed
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -28,8 +29,9 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, NewSketch, Tally
+from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, new_sketch
 from recovery.operations import OperationKey
+from recovery.policies.circuit_breaker import Circuit, HalfOpen, Open
 
 MAX_KEYS = 256
 """Operation keys with counters of their own; the calls of further keys are counted together, under ``OVERFLOW``."""
@@ -40,18 +42,40 @@ MAX_FAILING_CALLS = 131_072
 """Calls whose first failure is remembered until they end; of more, the oldest are forgotten."""
 
 
-class OperationCounters:
-    """What happened to one operation key: its history and its circuit."""
+class CircuitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The circuit of one operation key.
 
-    __slots__ = ("circuit", "history", "is_metrics_only", "open_for", "opened", "opened_at")
+    *opened* counts how many times it opened; *open_for* adds up the seconds until it closed. A *metrics_only* circuit
+    rejects no call.
+    """
 
-    def __init__(self, began: float, new_sketch: NewSketch) -> None:
-        self.history = History(began, new_sketch)
-        self.circuit: Literal["closed", "open", "half_open"] = "closed"
-        self.is_metrics_only = False
-        self.opened = 0
-        self.opened_at: float | None = None
-        self.open_for = 0.0
+    state: Literal["closed", "open", "half_open"] = "closed"
+    opened: int = 0
+    open_for: float = 0.0
+    metrics_only: bool = False
+
+
+class SubscriberSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How many times a subscriber failed, and whether the bus *disabled* it."""
+
+    failures: int = 0
+    disabled: bool = False
+
+
+class OperationCounters(msgspec.Struct):
+    """What happened to one operation key: its history and its circuit, which is open since *opened_at*, if it is."""
+
+    history: History
+    circuit: CircuitSnapshot = CircuitSnapshot()
+    opened_at: float | None = None
+
+    def circuit_at(self, now: float, current: Circuit | None = None) -> CircuitSnapshot:
+        """The circuit, with the time that it has been open until *now*; *current* may be open by an earlier run."""
+        if self.opened_at is not None:
+            return replace(self.circuit, open_for=self.circuit.open_for + max(now - self.opened_at, 0.0))
+        if self.circuit.state == "closed" and isinstance(current, Open | HalfOpen):
+            return replace(self.circuit, state="open" if isinstance(current, Open) else "half_open")
+        return self.circuit
 
 
 class FailingCall(msgspec.Struct):
@@ -62,25 +86,15 @@ class FailingCall(msgspec.Struct):
     attempt: int
 
 
-class SubscriberFailures(msgspec.Struct):
-    """How many times a subscriber failed, and whether the bus *disabled* it."""
-
-    failures: int = 0
-    disabled: bool = False
-
-
 class Counters:
     """Everything counted since *began*; ``count`` changes it in place."""
 
-    def __init__(self, began: float, new_sketch: NewSketch) -> None:
+    def __init__(self, began: float) -> None:
         self.began = began
-        self.new_sketch = new_sketch
         self.operations: dict[OperationKey, OperationCounters] = {}
         self.failing_calls: OrderedDict[str, FailingCall] = OrderedDict()
-        self.subscribers: dict[str, SubscriberFailures] = {}
-        self.degraded = 0
-        self.restored = 0
-        self.quarantined = 0
+        self.subscribers: dict[str, SubscriberSnapshot] = {}
+        self.journal = dict.fromkeys(_JOURNAL_COUNTS.values(), 0)
 
     def of(self, operation: str, key: str) -> OperationCounters:
         """The counters of that operation key, made if there are none; those of ``OVERFLOW`` once there are too many."""
@@ -88,7 +102,7 @@ class Counters:
         if counters is None:
             if len(self.operations) >= MAX_KEYS and operation:
                 return self.of(*OVERFLOW)
-            counters = self.operations[operation, key] = OperationCounters(self.began, self.new_sketch)
+            counters = self.operations[operation, key] = OperationCounters(History(self.began))
         return counters
 
 
@@ -156,13 +170,13 @@ def _on_recovered(counters: Counters, event: OperationRecovered) -> None:
     tally = _tally(counters, event)
     tally.recovered += 1
     if tally.lag is None:
-        tally.lag = counters.new_sketch()
+        tally.lag = new_sketch()
     tally.lag.add(event.lag)
     call = counters.failing_calls.pop(event.call, None)
     if call is None:
         return  # it first failed before the monitor was attached
     if tally.recovery is None:
-        tally.recovery = counters.new_sketch()
+        tally.recovery = new_sketch()
     tally.recovery.add(max(event.at - call.first, 0.0))
 
 
@@ -182,43 +196,41 @@ def _on_resumed(counters: Counters, event: OperationResumed) -> None:
 def _on_circuit_opened(counters: Counters, event: CircuitOpened) -> None:
     operation = counters.of(event.operation, event.key)
     operation.history.tally_at(event.at).opened += 1
-    operation.circuit, operation.is_metrics_only = "open", event.metrics_only
-    operation.opened += 1
+    opened = operation.circuit.opened + 1
+    operation.circuit = replace(operation.circuit, state="open", opened=opened, metrics_only=event.metrics_only)
     if operation.opened_at is None:
         operation.opened_at = event.at
 
 
 def _on_circuit_half_opened(counters: Counters, event: CircuitHalfOpened) -> None:
-    counters.of(event.operation, event.key).circuit = "half_open"
+    operation = counters.of(event.operation, event.key)
+    operation.circuit = replace(operation.circuit, state="half_open")
 
 
 def _on_circuit_closed(counters: Counters, event: CircuitClosed) -> None:
     operation = counters.of(event.operation, event.key)
-    operation.circuit, operation.is_metrics_only = "closed", False
-    if operation.opened_at is not None:
-        operation.open_for += max(event.at - operation.opened_at, 0.0)
-        operation.opened_at = None
+    operation.circuit = replace(operation.circuit_at(event.at), state="closed", metrics_only=False)
+    operation.opened_at = None
 
 
 def _on_subscriber_failed(counters: Counters, event: SubscriberFailed) -> None:
     name = event.subscriber
     if name not in counters.subscribers and len(counters.subscribers) >= MAX_CAUSES:
         name = OTHER
-    seen = counters.subscribers.setdefault(name, SubscriberFailures())
-    seen.failures += 1
-    seen.disabled = seen.disabled or event.disabled
+    seen = counters.subscribers.get(name, SubscriberSnapshot())
+    is_disabled = seen.disabled or event.disabled
+    counters.subscribers[name] = SubscriberSnapshot(failures=seen.failures + 1, disabled=is_disabled)
 
 
-def _on_journal_degraded(counters: Counters, event: JournalDegraded) -> None:
-    counters.degraded += 1
+def _on_journal_event(counters: Counters, event: Event) -> None:
+    counters.journal[_JOURNAL_COUNTS[type(event)]] += 1
 
 
-def _on_journal_restored(counters: Counters, event: JournalRestored) -> None:
-    counters.restored += 1
-
-
-def _on_journal_quarantined(counters: Counters, event: JournalQuarantined) -> None:
-    counters.quarantined += 1
+_JOURNAL_COUNTS: dict[type[Event], str] = {
+    JournalDegraded: "degraded",
+    JournalRestored: "restored",
+    JournalQuarantined: "quarantined",
+}
 
 
 _ON_EVENT: dict[type[Event], Callable[[Counters, Any], None]] = {
@@ -234,9 +246,7 @@ _ON_EVENT: dict[type[Event], Callable[[Counters, Any], None]] = {
     CircuitHalfOpened: _on_circuit_half_opened,
     CircuitClosed: _on_circuit_closed,
     SubscriberFailed: _on_subscriber_failed,
-    JournalDegraded: _on_journal_degraded,
-    JournalRestored: _on_journal_restored,
-    JournalQuarantined: _on_journal_quarantined,
+    **dict.fromkeys(_JOURNAL_COUNTS, _on_journal_event),
 }
 
 COUNTED_EVENTS: tuple[type[Event], ...] = tuple(_ON_EVENT)

@@ -11,39 +11,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Self
 
-import msgspec
-
 from events.bus import Bus
 from events.event import Event
 from events.operation_events import RetryScheduled
 from recovery.journal.journal import Journal
-from recovery.monitoring.alerts import Thresholds
+from recovery.monitoring.alerts import ALL_OPERATIONS, EVALUATE_AFTER_SECONDS, EVALUATED_EVENTS, Alerts, Thresholds
 from recovery.monitoring.calibration import Calibrations
 from recovery.monitoring.counters import COUNTED_EVENTS, OVERFLOW, Counters, count
-from recovery.monitoring.evaluation import (
-    ALL_OPERATIONS,
-    EVALUATE_AFTER_SECONDS,
-    EVALUATED_EVENTS,
-    Evaluation,
-)
 from recovery.monitoring.overhead import Overhead, combined_overhead, overhead
-from recovery.monitoring.sampling import Sampler
-from recovery.monitoring.snapshot import (
-    CircuitSnapshot,
-    JournalSnapshot,
-    OperationSnapshot,
-    Snapshot,
-    circuit_snapshot,
-    combined_windows,
-    counts_of,
-    journal_snapshot,
-    subscriber_snapshots,
-    windows_of,
-)
-from recovery.monitoring.successes import SuccessReader
-from recovery.monitoring.windows import NewSketch, Window
+from recovery.monitoring.sampling import Sampler, SuccessReader
+from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_windows, counts_of, journal_snapshot
+from recovery.monitoring.windows import Window
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, HalfOpen, Open
+from recovery.policies.circuit_breaker import Circuit
 from recovery.settings import ConfigOf, Defaults, make_config
 
 BATCH = 64
@@ -93,8 +73,9 @@ class Monitor:
         self._waiting = waiting
         self._circuits = circuits
         self._lock = threading.RLock()
-        self._counters = Counters(bus.clock(), _sketches())
-        self._evaluation = Evaluation(thresholds or Thresholds())
+        self._counters = Counters(bus.clock())
+        self.thresholds = thresholds or Thresholds()
+        self._alerts = Alerts(self.thresholds)
         self._successes = SuccessReader(bus, self._counters)
         self._sampler = Sampler(bus)
         self._calibrations = Calibrations()
@@ -108,11 +89,6 @@ class Monitor:
             bus.subscribe(RetryScheduled, self._uncounted.append, essential=True),
         )
 
-    @property
-    def thresholds(self) -> Thresholds:
-        """When alerts are raised and cleared."""
-        return self._evaluation.alerts.thresholds
-
     def on_event(self, event: Event) -> list[Event] | None:
         """Note *event*; when a batch is due, count it, and return the alerts that it raises or clears."""
         self._uncounted.append(event)
@@ -120,17 +96,15 @@ class Monitor:
             return None
         if not self._lock.acquire(blocking=False):
             return None  # publishing never waits: the thread that holds the lock counts it, or the next event does
-        now, evaluation = event.at, self._evaluation
+        now, alerts = event.at, self._alerts
         try:
             self._count_batch()
             self._due = now + EVALUATE_AFTER_SECONDS
-            changes = evaluation.memory(self._memory(), now)
-            for key, with_lag in evaluation.take_due(now):
+            changes = alerts.memory(self._memory(), now)
+            for key, with_lag in alerts.take_due(now):
                 self._successes.read(key, now)
                 window = self._counters.operations[key].history.window("5m", now, with_distributions=with_lag)
-                changes += evaluation.success(key, window, now)
-                if with_lag:
-                    changes += evaluation.lag(key, window, now)
+                changes += alerts.window(key, window, now, with_lag=with_lag)
         finally:
             self._lock.release()
         return changes
@@ -143,36 +117,49 @@ class Monitor:
             if type(event) in EVALUATED_EVENTS:
                 key = (event.operation, event.key)
                 if key in counters.operations and key != OVERFLOW:
-                    self._evaluation.note(key, event)
+                    self._alerts.note(key, event)
 
     def snapshot(self) -> Snapshot:
         """Everything known now. Alerts that this raises or clears are published before it returns.
 
         Takes up to 1.5 ms for each operation key that recovers all the time, and a few for calibration the first time.
         """
-        now = self._bus.clock()
+        now, alerts, counters = self._bus.clock(), self._alerts, self._counters
         with self._lock:
             self._count_batch()
             self._successes.read_all(now)
-            windows = {key: windows_of(counters, now) for key, counters in self._counters.operations.items()}
-            total = combined_windows(windows.values(), self._counters)
+            windows = {key: one.history.windows(now) for key, one in counters.operations.items()}
             costs = {key: self._overhead(key, of["5m"]) for key, of in windows.items()}
+            total = combined_windows(windows.values())
             cost = combined_overhead([(one, windows[key]["5m"].calls) for key, one in costs.items() if one is not None])
+            changes = alerts.memory(self._memory(), now)
             latest = {key: (of["5m"], costs[key]) for key, of in windows.items() if key != OVERFLOW}
-            changes = self._evaluate({**latest, ALL_OPERATIONS: (total["5m"], cost)}, now)
+            for key, (window, one) in (latest | {ALL_OPERATIONS: (total["5m"], cost)}).items():
+                changes += alerts.window(key, window, now)
+                changes += alerts.overhead(key, one, now)
+            circuits, journal = self._circuits(), self._journal()
             shown = Snapshot(
                 at=now,
-                began=self._counters.began,
+                began=counters.began,
                 windows=counts_of(total),
-                operations=tuple(self._operation(key, of, costs[key], now) for key, of in sorted(windows.items())),
+                operations=tuple(
+                    OperationSnapshot(
+                        operation=key[0],
+                        key=key[1],
+                        windows=counts_of(of),
+                        circuit=counters.operations[key].circuit_at(now, circuits.get(key)),
+                        overhead=costs[key],
+                    )
+                    for key, of in sorted(windows.items())
+                ),
                 overhead=cost,
                 waiting=self._waiting(),
                 memory=self._memory(),
-                journal=self._journal_snapshot(now),
-                subscribers=subscriber_snapshots(self._counters),
+                journal=None if journal is None else journal_snapshot(counters, journal, now),
+                subscribers=dict(counters.subscribers),
                 ignored_verdicts=self._bus.ignored_verdicts,
                 dropped_events=self._bus.dropped_events,
-                alerts=self._evaluation.alerts.raised,
+                alerts=alerts.raised,
             )
             self._sampler.offer(self._successes.take_new_calls())
         for event in changes:
@@ -191,15 +178,6 @@ class Monitor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _evaluate(self, latest: Mapping[OperationKey, tuple[Window, Overhead | None]], now: float) -> list[Event]:
-        """Evaluate every alert, by the latest five minutes of each operation key."""
-        evaluation, changes = self._evaluation, list[Event]()
-        for key, (window, cost) in latest.items():
-            changes += evaluation.success(key, window, now)
-            changes += evaluation.lag(key, window, now)
-            changes += evaluation.overhead(key, cost, now)
-        return changes + evaluation.memory(self._memory(), now)
-
     def _overhead(self, key: OperationKey, window: Window) -> Overhead | None:
         own = self._sampler.estimate(key)
         if own is None:
@@ -212,32 +190,3 @@ class Monitor:
     def _memory(self) -> int:
         journal = self._journal()
         return self._waiting() * WAITING_CALL_BYTES + (0 if journal is None else journal.backlog.bytes)
-
-    def _operation(
-        self, key: OperationKey, windows: dict[str, Window], cost: Overhead | None, now: float
-    ) -> OperationSnapshot:
-        operation, part = key
-        return OperationSnapshot(
-            operation=operation, key=part, windows=counts_of(windows), circuit=self._circuit(key, now), overhead=cost
-        )
-
-    def _circuit(self, key: OperationKey, now: float) -> CircuitSnapshot:
-        seen = circuit_snapshot(self._counters.operations[key], now)
-        current = self._circuits().get(key)
-        if seen.state == "closed" and isinstance(current, Open | HalfOpen):  # an earlier run opened it
-            return msgspec.structs.replace(seen, state="open" if isinstance(current, Open) else "half_open")
-        return seen
-
-    def _journal_snapshot(self, now: float) -> JournalSnapshot | None:
-        journal = self._journal()
-        if journal is None:
-            return None
-        return journal_snapshot(self._counters, journal.counts, journal.backlog, journal.reason, now)
-
-
-def _sketches() -> NewSketch:
-    try:
-        from ddsketch import DDSketch  # here: it is an extra
-    except ImportError as error:
-        raise ImportError("a monitor needs the extra: pip install 'launcher-recovery[monitor]'") from error
-    return lambda: DDSketch(0.01)

@@ -103,7 +103,7 @@ def combined_overhead(operations: Sequence[tuple[Overhead, int]]) -> Overhead | 
     known = [(one, calls) for one, calls in operations if one.share is not None and calls > 0]
     calls = sum(number for _, number in known)
     own = sum(one.own * number for one, number in known)
-    if not known or own <= 0.0:
+    if not known:
         return None
     added = sum(one.added * number for one, number in known)
     errors = [None if one.error is None else one.error * one.own * number / own for one, number in known]

@@ -6,15 +6,15 @@ The counts since the start only grow, as an exporter of metrics expects. The win
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
+from ddsketch import DDSketch
 
-from recovery.journal.accounting import Backlog, Counts
-from recovery.monitoring.alerts import Alert
-from recovery.monitoring.counters import Counters, OperationCounters
+from events.alert_events import AlertRaised
+from recovery.journal.journal import Journal
+from recovery.monitoring.counters import CircuitSnapshot, Counters, SubscriberSnapshot
 from recovery.monitoring.overhead import Overhead
-from recovery.monitoring.windows import SPANS, Sketch, Tally, Window
+from recovery.monitoring.windows import SUMS, WINDOWS, Tally, Window
 from recovery.redact import redact
 
 
@@ -74,19 +74,6 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
     opened: int
 
 
-class CircuitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The circuit of one operation key.
-
-    *opened* counts how many times it opened; *open_for* adds up the seconds until it closed. A *metrics_only* circuit
-    rejects no call.
-    """
-
-    state: Literal["closed", "open", "half_open"] = "closed"
-    opened: int = 0
-    open_for: float = 0.0
-    metrics_only: bool = False
-
-
 class OperationSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One operation, or one *key* of it.
 
@@ -121,13 +108,6 @@ class JournalSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int
 
 
-class SubscriberSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How many times a subscriber failed, and whether the bus *disabled* it."""
-
-    failures: int
-    disabled: bool
-
-
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a monitor knows at the moment *at*, on the bus's clock; it counts since *began*.
 
@@ -141,7 +121,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         subscribers: The subscribers that failed, by name.
         ignored_verdicts: Verdicts given to events that ask for none.
         dropped_events: Events that the bus dropped because they caused each other without end.
-        alerts: The alerts that are on, oldest first.
+        alerts: The alerts that are on, oldest first: when each was raised, and its latest value.
     """
 
     at: float
@@ -155,28 +135,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     subscribers: dict[str, SubscriberSnapshot]
     ignored_verdicts: int
     dropped_events: int
-    alerts: tuple[Alert, ...]
+    alerts: tuple[AlertRaised, ...]
 
 
-WINDOWS: tuple[str, ...] = (*SPANS, "all")
-
-_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-
-
-def windows_of(operation: OperationCounters, now: float) -> dict[str, Window]:
-    """The windows of *operation*, by name."""
-    return {name: operation.history.window(None if name == "all" else name, now) for name in WINDOWS}
-
-
-def combined_windows(operations: Iterable[dict[str, Window]], counters: Counters) -> dict[str, Window]:
+def combined_windows(operations: Iterable[dict[str, Window]]) -> dict[str, Window]:
     """The windows of all *operations* together."""
     total = {name: Window(0.0, 0, Tally()) for name in WINDOWS}
     for windows in operations:
         for name, window in windows.items():
-            before = total[name]
-            before.tally.add(window.tally, counters.new_sketch)
-            seconds = max(before.seconds, window.seconds)
-            total[name] = Window(seconds, before.successes + window.successes, before.tally)
+            total[name].seconds = max(total[name].seconds, window.seconds)
+            total[name].successes += window.successes
+            total[name].tally.add(window.tally)
     return total
 
 
@@ -192,68 +161,31 @@ def window_counts(window: Window) -> WindowCounts:
         seconds=window.seconds,
         calls=window.calls,
         successes=successes,
-        success_rate=success_rate(window),
-        recovered=tally.recovered,
-        gave_up=tally.gave_up,
-        rejected=tally.rejected,
-        cancelled=tally.cancelled,
-        resumed=tally.resumed,
+        success_rate=window.success_rate,
         attempts=successes + tally.failures,
-        failures=tally.failures,
         categories=dict(tally.categories),
-        retries=tally.retries,
-        parks=tally.parks,
         waits={redact(cause): Waits(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()},
         recovery=distribution(tally.recovery),
         lag=distribution(tally.lag),
-        decision_seconds=tally.decision_seconds,
-        opened=tally.opened,
+        **{name: getattr(tally, name) for name in SUMS},
     )
 
 
-def success_rate(window: Window) -> float | None:
-    """The share of calls that succeeded; None if none has ended."""
-    return window.successes / window.calls if window.calls else None
-
-
-def distribution(sketch: Sketch | None) -> Distribution | None:
+def distribution(sketch: DDSketch | None) -> Distribution | None:
     """The distribution that *sketch* holds; None without a value."""
-    if sketch is None or not sketch.count:
+    if sketch is None:
         return None
-    quantiles = {name: sketch.get_quantile_value(share) or 0.0 for name, share in _PERCENTILES}
-    return Distribution(count=round(sketch.count), mean=sketch.avg, **quantiles)
+    p50, p95, p99 = (sketch.get_quantile_value(share) or 0.0 for share in (0.5, 0.95, 0.99))
+    return Distribution(count=round(sketch.count), mean=sketch.avg, p50=p50, p95=p95, p99=p99)
 
 
-def circuit_snapshot(counters: OperationCounters, now: float) -> CircuitSnapshot:
-    """The circuit of an operation key, as its events say."""
-    open_for = counters.open_for + (0.0 if counters.opened_at is None else max(now - counters.opened_at, 0.0))
-    return CircuitSnapshot(
-        state=counters.circuit, opened=counters.opened, open_for=open_for, metrics_only=counters.is_metrics_only
-    )
-
-
-def subscriber_snapshots(counters: Counters) -> dict[str, SubscriberSnapshot]:
-    """The subscribers that failed, by name."""
-    return {
-        name: SubscriberSnapshot(failures=seen.failures, disabled=seen.disabled)
-        for name, seen in counters.subscribers.items()
-    }
-
-
-def journal_snapshot(
-    counters: Counters, counts: Counts, backlog: Backlog, reason: str | None, now: float
-) -> JournalSnapshot:
-    """The journal, by its own counts and its *backlog*."""
+def journal_snapshot(counters: Counters, journal: Journal, now: float) -> JournalSnapshot:
+    """The journal, by its own counts and the events about it."""
+    backlog, reason = journal.backlog, journal.reason
     return JournalSnapshot(
-        issued=counts.issued,
-        stored=counts.stored,
-        coalesced=counts.coalesced,
-        dropped=counts.dropped,
-        waiting=counts.waiting,
         bytes=backlog.bytes,
         age=0.0 if backlog.since is None else max(now - backlog.since, 0.0),
         reason=None if reason is None else redact(reason),
-        degraded=counters.degraded,
-        restored=counters.restored,
-        quarantined=counters.quarantined,
+        **msgspec.structs.asdict(journal.counts),
+        **counters.journal,
     )

@@ -12,45 +12,26 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import msgspec
 
+try:
+    from ddsketch import DDSketch
+except ImportError as error:
+    raise ImportError("a monitor needs the extra: pip install 'launcher-recovery[monitor]'") from error
 
-class Sketch(Protocol):
-    """A distribution in little memory; ``ddsketch.DDSketch`` is one."""
-
-    @property
-    def count(self) -> float:
-        """The number of values added."""
-        ...
-
-    @property
-    def avg(self) -> float:
-        """Their mean."""
-        ...
-
-    def add(self, val: float, /) -> object:
-        """Add one value."""
-        ...
-
-    def merge(self, sketch: Any, /) -> object:
-        """Add every value of another sketch."""
-        ...
-
-    def get_quantile_value(self, quantile: float, /) -> float | None:
-        """The value that this share of all values does not exceed."""
-        ...
-
-
-NewSketch: TypeAlias = Callable[[], Sketch]
+ACCURACY = 0.01
+"""By how much a percentile may be off, as a share of its value."""
 
 QUANTUM = 10
 """Seconds of one tally."""
 
 SPANS = {"1m": 60, "5m": 300, "60m": 3600}
 """Seconds that each window looks back."""
+
+WINDOWS = (*SPANS, "all")
+"""The names of all windows; "all" begins with the history."""
 
 WIDTHS = {"1m": 10, "5m": 60, "60m": 600}
 """Seconds of one slot of each window: a multiple of the quantum, at most a sixth of the span."""
@@ -59,11 +40,6 @@ MAX_CAUSES = 32
 """Causes of waits that are counted apart; further causes are counted together, as ``OTHER``."""
 
 OTHER = "other"
-
-SUMS = (
-    "failures", "retries", "parks", "recovered", "gave_up", "rejected", "cancelled", "resumed", "opened",
-    "decision_seconds",
-)  # fmt: skip
 
 
 class Tally(msgspec.Struct):
@@ -86,25 +62,20 @@ class Tally(msgspec.Struct):
     decision_seconds: float = 0.0
     categories: dict[str, int] = {}  # msgspec gives each tally its own
     waits: dict[str, list[Any]] = {}  # an int and a float, changed in place
-    recovery: Any = None  # a Sketch, once it holds a value
-    lag: Any = None
+    recovery: DDSketch | None = None  # until it has a value
+    lag: DDSketch | None = None
 
-    def add(self, other: Tally, new_sketch: NewSketch | None) -> None:
-        """Add everything in *other*; without *new_sketch*, everything but the two distributions."""
+    def add(self, other: Tally, *, with_distributions: bool = True) -> None:
+        """Add everything in *other*, or everything but the two distributions."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for category, number in other.categories.items():
             self.categories[category] = self.categories.get(category, 0) + number
         for cause, (number, seconds) in other.waits.items():
             self.add_wait(cause, seconds, number)
-        if new_sketch is None:
-            return
-        for name in ("recovery", "lag"):
-            sketch = getattr(other, name)
-            if sketch is not None:
-                if getattr(self, name) is None:
-                    setattr(self, name, new_sketch())
-                getattr(self, name).merge(sketch)
+        if with_distributions:
+            self.recovery = _merged(self.recovery, other.recovery)
+            self.lag = _merged(self.lag, other.lag)
 
     def add_wait(self, cause: str, seconds: float, number: int = 1) -> None:
         """Count *number* waits for *cause*, which take *seconds* together."""
@@ -117,7 +88,25 @@ class Tally(msgspec.Struct):
         known[1] += seconds
 
 
-class Window(msgspec.Struct, frozen=True):
+SUMS = tuple(field.name for field in msgspec.structs.fields(Tally) if field.default == 0)
+"""The fields of a tally that are plain sums."""
+
+
+def new_sketch() -> DDSketch:
+    """An empty distribution."""
+    return DDSketch(ACCURACY)
+
+
+def _merged(one: DDSketch | None, other: DDSketch | None) -> DDSketch | None:
+    if other is None:
+        return one
+    if one is None:
+        one = new_sketch()
+    one.merge(other)
+    return one
+
+
+class Window(msgspec.Struct):
     """The last *seconds* of a history: the *successes*, and the *tally* of everything else."""
 
     seconds: float
@@ -129,45 +118,45 @@ class Window(msgspec.Struct, frozen=True):
         """How many calls ended, without the cancelled ones."""
         return self.successes + self.tally.gave_up + self.tally.rejected
 
+    @property
+    def success_rate(self) -> float | None:
+        """The share of calls that succeeded; None if none has ended."""
+        return self.successes / self.calls if self.calls else None
+
 
 class History:
     """What happened since *began*. Times must not decrease: an event that comes late is counted as current."""
 
-    __slots__ = ("_current", "_is_used", "_new_sketch", "_quantum", "_readings", "_slots", "_total", "_until", "began")
+    __slots__ = ("_current", "_ends", "_readings", "_slots", "_total", "began")
 
-    def __init__(self, began: float, new_sketch: NewSketch) -> None:
+    def __init__(self, began: float) -> None:
         self.began = began
-        self._new_sketch = new_sketch
-        self._quantum = int(began // QUANTUM)
-        self._until = (self._quantum + 1.0) * QUANTUM
-        self._current = Tally()
-        self._is_used = False
+        self._current: Tally | None = None
+        self._ends = _end_of_quantum(began)
         self._total = Tally()
-        self._slots: dict[str, deque[tuple[int, Tally]]] = {name: deque() for name in SPANS}
+        self._slots: dict[str, deque[tuple[int, Tally]]] = {
+            name: deque(maxlen=span // WIDTHS[name] + 1) for name, span in SPANS.items()
+        }
         self._readings = [(began, 0)]  # times, and the successes until then; oldest first
 
     def tally_at(self, now: float) -> Tally:
         """The tally in which an event of this moment is counted."""
-        if now >= self._until:
+        if now >= self._ends:
             self._close_quantum(now)
-        self._is_used = True
+        if self._current is None:
+            self._current = Tally()
         return self._current
 
     def _close_quantum(self, now: float) -> None:
-        if self._is_used:
-            self._total.add(self._current, self._new_sketch)
+        if self._current is not None:
+            self._total.add(self._current)
             for name, slots in self._slots.items():
-                index = self._quantum * QUANTUM // WIDTHS[name]
+                index = int(self._ends - QUANTUM) // WIDTHS[name]
                 if not slots or slots[-1][0] != index:
                     slots.append((index, Tally()))
-                slots[-1][1].add(self._current, self._new_sketch)
-            self._current = Tally()
-            self._is_used = False
-        self._quantum = int(now // QUANTUM)
-        self._until = (self._quantum + 1.0) * QUANTUM
-        for name, slots in self._slots.items():
-            while slots and slots[0][0] < _first_slot(name, self._quantum * QUANTUM):
-                slots.popleft()
+                slots[-1][1].add(self._current)
+            self._current = None
+        self._ends = _end_of_quantum(now)
 
     def add_successes(self, now: float, number: int) -> None:
         """Note that *number* calls have succeeded since the last reading."""
@@ -175,11 +164,9 @@ class History:
         total = readings[-1][1] + max(number, 0)
         now = max(now, readings[-1][0])
         # Kept are the first and the last reading of each quantum, and the begin and the end of an idle time.
-        is_known = len(readings) > 1 and (readings[-2][1] == total or readings[-2][0] // QUANTUM == now // QUANTUM)
-        if is_known:
-            readings[-1] = (now, total)
-        else:
-            readings.append((now, total))
+        if len(readings) > 1 and (readings[-2][1] == total or readings[-2][0] // QUANTUM == now // QUANTUM):
+            readings.pop()
+        readings.append((now, total))
         oldest = now - max(SPANS.values())
         while len(readings) > 2 and readings[1][0] <= oldest:
             del readings[0]
@@ -192,31 +179,36 @@ class History:
         (began, before), (ended, total) = readings[after - 1], readings[after]
         return before + (total - before) * (when - began) / (ended - began)
 
-    def window(self, name: str | None, now: float, *, with_distributions: bool = True) -> Window:
-        """The window of that *name* as it is now; None means everything since the start.
+    def windows(self, now: float) -> dict[str, Window]:
+        """Every window as it is now, by name."""
+        return {name: self.window(name, now) for name in WINDOWS}
+
+    def window(self, name: str, now: float, *, with_distributions: bool = True) -> Window:
+        """The window of that *name* as it is now; "all" means everything since the start.
 
         Without distributions this takes microseconds.
         """
-        if now >= self._until:
+        if now >= self._ends:
             self._close_quantum(now)
-        new_sketch = self._new_sketch if with_distributions else None
-        tally = Tally()
-        since = self.began
-        successes = self._readings[-1][1]
-        if name is None:
-            tally.add(self._total, new_sketch)
+        since, successes = self.began, self._readings[-1][1]
+        tallies = [] if self._current is None else [self._current]
+        if name == "all":
+            tallies.append(self._total)
         else:
             first = _first_slot(name, now)
             if first * WIDTHS[name] > since:
                 since = float(first * WIDTHS[name])
                 successes -= math.ceil(self._successes_until(since))
-            for index, slot in self._slots[name]:
-                if index >= first:
-                    tally.add(slot, new_sketch)
-        if self._is_used:
-            tally.add(self._current, new_sketch)
+            tallies += [slot for index, slot in self._slots[name] if index >= first]
+        tally = Tally()
+        for one in tallies:
+            tally.add(one, with_distributions=with_distributions)
         # A recovered call counts at once; the reading may be older, or an estimate.
         return Window(max(now - since, 0.0), max(successes, tally.recovered), tally)
+
+
+def _end_of_quantum(now: float) -> float:
+    return (now // QUANTUM + 1.0) * QUANTUM
 
 
 def _first_slot(name: str, now: float) -> int:

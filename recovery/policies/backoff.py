@@ -97,10 +97,7 @@ def base_delay(backoff: Backoff, retry: int) -> float:
         case tuple():
             asked = backoff[min(retry, len(backoff)) - 1]
         case _:
-            try:
-                asked = float(backoff(retry))
-            except OverflowError:  # an int that no float can hold
-                asked = LARGEST
+            asked = float(min(backoff(retry), LARGEST))  # at most LARGEST first: no float can hold some ints
     if 0.0 <= asked <= LARGEST:
         return asked
     return 0.0 if asked < 0.0 else LARGEST

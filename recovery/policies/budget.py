@@ -51,11 +51,6 @@ class Bucket(msgspec.Struct, frozen=True):
     successes: int
 
 
-def full(budget: RetryBudget, now: float, successes: int) -> Bucket:
-    """The bucket at the start."""
-    return Bucket(budget.reserve, now, successes)
-
-
 def refill(budget: RetryBudget, bucket: Bucket, now: float, successes: int) -> Bucket:
     """The bucket with the tokens that came in by *now*, when the success counter says *successes*."""
     came = budget.per_second * max(now - bucket.at, 0.0) + budget.ratio * max(successes - bucket.successes, 0)

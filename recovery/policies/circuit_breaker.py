@@ -86,9 +86,8 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
                 raise ValueError(f"failure_rate must be at most 1, not {self.failure_rate!r}")
             validation.whole("window", self.window, least=100 if self.counts == "attempts" else 10)
         if self.categories is not None:
-            known = tuple(map(str, Category))
             given = validation.items("categories", self.categories)
-            chosen = frozenset(Category(validation.choice("categories", one, known)) for one in given)
+            chosen = frozenset(validation.category("categories", one) for one in given)
             msgspec.structs.force_setattr(self, "categories", chosen)
 
 

@@ -17,23 +17,12 @@ import msgspec
 from events.evidence import Category, Evidence
 from recovery.policies.error_messages import GPU, match_error_message
 
-T, U, R, E, A, L, P, C = (
-    Category.TRANSIENT,
-    Category.UNREACHABLE,
-    Category.RATE_LIMITED,
-    Category.ENVIRONMENT,
-    Category.AUTH,
-    Category.LOST,
-    Category.PERMANENT,
-    Category.CANCELLED,
-)
-
+T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
 
 Recoverability: TypeAlias = Literal["retry", "wait", "ask", "never"]
 
 RECOVERABILITY: dict[Category, Recoverability] = {
-    T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", Category.EXHAUSTED: "never", C:
-    "never",
+    T: "retry", U: "retry", L: "retry", R: "wait", E: "wait", A: "ask", P: "never", X: "never", C: "never",
 }  # fmt: skip
 """How a failure of each category passes: by itself, with its cause, with a person's help, or never.
 
@@ -95,58 +84,44 @@ BY_ERRNO: dict[int, Category] = {
     if hasattr(errno, name)
 }
 
+HTTPX = ("httpx", "httpx2")
 BY_TYPE: dict[str, Category] = {
-    # Errors of the program or of its input: the same call fails the same way again.
-    **dict.fromkeys(
-        (
-            "builtins.ArithmeticError", "builtins.AssertionError", "builtins.AttributeError", "builtins.BufferError",
-            "builtins.FileExistsError", "builtins.FileNotFoundError", "builtins.ImportError",
-            "builtins.IsADirectoryError", "builtins.LookupError", "builtins.MemoryError", "builtins.NameError",
-            "builtins.NotADirectoryError", "builtins.NotImplementedError", "builtins.PermissionError",
-            "builtins.RecursionError", "builtins.StopAsyncIteration", "builtins.StopIteration",
-            "builtins.SyntaxError", "builtins.SystemError", "builtins.TypeError", "builtins.ValueError",
-            "events.errors.CallRejectedError", "events.errors.Permanent", "ssl.SSLCertVerificationError",
-        ),
-        P,
-    ),
-    # The names below are those of a family of HTTP clients; httpx2 is the one our adapters use.
-    **{
-        f"{library}.{name}": category
-        for library in ("httpx", "httpx2")
-        for name, category in (
-            ("ConnectError", U), ("ConnectTimeout", U), ("TransportError", T), ("ProxyError", T),
-            ("LocalProtocolError", P), ("UnsupportedProtocol", P), ("InvalidURL", P), ("TooManyRedirects", P),
-            ("DecodingError", T), ("StreamError", P), ("CookieConflict", P),
-        )
-    },
-    "asyncio.exceptions.CancelledError": C,
-    "builtins.ConnectionError": T,
-    "builtins.ConnectionRefusedError": U,
-    "builtins.EOFError": T,
-    "builtins.TimeoutError": T,
-    "concurrent.futures._base.CancelledError": C,
-    "events.errors.Retryable": T,
-    "aiohttp.client_exceptions.ClientConnectorError": U,
-    # Not ConnectionError of requests, which does not tell when it happened: its cause does.
-    "requests.exceptions.ConnectTimeout": U,
-    "requests.exceptions.InvalidSchema": P,
-    "requests.exceptions.InvalidURL": P,
-    "requests.exceptions.MissingSchema": P,
-    "requests.exceptions.TooManyRedirects": P,
-    "socket.gaierror": U,
-    "aiohttp.client_exceptions.ClientPayloadError": T,
-    "urllib3.exceptions.ConnectTimeoutError": U,
-    "urllib3.exceptions.NameResolutionError": U,
-    "urllib3.exceptions.NewConnectionError": U,
-    "ssl.SSLError": T,
-    "torch.OutOfMemoryError": E,
-    "torch.cuda.OutOfMemoryError": E,
-    "subprocess.TimeoutExpired": T,
-}  # fmt: skip
+    f"{module}.{name}": category
+    for category, module, names in (
+        # Errors of the program or of its input: the same call fails the same way again.
+        (P, "builtins", "ArithmeticError AssertionError AttributeError BufferError FileExistsError FileNotFoundError"),
+        (P, "builtins", "ImportError IsADirectoryError LookupError MemoryError NameError NotADirectoryError"),
+        (P, "builtins", "NotImplementedError PermissionError RecursionError StopAsyncIteration StopIteration"),
+        (P, "builtins", "SyntaxError SystemError TypeError ValueError"),
+        (P, "events.errors", "CallRejectedError Permanent"),
+        (P, "ssl", "SSLCertVerificationError"),
+        (T, "builtins", "ConnectionError EOFError TimeoutError"),
+        (U, "builtins", "ConnectionRefusedError"),
+        (T, "events.errors", "Retryable"),
+        (T, "ssl", "SSLError"),
+        (U, "socket", "gaierror"),
+        (T, "subprocess", "TimeoutExpired"),
+        (C, "asyncio.exceptions", "CancelledError"),
+        (C, "concurrent.futures._base", "CancelledError"),
+        # httpx2 is the client that our adapters use; httpx has the same names.
+        *((U, library, "ConnectError ConnectTimeout") for library in HTTPX),
+        *((T, library, "TransportError ProxyError DecodingError") for library in HTTPX),
+        *((P, library, "LocalProtocolError UnsupportedProtocol InvalidURL TooManyRedirects") for library in HTTPX),
+        *((P, library, "StreamError CookieConflict") for library in HTTPX),
+        (U, "aiohttp.client_exceptions", "ClientConnectorError"),
+        (T, "aiohttp.client_exceptions", "ClientPayloadError"),
+        # Not ConnectionError of requests, which does not tell when it happened: its cause does.
+        (U, "requests.exceptions", "ConnectTimeout"),
+        (P, "requests.exceptions", "InvalidSchema InvalidURL MissingSchema TooManyRedirects"),
+        (U, "urllib3.exceptions", "ConnectTimeoutError NameResolutionError NewConnectionError"),
+        (E, "torch", "OutOfMemoryError cuda.OutOfMemoryError"),
+    )
+    for name in names.split()
+}
 
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
-SEVERITY = (T, U, R, L, E, A, Category.EXHAUSTED, P, C)
+SEVERITY = (T, U, R, L, E, A, X, P, C)
 """Mildest first: a group of errors is as bad as its worst leaf; a cancellation outweighs every failure."""
 
 
@@ -181,11 +156,7 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
 
 def _has_bad_certificate(evidence: Evidence | None) -> bool:
     """Whether a client could not connect because it does not trust the certificate: that does not pass by itself."""
-    while evidence is not None:
-        if evidence.type == BAD_CERTIFICATE:
-            return True
-        evidence = evidence.cause
-    return False
+    return evidence is not None and (evidence.type == BAD_CERTIFICATE or _has_bad_certificate(evidence.cause))
 
 
 def by_status(status: int) -> Classification:

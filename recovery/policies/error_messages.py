@@ -13,14 +13,7 @@ import msgspec
 
 from events.evidence import Category
 
-T, U, E, A, L, P = (
-    Category.TRANSIENT,
-    Category.UNREACHABLE,
-    Category.ENVIRONMENT,
-    Category.AUTH,
-    Category.LOST,
-    Category.PERMANENT,
-)
+T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
 
 
 class ErrorPattern(msgspec.Struct, frozen=True):
@@ -90,8 +83,9 @@ PROCESSES = _rules(
 )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
+@lru_cache(maxsize=256)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression *pattern*, compiled once; case is ignored, ``.`` spans lines."""
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
@@ -99,4 +93,4 @@ def match_error_message(text: str | None, patterns: tuple[ErrorPattern, ...] = P
     """The first of *patterns* that *text* matches, or ``None``."""
     if not text:
         return None
-    return next((one for one in patterns if _compiled(one.pattern).search(text)), None)
+    return next((one for one in patterns if compiled(one.pattern).search(text)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, cast
 
 import msgspec
 
@@ -54,9 +55,7 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_shape(self)
-        wait_for = (
-            (self.wait_for,) if isinstance(self.wait_for, Condition) else validation.items("wait_for", self.wait_for)
-        )
+        wait_for = validation.items("wait_for", self.wait_for, single=Condition)
         for condition in wait_for:
             if not isinstance(condition, Condition):
                 raise TypeError(f"wait_for must be conditions, not {condition!r}")
@@ -113,7 +112,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             raise TypeError(f"per_category must map categories to strategies, not {self.per_category!r}")
         strategies = {}
         for given, strategy in self.per_category.items():
-            category = Category(validation.choice("per_category", given, tuple(map(str, Category))))
+            category = validation.category("per_category", given)
             if not isinstance(strategy, Strategy):
                 raise TypeError(f"per_category[{str(category)!r}] must be a Strategy, not {strategy!r}")
             if category in NEVER:
@@ -124,8 +123,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
     @property
     def most_retries(self) -> int | None:
         """The most retries that any category allows, ``None`` for no limit."""
-        own = [strategy.max_retries for strategy in self.per_category.values()]
-        limits = [self.max_retries, *(limit for limit in own if not isinstance(limit, msgspec.UnsetType))]
+        limits = [self.retries_for(category) for category in (None, *self.per_category)]
         finite = [limit for limit in limits if limit is not None]
         return max(finite) if len(finite) == len(limits) else None
 
@@ -143,29 +141,32 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
 
 
 def _check_shape(given: RetryPolicy | Strategy) -> None:
-    """Check the fields that a policy and a strategy share; a sequence of delays becomes a tuple."""
-    if isinstance(given, RetryPolicy):
-        for field in ("max_retries", "backoff", "jitter", "max_delay"):
-            if getattr(given, field) is msgspec.UNSET:
-                raise TypeError(f"{field} must be set in a policy")
-    if given.max_retries not in (None, msgspec.UNSET):
-        validation.whole("max_retries", given.max_retries)
-    if given.jitter is not msgspec.UNSET:
-        validation.choice("jitter", given.jitter, JITTERS)
-    if given.max_delay is not msgspec.UNSET:
-        validation.number("max_delay", given.max_delay)
-    backoff = given.backoff
+    """Check the fields that a policy and a strategy share; a strategy may leave them out."""
+    fields: dict[str, Any] = {name: getattr(given, name) for name in ("max_retries", "backoff", "jitter", "max_delay")}
+    if isinstance(given, Strategy):
+        fields = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    if fields.get("max_retries") is not None:
+        validation.whole("max_retries", fields["max_retries"])
+    if "jitter" in fields:
+        validation.choice("jitter", fields["jitter"], JITTERS)
+    if "max_delay" in fields:
+        validation.number("max_delay", fields["max_delay"])
+    if "backoff" in fields:
+        msgspec.structs.force_setattr(given, "backoff", _checked_backoff(fields["backoff"]))
+
+
+def _checked_backoff(backoff: Any) -> Backoff:
+    """*backoff*; a sequence of delays becomes a tuple."""
     if isinstance(backoff, list | tuple):
         if not backoff:
             raise ValueError("backoff must name at least one delay")
-        delays = tuple(validation.number(f"backoff[{i}]", one) for i, one in enumerate(backoff))
-        msgspec.structs.force_setattr(given, "backoff", delays)
-    elif not isinstance(backoff, Constant | Linear | Exponential | msgspec.UnsetType) and (
-        isinstance(backoff, type) or not callable(backoff) or is_async(backoff)
-    ):
+        return tuple(validation.number(f"backoff[{i}]", one) for i, one in enumerate(backoff))
+    is_function = callable(backoff) and not isinstance(backoff, type) and not is_async(backoff)
+    if not is_function and not isinstance(backoff, Constant | Linear | Exponential):
         raise TypeError(
             f"backoff must be Constant, Linear, Exponential, a list of delays or a plain function, not {backoff!r}"
         )
+    return cast("Backoff", backoff)
 
 
 def reset_by_progress(policy: RetryPolicy, failed: OperationFailed) -> tuple[int, int]:
@@ -206,14 +207,8 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     )
     if not is_parked and most is not None and failure.retries >= most:
         return GiveUp(f"out of retries ({most})")
-    wait = delay(
-        backoff,
-        jitter,
-        max_delay,
-        retry=failure.attempt if is_parked else failure.retries + 1,
-        previous=failure.waited,
-        draw=draw,
-    )
+    retry = failure.attempt if is_parked else failure.retries + 1
+    wait = delay(backoff, jitter, max_delay, retry=retry, previous=failure.waited, draw=draw)
     if not is_parked:
         return Retry(wait + (asked or 0.0), within)
     if strategy is not None and until:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,9 +22,8 @@ from events.event import FOREVER
 from events.evidence import Category, Evidence
 from recovery import validation
 from recovery.policies.classification import Classification, Classifier, Front
+from recovery.policies.error_messages import compiled
 from recovery.suggestions import Suggesting
-
-MAX_COMPILED = 256
 
 
 class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
@@ -62,22 +60,16 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
         set_field = msgspec.structs.force_setattr
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"name must be a text that is not empty, not {self.name!r}")
-        set_field(self, "category", Category(validation.choice("category", self.category, tuple(map(str, Category)))))
-        kinds = (self.types,) if isinstance(self.types, type | str) else self.types
-        set_field(self, "types", frozenset(map(_type_name, validation.items("types", kinds))))
-        for field in ("statuses", "errnos", "exit_codes"):
-            given = getattr(self, field)
-            numbers = (given,) if isinstance(given, int) else given
-            least = -(2**31) if field == "exit_codes" else 0
-            set_field(
-                self,
-                field,
-                frozenset(validation.whole(field, n, least=least) for n in validation.items(field, numbers)),
-            )
+        set_field(self, "category", validation.category("category", self.category))
+        kinds = validation.items("types", self.types, single=type | str)
+        set_field(self, "types", frozenset(map(_type_name, kinds)))
+        for field, least in (("statuses", 0), ("errnos", 0), ("exit_codes", -(2**31))):
+            numbers = validation.items(field, getattr(self, field), single=int)
+            set_field(self, field, frozenset(validation.whole(field, number, least=least) for number in numbers))
         if not isinstance(self.text, str):
             raise TypeError(f"text must be a regular expression, not {self.text!r}")
         try:
-            _compiled(self.text)
+            compiled(self.text)
         except (re.error, OverflowError) as error:
             raise ValueError(f"text must be a regular expression: {error}") from error
         if self.retry_after is not None:
@@ -96,9 +88,8 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
         ):
             if wanted and found not in wanted:  # type: ignore[operator]  # frozensets now
                 return None
-        if self.text and not any(
-            _compiled(self.text).search(text) for text in (evidence.message, evidence.stderr or "")
-        ):
+        texts = (evidence.message, evidence.stderr or "")
+        if self.text and not any(compiled(self.text).search(text) for text in texts):
             return None
         return Classification(self.category, self.name, self.why, self.retry_after)
 
@@ -138,8 +129,3 @@ def _type_name(kind: object) -> str:
     if isinstance(kind, str) and ("." in kind or hasattr(builtins, kind)):
         return kind if "." in kind else f"builtins.{kind}"
     raise TypeError(f"types must be exception classes or their qualified names (module.Class), not {kind!r}")
-
-
-@lru_cache(maxsize=MAX_COMPILED)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE | re.DOTALL)

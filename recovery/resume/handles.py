@@ -1,4 +1,4 @@
-"""What became of the calls that dead processes left: to wait for, to look at, and to try again by hand."""
+"""Handles of the calls that dead processes left: wait for them, look at them, retry them by hand."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from events.attempt import Attempt
+from events.operation_events import OperationInterrupted
 from recovery.journal.history import CallRecord
 from recovery.waiting.waiters import Latch
 
 
 class ResumedCall:
-    """One call that is resumed. Wait for it with ``wait()`` or ``await``; then *result* or *error* is set."""
+    """A call that is resumed. Wait for it with ``wait()`` or ``await``; then *result* or *error* is set.
+
+    Args:
+        record: What the journal knows about the call.
+    """
 
     def __init__(self, record: CallRecord) -> None:
         self.record = record
         self.result: Any = None
         self.error: BaseException | None = None
         self.attempt: Attempt | None = None
-        """What it is resumed with, since that has been told."""
+        """The attempt that resumes it, once that is published."""
         self._over = Latch()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether the call has ended, well or not."""
         return self._over.is_open
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has ended, *timeout* seconds at the most; whether it has."""
+        """Block until the call has ended, for at most *timeout* seconds; whether it has."""
         return self._over.wait(timeout)
 
     def __await__(self) -> Generator[Any, None, ResumedCall]:
-        """Suspend until it has ended."""
+        """Suspend until the call has ended."""
         yield from self._over.opened().__await__()
         return self
 
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
-        """Note how it ended."""
+        """Note how the call ended."""
         self.result = result
         self.error = error
         self._over.open()
 
     def interrupt(self) -> None:
-        """Tell that the service ends, if the call is under way: it must not be taken for what killed the process."""
+        """Publish that the service ends, if the call is under way: its end must not count as a crash of the call."""
         attempt, self.attempt = self.attempt, None
         if attempt is not None and not self.is_over:
-            attempt.interrupted()
+            attempt.call.publish(OperationInterrupted, attempt.number)
 
 
 class Resumption:
-    """What ``resume()`` found. Complete once ``loaded`` is open, which both waits include.
+    """What ``resume()`` found: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
-    *calls* are resumed here. *left* are pending calls that are not: their operation is not defined here, has another
-    version, kept no arguments, or is async where no loop runs; they stay in the journal. *quarantined* are calls in
-    which the process died each time: they are resumed only by hand (``retry``). *unreadable* are the ids of calls
-    whose rows are damaged.
+    ``calls`` are resumed here. ``left`` are pending calls that stay in the journal: their operation is not defined
+    here, or has another version, or kept no arguments, or is async where no loop runs. ``quarantined`` are calls in
+    which the process crashed too often: only ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged
+    rows.
+
+    Args:
+        start: Resumes a call.
+        close: Ends ``retry``; the service calls it, in its loop.
     """
 
     def __init__(self, start: Callable[[ResumedCall], object], close: Callable[[], object] = lambda: None) -> None:
@@ -66,22 +75,24 @@ class Resumption:
         self.left: list[CallRecord] = []
         self.quarantined: list[CallRecord] = []
         self.unreadable: tuple[str, ...] = ()
-        self._start = start
         self.close = close
-        """Have nothing more resumed by hand; for the service, in its loop."""
+        """End ``retry``; for the service, in its loop."""
+        self._start = start
         self._lock = threading.Lock()
         self._process = os.getpid()
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this process that resumes, and not one that it was forked from."""
+        """Whether this process resumes the calls, and not one that it was forked from."""
         return self._process == os.getpid()
 
     def retry(self, call: str) -> ResumedCall:
         """Resume a quarantined call after all; from any thread.
 
-        Raises LookupError if *call* is none of them. Raises RecoveryError for an async call under plain ``with``, where
-        no loop runs; it stays quarantined.
+        Raises:
+            LookupError: No call with that id is quarantined.
+            RecoveryError: The call is async and the service runs under plain ``with``, without a loop. The call stays
+                quarantined.
         """
         with self._lock:
             record = next((record for record in self.quarantined if record.call == call), None)
@@ -94,18 +105,16 @@ class Resumption:
         return again
 
     def interrupt(self) -> None:
-        """Tell of every call that is under way that the service ends in good order."""
+        """Publish of every call that is under way that the service ends in good order."""
         for call in list(self.calls) if self.is_ours else ():
             call.interrupt()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until every call has ended, *timeout* seconds at the most; whether they have."""
+        """Block until every call has ended, for at most *timeout* seconds; whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
-        return all(latch.wait(None if end is None else max(0.0, end - time.monotonic())) for latch in self._latches())
-
-    def _latches(self) -> Generator[Latch | ResumedCall, None, None]:
-        yield self.loaded
-        yield from self.calls
+        return self.loaded.wait(timeout) and all(
+            call.wait(None if end is None else max(0.0, end - time.monotonic())) for call in self.calls
+        )
 
     def __await__(self) -> Generator[Any, None, Resumption]:
         """Suspend until every call has ended."""

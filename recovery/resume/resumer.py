@@ -1,12 +1,14 @@
-"""Resume what a dead process left: find the calls in the journal, and run them where their colour can run."""
+"""Resume the calls that dead processes left: find them in the journal, and run them in threads or tasks."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,50 +16,47 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from events.attempt import Attempt
+from events.call import Call
 from events.callables import is_async
 from events.errors import RecoveryError
-from events.verdicts import GiveUp, Retry, settle
-from recovery.execution.runner import Driver
+from events.operation_events import OperationQuarantined, OperationResumed
+from events.runner_api import give_up
+from events.verdicts import GiveUp
+from recovery.execution.runner import Runner
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, remaining
-from recovery.journal.store import Pending
 from recovery.operations import Definition, Registry
+from recovery.resume.continuation import continued, decided, why_over
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.serialization import decoded_arguments
-from recovery.settings import OperationConfig
-from recovery.subscribers.retry import MAYBE_SENT, judge
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
-"""How many plain calls are resumed at a time."""
+"""Plain calls that are resumed at a time."""
 
-AT_ONCE = 100
-"""How many coroutines are started before they get their turn: of ten thousand, the first does not wait for all."""
+TASKS_PER_TURN = 100
+"""Async calls that are started before the loop has a turn: of ten thousand, the first does not wait for all."""
 
 MAX_CRASHES = 3
-"""So often a call is resumed though its process died in an attempt, without a new checkpoint in between."""
+"""Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
 
 log = logging.getLogger("recovery")
 
 
-class Resumer:
-    """Finds the calls of a journal that the registry can resume, and runs them."""
+class Resumer(msgspec.Struct, eq=False):
+    """Finds the calls in a journal that the registry can resume, and runs them.
 
-    def __init__(
-        self,
-        registry: Registry,
-        driver_of: Callable[[Definition], Driver],
-        journal: JournalCore,
-        spread: Callable[[int], float],
-    ) -> None:
-        self._registry = registry
-        self._driver_of = driver_of
-        self._journal = journal
-        self._spread = spread
+    Its fields, in this order: the operations that are defined; what makes the runner of a function; the journal with
+    the calls; and the seconds to wait before one of that many calls starts, so that not all start at once.
+    """
+
+    _registry: Registry
+    _runner_of: Callable[[Callable[..., Any], Definition], Runner]
+    _journal: JournalCore
+    _jitter: Callable[[int], float]
 
     def in_threads(self) -> Resumption:
-        """Resume plain calls on daemon threads; async ones stay pending, and are named in one warning."""
+        """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
 
         def start(call: ResumedCall) -> None:
             if self._is_async(call.record):
@@ -85,14 +84,14 @@ class Resumer:
             except anyio.ClosedResourceError:
                 call.end(error=RecoveryError("the service has ended"))
 
-        async def receive() -> None:  # a callback of the loop's is no task, and cannot start one
+        async def receive() -> None:  # a callback of the loop is no task, and cannot start one
             with handed_in:
                 async for call in handed_in:
                     group.start_soon(self._resume_async, call)
 
         def close() -> None:
             hand_in.close()
-            if not found.loaded.is_open:  # whoever leaves does not wait for a journal that cannot be read
+            if not found.loaded.is_open:  # or the service would wait for a journal that cannot be read
                 self._journal.look(now=True)
 
         found = Resumption(start, close)
@@ -101,11 +100,11 @@ class Resumer:
         return found
 
     def _load_and_run(self, found: Resumption) -> None:
-        plain, awaited = self._sort(found, self._journal.pending())
+        plain, in_tasks = self._sort(found)
         found.calls = plain
-        if awaited:
-            found.left += [call.record for call in awaited]
-            names = ", ".join(sorted({call.record.operation for call in awaited}))
+        if in_tasks:
+            found.left += [call.record for call in in_tasks]
+            names = ", ".join(sorted({call.record.operation for call in in_tasks}))
             log.warning("async calls stay pending (%s): resume them under `async with`", names)
         found.loaded.open()
         self._start_threads(plain)
@@ -113,137 +112,91 @@ class Resumer:
     async def _load_and_start(self, found: Resumption, group: anyio.abc.TaskGroup) -> None:
         self._journal.look()
         await self._journal.loaded.opened()
-        plain, awaited = self._sort(found, self._journal.pending())
-        found.calls = plain + awaited
-        for number, call in enumerate(awaited):
-            # Those that are overdue do not start all at once.
-            group.start_soon(self._resume_async, call, self._spread(len(awaited)) if number else 0.0)
-            if number % AT_ONCE == 0:
+        plain, in_tasks = self._sort(found)
+        found.calls = plain + in_tasks
+        for number, call in enumerate(in_tasks):
+            # Calls that are overdue do not start all at once.
+            group.start_soon(self._resume_async, call, self._jitter(len(in_tasks)) if number else 0.0)
+            if number % TASKS_PER_TURN == 0:
                 await anyio.sleep(0.001)  # no mere checkpoint: the journal's thread needs the interpreter, too
         found.loaded.open()
         self._start_threads(plain)
 
-    def _sort(self, found: Resumption, pending: Pending) -> tuple[list[ResumedCall], list[ResumedCall]]:
+    def _sort(self, found: Resumption) -> tuple[list[ResumedCall], list[ResumedCall]]:
+        """Note in *found* the calls that are not resumed; the plain calls and the async ones that are."""
         plain: list[ResumedCall] = []
-        awaited: list[ResumedCall] = []
+        in_tasks: list[ResumedCall] = []
+        pending = self._journal.pending()
         found.unreadable = pending.unreadable
         for record in pending.calls:
             definition = self._registry.get(record.operation)
             if definition is None or definition.resume is None or not record.is_resumable:
                 found.left.append(record)
-            elif record.version != definition.config.version:
+            elif record.version != (version := definition.config.version):
                 found.left.append(record)
-                log.warning(
-                    "call %s of %s stays pending: journalled under version %r, defined as version %r",
-                    record.call,
-                    record.operation,
-                    record.version,
-                    definition.config.version,
-                )
+                why = f"journalled under version {record.version!r}, defined as version {version!r}"
+                log.warning("call %s of %s stays pending: %s", record.call, record.operation, why)
             elif record.state == "quarantined":
                 found.quarantined.append(record)
             elif record.state == "running" and record.crashes >= MAX_CRASHES and not record.interrupted:
                 reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
                 log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
-                operation = definition.keyed(record.key)
-                Attempt(operation, call=record.call, number=record.attempt).quarantined(reason)
+                quarantined = Call(definition.keyed(record.key), record.call)
+                quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
                 found.quarantined.append(record)
             else:
-                (awaited if self._is_async(record) else plain).append(ResumedCall(record))
-        return plain, awaited
+                (in_tasks if self._is_async(record) else plain).append(ResumedCall(record))
+        return plain, in_tasks
 
     def _is_async(self, record: CallRecord) -> bool:
         definition = self._registry.get(record.operation)
         return definition is not None and is_async(definition.resume)
 
     def _start_threads(self, calls: list[ResumedCall]) -> None:
-        todo: queue.SimpleQueue[ResumedCall] = queue.SimpleQueue()
-        # Who is ready comes first: a delay keeps a thread busy.
-        for call in sorted(calls, key=lambda call: call.record.due or 0.0):
-            todo.put(call)
+        # Calls that are due come first: a delay keeps a thread busy.
+        todo = deque(sorted(calls, key=lambda call: call.record.due or 0.0))
 
         def work() -> None:
-            while True:
-                try:
-                    call = todo.get_nowait()
-                except queue.Empty:
-                    return
-                self._resume(call)
+            with contextlib.suppress(IndexError):  # none is left; what a call raises does not come here
+                while True:
+                    self._resume(todo.popleft())
 
         for number in range(min(THREADS, len(calls))):
             threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
 
     def _resume(self, call: ResumedCall) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call)
-            call.end(result=driver.run(function, tuple(args), kwargs, attempt, delay=delay))
-        except BaseException as error:  # it has been published; whoever waits is told
+            call.end(result=self._prepare(call)())
+        except BaseException as error:  # it is published, and the handle has it
             call.end(error=error)
 
     async def _resume_async(self, call: ResumedCall, extra: float = 0.0) -> None:
         try:
-            driver, attempt, function, args, kwargs, delay = self._prepare(call, extra)
-            call.end(result=await driver.arun(function, tuple(args), kwargs, attempt, delay=delay))
-        except Exception as error:  # it has been published; whoever waits is told
+            call.end(result=await self._prepare(call, extra)())
+        except BaseException as error:  # it is published, and the handle has it
             call.end(error=error)
-        except BaseException as error:
-            call.end(error=error)
-            raise
+            if not isinstance(error, Exception):
+                raise
 
-    @staticmethod
-    def _why_not(record: CallRecord, config: OperationConfig) -> str | None:
-        """Why there cannot be another attempt, or ``None``: what its process died too early to say."""
-        if record.judged is not None:  # the same question again
-            verdict = settle([judge(config, record.judged, 0.0)])
-            return verdict.reason if isinstance(verdict, GiveUp) else None
-        limit = config.policy.most_retries
-        if limit is not None and record.retries > limit:
-            return f"out of retries ({limit})"
-        if record.state == "running" and not config.may_repeat:
-            return MAYBE_SENT
-        return None
-
-    def _prepare(
-        self, call: ResumedCall, extra: float = 0.0
-    ) -> tuple[Driver, Attempt, Callable[..., Any], list[Any], dict[str, Any], float]:
-        record = call.record
-        definition = self._registry.get(record.operation)
+    def _prepare(self, call: ResumedCall, extra: float = 0.0) -> Callable[[], Any]:
+        """Publish that the call is resumed; what runs it. A call that is not due waits first, or *extra* seconds."""
+        definition = self._registry.get(call.record.operation)
         assert definition is not None
         assert definition.resume is not None
-        assert record.arguments is not None
-        args, kwargs = decoded_arguments(record.arguments)
-        record = _decided(record, definition.config)
+        assert call.record.arguments is not None
+        args, kwargs = decoded_arguments(call.record.arguments)
+        record = decided(call.record, definition.config)
         operation = definition.keyed(record.key)
-        attempt = Attempt(operation, call=record.call, number=record.attempt, retries=record.retries)
-        attempt.arguments = record.arguments
-        attempt.version = record.version
-        attempt.idempotency_key = record.idempotency_key
-        attempt.saved = record.saved
-        pending = self._journal.pending()
         now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
-        delay = remaining(record, pending.runs, now) or extra
-        attempt.began = operation.bus.clock() - record.elapsed
-        attempt.error = record.failures[-1] if record.failures else None
-        attempt.category = None if record.judged is None else record.judged.category
-        attempt.progress_resets = record.progress_resets
-        attempt.done = record.done
-        hopeless = self._why_not(record, definition.config)
-        if hopeless is not None:
-            attempt.give_up(GiveUp(hopeless))
-            raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {hopeless}")
-        attempt.waited = record.delay
-        attempt.resumed(delay)
+        delay = remaining(record, self._journal.pending().runs, now) or extra
+        attempt = continued(record, operation)
+        reason = why_over(record, definition.config)
+        if reason is not None:
+            give_up(attempt, GiveUp(reason))
+            raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {reason}")
+        arguments = attempt.call.raw_arguments
+        attempt.call.publish(OperationResumed, attempt.number, after=delay, arguments=arguments)
         call.attempt = attempt
-        return self._driver_of(definition), attempt, definition.resume, args, kwargs, delay
-
-
-def _decided(record: CallRecord, config: OperationConfig) -> CallRecord:
-    """*record* with the wait that its process died too early to write down."""
-    if record.judged is None:
-        return record
-    verdict = judge(config, record.judged, 0.0)
-    if isinstance(verdict, GiveUp):
-        return record
-    retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.counts_as_retry)
-    due = record.judged.at + verdict.after
-    return msgspec.structs.replace(record, due=due, delay=verdict.after, retries=retries)
+        runner = self._runner_of(definition.resume, definition)
+        run = runner.arun if is_async(definition.resume) else runner.run
+        return functools.partial(run, attempt, tuple(args), kwargs, delay=delay)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from events.bus import Bus, sender_of
+import msgspec
+
+from events.bus import Bus
 from events.event import CallEvent
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -19,11 +22,18 @@ from events.operation_events import (
 )
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
-from recovery.policies.budget import Bucket, RetryBudget, full, refill, refund, reserve
+from recovery.policies.budget import Bucket, RetryBudget, refill, refund, reserve
 from recovery.settings import ConfigOf
 
 MAX_RESERVED = 100_000
 """How many reserved tokens are remembered by call; the oldest beyond are taken to be used."""
+
+
+class Kept(msgspec.Struct):
+    """A bucket, and the operation whose successes it counts."""
+
+    bucket: Bucket
+    operation: Operation | None
 
 
 class RetryBudgets:
@@ -48,9 +58,8 @@ class RetryBudgets:
         self._operation_of = operation_of
         self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
-        self._buckets: OrderedDict[OperationKey, Bucket] = OrderedDict()
+        self._kept: OrderedDict[OperationKey, Kept] = OrderedDict()
         self._reserved: OrderedDict[str, tuple[OperationKey, int]] = OrderedDict()
-        self._kept: dict[OperationKey, Operation | None] = {}  # for their counters
         self._has_forgotten: set[str] = set()
         self._followed: set[str] = set()
 
@@ -71,11 +80,11 @@ class RetryBudgets:
             self._reserved.pop(failure.call, None)  # the retry that it was for has been made
             if not isinstance(verdict, Retry):
                 return verdict
-            bucket = self._bucket(budget, operation_key, failure.at)
-            taken = reserve(bucket)
-            self._buckets[operation_key] = bucket if taken is None else taken
+            kept = self._refilled(budget, operation_key, failure.at)
+            taken = reserve(kept.bucket)
             if taken is None:
-                return GiveUp(f"retry budget exhausted: {sender_of(*operation_key)}")
+                return GiveUp(f"retry budget exhausted: {display_name(*operation_key)}")
+            kept.bucket = taken
             self._reserved[failure.call] = (operation_key, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)
@@ -88,50 +97,43 @@ class RetryBudgets:
             if held is None or (isinstance(event, Parked) and (event.error is None or event.counts_as_retry)):
                 return  # the attempt that it is for is still to come
             del self._reserved[event.call]
-            was_made = isinstance(event, OperationRecovered) or (
-                isinstance(event, OperationCancelled) and not event.waiting
-            )
-            budget = self._budget(event)
-            if budget is not None and not was_made:
-                self._buckets[held[0]] = refund(budget, self._bucket(budget, held[0], event.at))
+            if isinstance(event, OperationRecovered) or (isinstance(event, OperationCancelled) and not event.waiting):
+                return  # the retry was made
+            config = self._config_of(event.operation)
+            if config is not None and config.budget is not None:
+                kept = self._refilled(config.budget, held[0], event.at)
+                kept.bucket = refund(config.budget, kept.bucket)
 
     def tokens(self, operation: str, key: str = "") -> float | None:
         """How many tokens there were at the latest request, ``None`` before the first one."""
         with self._lock:
-            bucket = self._buckets.get((operation, key))
-            return None if bucket is None else bucket.tokens
-
-    def _budget(self, event: CallEvent) -> RetryBudget | None:
-        config = self._config_of(event.operation)
-        return None if config is None else config.budget
+            kept = self._kept.get((operation, key))
+            return None if kept is None else kept.bucket.tokens
 
     def forget(self, operation: str) -> None:
-        """Forget every bucket of *operation*, whose name is given to a new operation."""
+        """Forget every bucket of *operation*: a new operation gets its name."""
         with self._lock:
-            for operation_key in [one for one in self._buckets if one[0] == operation]:
-                del self._buckets[operation_key]
+            for operation_key in [one for one in self._kept if one[0] == operation]:
                 del self._kept[operation_key]
 
-    def _bucket(self, budget: RetryBudget, operation_key: OperationKey, now: float) -> Bucket:
-        """The bucket as it is now, which becomes the most recently used."""
-        operation = self._kept.get(operation_key) or self._operation_of(*operation_key)
+    def _refilled(self, budget: RetryBudget, operation_key: OperationKey, now: float) -> Kept:
+        """The bucket with its tokens of now, which becomes the most recently used."""
+        kept = self._kept.get(operation_key)
+        operation = self._operation_of(*operation_key) if kept is None else kept.operation
         successes = 0 if operation is None else operation.successes
-        bucket = self._buckets.get(operation_key)
-        if bucket is None:
-            bucket = full(budget, now, successes)
-            if operation_key[0] in self._has_forgotten:
-                bucket = Bucket(0.0, now, successes)
-        bucket = self._buckets[operation_key] = refill(budget, bucket, now, successes)
-        self._kept[operation_key] = operation
-        self._buckets.move_to_end(operation_key)
-        if len(self._buckets) > self._max_keys:
+        if kept is None:
+            tokens = 0.0 if operation_key[0] in self._has_forgotten else budget.reserve
+            kept = self._kept[operation_key] = Kept(Bucket(tokens, now, successes), operation)
+        kept.bucket = refill(budget, kept.bucket, now, successes)
+        self._kept.move_to_end(operation_key)
+        if len(self._kept) > self._max_keys:
             self._forget_one(now)
-        return bucket
+        return kept
 
     def _forget_one(self, now: float) -> None:
-        forgotten, lost = self._buckets.popitem(last=False)
-        kept, config = self._kept.pop(forgotten, None), self._config_of(forgotten[0])
+        (name, _), lost = self._kept.popitem(last=False)
+        config = self._config_of(name)
         if config is not None and config.budget is not None:
-            lost = refill(config.budget, lost, now, lost.successes if kept is None else kept.successes)
-            if lost.tokens < config.budget.reserve:
-                self._has_forgotten.add(forgotten[0])
+            successes = 0 if lost.operation is None else lost.operation.successes
+            if refill(config.budget, lost.bucket, now, successes).tokens < config.budget.reserve:
+                self._has_forgotten.add(name)

@@ -74,7 +74,7 @@ class BuiltIn:
             self._start_log()
 
     def forget(self, operation: str) -> None:
-        """Forget the state of *operation*, whose name is given to a new operation."""
+        """Forget the state of *operation*: a new operation gets its name."""
         self.circuit_breaker.forget(operation)
         self.budgets.forget(operation)
 

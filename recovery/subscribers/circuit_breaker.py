@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -44,7 +45,7 @@ from recovery.settings import ConfigOf
 Mode: TypeAlias = Literal["auto", "open", "closed", "metrics_only"]
 MODES: tuple[Mode, ...] = ("auto", "open", "closed", "metrics_only")
 
-CIRCUIT_OPEN = "circuit open"
+OnPermit: TypeAlias = Callable[[str, str], object]
 
 
 class Break:
@@ -61,13 +62,7 @@ class Break:
     """
 
     def __init__(
-        self,
-        bus: Bus,
-        config_of: ConfigOf,
-        operation_of: OperationOf,
-        on_permit: Callable[[str, str], object] = lambda _operation, _key: None,
-        *,
-        max_keys: int = MAX_KEYS,
+        self, bus: Bus, config_of: ConfigOf, operation_of: OperationOf, on_permit: OnPermit, *, max_keys: int = MAX_KEYS
     ) -> None:
         self._bus = bus
         self._on_permit = on_permit
@@ -101,7 +96,6 @@ class Break:
             else:
                 self._forced[operation_key] = mode
             dropped = self._drop(operation_key)
-            self._unsubscribe(operation_key)
             if mode == "open":
                 self._subscribe(operation_key)
         if isinstance(dropped, Open | HalfOpen):  # or the next run would restore it
@@ -111,19 +105,12 @@ class Break:
     def lets_pass(self, operation: str, key: str) -> bool:
         """Whether a call of *operation* and *key* may begin now, if only to probe."""
         config = self._config_of(operation)
+        policy = BreakerPolicy() if config is None else config.breaker  # None: the operation is not defined yet
         with self._lock:
-            mode = self._mode((operation, key))
-            if mode is not None:
-                return mode != "open"
-            if config is not None and config.breaker is None:
-                return True
-            now = self._bus.clock()
-            match self._circuits.get((operation, key)):
-                case Open(until):
-                    return until <= now
-                case HalfOpen(permits):
-                    return all(permit.expires <= now for permit in permits)
-            return True
+            mode, circuit = self._mode((operation, key)), self._circuits.get((operation, key))
+        if mode is not None or policy is None or circuit is None:
+            return mode != "open"
+        return admit(policy, circuit, "", self._bus.clock())[1] is None
 
     def restore(self, states: dict[OperationKey, Open]) -> None:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock."""
@@ -135,9 +122,10 @@ class Break:
 
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
         """Count *event*: what it does to the circuit, and a later retry if the circuit is open now."""
-        policy = self._policy(event)
-        if policy is None:
+        config = self._config_of(event.operation)
+        if config is None or config.breaker is None:
             return None
+        policy = config.breaker
         operation_key = (event.operation, event.key)
         is_counted = (type(event) is GaveUp) is (policy.counts == "calls")
         if not is_counted and operation_key not in self._circuits:
@@ -149,8 +137,6 @@ class Break:
             before, operation = self._circuits.get(operation_key), self._operation_of(*operation_key)
             successes = 0 if operation is None else operation.successes
             if before is None:
-                if not is_counted:
-                    return None
                 # Successes before the first failure count for a rate, but interrupt no row of failures.
                 before = Closed(successes=0 if policy.failure_rate is not None else successes)
             if isinstance(event, (FailureClassified, GaveUp)) and self._is_repeated(event):
@@ -162,15 +148,18 @@ class Break:
         is_given_back = isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before
         if is_given_back and not isinstance(event, Parked):
             self._on_permit(*operation_key)
-        is_deferred = isinstance(after, Open) and event.at < after.until and mode != "metrics_only"
-        if is_deferred and isinstance(after, Open) and isinstance(event, FailureClassified) and not self._parks(event):
-            # Not a Park: the attempt was made, and a host that never comes back must not be probed for ever.
-            answers.append(Retry(after.until - event.at + stagger(policy, event.attempt)))
+        if isinstance(after, Open) and isinstance(event, FailureClassified) and mode != "metrics_only":
+            left = after.until - event.at
+            # A call that the policy parks asks before its next attempt, and uses no retry here. No other call is
+            # parked: its attempt was made, and a host that never comes back must not be probed for ever.
+            if left > 0 and not parks(config.policy, event):
+                answers.append(Retry(left + stagger(policy, event.attempt)))
         return answers
 
     def on_start(self, event: OperationStarted) -> list[Event | Verdict] | None:
         """Whether an attempt may begin, for a circuit that is not closed."""
-        policy, config = self._policy(event), self._config_of(event.operation)
+        config = self._config_of(event.operation)
+        policy = None if config is None else config.breaker
         operation_key = (event.operation, event.key)
         rejects = config is not None and config.when_open == "reject" and not event.again
         with self._lock:
@@ -179,7 +168,6 @@ class Break:
                 return [GiveUp(_why(event)) if rejects else Park(FOREVER, (_why(event),))]
             if config is not None and policy is None:
                 self._drop(operation_key)  # restored, for an operation that has no circuit any more
-                self._unsubscribe(operation_key)
             if policy is None or before is None or mode == "closed":
                 return None
             after, wait = admit(policy, before, event.call, event.at, attempt=event.attempt)
@@ -189,30 +177,20 @@ class Break:
         return answers
 
     def forget(self, operation: str) -> None:
-        """Forget every circuit of *operation*, whose name is given to a new operation."""
+        """Forget every circuit of *operation*: a new operation gets its name."""
         with self._lock:
             for operation_key in [one for one in {**self._circuits, **self._forced} if one[0] == operation]:
                 self._forced.pop(operation_key, None)
                 self._drop(operation_key)
-                self._unsubscribe(operation_key)
 
     def _is_repeated(self, event: FailureClassified | GaveUp) -> bool:
         """Whether *event* is published once more for the same attempt, which counts once."""
         latest, self._latest = self._latest, (type(event), event.call, event.attempt)
         return latest == self._latest
 
-    def _parks(self, failure: FailureClassified) -> bool:
-        """Whether the policy parks the call: then it asks before its next attempt, and uses no retry here."""
-        config = self._config_of(failure.operation)
-        return config is not None and parks(config.policy, failure)
-
     def _mode(self, operation_key: OperationKey) -> Mode | None:
         forced = self._forced
-        return (forced and (forced.get(operation_key) or forced.get((operation_key[0], "")))) or None
-
-    def _policy(self, event: CallEvent) -> BreakerPolicy | None:
-        config = self._config_of(event.operation)
-        return None if config is None else config.breaker
+        return (forced.get(operation_key) or forced.get((operation_key[0], ""))) if forced else None
 
     def _move(
         self, operation_key: OperationKey, policy: BreakerPolicy, before: Circuit, after: Circuit, now: float
@@ -224,21 +202,17 @@ class Break:
         else:
             self._circuits[operation_key] = after
             if len(self._circuits) > self._max_keys:
-                self._forget_one(now)
-                if operation_key not in self._circuits:
+                least = min(self._circuits, key=lambda one: importance(self._circuits[one], now))
+                self._drop(least)
+                if least == operation_key:
                     return []
         match before, after:
             case Closed() | HalfOpen(), Open(until, failures, times):
                 if isinstance(before, Closed):
                     self._subscribe(operation_key)
+                dry, rest = self._mode(operation_key) == "metrics_only", until - now
                 opened = CircuitOpened(
-                    at=now,
-                    operation=operation,
-                    key=key,
-                    after=until - now,
-                    failures=failures,
-                    times=times,
-                    metrics_only=self._mode(operation_key) == "metrics_only",
+                    at=now, operation=operation, key=key, after=rest, failures=failures, times=times, metrics_only=dry
                 )
                 return [opened]
             case Open(), HalfOpen():
@@ -248,12 +222,9 @@ class Break:
                 return [CircuitClosed(at=now, operation=operation, key=key)]
         return []
 
-    def _forget_one(self, now: float) -> None:
-        operation_key = min(self._circuits, key=lambda one: importance(self._circuits[one], now))
-        self._drop(operation_key)
-        self._unsubscribe(operation_key)
-
     def _drop(self, operation_key: OperationKey) -> Circuit | None:
+        """Forget the circuit of *operation_key*, and unsubscribe it."""
+        self._unsubscribe(operation_key)
         self._kept.pop(operation_key, None)
         return self._circuits.pop(operation_key, None)
 
@@ -271,4 +242,4 @@ class Break:
 
 
 def _why(event: CallEvent) -> str:
-    return f"{CIRCUIT_OPEN}: {sender_of(event.operation, event.key)}"
+    return f"circuit open: {display_name(event.operation, event.key)}"

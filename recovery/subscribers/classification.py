@@ -14,8 +14,8 @@ from recovery.policies.classification import Classification, Classifier, Front, 
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.settings import ConfigOf, OperationConfig
-from recovery.subscribers.evidence_extraction import extract_evidence, leaves
-from recovery.subscribers.exhausted import cause_exhausted_by, exhausted_by
+from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
+from recovery.subscribers.exhausted import exhausted_by
 
 log = logging.getLogger("recovery")
 
@@ -33,13 +33,13 @@ def classify(error: BaseException | Evidence) -> Classification:
         error: An exception, or the evidence that was taken from one.
     """
     if isinstance(error, Evidence):
-        return _with_wait(classify_evidence(error), error)
+        answer = classify_evidence(error)
+        return msgspec.structs.replace(answer, retry_after=_asked(answer, error))
     judged = []
     for leaf in leaves(error):
         if not isinstance(leaf, Exception):
             return Classification(Category.CANCELLED, type(leaf).__name__)
-        evidence = extract_evidence(leaf)
-        judged.append(_with_wait(classify_evidence(evidence), evidence))
+        judged.append(classify(extract_evidence(leaf)))
     longest = max(answer.retry_after or 0.0 for answer in judged)
     return msgspec.structs.replace(worst(judged), retry_after=longest or None)
 
@@ -124,7 +124,7 @@ class Classify:
             if isinstance(error, UnwantedResult):
                 return Classification(Category.TRANSIENT, "retry_on_result")
         if exhausted is None and evidence.cause is not None and not config.retry_exhausted:
-            exhausted = cause_exhausted_by(error, operation)
+            exhausted = exhausted_by(error, operation, levels=LEVELS)
         if exhausted is not None:
             return Classification(Category.EXHAUSTED, f"{exhausted} has tried already")
         if config.retry_on is not None and isinstance(error, config.retry_on):
@@ -148,10 +148,6 @@ class Classify:
             log.error("the classifier of %s failed (%s); the next rule decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
-
-
-def _with_wait(answer: Classification, evidence: Evidence) -> Classification:
-    return msgspec.structs.replace(answer, retry_after=_asked(answer, evidence))
 
 
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from recovery.subscribers.evidence_extraction import LEVELS, attribute_of
+from recovery.subscribers.evidence_extraction import attribute_of
 
 EXHAUSTED_MARK = "__recovery_exhausted_by__"
 """The attribute that tells an outer recoverable call that an inner call has exhausted its retries."""
@@ -30,25 +30,19 @@ def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False)
         return
 
 
-def exhausted_by(error: BaseException, operation: str) -> str | None:
+def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> str | None:
     """The name of the inner operation that has exhausted the retries of *error*, ``None`` if there is none.
 
     The mark of *operation* itself counts only if it was made inside another call (a function made recoverable twice, a
     recursion): an unrelated call may raise the same exception object again later.
+
+    Args:
+        error: The exception.
+        operation: The name of the operation that asks.
+        levels: How many levels of explicit causes may bear the mark, too.
     """
     mark = attribute_of(error, EXHAUSTED_MARK)
     if mark is not None and isinstance(mark, Exhausted) and (mark.is_nested or mark.operation != operation):
         return mark.operation
-    return None
-
-
-def cause_exhausted_by(error: BaseException, operation: str) -> str | None:
-    """As ``exhausted_by``, for the explicit causes of *error*, ``LEVELS`` deep."""
-    for _ in range(LEVELS):
-        cause = attribute_of(error, "__cause__")
-        if cause is None or not isinstance(cause, BaseException):
-            return None
-        if (inner := exhausted_by(cause, operation)) is not None:
-            return inner
-        error = cause
-    return None
+    cause = attribute_of(error, "__cause__") if levels else None
+    return exhausted_by(cause, operation, levels=levels - 1) if isinstance(cause, BaseException) else None

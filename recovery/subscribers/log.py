@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
-from events.bus import sender_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import Event
+from events.names import display_name
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -46,6 +46,27 @@ for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch",
     logging.getLogger(_name).addFilter(Redacted())
 
 
+LINES: dict[type[Event], tuple[int, str]] = {
+    RetryScheduled: (logging.WARNING, "attempt {0.attempt} failed ({error}); retry {0.retry} in {0.after:.2f} s"),
+    Parked: (logging.WARNING, "attempt {0.attempt} failed ({error}); waiting up to {0.after:.1f} s for: {0.why}"),
+    GaveUp: (logging.ERROR, "gave up after attempt {0.attempt}, {0.reason}: {error}"),
+    OperationRecovered: (logging.INFO, "recovered with attempt {0.attempt} after {0.elapsed:.2f} s"),
+    OperationResumed: (logging.INFO, "resumed with attempt {0.attempt} in {0.after:.2f} s"),
+    OperationCancelled: (logging.INFO, "cancelled in attempt {0.attempt}"),
+    CallSteered: (logging.INFO, "command {0.command}, {0.reason}"),
+    CallRejected: (logging.WARNING, "not started, {0.reason}"),
+    CircuitOpened: (logging.ERROR, "circuit opened for {0.after:.1f} s after {0.failures} failures"),
+    CircuitHalfOpened: (logging.INFO, "circuit half-open, a probe may begin"),
+    CircuitClosed: (logging.INFO, "circuit closed"),
+    AlertRaised: (
+        logging.WARNING,
+        "alert, {0.alert} is {0.value:.4g}, past the threshold {0.threshold:g} (of {0.count})",
+    ),
+    AlertCleared: (logging.INFO, "{0.alert} is back within its threshold after {0.lasted:.1f} s"),
+}
+"""The level and the line of each event that is logged."""
+
+
 class Log:
     """A subscriber to ``Event``: a warning for each retry and wait, an error when a call gives up or a circuit opens.
 
@@ -66,49 +87,20 @@ class Log:
             return
         line = describe(event)
         if line is not None:
-            self._logger.log(_level(event), "%s", redact(printable(line)))
+            self._logger.log(LINES[type(event)][0], "%s", redact(printable(line)))
 
 
 def describe(event: Event) -> str | None:
     """*event* in one line of English, ``None`` if it is not worth a line."""
-    name = sender_of(event.operation, event.key)
-    failure = (event.error or "unclassified error") if isinstance(event, Outcome) else ""
+    if type(event) not in LINES:
+        return None
+    _, line = LINES[type(event)]
     match event:
-        case RetryScheduled(attempt=attempt, after=after, retry=retry):
-            return f"{name}: attempt {attempt} failed ({failure}); retry {retry} in {after:.2f} s"
-        case Parked(error=None, after=after, why=why):
-            return f"{name}: waiting up to {after:.1f} s for: {why}"
-        case Parked(attempt=attempt, after=after, why=why):
-            return f"{name}: attempt {attempt} failed ({failure}); waiting up to {after:.1f} s for: {why}"
-        case GaveUp(attempt=attempt, reason=reason):
-            return f"{name}: gave up after attempt {attempt}, {reason}: {failure}"
-        case OperationRecovered(attempt=attempt, elapsed=elapsed):
-            return f"{name}: recovered with attempt {attempt} after {elapsed:.2f} s"
-        case OperationResumed(attempt=attempt, after=after):
-            return f"{name}: resumed with attempt {attempt} in {after:.2f} s"
-        case OperationCancelled(attempt=attempt, waiting=waiting):
-            return f"{name}: cancelled {'before' if waiting else 'in'} attempt {attempt}"
-        case CallSteered(command=command, reason=reason):
-            return f"{name}: command {command}{f', {reason}' if reason else ''}"
-        case CallRejected(reason=reason):
-            return f"{name}: not started, {reason}"
-        case CircuitOpened(after=after, failures=failures):
-            return f"{name}: circuit opened for {after:.1f} s after {failures} failures"
-        case CircuitHalfOpened():
-            return f"{name}: circuit half-open, a probe may begin"
-        case CircuitClosed():
-            return f"{name}: circuit closed"
-        case AlertRaised(alert=alert, value=value, threshold=threshold, count=count):
-            return f"{name or 'all'}: alert, {alert} is {value:.4g}, past the threshold {threshold:g} (of {count})"
-        case AlertCleared(alert=alert, lasted=lasted):
-            return f"{name or 'all'}: {alert} is back within its threshold after {lasted:.1f} s"
-    return None
-
-
-def _level(event: Event) -> int:
-    match event:
-        case GaveUp() | CircuitOpened():
-            return logging.ERROR
-        case RetryScheduled() | Parked() | CallRejected() | AlertRaised():
-            return logging.WARNING
-    return logging.INFO
+        case Parked(error=None):
+            line = "waiting up to {0.after:.1f} s for: {0.why}"
+        case OperationCancelled(waiting=True):
+            line = "cancelled before attempt {0.attempt}"
+        case CallSteered(reason=""):
+            line = "command {0.command}"
+    error = (event.error or "unclassified error") if isinstance(event, Outcome) else ""
+    return f"{display_name(event.operation, event.key) or 'all'}: {line.format(event, error=error)}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from events.bus import Bus, sender_of
+from events.bus import Bus
 from events.fork_locks import fork_safe
+from events.names import display_name
 from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
@@ -49,20 +50,15 @@ class RateLimits:
 
     def on_classified(self, failure: FailureClassified) -> None:
         """Note a rate limit that a server asked for; of several, the longest counts."""
-        if failure.category is not LIMITED or not failure.retry_after:
-            return
-        if self._config_of(failure.operation) is None:
+        if failure.category is not LIMITED or not failure.retry_after or self._config_of(failure.operation) is None:
             return
         operation_key = (failure.operation, failure.key)
         with self._lock:
             self._until[operation_key] = max(failure.at + failure.retry_after, self._until.get(operation_key, 0.0))
             if operation_key not in self._subscriptions:
+                operation, key = operation_key
                 self._subscriptions[operation_key] = self._bus.subscribe(
-                    OperationStarted,
-                    self.on_start,
-                    operation=failure.operation,
-                    key=failure.key or None,
-                    essential=True,
+                    OperationStarted, self.on_start, operation=operation, key=key or None, essential=True
                 )
                 if len(self._subscriptions) > self._max_keys:
                     self._end(min(self._until, key=self._until.__getitem__))
@@ -76,7 +72,7 @@ class RateLimits:
                 self._end(operation_key)
                 return None
         spread = self._rng() * min(left * SPREAD, MAX_SPREAD)
-        return Park(left + spread, (f"rate limit: {sender_of(*operation_key)}",))
+        return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
 
     def _end(self, operation_key: OperationKey) -> None:
         self._until.pop(operation_key, None)

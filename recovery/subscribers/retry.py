@@ -23,7 +23,7 @@ def judge(config: OperationConfig, failure: FailureClassified, draw: float) -> V
     except Exception as error:  # a backoff of the user's own
         log.exception("the policy of %s cannot decide", failure.operation)
         return GiveUp(f"the policy failed, {type(error).__name__}")
-    if not (config.may_repeat or failure.category in UNSENT or isinstance(verdict, GiveUp)):
+    if not (config.idempotent or config.may_repeat or failure.category in UNSENT or isinstance(verdict, GiveUp)):
         return GiveUp(MAYBE_SENT)
     return verdict
 

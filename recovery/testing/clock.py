@@ -10,6 +10,7 @@ With pytest and anyio: ``@pytest.fixture def anyio_backend(clock): return clock.
 
 from __future__ import annotations
 
+import selectors
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -76,27 +77,19 @@ class VirtualClock:
 
         clock = self
 
-        class Loop(asyncio.SelectorEventLoop):
-            def __init__(self) -> None:
-                super().__init__()
-                selector: Any = self._selector  # type: ignore[attr-defined]  # CPython's loop has one
-                select = selector.select
-
-                def jump(timeout: float | None = None) -> Any:
-                    ready = select(0)
-                    if ready or timeout == 0:
-                        return ready
-                    if timeout is None:
-                        return select(None)  # no timer: something outside must happen
+        class Selector(selectors.DefaultSelector):
+            def select(self, timeout: float | None = None) -> Any:
+                # Without a timer something outside must happen.
+                ready = super().select(None if timeout is None else 0)
+                if timeout and not ready:
                     clock.advance(timeout)
-                    return ready
+                return ready
 
-                selector.select = jump
-
+        class Loop(asyncio.SelectorEventLoop):
             def time(self) -> float:
                 return clock._now
 
-        return Loop()
+        return Loop(Selector())
 
     def _trio_clock(self) -> Any:
         from trio.testing import MockClock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
@@ -52,17 +52,18 @@ class FaultyStore(Store):
         """Let every later call succeed."""
         self._fail_at = 0
 
-    def _fails(self) -> bool:
+    def _fail_if_due(self) -> None:
         number = len(self.calls)
-        return number == self._fail_at or (self._sticky and 0 < self._fail_at < number)
+        if number == self._fail_at or (self._sticky and 0 < self._fail_at < number):
+            raise self._error()
 
     async def _call(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         self.calls.append(function.__name__)
-        if not self._after and self._fails():
-            raise self._error()
+        if not self._after:
+            self._fail_if_due()
         result = await function(*args, **kwargs)
-        if self._after and self._fails():
-            raise self._error()
+        if self._after:
+            self._fail_if_due()
         return result
 
     async def open(self, run: Run) -> Sequence[str]:
@@ -89,8 +90,7 @@ class FaultyStore(Store):
         """Call the store's ``close``, then maybe fail: files are closed in any case."""
         self.calls.append("close")
         await self.store.close()
-        if self._fails():
-            raise self._error()
+        self._fail_if_due()
 
     async def sync(self) -> None:
         """Call the store's ``sync``, or fail."""
@@ -107,7 +107,3 @@ class FaultyStore(Store):
     async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
         """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""
         return await self.store.commands(is_ours)
-
-    def forked(self) -> Self:
-        """The same store: a forked process has the same faults."""
-        return self

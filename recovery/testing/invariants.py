@@ -33,8 +33,7 @@ def check_verdict(verdict: Verdict, alone: Verdict, failure: FailureClassified, 
         assert isinstance(verdict, GiveUp), f"a permanent failure was answered with {verdict}"
     if isinstance(verdict, GiveUp):
         return
-    assert verdict.after >= 0.0, f"a wait of {verdict.after} s"
-    assert math.isfinite(verdict.after), f"a wait of {verdict.after} s"
+    assert 0.0 <= verdict.after < math.inf, f"a wait of {verdict.after} s"
     assert verdict.after >= getattr(alone, "after", 0.0) - EPSILON, f"{verdict} comes earlier than {alone}"
     assert verdict.after >= (failure.retry_after or 0.0) - EPSILON, f"{verdict} comes earlier than the server asked"
     if policy.max_elapsed is not None:

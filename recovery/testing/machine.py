@@ -12,6 +12,7 @@ order that hypothesis chooses. The machine reports the invariant that broke, wit
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,11 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus_events import SubscriberFailed
+from events.call import Call, Progress
 from events.event import CallEvent, Event
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
+from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.operations import OperationKey
@@ -55,20 +58,13 @@ class RecoveryMachine(RuleBasedStateMachine):
         breakers: A strategy of breaker policies, or one; None means no circuit.
         budgets: A strategy of retry budgets, or one; None means no budget.
         errors: A strategy of the exceptions that attempts fail with.
-        may_fail: Whether subscribers may raise.
     """
 
-    may_fail: ClassVar[bool] = False
-
     policies: ClassVar[SearchStrategy[RetryPolicy] | RetryPolicy] = st.builds(
-        lambda policy, per_category: RetryPolicy(**{**_fields(policy), "per_category": per_category}),
-        policies(),
-        st.one_of(st.just({}), category_strategies()),
+        lambda policy, own: msgspec.structs.replace(policy, per_category=own), policies(), category_strategies()
     )
-    breakers: ClassVar[SearchStrategy[BreakerPolicy | None] | BreakerPolicy | None] = st.one_of(
-        st.none(), breaker_policies()
-    )
-    budgets: ClassVar[SearchStrategy[RetryBudget | None] | RetryBudget | None] = st.one_of(st.none(), budgets())
+    breakers: ClassVar[SearchStrategy[BreakerPolicy | None] | BreakerPolicy | None] = st.none() | breaker_policies()
+    budgets: ClassVar[SearchStrategy[RetryBudget | None] | RetryBudget | None] = st.none() | budgets()
     errors: ClassVar[SearchStrategy[Exception]] = errors()
 
     def plug_in(self, service: Recovery) -> None:
@@ -86,8 +82,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.draw = draw
         self.clock = VirtualClock()
         self.events: list[Event] = []
-        self.attempts: dict[str, int] = {}
-        self.parks: dict[str, int] = {}
+        self.attempts: Counter[str] = Counter()
+        self.parks: Counter[str] = Counter()
         self.runs = 0
         self.successes = 0
         self._open_service()
@@ -113,45 +109,34 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule()
     def call(self) -> None:
         """A new call is to begin."""
-        attempt = Attempt(self.operation)
-        attempt.began = self.clock()
-        self._request_start(attempt)
+        self._request_start(Attempt(Call(self.operation, self.service.bus.new_call_id(), self.clock())))
 
     def _request_start(self, attempt: Attempt) -> None:
-        verdict = attempt.request_start()
+        verdict = request_start(attempt)
         if verdict is None:
-            self.attempts[attempt.call] = self.attempts.get(attempt.call, 0) + 1
+            self.attempts[attempt.call.id] += 1
             self.running.append(attempt)
         elif not isinstance(verdict, GiveUp):
-            attempt.parked(verdict)
+            park(attempt, verdict)
             self.waiting.append((attempt, self.clock() + verdict.after))
         elif attempt.number == 1:
-            attempt.reject(verdict)
+            reject(attempt, verdict)
         else:
-            attempt.give_up(verdict)
+            give_up(attempt, verdict)
 
     @precondition(lambda self: self.running)
-    @rule(which=WHICH, data=st.data())
-    def fail(self, which: int, data: st.DataObject) -> None:
-        """An attempt fails."""
-        self._fail(self.running.pop(which % len(self.running)), data.draw(self.errors, "error"))
-
-    @precondition(lambda self: self.running)
-    @rule(which=WHICH, data=st.data())
-    def fail_ten_times(self, which: int, data: st.DataObject) -> None:
-        """A call fails ten attempts in a row, unless it gives up or is deferred before."""
+    @rule(which=WHICH, times=st.sampled_from([1, 10]), data=st.data())
+    def fail(self, which: int, times: int, data: st.DataObject) -> None:
+        """A call fails one attempt, or ten in a row unless it gives up or is deferred before."""
         attempt = self.running.pop(which % len(self.running))
-        for _ in range(10):
+        for left in reversed(range(times)):
             self._fail(attempt, data.draw(self.errors, "error"))
-            if not self.waiting or self.waiting[-1][0].call != attempt.call:
+            if not left or not self.waiting or self.waiting[-1][0].call != attempt.call:
                 return
-            attempt, due = self.waiting.pop()
-            self.clock.advance(max(due - self.clock(), 0.0))
-            self._request_start(attempt)
-            if not self.running or self.running[-1] is not attempt:
+            self._end_wait(-1)
+            if not self.running or self.running[-1].call != attempt.call:
                 return
-            self.running.pop()
-        self.running.append(attempt)
+            attempt = self.running.pop()
 
     def _fail(self, attempt: Attempt, error: Exception) -> None:
         before = len(self.events)
@@ -161,9 +146,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         alone = judge(self.config, classified[0], self.draw)
         check_verdict(verdict, alone, classified[0], self.policy)
         if not isinstance(verdict, GiveUp):
-            if isinstance(alone, Park):
-                self.parks[attempt.call] = self.parks.get(attempt.call, 0) + 1
-            self.waiting.append((attempt.next_attempt(), self.clock() + verdict.after))
+            self.parks[attempt.call.id] += isinstance(alone, Park)
+            self.waiting.append((next_attempt(attempt), self.clock() + verdict.after))
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH)
@@ -182,7 +166,9 @@ class RecoveryMachine(RuleBasedStateMachine):
         attempt = self.running.pop(which) if is_running else self.waiting.pop(which - len(self.running))[0]
         attempt.cancel()
         attempt.cancel()  # idempotent
-        about = [event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call]
+        about = [
+            event for event in self.events[before:] if isinstance(event, CallEvent) and event.call == attempt.call.id
+        ]
         assert [type(event) for event in about] == [OperationCancelled], f"a cancelled call published {about}"
         assert self._open_circuits() == opened, "a cancelled call changed the circuit"
         after = self.service._subscribers.budgets.tokens(NAME)
@@ -200,7 +186,10 @@ class RecoveryMachine(RuleBasedStateMachine):
     @rule(which=WHICH)
     def end_wait(self, which: int) -> None:
         """The wait of one call is over."""
-        attempt, due = self.waiting.pop(which % len(self.waiting))
+        self._end_wait(which % len(self.waiting))
+
+    def _end_wait(self, which: int) -> None:
+        attempt, due = self.waiting.pop(which)
         self.clock.advance(max(due - self.clock(), 0.0))
         self._request_start(attempt)
 
@@ -210,7 +199,8 @@ class RecoveryMachine(RuleBasedStateMachine):
         records = replay({}, f"run{self.runs}", self.events)
         circuits: dict[OperationKey, OpenCircuit] = {}
         replay_circuits(circuits, "", self.events)
-        known = {attempt.call: attempt for attempt in [*self.running, *(attempt for attempt, _ in self.waiting)]}
+        attempts = [*self.running, *(attempt for attempt, _ in self.waiting)]
+        known = {attempt.call.id: attempt.call for attempt in attempts}
         self._open_service()
         now = Run(id="", boot="one", monotonic=self.clock(), wall=0.0, pid=0)
         self.service._subscribers.circuit_breaker.restore(
@@ -220,51 +210,53 @@ class RecoveryMachine(RuleBasedStateMachine):
         for record in records.values():
             if record.is_over or record.call not in known or (most is not None and record.retries > most):
                 continue
-            attempt = Attempt(self.operation, call=record.call, number=record.attempt, retries=record.retries)
-            attempt.began = known[record.call].began
-            attempt.progress_resets = record.progress_resets
-            attempt.done = record.done
-            self.waiting.append((attempt, self.clock() if record.due is None else record.due))
+            call = Call(
+                self.operation,
+                record.call,
+                began=known[record.call].began,
+                retries=record.retries,
+                progress=Progress(record.done, record.progress_resets),
+                has_failed=record.attempt > 1 or record.retries > 0,
+            )
+            self.waiting.append((Attempt(call, record.attempt), self.clock() if record.due is None else record.due))
 
     # What must always hold
 
     @invariant()
     def a_call_ends_once(self) -> None:
         """Each call has one terminal event, and no event after it."""
-        check_calls_end_once(self.events if hasattr(self, "events") else [])
+        check_calls_end_once(self.events)
 
     @invariant()
     def no_subscriber_is_broken(self) -> None:
         """No subscriber raises, causes events without end, or gives verdicts on events that ask for none."""
-        if hasattr(self, "service"):
-            failed = [] if self.may_fail else [event for event in self.events if isinstance(event, SubscriberFailed)]
-            assert not failed, f"{failed[0].subscriber} failed on {failed[0].heard}: {failed[0].error}"
-            assert self.service.bus.dropped_events == 0, "events caused events without end"
-            assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
+        failed = [event for event in self.events if isinstance(event, SubscriberFailed)]
+        assert not failed, f"{failed[0].subscriber} failed on {failed[0].received}: {failed[0].error}"
+        assert self.service.bus.dropped_events == 0, "events caused events without end"
+        assert self.service.bus.ignored_verdicts == 0, "a verdict was given to an event that asks for none"
 
     @invariant()
     def attempts_stay_within_the_policy(self) -> None:
         """Attempts never exceed the retries plus one, and the parks, across restarts too."""
-        most = self.policy.most_retries if hasattr(self, "policy") else None
+        most = self.policy.most_retries
         if most is not None and self.policy.progress_resets == 0:
             for call, made in self.attempts.items():
                 # An attempt that was running when the process crashed is made again.
-                allowed = most + 1 + self.parks.get(call, 0) + self.runs - 1
+                allowed = most + 1 + self.parks[call] + self.runs - 1
                 assert made <= allowed, f"{made} attempts where {allowed} are allowed"
 
     @invariant()
     def probes_stay_within_the_permits(self) -> None:
         """A half-open circuit has at most as many live probes as its policy permits."""
-        if hasattr(self, "service") and self.breaker is not None:
-            for circuit in self.service.circuits.states().values():
-                if isinstance(circuit, HalfOpen):
-                    live = [permit for permit in circuit.permits if permit.expires > self.clock()]
-                    assert len(live) <= self.breaker.half_open_permits, f"{len(live)} probes at a time"
+        for circuit in self.service.circuits.states().values():
+            if isinstance(circuit, HalfOpen) and self.breaker is not None:
+                live = [permit for permit in circuit.permits if permit.expires > self.clock()]
+                assert len(live) <= self.breaker.half_open_permits, f"{len(live)} probes at a time"
 
     @invariant()
     def retries_stay_within_the_budget(self) -> None:
         """All retries are paid by the reserve of each run, and what successes and time added."""
-        if hasattr(self, "service") and self.budget is not None:
+        if self.budget is not None:
             retries = sum(isinstance(event, RetryScheduled) for event in self.events)
             added = self.budget.ratio * self.successes + self.budget.per_second * self.clock()
             # A retry that is not made gives back its token.
@@ -275,7 +267,3 @@ class RecoveryMachine(RuleBasedStateMachine):
 
 def _strategy(given: Any) -> SearchStrategy[Any]:
     return given if isinstance(given, SearchStrategy) else st.just(given)
-
-
-def _fields(policy: RetryPolicy) -> dict[str, Any]:
-    return {name: getattr(policy, name) for name in policy.__struct_fields__}

@@ -47,7 +47,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
-        attempt = (wait.call, wait.number)
+        attempt = (wait.attempt.call.id, wait.number)
         sleeps[attempt] += 1
         if sleeps[attempt] > MAX_WAITS:
             waiting = wait.describe()

@@ -27,6 +27,10 @@ CALLS = ("a", "b", "c")
 """Few call ids, so that permits and results meet."""
 
 
+def _just(fixed: dict[str, Any]) -> dict[str, SearchStrategy[Any]]:
+    return {name: st.just(value) for name, value in fixed.items()}
+
+
 def seconds(most: float = 100.0) -> SearchStrategy[float]:
     """Durations from 0 to *most* seconds; both ends and short ones come often."""
     return st.one_of(st.sampled_from([0.0, 0.001, 1.0, most]), st.floats(0.0, most, allow_nan=False))
@@ -47,28 +51,27 @@ def backoffs() -> SearchStrategy[Backoff]:
     )
 
 
-def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
-    """Retry policies; the fields named in *fixed* have those values."""
-    fields: dict[str, SearchStrategy[Any]] = {
-        "max_retries": st.one_of(st.none(), st.integers(0, 5)),
+def _retries() -> dict[str, SearchStrategy[Any]]:
+    """The fields that policies and strategies of categories have in common."""
+    return {
+        "max_retries": st.none() | st.integers(0, 5),
         "backoff": backoffs(),
         "jitter": st.sampled_from(JITTERS),
         "max_delay": seconds(),
-        "max_elapsed": st.one_of(st.none(), seconds(1000.0)),
     }
-    return st.builds(RetryPolicy, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
+    """Retry policies; the fields named in *fixed* have those values."""
+    fields = _retries() | {"max_elapsed": st.none() | seconds(1000.0)} | _just(fixed)
+    return st.builds(RetryPolicy, **fields)
 
 
 def category_strategies() -> SearchStrategy[dict[Category, Strategy]]:
     """Strategies of a few categories, without conditions: values of ``RetryPolicy.per_category``."""
-    strategy = st.builds(
-        Strategy,
-        max_retries=st.one_of(st.none(), st.integers(0, 5)),
-        backoff=backoffs(),
-        jitter=st.sampled_from(JITTERS),
-        max_delay=seconds(),
+    return st.dictionaries(
+        st.sampled_from(sorted(set(Category) - NEVER)), st.builds(Strategy, **_retries()), max_size=3
     )
-    return st.dictionaries(st.sampled_from(sorted(set(Category) - NEVER)), strategy, max_size=3)
 
 
 class LimitedError(Exception):
@@ -83,14 +86,13 @@ class LimitedError(Exception):
 
 def errors() -> SearchStrategy[Exception]:
     """Exceptions of many categories, a new object each time."""
-    plain = st.sampled_from(
-        [ConnectionResetError, ConnectionRefusedError, TimeoutError, RuntimeError, ValueError, Permanent]
-    ).map(lambda kind: kind("scripted"))
+    kinds = [ConnectionResetError, ConnectionRefusedError, TimeoutError, RuntimeError, ValueError, Permanent]
+    plain = st.sampled_from(kinds).map(lambda kind: kind("scripted"))
     return st.one_of(
         plain,
         st.sampled_from([errno.ENOSPC, errno.EADDRINUSE, errno.EACCES]).map(lambda number: OSError(number, "scripted")),
         st.integers(0, 100).map(LimitedError),
-        st.one_of(st.none(), seconds()).map(lambda after: Retryable("scripted", after=after)),
+        (st.none() | seconds()).map(lambda after: Retryable("scripted", after=after)),
         st.sampled_from([1, 127, -9]).map(lambda code: subprocess.CalledProcessError(code, "scripted")),
         st.lists(plain, min_size=1, max_size=3).map(lambda some: ExceptionGroup("scripted", some)),
     )
@@ -115,14 +117,12 @@ def evidences() -> SearchStrategy[Evidence]:
     """Evidence, sometimes with a status, an errno, an exit code or a server's ``Retry-After``."""
     return st.builds(
         Evidence,
-        type=st.sampled_from(
-            ["builtins.OSError", "builtins.ValueError", "builtins.RuntimeError", "httpx2.ReadTimeout"]
-        ),
+        type=st.sampled_from(["builtins.OSError", "builtins.ValueError", "httpx2.ReadTimeout"]),
         kinds=st.sampled_from([(), ("builtins.OSError",), ("httpx2.TransportError",)]),
-        errno=st.one_of(st.none(), st.integers(0, 133)),
-        status=st.one_of(st.none(), st.integers(100, 599)),
-        exit_code=st.one_of(st.none(), st.integers(-15, 255)),
-        retry_after=st.one_of(st.none(), seconds(3600.0)),
+        errno=st.none() | st.integers(0, 133),
+        status=st.none() | st.integers(100, 599),
+        exit_code=st.none() | st.integers(-15, 255),
+        retry_after=st.none() | seconds(3600.0),
     )
 
 
@@ -132,15 +132,15 @@ def failures(**fixed: Any) -> SearchStrategy[FailureClassified]:
         "at": seconds(1000.0),
         "operation": st.just("operation"),
         "call": st.sampled_from(CALLS),
-        "attempt": st.one_of(st.integers(1, 10), st.integers(1, 10**6)),
-        "retries": st.one_of(st.integers(0, 10), st.integers(0, 10**6)),
+        "attempt": st.integers(1, 10) | st.integers(1, 10**6),
+        "retries": st.integers(0, 10) | st.integers(0, 10**6),
         "category": categories(),
         "evidence": evidences(),
         "elapsed": seconds(1000.0),
         "waited": seconds(),
-        "retry_after": st.one_of(st.none(), seconds(3600.0)),
+        "retry_after": st.none() | seconds(3600.0),
     }
-    return st.builds(FailureClassified, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+    return st.builds(FailureClassified, **(fields | _just(fixed)))
 
 
 def verdicts() -> SearchStrategy[Verdict]:
@@ -151,7 +151,7 @@ def verdicts() -> SearchStrategy[Verdict]:
     return st.one_of(
         st.builds(Retry, after, within),
         st.builds(Park, after, reasons, within, st.booleans()),
-        st.builds(GiveUp, reasons, st.one_of(st.none(), after)),
+        st.builds(GiveUp, reasons, st.none() | after),
     )
 
 
@@ -163,18 +163,17 @@ def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
         "break_growth": st.sampled_from([1.0, 2.0]),
         "max_break": st.sampled_from([1.0, 15.0]),
         "counts": st.sampled_from(["calls", "attempts"]),
-        "categories": st.one_of(st.none(), st.frozensets(categories(), max_size=3)),
+        "categories": st.none() | st.frozensets(categories(), max_size=3),
         "half_open_permits": st.integers(1, 3),
         "lease": st.sampled_from([1.0, 5.0]),
     }
-    return st.builds(BreakerPolicy, **{**fields, **{name: st.just(value) for name, value in fixed.items()}})
+    return st.builds(BreakerPolicy, **(fields | _just(fixed)))
 
 
 def circuits() -> SearchStrategy[Circuit]:
     """Circuits in every state, reachable or not, since laws must hold from any."""
-    permits = st.lists(
-        st.builds(Permit, st.sampled_from(CALLS), seconds(20.0)), max_size=3, unique_by=lambda permit: permit.call
-    )
+    permit = st.builds(Permit, st.sampled_from(CALLS), seconds(20.0))
+    permits = st.lists(permit, max_size=3, unique_by=lambda permit: permit.call)
     return st.one_of(
         st.builds(Closed, st.integers(0, 5), st.integers(0, 3)),
         st.builds(Open, seconds(20.0), st.integers(1, 5), st.integers(1, 3)),

@@ -55,7 +55,7 @@ class WaitingCalls:
             wait = self._waits.get(call)
             if wait is None or not wait.steer(command, reason):
                 return False
-        operation = wait.attempt.operation
+        operation = wait.attempt.call.operation
         operation.bus.publish(
             CallSteered(
                 at=self.conditions.clock(),
@@ -85,7 +85,7 @@ class WaitingCalls:
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
         with self.conditions.lock:
-            self._waits[wait.call] = wait
+            self._waits[wait.attempt.call.id] = wait
             if wait.is_deferred:
                 self._deferred[wait.operation_key].add(wait)
                 if self.wakes != wait.since:
@@ -97,8 +97,8 @@ class WaitingCalls:
             self.conditions.unwatch(wait)
             if wait.waiter is not None:
                 wait.waiter.close()
-            if self._waits.get(wait.call) is wait:
-                del self._waits[wait.call]
+            if self._waits.get(wait.attempt.call.id) is wait:
+                del self._waits[wait.attempt.call.id]
             if wait.is_deferred:
                 deferred = self._deferred[wait.operation_key]
                 deferred.discard(wait)

@@ -84,14 +84,9 @@ class Wait(msgspec.Struct, eq=False):
             self.pending = self.until
 
     @property
-    def call(self) -> str:
-        """The id of the call."""
-        return self.attempt.call
-
-    @property
     def operation_key(self) -> OperationKey:
         """The name of the operation, and its key."""
-        operation = self.attempt.operation
+        operation = self.attempt.call.operation
         return operation.name, operation.key
 
     @property
@@ -216,11 +211,11 @@ class Wait(msgspec.Struct, eq=False):
         operation, key = self.operation_key
         is_next = self.number > self.attempt.number
         return WaitingCall(
-            call=self.call,
+            call=self.attempt.call.id,
             operation=operation,
             key=key,
             attempt=self.number,
-            retries=self.attempt.retries + (is_next and self.counts_as_retry),
+            retries=self.attempt.call.retries + (is_next and self.counts_as_retry),
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
             until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
             is_paused=self.left is not None,

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from adapters.demo.server import FileServer, Hosted, Refuse, Reset, free_port
+from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
 from adapters.sqlite.store import SQLiteStore
@@ -22,6 +20,8 @@ from events.codec import decode
 from events.event import Event
 from events.operation_events import GaveUp
 from recovery.journal.history import Run
+from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.corruptions import execute
 
 CONTENT = b"0123456789abcdef" * 20_000
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
@@ -80,14 +80,6 @@ def operation(**values: Any) -> str:
     return "[[operation]]\n" + "".join(lines)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.suffix != ".db-shm"
-    }
-
-
 # run
 
 
@@ -127,21 +119,24 @@ def test_a_failed_operation_skips_only_those_that_need_it(tmp_path: Path) -> Non
     assert [request.path for request in server.requests].count("/missing") == 1
 
 
-def test_a_command_that_fails_is_tried_again_and_its_output_kept(tmp_path: Path) -> None:
-    script = "import sys; print('no luck'); sys.exit(3)"
-    ended = recovery("run", write_plan(tmp_path, command("c", sys.executable, "-S", "-c", script)), "--json")
-    assert (ended.code, ended.outcomes) == (1, {"c": "failed"})
-    assert ended.names().count("RetryScheduled") == 2
-    assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == "no luck\n" * 3
-
-
-def test_a_command_that_is_not_there_is_not_tried_again(tmp_path: Path) -> None:
-    ended = recovery("run", write_plan(tmp_path, command("c", "no-such-program-anywhere")), "--json")
-    assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, 0)
+@pytest.mark.parametrize(
+    ("run", "retries", "output"),
+    [
+        ([sys.executable, "-S", "-c", "import sys; print('no luck'); sys.exit(3)"], 2, "no luck\n" * 3),
+        (["no-such-program-anywhere"], 0, ""),
+    ],
+    ids=["it fails", "it is not there"],
+)
+def test_a_failed_command_is_tried_again_only_where_that_helps(
+    run: list[str], retries: int, output: str, tmp_path: Path
+) -> None:
+    ended = recovery("run", write_plan(tmp_path, command("c", *run)), "--json")
+    assert (ended.code, ended.outcomes, ended.names().count("RetryScheduled")) == (1, {"c": "failed"}, retries)
+    assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == output
 
 
 def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
-    with FileServer({"/a": Hosted(CONTENT, faults=[Refuse(503)])}) as server:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
         ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")
     assert (ended.code, ended.errors, ended.outcomes) == (0, "", {"a": "done"})
     about_a = [type(event).__name__ for event in ended.events if event.operation == "download"]
@@ -156,26 +151,22 @@ def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
     ]
 
 
-def test_no_secret_in_the_output_of_a_command_is_printed_or_journalled(tmp_path: Path) -> None:
+def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path: Path) -> None:
     says = "import sys; sys.exit('fatal: hf_' + 'abcdefghij' * 3)"
-    plan, journal = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says)), tmp_path / "calls.db"
-    ended = recovery("run", plan, "--journal", journal, "--json")
-    assert (ended.code, "fatal: ***" in ended.out, b"fatal: ***" in journal.read_bytes()) == (1, True, True)
-    assert "abcdefghijabcdefghij" not in ended.out + ended.errors + str(journal.read_bytes())
-
-
-def test_no_secret_of_a_command_line_is_printed_for_people(tmp_path: Path) -> None:
     url = "https://user:hunter22@example.org/x"
-    plan, journal = (
-        write_plan(tmp_path, command("c", sys.executable, "-c", "raise SystemExit(1)", url)),
-        tmp_path / "calls.db",
-    )
-    ended, shown = recovery("run", plan, "--journal", journal), recovery("status", journal)
-    assert (ended.code, "***@example.org" in ended.out) == (1, True)
-    assert "hunter22" not in ended.out + ended.errors + shown.out
-    outcomes = recovery("run", plan, "--journal", tmp_path / "other.db", "--json").out.splitlines()[-1]
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says, url))
+    journal = tmp_path / "calls.db"
+    as_json = recovery("run", plan, "--journal", journal, "--json")
+    for_people = recovery("run", plan, "--journal", tmp_path / "other.db")
+    written, outcomes = str(journal.read_bytes()), as_json.out.splitlines()[-1]
+    shown = for_people.out + for_people.errors + recovery("status", journal).out + outcomes
+    assert (as_json.code, for_people.code) == (1, 1)
+    assert "fatal: ***" in as_json.out
+    assert "fatal: ***" in written
+    assert "***@example.org" in for_people.out
     assert "***@example.org" in outcomes
-    assert "hunter22" not in outcomes
+    assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
+    assert "hunter22" not in shown
 
 
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:
@@ -200,9 +191,11 @@ def test_a_finished_plan_runs_again_and_fetches_nothing_twice(tmp_path: Path) ->
     assert (tmp_path / "models" / "c").read_text() == "xx"
 
 
-def test_the_journal_may_be_elsewhere(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere" / "calls.db"
-    assert recovery("run", write_plan(tmp_path, touch("c")), "--journal", elsewhere).code == 0
+def test_the_journal_and_the_root_need_not_be_there_yet(tmp_path: Path) -> None:
+    plan, elsewhere = write_plan(tmp_path, touch("made")), tmp_path / "elsewhere" / "calls.db"
+    (tmp_path / "models").rmdir()
+    assert recovery("run", plan, "--journal", elsewhere).code == 0
+    assert (tmp_path / "models" / "made").exists()
     assert elsewhere.is_file()
     assert not (tmp_path / ".recovery").exists()
 
@@ -253,13 +246,10 @@ def test_a_damaged_journal_is_named_and_kept(tmp_path: Path) -> None:
 
 def test_a_foreign_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE notes (text)")
+    execute(path, "CREATE TABLE notes (text)")
     before = path.read_bytes()
     ended = recovery("run", write_plan(tmp_path, touch("c")), "--journal", path)
-    assert ended.code == 0
-    assert str(path) in ended.errors
-    assert path.read_bytes() == before
+    assert (ended.code, str(path) in ended.errors, path.read_bytes()) == (0, True, before)
 
 
 # Wrong usage
@@ -304,13 +294,6 @@ def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -
 # status
 
 
-def test_a_plan_of_commands_alone_makes_the_place_where_they_run(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, touch("made"))
-    (tmp_path / "models").rmdir()
-    assert recovery("run", plan).code == 0
-    assert (tmp_path / "models" / "made").exists()
-
-
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plan of a launch that is over: one operation done, one failed."""
@@ -321,12 +304,12 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_status_of_a_plan_and_of_its_journal_are_one_and_change_nothing(launched: Path) -> None:
     journal = launched.parent / ".recovery" / "launch.db"
-    before = digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+    before = journals.contents(journal.parent)
     of_plan, of_journal = recovery("status", launched), recovery("status", journal)
     assert (of_plan.code, of_plan.errors, of_plan.out) == (0, "", of_journal.out)
     assert "command good" in of_plan.out
     assert "no process is writing it" in of_plan.out
-    assert before == digests(journal.parent / "logs") | {journal.name: hashlib.sha256(journal.read_bytes()).hexdigest()}
+    assert journals.contents(journal.parent) == before
 
 
 def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:

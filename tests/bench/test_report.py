@@ -9,26 +9,18 @@ import pytest
 from bench.machine import Machine
 from bench.measure import Spread
 from bench.report.figures import Figures
+from bench.report.recommendations import PRESETS
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
+from recovery import presets
 from recovery.monitoring.monitor import WAITING_CALL_BYTES
-from recovery.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = Machine(
-    cpu="a processor",
-    cores=2,
-    memory_gib=24.0,
-    kernel="a kernel",
-    python="3.11",
-    sqlite="3.40",
-    load=0.5,
-    date="2026-01-01",
-    version="0.1.0",
-    libraries={"anyio": "4"},
-    peers={"tenacity": "9", "dbos": None},
-)
+    cpu="a processor", cores=2, memory_gib=24.0, load=0.5, kernel="a kernel", python="3.11", sqlite="3.40",
+    date="2026-01-01", version="0.1.0", libraries={"anyio": "4"}, peers={"tenacity": "9", "dbos": None},
+)  # fmt: skip
 
 
 def run_with(*rows: Row, error: str = "") -> Run:
@@ -62,32 +54,32 @@ def released() -> Run:
 
 
 @made
-def test_the_page_shows_the_stored_figures(released: Run):
+def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
+    assert released.effort == "full"
+    assert not [group.name for group in released.groups if group.error]
     charts = {chart.stem for chart in (DOCS / "charts").glob("*.svg")}
+    assert charts == set(CHARTS)
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     assert page == in_markdown(Figures(released), charts), "python -m bench page writes it again"
 
 
 @made
-def test_the_released_report_is_of_a_full_run_with_every_chart(released: Run):
-    assert released.effort == "full"
-    assert not [group.name for group in released.groups if group.error]
-    assert {chart.stem for chart in (DOCS / "charts").glob("*.svg")} == set(CHARTS)
-
-
-@made
 def test_the_monitor_estimates_a_waiting_call_as_it_was_measured(released: Run):
     measured = released.rows["memory-waiting"].measured
-    assert measured is not None
     assert pytest.approx(measured.middle * 1000, rel=0.1) == WAITING_CALL_BYTES
 
 
 @made
 def test_each_choice_of_a_preset_has_a_measured_row(released: Run):
-    for preset in PRESETS.values():
-        for choice in preset.choices:
-            assert released.rows[f"feature-{choice.row}"].measured is not None, choice.what
-            assert released.rows[f"feature-{choice.row}-failure"].measured is not None, choice.what
+    rows = {f"feature-{choice.row}" for choices in PRESETS.values() for choice in choices}
+    assert [row for name in rows for row in (name, f"{name}-failure") if released.rows[row].measured is None] == []
+
+
+def test_every_preset_is_recommended_with_reasons():
+    assert all(callable(getattr(presets, name)) for name in PRESETS)
+    for choices in PRESETS.values():
+        assert all(choice.value and choice.why for choice in choices)
+        assert len({choice.what for choice in choices}) == len(choices)
 
 
 @made

@@ -6,16 +6,11 @@ from bench.run import Group, pooled
 
 
 def group(*middles: float | None, error: str = "") -> Group:
-    rows = [
-        Row(
-            key=str(number),
-            what="",
-            unit="x",
-            measured=None if middle is None else Spread(middle, middle, middle, 1),
-            peers={"peer": Spread(2.0 * (middle or 0.0), 2.0 * (middle or 0.0), 2.0 * (middle or 0.0), 1)},
-        )
-        for number, middle in enumerate(middles)
-    ]
+    rows = []
+    for number, middle in enumerate(middles):
+        found = Spread(middle or 0.0, middle or 0.0, middle or 0.0, 1)
+        measured = None if middle is None else found
+        rows.append(Row(key=str(number), what="", unit="x", measured=measured, peers={"peer": found.scaled(2.0)}))
     return Group("success", "A call that succeeds", 1.0, rows, error)
 
 

@@ -1,11 +1,13 @@
+"""The kinds of events, what a base class stands for, and type hints that can be resolved."""
+
 from __future__ import annotations
 
 import inspect
+import typing
 
 import pytest
 
 import events
-from events import alert_events, bus_events, circuit_events, journal_events, operation_events
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
@@ -19,89 +21,68 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from tests.events.recorder import Unlisted
 
-EVENT_MODULES = (alert_events, bus_events, circuit_events, journal_events, operation_events)
-
-
-class Unlisted(CallEvent, frozen=True):
-    """What somebody may think of, and no bus has a signal for."""
+CLASSES = [public for name in events.__all__ if inspect.isclass(public := getattr(events, name))]
 
 
-def classified(**evidence: object) -> FailureClassified:
-    return FailureClassified(
-        at=0.0,
-        call="c",
-        category=Category.TRANSIENT,
-        rule="HTTP status",
-        evidence=Evidence(**{"type": "x.E", **evidence}),
-    )
+def below(kind: type[Event]) -> set[type[Event]]:
+    """Every event of this distribution that *kind* is a base of, or *kind* itself if it is a base of none."""
+    if not kind.__module__.startswith("events."):
+        return set()
+    return {one for derived in kind.__subclasses__() for one in below(derived)} or {kind}
 
 
-def test_a_event_cannot_be_changed() -> None:
+def test_every_event_is_listed_and_public() -> None:
+    assert below(Event) == set(EVENTS)
+    assert {kind.__name__ for kind in EVENTS} <= set(events.__all__)
+
+
+def test_an_event_cannot_be_changed() -> None:
     event = GaveUp(at=0.0, call="c")
     with pytest.raises(AttributeError):
         event.reason = "changed my mind"  # type: ignore[misc]
-
-
-def test_every_event_defined_is_listed() -> None:
-    defined = {
-        value
-        for module in EVENT_MODULES
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Event)
-    }
-    bases = {base for one in defined for base in one.__mro__[1:]}
-    assert defined - bases == set(EVENTS)
-
-
-def test_every_event_is_public() -> None:
-    assert {kind.__name__ for kind in EVENTS} <= set(events.__all__)
 
 
 def test_only_starts_failures_and_classifications_ask_for_verdicts() -> None:
     assert {kind for kind in EVENTS if kind.asks} == {OperationStarted, OperationFailed, FailureClassified}
 
 
-@pytest.mark.parametrize("kind", EVENTS)
-def test_a_event_stands_for_itself(kind: type[Event]) -> None:
-    assert kinds_of(kind) == (kind,)
-
-
-def test_event_stands_for_all_but_the_healthy_ones() -> None:
-    assert set(kinds_of(Event)) == set(EVENTS) - {OperationStarted, OperationSucceeded}
-
-
-def test_a_base_stands_for_what_is_below_it() -> None:
+def test_an_event_stands_for_itself_and_a_base_for_what_is_below_it() -> None:
+    assert all(kinds_of(kind) == (kind,) for kind in EVENTS)
     assert set(kinds_of(Outcome)) == {RetryScheduled, Parked, GaveUp}
-
-
-def test_call_events_stand_for_no_healthy_ones_either() -> None:
+    assert set(kinds_of(Event)) == set(EVENTS) - {OperationStarted, OperationSucceeded}
     assert not set(kinds_of(CallEvent)) & set(ON_REQUEST)
 
 
-@pytest.mark.parametrize("rubbish", [int, Category, "GaveUp", None, GaveUp(at=0.0, call="c")])
-def test_what_is_no_event_stands_for_nothing(rubbish: object) -> None:
+@pytest.mark.parametrize("no_event", [int, Category, "GaveUp", None, GaveUp(at=0.0, call="c"), Unlisted])
+def test_what_is_no_event_stands_for_nothing(no_event: object) -> None:
     with pytest.raises(TypeError, match="is not a kind of event"):
-        kinds_of(rubbish)  # type: ignore[arg-type]
+        kinds_of(no_event)  # type: ignore[arg-type]
 
 
-def test_a_kind_that_nobody_listed_stands_for_nothing() -> None:
-    with pytest.raises(TypeError):
-        kinds_of(Unlisted)
+@pytest.mark.parametrize(("message", "summary"), [("too slow", "ReadTimeout: too slow"), ("", "ReadTimeout")])
+def test_a_summary_names_the_exception_without_its_module(message: str, summary: str) -> None:
+    assert Evidence(type="httpx2.ReadTimeout", message=message).summary == summary
 
 
-def test_a_summary_names_the_exception_without_its_module() -> None:
-    assert Evidence(type="httpx2.ReadTimeout", message="too slow").summary == "ReadTimeout: too slow"
+@pytest.mark.parametrize(
+    ("evidence", "brief"),
+    [
+        ({"status": 503}, "transient: HTTP status"),
+        ({"exit_code": -9}, "transient: HTTP status"),
+        ({"exit_code": 0}, "transient: HTTP status"),
+        ({"message": "gone"}, "transient: E: gone"),
+    ],
+)
+def test_brief_names_the_rule_where_a_number_decided(evidence: dict[str, typing.Any], brief: str) -> None:
+    found, rule = Evidence(type="x.E", **evidence), "HTTP status"
+    event = FailureClassified(at=0.0, call="c", category=Category.TRANSIENT, rule=rule, evidence=found)
+    assert event.brief == brief
 
 
-def test_a_summary_without_a_message_is_the_name() -> None:
-    assert Evidence(type="KeyError").summary == "KeyError"
-
-
-@pytest.mark.parametrize("number", [{"status": 503}, {"exit_code": -9}, {"exit_code": 0}])
-def test_brief_names_the_rule_where_a_number_decided(number: dict[str, int]) -> None:
-    assert classified(**number).brief == "transient: HTTP status"
-
-
-def test_brief_names_the_exception_where_no_number_decided() -> None:
-    assert classified(message="gone").brief == "transient: E: gone"
+@pytest.mark.parametrize("public", CLASSES)
+def test_type_hints_of_a_public_class_can_be_resolved(public: type) -> None:
+    typing.get_type_hints(public)
+    for _, method in inspect.getmembers(public, inspect.isfunction):
+        typing.get_type_hints(method)

@@ -8,55 +8,29 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, check, join, settle
 
 
 @pytest.mark.parametrize(
-    ("mild", "strict"), [(Retry(9.0), Park()), (Park(9.0), GiveUp("no")), (Retry(9.0), GiveUp("no"))]
+    ("one", "other", "joined"),
+    [
+        (Retry(9.0), Park(), Park(9.0, counts_as_retry=True)),
+        (Park(9.0), GiveUp("no"), GiveUp("no")),
+        (Retry(60.0), GiveUp("no"), GiveUp("no")),  # the delay of a milder verdict is dropped
+        (Retry(1.0), Retry(2.0), Retry(2.0)),
+        (Retry(within=9.0), Retry(within=3.0), Retry(within=3.0)),
+        (Retry(5.0, 7.0), Park(1.0, until=("disk",)), Park(5.0, ("disk",), 7.0, counts_as_retry=True)),
+        (Park(1.0), Park(2.0), Park(2.0)),
+        (Park(1.0, counts_as_retry=True), Park(2.0), Park(2.0, counts_as_retry=True)),
+        (Park(until=("port", "disk")), Park(until=("host", "disk")), Park(until=("disk", "host", "port"))),
+        (GiveUp(("b", "a")), GiveUp(("c", "a")), GiveUp(("a", "b", "c"))),
+        (GiveUp("a", 5.0), GiveUp("a", 9.0), GiveUp("a", 9.0)),
+        (GiveUp("a"), GiveUp("b", 0.0), GiveUp(("a", "b"), 0.0)),  # an unknown time does not hide a known one
+    ],
 )
-def test_the_stricter_kind_wins(mild: Verdict, strict: Verdict) -> None:
-    assert type(join(mild, strict)) is type(join(strict, mild)) is type(strict)
+def test_the_join_is_the_stricter_in_every_respect(one: Verdict, other: Verdict, joined: Verdict) -> None:
+    assert join(one, other) == join(other, one) == joined
 
 
-def test_the_longest_wait_wins() -> None:
-    assert join(Retry(1.0), Retry(2.0)) == Retry(2.0)
-
-
-def test_the_shortest_deadline_wins() -> None:
-    assert join(Retry(within=9.0), Retry(within=3.0)) == Retry(within=3.0)
-
-
-def test_a_park_keeps_the_wait_and_the_deadline_of_a_retry() -> None:
-    assert join(Retry(5.0, 7.0), Park(1.0, until=("disk",))) == Park(5.0, ("disk",), 7.0, counts_as_retry=True)
-
-
-def test_a_park_that_nobody_would_have_retried_is_not_charged() -> None:
-    assert join(Park(1.0), Park(2.0)) == Park(2.0)
-    assert join(Park(1.0, counts_as_retry=True), Park(2.0)) == Park(2.0, counts_as_retry=True)
-
-
-def test_causes_are_united_and_sorted() -> None:
-    assert join(Park(until=("port", "disk")), Park(until=("host", "disk"))) == Park(until=("disk", "host", "port"))
-
-
-def test_reasons_are_united_and_sorted() -> None:
-    assert join(GiveUp(("b", "a")), GiveUp(("c", "a"))) == GiveUp(("a", "b", "c"))
-
-
-def test_a_refusal_drops_the_delay_of_a_milder_verdict() -> None:
-    assert join(Retry(60.0), GiveUp("no")) == GiveUp("no")
-
-
-def test_the_latest_invitation_to_come_back_wins() -> None:
-    assert join(GiveUp("a", 5.0), GiveUp("a", 9.0)) == GiveUp("a", 9.0)
-
-
-def test_an_unknown_time_to_come_back_does_not_hide_a_known_one() -> None:
-    assert join(GiveUp("a"), GiveUp("b", 0.0)) == GiveUp(("a", "b"), 0.0)
-
-
-def test_one_reason_may_be_a_plain_string() -> None:
+def test_reasons_are_sorted_and_make_one_line() -> None:
     assert GiveUp("out of time") == GiveUp(("out of time",))
-
-
-def test_reasons_make_one_line() -> None:
-    assert GiveUp(("no disk", "no port")).reason == "no disk; no port"
+    assert GiveUp(("no port", "no disk", "no port")).reason == "no disk; no port"
 
 
 def test_a_verdict_matches_by_position() -> None:
@@ -65,29 +39,21 @@ def test_a_verdict_matches_by_position() -> None:
             assert (after, until, within) == (1.0, ("disk",), 2.0)
 
 
-def test_nobody_has_no_opinion() -> None:
-    assert settle([]) is settle([None, None]) is None
-
-
-def test_a_wait_that_ends_exactly_in_time_is_kept() -> None:
-    assert settle([Retry(5.0, 5.0)]) == Retry(5.0, 5.0)
-
-
-@pytest.mark.parametrize("kind", [Retry, Park])
-def test_a_wait_that_ends_too_late_is_out_of_time(kind: type[Retry | Park]) -> None:
-    assert settle([kind(math.nextafter(5.0, 6.0), within=5.0)]) == GiveUp("out of time")
-
-
-def test_one_wait_can_miss_the_deadline_of_another() -> None:
-    assert settle([Retry(5.0), Retry(0.0, within=1.0)]) == GiveUp("out of time")
-
-
-def test_time_is_compared_after_the_join_only() -> None:
-    assert settle([Retry(5.0, 1.0), GiveUp("no")]) == GiveUp("no")
-
-
-def test_an_endless_wait_without_a_deadline_is_kept() -> None:
-    assert settle([Park(math.inf)]) == Park(math.inf)
+@pytest.mark.parametrize(
+    ("verdicts", "settled"),
+    [
+        ([], None),
+        ([None, None], None),
+        ([Retry(5.0, 5.0)], Retry(5.0, 5.0)),
+        ([Retry(math.nextafter(5.0, 6.0), within=5.0)], GiveUp("out of time")),
+        ([Park(math.nextafter(5.0, 6.0), within=5.0)], GiveUp("out of time")),
+        ([Retry(5.0), Retry(0.0, within=1.0)], GiveUp("out of time")),
+        ([Retry(5.0, 1.0), GiveUp("no")], GiveUp("no")),  # times are compared after the join only
+        ([Park(math.inf)], Park(math.inf)),
+    ],
+)
+def test_a_wait_that_would_end_too_late_is_out_of_time(verdicts: list[Verdict | None], settled: Verdict | None) -> None:
+    assert settle(verdicts) == settled
 
 
 @pytest.mark.parametrize(
@@ -115,7 +81,3 @@ def test_a_verdict_that_cannot_be_compared_is_refused(verdict: Verdict) -> None:
 )
 def test_a_verdict_that_can_be_compared_is_not_refused(verdict: Verdict) -> None:
     check(verdict)
-
-
-def test_reasons_are_sorted_from_the_start() -> None:
-    assert GiveUp(("b", "a", "b")).reason == "a; b"

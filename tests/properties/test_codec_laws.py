@@ -14,9 +14,9 @@ from hypothesis.strategies import SearchStrategy
 
 from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
-from events.event import NOTHING, Event
+from events.event import Event
 from events.evidence import Category, Evidence
-from events.operation_events import OperationResumed, OperationStarted, Recorded
+from events.operation_events import Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
 json = st.recursive(
@@ -59,7 +59,7 @@ events = st.sampled_from(WIRE_EVENTS).flatmap(structs)
 @pytest.mark.parametrize("kind", WIRE_EVENTS)
 @settings(max_examples=25)
 @given(st.data())
-def test_an_event_survives_a_round_trip(kind: type[Event], data: st.DataObject) -> None:
+def test_an_event_survives_a_round_trip(kind: type[Event], data: st.DataObject):
     event = data.draw(structs(kind))
     back = decode(encode(event))
     assert type(back) is kind
@@ -67,30 +67,20 @@ def test_an_event_survives_a_round_trip(kind: type[Event], data: st.DataObject) 
 
 
 @given(events)
-def test_an_event_is_encoded_in_one_line(event: Event) -> None:
+def test_an_event_is_encoded_in_one_line(event: Event):
     assert encode(event).splitlines() == [encode(event)]
 
 
-@given(events)
-def test_a_decoded_event_is_encoded_alike(event: Event) -> None:
-    assert encode(decode(encode(event))) == encode(event)
-
-
 @given(events, st.data())
-def test_a_torn_event_does_not_decode(event: Event, data: st.DataObject) -> None:
+def test_a_torn_event_does_not_decode(event: Event, data: st.DataObject):
     whole = encode(event)
     with pytest.raises(CodecError):
         decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 @given(events, st.data())
-def test_a_wrong_byte_gives_an_event_or_a_codec_error(event: Event, data: st.DataObject) -> None:
+def test_a_wrong_byte_gives_an_event_or_a_codec_error(event: Event, data: st.DataObject):
     wrong = bytearray(encode(event))
     wrong[data.draw(st.integers(0, len(wrong) - 1))] = data.draw(st.integers(0, 255))
     with suppress(CodecError):
         assert isinstance(decode(bytes(wrong)), Event)
-
-
-@given(st.sampled_from([OperationStarted, OperationResumed]).flatmap(structs))
-def test_missing_arguments_stay_missing(event: Any) -> None:
-    assert (decode(encode(event)).arguments == NOTHING) is (event.arguments == NOTHING)  # type: ignore[attr-defined]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.attempt import Attempt
+from events.attempt import Attempt, next_attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
 from recovery.testing import VirtualClock
@@ -43,7 +45,7 @@ SMALL = st.integers(1, 5)
 ERRORS = st.sampled_from([None, "OSError: reset"])
 
 
-def told(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: Any) -> CallEvent:
+def about(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: Any) -> CallEvent:
     return kind(at=at, operation="operation", call=call, attempt=attempt, **fields)
 
 
@@ -51,7 +53,7 @@ def events() -> st.SearchStrategy[Event]:
     """Events about few calls in any order: a journal may have lost some."""
 
     def of(kinds: Any, **fields: Any) -> st.SearchStrategy[Event]:
-        return st.builds(told, kinds, CALL, SMALL, seconds(), **fields)
+        return st.builds(about, kinds, CALL, SMALL, seconds(), **fields)
 
     return st.one_of(
         of(st.just(FailureClassified), category=categories(), evidence=st.just(EVIDENCE), retries=st.integers(0, 5)),
@@ -89,18 +91,16 @@ class Live:
     def __init__(self, moves: list[Verdict | str]) -> None:
         self.written: list[Written] = []
         self.run = 0
-        self.attempt = Attempt(self.operation(), call="a")
-        self.attempt.began = 0.0
-        self.attempt.arguments = b"[[],{}]"
+        self.attempt = Attempt(Call(self.operation(), "a", began=0.0, arguments=b"[[],{}]"))
         self.is_over = False
         self.agreements: list[tuple[object, object]] = []
-        self.begin()
+        request_start(self.attempt)
         for move in moves:
             if not self.is_over:
                 self.make(move)
             if not self.is_over:
                 record, attempt = self.record, self.attempt
-                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.retries)))
+                self.agreements.append(((record.attempt, record.retries), (attempt.number, attempt.call.retries)))
 
     def operation(self) -> Operation:
         """The operation, in a new process."""
@@ -115,29 +115,24 @@ class Live:
         fields = {name: getattr(failed, name) for name in ("at", "operation", "call", "attempt", "retries", "elapsed")}
         return [FailureClassified(category=Category.TRANSIENT, evidence=EVIDENCE, **fields), self.verdict]
 
-    def begin(self) -> None:
-        self.attempt.request_start()
-
     def make(self, move: Verdict | str) -> None:
         match move:
-            case Retry() | Park():
+            case Retry() | Park() | GiveUp():
                 self.verdict = move
                 self.attempt.fail(ERROR)
-                self.attempt = self.attempt.next_attempt()
-            case GiveUp():
-                self.verdict = move
-                self.attempt.fail(ERROR)
+                if not isinstance(move, GiveUp):
+                    self.attempt = next_attempt(self.attempt)
             case "begin":
-                self.begin()
+                request_start(self.attempt)
             case "hold":
-                self.attempt.parked(Park(5.0, until=("circuit open",)))
+                park(self.attempt, Park(5.0, until=("circuit open",)))
             case "checkpoint":
                 self.attempt.checkpoint(b"1")
             case "crash":
                 record = self.record
-                self.attempt = Attempt(self.operation(), call="a", number=record.attempt, retries=record.retries)
-                self.attempt.arguments = record.arguments
-                self.attempt.resumed(3.0)
+                call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
+                self.attempt = Attempt(call, record.attempt)
+                self.attempt.call.publish(OperationResumed, self.attempt.number, after=3.0)
             case "succeed":
                 self.attempt.succeed()
             case "cancel":
@@ -159,36 +154,36 @@ def moves() -> st.SearchStrategy[list[Verdict | str]]:
 
 
 @given(journals(), st.integers(0, 8))
-def test_a_journal_may_be_replayed_in_parts(journal: list[Written], cut: int) -> None:
+def test_a_journal_may_be_replayed_in_parts(journal: list[Written], cut: int):
     assert replayed(journal[cut:], replayed(journal[:cut])) == replayed(journal)
 
 
 @given(journals())
-def test_the_record_of_a_call_depends_on_its_own_events_only(journal: list[Written]) -> None:
+def test_the_record_of_a_call_depends_on_its_own_events_only(journal: list[Written]):
     apart = [replayed([(run, event) for run, event in journal if event.call == call]) for call in CALLS]  # type: ignore[attr-defined]
     assert {call: record for records in apart for call, record in records.items()} == replayed(journal)
 
 
 @given(journals())
-def test_a_call_has_one_outcome(journal: list[Written]) -> None:
+def test_a_call_has_one_outcome(journal: list[Written]):
     assert all(later == earlier for earlier, later in pairwise(records_after_each(journal)) if earlier.is_over)
 
 
 @given(journals(), st.sampled_from(TERMINAL))
-def test_a_terminal_event_ends_a_call_after_any_history(journal: list[Written], kind: type[CallEvent]) -> None:
-    assert replayed([*journal, ("first", told(kind, "a", 1, 0.0))])["a"].is_over
+def test_a_terminal_event_ends_a_call_after_any_history(journal: list[Written], kind: type[CallEvent]):
+    assert replayed([*journal, ("first", about(kind, "a", 1, 0.0))])["a"].is_over
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_the_attempt_number_of_an_unfinished_call_never_decreases(moves: list[Verdict | str]) -> None:
+def test_the_attempt_number_of_an_unfinished_call_never_decreases(moves: list[Verdict | str]):
     numbers = [record.attempt for record in records_after_each(Live(moves).written) if not record.is_over]
     assert numbers == sorted(numbers)
 
 
 @given(moves())
 @example([Retry(5.0), "begin", Park(7.0), "begin", "crash", "begin", Retry(5.0), "succeed"])
-def test_retries_decrease_only_by_a_retry_that_is_not_made(moves: list[Verdict | str]) -> None:
+def test_retries_decrease_only_by_a_retry_that_is_not_made(moves: list[Verdict | str]):
     written = Live(moves).written
     retries = [record.retries for record in records_after_each(written)]
     for (before, after), (_, event) in zip(pairwise(retries), written[1:], strict=False):
@@ -197,18 +192,18 @@ def test_retries_decrease_only_by_a_retry_that_is_not_made(moves: list[Verdict |
 
 
 @given(moves())
-def test_the_journal_agrees_with_the_call_about_what_comes_next(moves: list[Verdict | str]) -> None:
+def test_the_journal_agrees_with_the_call_about_what_comes_next(moves: list[Verdict | str]):
     assert all(written == live for written, live in Live(moves).agreements)
 
 
 @given(moves())
-def test_exactly_the_calls_that_ended_are_over(moves: list[Verdict | str]) -> None:
+def test_exactly_the_calls_that_ended_are_over(moves: list[Verdict | str]):
     live = Live(moves)
     assert live.record.is_over is live.is_over
 
 
 @given(moves())
-def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Verdict | str]) -> None:
+def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Verdict | str]):
     assert all(record.is_resumable or record.is_over for record in records_after_each(Live(moves).written))
 
 
@@ -228,17 +223,13 @@ def waiting(at: float, delay: float) -> CallRecord:
 
 
 @given(journals(), runs("first"), runs("second"), runs("now"))
-def test_the_rest_of_a_wait_is_between_nothing_and_all_of_it(
-    journal: list[Written], first: Run, second: Run, now: Run
-) -> None:
+def test_the_rest_of_a_wait_is_between_nothing_and_all_of_it(journal: list[Written], first: Run, second: Run, now: Run):
     for record in replayed(journal).values():
         assert 0.0 <= remaining(record, {"first": first, "second": second}, now) <= record.delay
 
 
 @given(CLOCKS, seconds(), runs("first"), runs("now"), WALLS)
-def test_within_a_boot_the_wall_clock_does_not_matter(
-    at: float, delay: float, then: Run, now: Run, wall: float
-) -> None:
+def test_within_a_boot_the_wall_clock_does_not_matter(at: float, delay: float, then: Run, now: Run, wall: float):
     then, now = (msgspec.structs.replace(run, boot="monday") for run in (then, now))
     jumped = msgspec.structs.replace(now, wall=wall)
     record = waiting(at, delay)
@@ -248,7 +239,7 @@ def test_within_a_boot_the_wall_clock_does_not_matter(
 @given(CLOCKS, seconds(), runs("first"), runs("now"), CLOCKS)
 def test_across_boots_the_monotonic_clock_does_not_matter(
     at: float, delay: float, then: Run, now: Run, monotonic: float
-) -> None:
+):
     then = msgspec.structs.replace(then, boot="sunday")
     other = msgspec.structs.replace(now, monotonic=monotonic)
     record = waiting(at, delay)
@@ -268,7 +259,7 @@ FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=1e6, pid=1)
 @given(seconds(), seconds(), seconds(200.0))
 def test_with_honest_clocks_the_rest_of_a_wait_is_what_has_not_passed(
     boot: str, after: float, delay: float, passed: float
-) -> None:
+):
     record = waiting(FIRST.monotonic + after, delay)
     left = remaining(record, {"first": FIRST}, later(FIRST, after + passed, boot))
     assert left == pytest.approx(max(delay - passed, 0.0), abs=1e-6)
@@ -276,11 +267,11 @@ def test_with_honest_clocks_the_rest_of_a_wait_is_what_has_not_passed(
 
 @pytest.mark.parametrize("boot", ["monday", "tuesday"])
 @given(seconds(), seconds(), seconds())
-def test_a_wait_goes_on_through_a_second_restart(boot: str, delay: float, before: float, passed: float) -> None:
-    records = replayed([("first", told(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
+def test_a_wait_goes_on_through_a_second_restart(boot: str, delay: float, before: float, passed: float):
+    records = replayed([("first", about(RetryScheduled, "a", 1, FIRST.monotonic, after=delay, retry=1))])
     second = later(FIRST, before, boot)
     left = remaining(records["a"], {"first": FIRST}, second)
-    replay(records, second.id, [told(OperationResumed, "a", 2, second.monotonic, after=left)])
+    replay(records, second.id, [about(OperationResumed, "a", 2, second.monotonic, after=left)])
     now = later(second, passed, second.boot)
     assert remaining(records["a"], {"first": FIRST, second.id: second}, now) == pytest.approx(
         max(delay - before - passed, 0.0), abs=1e-6

@@ -43,7 +43,7 @@ def failed_for_good(service: Recovery, function: Any, **settings: Any) -> Except
 
 
 @given(policies(), draws())
-def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float) -> None:
+def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float):
     script = Script(Permanent("no"), "a second attempt")
     service = Recovery(clock=VirtualClock(), rng=lambda: draw)
     assert isinstance(failed_for_good(service, script, policy=policy), Permanent)
@@ -56,9 +56,7 @@ def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float)
     reached=st.lists(st.integers(1, 6), max_size=40),
 )
 @example(retries=1, progress_resets=1, reached=[1, 2, 3, 4, 5, 6])
-def test_attempts_stay_within_retries_and_progress_resets(
-    retries: int, progress_resets: int, reached: list[int]
-) -> None:
+def test_attempts_stay_within_retries_and_progress_resets(retries: int, progress_resets: int, reached: list[int]):
     made = 0
 
     def download() -> None:
@@ -86,13 +84,12 @@ class Crash(BaseException):
 )
 @example(retries=1, crashes=[(FailureClassified, 1), (RetryScheduled, 1)])
 @example(retries=2, crashes=[(FailureClassified, 2)])
-def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tuple[type[Event], int]]) -> None:
+def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tuple[type[Event], int]]):
     store, made = MemoryStore(), []
     resumed = True
     for run, (kind, crash_at) in enumerate([*crashes, (GaveUp, 99)]):
         with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
             journal = service.journal
-            assert journal is not None
             events = events_of(service, kind)
 
             def fetch(url: str) -> None:
@@ -121,7 +118,7 @@ def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tupl
 
 
 @given(policies(max_retries=3), draws())
-def test_no_call_waits_after_its_last_attempt_or_its_deadline(policy: RetryPolicy, draw: float) -> None:
+def test_no_call_waits_after_its_last_attempt_or_its_deadline(policy: RetryPolicy, draw: float):
     clock, attempts = VirtualClock(), []
 
     def fetch() -> None:
@@ -138,7 +135,7 @@ def test_no_call_waits_after_its_last_attempt_or_its_deadline(policy: RetryPolic
     until=st.floats(0.0, 200.0),
     backend=st.sampled_from(["plain", "asyncio", "trio"]),
 )
-def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float, backend: str) -> None:
+def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float, backend: str):
     clock = VirtualClock()
     service = Recovery(clock=clock)
     service.bus.subscribe(OperationStarted, lambda started: Park(until - started.at) if started.at < until else None)
@@ -155,7 +152,7 @@ def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float,
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("permits", [1, 3])
-def test_a_thousand_callers_at_half_open_share_the_permits(backend: str, permits: int) -> None:
+def test_a_thousand_callers_at_half_open_share_the_permits(backend: str, permits: int):
     clock = VirtualClock()
     service = Recovery(clock=clock, rng=seeded_rng(1))
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, half_open_permits=permits)
@@ -185,7 +182,7 @@ def test_a_thousand_callers_at_half_open_share_the_permits(backend: str, permits
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_lost_probe_does_not_block_the_circuit_for_ever(backend: str) -> None:
+def test_a_lost_probe_does_not_block_the_circuit_for_ever(backend: str):
     clock = VirtualClock()
     service = Recovery(clock=clock)
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, lease=60.0)
@@ -213,9 +210,7 @@ def test_a_lost_probe_does_not_block_the_circuit_for_ever(backend: str) -> None:
 
 @settings(max_examples=200)
 @given(backend=BACKENDS, at=st.floats(0.001, 40.0), failures=st.integers(0, 5), held=st.booleans())
-def test_a_cancelled_call_publishes_one_event_and_changes_nothing(
-    backend: str, at: float, failures: int, held: bool
-) -> None:
+def test_a_cancelled_call_publishes_one_event_and_changes_nothing(backend: str, at: float, failures: int, held: bool):
     clock = VirtualClock()
     budget = RetryBudget(reserve=10.0, ratio=0.0, per_second=0.0)
     service = Recovery(clock=clock, budget=budget, rng=lambda: 0.5)
@@ -232,15 +227,12 @@ def test_a_cancelled_call_publishes_one_event_and_changes_nothing(
         await anyio.sleep_forever()
 
     async def main() -> None:
-        async def is_observed() -> None:
+        with anyio.move_on_after(at):
             try:
                 await fetch()
             except BaseException as error:
                 caught.append(error)
                 raise
-
-        with anyio.move_on_after(at):
-            await is_observed()
 
     clock.run(main, backend=backend)
     [error] = caught
@@ -258,7 +250,7 @@ def test_a_cancelled_call_publishes_one_event_and_changes_nothing(
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("before", [0, 2])
-def test_control_flow_exceptions_pass_unchanged(kind: type[BaseException], before: int) -> None:
+def test_control_flow_exceptions_pass_unchanged(kind: type[BaseException], before: int):
     service = Recovery(clock=VirtualClock(), breaker=BreakerPolicy(failure_threshold=1))
     events = events_of(service)
     error = kind()
@@ -276,7 +268,7 @@ def test_control_flow_exceptions_pass_unchanged(kind: type[BaseException], befor
 @settings(max_examples=50)
 @given(budget=budgets(), gaps=st.lists(st.floats(0.0, 20.0), min_size=1, max_size=60))
 @example(budget=RetryBudget(reserve=1.0, ratio=0.0, per_second=1.0), gaps=[0.0, 20.0])
-def test_total_failure_stays_within_the_budget_in_every_window(budget: RetryBudget, gaps: list[float]) -> None:
+def test_total_failure_stays_within_the_budget_in_every_window(budget: RetryBudget, gaps: list[float]):
     clock = VirtualClock()
     service = Recovery(clock=clock, budget=budget, breaker=None)
     retried: list[float] = []
@@ -291,18 +283,13 @@ def test_total_failure_stays_within_the_budget_in_every_window(budget: RetryBudg
     for begin in first_tries:
         for end in first_tries:
             retries = sum(begin <= at <= end for at in retried)
-            tries = sum(begin <= at <= end for at in first_tries)
             assert end < begin or retries <= budget.reserve + budget.per_second * (end - begin) + 1e-6
-            assert (
-                end < begin
-                or retries <= budget.ratio * tries + budget.reserve + budget.per_second * (end - begin) + 1e-6
-            )
 
 
 # Noise
 
 
-def test_noise_on_many_keys_is_recovered() -> None:
+def test_noise_on_many_keys_is_recovered():
     draw = seeded_rng(11)
     service = Recovery(clock=VirtualClock(), rng=draw)
     failed = events_of(service, FailureClassified)

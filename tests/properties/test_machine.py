@@ -48,7 +48,7 @@ def wait_past_the_deadline(schedule: Schedule, failure: FailureClassified) -> Re
 
 
 @pytest.mark.parametrize("bug", [retry_everything, wait_past_the_deadline])
-def test_the_machine_notices_a_broken_stage(bug: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_notices_a_broken_stage(bug: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Schedule, "on_classified", bug)
     quick = settings(
         max_examples=300,

@@ -50,14 +50,14 @@ def test_the_key_is_the_same_for_all_attempts_and_another_for_each_call() -> Non
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_checkpoint_is_a_event() -> None:
+def test_a_checkpoint_is_published() -> None:
     with Recovery(store=MemoryStore()) as service:
-        heard = events_of(service)
+        events = events_of(service)
         service.recoverable("copy", resumable=True)(lambda: context.checkpoint([1, 2]))()
-    assert names(heard) == ["CheckpointSaved"]
+    assert names(events) == ["CheckpointSaved"]
 
 
-def test_what_json_cannot_hold_is_refused_where_it_is_saved() -> None:
+def test_a_checkpoint_that_json_cannot_hold_is_refused() -> None:
     with Recovery(store=MemoryStore()) as service, pytest.raises(TypeError):
         service.recoverable("copy", resumable=True)(lambda: context.checkpoint(object()))()
 

@@ -30,10 +30,15 @@ def definition() -> Definition:
 
 
 @pytest.mark.parametrize(("config", "explicit"), [(CONFIG, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
-def test_a_name_with_the_same_config_is_the_same_operation(config: OperationConfig, explicit: bool) -> None:
+def test_a_name_with_the_same_config_is_the_same_operation_which_is_kept(
+    config: OperationConfig, explicit: bool
+) -> None:
     known = registry()
     first = known.define("fetch", config, explicit=explicit)
     assert known.define("fetch", config, explicit=explicit) is first
+    del first
+    gc.collect()
+    assert known.config_of("fetch") == config
 
 
 def test_a_chosen_name_with_another_config_is_refused() -> None:
@@ -51,16 +56,10 @@ def test_a_resumable_operation_is_never_renamed() -> None:
     assert known.get("fetch") is kept
 
 
-def test_a_functions_name_with_another_config_gets_a_number() -> None:
+@pytest.mark.parametrize("configs", [[CONFIG] * 3, [CONFIG, OTHER, OTHER]], ids=["same", "different"])
+def test_every_further_function_of_one_name_gets_a_number(configs: list[OperationConfig]) -> None:
     known = registry()
-    configs = [CONFIG, OTHER, OperationConfig(policy=RetryPolicy(max_retries=9), breaker=None)]
     kept = [known.define("fetch", config, explicit=False) for config in configs]
-    assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
-
-
-def test_two_functions_of_one_name_have_an_operation_each() -> None:
-    known = registry()
-    kept = [known.define("fetch", CONFIG, explicit=False) for _ in range(3)]
     assert [one.operation.name for one in kept] == ["fetch", "fetch#2", "fetch#3"]
 
 
@@ -68,29 +67,13 @@ def test_a_function_that_is_gone_is_forgotten() -> None:
     known = registry()
     known.define("fetch", CONFIG, explicit=False)
     gc.collect()
-    assert known.get("fetch") is None
+    assert (known.get("fetch"), known.config_of("fetch"), known.operation_of("fetch", "")) == (None, None, None)
 
 
-@pytest.mark.parametrize(("config", "explicit"), [(CONFIG, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
-def test_what_must_be_found_by_name_is_kept(config: OperationConfig, explicit: bool) -> None:
-    known = registry()
-    known.define("fetch", config, explicit=explicit)
-    gc.collect()
-    assert known.config_of("fetch") == config
-
-
-def test_an_unknown_operation_has_no_config_and_no_successes() -> None:
-    assert (registry().config_of("fetch"), registry().operation_of("fetch", "")) == (None, None)
-
-
-def test_the_empty_key_stands_for_the_whole_operation() -> None:
-    one = definition()
-    assert one.keyed("") is one.operation
-
-
-def test_a_key_is_always_the_same_operation() -> None:
+def test_a_key_is_always_the_same_operation_and_the_empty_one_the_whole() -> None:
     one = definition()
     assert one.keyed("host") is one.keyed("host")
+    assert one.keyed("") is one.operation
 
 
 def test_every_key_counts_its_own_successes() -> None:
@@ -111,24 +94,22 @@ def test_the_least_recently_used_key_is_forgotten_first() -> None:
 
 
 def test_a_key_that_is_still_referenced_keeps_its_counter() -> None:
-    definition = registry().define("fetch", OperationConfig(policy=RetryPolicy(), breaker=None), explicit=True)
-    held = definition.keyed("held")
-    held.successes = 7
-    definition.keyed("not held").successes = 7
+    one = definition()
+    held = one.keyed("held")
+    held.successes = one.keyed("not held").successes = 7
     for number in range(FEW):
-        definition.keyed(str(number))
-    assert definition.keyed("held") is held
-    assert definition.keyed("not held").successes == 0
+        one.keyed(str(number))
+    assert one.keyed("held") is held
+    assert one.keyed("not held").successes == 0
 
 
 def test_a_name_that_is_reused_is_reported() -> None:
     reused: list[str] = []
     known = Registry(Bus(), reused.append)
-    config = OperationConfig(policy=RetryPolicy(), breaker=None)
-    first = known.define("closure", config, explicit=False)
-    known.define("closure", config, explicit=False)
+    first = known.define("closure", CONFIG, explicit=False)
+    known.define("closure", CONFIG, explicit=False)
     assert reused == []
     del first
     gc.collect()
-    known.define("closure", config, explicit=False)
+    known.define("closure", CONFIG, explicit=False)
     assert "closure" in reused

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from adapters.memory import MemoryStore
-from recovery.presets import PRESETS, Options, development, production, staging
+from recovery.presets import Options, development, production, staging
 from recovery.service import Recovery
+from recovery.testing import Script
 
 MAKE: dict[str, Callable[..., Recovery]] = {
     "production": production,
@@ -19,16 +20,8 @@ MAKE: dict[str, Callable[..., Recovery]] = {
 }
 
 
-def fails_once() -> Callable[[], str]:
-    answers: list[Exception | str] = [ConnectionError("reset"), "a page"]
-
-    def fetch() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return fetch
+def fails_once(error: Exception | None = None) -> Script:
+    return Script(error or ConnectionError("reset"), "a page")
 
 
 @pytest.mark.parametrize("name", ["production", "staging"])
@@ -48,15 +41,10 @@ def test_production_is_quiet_and_staging_says_what_happens(caplog: pytest.LogCap
 
 @pytest.mark.parametrize("name", ["production", "staging"])
 def test_a_permanent_failure_is_not_tried_again(name: str) -> None:
-    calls = []
-
-    def fetch() -> None:
-        calls.append(1)
-        raise FileNotFoundError("gone")
-
+    fetch = fails_once(FileNotFoundError("gone"))
     with pytest.raises(FileNotFoundError):
         MAKE[name]().recoverable("fetch", initial_delay=0.0)(fetch)()
-    assert len(calls) == 1
+    assert fetch.calls == 1
 
 
 @pytest.mark.parametrize("name", ["production", "staging"])
@@ -68,16 +56,13 @@ def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
     assert [row.kind for row in store.rows] == ["FailureClassified", "RetryScheduled", "OperationRecovered"]
 
 
-def test_staging_is_monitored_from_the_beginning() -> None:
-    service = staging()
-    service.recoverable("fetch", initial_delay=0.0)(fails_once())()
-    assert service.monitor().snapshot().windows["all"].recovered == 1
-
-
-def test_production_is_monitored_from_the_first_request() -> None:
-    service = production()
-    service.recoverable("fetch", initial_delay=0.0)(fails_once())()
-    assert service.monitor().snapshot().windows["all"].calls == 0
+def test_staging_is_monitored_from_the_beginning_and_production_from_the_first_request() -> None:
+    counted = []
+    for make in (staging, production):
+        service = make()
+        service.recoverable("fetch", initial_delay=0.0)(fails_once())()
+        counted.append(service.monitor().snapshot().windows["all"].recovered)
+    assert counted == [1, 0]
 
 
 def test_in_development_a_function_is_left_untouched_unless_asked_otherwise() -> None:
@@ -102,14 +87,3 @@ def test_the_options_are_those_of_a_service() -> None:
 def test_an_option_that_there_is_not_is_refused() -> None:
     with pytest.raises(TypeError, match="loging"):
         production(loging=True)  # type: ignore[call-arg]
-
-
-def test_there_is_a_function_for_each_preset_and_no_other() -> None:
-    assert set(PRESETS) == set(MAKE)
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_each_choice_says_why_and_which_row_shows_its_price(name: str) -> None:
-    choices = PRESETS[name].choices
-    assert all(text for one in choices for text in (one.what, one.value, one.why, one.row))
-    assert len({one.what for one in choices}) == len(choices)

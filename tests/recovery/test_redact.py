@@ -81,13 +81,9 @@ def own_literals() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("text", LEAKS)
-def test_a_secret_is_taken_out_by_its_shape(text: str) -> None:
+def test_a_secret_is_taken_out_by_its_shape_once_and_for_all(text: str) -> None:
     assert SECRET not in redact(text)
     assert MASK in redact(text)
-
-
-@pytest.mark.parametrize("text", LEAKS)
-def test_what_is_redacted_once_stays_as_it_is(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
@@ -123,23 +119,16 @@ def test_a_literal_can_be_shown_again() -> None:
     assert redact("first secret, first%20secret, second%2fsecret") == "first secret, first%20secret, ***"
 
 
-def test_a_hidden_literal_is_found_however_its_percent_signs_are_spelt() -> None:
-    hide("Pass/Wörd")
-    assert redact("Pass/Wörd Pass%2FW%C3%B6rd Pass%2fW%c3%b6rd") == f"{MASK} {MASK} {MASK}"
-
-
-def test_a_hidden_literal_is_found_in_a_path_where_not_all_of_it_is_percent_encoded() -> None:
+@pytest.mark.parametrize(
+    "spelt", ["Pass/Wörd=1", "Pass%2FW%C3%B6rd%3D1", "Pass%2fW%c3%b6rd%3d1", "Pass/W%C3%B6rd%3D1", "Pass/W%c3%b6rd=1"]
+)
+def test_a_hidden_literal_is_found_however_it_is_percent_encoded(spelt: str) -> None:
     hide("Pass/Wörd=1")
-    assert redact("Pass/W%C3%B6rd%3D1 Pass/W%c3%b6rd=1 Pass%2FW%C3%B6rd%3D1") == f"{MASK} {MASK} {MASK}"
+    assert redact(f"at {spelt}") == f"at {MASK}"
 
 
-def test_a_literal_is_taken_out_of_what_was_seen_before_it_was_hidden() -> None:
-    assert redact("say swordfish") == "say swordfish"
-    hide("swordfish")
-    assert redact("say swordfish") == f"say {MASK}"
-
-
-def test_the_longer_of_two_hidden_literals_is_taken_out_whole() -> None:
+def test_a_literal_is_taken_out_whole_of_what_was_seen_before_it_was_hidden() -> None:
+    assert redact("say open-sesame") == "say open-sesame"
     hide("open", "open-sesame")
     assert redact("say open-sesame") == f"say {MASK}"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -63,7 +64,9 @@ def test_settings_that_need_a_wrapper_are_refused_by_hand(settings: Any) -> None
 
 
 def test_a_disabled_service_gives_up_at_once_by_hand() -> None:
-    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp("nobody answered")
+    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp(
+        "no subscriber answered"
+    )
 
 
 def test_logging_is_quiet_on_success(caplog: pytest.LogCaptureFixture) -> None:
@@ -86,14 +89,6 @@ def test_an_operation_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO, "recovery"):
         Recovery(enable_logging=True).recoverable("quiet", enable_logging=False, **FAST)(lambda: script())()
     assert caplog.records == []
-
-
-def test_a_broken_classifier_leaves_it_to_the_built_in_rules(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script(ConnectionError(), ValueError())
-    with pytest.raises(ValueError):
-        Recovery().recoverable("fetch", classifier=lambda _: 1 / 0, **FAST)(lambda: script())()
-    assert script.calls == 2
-    assert "the classifier of fetch failed" in caplog.text
 
 
 def test_configure_changes_the_service_in_place() -> None:
@@ -137,3 +132,10 @@ async def test_an_error_in_the_body_leaves_the_service_as_it_is() -> None:
     with pytest.raises(KeyError):
         async with Recovery(store=MemoryStore()):
             raise KeyError
+
+
+@pytest.mark.anyio
+async def test_closing_takes_no_worker_thread_of_the_loop() -> None:
+    async with Recovery(store=MemoryStore()):
+        pass
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO")] == []

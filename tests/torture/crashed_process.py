@@ -126,9 +126,8 @@ class CrashedProcess:
         self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._accepted)
         policy = RetryPolicy(max_retries=4, backoff=(0.0,))
         self.job = self.service.recoverable("job", policy=policy, breaker=None, resumable=True)(self._job)
-        self.pay = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")(
-            self._pay
-        )
+        strict = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")
+        self.pay = strict(self._pay)
         self.fetch = self.service.recoverable("fetch", policy=policy, breaker=None, resumable=True)(self._fetch)
         anyio.run(self._run)
 
@@ -139,7 +138,6 @@ class CrashedProcess:
                 await resumption.loaded.opened()
                 for record in resumption.left:
                     self.note("left", record.call)
-            assert self.service.journal is not None
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
             if self.options.works:
@@ -177,14 +175,13 @@ class CrashedProcess:
             self.note("acknowledged", event.call, type(event).__name__, event.attempt)
 
     def _receipt(self) -> Receipt:
-        assert self.service.journal is not None
         return self.service.journal.receipt()
 
     # What it does
 
     def _events(self, rng: random.Random) -> list[CallEvent]:
         """The events of a call from its first failure on; some calls do not end."""
-        call, length = self.service.bus.new_call(), rng.randint(1, MAX_CHAIN)
+        call, length = self.service.bus.new_call_id(), rng.randint(1, MAX_CHAIN)
         events: list[CallEvent] = [
             RetryScheduled(at=0.0, operation="chain", call=call, attempt=number, after=0.0, retry=number)
             for number in range(1, length + 1)

@@ -32,16 +32,8 @@ SIGNALS = {
     "SIGTERM": [signal.SIGTERM],
     "SIGTERM, handled": [signal.SIGTERM],
 }
-ENDINGS = (
-    "return",
-    "exception",
-    *SIGNALS,
-    "sys.exit in a thread",
-    "no close",
-    "close at exit",
-    "close in a thread",
-    "close twice at once",
-)
+BY_HAND = ("no close", "close at exit", "close in a thread", "close twice at once")
+ENDINGS = ("return", "exception", *SIGNALS, "sys.exit in a thread", *BY_HAND)
 STORES = ("healthy", "hangs in append", "hangs in open", "two that hang")
 PARALLEL = 4
 """Processes with a hanging store that run at a time; they sleep."""
@@ -137,7 +129,7 @@ class _Ending:
 
 class _Threads(_Ending):
     def run(self) -> None:
-        if self.ending in ("no close", "close at exit", "close in a thread", "close twice at once"):
+        if self.ending in BY_HAND:
             self.accept()
             self.close_by_hand()
         elif self.ending == "sys.exit in a thread":
@@ -160,7 +152,7 @@ class _Threads(_Ending):
 
 class _Tasks(_Ending):
     async def run(self) -> None:
-        if self.ending in ("no close", "close at exit", "close in a thread", "close twice at once"):
+        if self.ending in BY_HAND:
             self.accept()
             await anyio.to_thread.run_sync(self.close_by_hand)
             return
@@ -205,26 +197,18 @@ def run_cases(cases: Sequence[Case], fork_server: ForkServer, budget: float) -> 
             for number, case in enumerate(wave):
                 folder = Path(name) / str(number)
                 folder.mkdir()
-                path, notes = folder / "calls.db", folder / "notes"
-                about = (case.mode, case.ending, case.store, budget)
-                begun.append(
-                    (
-                        case,
-                        path,
-                        notes,
-                        fork_server.fork(run_process, str(path), str(notes), *about, out=folder / "out"),
-                    )
-                )
-            ending = [(*one, _accepted_at(one[2], one[3])) for one in begun]
-            for case, _, _, child, _ in ending:
+                about = (str(folder / "calls.db"), str(folder / "notes"), case.mode, case.ending, case.store, budget)
+                begun.append((case, folder, fork_server.fork(run_process, *about, out=folder / "out")))
+            accepted = [_accepted_at(folder / "notes", child) for _, folder, child in begun]
+            for case, _, child in begun:
                 _send(SIGNALS.get(case.ending, ()), child)
-            wait_for_ends([child for _, _, _, child, _ in ending], budget + 10.0)
-            for case, path, _, child, began in ending:
+            wait_for_ends([child for _, _, child in begun], budget + 10.0)
+            for (case, folder, child), at in zip(begun, accepted, strict=True):
                 code = child.wait(0.0)
-                seconds = None if code is None else child.ended - began
+                seconds = None if code is None else child.ended - at
                 if code is None:
                     child.kill()
-                yield Ended(case, seconds, code, _written(path), child.out.read_text())
+                yield Ended(case, seconds, code, _written(folder / "calls.db"), child.out.read_text())
 
 
 def _accepted_at(notes: Path, child: Child) -> float:
@@ -259,12 +243,12 @@ def exit_matrix(fork_server: ForkServer, share: float) -> list[Figure]:
     for problem in problems:
         print(problem, file=sys.stderr)
     healthy, hanging = (
-        [one.seconds for one in ended if one.seconds is not None and (one.case.store == "healthy") is is_healthy]
+        max((one.seconds or 0.0 for one in ended if (one.case.store == "healthy") is is_healthy), default=0.0)
         for is_healthy in (True, False)
     )
     unwritten = [one for one in ended if one.case.is_orderly and one.written != EVENTS]
     late = [one for one in ended if one.seconds is None or one.seconds > MAX_SECONDS]
-    text = f"at most {max(healthy, default=0.0):.2f} s, {max(hanging, default=0.0):.2f} s if the store hangs"
+    text = f"at most {healthy:.2f} s, {hanging:.2f} s if the store hangs"
     orderly = sum(one.case.is_orderly for one in ended)
     return [
         Figure("D12: seconds to end", f"{len(ended)} processes", text, f"{MAX_SECONDS:g} s", not late),

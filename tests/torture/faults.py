@@ -68,7 +68,7 @@ def leave_work(store: Store) -> set[str]:
             service.recoverable("old", policy=POLICY, resumable=True)(lambda: None)()
         service.operation("job", durability="journal")
         for number in range(2):
-            call = service.bus.new_call()
+            call = service.bus.new_call_id()
             left.add(call)
             started = OperationStarted(at=0.0, operation="job", call=call, arguments=msgspec.Raw(b"[[],{}]"))
             service.bus.publish(started)
@@ -99,10 +99,8 @@ def run_with(fault: Fault, folder: Path, template: Path, left: set[str]) -> Outc
     with Recovery(store=store) as service:
         service.recoverable("job", policy=POLICY, resumable=True)(lambda: "resumed")
         resumption = service.resume()
-        assert service.journal is not None
-        results.append(
-            service.recoverable("a", policy=POLICY, resumable=True)(_with_progress(Script(TimeoutError())))()
-        )
+        progressing = _with_progress(Script(TimeoutError()))
+        results.append(service.recoverable("a", policy=POLICY, resumable=True)(progressing)())
         results.append(service.recoverable("b", policy=POLICY)(Script(ConnectionError(), ConnectionError()))())
         with suppress(NotDurable):
             service.journal.receipt().wait(synced=True)
@@ -191,9 +189,8 @@ def sweep(store: Literal["memory", "sqlite"], *, every: int = 1) -> tuple[int, l
     return done, problems
 
 
-def fault_sweep(fork_server: ForkServer, share: float) -> list[Figure]:
+def fault_sweep(_: ForkServer, share: float) -> list[Figure]:
     """The figures of the fault sweep."""
-    del fork_server
     logging.getLogger("recovery").addHandler(logging.NullHandler())
     figures = []
     for store in ("memory", "sqlite"):

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
@@ -72,19 +71,13 @@ class ForkServer:
         self.ask({"import": "tests.torture"})
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+    def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         self._process.wait(30.0)
         self._process.stdout.close()
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Send *request*; returns the answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

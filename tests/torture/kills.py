@@ -181,14 +181,14 @@ def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
     """The figures of the kill loop."""
     tally = kill_processes(fork_server, scaled(ROUNDS, share))
     kills = f"{tally.kills} kills, {tally.in_recovery} in recovery"
-    figures = [
-        Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),
-        Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
-        Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
-        Figure("D3: pending, and not found", kills, f"{len(tally.not_found)}", "0", not tally.not_found),
-    ]
     # One in a hundred may be later: other programs on this machine may delay a process.
     in_time = percentile(tally.excesses, 0.99) <= 0.0
     ages = f"p99 {percentile(tally.ages, 0.99) * 1e3:.0f} ms, most {max(tally.ages, default=0.0) * 1e3:.0f} ms"
     commits = f"{len(tally.ages)} lost; commits p99 {percentile(tally.commits, 0.99) * 1e3:.0f} ms"
-    return [*figures, Figure("D6: age of what was lost", commits, ages, "p99 20 ms + one commit", in_time)]
+    return [
+        Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),
+        Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
+        Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
+        Figure("D3: pending, and not found", kills, f"{len(tally.not_found)}", "0", not tally.not_found),
+        Figure("D6: age of what was lost", commits, ages, "p99 20 ms + one commit", in_time),
+    ]

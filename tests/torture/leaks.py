@@ -106,7 +106,7 @@ def fail_with(folder: str, secret: str) -> None:
     """Fail in every way with *secret*; kill this process when all of it is written."""
     logging.basicConfig(filename=f"{folder}/log", level=logging.DEBUG)
     logging.captureWarnings(True)
-    os.environ["TORTURE_TOKEN"] = f"{secret}"
+    os.environ["TORTURE_TOKEN"] = secret
     store = FaultyStore(
         SQLiteStore(f"{folder}/calls.db"), fail_at=4, error=lambda: OSError(f"smb://user:{secret}@nas/calls.db is away")
     )
@@ -121,8 +121,10 @@ def fail_with(folder: str, secret: str) -> None:
         answer = GiveUp(f"token={secret} is refused")
         with service.bus.subscribe(FailureClassified, lambda _: answer, operation="a plug-in"):
             _fail(service, "a plug-in", ConnectionError())
-        for condition in (_NamedCondition(secret), _FailingCondition(secret)):
-            _fail_for(service, f"a condition, {type(condition).__name__}", condition)
+        for holds in (lambda: True, lambda: _raise(in_url(secret))):
+            park = Park(after=0.0, until=(Condition(f"https://user:{secret}@example.org/", holds),), within=0.2)
+            with service.bus.subscribe(FailureClassified, lambda _: park, operation="a condition"):  # noqa: B023  # within its turn
+                _fail(service, "a condition", ConnectionError())
         _fail(service, "a failing classifier", ConnectionError(), classifier=lambda _: _raise(in_header(secret)))
         try:
             unwanted = service.recoverable("a result", policy=POLICY, retry_on_result=lambda _: True)
@@ -131,7 +133,6 @@ def fail_with(folder: str, secret: str) -> None:
             logging.info("the unwanted result is not returned")
         assert degraded.wait(20.0)
         service.bus.publish(GaveUp(at=0.0, operation="last", call="last"))
-        assert service.journal is not None
         while True:
             try:
                 service.journal.receipt().wait()
@@ -141,25 +142,7 @@ def fail_with(folder: str, secret: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _NamedCondition:
-    """A condition whose name holds a secret."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def __call__(self) -> bool:
-        return True
-
-    def __str__(self) -> str:
-        return f"https://user:{self._secret}@example.org/"
-
-
-class _FailingCondition(_NamedCondition):
-    def __call__(self) -> bool:
-        raise in_url(self._secret)
-
-
-def _raise(error: Exception) -> None:
+def _raise(error: Exception) -> Any:
     raise error
 
 
@@ -168,12 +151,6 @@ def _fail(service: Recovery, name: str, error: Exception, **settings: Any) -> No
         service.recoverable(name, policy=POLICY, breaker=None, **settings)(lambda: _raise(error))()
     except Exception:
         logging.info("%s gave up", name)
-
-
-def _fail_for(service: Recovery, name: str, condition: _NamedCondition) -> None:
-    park = Park(after=0.0, until=(Condition(str(condition), condition),), within=0.2)
-    with service.bus.subscribe(FailureClassified, lambda _: park, operation=name):
-        _fail(service, name, ConnectionError())
 
 
 def _fail_as_an_argument(service: Recovery) -> None:

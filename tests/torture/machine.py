@@ -88,7 +88,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.operation = self.service.operation(NAME, policy=POLICY, breaker=None, durability="journal")
         self.running: list[Attempt] = []
         self.waiting: list[Attempt] = []
-        assert self.service.journal is not None
         self.journal = self.service.journal
         self._check_pending(self.journal.pending(SOON))
 
@@ -240,10 +239,9 @@ class JournalMachine(RuleBasedStateMachine):
     @invariant()
     def every_event_is_accounted_for(self) -> None:
         """Every event issued is stored, coalesced or waiting; none is dropped."""
-        if hasattr(self, "journal"):
-            counts = self.journal.counts
-            assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting
-            assert counts.dropped == 0
+        counts = self.journal.counts
+        assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting
+        assert counts.dropped == 0
 
     # What the next process finds
 
@@ -291,23 +289,20 @@ def run_machine(examples: int, steps: int, machine: type[JournalMachine] = Journ
     run_state_machine_as_test(machine, settings=chosen)
 
 
-def state_machine(fork_server: ForkServer, share: float) -> list[Figure]:
+def state_machine(_: ForkServer, share: float) -> list[Figure]:
     """The figures of the state machine."""
-    del fork_server
     logging.getLogger("recovery").addHandler(logging.NullHandler())
-    examples, problem = scaled(EXAMPLES, share), ""
+    examples, problem, seen = scaled(EXAMPLES, share), "", "not seen"
     try:
         run_machine(examples, STEPS)
     except Exception as error:
         traceback.print_exc()
         problem = type(error).__name__
-    how_often = f"{examples} examples of {STEPS} steps"
     try:
         run_machine(EXAMPLES, STEPS, EarlyMachine)
-        seen = "not seen"
     except AssertionError:
         seen = "seen"
-    at_most = f"at most {EXAMPLES} examples"
+    how_often, at_most = f"{examples} examples of {STEPS} steps", f"at most {EXAMPLES} examples"
     return [
         Figure("crashes, locks, a full disk against a model", how_often, problem or "0 broken", "0", not problem),
         Figure("the same, acknowledged before the commit", at_most, seen, "seen", seen == "seen"),

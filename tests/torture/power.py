@@ -26,7 +26,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.operation_events import FailureClassified
 from recovery.service import Recovery
 from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
-from tests.torture.fork_server import ROOT
+from tests.torture.fork_server import ROOT, ForkServer
 from tests.torture.stalls import failure
 
 Sync: TypeAlias = Literal["full", "normal", "off"]
@@ -53,7 +53,6 @@ def write(path: str, notes: str, sync: Sync, batches: int) -> None:
     store = SQLiteStore(path)
     store._sync = sync  # type: ignore[assignment]  # "off" is not offered to users
     with Recovery(store=store) as service:
-        assert service.journal is not None
         number = 0
         for batch in range(batches):
             for _ in range(batch % 5 + 1):
@@ -193,9 +192,8 @@ def can_record() -> bool:
     return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
 
 
-def power(fork_server: object, share: float) -> list[Figure]:
+def power(_: ForkServer, share: float) -> list[Figure]:
     """The figures of power loss."""
-    del fork_server
     if not can_record():
         return [Figure("power loss", "not tried", "there is no strace here", "", True)]
     count, figures = scaled(LOSSES, share), []

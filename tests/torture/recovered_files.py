@@ -61,7 +61,6 @@ class Notes(msgspec.Struct):
                 case ["commit", at]:
                     begun = float(at)
                 case ["committed", at]:
-                    assert begun is not None
                     notes.commits.append(float(at) - begun)
                     begun = None
         if begun is not None:

@@ -28,10 +28,9 @@ REPEATED = 3
 def leave_pending(path: Path, count: int) -> None:
     """Leave a journal with *count* unfinished calls: some run, some wait, most have a checkpoint."""
     with Recovery(store=SQLiteStore(path)) as service:
-        assert service.journal is not None
         service.operation("work", durability="journal")
         for number in range(count):
-            call = service.bus.new_call()
+            call = service.bus.new_call_id()
             about: dict[str, Any] = {"at": service.bus.clock(), "operation": "work", "call": call}
             arguments = msgspec.Raw(msgspec.json.encode([[f"file-{number}", number], {}]))
             service.bus.publish(OperationStarted(**about, arguments=arguments))

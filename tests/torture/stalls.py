@@ -64,8 +64,7 @@ def time_publishing(count: int) -> None:
     service.operation("fetch")
     publish, clock = service.bus.publish, time.perf_counter_ns
     took = []
-    for number in range(count):
-        event = failure(number, "connection reset")
+    for event in (failure(number, "connection reset") for number in range(count)):
         began = clock()
         publish(event)
         took.append(clock() - began)
@@ -83,7 +82,6 @@ def flood(count: int) -> None:
         service.bus.publish(event)
     status = Path("/proc/self/status").read_text()
     [most] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    assert service.journal is not None
     counts = service.journal.counts
     assert counts.issued == counts.stored + counts.coalesced + counts.dropped + counts.waiting == count + 1
     _print_and_exit(int(most) * 1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -27,41 +28,47 @@ ROUNDS = 15
 
 
 @pytest.fixture(scope="module")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as fork_server:
+        yield fork_server
+
+
+@pytest.fixture(scope="module")
 def tally(fork_server: ForkServer) -> Tally:
     """The results of a few kills."""
     return kill_processes(fork_server, ROUNDS, seed=3, folder=MEMORY_FOLDER)
 
 
-def test_d3_acknowledged_events_survive_kill_9(tally: Tally) -> None:
+def test_d3_acknowledged_events_survive_kill_9(tally: Tally):
     assert tally.kills >= ROUNDS
     assert tally.in_recovery == ROUNDS // 5
     assert tally.acknowledged > 100
     assert tally.lost == []
 
 
-def test_d3_pending_calls_are_found_after_kill_9(tally: Tally) -> None:
+def test_d3_pending_calls_are_found_after_kill_9(tally: Tally):
     assert tally.not_found == []
 
 
-def test_d4_a_prefix_of_each_call_survives_kill_9(tally: Tally) -> None:
+def test_d4_a_prefix_of_each_call_survives_kill_9(tally: Tally):
     assert tally.recovered > 100
     assert tally.disordered == []
 
 
-def test_d5_no_call_has_two_ends_after_kill_9(tally: Tally) -> None:
+def test_d5_no_call_has_two_ends_after_kill_9(tally: Tally):
     assert tally.ended_twice == []
 
 
-def test_d6_kill_9_loses_no_more_than_a_flush_interval_and_a_commit(tally: Tally) -> None:
+def test_d6_kill_9_loses_no_more_than_a_flush_interval_and_a_commit(tally: Tally):
     # The median, since other programs on this machine may delay any single process.
     assert percentile(tally.ages, 0.5) < JOURNAL_DEFAULTS.flush_interval + percentile(tally.commits, 1.0)
 
 
-def test_d2_the_kill_loop_notices_a_store_that_acknowledges_early(fork_server: ForkServer) -> None:
+def test_d2_the_kill_loop_notices_a_store_that_acknowledges_early(fork_server: ForkServer):
     assert kill_processes(fork_server, 5, seed=3, acknowledges_early=True, folder=MEMORY_FOLDER).lost
 
 
-def test_d4_a_torn_log_holds_whole_batches_in_order() -> None:
+def test_d4_a_torn_log_holds_whole_batches_in_order():
     torn, problems = asyncio.run(tear(every=24))
     assert torn > 30
     assert problems == []
@@ -69,49 +76,49 @@ def test_d4_a_torn_log_holds_whole_batches_in_order() -> None:
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
 @pytest.mark.parametrize("sync", ["full", "normal"])
-def test_promised_events_survive_a_loss_of_power(sync: Literal["full", "normal"]) -> None:
+def test_promised_events_survive_a_loss_of_power(sync: Literal["full", "normal"]):
     assert outages(sync, 30, batches=40) == Outage(lost=0, broken=0)
 
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
-def test_the_replay_notices_a_writer_that_does_not_sync() -> None:
+def test_the_replay_notices_a_writer_that_does_not_sync():
     assert outages("off", 10, batches=20).lost > 0
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_d11_invariants_hold_for_each_call_of_a_store_that_fails(store: Literal["memory", "sqlite"]) -> None:
+def test_d11_invariants_hold_for_each_call_of_a_store_that_fails(store: Literal["memory", "sqlite"]):
     faults, problems = sweep(store, every=4)
     assert faults > 15
     assert problems == []
 
 
-def test_d1_publishing_takes_microseconds_while_the_store_stalls(fork_server: ForkServer) -> None:
+def test_d1_publishing_takes_microseconds_while_the_store_stalls(fork_server: ForkServer):
     took = [nanoseconds / 1e9 for nanoseconds in printed_by(fork_server, time_publishing, 5000)]
     assert percentile(took, 0.5) < 50e-6
 
 
-def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(fork_server: ForkServer) -> None:
+def test_d7_a_flood_on_a_stalled_store_takes_bounded_memory(fork_server: ForkServer):
     assert [figure for figure in memory(fork_server, 0.05) if not figure.passed] == []
 
 
-def test_the_first_pending_call_is_resumed_within_two_seconds(fork_server: ForkServer) -> None:
+def test_the_first_pending_call_is_resumed_within_two_seconds(fork_server: ForkServer):
     assert [figure for figure in restarts(fork_server, 0.05, repeated=1) if not figure.passed] == []
 
 
 @pytest.mark.parametrize("case", [case for case in cases() if case.store == "healthy"], ids=str)
-def test_d12_a_process_ends_in_time_with_everything_written(case: Case, fork_server: ForkServer) -> None:
+def test_d12_a_process_ends_in_time_with_everything_written(case: Case, fork_server: ForkServer):
     [ended] = run_cases([case], fork_server, 4.0)
     assert ended.problem(5.0) is None
 
 
-def test_d12_a_process_ends_in_time_though_its_store_hangs(fork_server: ForkServer) -> None:
+def test_d12_a_process_ends_in_time_though_its_store_hangs(fork_server: ForkServer):
     some = [case for case in cases() if case.store != "healthy"][::6]
     assert [problem for ended in run_cases(some, fork_server, 0.3) if (problem := ended.problem(5.0))] == []
 
 
-def test_d3_d4_d7_the_file_agrees_with_a_model() -> None:
+def test_d3_d4_d7_the_file_agrees_with_a_model():
     run_machine(15, 30)
 
 
-def test_no_byte_of_a_planted_secret_is_left_behind(fork_server: ForkServer) -> None:
+def test_no_byte_of_a_planted_secret_is_left_behind(fork_server: ForkServer):
     assert [figure for figure in leaks(fork_server, 0.1) if not figure.passed] == []

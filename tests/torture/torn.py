@@ -82,8 +82,7 @@ async def tear(*, every: int = 1) -> tuple[int, list[str]]:
     return torn, problems
 
 
-def torn_log(fork_server: ForkServer, share: float) -> list[Figure]:
+def torn_log(_: ForkServer, share: float) -> list[Figure]:
     """The figure of torn logs."""
-    del fork_server
     torn, problems = asyncio.run(tear(every=max(round(1 / share), 1)))
     return [Figure("D4: a torn log, not whole batches in order", f"{torn} cuts", f"{len(problems)}", "0", not problems)]

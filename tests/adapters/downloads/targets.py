@@ -1,12 +1,10 @@
-"""A file on a real server, and a server for responses that a decent one does not give."""
+"""A file on a real server, and the place where it must arrive."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-import threading
 from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,14 +30,15 @@ class Target:
         *,
         faults: Iterable[Fault] = (),
         content: bytes = CONTENT,
-        name: str = "model.bin",
         etag: bool = True,
         rate: float | None = None,
     ) -> None:
-        self.hosted = Hosted(content, faults=faults, etag=etag, rate=rate)
-        self.server = FileServer({f"/{name}": self.hosted})
-        self.url = f"{self.server.url}/{name}"
-        self.destination = folder / "models" / name
+        self.hosted = Hosted(content, faults=faults, rate=rate)
+        if not etag:
+            self.hosted.etag = None
+        self.server = FileServer({"/model.bin": self.hosted})
+        self.url = f"{self.server.url}/model.bin"
+        self.destination = folder / "models" / "model.bin"
         self.asked: list[httpx2.Headers] = []
 
     def __enter__(self) -> Self:
@@ -83,44 +82,3 @@ class Target:
         with pytest.raises(httpx2.TransportError):
             await self.attempt(**options)
         return self.partial.stat().st_size
-
-
-class Scripted(ThreadingHTTPServer):
-    """A real server for answers that a decent one does not give: (status, headers, body), one for each request."""
-
-    daemon_threads = True
-
-    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
-        self.answers = list(answers)
-        super().__init__(("127.0.0.1", 0), _ScriptedHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}/model.bin"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _ScriptedHandler(BaseHTTPRequestHandler):
-    server: Scripted
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-        pass
-
-    def do_GET(self) -> None:
-        status, headers, body = self.server.answers.pop(0)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def scripted(folder: Path, server: Scripted) -> Target:
-    target = Target(folder)
-    target.server.server_close()
-    target.url = server.url
-    return target

@@ -11,19 +11,26 @@ import httpx2
 import msgspec
 import pytest
 
-from adapters.demo.server import IgnoreRange, NotSatisfiable, Refuse, Reset, ShiftRange, Stall
+from adapters.demo.server import Answer, Fault, Reset, Stall
 from adapters.downloads import (
-    DestinationBusyError,
     Downloaded,
     DownloadError,
     StalePartialFileError,
     WrongContentError,
+    http,
 )
 from adapters.downloads.partial_file import PartialFile, Sidecar
 from recovery.service import Recovery
-from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Scripted, Target, scripted
+from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Target
 
 pytestmark = pytest.mark.anyio
+
+WHOLE = Answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT)
+
+
+def from_byte(start: int) -> Answer:
+    return Answer(206, {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"}, CONTENT[start:])
+
 
 # One attempt
 
@@ -63,13 +70,13 @@ async def test_a_file_that_is_there_but_is_another_is_replaced(tmp_path: Path, p
 
 @pytest.mark.parametrize("status", [404, 403, 503])
 async def test_a_refusal_leaves_nothing_behind(tmp_path: Path, status: int) -> None:
-    with Target(tmp_path, faults=[Refuse(status)]) as target, pytest.raises(httpx2.HTTPStatusError):
+    with Target(tmp_path, faults=[Answer(status)]) as target, pytest.raises(httpx2.HTTPStatusError):
         await target.attempt()
     assert target.files() == set()
 
 
 async def test_a_refusal_keeps_what_came_before(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Refuse(503)]) as target:
+    with Target(tmp_path, faults=[Answer(503)]) as target:
         target.leave(CONTENT[:HALF])
         with pytest.raises(httpx2.HTTPStatusError):
             await target.attempt()
@@ -77,7 +84,7 @@ async def test_a_refusal_keeps_what_came_before(tmp_path: Path) -> None:
 
 
 async def test_the_final_name_is_borne_by_nothing_but_a_whole_file(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Reset(0.3), Reset(0.5), ShiftRange(-9), IgnoreRange()], rate=5e7) as target:
+    with Target(tmp_path, faults=[Reset(0.3), Reset(0.5), from_byte(9), WHOLE], rate=5e7) as target:
         sizes: set[int] = set()
         is_over = anyio.Event()
 
@@ -101,7 +108,7 @@ async def test_the_final_name_is_borne_by_nothing_but_a_whole_file(tmp_path: Pat
 # Resuming
 
 
-async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:
+async def test_after_a_reset_only_the_rest_is_asked_for_and_sent(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Reset(0.5)]) as target:
         kept = await target.broken_attempt()
         arrived = await target.attempt()
@@ -110,12 +117,6 @@ async def test_after_a_reset_only_the_rest_is_sent(tmp_path: Path) -> None:
     assert [(request.status, request.start) for request in target.requests] == [(200, 0), (206, kept)]
     assert target.requests[1].sent == len(CONTENT) - kept
     assert target.destination.read_bytes() == CONTENT
-
-
-async def test_the_rest_is_asked_for_with_a_conditional_range(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Reset(0.5)]) as target:
-        kept = await target.broken_attempt()
-        await target.attempt()
     first, second = target.asked
     assert "range" not in first
     assert (second["range"], second["if-range"]) == (f"bytes={kept}-", target.hosted.etag)
@@ -123,24 +124,33 @@ async def test_the_rest_is_asked_for_with_a_conditional_range(tmp_path: Path) ->
 
 
 async def test_a_broken_transfer_notes_what_it_knows(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Reset(0.5)]) as target:
-        kept = await target.broken_attempt(sha256=SHA256)
+    noted: list[int] = []
+    with Target(tmp_path, faults=[Reset(0.5)], rate=5e7) as target:
+        kept = await target.broken_attempt(sha256=SHA256, on_progress=lambda offset, _: noted.append(offset))
     assert msgspec.json.decode(target.sidecar.read_bytes(), type=Sidecar) == Sidecar(
         url=target.url, etag=target.hosted.etag, size=len(CONTENT), sha256=SHA256, offset=kept
     )
+    assert 0 < kept == noted[-1]
 
 
-async def test_a_whole_file_in_answer_to_a_range_starts_over(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[IgnoreRange()]) as target:
-        target.leave(CONTENT[:HALF])
+@pytest.mark.parametrize(
+    ("faults", "left", "known"),
+    [([WHOLE], CONTENT[:HALF], {}), ([], bytes(HALF), {"etag": '"what it was"', "size": 123})],
+    ids=["a server without ranges", "a file that has changed"],
+)
+async def test_a_whole_file_in_answer_to_a_range_starts_over(
+    tmp_path: Path, faults: list[Fault], left: bytes, known: dict[str, Any]
+) -> None:
+    with Target(tmp_path, faults=faults) as target:
+        target.leave(left, **known)
         arrived = await target.attempt()
-    assert (arrived.start, arrived.received) == (0, len(CONTENT))
+    assert (arrived.start, arrived.received, target.requests[0].status) == (0, len(CONTENT), 200)
     assert target.destination.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("by", [-1, 1, -HALF, 1000])
 async def test_a_range_that_begins_elsewhere_is_never_written(tmp_path: Path, by: int) -> None:
-    with Target(tmp_path, faults=[ShiftRange(by)]) as target:
+    with Target(tmp_path, faults=[from_byte(HALF + by)]) as target:
         target.leave(CONTENT[:HALF])
         with pytest.raises(StalePartialFileError, match="starting over"):
             await target.attempt()
@@ -149,28 +159,24 @@ async def test_a_range_that_begins_elsewhere_is_never_written(tmp_path: Path, by
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_416_completes_a_file_of_that_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("known", "statuses"),
+    [({"sha256": SHA256}, [416]), ({"size": len(CONTENT)}, [416]), ({"sha256": SHA256, "size": len(CONTENT)}, [])],
+    ids=["size unknown", "without a hash", "both known"],
+)
+async def test_what_a_dead_process_had_received_is_asked_for_only_in_doubt(
+    tmp_path: Path, known: dict[str, Any], statuses: list[int]
+) -> None:
     with Target(tmp_path) as target:
-        target.leave(CONTENT, sha256=SHA256)
-        arrived = await target.attempt(sha256=SHA256)
-    assert (arrived.received, [request.status for request in target.requests]) == (0, [416])
+        target.leave(CONTENT, **known)
+        arrived = await target.attempt(sha256=known.get("sha256"))
+    assert (arrived.received, [request.status for request in target.requests]) == (0, statuses)
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_a_416_completes_nothing_whose_hash_is_wrong(tmp_path: Path) -> None:
-    with Target(tmp_path) as target:
-        target.leave(bytes(len(CONTENT)), sha256=SHA256)
-        with pytest.raises(StalePartialFileError, match="sha256"):
-            await target.attempt(sha256=SHA256)
-        assert target.files() == set()
-        await target.attempt(sha256=SHA256)
-    assert target.destination.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("kept", [CONTENT[:HALF], CONTENT + b"more"], ids=["shorter", "longer"])
-async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path, kept: bytes) -> None:
-    with Target(tmp_path, faults=[NotSatisfiable()]) as target:
-        target.leave(kept)
+async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Answer(416)]) as target:
+        target.leave(CONTENT[:HALF])
         with pytest.raises(StalePartialFileError):
             await target.attempt()
         assert target.files() == set()
@@ -178,34 +184,9 @@ async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path, kept: bytes) 
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_all_that_a_dead_process_had_received_is_only_checked(tmp_path: Path) -> None:
-    with Target(tmp_path) as target:
-        target.leave(CONTENT, size=len(CONTENT), sha256=SHA256)
-        arrived = await target.attempt(sha256=SHA256)
-    assert (arrived.received, target.requests) == (0, [])
-    assert target.destination.read_bytes() == CONTENT
-
-
-async def test_without_a_hash_the_server_is_asked_whether_it_is_all(tmp_path: Path) -> None:
-    with Target(tmp_path) as target:
-        target.leave(CONTENT, size=len(CONTENT))
-        arrived = await target.attempt()
-    assert (arrived.received, [request.status for request in target.requests]) == (0, [416])
-    assert target.destination.read_bytes() == CONTENT
-
-
-async def test_a_file_that_has_changed_is_fetched_from_its_beginning(tmp_path: Path) -> None:
-    with Target(tmp_path) as target:
-        target.leave(bytes(HALF), etag='"what it was"', size=123)
-        arrived = await target.attempt()
-    assert (arrived.start, target.requests[0].status) == (0, 200)
-    assert target.destination.read_bytes() == CONTENT
-
-
 async def test_the_rest_of_another_file_is_not_appended(tmp_path: Path) -> None:
     rest = {"Content-Range": "bytes 4-7/8", "ETag": '"new"'}  # from a server that does not know If-Range
-    with Scripted((206, rest, b"NEW2"), (200, {"ETag": '"new"'}, b"NEW1NEW2")) as server:
-        target = scripted(tmp_path, server)
+    with Target(tmp_path, faults=[Answer(206, rest, b"NEW2"), Answer(200, {"ETag": '"new"'}, b"NEW1NEW2")]) as target:
         target.leave(b"OLD1", etag='"old"', size=8)
         with pytest.raises(StalePartialFileError):
             await target.attempt()
@@ -217,7 +198,7 @@ async def test_what_nothing_identifies_is_fetched_from_its_beginning(tmp_path: P
     with Target(tmp_path, faults=[Reset(0.5)], etag=False) as target:
         await target.broken_attempt()
         await target.attempt()
-    assert [request.range for request in target.requests] == [None, None]
+    assert not [headers for headers in target.asked if "range" in headers]
     assert target.destination.read_bytes() == CONTENT
 
 
@@ -228,18 +209,10 @@ async def test_a_hash_is_enough_to_resume(tmp_path: Path) -> None:
     assert "if-range" not in target.asked[1]
 
 
-@pytest.mark.parametrize("noted", [HALF - 1000, HALF + 1000])
-async def test_the_smaller_of_note_and_file_is_trusted(tmp_path: Path, noted: int) -> None:
-    trusted = min(noted, HALF)
+@pytest.mark.parametrize("left", [HALF, len(CONTENT)])
+async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp_path: Path, left: int) -> None:
     with Target(tmp_path) as target:
-        target.leave(CONTENT[:trusted] + bytes(HALF - trusted), offset=noted)
-        assert (await target.attempt(sha256=None)).start == trusted
-    assert target.destination.read_bytes() == CONTENT
-
-
-async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp_path: Path) -> None:
-    with Target(tmp_path) as target:
-        target.leave(bytes(HALF), sha256=SHA256)
+        target.leave(bytes(left), sha256=SHA256)
         with pytest.raises(StalePartialFileError, match="sha256"):
             await target.attempt(sha256=SHA256)
         assert target.files() == set()
@@ -257,33 +230,6 @@ async def test_another_file_than_was_promised_is_refused_for_good(tmp_path: Path
 async def test_a_size_that_was_not_promised_is_seen_before_the_bytes_come(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Stall(0.1, seconds=0.3)]) as target, pytest.raises(WrongContentError):
         await target.attempt(size=7, silence=0.1)
-
-
-async def test_names_that_differ_in_their_ending_share_no_part(tmp_path: Path) -> None:
-    other = CONTENT[::-1]
-    with (
-        Target(tmp_path, name="model.ckpt", faults=[Reset(0.5)]) as ckpt,
-        Target(tmp_path, name="model.safetensors", faults=[Reset(0.5)], content=other) as safetensors,
-    ):
-        kept = [await ckpt.broken_attempt(), await safetensors.broken_attempt()]
-        assert [(await ckpt.attempt()).start, (await safetensors.attempt()).start] == kept
-    assert (ckpt.destination.read_bytes(), safetensors.destination.read_bytes()) == (CONTENT, other)
-
-
-async def test_a_second_download_to_a_destination_sends_no_request(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
-
-        async def second() -> None:
-            while not target.requests:  # the first one has the lock before it asks
-                await anyio.sleep(0.001)
-            with pytest.raises(DestinationBusyError):
-                await target.attempt()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(second)
-            await target.attempt()
-    assert len(target.requests) == 1
-    assert target.destination.read_bytes() == CONTENT
 
 
 async def test_a_stall_ends_the_attempt_and_what_came_is_kept(tmp_path: Path) -> None:
@@ -320,15 +266,14 @@ async def test_a_full_disk_keeps_what_came_before(tmp_path: Path) -> None:
 async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_part = PartialFile.open
     with Target(tmp_path) as target:
 
         def open_late(*args: Any, **options: Any) -> PartialFile:
             target.destination.parent.mkdir()
             target.destination.write_bytes(CONTENT)
-            return open_part(*args, **options)
+            return PartialFile(*args, **options)
 
-        monkeypatch.setattr(PartialFile, "open", open_late)
+        monkeypatch.setattr(http, "PartialFile", open_late)
         await target.attempt(sha256=SHA256)
     assert target.requests == []
     assert target.files() == {"model.bin"}
@@ -338,18 +283,20 @@ async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again
 
 
 async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path) -> None:
+    notes: list[int] = []
     body = gzip.compress(CONTENT)
-    with Scripted((200, {"Content-Encoding": "gzip", "Content-Length": str(len(body))}, body)) as server:
-        target = scripted(tmp_path, server)
-        await target.attempt(sha256=SHA256, size=len(CONTENT))
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
+    with Target(tmp_path, faults=[Answer(200, headers, body)]) as target:
+        note = {"on_progress": lambda offset, _: notes.append(offset), "save_every": 300_000}
+        await target.attempt(sha256=SHA256, size=len(CONTENT), **note)
     assert target.destination.read_bytes() == CONTENT
+    assert len(notes) <= len(CONTENT) // 300_000 + 1
 
 
 async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path) -> None:
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
-    with Scripted((200, headers, body[:HALF]), (200, headers, body)) as server:
-        target = scripted(tmp_path, server)
+    with Target(tmp_path, faults=[Answer(200, headers, body[:HALF]), Answer(200, headers, body)]) as target:
         with pytest.raises(httpx2.TransportError):
             await target.attempt(sha256=SHA256)
         await target.attempt(sha256=SHA256)
@@ -357,30 +304,9 @@ async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path
     assert target.destination.read_bytes() == CONTENT
 
 
-async def test_encoded_bytes_are_never_appended(tmp_path: Path) -> None:
-    body = gzip.compress(CONTENT)
-    rest = {"Content-Encoding": "gzip", "Content-Range": f"bytes 5-{len(body) - 1}/{len(body)}", "ETag": '"x"'}
-    with Scripted((206, rest, body[5:]), (200, {}, CONTENT)) as server:
-        target = scripted(tmp_path, server)
-        target.leave(CONTENT[:5], etag='"x"')
-        with pytest.raises(StalePartialFileError):
-            await target.attempt()
-        await target.attempt()
-    assert target.destination.read_bytes() == CONTENT
-
-
-async def test_an_encoded_response_is_saved_no_more_often(tmp_path: Path) -> None:
-    notes: list[int] = []
-    with Scripted((200, {"Content-Encoding": "gzip"}, gzip.compress(CONTENT))) as server:
-        target = scripted(tmp_path, server)
-        await target.attempt(on_progress=lambda offset, _: notes.append(offset), save_every=300_000)
-    assert len(notes) <= len(CONTENT) // 300_000 + 1
-
-
 async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) -> None:
-    rest = {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}
-    with Scripted((206, rest, b"56"), (206, {"Content-Range": "bytes 6-9/10"}, b"7890")) as server:
-        target = scripted(tmp_path, server)
+    first = Answer(206, {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}, b"56")
+    with Target(tmp_path, faults=[first, Answer(206, {"Content-Range": "bytes 6-9/10"}, b"7890")]) as target:
         target.leave(b"1234", etag='"x"')
         await target.broken_attempt()
         await target.attempt()
@@ -389,25 +315,23 @@ async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) 
 
 
 async def test_a_body_that_ends_before_its_length_is_kept_but_not_whole(tmp_path: Path) -> None:
-    with Scripted((200, {"Content-Length": "10", "ETag": '"x"'}, b"12345")) as server:
-        target = scripted(tmp_path, server)
+    with Target(tmp_path, faults=[Answer(200, {"Content-Length": "10", "ETag": '"x"'}, b"12345")]) as target:
         assert await target.broken_attempt() == 5
     assert not target.destination.exists()
 
 
-async def test_a_body_of_no_known_length_is_held_to_the_size_that_was_promised(tmp_path: Path) -> None:
-    with Scripted((200, {}, b"12345")) as server:
-        target = scripted(tmp_path, server)
-        with pytest.raises(WrongContentError, match="5 bytes arrived of 6"):
-            await target.attempt(size=6)
-    assert target.files() == set()
-
-
-async def test_an_answer_that_is_neither_file_nor_error_is_not_written(tmp_path: Path) -> None:
-    with Scripted((204, {}, b"")) as server:
-        target = scripted(tmp_path, server)
-        with pytest.raises(DownloadError, match="204"):
-            await target.attempt()
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (Answer(200, {}, b"12345"), WrongContentError, "5 bytes arrived of 6"),  # without a Content-Length
+        (Answer(204), DownloadError, "204"),
+    ],
+)
+async def test_an_answer_that_is_not_the_file_is_not_written(
+    tmp_path: Path, answer: Answer, error: type[Exception], message: str
+) -> None:
+    with Target(tmp_path, faults=[answer]) as target, pytest.raises(error, match=message):
+        await target.attempt(size=6)
     assert target.files() == set()
 
 
@@ -457,7 +381,7 @@ async def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
 
 
 async def test_a_download_recovers_from_all_of_it(tmp_path: Path) -> None:
-    faults = [Refuse(503), Reset(0.3), Refuse(429, retry_after=0), ShiftRange(1), Reset(0.6), IgnoreRange()]
+    faults = [Answer(503), Reset(0.3), Answer(429, {"Retry-After": "0"}), from_byte(1), Reset(0.6), WHOLE]
     service = Recovery()
     with Target(tmp_path, faults=faults) as target:
 
@@ -497,14 +421,3 @@ async def test_two_downloads_to_one_destination_both_end_well(tmp_path: Path) ->
             group.start_soon(fetch)
     assert len(target.requests) == 1
     assert target.destination.read_bytes() == CONTENT
-
-
-# Progress
-
-
-async def test_what_a_broken_attempt_has_left_is_noted(tmp_path: Path) -> None:
-    noted: list[int] = []
-    with Target(tmp_path, faults=[Reset(0.5)], rate=5e7) as target:
-        left = await target.broken_attempt(on_progress=lambda offset, _: noted.append(offset))
-    assert left > 0
-    assert noted[-1] == left

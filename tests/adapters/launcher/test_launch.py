@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from adapters.demo.server import Reset
-from adapters.launcher import Launch, load_plan, open_service
+from adapters.launcher import Launch, load_plan
 from adapters.memory import MemoryStore
+from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.journal_events import JournalDegraded
 from recovery.service import Recovery
@@ -42,7 +43,8 @@ async def test_a_launch_whose_journal_cannot_be_written_goes_on_in_memory(tmp_pa
     with Target(tmp_path) as target:
         plan = load_plan(plan_of(target, tmp_path))
         plan.journal.parent.write_text("a file where a folder should be")
-        service = open_service(plan.journal, on_trouble=trouble.append)
+        service = Recovery(store=SQLiteStore(plan.journal))
+        service.bus.subscribe(JournalDegraded, trouble.append)
         outcomes = await Launch(plan, service, logs=plan.journal.parent / "logs", load_timeout=0.3).run()
     assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
     [degraded] = trouble

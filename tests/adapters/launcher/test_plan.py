@@ -42,6 +42,7 @@ def refusal(folder: Path, *parts: str) -> tuple[str, str]:
     with pytest.raises(PlanError) as caught:
         load(folder, *parts)
     error, text = caught.value, str(caught.value)
+    assert isinstance(error, RecoveryError)
     assert text.startswith(f"{folder / 'launch.toml'}: ")
     assert text.isprintable()
     assert len(text) < 400
@@ -73,17 +74,10 @@ def test_a_plan_is_what_it_says(tmp_path: Path) -> None:
     assert (plan.policy.max_retries, plan.policy.backoff) == (7, Exponential(1.0, 3.0))
     assert (plan.policy.max_delay, plan.policy.max_elapsed) == (9.0, 99.0)
     assert (plan.breaker.failure_threshold, plan.breaker.break_duration) == (2, 4.0)
+    assert plan.breaker.counts == "attempts"  # those that never reached the host
     assert (plan.parallel, plan.stall_timeout) == (3, 12.0)
-
-
-def test_destinations_are_below_the_root_and_the_journal_beside_the_plan(tmp_path: Path) -> None:
-    plan = load(tmp_path, 'root = "models"', download())
-    assert plan.place(plan.steps[0].destination) == tmp_path / "models" / "files" / "model"  # type: ignore[union-attr]
+    assert plan.place("files/model") == tmp_path / "models" / "files" / "model"
     assert plan.journal == tmp_path / ".recovery" / "launch.db"
-
-
-def test_a_circuit_counts_attempts_that_never_reached_the_host(tmp_path: Path) -> None:
-    assert load(tmp_path, download()).breaker.counts == "attempts"
 
 
 def test_the_version_changes_with_every_byte(tmp_path: Path) -> None:
@@ -105,68 +99,58 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "key"),
+    ("parts", "key", "reason"),
     [
         # what is not there, or too much
-        (("",), "operation"),
-        (("operation = []",), "operation"),
-        (("operation = 1",), "operation"),
-        ((download(name=""),), "operation[0].name"),
-        ((download(kind=""),), "operation[0].kind"),
-        ((download(url=""),), "operation[0].url"),
-        ((download(destination=""),), "operation[0].destination"),
-        ((download(), command(run="")), "operation[1].run"),
-        ((download(colour='"red"'),), "operation[0].colour"),
-        ((download(run='["x"]'),), "operation[0].run"),
-        ((command(url='"https://example.org"'),), "operation[0].url"),
-        (("colour = 1", download()), "colour"),
-        (("[retry]\ncolour = 1", download()), "retry.colour"),
-        (("[circuit]\ncolour = 1", download()), "circuit.colour"),
-        (("[download]\ncolour = 1", download()), "download.colour"),
+        (("",), "operation", ""),
+        (("operation = []",), "operation", ""),
+        ((download(name=""),), "operation[0].name", ""),
+        ((download(kind=""),), "operation[0].kind", ""),
+        ((download(url=""),), "operation[0].url", "is missing"),
+        ((download(destination=""),), "operation[0].destination", ""),
+        ((download(), command(run="")), "operation[1].run", ""),
+        ((download(colour='"red"'),), "operation[0].colour", "is no key of a plan"),
+        ((download(run='["x"]'),), "operation[0].run", ""),
+        ((command(url='"https://example.org"'),), "operation[0].url", ""),
+        (("colour = 1", download()), "colour", ""),
+        (("[retry]\ncolour = 1", download()), "retry.colour", ""),
+        (("[circuit]\ncolour = 1", download()), "circuit.colour", ""),
+        (("[download]\ncolour = 1", download()), "download.colour", ""),
         # kinds, names and needs
-        ((download(kind='"upload"'),), "operation[0].kind"),
-        ((download(kind="1"),), "operation[0].kind"),
-        ((download(name='""'),), "operation[0].name"),
-        ((download(name=f'"{"x" * 201}"'),), "operation[0].name"),
-        ((download(), command("model")), "operation[1].name"),
-        ((download(needs='["nothing"]'),), "operation[0].needs"),
-        ((download(needs='["model"]'),), "operation[0].needs"),
-        ((command("a", needs='["b"]'), command("b", needs='["a"]')), "operation[0].needs"),
+        ((download(kind='"upload"'),), "operation[0].kind", "unknown kind 'upload'; 'download' or 'command'"),
+        ((download(name='""'),), "operation[0].name", ""),
+        ((download(name=f'"{"x" * 201}"'),), "operation[0].name", ""),
+        ((download(), command("model")), "operation[1].name", "'model' is operation[0] already"),
+        ((download(needs='["nothing"]'),), "operation[0].needs", "there is no operation 'nothing'"),
+        ((download(needs='["model"]'),), "operation[0].needs", "a cycle: model -> model"),
+        ((command("a", needs='["b"]'), command("b", needs='["a"]')), "operation[0].needs", "a cycle: a -> b -> a"),
         ((command("z"), command("a", needs='["c"]'), command("b", needs='["a"]'), command("c", needs='["b"]')),
-         "operation[1].needs"),
+         "operation[1].needs", ""),
         # wrong types
-        ((download(name="1"),), "operation[0].name"),
-        ((download(url="1"),), "operation[0].url"),
-        ((download(destination='["a"]'),), "operation[0].destination"),
-        ((download(size='"1"'),), "operation[0].size"),
-        ((download(size="true"),), "operation[0].size"),
-        ((download(size="1.5"),), "operation[0].size"),
-        ((download(needs='"model"'),), "operation[0].needs"),
-        ((download(needs="[1]"),), "operation[0].needs[0]"),
-        ((command(run='"rm -rf /"'),), "operation[0].run"),
-        ((command(run="[]"),), "operation[0].run"),
-        ((command(run="[1]"),), "operation[0].run[0]"),
-        ((command(cwd="1"),), "operation[0].cwd"),
-        (("root = 1", download()), "root"),
-        (("retry = 1", download()), "retry"),
+        ((download(size="true"),), "operation[0].size", ""),
+        ((download(needs="[1]"),), "operation[0].needs[0]", ""),
+        ((command(run="[]"),), "operation[0].run", ""),
+        (("root = 1", download()), "root", ""),
         # values
-        ((download(size="-1"),), "operation[0].size"),
-        ((download(sha256='""'),), "operation[0].sha256"),
-        ((download(sha256=f'"{SHA256[1:]}"'),), "operation[0].sha256"),
-        ((download(sha256=f'"{SHA256[1:]}g"'),), "operation[0].sha256"),
-        ((download(sha256=f'"{SHA256}\\n"'),), "operation[0].sha256"),
-        ((download(url='"ftp://example.org/model"'),), "operation[0].url"),
-        ((download(url='"file:///etc/passwd"'),), "operation[0].url"),
-        ((download(url='"example.org/model"'),), "operation[0].url"),
-        ((download(url='""'),), "operation[0].url"),
-        ((download(url='"https://"'),), "operation[0].url"),
-        ((download(url='"https://example.org:port/"'),), "operation[0].url"),
-        ((download(url='"https://example.org/\\u0000"'),), "operation[0].url"),
-        ((download(url='"https://example.org/\\n"'),), "operation[0].url"),
+        (("[retry]\nmax_retries = -1", download()), "retry.max_retries", "must be at least 0, not -1"),
+        (("[retry]\nmax_retries = true", download()), "retry.max_retries", "expected `int`, got `bool`"),
+        (("[retry]\ninitial_delay = nan", download()), "retry.initial_delay", "must be finite, not nan"),
+        ((download(size="-1"),), "operation[0].size", ""),
+        ((download(sha256='""'),), "operation[0].sha256", "must be 64 hex digits"),
+        ((download(sha256=f'"{SHA256[1:]}"'),), "operation[0].sha256", ""),
+        ((download(sha256=f'"{SHA256[1:]}g"'),), "operation[0].sha256", ""),
+        ((download(sha256=f'"{SHA256}\\n"'),), "operation[0].sha256", ""),
+        ((download(url='"ftp://host/"'),), "operation[0].url", "'ftp://host/' is no http or https URL"),
+        ((download(url='""'),), "operation[0].url", ""),
+        ((download(url='"https://"'),), "operation[0].url", ""),
+        ((download(url='"https://example.org:port/"'),), "operation[0].url", ""),
+        ((download(url='"https://example.org/\\u0000"'),), "operation[0].url", ""),
+        ((download(url='"https://example.org/\\n"'),), "operation[0].url", ""),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_by_its_key(tmp_path: Path, parts: tuple[str, ...], key: str) -> None:
-    assert refusal(tmp_path, *parts)[0] == key
+def test_what_is_wrong_is_named_by_its_key(tmp_path: Path, parts: tuple[str, ...], key: str, reason: str) -> None:
+    found = refusal(tmp_path, *parts)
+    assert found == (key, reason or found[1])
 
 
 @pytest.mark.parametrize(
@@ -190,56 +174,26 @@ def test_a_number_out_of_range_is_named_by_its_key(tmp_path: Path, table: str, f
         assert (key, bool(re.match("must be|expected", reason))) == (f"{table}.{field}", True), value
 
 
-# Why: in words
-
-
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        ((download(url=""),), "is missing"),
-        ((download(colour="1"),), "is no key of a plan"),
-        ((download(kind='"upload"'),), "unknown kind 'upload'; 'download' or 'command'"),
-        ((download(), command("model")), "'model' is operation[0] already"),
-        ((download(needs='["nothing"]'),), "there is no operation 'nothing'"),
-        ((download(needs='["model"]'),), "a cycle: model -> model"),
-        ((command("a", needs='["b"]'), command("b", needs='["a"]')), "a cycle: a -> b -> a"),
-        (("[retry]\nmax_retries = -1", download()), "must be at least 0, not -1"),
-        (("[retry]\nmax_retries = true", download()), "expected `int`, got `bool`"),
-        (("[retry]\ninitial_delay = nan", download()), "must be finite, not nan"),
-        ((download(sha256='"abc"'),), "must be 64 hex digits"),
-        ((download(url='"ftp://example.org/"'),), "'ftp://example.org/' is no http or https URL"),
-    ],
-)
-def test_the_reason_is_said_in_words(tmp_path: Path, parts: tuple[str, ...], reason: str) -> None:
-    assert refusal(tmp_path, *parts)[1] == reason
-
-
 # Where files may be
 
 
+@pytest.mark.parametrize("field", ["destination", "cwd"])
 @pytest.mark.parametrize(
     "place", ["..", "../model", "sub/../../model", "/etc/passwd", "out/model", "out", "loop/model", "a\\u0000b"]
 )
-def test_no_destination_is_outside_the_root(tmp_path: Path, place: str) -> None:
+def test_no_place_is_outside_the_root(tmp_path: Path, place: str, field: str) -> None:
     root = tmp_path / "models"
     root.mkdir()
     (root / "out").symlink_to(tmp_path)
     (root / "loop").symlink_to(root / "loop")
-    key, reason = refusal(tmp_path, 'root = "models"', download(destination=f'"{place}"'))
-    assert key == "operation[0].destination"
+    make = download if field == "destination" else command
+    key, reason = refusal(tmp_path, 'root = "models"', make(**{field: f'"{place}"'}))
+    assert key == f"operation[0].{field}"
     assert "outside the plan's root" in reason or "is no place" in reason
 
 
-@pytest.mark.parametrize("place", ["..", "sub/../..", "/", "out", "a\\u0000b"])
-def test_no_command_runs_outside_the_root(tmp_path: Path, place: str) -> None:
-    root = tmp_path / "models"
-    root.mkdir()
-    (root / "out").symlink_to(tmp_path)
-    assert refusal(tmp_path, 'root = "models"', command(cwd=f'"{place}"'))[0] == "operation[0].cwd"
-
-
-@pytest.mark.parametrize("place", ["", ".", "sub/.."])
-def test_the_root_itself_is_no_destination(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["", ".", "sub/..", "launch.toml", ".recovery/launch.db", ".recovery/launch.db-wal"])
+def test_no_destination_is_the_root_the_plan_or_its_journal(tmp_path: Path, place: str) -> None:
     assert refusal(tmp_path, download(destination=f"'{place}'"))[0] == "operation[0].destination"
 
 
@@ -266,11 +220,6 @@ def test_no_two_operations_write_the_same_file(tmp_path: Path, one: str, other: 
     (tmp_path / "link").symlink_to(tmp_path)
     key, _ = refusal(tmp_path, download("first", destination=f'"{one}"'), download("second", destination=f'"{other}"'))
     assert key in ("operation[0].destination", "operation[1].destination")
-
-
-@pytest.mark.parametrize("place", ["launch.toml", ".recovery/launch.db", ".recovery/launch.db-wal"])
-def test_no_destination_is_the_plan_or_its_journal(tmp_path: Path, place: str) -> None:
-    assert refusal(tmp_path, download(destination=f'"{place}"'))[0] == "operation[0].destination"
 
 
 # What is no plan at all
@@ -303,7 +252,3 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str, r
     with pytest.raises(PlanError) as caught:
         load_plan(tmp_path / name)
     assert str(caught.value) == f"{tmp_path / name}: {reason}"
-
-
-def test_a_refused_plan_is_an_error_of_ours() -> None:
-    assert issubclass(PlanError, RecoveryError)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from adapters.launcher.plan import Command, Download, Step
-from adapters.launcher.screen import LaunchTable, make_console
+from adapters.launcher.screen import launch_table, make_console
 from adapters.launcher.view import CircuitLine, LaunchView
 
 NAMES = ("model", "vae", "requirements")
@@ -30,7 +30,7 @@ def launch(steps: tuple[Step, ...] = STEPS, **changes: Any) -> LaunchView:
 
 def drawn(view: LaunchView, *, width: int = 160, now: float = 0.0) -> str:
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(LaunchTable(view, now))
+    console.print(launch_table(view, now, console))
     return console.export_text()
 
 

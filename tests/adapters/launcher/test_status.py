@@ -13,16 +13,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from adapters.launcher.status import CallStatus, JournalStatus, StatusTable, read_status
+from adapters.launcher.status import CallStatus, JournalStatus, read_status, status_table
 from adapters.sqlite import reading
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import encode
-from events.event import CallEvent, Event
-from events.evidence import Category, Evidence
+from events.event import Event
 from events.operation_events import (
     CallRejected,
-    FailureClassified,
     GaveUp,
     OperationCancelled,
     OperationRecovered,
@@ -34,32 +32,17 @@ from events.operation_events import (
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
+from tests.adapters.launcher.test_view import failed, of_call, started
 from tests.adapters.sqlite import journals
 
 pytestmark = pytest.mark.anyio
 
-RUN = Run(id="r1", boot="boot", monotonic=100.0, wall=1_700_000_000.0, pid=os.getpid())
+RUN = Run(id="r1", boot="boot", monotonic=9.0, wall=1_700_000_000.0, pid=os.getpid())
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # aiosqlite knows no other
-
-
-def of_call(kind: type[CallEvent], **fields: Any) -> CallEvent:
-    return kind(**{"at": 101.0, "operation": "download", "call": "r1-1", **fields})
-
-
-def started(**fields: Any) -> CallEvent:
-    arguments = msgspec.Raw(b'[["model","https://example.org/model"],{}]')
-    return of_call(OperationStarted, arguments=arguments, **fields)
-
-
-def failed(attempt: int = 1) -> CallEvent:
-    evidence = Evidence(type="httpx2.ReadError", message="reset")
-    return of_call(
-        FailureClassified, attempt=attempt, category=Category.TRANSIENT, evidence=evidence, retries=attempt - 1
-    )
 
 
 async def status_of(folder: Path, *events: Event | bytes, is_alive: bool = False) -> JournalStatus:
@@ -110,11 +93,11 @@ async def test_a_call_is_told_with_all_that_happened_to_it(tmp_path: Path) -> No
         of_call(RetryScheduled, after=1.0, retry=1),
         of_call(OperationResumed, attempt=2),
         started(attempt=2),
-        failed(2),
-        of_call(GaveUp, attempt=2, at=105.5, reason="out of retries (1)"),
+        failed(attempt=2, retries=1),
+        of_call(GaveUp, attempt=2, at=14.5, reason="out of retries (1)"),
     )
     [call] = found.calls
-    assert (call.call, call.operation, call.key, call.name) == ("r1-1", "download", "example.org", "model")
+    assert (call.call, call.operation, call.key, call.name) == ("c1", "download", "example.org", "model")
     assert (call.attempt, call.restarts, len(call.failures), call.reason) == (2, 1, 2, "out of retries (1)")
     assert call.seen == pytest.approx(1_700_000_005.5)
 
@@ -149,11 +132,6 @@ async def test_an_operation_of_another_program_has_no_name(tmp_path: Path) -> No
         of_call(OperationStarted, call="r1-2", arguments=msgspec.Raw(b'[[],{"name":"x"}]')),
     )
     assert [call.name for call in found.calls] == [None, None]
-
-
-async def test_reading_needs_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.db"):
-        await read_status(tmp_path / "nothing.db")
 
 
 async def test_a_journal_that_is_made_meanwhile_is_not_taken_for_a_foreign_one(
@@ -196,7 +174,7 @@ def call(**changes: Any) -> CallStatus:
 def drawn(*calls: CallStatus, width: int = 160, **changes: Any) -> str:
     known: dict[str, Any] = {"path": "calls.db", "is_being_written": False, "circuits": {}, "unreadable": 0}
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(StatusTable(JournalStatus(calls=calls, **known | changes)))
+    console.print(status_table(JournalStatus(calls=calls, **known | changes), console))
     return console.export_text()
 
 

@@ -58,9 +58,9 @@ def line(*events: Event) -> Line:
 
 def test_at_first_every_operation_of_the_plan_is_queued() -> None:
     lines = view().lines
-    assert [(one.name, one.kind, one.needs, one.state, one.size) for one in lines.values()] == [
-        ("model", "download", (), "queued", 100),
-        ("install", "command", ("model",), "queued", None),
+    assert [(one.name, one.needs, one.state, one.size) for one in lines.values()] == [
+        ("model", (), "queued", 100),
+        ("install", ("model",), "queued", None),
     ]
 
 

@@ -34,8 +34,17 @@ class Corruption(msgspec.Struct, frozen=True):
     cuts: bool = False
 
 
-def log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
+def to(ending: str, do: Callable[..., object], *values: object) -> Callable[[Path], None]:
+    """A function that does it, with *values*, to the file of that *ending* beside a journal ("": the journal)."""
+
+    def act(path: Path) -> None:
+        do(path.with_name(path.name + ending), *values)
+
+    return act
+
+
+def cut(path: Path, size: int) -> None:
+    os.truncate(path, size if size >= 0 else path.stat().st_size + size)
 
 
 def overwrite(path: Path, at: int, data: bytes) -> None:
@@ -45,8 +54,11 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
-    data = path.read_bytes()
-    overwrite(path, at, bytes([data[at] ^ (1 << bit)]))
+    overwrite(path, at, bytes([path.read_bytes()[at] ^ (1 << bit)]))
+
+
+def chance(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
 
 
 def pages_by_kind(path: Path) -> dict[str, list[int]]:
@@ -77,47 +89,41 @@ def execute(path: Path, *statements: str) -> None:
 
 
 def _header() -> Iterator[Corruption]:
-    def flipping(at: int, bit: int) -> Callable[[Path], None]:
-        return lambda path: flip(path, at, bit)
-
     for at in (0, 15, 16, 18, 19, 20, 21, 24, 28, 31, 35, 39, 47, 52, 59, 95, 99):
-        yield Corruption(f"header byte {at}", flipping(at, 0), ("used", "kept", "refused"))
+        yield Corruption(f"header byte {at}", to("", flip, at), ("used", "kept", "refused"))
     for at in (18, 19, 44, 56):
-        yield Corruption(f"header byte {at}, high", flipping(at, 7), ("used", "kept", "refused"))
+        yield Corruption(f"header byte {at}, high", to("", flip, at, 7), ("used", "kept", "refused"))
     for at in (68, 71):
-        yield Corruption(f"owner, byte {at}", flipping(at, 3), ("used", "refused"))  # the log may hold page 1
-    yield Corruption("no header", lambda path: overwrite(path, 0, bytes(100)))
-    yield Corruption("a header of chance", lambda path: overwrite(path, 0, random.Random(1).randbytes(100)))
+        yield Corruption(f"owner, byte {at}", to("", flip, at, 3), ("used", "refused"))  # the log may hold page 1
+    yield Corruption("no header", to("", overwrite, 0, bytes(100)))
+    yield Corruption("a header of chance", to("", overwrite, 0, chance(1, 100)))
+
+
+def _damage(path: Path, kind: str, at: int, data: bytes) -> None:
+    """Write *data* at byte *at* of a page of that *kind*, behind the file's header if it is in that page."""
+    numbers = [1] if kind == "schema" else pages_by_kind(path)[kind]
+    assert numbers, f"the sound journal has no {kind} page"
+    page = (numbers[len(numbers) // 2] - 1) * PAGE
+    overwrite(path, page + at + (100 if kind == "schema" and at < 100 else 0), data)
 
 
 def _pages() -> Iterator[Corruption]:
-    def damage(kind: str, how: Callable[[Path, int], None]) -> Callable[[Path], None]:
-        def do(path: Path) -> None:
-            numbers = [1] if kind == "schema" else pages_by_kind(path)[kind]
-            assert numbers, f"the sound journal has no {kind} page"
-            how(path, (numbers[len(numbers) // 2] - 1) * PAGE)
-
-        return do
-
-    ways: dict[str, Callable[[Path, int], None]] = {
-        "kind": lambda path, at: overwrite(path, at + (100 if not at else 0), b"\x07"),
-        "cells": lambda path, at: overwrite(path, at + (103 if not at else 3), b"\xff\xff"),
-        "pointers": lambda path, at: overwrite(path, at + (108 if not at else 8), b"\xff" * 8),
-        "content": lambda path, at: overwrite(path, at + PAGE - 40, random.Random(2).randbytes(40)),
-        "zeroes": lambda path, at: overwrite(path, at + (100 if not at else 0), bytes(PAGE - 100)),
-        "chance": lambda path, at: overwrite(path, at + (100 if not at else 0), random.Random(3).randbytes(PAGE - 100)),
+    ways = {
+        "kind": (0, b"\x07"),
+        "cells": (3, b"\xff\xff"),
+        "pointers": (8, b"\xff" * 8),
+        "content": (PAGE - 40, chance(2, 40)),
+        "zeroes": (0, bytes(PAGE - 100)),
+        "chance": (0, chance(3, PAGE - 100)),
     }
     for kind in ("schema", "table leaf", "table interior", "index leaf", "freelist"):
-        for way, how in ways.items():
-            yield Corruption(f"{kind} page, {way}", damage(kind, how))
+        for way, (at, data) in ways.items():
+            yield Corruption(f"{kind} page, {way}", to("", _damage, kind, at, data))
 
 
 def _truncations() -> Iterator[Corruption]:
-    def cut(path: Path, size: int) -> None:
-        os.truncate(path, size if size >= 0 else path.stat().st_size + size)
-
     for size in (0, 1, 15, 16, 99, 100, 512, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 10 * PAGE + 7, -PAGE, -PAGE - 1, -1):
-        yield Corruption(f"cut to {size} bytes", lambda path, size=size: cut(path, size))  # type: ignore[misc]
+        yield Corruption(f"cut to {size} bytes", to("", cut, size))
     yield Corruption("another page at its end", lambda path: overwrite(path, path.stat().st_size, bytes(PAGE)))
     yield Corruption("gone, but for its log", Path.unlink)
 
@@ -126,128 +132,109 @@ def _truncations() -> Iterator[Corruption]:
 
 
 def _log() -> Iterator[Corruption]:
-    def cut(size: int) -> Callable[[Path], None]:
-        return lambda path: os.truncate(log_of(path), size if size >= 0 else log_of(path).stat().st_size + size)
-
-    def write(at: int, data: bytes) -> Callable[[Path], None]:
-        return lambda path: overwrite(log_of(path), at, data)
-
     for size in (0, 31, 32, 33, 32 + FRAME - 1, 32 + FRAME, 32 + 2 * FRAME + 24, -1, -FRAME, -FRAME - 5):
-        yield Corruption(f"log cut to {size} bytes", cut(size), ("used",), cuts=True)
+        yield Corruption(f"log cut to {size} bytes", to("-wal", cut, size), ("used",), cuts=True)
     for at in (0, 4, 8, 16, 20, 24, 28):
-        yield Corruption(f"log header byte {at}", lambda path, at=at: flip(log_of(path), at))  # type: ignore[misc]
+        yield Corruption(f"log header byte {at}", to("-wal", flip, at))
     for at in (0, 8, 12, 16, 20, 24, 24 + PAGE - 1):
-        place = 32 + FRAME + at
-        yield Corruption(f"log frame 2, byte {at}", lambda path, at=place: flip(log_of(path), at), ("kept",))  # type: ignore[misc]
-    yield Corruption("log frame 1, zeroes", write(32, bytes(FRAME)), ("kept",))
-    yield Corruption("log frame 3, chance", write(32 + 2 * FRAME, random.Random(4).randbytes(FRAME)), ("kept",))
-    yield Corruption("log, last byte", lambda path: flip(log_of(path), log_of(path).stat().st_size - 1), cuts=True)
-    yield Corruption(
-        "log of chance", lambda path: log_of(path).write_bytes(random.Random(5).randbytes(50_000)) and None
-    )
-    yield Corruption("log gone", lambda path: log_of(path).unlink(), ("used",), cuts=True)
+        yield Corruption(f"log frame 2, byte {at}", to("-wal", flip, 32 + FRAME + at), ("kept",))
+    yield Corruption("log frame 1, zeroes", to("-wal", overwrite, 32, bytes(FRAME)), ("kept",))
+    yield Corruption("log frame 3, chance", to("-wal", overwrite, 32 + 2 * FRAME, chance(4, FRAME)), ("kept",))
+    yield Corruption("log, last byte", to("-wal", flip, -1), cuts=True)
+    yield Corruption("log of chance", to("-wal", Path.write_bytes, chance(5, 50_000)))
+    yield Corruption("log gone", to("-wal", Path.unlink), ("used",), cuts=True)
 
 
 # The index of the log, which holds nothing
 
 
 def _shared() -> Iterator[Corruption]:
-    def write(data: bytes) -> Callable[[Path], None]:
-        return lambda path: path.with_name(path.name + "-shm").write_bytes(data) and None  # type: ignore[return-value]
-
-    yield Corruption("index of the log empty", write(b""), ("used",))
-    yield Corruption("index of the log zeroes", write(bytes(32768)), ("used",))
-    yield Corruption("index of the log of chance", write(random.Random(6).randbytes(32768)), ("used",))
-    yield Corruption("index of the log cut", write(random.Random(7).randbytes(77)), ("used",))
-    yield Corruption(
-        "index of the log stale",
-        lambda path: overwrite(path.with_name(path.name + "-shm"), 16, struct.pack("=I", 1) + bytes(80)),
-        ("used",),
-    )
-    yield Corruption("index of the log gone", lambda path: path.with_name(path.name + "-shm").unlink(), ("used",))
+    stale = struct.pack("=I", 1) + bytes(80)
+    for name, do in {
+        "empty": to("-shm", Path.write_bytes, b""),
+        "zeroes": to("-shm", Path.write_bytes, bytes(32768)),
+        "of chance": to("-shm", Path.write_bytes, chance(6, 32768)),
+        "cut": to("-shm", Path.write_bytes, chance(7, 77)),
+        "stale": to("-shm", overwrite, 16, stale),
+        "gone": to("-shm", Path.unlink),
+    }.items():
+        yield Corruption(f"index of the log {name}", do, ("used",))
 
 
 # Something else in its place
 
 
+def alone(do: Callable[..., object], *values: object) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        for name in path.parent.glob(f"{path.name}*"):
+            name.unlink()
+        do(path, *values)
+
+    return replace
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def package(path: Path) -> None:
+    execute(path, "PRAGMA application_id = 1196444487", "CREATE TABLE gpkg (x)")
+
+
+def damaged_package(path: Path) -> None:
+    package(path)
+    overwrite(path, 100, b"\x07" * 50)
+
+
 def _others() -> Iterator[Corruption]:
-    def alone(do: Callable[[Path], object]) -> Callable[[Path], None]:
-        def replace(path: Path) -> None:
-            for name in path.parent.glob(f"{path.name}*"):
-                name.unlink()
-            do(path)
-
-        return replace
-
-    def other_name(path: Path) -> None:
-        os.link(path, path.with_name("second name"))
-
-    def link(path: Path) -> None:
-        path.rename(path.with_name("elsewhere.db"))
-        path.symlink_to(path.with_name("elsewhere.db"))
-
-    def link_log(path: Path) -> None:
-        log_of(path).rename(path.with_name("elsewhere"))
-        log_of(path).symlink_to(path.with_name("elsewhere"))
-
-    def fifo_log(path: Path) -> None:
-        log_of(path).unlink()
-        os.mkfifo(log_of(path))
-
-    def browser(path: Path) -> None:
-        execute(path, "CREATE TABLE places (url)", "INSERT INTO places VALUES ('x')")
-
-    def package(path: Path) -> None:
-        execute(path, "PRAGMA application_id = 1196444487", "CREATE TABLE gpkg (x)")
-
-    def damaged_package(path: Path) -> None:
-        package(path)
-        overwrite(path, 100, b"\x07" * 50)
-
-    garbage = random.Random(8).randbytes(70_000)
-    yield Corruption("garbage", alone(lambda path: path.write_bytes(garbage)), ("kept",))
-    yield Corruption("garbage with a log", lambda path: path.write_bytes(garbage) and None, ("kept",))  # type: ignore[arg-type, return-value]
-    yield Corruption("text", alone(lambda path: path.write_text("no journal\n" * 100)), ("kept",))
-    yield Corruption("one byte", alone(lambda path: path.write_bytes(b"S")), ("kept",))
-    yield Corruption("gzip", lambda path: path.write_bytes(gzip.compress(path.read_bytes())) and None, ("kept",))  # type: ignore[arg-type, return-value]
+    garbage, browser = chance(8, 70_000), ("CREATE TABLE places (url)", "INSERT INTO places VALUES ('x')")
+    yield Corruption("garbage", alone(Path.write_bytes, garbage), ("kept",))
+    yield Corruption("garbage with a log", to("", Path.write_bytes, garbage), ("kept",))
+    yield Corruption("text", alone(Path.write_text, "no journal\n" * 100), ("kept",))
+    yield Corruption("one byte", alone(Path.write_bytes, b"S"), ("kept",))
+    yield Corruption("gzip", to("", lambda path: path.write_bytes(gzip.compress(path.read_bytes()))), ("kept",))
     yield Corruption("a folder", alone(Path.mkdir), ("refused",))
     yield Corruption("a pipe", alone(os.mkfifo), ("refused",))
-    yield Corruption("a log that is a pipe", fifo_log, ("refused",))
+    yield Corruption("a log that is a pipe", to("-wal", pipe), ("refused",))
     yield Corruption("a link", link, ("refused",))
-    yield Corruption("a log that is a link", link_log, ("refused",))
-    yield Corruption("a second name", other_name, ("refused",))
+    yield Corruption("a log that is a link", to("-wal", link), ("refused",))
+    yield Corruption("a second name", lambda path: os.link(path, path.with_name("second name")), ("refused",))
     yield Corruption("another application's", alone(package), ("refused",))
     yield Corruption("another application's, damaged", alone(damaged_package), ("refused",))
-    yield Corruption("another application's", alone(browser), ("refused",))
+    yield Corruption("another application's", alone(execute, *browser), ("refused",))
 
 
 # Ours, with other tables
 
 
 def _hostile() -> Iterator[Corruption]:
-    def after(*statements: str) -> Callable[[Path], None]:
-        return lambda path: execute(path, *statements)
-
     view = "CREATE VIEW events AS SELECT * FROM hidden"
     ignoring = "CREATE TRIGGER t BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END"
     deleting = "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END"
     raising = "CREATE TRIGGER t BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
-    yield Corruption("no table of events", after("DROP TABLE events"), ("kept",))
-    yield Corruption("no table of runs", after("DROP TABLE runs"), ("kept",))
-    yield Corruption("no index", after("DROP INDEX events_by_number"), ("kept",))
-    yield Corruption("a column less", after("ALTER TABLE runs DROP COLUMN boot"), ("kept",))
-    yield Corruption("a column more", after("ALTER TABLE events ADD COLUMN more TEXT"), ("kept",))
-    yield Corruption("a trigger that ignores what is written", after(ignoring), ("kept",))
-    yield Corruption("a trigger that deletes it", after(deleting), ("kept",))
-    yield Corruption("a trigger that refuses it", after(raising), ("kept",))
-    yield Corruption("a view in the place of a table", after("ALTER TABLE events RENAME TO hidden", view), ("kept",))
-    yield Corruption("a table that SQLite has as a function", after("CREATE TABLE pragma_user_version (x)"), ("kept",))
-    yield Corruption("a format that never was", after("PRAGMA user_version = -7"), ("kept",))
-    yield Corruption("a format of the past", after("PRAGMA user_version = 1"), ("kept",))
-    yield Corruption("a format of the future", after("PRAGMA user_version = 99"), ("refused",))
-    yield Corruption("statistics", after("ANALYZE"), ("used",))
+    for name, statements in {
+        "no table of events": ("DROP TABLE events",),
+        "no table of runs": ("DROP TABLE runs",),
+        "no index": ("DROP INDEX events_by_number",),
+        "a column less": ("ALTER TABLE runs DROP COLUMN boot",),
+        "a column more": ("ALTER TABLE events ADD COLUMN more TEXT",),
+        "a trigger that ignores what is written": (ignoring,),
+        "a trigger that deletes it": (deleting,),
+        "a trigger that refuses it": (raising,),
+        "a view in the place of a table": ("ALTER TABLE events RENAME TO hidden", view),
+        "a table that SQLite has as a function": ("CREATE TABLE pragma_user_version (x)",),
+        "a format that never was": ("PRAGMA user_version = -7",),
+        "a format of the past": ("PRAGMA user_version = 1",),
+    }.items():
+        yield Corruption(name, to("", execute, *statements), ("kept",))
+    yield Corruption("a format of the future", to("", execute, "PRAGMA user_version = 99"), ("refused",))
+    yield Corruption("statistics", to("", execute, "ANALYZE"), ("used",))
 
 
-CORRUPTIONS = [
-    *_header(), *_pages(), *_truncations(), *_log(), *_shared(), *_others(), *_hostile(),
-]  # fmt: skip
+CORRUPTIONS = [*_header(), *_pages(), *_truncations(), *_log(), *_shared(), *_others(), *_hostile()]

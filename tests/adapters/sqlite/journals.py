@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -80,6 +82,17 @@ def write_and_die(path: Path, *batches: Sequence[Row], run: Run = DEAD) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     asyncio.run(main())
     shutil.rmtree(path.parent / "alive")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The regular files, pipes and links below *folder* by name, but for locks and the log's index."""
+    found = {}
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if not path.name.endswith(("-shm", "-lock")):
+            is_file = stat.S_ISREG(mode)
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else f"{stat.S_IFMT(mode):o}"
+    return found
 
 
 @contextmanager

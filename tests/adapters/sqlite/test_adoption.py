@@ -63,7 +63,6 @@ def calls_in(path: Path) -> list[str]:
 
 async def adopting(path: Path, step: Callable[[object], object]) -> bool:
     """Adopt into the file *path*, with *step* after each slice and each sync."""
-    adoption = Adoption(path)
     async with journals.opened(path) as connection:
 
         async def copy(one: Slice) -> None:
@@ -73,8 +72,9 @@ async def adopting(path: Path, step: Callable[[object], object]) -> bool:
         async def sync() -> None:
             step(None)
 
+        adoption = Adoption(path, copy, sync)
         try:
-            return await adoption.run(path, copy, sync)
+            return await adoption.run(path)
         finally:
             adoption.release()
 
@@ -125,9 +125,7 @@ def test_d3_an_adoption_that_breaks_off_is_repeated_harmlessly(
     adopt(path)
     counts = Counter(calls_in(path))
     assert counts == Counter([*(f"a-{number}" for number in range(1200)), *(f"b-{number}" for number in range(30))])
-    assert not list(files.folder_of(path).glob("*.db*")) or {p.name for p in files.folder_of(path).iterdir()} <= {
-        "a.db-lock", "b.db-lock", "adopting-lock"
-    }  # fmt: skip
+    assert {one.name for one in files.folder_of(path).iterdir()} <= {"a.db-lock", "b.db-lock", "adopting-lock"}
 
 
 def test_a_copied_file_that_could_not_be_removed_stays_locked(tmp_path: Path) -> None:
@@ -225,13 +223,12 @@ def test_status_shows_the_calls_of_orphans_and_changes_nothing(tmp_path: Path) -
     side_file(path, "b").write_bytes(b"garbage" * 1000)
     os.mkfifo(side_file(path, "c"))
     os.mkfifo(files.folder_of(path) / "a.db-lock")
-    before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
+    before = journals.contents(tmp_path)
     status = asyncio.run(read_status(path))
     assert {call.call for call in status.calls} == {"main", "a-0", "a-1", "a-2"}
     assert not status.is_being_written
     assert [Path(one).name for one in status.damaged] == ["b.db"]
-    after = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
-    assert before == after
+    assert journals.contents(tmp_path) == before
 
 
 def test_status_during_an_adoption_misses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -18,14 +18,12 @@ from adapters.cli import cli
 from adapters.sqlite.command_inbox import MOST_BYTES, inbox_of, submit_command, take_commands
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
-from events.operation_events import CallSteered, RetryScheduled
+from events.operation_events import CallSteered
 from recovery.journal.store import Command
 from recovery.service import Recovery
-from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
-from tests.recorded_events import events_of
-from tests.recovery.resume.test_resumer import Killed
+from tests.recovery.resume.dead_process import Killed
 
 COMMAND = Command("retry", "r-1", "now")
 
@@ -115,26 +113,10 @@ def test_a_file_that_is_no_command_is_refused_and_stops_no_other(
     assert take_commands(journal, ours) == [COMMAND]
     assert take_commands(journal, ours) == []
     assert os.path.lexists(inbox_of(journal) / "0.refused")
-    assert caplog.text.count("0.json is no command") == 1
+    assert caplog.text.count("0.json is refused") == 1
 
 
 # In a process
-
-
-def test_retry_ends_the_wait_of_a_call(journal: Path) -> None:
-    with Recovery(store=SQLiteStore(journal), run="r") as service:
-        heard, waits = events_of(service, CallSteered), threading.Event()
-        service.bus.subscribe(RetryScheduled, lambda _: waits.set())
-        script = Script(ConnectionError())
-        thread = threading.Thread(target=service.recoverable("fetch", initial_delay=3600.0, max_delay=3600.0)(script))
-        thread.start()
-        assert waits.wait(10.0)
-        submit_command(journal, COMMAND)
-        thread.join(10.0)
-    assert script.calls == 2
-    assert [(event.command, event.reason) for event in heard if isinstance(event, CallSteered)] == [
-        ("retry now", "now")
-    ]
 
 
 def test_retry_resumes_a_quarantined_call(journal: Path) -> None:

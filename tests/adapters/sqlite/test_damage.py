@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,17 +47,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The regular files, pipes and links of *folder* by name, without what says nothing: locks and the log's index."""
-    found = {}
-    for one in folder.rglob("*"):
-        mode = one.lstat().st_mode
-        if not one.name.endswith(("-shm", "-lock")):
-            is_file = stat.S_ISREG(mode)
-            found[one.name] = hashlib.sha256(one.read_bytes()).hexdigest() if is_file else f"{stat.S_IFMT(mode):o}"
-    return found
-
-
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
 def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     corruption: Corruption, sound: Path, tmp_path: Path
@@ -69,7 +55,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     shutil.copytree(sound.parent, path.parent)
     path.with_name("calls.db-lock").unlink(missing_ok=True)
     corruption.do(path)
-    before = contents(path.parent)
+    before = journals.contents(path.parent)
     service = Recovery(store=SQLiteStore(path))
     quarantined = events_of(service, JournalQuarantined)
     began = time.monotonic()
@@ -84,7 +70,7 @@ def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
         if reason is None:
             service.journal.receipt().wait(5.0)
     assert took < 2.0
-    after = contents(path.parent)
+    after = journals.contents(path.parent)
 
     kept = {name for name in after if ".damaged-" in name}
     assert bool(kept) == bool(quarantined), (kept, quarantined)
@@ -144,12 +130,12 @@ def test_d9_a_row_that_contradicts_an_index_has_the_file_kept(column: str, sound
     path = tmp_path / "journal" / "calls.db"
     shutil.copytree(sound.parent, path.parent)
     flip(path, find(path, ROW + body) + place)
-    before = contents(path.parent)
+    before = journals.contents(path.parent)
     with Recovery(store=SQLiteStore(path)) as service:
         assert service.journal is not None
         pending = service.journal.pending(timeout=5.0)
     assert (pending.calls, pending.unreadable) == ((), ())
-    kept = {name: one for name, one in contents(path.parent).items() if ".damaged-" in name}
+    kept = {name: one for name, one in journals.contents(path.parent).items() if ".damaged-" in name}
     assert {*kept.values()} == {*before.values()}
 
 
@@ -255,7 +241,9 @@ class Unsteady(SQLiteStore):
 class Malformed:
     @property
     def run(self) -> str:
-        raise malformed()  # SQLite's own error for a disk that answers otherwise each time
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # as SQLite's own, for a disk that answers otherwise each time
+        raise error
 
 
 def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path: Path) -> None:
@@ -273,16 +261,3 @@ def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path
         service.journal.receipt().wait(5.0)
     assert len(quarantined) == 1
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
-
-
-def malformed() -> sqlite3.DatabaseError:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("CREATE TABLE t (x)")
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_schema SET rootpage = 99")
-        connection.execute("PRAGMA writable_schema = RESET")
-        try:
-            connection.execute("SELECT * FROM t")
-        except sqlite3.DatabaseError as error:
-            return error
-    raise AssertionError("SQLite did not notice")

@@ -155,7 +155,7 @@ with service:
         codes.append(wait_for(pid))
         free.set()
         holder.join()
-    print(json.dumps({"codes": codes, "parent": 10, "run": service.bus.run, "dropped": journal.dropped}))
+    print(json.dumps({"codes": codes}))
 """
 
 EXEC = """
@@ -170,7 +170,7 @@ with Recovery(store=store) as second:
     second.journal.pending(5.0)
     is_first = str(store.own) == path
 child.communicate(b"")
-print(json.dumps({"codes": [0 if is_first else 1], "parent": 1, "run": service.bus.run, "dropped": 0}))
+print(json.dumps({"codes": [0 if is_first else 1]}))
 """
 
 # SQLite at work on another thread: a function of ours that it calls says when.
@@ -201,15 +201,15 @@ for is_waited_for in (True, False):
     codes.append(wait_for(pid))
     may_end.set()
     thread.join()
-print(json.dumps({"codes": codes, "parent": 0, "run": "", "dropped": 0}))
+print(json.dumps({"codes": codes}))
 """
 
 
 class Report(msgspec.Struct):
     codes: list[int | str]
-    parent: int
-    run: str
-    dropped: int
+    parent: int = 0
+    run: str = ""
+    dropped: int = 0
 
 
 def run(script: str, path: Path) -> Report:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -20,8 +17,10 @@ from adapters.sqlite.reading import reading
 from adapters.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.errors import ForeignJournalError, JournalBusyError, JournalError, NewerJournalError
-from recovery.journal.history import TERMINAL, Run
+from recovery.journal.history import Run
 from recovery.journal.store import Row
+from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.corruptions import execute
 
 pytestmark = pytest.mark.anyio
 
@@ -58,24 +57,7 @@ async def unfinished(path: Path) -> list[Row]:
         return list((await store.unfinished())[1])
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The files by name; what is in the index that readers and writers share (-shm) says nothing."""
-    return {
-        one.name: "" if one.name.endswith("-shm") else hashlib.sha256(one.read_bytes()).hexdigest()
-        for one in folder.iterdir()
-        if one.is_file()
-    }
-
-
 # What is written
-
-
-async def test_rows_come_back_as_they_were_written_in_that_order(path: Path) -> None:
-    written = [row(body=b'{"at":1}'), row(2, call="c2", body=bytes(range(256))), row(3, "FailureClassified", body=b"")]
-    async with opened(path) as store:
-        await store.append(written[:2])
-        await store.append(written[2:])
-    assert await unfinished(path) == written
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
@@ -85,27 +67,6 @@ async def test_a_batch_of_any_length_is_written_once_and_in_order(path: Path, co
         await store.append(written[:count])
         await store.append(written)
     assert await unfinished(path) == written
-
-
-@pytest.mark.parametrize("kind", [event.__name__ for event in TERMINAL])
-async def test_a_call_with_a_terminal_event_is_not_unfinished(path: Path, kind: str) -> None:
-    async with opened(path) as store:
-        await store.append([row(), row(2, call="c2"), row(3, kind)])
-    assert await unfinished(path) == [row(2, call="c2")]
-
-
-async def test_what_concerns_no_call_is_not_unfinished(path: Path) -> None:
-    async with opened(path) as store:
-        await store.append([row(kind="CircuitHalfOpened", call="")])
-    assert await unfinished(path) == []
-
-
-async def test_every_run_that_wrote_is_known(path: Path) -> None:
-    other = Run(id="r2", boot="", monotonic=9.25, wall=1e9, pid=2**31)
-    async with opened(path), reading(path) as reader:
-        assert await reader.runs() == [RUN]
-    async with opened(path, other) as store:
-        assert (await store.unfinished())[0] == [RUN, other]
 
 
 @pytest.mark.parametrize("count", [1, 63, 140])
@@ -125,11 +86,6 @@ async def test_a_batch_that_fails_leaves_nothing_and_the_next_one_is_written(pat
 async def test_a_store_that_is_not_open_says_so(path: Path) -> None:
     with pytest.raises(JournalError, match=r"calls\.db is not open"):
         await SQLiteStore(path).append([row()])
-
-
-async def test_closing_twice_is_harmless(path: Path) -> None:
-    async with opened(path) as store:
-        await store.close()
 
 
 # One writer per file
@@ -171,45 +127,20 @@ async def test_a_run_needs_its_own_name(path: Path) -> None:
             pass
 
 
-async def test_a_closed_journal_may_be_written_by_the_next(path: Path) -> None:
-    async with opened(path):
-        pass
-    async with opened(path) as store:
-        await store.append([row()])
-
-
-async def test_the_lock_of_a_killed_process_is_free_and_its_rows_are_there(path: Path) -> None:
-    script = f"""if True:
-        import asyncio, os
-        from adapters.sqlite.store import SQLiteStore
-        from recovery.journal.store import Row
-        from recovery.journal.history import Run
-        async def main():
-            store = SQLiteStore({str(path)!r})
-            await store.open(Run(id="dead", boot="", monotonic=0.0, wall=0.0, pid=0))
-            await store.append([Row("dead", "c1", "OperationStarted", b"{{}}", 1)])
-            os.kill(os.getpid(), 9)
-        asyncio.run(main())
-    """
-    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == -9
-    assert await unfinished(path) == [Row("dead", "c1", "OperationStarted", b"{}", 1)]
-
-
 # What is not ours
 
 
+def database(folder: Path, *statements: str) -> Path:
+    execute(folder / "other.db", *statements)
+    return folder / "other.db"
+
+
 def foreign(folder: Path) -> Path:
-    path = folder / "other.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    return path
+    return database(folder, "CREATE TABLE theirs (x)")
 
 
 def foreign_without_tables(folder: Path) -> Path:
-    path = folder / "other.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA application_id = 77")
-    return path
+    return database(folder, "PRAGMA application_id = 77")
 
 
 def foreign_of_a_killed_process(folder: Path) -> Path:
@@ -224,18 +155,8 @@ def foreign_of_a_killed_process(folder: Path) -> Path:
 
 
 def newer(folder: Path) -> Path:
-    path = folder / "other.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE events (x)")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    return path
-
-
-def garbage(folder: Path) -> Path:
-    path = folder / "other.db"
-    path.write_bytes(b"no database at all" * 1000)
-    return path
+    version = f"PRAGMA user_version = {SCHEMA_VERSION + 1}"
+    return database(folder, "CREATE TABLE events (x)", f"PRAGMA application_id = {APPLICATION_ID}", version)
 
 
 @pytest.mark.parametrize(
@@ -251,33 +172,12 @@ async def test_d9_what_is_not_ours_is_refused_by_name_and_left_untouched(
     tmp_path: Path, make: Callable[[Path], Path], error: type[JournalError]
 ) -> None:
     path = make(tmp_path)
-    before = contents(tmp_path)
-    with pytest.raises(error, match=r"other\.db"):
-        async with opened(path):
-            pass
-    after = contents(tmp_path)
-    assert {name: after.get(name) for name in before} == before
-
-
-@pytest.mark.parametrize(
-    ("make", "error"),
-    [(foreign, ForeignJournalError), (newer, NewerJournalError), (garbage, JournalError)],
-)
-async def test_what_is_not_ours_is_not_read_either(
-    tmp_path: Path, make: Callable[[Path], Path], error: type[JournalError]
-) -> None:
-    with pytest.raises(error, match=r"other\.db"):
-        async with reading(make(tmp_path)):
-            pass
-
-
-async def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
-    path.parent.mkdir()
-    path.symlink_to(tmp_path / "somewhere-else.db")
-    with pytest.raises((JournalError, OSError), match=r"calls\.db"):
-        async with opened(path):
-            pass
-    assert not (tmp_path / "somewhere-else.db").exists()
+    before = journals.contents(tmp_path)
+    for opening in (opened, reading):
+        with pytest.raises(error, match=r"other\.db"):
+            async with opening(path):
+                pass
+    assert journals.contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("blocked", ["journal", "journal/calls.db"])
@@ -308,10 +208,10 @@ async def test_reading_changes_no_file_and_leaves_none_behind(path: Path, is_ope
         await store.append([row()])
         if not is_open:
             await store.close()
-        before = contents(path.parent)
+        before = journals.contents(path.parent)
         async with reading(path) as reader:
             assert await reader.rows() == [row()]
-        after = contents(path.parent)
+        after = journals.contents(path.parent)
     assert after == before
 
 
@@ -334,14 +234,10 @@ async def test_there_is_nothing_to_read_where_no_journal_is(path: Path) -> None:
 
 async def test_a_journal_is_being_written_while_its_writer_lives(path: Path) -> None:
     assert not is_being_written(path)
+    assert not path.parent.exists()
     async with opened(path):
         assert is_being_written(path)
     assert not is_being_written(path)
-
-
-def test_asking_about_a_journal_that_is_not_there_makes_nothing(path: Path) -> None:
-    assert not is_being_written(path)
-    assert not path.parent.exists()
 
 
 async def test_asking_turns_no_writer_away(path: Path) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -79,7 +81,8 @@ def publish(service: Recovery, first: int, count: int) -> float:
 @pytest.mark.parametrize("end", ["goes on", "is killed"])
 def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    service = Recovery(store=SQLiteStore(path, busy_timeout=0.2))
+    assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised
+    service = Recovery(store=SQLiteStore(path, busy_timeout=0.5))
     heard = events_of(service, JournalDegraded, JournalRestored)
     with service:
         journal = service.journal
@@ -87,9 +90,11 @@ def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path
         publish(service, 0, 100)
         journal.receipt().wait(5.0)
         with holding(path) as holder:
+            began = time.monotonic()
             slowest = publish(service, 100, 1000)
             assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
             eventually(lambda: journal.reason is not None)
+            assert 0.45 < time.monotonic() - began < 4.5
             assert "locked" in str(journal.reason)
             slowest = max(slowest, publish(service, 1100, 1000))
             if end == "goes on":
@@ -107,47 +112,40 @@ def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path
     assert calls_of(path) == [f"call-{number}" for number in range(2100)]
 
 
-def test_d8_a_locked_file_is_waited_for_and_publishers_do_not_notice(tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised
-    with Recovery(store=SQLiteStore(path, busy_timeout=0.5)) as service:
-        journal = service.journal
-        assert journal is not None
-        publish(service, 0, 1)
-        journal.receipt().wait(5.0)
-        with holding(path):
-            began = time.monotonic()
-            publish(service, 1, 1)
-            slowest = 0.0
-            while journal.reason is None and time.monotonic() < began + 20.0:
-                slowest = max(slowest, publish(service, 2, 1))
-                time.sleep(0.01)
-            took = time.monotonic() - began
-        eventually(lambda: journal.reason is None)
-    assert 0.45 < took < 4.5
-    assert slowest < 0.1
-
-
 @contextmanager
-def small_disk() -> Iterator[Path]:
-    """A file system of one megabyte."""
+def small_disk(_: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """A file system of one megabyte that is nearly full, and a function that makes room."""
     folder = Path(tempfile.mkdtemp())
     mount = shutil.which("mount")
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
     if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
         folder.rmdir()
         pytest.skip("nothing can be mounted here")
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(800_000))
     try:
-        yield folder
+        yield folder, ballast.unlink
     finally:
         subprocess.run(["umount", str(folder)], check=True)
         folder.rmdir()
 
 
-def test_d8_a_full_disk_is_waited_out_in_memory() -> None:
-    with small_disk() as disk:
-        path, ballast = disk / "journal" / "calls.db", disk / "ballast"
-        ballast.write_bytes(bytes(800_000))
+@contextmanager
+def small_files(folder: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """A limit on the size of files, and a function that lifts it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lift = partial(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield folder, lift
+    finally:
+        lift()
+
+
+@pytest.mark.parametrize(("limiting", "reason"), [(small_disk, "full"), (small_files, "disk I/O error")])
+def test_d8_a_full_disk_is_waited_out_in_memory(limiting: Any, reason: str, tmp_path: Path) -> None:
+    with limiting(tmp_path) as (disk, make_room):
+        path = disk / "journal" / "calls.db"
         service = Recovery(store=SQLiteStore(path))
         heard = events_of(service, JournalDegraded, JournalRestored)
         with service:
@@ -155,9 +153,9 @@ def test_d8_a_full_disk_is_waited_out_in_memory() -> None:
             assert journal is not None
             publish(service, 0, 1500)
             eventually(lambda: journal.reason is not None)
-            assert "full" in str(journal.reason)
+            assert reason in str(journal.reason)
             publish(service, 1500, 100)
-            ballast.unlink()
+            make_room()
             eventually(lambda: journal.reason is None)
             journal.receipt().wait(5.0)
             assert journal.dropped == 0
@@ -181,27 +179,19 @@ def test_d8_a_page_that_the_disk_does_not_give_is_no_damage(code: int, is_damage
 
 # In a process of its own
 
-LIMITED = """
-import resource
-path = sys.argv[1]
-_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
-service, heard = Recovery(store=SQLiteStore(path)), []
-service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
-with service:
-    publish(service, 1500)
-    until(lambda: heard)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    until(lambda: service.journal.reason is None)
-    service.journal.receipt().wait(5.0)
-    tell(heard, service)
-"""
-
 UNPRIVILEGED = """
+import json, os, sys, tempfile, time
+from adapters.sqlite.store import SQLiteStore
+from events.operation_events import GaveUp
+from events.journal_events import JournalDegraded, JournalRestored
+from recovery.journal.config import JournalConfig
+from recovery.service import Recovery
+from recovery.testing import Script
+
 path = sys.argv[1]
 with tempfile.TemporaryDirectory() as elsewhere, Recovery(store=SQLiteStore(elsewhere + "/calls.db")) as service:
-    publish(service, 1)  # what is imported late is imported now, while it may be read
-    service.journal.receipt().wait(5.0)
+    service.bus.publish(GaveUp(at=0.0, operation="fetch", call="first"))
+    service.journal.receipt().wait(5.0)  # what is imported late is imported now, while it may be read
     service.close()
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -215,51 +205,23 @@ class Store(SQLiteStore):
 
 store = Store(path)
 service, heard = Recovery(store=store, journal_config=JournalConfig(first_pause=0.01)), []
-service.bus.subscribe((JournalDegraded, JournalRestored), heard.append)
+service.bus.subscribe((JournalDegraded, JournalRestored), lambda event: heard.append(type(event).__name__))
 with service:
-    publish(service, 100)
-    assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
-    until(lambda: service.journal.reason and store.tries > 3)
-    tell(heard, service)
-"""
-
-COMMON = """
-import json, os, sys, tempfile, time
-from adapters.sqlite.store import SQLiteStore
-from events.operation_events import GaveUp
-from events.journal_events import JournalDegraded, JournalRestored
-from recovery.journal.config import JournalConfig
-from recovery.service import Recovery
-from recovery.testing import Script
-
-def publish(service, count):
-    for number in range(count):
+    for number in range(100):
         service.bus.publish(GaveUp(at=0.0, operation="fetch", call=f"call-{number}"))
-
-def until(is_so):
-    for _ in range(2000):
-        if is_so():
-            return
+    assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
+    end = time.monotonic() + 10.0
+    while not (service.journal.reason and store.tries > 3):
+        assert time.monotonic() < end
         time.sleep(0.005)
-    raise SystemExit("it never was so")
-
-def tell(heard, service):
-    names = [type(event).__name__ for event in heard]
-    print(json.dumps({"heard": names, "reason": service.journal.reason, "dropped": service.journal.dropped}))
+    print(json.dumps({"heard": heard, "reason": service.journal.reason}))
 """
 
 
 def run(script: str, path: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", COMMON + script, str(path)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return msgspec.json.decode(done.stdout, type=dict[str, Any])
-
-
-def test_d8_a_limit_on_the_size_of_files_is_waited_out_in_memory(tmp_path: Path) -> None:
-    told = run(LIMITED, tmp_path / "calls.db")
-    assert told == {"heard": ["JournalDegraded", "JournalRestored"], "reason": None, "dropped": 0}
-    assert calls_of(tmp_path / "calls.db") == [f"call-{number}" for number in range(1500)]
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "there"])

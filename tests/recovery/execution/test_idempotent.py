@@ -1,4 +1,4 @@
-"""When doing it again is right at all: results that are failures, what is not idempotent, and looking first."""
+"""When a retry is right at all: refused results, calls that are not idempotent, and ``reconcile``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.evidence import Category
-from events.operation_events import FailureClassified, GaveUp, OperationFailed
+from events.operation_events import FailureClassified, GaveUp
 from recovery.policies.retry import Strategy
 from recovery.service import Recovery
 from recovery.settings import ABSENT
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
+from tests.recovery.resume.dead_process import die_again, leave, leave_at, resume
 
 
 def run(kind: str, service: Recovery, function: Any, *args: Any, **settings: Any) -> Any:
@@ -36,7 +37,7 @@ def quick(**settings: Any) -> Recovery:
 
 
 @KINDS
-def test_a_result_that_is_refused_is_tried_again(kind: str) -> None:
+def test_a_refused_result_is_retried(kind: str) -> None:
     answers = ["", "", "page"]
     service = quick()
     failures = events_of(service, FailureClassified)
@@ -45,64 +46,57 @@ def test_a_result_that_is_refused_is_tried_again(kind: str) -> None:
 
 
 @KINDS
-def test_after_the_last_attempt_the_caller_gets_the_result_that_was_refused(kind: str) -> None:
+def test_after_the_last_attempt_the_caller_gets_the_refused_result(kind: str) -> None:
     service = quick()
     gave_up = events_of(service, GaveUp)
     assert run(kind, service, lambda: None, retry_on_result=lambda page: page is None, max_retries=2) is None
-    assert len(gave_up) == 1
+    assert (len(gave_up), service.operation("post").successes) == (1, 0)
 
 
-def test_a_result_that_is_refused_counts_as_no_success() -> None:
-    service = quick(breaker=None)
-    run("plain", service, lambda: 0, retry_on_result=lambda n: n == 0)
-    assert service.operation("post").successes == 0
-
-
-def test_a_retry_if_that_raises_is_a_failure_of_the_attempt() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
-
-
-def test_retry_on_does_not_keep_a_refused_result_from_being_tried_again() -> None:
+def test_retry_on_does_not_stop_the_retry_of_a_refused_result() -> None:
     answers = ["", "page"]
     settings = {"retry_on_result": lambda page: not page, "retry_on": OSError}
     assert run("plain", quick(), lambda: answers.pop(0), **settings) == "page"
 
 
-def test_an_outer_call_sees_the_refused_result_as_what_it_is() -> None:
+def test_an_outer_call_gets_the_refused_result() -> None:
     service = quick()
     inner = service.recoverable("inner", retry_on_result=lambda page: not page, max_retries=1)(lambda: "")
     assert service.recoverable("outer")(inner)() == ""
 
 
+def test_a_retry_on_result_that_raises_fails_the_attempt() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
+
+
+NOT_REPEATED = "not idempotent, and may have had its effect"
+
+
 @KINDS
 @pytest.mark.parametrize(
-    ("error", "attempts"),
+    ("error", "attempts", "why"),
     [
-        (ConnectionRefusedError(), 4),  # nobody heard of it
-        (ConnectionResetError(), 1),  # it may have been done
-        (TimeoutError(), 1),
-        (RuntimeError("anything"), 1),
+        (ConnectionRefusedError(), 4, "out of retries (3)"),  # nothing was sent
+        (ConnectionResetError(), 1, NOT_REPEATED),
+        (TimeoutError(), 1, NOT_REPEATED),
+        (RuntimeError("anything"), 1, NOT_REPEATED),
+        (ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()]), 1, NOT_REPEATED),
+        (ValueError("wrong"), 1, "permanent (ValueError)"),
     ],
 )
-def test_what_is_not_idempotent_is_tried_again_only_if_nobody_heard_of_it(
-    kind: str, error: Exception, attempts: int
+def test_a_call_that_is_not_idempotent_is_retried_only_if_nothing_was_sent(
+    kind: str, error: Exception, attempts: int, why: str
 ) -> None:
     script = Script(*[error] * 9)
     with pytest.raises(type(error)):
         run(kind, quick(), script, idempotent=False)
     assert script.calls == attempts
-
-
-def test_the_caller_is_told_why_it_was_not_tried_again() -> None:
-    error = ConnectionResetError()
-    with pytest.raises(ConnectionResetError):
-        run("plain", quick(), Script(error), idempotent=False)
-    assert error.__notes__ == ["recovery: post gave up after attempt 1: not idempotent, and may have had its effect"]
+    assert error.__notes__ == [f"recovery: post gave up after attempt {attempts}: {why}"]
 
 
 @KINDS
-def test_what_is_not_there_is_done_again(kind: str) -> None:
+def test_an_absent_effect_is_done_again(kind: str) -> None:
     script = Script(ConnectionResetError())
     looked: list[str] = []
 
@@ -117,27 +111,25 @@ def test_what_is_not_there_is_done_again(kind: str) -> None:
     assert (script.calls, looked) == (2, ["order 7"])
 
 
+@pytest.mark.parametrize("is_async", [False, True])
 @KINDS
-def test_what_is_there_already_is_the_result_and_not_done_again(kind: str) -> None:
-    script = Script(TimeoutError())
-    assert run(kind, quick(), script, reconcile=lambda: "receipt") == "receipt"
-    assert script.calls == 1
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_async_function_may_be_looked_after_by_an_async_one(backend: str) -> None:
+def test_a_reconciled_effect_is_the_result(kind: str, is_async: bool) -> None:
     script = Script(TimeoutError())
 
     async def look() -> str:
         await anyio.lowlevel.checkpoint()
         return "receipt"
 
-    fetch = quick().recoverable("post", reconcile=look)(script.as_async())
-    assert (anyio.run(fetch, backend=backend), script.calls) == ("receipt", 1)
+    if is_async and kind == "plain":
+        with pytest.raises(TypeError, match=r"^reconcile must be a plain function"):
+            run(kind, quick(), script, reconcile=look)
+    else:
+        assert run(kind, quick(), script, reconcile=look if is_async else lambda: "receipt") == "receipt"
+        assert script.calls == 1
 
 
 @KINDS
-def test_when_it_cannot_be_looked_up_that_is_one_more_failure_and_nothing_is_done_blindly(kind: str) -> None:
+def test_a_reconcile_that_raises_fails_the_attempt(kind: str) -> None:
     script = Script(TimeoutError(), TimeoutError())
     answers = iter([ConnectionRefusedError(), ConnectionRefusedError(), "receipt"])
 
@@ -151,107 +143,45 @@ def test_when_it_cannot_be_looked_up_that_is_one_more_failure_and_nothing_is_don
     assert script.calls == 1
 
 
-def test_a_first_attempt_is_not_looked_up() -> None:
-    service = quick()
-    looked: list[int] = []
-    service.recoverable("post", reconcile=lambda: looked.append(1))(lambda: "done")()
-    assert looked == []
-
-
-def test_a_plain_function_cannot_be_looked_after_by_an_async_one() -> None:
-    async def look() -> str:
-        return ""
-
-    with pytest.raises(TypeError, match=r"^reconcile must be a plain function"):
-        quick().recoverable("post", reconcile=look)(lambda: "")
-
-
-def test_to_look_and_to_be_idempotent_contradict_each_other() -> None:
-    with pytest.raises(ValueError, match=r"reconcile and idempotent=True"):
-        quick().recoverable("post", reconcile=print, idempotent=True)
-
-
 @pytest.mark.parametrize("setting", ["retry_on_result", "reconcile", "stall_timeout"])
-def test_what_needs_a_function_to_wrap_is_refused_for_attempts_by_hand(setting: str) -> None:
+def test_a_setting_that_needs_a_function_is_refused_for_attempts_by_hand(setting: str) -> None:
     value: Any = 1.0 if setting == "stall_timeout" else bool
     with pytest.raises(ValueError, match=f"^{setting} needs a function"):
         quick().operation("post", **{setting: value})
 
 
-def test_by_hand_too_what_may_have_been_done_is_given_up() -> None:
+def test_by_hand_a_call_that_may_have_had_its_effect_gives_up() -> None:
     attempt = quick().operation("post", idempotent=False).start()
     assert "not idempotent" in attempt.fail(TimeoutError()).reason  # type: ignore[union-attr]
 
 
-class Crash(BaseException):
-    """Stands for a process that dies: nothing of ours may run after it."""
-
-
-def died_while_running(store: MemoryStore, **settings: Any) -> None:
-    """A run that ends in the middle of the first attempt of a call."""
-    service = Recovery(store=store, run="dead")
-    with service:
-
-        @service.recoverable("post", resumable=True, **settings)
-        def post(order: str) -> str:
-            assert service.journal is not None
-            service.journal.seal()  # what comes after a crash is not written
-            raise Crash
-
-        with pytest.raises(Crash):
-            post("order 7")
+def test_reconcile_and_idempotent_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match=r"reconcile and idempotent=True"):
+        quick().recoverable("post", reconcile=print, idempotent=True)
 
 
 @pytest.mark.parametrize(("settings", "calls"), [({}, 1), ({"idempotent": False}, 0)])
-def test_after_a_crash_in_mid_attempt_only_what_is_idempotent_is_done_again(
-    settings: dict[str, Any], calls: int
-) -> None:
-    store, done = MemoryStore(), []
-    died_while_running(store, **settings)
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, **settings)(done.append)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert len(done) == calls
-    if not calls:
-        assert "may have had its effect" in str(resumption.calls[0].error)
+def test_after_a_crash_in_an_attempt_only_idempotent_calls_are_resumed(settings: dict[str, Any], calls: int) -> None:
+    store, script = MemoryStore(), Script()
+    leave(store, **settings)
+    [resumed] = resume(store, script, **settings).calls
+    assert script.calls == calls
+    assert ("may have had its effect" in str(resumed.error)) is (calls == 0)
 
 
-def test_after_a_crash_in_mid_attempt_it_is_looked_up_first() -> None:
-    store, done = MemoryStore(), []
-    died_while_running(store, reconcile=lambda order: None)
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, reconcile=lambda order: f"receipt for {order}")(done.append)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (done, resumption.calls[0].result) == ([], "receipt for order 7")
+def test_after_a_crash_in_an_attempt_the_call_is_reconciled_first() -> None:
+    store, script = MemoryStore(), Script()
+    leave(store, "order 7", reconcile=lambda order: None)
+    [resumed] = resume(store, script, reconcile=lambda order: f"receipt for {order}").calls
+    assert (script.calls, resumed.result) == (0, "receipt for order 7")
 
 
-def test_a_resumed_call_whose_result_is_refused_to_the_end_has_that_result() -> None:
-    store = MemoryStore()
-    died_while_running(store, retry_on_result=lambda result: result is None, initial_delay=0.0)
-    with Recovery(store=store) as service:
-        failed = events_of(service, OperationFailed)
-        service.recoverable("post", resumable=True, retry_on_result=lambda result: result is None, initial_delay=0.0)(
-            lambda order: None
-        )
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (resumption.calls[0].result, resumption.calls[0].error, len(failed)) == (None, None, 4)
-
-
-def test_of_a_group_of_errors_one_that_may_have_been_done_counts() -> None:
-    script = Script(*[ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()])] * 9)
-    with pytest.raises(ExceptionGroup):
-        run("plain", quick(), script, idempotent=False)
-    assert script.calls == 1
-
-
-def test_what_is_hopeless_anyway_says_so() -> None:
-    error = ValueError("wrong")
-    with pytest.raises(ValueError, match="wrong"):
-        run("plain", quick(), Script(error), idempotent=False)
-    assert "permanent" in error.__notes__[0]
+def test_a_resumed_call_ends_with_the_refused_result() -> None:
+    store, script = MemoryStore(), Script(*[None] * 9)
+    settings: dict[str, Any] = {"retry_on_result": lambda result: result is None}
+    leave(store, **settings)
+    [resumed] = resume(store, script, **settings).calls
+    assert (resumed.result, resumed.error, script.calls) == (None, None, 4)
 
 
 @pytest.mark.parametrize(
@@ -262,22 +192,13 @@ def test_what_is_hopeless_anyway_says_so() -> None:
         (ConnectionRefusedError(), {"per_category": {Category.UNREACHABLE: Strategy(max_retries=0)}}),
     ],
 )
-def test_what_had_no_hope_when_its_process_died_has_none_after_it(error: Exception, settings: dict[str, Any]) -> None:
-    store = MemoryStore()
-    with Recovery(store=store, run="dead") as service:
-        service.bus.subscribe(FailureClassified, lambda _: service.journal.seal())  # type: ignore[union-attr]
-        with pytest.raises(type(error)):
-            service.recoverable("post", resumable=True, **settings)(Script(error))("order 7")
-    assert [row.kind for row in store.rows][-1] == "FailureClassified"
-    script = Script()
-    with Recovery(store=store) as service:
-        service.recoverable("post", resumable=True, **settings)(script)
-        resumption = service.resume()
-        assert resumption.wait(10.0)
-    assert (len(resumption.calls), script.calls) == (1, 0)
+def test_a_hopeless_call_is_not_resumed(error: Exception, settings: dict[str, Any]) -> None:
+    store, script = MemoryStore(), Script()
+    leave_at(FailureClassified, store, error, **settings)
+    assert (len(resume(store, script, **settings).calls), script.calls) == (1, 0)
 
 
-def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
+def test_a_reconciled_result_may_be_refused() -> None:
     script = Script(TimeoutError(), "receipt")
     looked = iter(["pending", ABSENT])
     settings = {"reconcile": lambda: next(looked), "retry_on_result": lambda result: result == "pending"}
@@ -285,27 +206,9 @@ def test_what_is_found_by_looking_is_refused_as_a_result_would_be() -> None:
     assert script.calls == 2
 
 
-def test_what_may_have_been_done_before_a_second_crash_is_not_done_again() -> None:
-    store, done = MemoryStore(), []
-    settings: dict[str, Any] = {"resumable": True, "idempotent": False, "breaker": None, "initial_delay": 0.0}
-    for run in range(3):
-        with Recovery(store=store, run=f"run{run}") as service:
-            journal = service.journal
-            assert journal is not None
-
-            @service.recoverable("pay", **settings)
-            def pay(order: str) -> None:
-                done.append(run)  # noqa: B023  # called within its run
-                if run == 0:  # noqa: B023
-                    raise ConnectionRefusedError
-                journal.seal()  # noqa: B023  # in the middle of it, the process dies
-                raise Crash
-
-            if run == 0:
-                service.bus.subscribe(FailureClassified, lambda _: journal.seal())  # noqa: B023
-                with pytest.raises(ConnectionRefusedError):
-                    pay("order 7")
-            else:
-                assert service.resume().wait(10.0)
-    assert done.count(1) == 1
-    assert done.count(2) == 0
+def test_after_a_second_crash_a_call_is_not_repeated_blindly() -> None:
+    store, first, second = MemoryStore(), Script(), Script()
+    leave_at(FailureClassified, store, ConnectionRefusedError(), idempotent=False)
+    die_again(store, first, idempotent=False)
+    resume(store, second, idempotent=False)
+    assert (first.calls, second.calls) == (1, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
@@ -15,6 +17,7 @@ from recovery.policies.retry import RetryPolicy, reset_by_progress
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
+from tests.recovery.resume.dead_process import die_again, leave, resume
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -23,50 +26,31 @@ def quick() -> Recovery:
     return Recovery(clock=VirtualClock(), rng=lambda: 0.0)
 
 
-def test_progress_gives_a_call_its_retries_back() -> None:
-    reached = [10, 20, 30, 40, 50]
+@pytest.mark.parametrize(
+    ("resets", "is_farther", "attempts"),
+    [
+        (None, False, 3),  # as far as before is no progress
+        (3, True, 1 + 2 + 3),
+        (None, True, 99),
+    ],
+)
+def test_progress_gives_a_call_its_retries_back(resets: int | None, is_farther: bool, attempts: int) -> None:
+    made: list[int] = []
 
-    @quick().recoverable("download", max_retries=1, progress_resets=None)
-    def download() -> str:
-        if not reached:
-            return "whole"
-        context.progress(reached.pop(0))
-        raise ConnectionResetError
-
-    assert download() == "whole"
-
-
-def test_without_progress_the_retries_are_used_up() -> None:
-    attempts = []
-
-    @quick().recoverable("download", max_retries=2, progress_resets=None)
+    @quick().recoverable("download", max_retries=2, progress_resets=resets)
     def download() -> None:
-        attempts.append(1)
-        context.progress(10)  # as far as before, and no farther
-        raise ConnectionResetError
+        made.append(1)
+        context.progress(len(made) if is_farther else 10)
+        raise ValueError if len(made) == 99 else ConnectionResetError
 
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, ValueError)):
         download()
-    assert len(attempts) == 3
+    assert len(made) == attempts
 
 
-def test_retries_are_given_back_no_more_often_than_the_policy_says() -> None:
-    attempts: list[int] = []
-
-    @quick().recoverable("download", max_retries=1, progress_resets=3)
-    def download() -> None:
-        attempts.append(1)
-        context.progress(len(attempts))
-        raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        download()
-    assert len(attempts) == 1 + 1 + 3
-
-
-def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None:
+def test_retries_are_numbered_from_the_latest_progress() -> None:
     service = quick()
-    failures = events_of(service, FailureClassified)
+    events = events_of(service)
     reached = [10, 20]
 
     @service.recoverable("download", max_retries=3, progress_resets=5)
@@ -77,55 +61,28 @@ def test_the_outcome_says_which_retry_it_is_since_they_were_given_back() -> None
 
     with pytest.raises(ConnectionResetError):
         download()
-    assert [(event.retries, event.progress_resets) for event in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]  # type: ignore[attr-defined]
-
-
-def test_after_a_restart_it_is_known_how_often_retries_were_given_back() -> None:
-    store = MemoryStore()
-    service = Recovery(store=store, clock=VirtualClock(), rng=lambda: 0.0)
-    with service:
-        events = events_of(service)
-        reached = [10, 20]
-
-        @service.recoverable("download", max_retries=3, progress_resets=5)
-        def download() -> str:
-            if not reached:
-                return "whole"
-            context.progress(reached.pop(0))
-            raise ConnectionResetError
-
-        download()
+    failures = [event for event in events if isinstance(event, FailureClassified)]
+    assert [(one.retries, one.progress_resets) for one in failures] == [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)]
     [record] = replay({}, "r", events).values()
-    assert (record.progress_resets, record.retries) == (1, 1)
+    assert (record.progress_resets, record.retries) == (1, 3)
 
 
-def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
+def test_after_a_restart_progress_resets_are_counted_on() -> None:
     store, attempts = MemoryStore(), []
+    settings: dict[str, Any] = {"max_retries": 1, "progress_resets": 1, "breaker": None}
 
-    class Crash(BaseException):
-        pass
+    def proceed() -> None:
+        attempts.append(context.attempt())
+        context.progress(len(attempts))
 
-    for run in range(2):
-        with Recovery(store=store, run=f"run{run}", clock=VirtualClock()) as service:
-            journal = service.journal
-            assert journal is not None
+    def fail() -> None:
+        proceed()
+        raise ConnectionResetError
 
-            @service.recoverable("download", resumable=True, max_retries=1, progress_resets=1, breaker=None)
-            def download(url: str) -> None:
-                attempts.append(run)  # noqa: B023  # called within its run
-                context.progress(len(attempts))
-                if run == 0 and len(attempts) == 3:  # noqa: B023
-                    journal.seal()  # noqa: B023
-                    raise Crash
-                raise ConnectionResetError
-
-            if run == 0:
-                with pytest.raises(Crash):
-                    download("url")
-            else:
-                assert service.resume().wait(10.0)
+    leave(store, body=proceed, failures=2, **settings)
+    resume(store, fail, **settings)
     # Two failures, of which the second gave its retry back; the third attempt died, and is made again: no more.
-    assert attempts == [0, 0, 0, 1]
+    assert attempts == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +96,7 @@ def test_after_a_restart_it_counts_how_often_retries_were_given_back() -> None:
         (None, False, 99, (2, 99)),
     ],
 )
-def test_refills_follow_the_table(
+def test_progress_resets_follow_the_table(
     allowed: int | None, progressed: bool, progress_resets: int, after: tuple[int, int]
 ) -> None:
     failed = OperationFailed(
@@ -148,13 +105,8 @@ def test_refills_follow_the_table(
     assert reset_by_progress(RetryPolicy(progress_resets=allowed), failed) == after
 
 
-def test_progress_cannot_be_noted_where_nobody_asked_for_it() -> None:
-    with pytest.raises(LookupError):
-        quick().recoverable("download", max_retries=0)(lambda: context.progress(1))()
-
-
 @BACKENDS
-def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str) -> None:
+def test_a_stalled_attempt_is_ended_and_retried(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, rng=lambda: 0.0)
     failures = events_of(service, OperationFailed)
@@ -176,7 +128,7 @@ def test_an_attempt_that_comes_no_further_is_ended_and_tried_again(backend: str)
 
 
 @BACKENDS
-def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
+def test_progress_from_a_worker_thread_prevents_a_stall(backend: str) -> None:
     deadlines: list[float] = []
 
     @Recovery().recoverable("download", stall_timeout=60.0, max_retries=0)
@@ -191,7 +143,7 @@ def test_progress_from_a_worker_thread_puts_off_a_stall(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_stalled_attempt_still_obeys_its_whole_timeout(backend: str) -> None:
+def test_a_moving_attempt_still_has_its_attempt_timeout(backend: str) -> None:
     clock = VirtualClock()
 
     @Recovery(clock=clock).recoverable("download", stall_timeout=60.0, attempt_timeout=100.0, max_retries=0)
@@ -215,14 +167,8 @@ def test_an_error_of_the_function_is_not_taken_for_a_stall(backend: str) -> None
         anyio.run(download, backend=backend)
 
 
-@pytest.mark.parametrize("limit", ["attempt_timeout", "stall_timeout"])
-def test_a_plain_function_cannot_be_stopped_from_outside(limit: str) -> None:
-    with pytest.raises(ValueError, match=f"^{limit} cannot be kept"):
-        quick().recoverable("download", **{limit: 1.0})(lambda: None)  # type: ignore[arg-type]
-
-
 @BACKENDS
-def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backend: str) -> None:
+def test_an_attempt_that_starts_over_does_not_stall(backend: str) -> None:
     clock = VirtualClock()
     began: list[float] = []
 
@@ -239,35 +185,18 @@ def test_an_attempt_that_begins_anew_is_alive_though_another_came_further(backen
     assert clock.run(download, backend=backend) == "whole"
 
 
-def test_what_was_reached_before_a_restart_is_no_progress_after_it() -> None:
+def test_progress_from_before_a_restart_is_none_after_it() -> None:
     store, attempts = MemoryStore(), []
+    settings: dict[str, Any] = {"max_retries": 1, "progress_resets": None, "breaker": None}
 
-    def run(number: int) -> None:
-        with Recovery(store=store, run=f"run{number}", clock=VirtualClock()) as service:
-            journal = service.journal
-            assert journal is not None
+    def fail_first() -> None:  # in the second attempt of each run, the process dies
+        attempts.append(run)
+        if attempts.count(run) == 1:
+            context.progress(5.0)
+            raise ConnectionResetError
 
-            class Crash(BaseException):
-                pass
-
-            @service.recoverable("download", resumable=True, max_retries=1, progress_resets=None, breaker=None)
-            def download(url: str) -> None:
-                attempts.append(number)
-                if attempts.count(number) == 2:
-                    journal.seal()
-                    raise Crash  # in the middle of the second attempt of each run
-                context.progress(5.0)
-                raise ConnectionResetError
-
-            try:
-                if number == 0:
-                    download("url")
-                else:
-                    resumption = service.resume()
-                    assert resumption.wait(10.0)
-            except (Crash, ConnectionResetError):
-                pass
-
-    for number in range(6):
-        run(number)
+    run = 0
+    leave(store, body=fail_first, **settings)
+    for run in range(1, 6):  # noqa: B007  # ``fail_first`` reads it
+        die_again(store, fail_first, **settings)
     assert len(attempts) <= 4

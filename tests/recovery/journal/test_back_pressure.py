@@ -212,6 +212,17 @@ async def test_a_plain_call_does_not_wait_for_tasks_of_the_loop_it_blocks(anyio_
             assert ended == []
 
 
+def test_d13_a_forked_child_waits_for_room_in_its_own_queue() -> None:
+    with closing(core_of(MemoryStore(), capacity=4)) as core:
+        back_pressure = core.back_pressure  # a runner keeps it
+        for kept in ("parent", "child"):
+            assert not back_pressure.must_wait, kept
+            for number in range(2):
+                core.queue.put(gave_up(number))
+            assert back_pressure.must_wait, kept
+            core.after_fork()
+
+
 def test_a_call_in_line_keeps_half_of_its_time_for_its_work() -> None:
     store, failures = Gated(), [ValueError(), None]
     with half_full(store) as service:

@@ -23,7 +23,7 @@ from recovery.journal.store import Store
 from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
 from tests.recovery.journal.test_lookup import CountingStore
-from tests.recovery.resume.test_resumer import Killed
+from tests.recovery.resume.dead_process import Killed
 
 SETTINGS: dict[str, Any] = {"idempotency_key": lambda order: order, "remember": 3600.0, "initial_delay": 0.0}
 

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from events.evidence import Category, Evidence
-from events.operation_events import (
-    FailureClassified,
-)
+from events.operation_events import FailureClassified
 from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, WindowCounts
 from recovery.policies.backoff import Constant
 from recovery.policies.retry import RetryPolicy
@@ -25,7 +23,7 @@ def service_on(clock: VirtualClock, **options: Any) -> Recovery:
 
 
 def failing(times: int, clock: VirtualClock | None = None, takes: float = 0.0) -> Callable[..., str]:
-    """A function that raises so many times, then returns; each call of it *takes* seconds."""
+    """A function that raises that many times, then returns; each call of it *takes* seconds."""
     left = [times]
 
     def run(*_: object) -> str:
@@ -37,6 +35,11 @@ def failing(times: int, clock: VirtualClock | None = None, takes: float = 0.0) -
         return "done"
 
     return run
+
+
+def repeat(function: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        function()
 
 
 def operation_of(snapshot: Snapshot, operation: str, key: str = "") -> OperationSnapshot:
@@ -55,7 +58,9 @@ def failure(call: str, at: float, attempt: int = 1, operation: str = "fetch") ->
     )
 
 
-def give_up(fetch: Callable[[], object], times: int) -> None:
+def give_up(service: Recovery, times: int) -> None:
+    """Let calls of the operation "fetch" give up."""
+    fetch = service.recoverable("fetch", max_retries=0)(failing(times))
     for _ in range(times):
         with pytest.raises(ConnectionError):
             fetch()

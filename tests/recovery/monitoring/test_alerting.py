@@ -12,121 +12,103 @@ import pytest
 from adapters.memory import MemoryStore
 from events.alert_events import AlertCleared, AlertRaised
 from events.bus import Bus
-from events.operation_events import (
-    OperationRecovered,
-)
+from events.event import Event
+from events.operation_events import OperationRecovered
 from recovery.monitoring.monitor import BATCH, WAITING_CALL_BYTES, Monitor
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of, names
-from tests.recovery.monitoring.monitored import failing, failure, give_up, service_on
+from tests.recovery.monitoring.monitored import failing, failure, give_up, repeat, service_on
 
 
-def test_a_single_failed_call_raises_no_alert(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
-    alerts = events_of(service, AlertRaised)
-    with pytest.raises(ConnectionError):
-        service.recoverable("fetch", max_retries=0)(failing(1))()
+@pytest.fixture
+def alerts(service: Recovery, monitor: Monitor) -> list[Event]:
+    """The alerts that the monitor of ``service`` raises and clears."""
+    return events_of(service, AlertRaised, AlertCleared)
+
+
+@pytest.fixture
+def bus_alerts(bus: Bus) -> list[Any]:
+    """The alerts on the bare bus."""
+    alerts: list[Any] = []
+    bus.subscribe((AlertRaised, AlertCleared), alerts.append)
+    return alerts
+
+
+def recover(bus: Bus, times: int, lag: float) -> None:
+    for _ in range(times):
+        bus.publish(OperationRecovered(at=bus.clock(), operation="fetch", call="c", attempt=2, lag=lag))
+
+
+def test_a_single_failed_call_raises_no_alert(service: Recovery, monitor: Monitor, alerts: list[Event]):
+    give_up(service, 1)
     assert monitor.snapshot().alerts == ()
     assert alerts == []
 
 
-def test_the_success_alert_lasts_until_enough_calls_succeed(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
-    alerts = events_of(service, AlertRaised, AlertCleared)
-    give_up(service.recoverable("fetch", max_retries=0)(failing(99)), 20)
+def test_the_success_alert_lasts_until_enough_calls_succeed(
+    service: Recovery, monitor: Monitor, alerts: list[Event], clock: VirtualClock
+):
+    give_up(service, 20)
     clock.advance(1.0)
-    give_up(service.recoverable("fetch", max_retries=0)(failing(99)), 1)
+    give_up(service, 1)
     assert names(alerts) == ["AlertRaised"]
     raised: Any = alerts[0]
     assert (raised.alert, raised.operation, raised.value, raised.count) == ("success", "fetch", 0.0, 20)
     assert [alert.operation for alert in monitor.snapshot().alerts] == ["fetch", ""]
     good = service.recoverable("fetch", max_retries=0)(failing(0))
-    for _ in range(21 * 9 + 1):
-        good()  # 90 %: no more than that, and it is not enough
+    repeat(good, 21 * 9 + 1)  # 90 %: no more than that, and it is not enough
     monitor.snapshot()
     assert names(alerts) == ["AlertRaised", "AlertRaised"]
-    for _ in range(100):
-        good()
+    repeat(good, 100)
     assert monitor.snapshot().alerts == ()
     assert names(alerts) == ["AlertRaised"] * 2 + ["AlertCleared"] * 2
 
 
-def test_a_full_batch_is_evaluated_though_no_time_passes(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    service.monitor()
-    alerts = events_of(service, AlertRaised)
-    give_up(service.recoverable("fetch", max_retries=0)(failing(999)), BATCH)
-    assert names(alerts) == ["AlertRaised"]
+@pytest.mark.parametrize("successes", [0, 10 * BATCH])
+def test_a_full_batch_is_evaluated_with_the_successes_though_no_time_passes(
+    service: Recovery, alerts: list[Event], successes: int
+):
+    repeat(service.recoverable("fetch", max_retries=0)(failing(0)), successes)
+    give_up(service, BATCH)
+    assert names(alerts) == ([] if successes else ["AlertRaised"])
 
 
-def test_successes_are_read_before_alerts_are_evaluated(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    service.monitor()
-    alerts = events_of(service, AlertRaised)
-    good = service.recoverable("fetch", max_retries=0)(failing(0))
-    bad = service.recoverable("fetch", max_retries=0)(failing(999))
-    for _ in range(10 * BATCH):
-        good()
-    give_up(bad, BATCH)
-    assert alerts == []
-
-
-def test_late_retries_raise_an_alert(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
-    alerts: list[Any] = []
-    bus.subscribe((AlertRaised, AlertCleared), alerts.append)
-
-    def recover(lag: float) -> None:
-        for _ in range(20):
-            bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, lag=lag))
-
-    recover(lag=0.4)
-    monitor.snapshot()
-    assert alerts == []
-    recover(lag=0.8)
-    [event, _] = monitor.snapshot().alerts
+def test_late_retries_raise_an_alert(bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any], clock: VirtualClock):
+    recover(bus, 20, lag=0.4)
+    bus_monitor.snapshot()
+    assert bus_alerts == []
+    recover(bus, 20, lag=0.8)
+    [event, _] = bus_monitor.snapshot().alerts
     assert (event.alert, event.count) == ("lag", 40)
     assert event.value == pytest.approx(0.8, rel=0.01)
     clock.advance(600.0)
-    monitor.snapshot()
-    assert names(alerts) == ["AlertRaised"] * 2 + ["AlertCleared"] * 2
-    assert alerts[-1].lasted == 600.0
+    bus_monitor.snapshot()
+    assert names(bus_alerts) == ["AlertRaised"] * 2 + ["AlertCleared"] * 2
+    assert bus_alerts[-1].lasted == 600.0
 
 
-def test_late_retries_raise_an_alert_without_a_snapshot(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
-    alerts: list[Any] = []
-    bus.subscribe(AlertRaised, alerts.append)
-    for _ in range(2 * BATCH):
-        bus.publish(OperationRecovered(at=clock(), operation="fetch", call="c", attempt=2, lag=0.8))
-    assert [event.alert for event in alerts] == ["lag"]
-    monitor.close()
+def test_late_retries_raise_an_alert_without_a_snapshot(bus: Bus, bus_monitor: Monitor, bus_alerts: list[Any]):
+    recover(bus, 2 * BATCH, lag=0.8)
+    assert [event.alert for event in bus_alerts] == ["lag"]
 
 
-def test_too_many_waiting_calls_raise_the_memory_alert(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
+def test_too_many_waiting_calls_raise_the_memory_alert(bus: Bus, bus_alerts: list[Any], clock: VirtualClock):
     waiting = [10]
     monitor = Monitor(bus, waiting=lambda: waiting[0])
-    alerts: list[Any] = []
-    bus.subscribe((AlertRaised, AlertCleared), alerts.append)
     assert monitor.snapshot().memory == 10 * WAITING_CALL_BYTES
     waiting[0] = 4000
     for number in range(BATCH):
         bus.publish(failure(f"c{number}", clock()))
-    assert [(event.alert, event.value) for event in alerts] == [("memory", 4000.0 * WAITING_CALL_BYTES)]
+    assert [(event.alert, event.value) for event in bus_alerts] == [("memory", 4000.0 * WAITING_CALL_BYTES)]
     waiting[0] = 2600  # 4.8 MB: below where it is raised, above where it is cleared
     assert len(monitor.snapshot().alerts) == 1
     waiting[0] = 2000
     monitor.snapshot()
-    assert names(alerts) == ["AlertRaised", "AlertCleared"]
+    assert names(bus_alerts) == ["AlertRaised", "AlertCleared"]
 
 
-def test_the_waiting_calls_of_a_service_are_counted() -> None:
+def test_the_waiting_calls_of_a_service_are_counted():
     service = Recovery(breaker=None)
     monitor = service.monitor()
     thread = threading.Thread(target=service.recoverable("fetch", initial_delay=600.0, jitter="none")(failing(1)))
@@ -139,17 +121,14 @@ def test_the_waiting_calls_of_a_service_are_counted() -> None:
     assert [*seen, monitor.snapshot().waiting] == [1, 0]
 
 
-def test_an_alert_is_journalled_and_logged_like_any_event(
-    caplog: pytest.LogCaptureFixture, clock: VirtualClock
-) -> None:
+def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCaptureFixture, clock: VirtualClock):
     caplog.set_level(logging.INFO, "recovery")
     with service_on(clock, store=MemoryStore(), enable_logging=True) as service:
         monitor = service.monitor()
-        give_up(service.recoverable("fetch", max_retries=0)(failing(99)), 20)
+        give_up(service, 20)
         monitor.snapshot()
         clock.advance(600.0)
         monitor.snapshot()
-    assert service.journal is not None
     assert service.journal.counts.stored == 20 * 2 + 4
     assert [line for line in caplog.messages if "gave up" not in line] == [
         "fetch: alert, success is 0, past the threshold 0.9 (of 20)",

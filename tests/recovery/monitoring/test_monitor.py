@@ -12,26 +12,17 @@ import pytest
 from events.bus import Bus
 from events.evidence import Category
 from events.operation import Operation
-from events.operation_events import (
-    GaveUp,
-    OperationRecovered,
-    OperationStarted,
-    OperationSucceeded,
-    Parked,
-    RetryScheduled,
-)
+from events.operation_events import GaveUp, OperationRecovered, Parked, RetryScheduled
 from recovery.monitoring.alerts import Threshold, Thresholds
 from recovery.monitoring.counters import MAX_KEYS
 from recovery.monitoring.monitor import BATCH, Monitor
 from recovery.monitoring.windows import MAX_CAUSES
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recovery.monitoring.monitored import counts, failing, failure, operation_of, service_on
+from tests.recovery.monitoring.monitored import counts, failing, failure, operation_of, repeat
 
 
-def test_calls_are_counted_by_how_they_end(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_calls_are_counted_by_how_they_end(service: Recovery, monitor: Monitor):
     service.recoverable("fetch")(failing(0))()
     service.recoverable("fetch")(failing(2))()
     with pytest.raises(ConnectionError):
@@ -43,19 +34,13 @@ def test_calls_are_counted_by_how_they_end(clock: VirtualClock) -> None:
     assert seen.categories == {"transient": 6}
 
 
-def test_healthy_calls_are_counted_without_being_observed(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
-    fetch = service.recoverable("fetch")(failing(0))
-    for _ in range(10):
-        fetch()
-    assert not any(service.bus.has_subscribers(kind, "fetch") for kind in (OperationStarted, OperationSucceeded))
+def test_healthy_calls_are_counted_without_being_observed(service: Recovery, monitor: Monitor):
+    repeat(service.recoverable("fetch")(failing(0)), 10)
     assert not service.operation("fetch").is_observed
     assert monitor.snapshot().windows["all"].successes == 10
 
 
-def test_calls_from_before_the_monitor_are_not_counted(clock: VirtualClock) -> None:
-    service = service_on(clock)
+def test_calls_from_before_the_monitor_are_not_counted(service: Recovery):
     fetch = service.recoverable("fetch")(failing(1))
     fetch()
     monitor = service.monitor()
@@ -63,47 +48,39 @@ def test_calls_from_before_the_monitor_are_not_counted(clock: VirtualClock) -> N
     assert counts(monitor.snapshot().windows["all"], "calls", "recovered", "failures") == [1, 0, 0]
 
 
-def test_recovery_time_runs_from_the_first_failure_to_the_success(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_recovery_time_runs_from_the_first_failure_to_the_success(
+    service: Recovery, monitor: Monitor, clock: VirtualClock
+):
     service.recoverable("fetch", max_elapsed=1e6)(failing(2, clock, takes=50.0))()
     recovery = operation_of(monitor.snapshot(), "fetch").windows["1m"].recovery
-    assert recovery is not None
     assert recovery.count == 1
     assert recovery.mean == pytest.approx(104.0)  # two delays of 2 s and two attempts: not the one that failed first
     assert recovery.p99 == pytest.approx(104.0, rel=0.01)
 
 
-def test_percentiles_are_within_one_percent(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_percentiles_are_within_one_percent(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(1, 1001):
         call = f"c{number}"
         recovery = number / 100.0
         bus.publish(failure(call, at=clock() - recovery))
         bus.publish(OperationRecovered(at=clock(), operation="fetch", call=call, attempt=2))
-    seen = operation_of(monitor.snapshot(), "fetch").windows["all"].recovery
-    assert seen is not None
+    seen = operation_of(bus_monitor.snapshot(), "fetch").windows["all"].recovery
     assert [seen.p50, seen.p95, seen.p99] == [pytest.approx(one, rel=0.012) for one in (5.0, 9.5, 9.9)]
 
 
-def test_a_failure_that_is_classified_twice_counts_once(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_a_failure_that_is_classified_twice_counts_once(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for attempt in (1, 1, 2):
         bus.publish(failure("c", clock(), attempt))
-    assert monitor.snapshot().windows["all"].failures == 2
+    assert bus_monitor.snapshot().windows["all"].failures == 2
 
 
-def test_waits_are_counted_by_their_cause(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_waits_are_counted_by_their_cause(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     about = {"at": clock(), "operation": "fetch", "call": "c"}
     bus.publish(RetryScheduled(**about, after=1.5, retry=1, category=Category.TRANSIENT))
     bus.publish(RetryScheduled(**about, after=2.5, retry=2, category=Category.TRANSIENT))
     bus.publish(Parked(**about, after=30.0, why="a free port"))
     bus.publish(Parked(**about, after=1e9, why="https://user:secret@host is up"))
-    waits = monitor.snapshot().windows["all"].waits
+    waits = bus_monitor.snapshot().windows["all"].waits
     assert msgspec.to_builtins(waits) == {
         "transient": {"count": 2, "seconds": 4.0},
         "a free port": {"count": 1, "seconds": 30.0},
@@ -111,19 +88,15 @@ def test_waits_are_counted_by_their_cause(clock: VirtualClock) -> None:
     }
 
 
-def test_causes_beyond_the_limit_are_counted_together(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_causes_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(MAX_CAUSES + 10):
         bus.publish(Parked(at=clock(), operation="fetch", call="c", after=1.0, why=f"cause {number}"))
-    waits = monitor.snapshot().windows["all"].waits
+    waits = bus_monitor.snapshot().windows["all"].waits
     assert len(waits) == MAX_CAUSES + 1
     assert waits["other"].count == 10
 
 
-def test_keys_are_counted_apart_and_together(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_keys_are_counted_apart_and_together(service: Recovery, monitor: Monitor):
     fetch = service.recoverable("fetch", key=lambda host: host)(failing(1))
     for host in ("one", "other", "other"):
         fetch(host)
@@ -132,20 +105,16 @@ def test_keys_are_counted_apart_and_together(clock: VirtualClock) -> None:
     assert counts(shown.windows["all"], "calls", "recovered") == [3, 1]
 
 
-def test_keys_beyond_the_limit_are_counted_together(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_keys_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(MAX_KEYS + 5):
         bus.publish(GaveUp(at=clock(), operation="fetch", key=f"host {number}", call="c"))
-    shown = monitor.snapshot()
+    shown = bus_monitor.snapshot()
     assert len(shown.operations) == MAX_KEYS + 1
     assert operation_of(shown, "", "").windows["all"].gave_up == 5
     assert shown.windows["all"].gave_up == MAX_KEYS + 5
 
 
-def test_windows_forget_and_the_total_does_not(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_windows_forget_and_the_total_does_not(service: Recovery, monitor: Monitor, clock: VirtualClock):
     service.recoverable("fetch")(failing(1))()
     monitor.snapshot()
     seen = []
@@ -156,9 +125,7 @@ def test_windows_forget_and_the_total_does_not(clock: VirtualClock) -> None:
     assert seen == [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
 
 
-def test_percentiles_are_those_of_their_window(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_percentiles_are_those_of_their_window(service: Recovery, monitor: Monitor, clock: VirtualClock):
     for takes in (100.0, 1.0):
         service.recoverable("fetch")(failing(1, clock, takes=takes))()
         clock.advance(70.0)
@@ -167,13 +134,10 @@ def test_percentiles_are_those_of_their_window(clock: VirtualClock) -> None:
     assert [one and one.count for one in seen] == [None, 2, 2, 2]
     clock.advance(200.0)
     five = monitor.snapshot().windows["5m"].recovery
-    assert five is not None
     assert (five.count, five.mean) == (1, pytest.approx(3.0))
 
 
-def test_a_cancelled_call_is_neither_success_nor_failure(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_a_cancelled_call_is_neither_success_nor_failure(service: Recovery, monitor: Monitor):
     attempt = service.operation("render").start()
     attempt.fail(ConnectionError())
     attempt.cancel()
@@ -181,15 +145,14 @@ def test_a_cancelled_call_is_neither_success_nor_failure(clock: VirtualClock) ->
     assert counts(seen, "calls", "cancelled", "failures", "success_rate") == [0, 1, 1, None]
 
 
-def test_threads_lose_no_count() -> None:
+def test_threads_lose_no_count():
     service = Recovery(breaker=None)
     monitor = service.monitor()
 
     def work() -> None:
-        for _ in range(200):
-            service.recoverable("fetch", initial_delay=0.0)(failing(1))()
+        service.recoverable("fetch", initial_delay=0.0)(failing(1))()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=repeat, args=(work, 200)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -198,8 +161,8 @@ def test_threads_lose_no_count() -> None:
     assert counts(seen, "recovered", "failures", "retries") == [800, 800, 800]
 
 
-def test_publishing_does_not_wait_for_a_snapshot(clock: VirtualClock) -> None:
-    bus, entered, leave = Bus(clock=clock), threading.Event(), threading.Event()
+def test_publishing_does_not_wait_for_a_snapshot(bus: Bus, clock: VirtualClock):
+    entered, leave = threading.Event(), threading.Event()
 
     def waiting() -> int:  # asked while the snapshot is taken
         entered.set()
@@ -218,8 +181,7 @@ def test_publishing_does_not_wait_for_a_snapshot(clock: VirtualClock) -> None:
     assert monitor.snapshot().windows["all"].failures == 3 * BATCH
 
 
-def test_a_bare_bus_can_be_monitored(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
+def test_a_bare_bus_can_be_monitored(bus: Bus):
     render = Operation("render", bus)
     with Monitor(bus) as monitor:
         render.start().succeed()
@@ -230,30 +192,29 @@ def test_a_bare_bus_can_be_monitored(clock: VirtualClock) -> None:
     assert shown.journal is None
 
 
-def test_lag_is_how_much_later_than_scheduled_a_retry_begins(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_lag_is_how_much_later_than_scheduled_a_retry_begins(service: Recovery, monitor: Monitor, clock: VirtualClock):
     service.bus.subscribe(RetryScheduled, lambda _: clock.advance(0.7))  # a subscriber that takes its time
     service.recoverable("fetch")(failing(1, clock, takes=50.0))()
     lag = monitor.snapshot().windows["all"].lag
-    assert lag is not None
     assert lag.mean == pytest.approx(0.7)
 
 
-def test_importing_recovery_does_not_import_the_monitor() -> None:
-    code = "import recovery, sys; print({'ddsketch', 'recovery.monitoring'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import recovery, sys; print({'ddsketch', 'recovery.monitoring'} & set(sys.modules))", "set()\n"),
+        (
+            "import recovery, sys; sys.modules['ddsketch'] = None; recovery.Recovery().monitor()",
+            "ImportError: a monitor needs the extra: pip install 'launcher-recovery[monitor]'\n",
+        ),
+    ],
+)
+def test_the_extra_is_needed_for_a_monitor_only(code: str, said: str):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout + done.stderr).endswith(said)
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ddsketch", None)
-    with pytest.raises(ImportError, match=r"launcher-recovery\[monitor\]"):
-        Recovery().monitor()
-
-
-def test_a_service_has_one_monitor_with_its_first_thresholds() -> None:
-    service = Recovery()
+def test_a_service_has_one_monitor_with_its_first_thresholds(service: Recovery):
     monitor = service.monitor(Thresholds(memory=None))
     assert service.monitor() is monitor
     assert monitor.thresholds.memory is None

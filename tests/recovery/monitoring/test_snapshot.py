@@ -12,10 +12,7 @@ from events.bus import Bus
 from events.circuit_events import CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.event import Event
-from events.operation_events import (
-    FailureClassified,
-    RetryScheduled,
-)
+from events.operation_events import FailureClassified, RetryScheduled
 from events.verdicts import GiveUp
 from recovery.journal.store import Row
 from recovery.monitoring.monitor import Monitor
@@ -25,10 +22,10 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.recovery.monitoring.monitored import counts, failing, operation_of, service_on
+from tests.recovery.monitoring.monitored import counts, failing, operation_of, repeat, service_on
 
 
-def test_a_circuit_shows_how_often_and_how_long_it_was_open(clock: VirtualClock) -> None:
+def test_a_circuit_shows_how_often_and_how_long_it_was_open(clock: VirtualClock):
     service = Recovery(clock=clock, policy=RetryPolicy(max_retries=0), breaker=BreakerPolicy(failure_threshold=1))
     monitor = service.monitor()
     fetch = service.recoverable("fetch")(failing(1))
@@ -47,7 +44,7 @@ def test_a_circuit_shows_how_often_and_how_long_it_was_open(clock: VirtualClock)
     assert (circuit.state, circuit.open_for) == ("closed", 60.0)
 
 
-def test_a_circuit_that_opened_before_the_monitor_is_shown_as_open(clock: VirtualClock) -> None:
+def test_a_circuit_that_opened_before_the_monitor_is_shown_as_open(clock: VirtualClock):
     service = Recovery(clock=clock)
     operation = service.operation("fetch", circuit_breaker_threshold=1, max_retries=0)
     late = operation.start()
@@ -57,12 +54,10 @@ def test_a_circuit_that_opened_before_the_monitor_is_shown_as_open(clock: Virtua
     assert operation_of(monitor.snapshot(), "fetch").circuit.state == "open"
 
 
-def test_a_circuit_that_is_half_open_or_metrics_only_says_so(clock: VirtualClock) -> None:
-    bus = Bus(clock=clock)
-    monitor = Monitor(bus)
+def test_a_circuit_that_is_half_open_or_metrics_only_says_so(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     bus.publish(CircuitOpened(at=clock(), operation="fetch", after=1.0, metrics_only=True))
     bus.publish(CircuitHalfOpened(at=clock(), operation="fetch"))
-    circuit = operation_of(monitor.snapshot(), "fetch").circuit
+    circuit = operation_of(bus_monitor.snapshot(), "fetch").circuit
     assert (circuit.state, circuit.metrics_only) == ("half_open", True)
 
 
@@ -78,7 +73,7 @@ class Stalled(MemoryStore):
         await super().append(rows)
 
 
-def test_the_lag_of_the_journal_is_shown(clock: VirtualClock) -> None:
+def test_the_lag_of_the_journal_is_shown(clock: VirtualClock):
     store = Stalled()
     with service_on(clock, store=store) as service:
         monitor = service.monitor()
@@ -88,26 +83,21 @@ def test_the_lag_of_the_journal_is_shown(clock: VirtualClock) -> None:
         store.go.set()
         service.journal.receipt().wait()  # type: ignore[union-attr]
         after = monitor.snapshot().journal
-    assert lag is not None
-    assert after is not None
     assert (lag.issued, lag.waiting, lag.stored, lag.age) == (3, 3, 0, 3.0)
     assert lag.bytes > 1000
     assert (after.issued, after.waiting, after.stored, after.bytes, after.age) == (3, 0, 3, 0, 0.0)
 
 
-def test_events_that_the_journal_dropped_are_shown(clock: VirtualClock) -> None:
+def test_events_that_the_journal_dropped_are_shown(clock: VirtualClock):
     with service_on(clock, store=MemoryStore()) as service:
         monitor = service.monitor()
         service.journal.seal()  # type: ignore[union-attr]
         service.recoverable("fetch", initial_delay=0.0)(failing(1))()
         journal = monitor.snapshot().journal
-    assert journal is not None
     assert (journal.dropped, journal.stored) == (3, 0)
 
 
-def test_subscribers_that_failed_are_shown(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_subscribers_that_failed_are_shown(service: Recovery, monitor: Monitor):
 
     def broken(_: Event) -> None:
         raise ValueError("a bug")
@@ -120,22 +110,18 @@ def test_subscribers_that_failed_are_shown(clock: VirtualClock) -> None:
     assert (seen.failures, seen.disabled) == (10, True)
 
 
-def test_verdicts_that_were_ignored_are_shown(clock: VirtualClock) -> None:
-    service = service_on(clock)
-    monitor = service.monitor()
+def test_verdicts_that_were_ignored_are_shown(service: Recovery, monitor: Monitor):
     service.bus.subscribe(RetryScheduled, lambda _: GiveUp("too late to say so"))
     service.recoverable("fetch")(failing(1))()
     assert monitor.snapshot().ignored_verdicts == 1
 
 
-def test_a_snapshot_is_frozen_and_survives_json(clock: VirtualClock) -> None:
-    service = service_on(clock, store=MemoryStore())
-    with service:
+def test_a_snapshot_is_frozen_and_survives_json(clock: VirtualClock):
+    with service_on(clock, store=MemoryStore()) as service:
         monitor = service.monitor()
         fetch = service.recoverable("fetch", initial_delay=0.0)(failing(1, clock, takes=0.001))
         for _ in range(2):
-            for _ in range(2 * SAMPLE_ONE_IN):
-                fetch()
+            repeat(fetch, 2 * SAMPLE_ONE_IN)
             shown = monitor.snapshot()
     assert shown.overhead is not None
     assert msgspec.json.decode(msgspec.json.encode(shown), type=Snapshot) == shown

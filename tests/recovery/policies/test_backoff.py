@@ -21,10 +21,8 @@ def wait(backoff: Backoff = STEADY, jitter: Any = "none", cap: float = 60.0, **g
     [
         (Constant(2.0), [2.0, 2.0, 2.0, 2.0]),
         (Linear(1.0, 0.5), [1.0, 1.5, 2.0, 2.5]),
-        (Linear(0.0, 1.0), [0.0, 1.0, 2.0, 3.0]),
         (Exponential(), [0.1, 0.2, 0.4, 0.8]),
         (Exponential(1.0, 3.0), [1.0, 3.0, 9.0, 27.0]),
-        (Exponential(1.0, 1.0), [1.0, 1.0, 1.0, 1.0]),
         (Exponential(0.0, 5.0), [0.0, 0.0, 0.0, 0.0]),
         ((5.0, 1.0, 3.0), [5.0, 1.0, 3.0, 3.0]),
         (lambda retry: retry * 10, [10.0, 20.0, 30.0, 40.0]),
@@ -34,32 +32,20 @@ def test_a_shape_is_the_delays_it_promises(backoff: Backoff, delays: list[float]
     assert [base_delay(backoff, retry) for retry in (1, 2, 3, 4)] == pytest.approx(delays)
 
 
-@pytest.mark.parametrize(
-    "backoff",
-    [Exponential(0.1, 2.0), Exponential(1e-3, 1e308), Exponential(1e308, 1e308), Linear(0.0, 1e308)],
-)
 @pytest.mark.parametrize("retry", [1025, 10**6])
-def test_what_grows_stops_at_the_largest_delay_instead_of_overflowing(backoff: Backoff, retry: int) -> None:
-    assert base_delay(backoff, retry) == LARGEST
-
-
-def test_a_tiny_first_delay_does_not_overflow_on_its_way_up() -> None:
-    assert 0.0 < base_delay(Exponential(1e-300, 2.0), 1025) <= LARGEST
+def test_what_grows_stops_at_the_largest_delay_instead_of_overflowing(retry: int) -> None:
+    steep = (Exponential(0.1, 2.0), Exponential(1e-3, 1e308), Exponential(1e308, 1e308), Linear(0.0, 1e308))
+    ints = (Linear(10**308, 10**308), Exponential(40000, 2))
+    assert {base_delay(backoff, retry) for backoff in (*steep, *ints)} == {LARGEST}
+    assert 0.0 < base_delay(Exponential(1e-300, 2.0), 1025) <= LARGEST  # does not overflow on its way up
 
 
 @pytest.mark.parametrize(
-    ("answer", "taken"),
-    [
-        (-1.0, 0.0),
-        (-math.inf, 0.0),
-        (math.inf, LARGEST),
-        (math.nan, LARGEST),
-        (7, 7.0),
-        pytest.param(2**1100, LARGEST, id="huge"),
-    ],
+    ("answers", "taken"),
+    [([-1.0, -math.inf], 0.0), ([math.inf, math.nan, 2**1100], LARGEST), ([7], 7.0)],
 )
-def test_what_a_function_answers_is_taken_into_range(answer: float, taken: float) -> None:
-    assert base_delay(lambda _: answer, 1) == taken
+def test_what_a_function_answers_is_taken_into_range(answers: list[float], taken: float) -> None:
+    assert [base_delay(lambda _, answer=answer: answer, 1) for answer in answers] == [taken] * len(answers)
 
 
 def test_what_a_function_raises_passes() -> None:
@@ -70,13 +56,11 @@ def test_what_a_function_raises_passes() -> None:
 @pytest.mark.parametrize(
     ("jitter", "draw", "seconds"),
     [
-        ("none", 0.0, 8.0),
         ("none", 0.9, 8.0),
         ("full", 0.0, 0.0),
         ("full", 0.5, 4.0),
         ("equal", 0.0, 4.0),
         ("equal", 0.5, 6.0),
-        ("decorrelated", 0.0, 8.0),
         ("decorrelated", 0.5, 8.0),
     ],
 )
@@ -107,21 +91,15 @@ def test_a_cap_of_zero_means_no_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "field"),
+    ("kind", "given", "field"),
     [
-        (lambda: Constant(-1.0), "delay"),
-        (lambda: Constant(math.nan), "delay"),
-        (lambda: Linear(-1.0, 1.0), "initial"),
-        (lambda: Linear(1.0, math.inf), "step"),
-        (lambda: Exponential(-0.1), "initial_delay"),
-        (lambda: Exponential(0.1, 0.9), "backoff_factor"),
+        (Constant, (-1.0,), "delay"),
+        (Linear, (-1.0, 1.0), "initial"),
+        (Linear, (1.0, math.inf), "step"),
+        (Exponential, (-0.1,), "initial_delay"),
+        (Exponential, (0.1, 0.9), "backoff_factor"),
     ],
 )
-def test_a_shape_out_of_range_is_refused_by_the_name_of_its_field(make: Any, field: str) -> None:
+def test_a_shape_out_of_range_is_refused_by_the_name_of_its_field(kind: Any, given: Any, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must be "):
-        make()
-
-
-def test_shapes_of_huge_ints_stay_in_range() -> None:
-    assert base_delay(Linear(10**308, 10**308), 11) == LARGEST
-    assert base_delay(Exponential(40000, 2), 1010) == LARGEST
+        kind(*given)

@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
-from recovery.policies.budget import Bucket, RetryBudget, full, refill, refund, reserve
+from recovery.policies.budget import Bucket, RetryBudget, refill, refund, reserve
 
 
 def test_the_bucket_follows_the_table() -> None:
     budget = RetryBudget(reserve=3.0, ratio=0.5, per_second=0.25)
-    bucket = full(budget, 10.0, successes=100)
-    assert bucket == Bucket(3.0, 10.0, 100)
-    taken = reserve(bucket)
-    assert taken == Bucket(2.0, 10.0, 100)
+    assert reserve(Bucket(3.0, 10.0, 100)) == Bucket(2.0, 10.0, 100)
     assert reserve(Bucket(0.999, 0.0, 0)) is None
     assert refill(budget, Bucket(0.0, 10.0, 100), 12.0, 103) == Bucket(2.0, 12.0, 103)
     assert refill(budget, Bucket(2.0, 10.0, 100), 1e9, 100) == Bucket(3.0, 1e9, 100)

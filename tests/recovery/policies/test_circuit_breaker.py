@@ -41,10 +41,6 @@ def succeeded(call: str = "a") -> OperationSucceeded:
     return OperationSucceeded(at=0.0, call=call)
 
 
-def cancelled(call: str = "a") -> OperationCancelled:
-    return OperationCancelled(at=0.0, call=call)
-
-
 @pytest.mark.parametrize(
     ("circuit", "event", "after"),
     [
@@ -52,19 +48,16 @@ def cancelled(call: str = "a") -> OperationCancelled:
         (Closed(1), gave_up(at=3.0), Open(13.0, 2)),
         (Closed(1), gave_up(None, at=3.0), Open(13.0, 2)),
         (Closed(1), gave_up(Category.PERMANENT), Closed(1)),
-        (Closed(1), gave_up(Category.AUTH), Closed(1)),
-        (Closed(1), gave_up(Category.EXHAUSTED), Closed(1)),
-        (Closed(1), gave_up(Category.CANCELLED), Closed(1)),
         (Closed(1), failed(), Closed(1)),
         (Closed(1), succeeded(), Closed(1)),
-        (Closed(1), cancelled(), Closed(1)),
+        (Closed(1), OperationCancelled(at=0.0, call="a"), Closed(1)),
         (Open(10.0, 2), gave_up(at=9.0), Open(10.0, 2)),
         (Open(10.0, 2), succeeded(), Open(10.0, 2)),
         (PROBING, succeeded("probe"), Closed()),
         (PROBING, gave_up(at=22.0, call="probe"), Open(42.0, 1, 2)),
         (PROBING, gave_up(Category.PERMANENT, call="probe"), HalfOpen()),
         (PROBING, gave_up(Category.EXHAUSTED, call="probe"), HalfOpen()),
-        (PROBING, cancelled("probe"), HalfOpen()),
+        (PROBING, OperationCancelled(at=0.0, call="probe"), HalfOpen()),
         (PROBING, failed(call="probe"), PROBING),
         (PROBING, succeeded("late"), PROBING),
         (PROBING, gave_up(call="late"), PROBING),
@@ -129,38 +122,48 @@ def test_categories_may_be_given_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "error"),
+    ("error", "field", "values"),
     [
-        ("failure_threshold", 0, ValueError),
-        ("failure_threshold", True, TypeError),
-        ("failure_threshold", 2.5, TypeError),
-        ("break_duration", 0.0, ValueError),
-        ("break_duration", math.inf, ValueError),
-        ("break_duration", None, TypeError),
-        ("counts", "minutes", ValueError),
-        ("half_open_permits", 0, ValueError),
-        ("lease", math.nan, ValueError),
-        ("lease", 0, ValueError),
-        ("categories", ["nonsense"], ValueError),
-        ("categories", "transient", (TypeError, ValueError)),
-        ("categories", 5, TypeError),
+        (ValueError, "failure_threshold", [0]),
+        (TypeError, "failure_threshold", [True, 2.5]),
+        (ValueError, "break_duration", [0.0, math.inf]),
+        (TypeError, "break_duration", [None]),
+        (ValueError, "counts", ["minutes"]),
+        (ValueError, "half_open_permits", [0]),
+        (ValueError, "lease", [math.nan, 0]),
+        (ValueError, "categories", [["nonsense"]]),
+        (TypeError, "categories", [5, "transient"]),
+        (ValueError, "failure_rate", [0.0, 1.1]),
+        (TypeError, "failure_rate", [True]),
+        (ValueError, "window", [0]),
+        (TypeError, "window", [1.5]),
+        (ValueError, "break_growth", [0.9, math.nan]),
+        (ValueError, "max_break", [0.0, math.inf]),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(
-    field: str, value: Any, error: type[Exception] | tuple[type[Exception], ...]
+    error: type[Exception], field: str, values: list[Any]
 ) -> None:
-    with pytest.raises(error, match=f"^{field} must "):
-        BreakerPolicy(**{field: value})
+    for value in values:
+        with pytest.raises(error, match=f"^{field} must "):
+            BreakerPolicy(**{field: value})
 
 
-def test_a_break_grows_whenever_a_probe_fails_and_no_longer_than_its_most() -> None:
-    policy = BreakerPolicy(break_duration=10.0, break_growth=3.0, max_break=100.0)
-    assert [break_length(policy, times) for times in (1, 2, 3, 4, 10**9)] == [10.0, 30.0, 90.0, 100.0, 100.0]
+@pytest.mark.parametrize(("counts", "window"), [("calls", 9), ("attempts", 99)])
+def test_a_rate_needs_a_wide_window(counts: Any, window: int) -> None:
+    with pytest.raises(ValueError, match=r"^window must "):
+        BreakerPolicy(failure_rate=0.5, window=window, counts=counts)
 
 
-def test_a_break_that_grows_slowly_reaches_its_most_too() -> None:
-    policy = BreakerPolicy(break_duration=30.0, break_growth=1.01, max_break=300.0)
-    assert (break_length(policy, 2), break_length(policy, 1000)) == (pytest.approx(30.3), 300.0)
+@pytest.mark.parametrize(
+    ("growth", "times", "seconds"),
+    [(3.0, 1, 10.0), (3.0, 2, 30.0), (3.0, 3, 90.0), (3.0, 4, 100.0), (3.0, 10**9, 100.0), (1.01, 1000, 100.0)],
+)
+def test_a_break_grows_whenever_a_probe_fails_and_no_longer_than_its_most(
+    growth: float, times: int, seconds: float
+) -> None:
+    policy = BreakerPolicy(break_duration=10.0, break_growth=growth, max_break=100.0)
+    assert break_length(policy, times) == pytest.approx(seconds)
 
 
 def test_a_break_never_shrinks_below_its_duration() -> None:
@@ -216,30 +219,7 @@ def test_the_memory_of_a_rate_is_bounded_by_its_window() -> None:
     assert len(circuit.recent) <= 10
 
 
-@pytest.mark.parametrize(
-    ("fields", "error", "field"),
-    [
-        ({"failure_rate": 0.0}, ValueError, "failure_rate"),
-        ({"failure_rate": 1.1}, ValueError, "failure_rate"),
-        ({"failure_rate": True}, TypeError, "failure_rate"),
-        ({"failure_rate": 0.5, "window": 9}, ValueError, "window"),
-        ({"failure_rate": 0.5, "window": 99, "counts": "attempts"}, ValueError, "window"),
-        ({"window": 0}, ValueError, "window"),
-        ({"window": 1.5}, TypeError, "window"),
-        ({"break_growth": 0.9}, ValueError, "break_growth"),
-        ({"break_growth": math.nan}, ValueError, "break_growth"),
-        ({"max_break": 0.0}, ValueError, "max_break"),
-        ({"max_break": math.inf}, ValueError, "max_break"),
-    ],
-)
-def test_a_rate_or_a_growth_out_of_range_is_refused_by_the_name_of_its_field(
-    fields: dict[str, Any], error: type[Exception], field: str
-) -> None:
-    with pytest.raises(error, match=f"^{field} must "):
-        BreakerPolicy(**fields)
-
-
-@pytest.mark.parametrize("failures", range(1, 101))
+@pytest.mark.parametrize("failures", range(1, 101, 3))
 def test_a_share_of_exactly_the_rate_opens(failures: int) -> None:
     policy = BreakerPolicy(failure_rate=failures / 100, window=100)
     circuit: Circuit = Closed()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from events.errors import Permanent, Retryable
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified
-from events.verdicts import Park, Retry
-from recovery.policies.classification import RECOVERABILITY, Classification
+from recovery.policies.classification import RECOVERABILITY, Classification, classify_evidence
 from recovery.policies.rules import Rule, front_of, in_order
 from recovery.service import Recovery
 from recovery.subscribers.evidence_extraction import extract_evidence
@@ -60,48 +57,39 @@ def test_a_rule_fits_nothing_else(wanted: dict[str, Any], evidence: Evidence) ->
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "field"),
+    ("error", "field", "values"),
     [
-        ({"name": ""}, TypeError, "name"),
-        ({"category": "nonsense"}, ValueError, "category"),
-        ({"types": int}, TypeError, "types"),
-        ({"types": 3}, TypeError, "types"),
-        ({"types": [""]}, TypeError, "types"),
-        ({"types": "ReadTimeout"}, TypeError, "types"),
-        ({"statuses": "503"}, TypeError, "statuses"),
-        ({"statuses": True}, TypeError, "statuses"),
-        ({"statuses": [5.0]}, TypeError, "statuses"),
-        ({"errnos": [-1]}, ValueError, "errnos"),
-        ({"text": "("}, ValueError, "text"),
-        ({"text": 3}, TypeError, "text"),
-        ({"retry_after": -1}, ValueError, "retry_after"),
-        ({"retry_after": float("nan")}, ValueError, "retry_after"),
-        ({"types": ()}, ValueError, "rule 'mine' looks for nothing"),
+        (TypeError, "name", [""]),
+        (ValueError, "category", ["nonsense"]),
+        (TypeError, "types", [int, 3, [""], "ReadTimeout"]),
+        (TypeError, "statuses", ["503", True, [5.0]]),
+        (ValueError, "errnos", [[-1]]),
+        (ValueError, "text", ["(", "a{99999999999}"]),
+        (TypeError, "text", [3]),
+        (ValueError, "retry_after", [-1, float("nan")]),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_by_the_name_of_its_field(
-    fields: dict[str, Any], error: type[Exception], field: str
+    error: type[Exception], field: str, values: list[Any]
 ) -> None:
-    with pytest.raises(error, match=f"^{field}"):
-        Rule(**{"name": "mine", "category": LOST, "types": OSError, **fields})
+    for value in values:
+        with pytest.raises(error, match=f"^{field}"):
+            Rule(**{"name": "mine", "category": LOST, "types": OSError, field: value})
 
 
-def test_the_first_rule_that_fits_decides() -> None:
-    service = Recovery(clock=VirtualClock())
-    failures = events_of(service, FailureClassified)
-    rules = (Rule("first", Category.TRANSIENT, types=OSError), Rule("second", Category.PERMANENT, types=OSError))
-    service.recoverable("fetch", classifier=rules)(Script(PermissionError()))()
-    assert [(event.rule, event.category) for event in failures] == [("first", Category.TRANSIENT)]  # type: ignore[attr-defined]
+def test_a_rule_that_looks_for_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="rule 'mine' looks for nothing"):
+        Rule("mine", LOST)
 
 
-def test_an_operations_rules_come_before_the_services_and_those_before_the_built_in_ones() -> None:
+def test_the_first_rule_that_fits_decides_of_the_operations_then_of_the_services_then_of_the_built_in_ones() -> None:
     service = Recovery(
         clock=VirtualClock(),
         classifier=(Rule("service", Category.TRANSIENT, types=OSError), Rule("late", LOST, types=KeyError)),
     )
     failures = events_of(service, FailureClassified)
-    own = service.recoverable("own", classifier=Rule("own", Category.TRANSIENT, types=PermissionError))
-    own(Script(PermissionError()))()
+    rules = (Rule("own", Category.TRANSIENT, types=PermissionError), Rule("second", LOST, types=PermissionError))
+    service.recoverable("own", classifier=rules)(Script(PermissionError()))()
     service.recoverable("other")(Script(PermissionError(), KeyError()))()
     with pytest.raises(ValueError, match="built in"):
         service.recoverable("third")(Script(ValueError("built in")))()
@@ -125,34 +113,18 @@ def test_a_rule_can_ask_for_a_wait() -> None:
 
 
 def test_rules_look_at_the_cause_where_the_outer_error_says_nothing() -> None:
-    class WrappedError(Exception):
-        pass
-
-    error = WrappedError("no")
+    error = RuntimeError("no")
     error.__cause__ = FileNotFoundError()
-    script = Script(error)
-    rule = Rule("not there yet", Category.TRANSIENT, types=FileNotFoundError)
-    assert Recovery(clock=VirtualClock()).recoverable("fetch", classifier=rule)(script)() == "done"
-
-
-def test_permanent_beats_every_rule() -> None:
-    script = Script(Permanent())
-    with pytest.raises(Permanent):
-        Recovery().recoverable("fetch", classifier=Rule("mine", Category.TRANSIENT, types=Exception))(script)()
-    assert script.calls == 1
+    front = front_of([Rule("not there yet", LOST, types=FileNotFoundError)], print)
+    assert classify_evidence(extract_evidence(error), front) == Classification(LOST, "not there yet")
 
 
 def test_one_that_breaks_is_reported_and_the_next_is_asked() -> None:
     broken: list[str] = []
-
-    def bad(evidence: Evidence) -> Category:
-        raise KeyError("oops")
-
-    front = front_of(
-        [bad, lambda _: "nonsense", lambda _: None, lambda _: LOST],  # type: ignore[list-item,return-value]
-        lambda _, error: broken.append(type(error).__name__),
-    )
-    assert (front(REFUSED), broken) == (Classification(LOST, "classifier"), ["KeyError", "ValueError"])
+    answers: list[Any] = [lambda _: 1 / 0, lambda _: "nonsense", lambda _: None, lambda _: "lost"]
+    answer = front_of(answers, lambda _, error: broken.append(type(error).__name__))(REFUSED)
+    assert answer is not None
+    assert (answer.category is LOST, answer.rule, broken) == (True, "classifier", ["ZeroDivisionError", "ValueError"])
 
 
 @pytest.mark.parametrize("classifier", ["rules", 3, [Rule("x", LOST, types=OSError), None]])
@@ -168,70 +140,8 @@ def test_every_category_says_what_can_become_of_it() -> None:
     assert Classification(Category.AUTH, "x").recoverability == "ask"
 
 
-def test_an_error_message_comes_with_the_reason() -> None:
-    service = Recovery(clock=VirtualClock())
-    failures = events_of(service, FailureClassified)
-    error = subprocess.CalledProcessError(128, "git", stderr="fatal: early EOF")
-    service.recoverable("clone")(Script(error))()
-    assert [(event.rule, event.why) for event in failures] == [("git-broken-off", "the transfer broke off")]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("error", "done"),
-    [
-        (EOFError(), None),
-        (__import__("http.client").client.IncompleteRead(b"12345"), 5),
-        (__import__("asyncio").IncompleteReadError(b"123", 9), 3),
-    ],
-)
-def test_the_evidence_says_how_far_a_transfer_came(error: Exception, done: int | None) -> None:
-    assert extract_evidence(error).bytes_done == done
-
-
-def test_the_bytes_done_that_an_error_names_are_taken() -> None:
-    class StalledError(Exception):
-        bytes_done = 7
-
-    assert extract_evidence(StalledError()).bytes_done == 7
-
-
 @pytest.mark.parametrize("after", [-50.0, float("nan"), float("inf"), "soon", True])
 def test_an_answer_with_an_impossible_wait_is_none(after: Any) -> None:
-    service = Recovery(clock=VirtualClock(), rng=lambda: 0.5)
-    failures = events_of(service, FailureClassified)
-    classify = lambda _: Classification(Category.TRANSIENT, "mine", retry_after=after)  # noqa: E731
-    service.recoverable("fetch", classifier=classify)(Script(ConnectionError()))()
-    assert [(event.rule, event.retry_after) for event in failures] == [("ConnectionError", None)]  # type: ignore[attr-defined]
-
-
-def test_a_category_may_be_answered_by_its_name() -> None:
-    front = front_of([lambda _: Classification("lost", "mine")], lambda *_: None)  # type: ignore[arg-type]
-    answer = front(REFUSED)
-    assert answer is not None
-    assert answer.category is Category.LOST
-
-
-class LimitedError(Exception):
-    status = 429
-    headers: ClassVar = {"Retry-After": "600"}
-
-
-def caused_by(cause: Exception) -> Exception:
-    error = RuntimeError("outer")
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "least"),
-    [
-        (caused_by(LimitedError()), 600.0),
-        (caused_by(Retryable(after=30.0)), 30.0),
-        (ExceptionGroup("both", [LimitedError(), ConnectionRefusedError()]), 600.0),
-        (ExceptionGroup("both", [Retryable(after=5.0), Retryable(after=100.0)]), 100.0),
-    ],
-)
-def test_a_wait_that_was_asked_for_is_found_wherever_it_is(error: Exception, least: float) -> None:
-    verdict = Recovery(clock=VirtualClock()).operation("fetch").start().fail(error)
-    assert isinstance(verdict, Park | Retry)
-    assert verdict.after >= least
+    broken: list[Exception] = []
+    front = front_of([lambda _: Classification(LOST, "mine", "", after)], lambda _, error: broken.append(error))
+    assert (front(REFUSED), len(broken)) == (None, 1)

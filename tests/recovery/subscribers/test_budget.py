@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
 
-from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp
-from events.verdicts import GiveUp, Park, Retry
+from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.policies.budget import RetryBudget
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
+from tests.recovery.http_errors import answered
 
 SPARSE = RetryBudget(reserve=2.0, ratio=0.5, per_second=0.0)
 
@@ -23,6 +25,18 @@ SPARSE = RetryBudget(reserve=2.0, ratio=0.5, per_second=0.0)
 def service_with(budget: RetryBudget = SPARSE, **given: Any) -> tuple[Recovery, VirtualClock]:
     clock = VirtualClock()
     return Recovery(clock=clock, rng=lambda: 0.0, breaker=None, budget=budget, **given), clock
+
+
+def exhausted(service: Recovery, **settings: Any) -> tuple[Script, Callable[..., Any]]:
+    """A script that always fails, and the recoverable call of it."""
+    script = Script(*[ConnectionError()] * 9999)
+    fetch = service.recoverable("fetch", **settings)(script)
+
+    def failing(*arguments: Any) -> None:
+        with pytest.raises(ConnectionError):
+            fetch(*arguments)
+
+    return script, failing
 
 
 def retries_left(service: Recovery, key: str = "") -> int:
@@ -33,11 +47,9 @@ def retries_left(service: Recovery, key: str = "") -> int:
 
 def test_an_exhausted_budget_leaves_the_first_attempts() -> None:
     service, _ = service_with()
-    script = Script(*[ConnectionError()] * 99)
-    fetch = service.recoverable("fetch")(script)
+    script, fetch = exhausted(service)
     for _ in range(10):
-        with pytest.raises(ConnectionError):
-            fetch()
+        fetch()
     assert script.calls == 10 + 2
 
 
@@ -61,25 +73,19 @@ def test_successes_bring_tokens() -> None:
 
 def test_time_brings_tokens() -> None:
     service, clock = service_with(RetryBudget(reserve=2.0, ratio=0.0, per_second=0.1))
-    script = Script(*[ConnectionError()] * 99)
-    fetch = service.recoverable("fetch")(script)
-    for _ in range(2):
-        with pytest.raises(ConnectionError):
-            fetch()
+    script, fetch = exhausted(service)
+    fetch()
+    assert retries_left(service) == 0
     clock.advance(10.0)
-    before = script.calls
-    with pytest.raises(ConnectionError):
-        fetch()
-    assert script.calls - before == 2
+    fetch()
+    assert script.calls == 3 + 2
 
 
 def test_each_key_has_a_budget_of_its_own() -> None:
     service, _ = service_with()
-    script = Script(*[ConnectionError()] * 99)
-    fetch = service.recoverable("fetch", key=lambda host: host)(lambda _: script())
-    for host in ("a", "b"):
-        with pytest.raises(ConnectionError):
-            fetch(host)
+    script, fetch = exhausted(service, key=lambda host: host)
+    fetch("a")
+    fetch("b")
     assert (script.calls, retries_left(service, "a"), retries_left(service, "b")) == (6, 0, 0)
 
 
@@ -90,24 +96,18 @@ def test_a_failure_that_is_not_retried_costs_nothing() -> None:
     assert retries_left(service) == 2
 
 
-def test_a_retry_that_is_overruled_is_refunded() -> None:
+@pytest.mark.parametrize(("verdict", "left"), [(GiveUp("no"), 2), (Park(1.0), 1)])
+def test_a_retry_that_is_overruled_is_refunded_unless_it_is_only_parked(verdict: Verdict, left: int) -> None:
     service, _ = service_with()
-    with service.bus.subscribe(FailureClassified, lambda _: GiveUp("no")), pytest.raises(ConnectionError):
-        service.recoverable("fetch")(Script(ConnectionError()))()
-    assert retries_left(service) == 2
-
-
-def test_a_retry_that_another_subscriber_parks_costs_a_token() -> None:
-    service, _ = service_with()
-    with service.bus.subscribe(FailureClassified, lambda _: Park(1.0)):
-        service.recoverable("fetch")(Script(ConnectionError()))()
-    assert retries_left(service) == 1
+    script = Script(ConnectionError())
+    with service.bus.subscribe(FailureClassified, lambda _: verdict), suppress(ConnectionError):
+        service.recoverable("fetch")(script)()
+    assert (script.calls, retries_left(service)) == (1 if left == 2 else 2, left)
 
 
 def test_the_last_failure_refunds_nothing() -> None:
     service, _ = service_with()
-    with pytest.raises(ConnectionError):
-        service.recoverable("fetch", max_retries=1)(Script(ConnectionError(), ConnectionError()))()
+    exhausted(service, max_retries=1)[1]()
     assert retries_left(service) == 1
 
 
@@ -152,27 +152,17 @@ def test_a_retry_that_is_given_up_by_hand_is_refunded() -> None:
 
 def test_a_rate_limit_is_waited_for_though_the_budget_is_exhausted() -> None:
     service, _ = service_with()
-    service.configure(classifier=lambda e: Category.RATE_LIMITED if "429" in e.message else None)
-    fetch = service.recoverable("fetch")
-    with pytest.raises(ConnectionError):
-        fetch(Script(*[ConnectionError()] * 9))()
-    attempt = service.operation("fetch").start()
-    verdict = attempt.fail(ConnectionError("429"))
-    assert isinstance(verdict, GiveUp)  # the server named no wait: a retry, which costs a token
-
-    class LimitedError(Exception):
-        status = 429
-        headers: ClassVar = {"Retry-After": "7"}
-
-    assert isinstance(service.operation("fetch").start().fail(LimitedError()), Park)
+    operation = service.operation("fetch")
+    assert retries_left(service) == 2
+    assert isinstance(operation.start().fail(answered(429)), GiveUp)  # it names no wait: a retry, which costs a token
+    assert isinstance(operation.start().fail(answered(429, Retry_After="7")), Park)
 
 
 def test_attempts_made_by_hand_cost_tokens_too() -> None:
     service, _ = service_with(RetryBudget(reserve=1.0, ratio=0.0, per_second=0.0))
     attempt = service.operation("fetch").start()
     assert isinstance(attempt.fail(ConnectionError()), Retry)
-    attempt = attempt.next()
-    assert attempt.fail(ConnectionError()) == GiveUp("retry budget exhausted: fetch")
+    assert attempt.next().fail(ConnectionError()) == GiveUp("retry budget exhausted: fetch")
 
 
 def test_without_a_budget_retries_are_not_counted() -> None:
@@ -195,17 +185,14 @@ def test_a_failure_that_is_judged_twice_costs_one_token() -> None:
 
 def test_a_key_that_is_forgotten_does_not_get_a_fresh_budget() -> None:
     service, _ = service_with(max_keys=64)
-    script = Script(*[ConnectionError()] * 9999)
-    fetch = service.recoverable("fetch", key=lambda host: host)(lambda _: script())
+    script, fetch = exhausted(service, key=lambda host: host)
     made = 0
     for _ in range(3):
         before = script.calls
-        with pytest.raises(ConnectionError):
-            fetch("hot")
+        fetch("hot")
         made += script.calls - before - 1
         for number in range(100):
-            with pytest.raises(ConnectionError):
-                fetch(f"host {number}")
+            fetch(f"host {number}")
     assert made == 2
 
 
@@ -224,11 +211,9 @@ def test_a_policy_that_cannot_decide_ends_the_call_and_refunds_nothing() -> None
 
 def test_buckets_that_were_full_are_forgotten_without_a_trace() -> None:
     service, clock = service_with(RetryBudget(reserve=5.0, ratio=0.0, per_second=1.0), max_keys=64)
-    fetch = service.recoverable("fetch", key=lambda host: host, max_retries=1)(Script(*[ConnectionError()] * 9999))
+    _, fetch = exhausted(service, key=lambda host: host, max_retries=1)
     for number in range(100):
         clock.advance(10.0)
-        with pytest.raises(ConnectionError):
-            fetch(f"host {number}")
-    with pytest.raises(ConnectionError):
-        fetch("new")
+        fetch(f"host {number}")
+    fetch("new")
     assert retries_left(service, "new") == 4

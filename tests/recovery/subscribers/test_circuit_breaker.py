@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from events.attempt import Attempt
+from events.attempt import Attempt, request_start
 from events.bus import Bus
+from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.event import FOREVER, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
+from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
@@ -39,13 +41,8 @@ class Service:
         self.bus = Bus(clock=self.clock, run="run")
         self.registry = Registry(self.bus, max_keys=FEW)
         self.released: list[tuple[str, str]] = []
-        self.breaks = Break(
-            self.bus,
-            self.registry.config_of,
-            self.registry.operation_of,
-            lambda operation, key: self.released.append((operation, key)),
-            max_keys=FEW,
-        )
+        config_of, operation_of = self.registry.config_of, self.registry.operation_of
+        self.breaks = Break(self.bus, config_of, operation_of, lambda *one: self.released.append(one), max_keys=FEW)
         self.circuits = Circuits(self.breaks)
         self.events: list[Event] = []
         self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.events.append)
@@ -68,7 +65,7 @@ class Service:
         )
 
     def about(self, key: str) -> dict[str, Any]:
-        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call()}
+        return {"at": self.clock(), "operation": "fetch", "key": key, "call": self.bus.new_call_id()}
 
     def opened(self) -> Service:
         self.give_up(times=2)
@@ -84,14 +81,17 @@ class Service:
         return [type(event) for event in self.events]
 
 
-def asked(service: Service, attempt: int = 1, key: str = "") -> Verdict | None:
+def asked(service: Service, attempt: int = 1, key: str = "", *, again: bool = False) -> Verdict | None:
     """The verdict on the start of an attempt."""
-    return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt, again=attempt > 1))
+    return service.bus.publish(OperationStarted(**service.about(key), attempt=attempt, again=again))
 
 
 def test_calls_in_a_row_that_gave_up_open_the_circuit() -> None:
     service = Service().opened()
     assert service.events == [CircuitOpened(at=0.0, operation="fetch", after=10.0, failures=2)]
+    assert service.keyed().is_observed
+    service.circuits.states().clear()  # a copy
+    assert service.circuits.states() == {("fetch", ""): Open(10.0, 2)}
 
 
 def test_noise_that_retries_absorb_never_opens_it() -> None:
@@ -115,28 +115,11 @@ def test_what_succeeded_before_the_first_failure_breaks_no_row() -> None:
     assert service.opened().kinds == [CircuitOpened]
 
 
-@pytest.mark.parametrize("category", [Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Category.CANCELLED])
-def test_what_no_retry_can_help_never_opens_it(category: Category) -> None:
-    service = Service()
-    service.give_up(times=20, category=category)
-    assert service.events == []
-
-
 @pytest.mark.parametrize("breaker", [TWICE, HOST], ids=["calls", "attempts"])
 def test_a_closed_circuit_does_not_observe_the_hot_path(breaker: BreakerPolicy) -> None:
     service = Service(breaker)
     service.give_up()
     service.fail()
-    assert not service.keyed().is_observed
-
-
-def test_an_open_circuit_observes_the_hot_path() -> None:
-    assert Service().opened().keyed().is_observed
-
-
-def test_a_circuit_that_closes_again_unsubscribes() -> None:
-    service, probe = Service().half_opened()
-    probe.succeed()
     assert not service.keyed().is_observed
 
 
@@ -148,22 +131,28 @@ def test_an_open_circuit_rejects_a_call_and_says_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("when_open", "attempt", "verdict"),
+    ("when_open", "attempt", "again", "is_rejected"),
     [
-        ("reject", 1, GiveUp("circuit open: fetch", 10.0)),
-        ("reject", 2, Park(10.0, until=("circuit open: fetch",))),
-        ("wait", 1, Park(10.0, until=("circuit open: fetch",))),
-        ("wait", 2, Park(10.0, until=("circuit open: fetch",))),
+        ("reject", 1, False, True),
+        ("reject", 2, True, False),
+        ("reject", 1, True, False),  # a dead process began it
+        ("wait", 1, False, False),
+        ("wait", 2, True, False),
     ],
 )
-def test_only_a_call_that_has_not_begun_is_rejected(when_open: str, attempt: int, verdict: Verdict) -> None:
-    assert asked(Service(when_open=when_open).opened(), attempt) == verdict
+def test_only_a_call_that_has_not_begun_is_rejected(
+    when_open: str, attempt: int, again: bool, is_rejected: bool
+) -> None:
+    verdict = asked(Service(when_open=when_open).opened(), attempt, again=again)
+    why = "circuit open: fetch"
+    assert verdict == (GiveUp(why, 10.0) if is_rejected else Park(10.0, until=(why,)))
 
 
-def test_a_call_under_way_that_fails_waits_until_the_break_is_over() -> None:
+@pytest.mark.parametrize(("now", "verdict"), [(4.0, Retry(6.0)), (10.0, None)])
+def test_a_call_under_way_that_fails_waits_until_the_break_is_over(now: float, verdict: Verdict | None) -> None:
     service = Service().opened()
-    service.clock.advance(4.0)
-    assert service.fail(Category.TRANSIENT) == Retry(6.0)
+    service.clock.advance(now)
+    assert service.fail(Category.TRANSIENT) == verdict
 
 
 def test_a_late_failure_does_not_extend_the_break() -> None:
@@ -173,42 +162,37 @@ def test_a_late_failure_does_not_extend_the_break() -> None:
     assert service.circuits.states() == {("fetch", ""): Open(10.0, 2)}
 
 
-def test_a_failure_after_the_break_is_not_parked() -> None:
-    service = Service().opened()
-    service.clock.advance(10.0)
-    assert service.fail(Category.TRANSIENT) is None
-
-
 def test_after_the_break_one_probe_may_pass() -> None:
     service, _ = Service().half_opened()
     assert (service.kinds, asked(service)) == ([CircuitOpened, CircuitHalfOpened], GiveUp("circuit open: fetch", 5.0))
 
 
-def test_a_probe_that_succeeds_closes_the_circuit() -> None:
+def test_a_probe_that_succeeds_closes_the_circuit_which_then_unsubscribes() -> None:
     service, probe = Service().half_opened()
     probe.succeed()
     assert (service.kinds[-1], service.circuits.states(), asked(service)) == (CircuitClosed, {}, None)
+    assert not service.keyed().is_observed
 
 
 def test_a_probe_that_gave_up_opens_the_circuit_again_for_a_longer_break() -> None:
     service, probe = Service().half_opened()
     service.clock.advance(2.0)
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.events[-1] == CircuitOpened(at=12.0, operation="fetch", after=20.0, failures=1, times=2)
 
 
 def test_a_circuit_that_opened_again_subscribes_once() -> None:
     service, probe = Service().half_opened()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     service.clock.advance(20.0)
     service.keyed().start().succeed()
     assert not service.keyed().is_observed
 
 
-def test_a_probe_that_is_cancelled_frees_its_permit() -> None:
+def test_a_probe_that_is_cancelled_frees_its_permit_and_that_is_reported() -> None:
     service, probe = Service().half_opened()
     probe.cancel()
-    assert asked(service) is None
+    assert (asked(service), service.released) == (None, [("fetch", "")])
 
 
 def test_a_lost_probe_frees_its_permit_when_its_lease_is_over() -> None:
@@ -225,31 +209,17 @@ def test_a_late_answer_from_before_the_break_decides_nothing() -> None:
     assert isinstance(service.circuits.states()["fetch", ""], HalfOpen)
 
 
-def test_an_operation_without_a_breaker_has_no_circuit() -> None:
-    assert Service(None).opened().circuits.states() == {}
-
-
-def test_an_operation_that_is_not_the_services_has_no_circuit() -> None:
-    service = Service()
+def test_an_operation_without_a_breaker_and_one_of_no_service_have_no_circuit() -> None:
+    without, service = Service(None).opened(), Service()
     service.give_up(times=9, operation="foreign")
-    assert service.circuits.states() == {}
+    assert (without.circuits.states(), service.circuits.states()) == ({}, {})
 
 
 def test_every_key_has_a_circuit_of_its_own() -> None:
     service = Service()
     service.give_up(times=2, key="sick")
-    assert [asked(service, key=key) for key in ("sick", "well", "")] == [
-        GiveUp("circuit open: fetch[sick]", 10.0),
-        None,
-        None,
-    ]
-
-
-def test_the_open_circuit_of_a_key_observes_no_other_key() -> None:
-    service = Service()
-    well = service.keyed("well")
-    service.give_up(times=2, key="sick")
-    assert (service.keyed("sick").is_observed, well.is_observed, service.keyed().is_observed) == (True, False, False)
+    verdicts = [(asked(service, key=key), service.keyed(key).is_observed) for key in ("sick", "well", "")]
+    assert verdicts == [(GiveUp("circuit open: fetch[sick]", 10.0), True), (None, False), (None, False)]
 
 
 def test_an_operation_and_its_key_may_be_open_at_once() -> None:
@@ -271,37 +241,13 @@ def test_another_kind_of_failure_resets_the_row() -> None:
     assert (service.events, service.circuits.states()) == ([], {})
 
 
-def test_a_row_on_many_keys_does_not_remember_them_all() -> None:
-    service = Service()
-    for number in range(FEW + 100):
-        service.give_up(key=str(number))
-    assert len(service.circuits.states()) <= FEW
-
-
-def test_an_open_circuit_is_not_forgotten_for_the_sake_of_many_keys() -> None:
+def test_of_many_keys_only_some_are_remembered_the_open_ones_first() -> None:
     service = Service()
     service.give_up(times=2, key="sick")
     for number in range(FEW + 100):
         service.give_up(key=str(number))
-    assert asked(service, key="sick") == GiveUp("circuit open: fetch[sick]", 10.0)
-
-
-def test_very_many_open_circuits_are_forgotten_when_their_break_is_over() -> None:
-    service = Service(HOST)
-    for number in range(FEW):
-        service.fail(key=str(number))
-        service.fail(key=str(number))
-    service.clock.advance(HOST.break_duration)
-    for number in range(100):
-        service.fail(key=f"later {number}")
-        service.fail(key=f"later {number}")
     assert len(service.circuits.states()) <= FEW
-
-
-def test_the_states_of_circuits_are_a_copy() -> None:
-    service = Service().opened()
-    service.circuits.states().clear()
-    assert service.circuits.states() != {}
+    assert asked(service, key="sick") == GiveUp("circuit open: fetch[sick]", 10.0)
 
 
 # Forced by hand
@@ -312,33 +258,30 @@ def test_a_circuit_that_is_forced_open_rejects_its_key_alone() -> None:
     service.circuits.force("fetch", "open", key="host")
     service.clock.advance(10_000.0)
     assert asked(service, key="host") == GiveUp("circuit open: fetch[host]")
-    assert asked(service, attempt=2, key="host") == Park(FOREVER, ("circuit open: fetch[host]",))
+    assert asked(service, key="host", again=True) == Park(FOREVER, ("circuit open: fetch[host]",))
     assert asked(service) is None
 
 
-def test_a_circuit_that_is_forced_closed_never_opens() -> None:
-    service = Service()
-    service.circuits.force("fetch", "closed")
-    service.give_up(times=10)
-    assert (asked(service), service.events) == (None, [])
-
-
-def test_a_circuit_that_is_forced_closed_while_open_lets_calls_begin_at_once() -> None:
+def test_a_circuit_that_is_forced_closed_lets_calls_begin_at_once_and_never_opens() -> None:
     service = Service().opened()
     service.circuits.force("fetch", "closed")
     assert (asked(service), service.keyed().is_observed, service.released) == (None, False, [("fetch", "")])
+    service.give_up(times=10)
+    assert (asked(service), service.kinds) == (None, [CircuitOpened, CircuitClosed])
 
 
-def test_for_metrics_only_a_circuit_publishes_events_and_defers_no_call() -> None:
+def test_for_metrics_only_a_circuit_publishes_marked_events_and_defers_no_call() -> None:
     service = Service()
     service.circuits.force("fetch", "metrics_only")
     service.opened()
-    assert asked(service) is None
+    assert (asked(service), service.circuits.closed("fetch").is_met()) == (None, True)
     service.clock.advance(10.0)
     probe = service.keyed().start()
     assert asked(service) is None
     probe.succeed()
     assert service.kinds == [CircuitOpened, CircuitHalfOpened, CircuitClosed]
+    assert [event.metrics_only for event in service.events if isinstance(event, CircuitOpened)] == [True]
+    assert replay_circuits({}, "run", service.events[:1]) == {}
 
 
 def test_for_metrics_only_a_failure_is_not_deferred() -> None:
@@ -355,27 +298,28 @@ def test_a_circuit_that_is_auto_again_starts_closed() -> None:
     assert service.opened().kinds == [CircuitOpened]
 
 
-def test_an_operation_without_a_breaker_can_be_forced_open() -> None:
+def test_an_operation_without_a_breaker_can_be_forced_open_but_into_no_unknown_mode() -> None:
     service = Service(breaker=None)
     service.circuits.force("fetch", "open")
+    with pytest.raises(ValueError, match=r"^mode must be one of"):
+        service.circuits.force("fetch", "ajar")  # type: ignore[arg-type]
     assert asked(service) == GiveUp("circuit open: fetch")
 
 
-def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^mode must be one of"):
-        Service().circuits.force("fetch", "ajar")  # type: ignore[arg-type]
-
-
-def test_the_condition_that_a_circuit_is_closed_follows_it() -> None:
-    service = Service()
+@pytest.mark.parametrize("permits", [1, 2])
+def test_the_condition_of_a_closed_circuit_holds_when_a_call_may_begin_if_only_to_probe(permits: int) -> None:
+    service = Service(BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0, half_open_permits=permits))
     closed = service.circuits.closed("fetch")
-    assert closed.is_met()
     service.give_up()
     assert closed.is_met()  # one failure is not a row
     service.give_up()
     assert not closed.is_met()
     service.clock.advance(10.0)
-    service.keyed().start().succeed()
+    for _ in range(permits):
+        assert closed.is_met()
+        service.keyed().start()  # a probe
+    assert not closed.is_met()
+    service.clock.advance(5.0)  # the probes are lost
     assert closed.is_met()
     service.circuits.force("fetch", "open")
     assert not closed.is_met()
@@ -390,7 +334,7 @@ def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing(
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)
     service.clock.advance(6.0)
     probe = service.keyed().start()
-    service.give_up(call=probe.call)
+    service.give_up(call=probe.call.id)
     assert service.events[-1] == CircuitOpened(at=6.0, operation="fetch", after=80.0, failures=1, times=4)
 
 
@@ -414,14 +358,6 @@ def test_a_circuit_that_was_dropped_by_hand_is_closed_for_the_journal_too(mode: 
     assert service.kinds == [CircuitOpened, CircuitClosed]
 
 
-def test_an_event_of_metrics_only_is_marked_and_not_restored() -> None:
-    service = Service()
-    service.circuits.force("fetch", "metrics_only")
-    service.opened()
-    assert [event.metrics_only for event in service.events if isinstance(event, CircuitOpened)] == [True]
-    assert replay_circuits({}, "run", service.events) == {}
-
-
 def test_a_forced_operation_covers_the_keys_that_are_not_forced() -> None:
     service = Service()
     service.circuits.force("fetch", "open")
@@ -433,37 +369,12 @@ def test_a_forced_operation_covers_the_keys_that_are_not_forced() -> None:
     ]
 
 
-def test_the_condition_of_a_closed_circuit_holds_when_a_probe_may_begin() -> None:
-    service = Service().opened()
-    closed = service.circuits.closed("fetch")
-    assert not closed.is_met()
-    service.clock.advance(10.0)
-    assert closed.is_met()
-    service.keyed().start()  # a probe
-    assert not closed.is_met()
-    service.clock.advance(5.0)  # which is lost
-    assert closed.is_met()
-
-
-def test_for_metrics_only_a_circuit_counts_as_closed() -> None:
-    service = Service()
-    service.circuits.force("fetch", "metrics_only")
-    service.opened()
-    assert service.circuits.closed("fetch").is_met()
-
-
 def test_a_restored_circuit_of_an_operation_without_a_breaker_is_dropped() -> None:
     service = Service(breaker=None)
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert service.circuits.closed("fetch").is_met()
     assert asked(service) is None
     assert not service.keyed().is_observed
-
-
-def test_a_call_that_a_dead_process_began_is_parked_and_not_rejected() -> None:
-    service = Service().opened()
-    started = OperationStarted(**service.about(""), attempt=1, again=True)
-    assert service.bus.publish(started) == Park(10.0, ("circuit open: fetch",))
 
 
 def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> None:
@@ -474,22 +385,19 @@ def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> 
     assert service.circuits.states() == {}
 
 
-def test_a_probe_that_another_subscriber_rejects_frees_its_permit() -> None:
+@pytest.mark.parametrize("verdict", [GiveUp("not now"), Park(60.0)])
+def test_a_probe_that_another_subscriber_rejects_or_parks_frees_its_permit(verdict: Verdict) -> None:
     service = Service().opened()
     service.clock.advance(10.0)
-    with service.bus.subscribe(OperationStarted, lambda _: GiveUp("not now")), pytest.raises(CallRejectedError):
-        service.keyed().start()
-    assert asked(service) is None
-
-
-def test_a_probe_that_another_subscriber_parks_frees_its_permit() -> None:
-    service = Service().opened()
-    service.clock.advance(10.0)
-    attempt = Attempt(service.keyed())
-    with service.bus.subscribe(OperationStarted, lambda _: Park(60.0)):
-        held = attempt.request_start()
-    assert held is not None
-    attempt.parked(held)
+    attempt = Attempt(Call(service.keyed(), "a"))
+    with service.bus.subscribe(OperationStarted, lambda _: verdict):
+        if isinstance(verdict, Park):
+            held = request_start(attempt)
+            assert held is not None
+            park(attempt, held)
+        else:
+            with pytest.raises(CallRejectedError):
+                service.keyed().start()
     assert asked(service) is None
 
 
@@ -546,29 +454,19 @@ def test_any_other_failure_counts_as_none_of_a_rates() -> None:
     assert service.events == []
 
 
-def test_the_circuits_of_a_reused_name_are_forgotten() -> None:
+def test_the_circuits_and_forced_modes_of_a_reused_name_are_forgotten() -> None:
     service = Service().opened()
+    service.circuits.force("fetch", "open", key="host")
     service.breaks.forget("fetch")
-    assert (service.circuits.states(), service.keyed().is_observed) == ({}, False)
-
-
-def test_a_permit_that_is_free_again_is_reported() -> None:
-    service, probe = Service().half_opened()
-    probe.cancel()
-    assert service.released == [("fetch", "")]
+    assert service.circuits.states() == {}
+    for key in ("", "host"):
+        assert (asked(service, key=key), service.keyed(key).is_observed) == (None, False)
 
 
 def test_a_call_that_the_policy_parks_is_not_deferred_again() -> None:
     service = Service(BreakerPolicy(failure_threshold=1, counts="attempts"))
     assert service.fail(Category.RATE_LIMITED, retry_after=60.0) is None
     assert service.kinds == [CircuitOpened]
-
-
-def test_the_forced_mode_of_a_reused_name_is_forgotten() -> None:
-    service = Service()
-    service.circuits.force("fetch", "open")
-    service.breaks.forget("fetch")
-    assert (asked(service), service.keyed().is_observed) == (None, False)
 
 
 def test_the_circuits_show_what_is_open_and_what_is_forced() -> None:

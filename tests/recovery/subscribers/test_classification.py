@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,16 +13,15 @@ from events.bus import Bus
 from events.errors import Permanent, Retryable
 from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
-from events.verdicts import Park
 from recovery.policies.classification import Classification
-from recovery.policies.retry import RetryPolicy, decide
+from recovery.policies.retry import decide
 from recovery.settings import ConfigOf, Defaults, Settings, make_config
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.classification import Classify, classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 from recovery.subscribers.exhausted import mark_exhausted
 from recovery.subscribers.retry import Schedule
-from tests.recovery.policies.test_classification import answered
+from tests.recovery.http_errors import answered
 
 TRANSIENT, UNREACHABLE, RATE_LIMITED, ENVIRONMENT, AUTH, LOST, PERMANENT, EXHAUSTED, CANCELLED = Category
 
@@ -33,6 +33,10 @@ TRANSIENT, UNREACHABLE, RATE_LIMITED, ENVIRONMENT, AUTH, LOST, PERMANENT, EXHAUS
         (Retryable(after=7.0), Classification(TRANSIENT, "events.errors.Retryable", retry_after=7.0)),
         (answered(429, Retry_After="5"), Classification(RATE_LIMITED, "status 429", retry_after=5.0)),
         (ExceptionGroup("", [OSError(), Permanent()]), Classification(PERMANENT, "events.errors.Permanent")),
+        (
+            ExceptionGroup("", [answered(429, Retry_After="5"), answered(503, Retry_After="60")]),
+            Classification(RATE_LIMITED, "status 429", retry_after=60.0),
+        ),
         (KeyboardInterrupt(), Classification(CANCELLED, "KeyboardInterrupt")),
         (BaseExceptionGroup("", [OSError(), SystemExit()]), Classification(CANCELLED, "SystemExit")),
     ],
@@ -44,11 +48,6 @@ def test_classify_takes_any_exception(error: BaseException, classification: Clas
 
 def test_classify_takes_evidence() -> None:
     assert classify(extract_evidence(OSError(errno.ENOSPC, "full"))).category is ENVIRONMENT
-
-
-def test_of_the_waits_that_a_group_asks_for_the_longest_counts() -> None:
-    group = ExceptionGroup("", [answered(429, Retry_After="5"), answered(503, Retry_After="60")])
-    assert (classify(group).category, classify(group).retry_after) == (RATE_LIMITED, 60.0)
 
 
 # The subscriber: OperationFailed -> FailureClassified
@@ -103,6 +102,7 @@ def test_what_the_failure_said_is_passed_on() -> None:
         (marked(OSError(), "inner"), {"retry_exhausted": True}, TRANSIENT, "unknown error"),
         (marked(OSError(), "fetch"), {}, TRANSIENT, "unknown error"),
         (Permanent(), {"retry_on": Permanent}, PERMANENT, "Permanent"),
+        (Permanent(), {"classifier": lambda _: TRANSIENT}, PERMANENT, "Permanent"),
         (Retryable(), {"retry_on": KeyError}, TRANSIENT, "Retryable"),
         (Retryable(), {"enable_classification": False}, TRANSIENT, "Retryable"),
         (Permanent(), {"enable_classification": False}, PERMANENT, "Permanent"),
@@ -110,7 +110,6 @@ def test_what_the_failure_said_is_passed_on() -> None:
         (OSError(), {"retry_on": KeyError}, PERMANENT, "retry_on"),
         (OSError(), {"retry_on": KeyError, "classifier": lambda _: TRANSIENT}, PERMANENT, "retry_on"),
         (KeyError(), {"classifier": lambda _: TRANSIENT}, TRANSIENT, "classifier"),
-        (KeyError(), {"classifier": lambda _: "transient"}, TRANSIENT, "classifier"),
         (KeyError(), {"classifier": lambda _: Classification(LOST, "mine")}, LOST, "mine"),
         (KeyError(), {"classifier": lambda _: None}, PERMANENT, "LookupError"),
         (KeyError(), {"enable_classification": False}, TRANSIENT, "classification is off"),
@@ -153,15 +152,23 @@ def test_a_group_that_retry_on_names_is_retried() -> None:
     assert judged(ExceptionGroup("several", [OSError()]), retry_on=ExceptionGroup).category is TRANSIENT
 
 
-def test_a_rate_limit_in_a_group_is_waited_for() -> None:
-    classified = judged(ExceptionGroup("tasks", [answered(503), answered(429, Retry_After="30")]))
-    verdict = decide(RetryPolicy(jitter="none", max_delay=0.0), classified, 0.0)
-    assert verdict == Park(30.0, until=("rate limit",))
+def caused_by(cause: Exception) -> Exception:
+    error = RuntimeError("outer")
+    error.__cause__ = cause
+    return error
 
 
-def test_of_several_rate_limits_in_a_group_the_longest_is_waited_for() -> None:
-    classified = judged(ExceptionGroup("tasks", [answered(429, Retry_After=after) for after in ("5", "60", "7")]))
-    assert classified.retry_after == 60.0
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [
+        (caused_by(answered(429, Retry_After="600")), 600.0),
+        (caused_by(Retryable(after=30.0)), 30.0),
+        (ExceptionGroup("both", [answered(429, Retry_After="600"), ConnectionRefusedError()]), 600.0),
+        (ExceptionGroup("both", [Retryable(after=5.0), Retryable(after=100.0), answered(503)]), 100.0),
+    ],
+)
+def test_the_longest_wait_that_was_asked_for_is_found_wherever_it_is(error: Exception, after: float) -> None:
+    assert judged(error).retry_after == after
 
 
 @pytest.mark.parametrize(
@@ -169,8 +176,14 @@ def test_of_several_rate_limits_in_a_group_the_longest_is_waited_for() -> None:
     [lambda _: 1 / 0, lambda _: "nonsense", lambda _: 7, lambda _: ("lost", "mine")],
     ids=["raises", "no category", "a number", "a pair"],
 )
-def test_where_a_classifier_is_broken_the_built_in_rules_decide(answer: Any) -> None:
+def test_where_a_classifier_is_broken_the_built_in_rules_decide(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert judged(KeyError(), classifier=answer).rule == "LookupError"
+    assert "the classifier of fetch failed" in caplog.text
+
+
+def test_an_error_message_comes_with_the_reason() -> None:
+    classified = judged(subprocess.CalledProcessError(128, "git", stderr="fatal: early EOF"))
+    assert (classified.rule, classified.why) == ("git-broken-off", "the transfer broke off")
 
 
 def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from events.attempt import Attempt
+from events.call import Call
 from events.errors import CallRejectedError
 from events.operation import Operation
 from events.operation_events import FailureClassified, Parked
@@ -15,15 +16,11 @@ from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
+from tests.recovery.http_errors import answered
 
-BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
-
-class LimitedError(Exception):
-    status = 429
-
-    def __init__(self, wait: int) -> None:
-        self.headers = {"Retry-After": str(wait)}
+def limited(wait: int) -> Exception:
+    return answered(429, Retry_After=str(wait))
 
 
 class Hosts:
@@ -39,11 +36,11 @@ class Hosts:
 
     def limit(self, host: str, wait: int = 60) -> None:
         """The server tells one call to *host* to wait."""
-        attempt = Attempt(self.keyed(host))
-        assert isinstance(attempt.fail(LimitedError(wait)), Park)
+        attempt = Attempt(Call(self.keyed(host), "a"))
+        assert isinstance(attempt.fail(limited(wait)), Park)
 
 
-@BACKENDS
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_rate_limit_defers_the_other_calls_to_its_host(backend: str) -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock)
@@ -53,7 +50,7 @@ def test_a_rate_limit_defers_the_other_calls_to_its_host(backend: str) -> None:
     @service.recoverable("download", key=lambda host, _: host)
     async def download(host: str, number: int) -> None:
         if number == 0 and clock() < 60.0:
-            raise LimitedError(60)
+            raise limited(60)
         assert clock() >= 60.0, "the host was asked during the limit"
         done[number] = clock()
 
@@ -69,18 +66,13 @@ def test_a_rate_limit_defers_the_other_calls_to_its_host(backend: str) -> None:
     assert len(set(done.values())) > 15  # each at its own moment
 
 
-def test_other_hosts_are_not_deferred() -> None:
-    hosts = Hosts()
-    hosts.limit("hf.co")
-    hosts.keyed("civitai.com").start().succeed()
-    with pytest.raises(CallRejectedError, match=r"rate limit: download\[hf.co\]; come back in 6"):
-        hosts.keyed("hf.co").start()
-
-
-def test_when_the_limit_is_over_starts_are_unobserved() -> None:
+def test_until_the_limit_is_over_starts_of_that_host_alone_are_observed() -> None:
     hosts = Hosts()
     hosts.limit("hf.co", wait=60)
     host = hosts.keyed("hf.co")
+    hosts.keyed("civitai.com").start().succeed()
+    with pytest.raises(CallRejectedError, match=r"rate limit: download\[hf.co\]; come back in 6"):
+        host.start()
     assert host.is_observed
     hosts.clock.advance(60.0)
     host.start().succeed()
@@ -103,19 +95,15 @@ def test_no_call_resumes_before_the_limit_is_over() -> None:
     parked = events_of(service, Parked)
     asked: list[float] = []
     attempt = service.operation("fetch").start()
-    attempt.fail(LimitedError(60))
+    attempt.fail(limited(60))
     service.recoverable("fetch")(lambda: asked.append(clock()))()
     assert asked == [60.0]
     assert [event.after for event in parked] == [60.0, 60.0]  # type: ignore[attr-defined]
 
 
 def test_a_limit_without_a_wait_defers_no_call() -> None:
-    class BareError(Exception):
-        status = 429
-
-    service = Recovery(clock=VirtualClock())
-    operation = service.operation("fetch")
-    operation.start().fail(BareError())
+    operation = Recovery(clock=VirtualClock()).operation("fetch")
+    operation.start().fail(answered(429))
     assert not operation.is_observed
 
 

@@ -28,59 +28,48 @@ BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(3600.0), jitter="none", max_delay=3600.0)
 
 
-def test_a_clock_begins_at_its_start() -> None:
-    assert VirtualClock(5.0)() == 5.0
-
-
-def test_time_passes_only_when_advanced() -> None:
-    clock = VirtualClock()
+def test_time_passes_only_when_advanced():
+    clock = VirtualClock(5.0)
+    assert clock() == 5.0
     clock.advance(3600.0)
-    assert clock() == 3600.0
+    assert clock() == 3605.0
 
 
-def test_a_plain_wait_lets_the_time_pass() -> None:
-    clock = VirtualClock()
+def test_a_plain_wait_lets_the_time_pass_unless_its_event_is_set():
+    clock, event = VirtualClock(), threading.Event()
     ThreadWaiter(clock).wait(3600.0)
     assert clock() == 3600.0
-
-
-def test_a_wait_for_an_event_that_is_set_takes_no_time() -> None:
-    clock, event = VirtualClock(), threading.Event()
     event.set()
-    assert (clock.wait(event, 3600.0), clock()) == (True, 0.0)
+    assert (clock.wait(event, 3600.0), clock()) == (True, 3600.0)
+
+
+def test_a_wait_without_an_end_is_refused():
+    with pytest.raises(RuntimeError, match="nothing would end this wait"):
+        VirtualClock().wait(threading.Event(), math.inf)
 
 
 @BOTH
-def test_hours_pass_in_a_loop_without_waiting(backend: str) -> None:
+def test_timers_fire_in_the_right_order_without_waiting(backend: str):
     clock = VirtualClock(10.0)
-
-    async def main() -> float:
-        await anyio.sleep(3600.0)
-        return clock()
-
-    assert clock.run(main, backend=backend) == pytest.approx(3610.0)
-
-
-@BOTH
-def test_timers_fire_in_the_right_order(backend: str) -> None:
-    clock = VirtualClock()
     order: list[float] = []
 
     async def sleeper(seconds: float) -> None:
         await anyio.sleep(seconds)
         order.append(seconds)
 
-    async def main() -> None:
+    async def main() -> float:
         async with anyio.create_task_group() as group:
             for seconds in (7200.0, 60.0, 3600.0):
                 group.start_soon(sleeper, seconds)
+        ThreadWaiter(clock).wait(60.0)  # a plain wait in a loop
+        return clock()
 
-    clock.run(main, backend=backend)
+    assert clock.run(main, backend=backend) == pytest.approx(7270.0)
     assert order == [60.0, 3600.0, 7200.0]
 
 
 @BOTH
-def test_a_timeout_is_kept_on_virtual_time(backend: str) -> None:
+def test_a_timeout_is_kept_on_virtual_time(backend: str):
     clock = VirtualClock()
 
     async def main() -> bool:
@@ -92,64 +81,30 @@ def test_a_timeout_is_kept_on_virtual_time(backend: str) -> None:
 
 
 @BOTH
-def test_a_clock_goes_on_from_where_a_loop_ended(backend: str) -> None:
-    clock = VirtualClock()
-    clock.run(anyio.sleep, 5.0, backend=backend)
-    clock.advance(1.0)
-    clock.run(anyio.sleep, 5.0, backend=backend)
-    assert clock() == pytest.approx(11.0)
-
-
-@BOTH
-def test_a_clock_goes_on_after_a_loop_that_raised(backend: str) -> None:
+def test_a_clock_goes_on_from_where_a_loop_ended(backend: str):
     clock = VirtualClock()
 
     async def main() -> None:
         await anyio.sleep(5.0)
         raise Permanent
 
+    clock.run(anyio.sleep, 5.0, backend=backend)
+    clock.advance(1.0)
     with pytest.raises(Permanent):
         clock.run(main, backend=backend)
     clock.advance(1.0)
-    assert clock() == pytest.approx(6.0)
+    assert clock() == pytest.approx(12.0)
 
 
-@BOTH
-def test_a_plain_wait_in_a_loop_lets_the_time_pass(backend: str) -> None:
-    clock = VirtualClock()
-
-    async def main() -> float:
-        ThreadWaiter(clock).wait(60.0)
-        return clock()
-
-    assert clock.run(main, backend=backend) == pytest.approx(60.0)
-
-
-@BOTH
-def test_an_async_call_recovers_on_virtual_time(backend: str) -> None:
-    clock = VirtualClock()
-    failures = iter([OSError(), OSError()])
-
-    @Recovery(clock=clock, policy=STEADY).recoverable
-    async def fetch() -> str:
-        for error in failures:
-            raise error
-        return "fetched"
-
-    assert (clock.run(fetch, backend=backend), clock()) == ("fetched", pytest.approx(7200.0))
-
-
-def test_a_plain_call_recovers_on_virtual_time() -> None:
-    clock = VirtualClock()
-    failures = iter([OSError(), OSError()])
-
-    @Recovery(clock=clock, policy=STEADY).recoverable
-    def fetch() -> str:
-        for error in failures:
-            raise error
-        return "fetched"
-
-    assert (fetch(), clock()) == ("fetched", 7200.0)
+@pytest.mark.parametrize("backend", ["plain", "asyncio", "trio"])
+def test_a_call_recovers_on_virtual_time(backend: str):
+    clock, script = VirtualClock(), Script(OSError(), OSError(), "fetched")
+    recoverable = Recovery(clock=clock, policy=STEADY).recoverable("fetch")
+    if backend == "plain":
+        assert recoverable(script)() == "fetched"
+    else:
+        assert clock.run(recoverable(script.as_async()), backend=backend) == "fetched"
+    assert clock() == pytest.approx(7200.0)
 
 
 CLOCK = VirtualClock()
@@ -162,48 +117,36 @@ class TestWithTheFixtureOfAnyio:
         CLOCK.stop()
 
     @pytest.mark.anyio
-    async def test_an_hour_passes_at_once(self) -> None:
+    async def test_an_hour_passes_at_once(self):
         before = CLOCK()
         await anyio.sleep(3600.0)
         assert CLOCK() - before == pytest.approx(3600.0)
 
 
 @pytest.mark.parametrize(
-    ("strategy", "kinds"),
+    ("name", "kinds"),
     [
-        (strategies.seconds(5.0), float),
-        (strategies.draws(), float),
-        (strategies.backoffs(), (Constant, Linear, Exponential, tuple)),
-        (strategies.policies(), RetryPolicy),
-        (strategies.categories(), Category),
-        (strategies.evidences(), Evidence),
-        (strategies.failures(), FailureClassified),
-        (strategies.verdicts(), (Retry, Park, GiveUp)),
-        (strategies.breaker_policies(), BreakerPolicy),
-        (strategies.circuits(), (Closed, Open, HalfOpen)),
-    ],
-    ids=[
-        "seconds",
-        "draws",
-        "backoffs",
-        "policies",
-        "categories",
-        "evidences",
-        "failures",
-        "verdicts",
-        "breaker_policies",
-        "circuits",
+        ("seconds", float),
+        ("draws", float),
+        ("backoffs", (Constant, Linear, Exponential, tuple)),
+        ("policies", RetryPolicy),
+        ("categories", Category),
+        ("evidences", Evidence),
+        ("failures", FailureClassified),
+        ("verdicts", (Retry, Park, GiveUp)),
+        ("breaker_policies", BreakerPolicy),
+        ("circuits", (Closed, Open, HalfOpen)),
     ],
 )
 @settings(max_examples=20)
 @given(data=st.data())
-def test_a_strategy_draws_values_of_its_kind(strategy: Any, kinds: Any, data: st.DataObject) -> None:
-    assert isinstance(data.draw(strategy), kinds)
+def test_a_strategy_draws_values_of_its_kind(name: str, kinds: Any, data: st.DataObject):
+    assert isinstance(data.draw(getattr(strategies, name)()), kinds)
 
 
 @settings(max_examples=20)
 @given(strategies.seconds(5.0), strategies.draws())
-def test_seconds_and_draws_stay_in_range(seconds: float, draw: float) -> None:
+def test_seconds_and_draws_stay_in_range(seconds: float, draw: float):
     assert (0.0 <= seconds <= 5.0, 0.0 <= draw < 1.0) == (True, True)
 
 
@@ -213,14 +156,14 @@ def test_seconds_and_draws_stay_in_range(seconds: float, draw: float) -> None:
     strategies.failures(category=Category.AUTH),
     strategies.breaker_policies(lease=7),
 )
-def test_a_field_may_be_fixed(policy: RetryPolicy, failure: FailureClassified, breaker: BreakerPolicy) -> None:
+def test_a_field_may_be_fixed(policy: RetryPolicy, failure: FailureClassified, breaker: BreakerPolicy):
     assert (policy.max_retries, failure.category, breaker.lease) == (2, Category.AUTH, 7)
 
 
 # Scripts and seeded randomness
 
 
-def test_a_script_gives_its_outcomes_in_turn_then_done() -> None:
+def test_a_script_gives_its_outcomes_in_turn_then_done():
     script = Script(1, KeyError("x"), None)
     assert script("a", b=2) == 1
     with pytest.raises(KeyError):
@@ -229,20 +172,20 @@ def test_a_script_gives_its_outcomes_in_turn_then_done() -> None:
     assert script.arguments[0] == (("a",), {"b": 2})
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_script_can_be_awaited(backend: str) -> None:
+@BOTH
+def test_a_script_can_be_awaited(backend: str):
     script = Script("page")
     assert (anyio.run(script.as_async(), backend=backend), script.calls) == ("page", 1)
 
 
-def test_the_same_seed_makes_the_same_draws() -> None:
+def test_the_same_seed_makes_the_same_draws():
     one, same, other = seeded_rng(7), seeded_rng(7), seeded_rng(8)
     draws = [one() for _ in range(5)]
     assert draws == [same() for _ in range(5)] != [other() for _ in range(5)]
     assert all(0.0 <= draw < 1.0 for draw in draws)
 
 
-def test_the_same_seed_makes_the_same_trace() -> None:
+def test_the_same_seed_makes_the_same_trace():
     def trace() -> list[object]:
         clock = VirtualClock()
         service = Recovery(clock=clock, rng=seeded_rng(3), run="run")
@@ -272,11 +215,6 @@ def test_the_same_seed_makes_the_same_trace() -> None:
     assert first == trace() != []
 
 
-def test_a_wait_without_an_end_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="nothing would end this wait"):
-        VirtualClock().wait(threading.Event(), math.inf)
-
-
 # The pytest plugin
 
 PLUGIN_TEST = """
@@ -301,21 +239,27 @@ def test_the_clock_and_the_draws(virtual_clock, seeded_rng):
     service = Recovery(clock=virtual_clock, rng=seeded_rng)
     service.recoverable("fetch", initial_delay=10.0)(Script(ConnectionError()))()
     assert virtual_clock() == pytest.approx(8.444218515250482)
+
+def test_a_wait_without_an_end(no_waiting):
+    service = Recovery()
+    service.circuits.force("fetch", "open")
+    with pytest.raises(RuntimeError, match="fetch would wait for ever"):
+        service.recoverable("fetch", when_open="wait")(Script())()
 """
 
 
-def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester) -> None:
+def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester):
     pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=4)
+    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=5)
 
 
-def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester) -> None:
+def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester):
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest().assert_outcomes(errors=4)
+    pytester.runpytest().assert_outcomes(errors=5)
 
 
-def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester) -> None:
+def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester):
     pytester.makepyfile(
         """
         from events import Category, Condition

@@ -21,7 +21,7 @@ def sleeps(verdict: Retry | Park, *, paused: bool = False) -> tuple[list[float],
     wait = Wait(waiting.conditions, Operation("fetch", Bus()).start(), 2, verdict)
     waiting.enter(wait)
     if paused:
-        assert waiting.steer(wait.call, "pause")
+        assert waiting.steer(wait.attempt.call.id, "pause")
     seconds: list[float] = []
     while len(seconds) < 3 and (sleep := wait.next_sleep(ThreadWaiter())) is not None:
         seconds.append(sleep)

@@ -1,0 +1,93 @@
+"""One run of an operation: what all its attempts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from events.bus import BusOperation
+from events.event import NOTHING, CallEvent
+from events.evidence import Category
+from events.operation_events import Recorded
+from events.verdicts import Verdict
+
+
+class Progress(msgspec.Struct, eq=False):
+    """How far a call has come, in units of its own (bytes, say).
+
+    Args:
+        done: The farthest that any attempt came, those of earlier processes included.
+        resets: How often progress has given the call its retries back.
+        reached: The farthest that the current attempt came.
+        progressed: Whether the current attempt came farther than all before it.
+        on_progress: Called when the current attempt comes farther.
+    """
+
+    done: float = 0.0
+    resets: int = 0
+    reached: float = 0.0
+    progressed: bool = False
+    on_progress: Callable[[], object] | None = None
+
+
+class Call(msgspec.Struct, eq=False):
+    """One run of an operation, from its first attempt to its end.
+
+    Args:
+        operation: What is run.
+        id: Unique among all processes that share a journal; events bear it as ``call``.
+        began: When the first attempt began, on the bus's clock; None until a failure asks for it.
+        retries: How many retries the call has used. A park uses none.
+        progress: How far it has come; None until it has said so.
+        saved: The JSON of the latest checkpoint.
+        arguments: The JSON of ``[args, kwargs]``, if the call can be resumed after a restart.
+        version: The version that its operation was declared with.
+        idempotency_key: What identifies its effect across calls and restarts; "" for none.
+        recorded: The result to publish with the success.
+        category: The category of the latest failure.
+        error: The latest failure in one line.
+        has_failed: Whether an attempt of it failed, or was cut off by the end of its process.
+        is_resumed: Whether another process began it.
+        due: When the next attempt was to begin, on the bus's clock.
+        lag: How many seconds after that a retry began; the longest of them.
+    """
+
+    operation: BusOperation
+    id: str
+    began: float | None = None
+    retries: int = 0
+    progress: Progress | None = None
+    saved: bytes | None = None
+    arguments: bytes | None = None
+    version: str = ""
+    idempotency_key: str = ""
+    recorded: Recorded | None = None
+    category: Category | None = None
+    error: str | None = None
+    has_failed: bool = False
+    is_resumed: bool = False
+    due: float | None = None
+    lag: float = 0.0
+
+    @property
+    def raw_arguments(self) -> msgspec.Raw:
+        """The arguments as events hold them."""
+        return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
+
+    def own_progress(self) -> Progress:
+        """Its progress, made when it is first needed: most calls have none."""
+        if self.progress is None:
+            self.progress = Progress()
+        return self.progress
+
+    def publish(self, kind: type[CallEvent], attempt: int, **fields: object) -> Verdict | None:
+        """Publish an event about attempt number *attempt* of this call, if it has subscribers.
+
+        The events of most calls are published without this: passing the fields on takes longer than making the event.
+        """
+        operation, bus = self.operation, self.operation.bus
+        name, key = operation.name, operation.key
+        if not bus.has_subscribers(kind, name, key):
+            return None
+        return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.id, attempt=attempt, **fields))

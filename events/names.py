@@ -1,0 +1,20 @@
+"""What an operation, or one key of it, is called: on the bus, and in messages."""
+
+from __future__ import annotations
+
+
+def display_name(operation: str, key: str) -> str:
+    """*operation*, with *key* in brackets if there is one: ``fetch[example.org]``. For people: it is not unique."""
+    return f"{operation}[{key}]" if key else operation
+
+
+def sender_of(operation: str, key: str | None) -> str:
+    """What blinker knows an operation, or one key of it, by. No name holds a NUL, so it is unique."""
+    return f"{operation}\0{key}" if key else operation
+
+
+def check_name(operation: str) -> str:
+    """*operation*, if it can be an operation's name. Raises ValueError if it holds a NUL."""
+    if "\0" in operation:
+        raise ValueError(f"the name of an operation must not hold a NUL: {operation!r}")
+    return operation

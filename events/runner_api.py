@@ -1,0 +1,47 @@
+"""Steps of a call that only a runner takes: park, give up, reject."""
+
+from __future__ import annotations
+
+from events.attempt import Attempt, end
+from events.errors import CallRejectedError
+from events.event import FOREVER
+from events.names import display_name
+from events.operation_events import CallRejected, GaveUp, Parked
+from events.verdicts import GiveUp, Park, Verdict
+
+
+def park(attempt: Attempt, deferred: Verdict) -> None:
+    """Publish that *attempt* is deferred before it begins."""
+    why = deferred.why if isinstance(deferred, Park) else ""
+    attempt.call.publish(Parked, attempt.number, after=min(deferred.after or 0.0, FOREVER), why=why)
+
+
+def give_up(attempt: Attempt, verdict: GiveUp) -> None:
+    """End a call for good without this attempt; the caller's error is that of the latest failure.
+
+    Raises:
+        RuntimeError: The attempt has ended already.
+    """
+    end(attempt)
+    call = attempt.call
+    call.publish(GaveUp, attempt.number, reason=verdict.reason, category=call.category, error=call.error)
+
+
+def reject(attempt: Attempt, deferred: Verdict) -> CallRejectedError:
+    """End a call before its first attempt; the error to raise says why, and when a new call may be welcome.
+
+    Raises:
+        RuntimeError: The attempt has ended already.
+    """
+    end(attempt)
+    match deferred:
+        case GiveUp():
+            reason = deferred.reason
+        case Park() if deferred.until:
+            reason = deferred.why
+        case _:
+            reason = "deferred"
+    operation = attempt.call.operation
+    retry_after = None if deferred.after is None else min(deferred.after, FOREVER)
+    attempt.call.publish(CallRejected, attempt.number, reason=reason, retry_after=retry_after)
+    return CallRejectedError(display_name(operation.name, operation.key), reason, deferred.after)

@@ -1,0 +1,82 @@
+"""How a call begins, and what its caller gets when it ends badly."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from events.attempt import Attempt
+from events.bus import BusOperation
+from events.call import Call
+from events.errors import RecoveryError
+from events.names import display_name
+from events.operation import Operation
+from events.operation_events import OperationCancelled, OperationInterrupted
+from events.runner_api import give_up, reject
+from events.verdicts import GiveUp, Verdict
+from recovery.execution.nesting import is_nested
+from recovery.operations import Definition
+from recovery.serialization import encoded_or_none
+from recovery.subscribers.exhausted import mark_exhausted
+
+NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
+
+
+def begin(operation: Operation) -> Attempt:
+    """The first attempt of a new call, which begins now."""
+    bus = operation.bus
+    return Attempt(Call(operation, bus.new_call_id(), bus.clock()))
+
+
+def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
+    """As ``begin``, with what the config of the operation makes of the arguments: key, idempotency key, JSON."""
+    config = definition.config
+    operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
+    bus = operation.bus
+    call = Call(operation, bus.new_call_id(), bus.clock(), version=config.version)
+    if config.idempotency_key is not None:
+        call.idempotency_key = str(config.idempotency_key(*args, **kwargs))
+        definition.warn_of_secret("idempotency_key", call.idempotency_key)
+    if config.resumable:
+        call.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE))
+    return Attempt(call)
+
+
+def cancel_first(operation: Operation) -> None:
+    """Publish that a call was cancelled in its first attempt, which the fast path ran without a call."""
+    Call(operation, operation.bus.new_call_id()).publish(OperationCancelled, 1)
+
+
+def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *, stays_pending: bool) -> Exception:
+    """End a call before *attempt* begins; what to raise.
+
+    Args:
+        attempt: The attempt that must not begin.
+        verdict: Why.
+        error: What the attempt before it raised, in this process.
+        stays_pending: Whether a call that was resumed is left to the next process.
+    """
+    call = attempt.call
+    if call.is_resumed and stays_pending:
+        call.publish(OperationInterrupted, attempt.number)
+        return RecoveryError(f"{call.operation.name}: call {call.id} stays pending: {verdict.reason}")
+    if error is None and not call.has_failed:
+        return reject(attempt, verdict)
+    give_up(attempt, verdict)
+    if error is None:
+        return RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
+    return noted(error, call.operation, attempt.number - 1, verdict)
+
+
+def noted(error: Exception, operation: BusOperation, attempts: int, verdict: Verdict | None) -> Exception:
+    """*error*, marked as exhausted, with a note (PEP 678) of how many attempts were made and why that is over."""
+    mark_exhausted(error, operation.name, is_nested=is_nested())
+    reason = verdict.reason if isinstance(verdict, GiveUp) else ""
+    prefix = f"recovery: {display_name(operation.name, operation.key)} gave up"
+    try:
+        # The same object may be raised again and again: its notes must not pile up.
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
+        error.__notes__ = [*notes, f"{prefix} after attempt {attempts}: {reason}"]
+    except Exception:  # an error that refuses attributes goes without
+        pass
+    return error

@@ -1,0 +1,59 @@
+"""How a call continues that a dead process left: from its record in the journal to its next attempt."""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.attempt import Attempt
+from events.call import Call, Progress
+from events.operation import Operation
+from events.verdicts import GiveUp, Retry, settle
+from recovery.journal.history import CallRecord
+from recovery.settings import OperationConfig
+from recovery.subscribers.retry import MAYBE_SENT, judge
+
+
+def decided(record: CallRecord, config: OperationConfig) -> CallRecord:
+    """*record* with the wait that its process decided on, and died too early to write."""
+    if record.judged is None:
+        return record
+    verdict = judge(config, record.judged, 0.0)
+    if isinstance(verdict, GiveUp):
+        return record
+    retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.counts_as_retry)
+    due = record.judged.at + verdict.after
+    return msgspec.structs.replace(record, due=due, delay=verdict.after, retries=retries)
+
+
+def why_over(record: CallRecord, config: OperationConfig) -> str | None:
+    """Why the call has no next attempt, which its process died too early to write; ``None`` if it has one."""
+    if record.judged is not None:
+        verdict = settle([judge(config, record.judged, 0.0)])
+        return verdict.reason if isinstance(verdict, GiveUp) else None
+    limit = config.policy.most_retries
+    if limit is not None and record.retries > limit:
+        return f"out of retries ({limit})"
+    if record.state == "running" and not config.may_repeat:
+        return MAYBE_SENT
+    return None
+
+
+def continued(record: CallRecord, operation: Operation) -> Attempt:
+    """The attempt that the call of *record* continues with, not begun."""
+    has_progress = record.done > 0.0 or record.progress_resets > 0
+    call = Call(
+        operation,
+        record.call,
+        began=operation.bus.clock() - record.elapsed,
+        retries=record.retries,
+        progress=Progress(record.done, record.progress_resets) if has_progress else None,
+        saved=record.saved,
+        arguments=record.arguments,
+        version=record.version,
+        idempotency_key=record.idempotency_key,
+        category=None if record.judged is None else record.judged.category,
+        error=record.failures[-1] if record.failures else None,
+        has_failed=True,
+        is_resumed=True,
+    )
+    return Attempt(call, record.attempt, record.delay)

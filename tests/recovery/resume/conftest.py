@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from adapters.memory import MemoryStore
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
