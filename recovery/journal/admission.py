@@ -10,6 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
+
 from events.fork_locks import fork_safe
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import WriteQueue
@@ -22,27 +24,24 @@ MAX_ADMITTED = 32
 """Calls that are admitted at a time while nothing is written: more would starve their event loop."""
 
 
-class Slot:
+class Slot(msgspec.Struct, eq=False):
     """A call's place in line: ask for ``wait_time()`` and wait, until it is 0; then ``close()`` it.
 
-    The call takes its place with the first question. It never waits longer than *timeout* seconds.
+    The call takes its place with the first question. It never waits beyond *end*, on the clock of *admission*.
     """
 
-    __slots__ = ("_admission", "end", "is_admitted", "waiter")
-
-    def __init__(self, admission: Admission, timeout: float) -> None:
-        self._admission = admission
-        self.end = admission.clock() + timeout
-        self.is_admitted = False
-        self.waiter: Waiter | None = None
+    admission: Admission
+    end: float
+    is_admitted: bool = False
+    waiter: Waiter | None = None
 
     def wait_time(self, waiter: Waiter) -> float:
         """Seconds to wait before the next question, unless *waiter* is woken earlier; 0 or less: go ahead."""
-        return self._admission.wait_time(self, waiter)
+        return self.admission.wait_time(self, waiter)
 
     def close(self) -> None:
         """Go ahead, or wait no longer: the next calls get what is left."""
-        self._admission.leave(self)
+        self.admission.leave(self)
 
 
 class Admission:
@@ -150,7 +149,8 @@ class BackPressure:
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""
-        return Slot(self._threads if blocks else self._tasks, timeout)
+        line = self._threads if blocks else self._tasks
+        return Slot(line, line.clock() + timeout)
 
     def move(self, written: int) -> None:
         """Admit calls to both lines, as ``Admission.move``."""

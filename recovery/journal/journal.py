@@ -52,11 +52,6 @@ class Journal:
         """The accepted events that are not written yet: how many, how many bytes, since when."""
         return self._core.queue.backlog
 
-    @property
-    def dropped(self) -> int:
-        """How many events are lost to the journal."""
-        return self._core.queue.dropped
-
     def receipt(self) -> Receipt:
         """A receipt for all events accepted until now: ``await receipt.committed()``, or ``receipt.wait()``.
 

@@ -164,25 +164,23 @@ class Receipt:
         await self._committed(timeout, synced=True)
 
     async def _committed(self, timeout: float, *, synced: bool) -> None:
-        waiter, woken = TaskWaiter(), False
+        waiter = TaskWaiter()
         self._tracker.wake_when_settled(self._position, waiter, synced=synced)
         try:
-            woken = await waiter.wait(timeout)
+            await waiter.wait(timeout)
         finally:
             waiter.close()
-            if not woken:  # a woken waiter is forgotten already; to look for it is slow among very many
-                self._tracker.forget(waiter)
+            self._tracker.forget(waiter)
         self._check(synced=synced)
 
     def wait(self, timeout: float = COMMIT_TIMEOUT, *, synced: bool = False) -> None:
         """As ``committed``, or ``synced``, blocking the thread."""
-        waiter, woken = ThreadWaiter(), False
+        waiter = ThreadWaiter()
         self._tracker.wake_when_settled(self._position, waiter, synced=synced)
         try:
-            woken = waiter.wait(timeout)
+            waiter.wait(timeout)
         finally:
-            if not woken:
-                self._tracker.forget(waiter)
+            self._tracker.forget(waiter)
         self._check(synced=synced)
 
     def _check(self, *, synced: bool) -> None:

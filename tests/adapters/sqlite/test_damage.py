@@ -181,7 +181,7 @@ def test_d9_damage_met_while_writing_is_quarantined(way: str, tmp_path: Path) ->
         assert quarantined, service.journal.reason
         eventually(lambda: service.journal.reason is None)
         service.journal.receipt().wait(10.0)
-        assert service.journal.dropped == 0
+        assert service.journal.counts.dropped == 0
     with journals.plain(path) as connection:
         found = [
             row[0] for row in connection.execute("SELECT call FROM events WHERE call LIKE 'meanwhile-%' ORDER BY id")

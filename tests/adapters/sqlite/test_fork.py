@@ -87,7 +87,8 @@ with service:
     is_over.set()
     for thread in threads: thread.join()
     journal.receipt().wait(5.0)
-    print(json.dumps({"codes": codes, "parent": sum(counts), "run": service.bus.run, "dropped": journal.dropped}))
+    dropped = journal.counts.dropped
+    print(json.dumps({"codes": codes, "parent": sum(counts), "run": service.bus.run, "dropped": dropped}))
 """
 
 # Forked before the parent's journal has opened its file.
@@ -111,7 +112,8 @@ with service:
     publish("after", 50)
     process.join(10)
     journal.receipt().wait(5.0)
-    print(json.dumps({"codes": [process.exitcode], "parent": 100, "run": service.bus.run, "dropped": journal.dropped}))
+    dropped = journal.counts.dropped
+    print(json.dumps({"codes": [process.exitcode], "parent": 100, "run": service.bus.run, "dropped": dropped}))
 """
 
 # Each lock that a service makes is held by a thread while the process forks.

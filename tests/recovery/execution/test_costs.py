@@ -137,7 +137,7 @@ def test_of_calls_with_thirty_percent_noise_99_percent_succeed() -> None:
     assert rescued / 20_000 >= 0.99
     assert opened == []
     assert service.journal is not None
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
 
 
 def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:

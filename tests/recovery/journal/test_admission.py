@@ -37,7 +37,7 @@ class Caller:
     def __init__(self, line: Line, timeout: float = 1e9, events: int = 2) -> None:
         self.line = line
         self.events = events
-        self.slot = Slot(line.admission, timeout)
+        self.slot = Slot(line.admission, line.now + timeout)
         self.bell = Bell()
 
     def ask(self) -> float:

@@ -59,7 +59,7 @@ def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_plain_calls(kind: str
             script = Script(*[error() for error in errors])
             with suppress(ValueError):
                 call(script)
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
     assert Counter(kinds(store)) == dict.fromkeys(written, FLOOD)
 
 
@@ -86,7 +86,7 @@ async def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_tasks(kind: str
                 group.start_soon(one)
             await anyio.wait_all_tasks_blocked()
             all_at_once.set()
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
     assert Counter(kinds(store)) == dict.fromkeys(written, FLOOD)
 
 
@@ -103,7 +103,7 @@ async def test_d7_of_many_calls_cancelled_at_once_all_are_known_to_be_over(anyio
             store.gate.clear()
             group.cancel_scope.cancel()
         store.gate.set()
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
     assert Counter(kinds(store))["OperationCancelled"] == FLOOD
 
 
@@ -113,7 +113,7 @@ def test_d7_events_that_come_too_fast_are_logged_once(caplog: pytest.LogCaptureF
         for number in range(5):
             service.bus.publish(gave_up(number))
         store.gate.set()
-    assert service.journal.dropped == 3
+    assert service.journal.counts.dropped == 3
     assert caplog.text.count("faster than the journal can be written") == 1
 
 
@@ -161,7 +161,7 @@ async def test_tasks_that_are_cancelled_in_line_leave_it_to_the_others(anyio_bac
                     await anyio.sleep(0.001)
                 store.gate.set()
     assert sorted(ended) == list(range(len(scopes)))
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
 
 
 def test_threads_in_line_go_ahead_when_the_store_writes_again() -> None:

@@ -167,7 +167,7 @@ def test_d8_waiting_events_are_written_in_order_when_the_failure_is_over() -> No
         with waiting_for(service.bus, JournalRestored):
             store.heal()
         service.journal.receipt().wait()
-        assert (service.journal.reason, service.journal.dropped) == (None, 0)
+        assert (service.journal.reason, service.journal.counts.dropped) == (None, 0)
     assert store.calls.count("close") == 1
     ours = [row for row in memory.rows if row.kind == "GaveUp"]
     assert [row.call for row in ours] == [f"call-{number}" for number in range(1000)]
@@ -240,4 +240,4 @@ def test_d12_a_batch_that_fails_at_the_close_is_tried_once_more(fail_at: int) ->
     with Recovery(store=FaultyStore(memory, fail_at=fail_at)) as service:
         service.bus.publish(gave_up())
     assert "GaveUp" in kinds(memory)
-    assert service.journal.dropped == 0
+    assert service.journal.counts.dropped == 0
