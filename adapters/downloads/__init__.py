@@ -9,12 +9,6 @@ from adapters.downloads.partial_file import (
 )
 
 __all__ = [
-    "DestinationBusyError",
-    "download",
-    "Downloaded",
-    "DownloadError",
-    "HOST_BREAKER",
-    "host_of",
-    "StalePartialFileError",
-    "WrongContentError",
-]
+    "DestinationBusyError", "download", "Downloaded", "DownloadError", "HOST_BREAKER", "host_of",
+    "StalePartialFileError", "WrongContentError",
+]  # fmt: skip

@@ -128,7 +128,8 @@ class Admission:
 class BackPressure:
     """The lines of calls before one write queue: one of threads, and one of tasks.
 
-    Two, because admitted tasks cannot go ahead while a plain call blocks the thread of their loop.
+    Two, because admitted tasks cannot go ahead while a plain call blocks the thread of their loop. A commit barrier
+    reads ``queue`` and both lines itself: it asks before each event of a call.
     """
 
     def __init__(self, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
@@ -137,19 +138,14 @@ class BackPressure:
 
     def begin(self, queue: WriteQueue) -> None:
         """Make the lines before *queue*: once, and again in a forked child, where runners keep this object."""
-        self._queue = queue
-        self._tasks, self._threads = self._lines = [
+        self.queue = queue
+        self.tasks, self.threads = self._lines = [
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
 
-    @property
-    def must_wait(self) -> bool:
-        """Whether a call should ask for a slot before it publishes."""
-        return self._queue.is_half_full or bool(self._threads.line or self._tasks.line)
-
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""
-        line = self._threads if blocks else self._tasks
+        line = self.threads if blocks else self.tasks
         return Slot(line, line.clock() + timeout)
 
     def move(self, written: int) -> None:

@@ -52,7 +52,10 @@ class CommitBarrier:
         """Whether to call ``wait_for_room`` before an event that is written."""
         if self._back_pressure is None and (journal := self._journal()) is not None:
             self._back_pressure = journal.back_pressure  # for good: a failing call asks twice
-        return self._back_pressure is not None and self._back_pressure.must_wait
+        pressure = self._back_pressure
+        return pressure is not None and (
+            pressure.queue.is_half_full or bool(pressure.threads.line or pressure.tasks.line)
+        )
 
     def wait_for_room(self, time_left: float) -> None:
         """Wait for admission, for at most half of *time_left* seconds, and no longer than the store writes."""

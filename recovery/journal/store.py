@@ -58,18 +58,22 @@ class Store(Protocol):
         Raises:
             JournalError, OSError: The store cannot be written; the message says what failed, and where.
         """
+        ...
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of all calls without a terminal event, and the latest about circuits, in the order written.
 
         The first item is the runs that wrote them.
         """
+        ...
 
     async def history(self, call: str) -> Sequence[Row]:
         """All rows of one call, in the order written."""
+        ...
 
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
         """The latest rows with that *result_key*, or with any if it is ``None``: newest first, at most *limit*."""
+        ...
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in this order, all or none. They survive the process when this returns.
@@ -133,6 +137,7 @@ class CommandSink(Protocol):
 
     def concerns(self, call: str) -> bool:
         """Whether a command about the call of that id is for this process."""
+        ...
 
     def carry_out(self, command: Command) -> None:
         """Carry *command* out."""

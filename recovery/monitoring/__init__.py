@@ -7,16 +7,6 @@ from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.snapshot import Distribution, JournalSnapshot, OperationSnapshot, Snapshot, Waits, WindowCounts
 
 __all__ = [
-    "CircuitSnapshot",
-    "Distribution",
-    "JournalSnapshot",
-    "Monitor",
-    "OperationSnapshot",
-    "Overhead",
-    "Snapshot",
-    "SubscriberSnapshot",
-    "Threshold",
-    "Thresholds",
-    "Waits",
-    "WindowCounts",
-]
+    "CircuitSnapshot", "Distribution", "JournalSnapshot", "Monitor", "OperationSnapshot", "Overhead",
+    "Snapshot", "SubscriberSnapshot", "Threshold", "Thresholds", "Waits", "WindowCounts",
+]  # fmt: skip

@@ -13,9 +13,12 @@ import anyio
 import pytest
 
 from adapters.memory import MemoryStore
+from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.config import JournalConfig
+from recovery.journal.core import JournalCore
 from recovery.journal.store import Row
 from recovery.service import Recovery
+from recovery.settings import Defaults, make_config
 from recovery.testing import Script
 from tests.recovery.journal.stores import Gated, core_of, gave_up, kinds
 from tests.recovery.journal.test_admission import Bell
@@ -212,14 +215,18 @@ async def test_a_plain_call_does_not_wait_for_tasks_of_the_loop_it_blocks(anyio_
             assert ended == []
 
 
+def barrier_of(core: JournalCore) -> CommitBarrier:
+    return CommitBarrier(make_config({}, defaults=Defaults(), has_store=True), lambda: core)
+
+
 def test_d13_a_forked_child_waits_for_room_in_its_own_queue() -> None:
     with closing(core_of(MemoryStore(), capacity=4)) as core:
-        back_pressure = core.back_pressure  # a runner keeps it
+        barrier = barrier_of(core)  # a runner keeps it
         for kept in ("parent", "child"):
-            assert not back_pressure.must_wait, kept
+            assert not barrier.must_wait, kept
             for number in range(2):
                 core.queue.put(gave_up(number))
-            assert back_pressure.must_wait, kept
+            assert barrier.must_wait, kept
             core.after_fork()
 
 
@@ -251,7 +258,7 @@ def test_a_written_batch_admits_the_calls_of_each_line(blocks: bool) -> None:
         core.back_pressure.move(20)
         assert bells[0].rung
         assert not core.queue.is_half_full
-        assert core.back_pressure.must_wait  # a new call must not overtake
+        assert barrier_of(core).must_wait  # a new call must not overtake
         for slot in slots:
             slot.close()
-        assert not core.back_pressure.must_wait
+        assert not barrier_of(core).must_wait
