@@ -30,12 +30,12 @@ def port_of(server: socket.socket) -> int:
     return port
 
 
-def test_there_is_room_where_there_is_room(tmp_path: Path) -> None:
+def test_free_disk_space_is_compared_with_what_is_needed(tmp_path: Path) -> None:
     assert disk_space(tmp_path, 1).is_met()
     assert not disk_space(tmp_path, shutil.disk_usage(tmp_path).total * 2).is_met()
 
 
-def test_room_is_looked_for_where_a_directory_will_be(tmp_path: Path) -> None:
+def test_disk_space_is_measured_where_a_directory_will_be(tmp_path: Path) -> None:
     assert disk_space(tmp_path / "not" / "yet", 1).is_met()
 
 

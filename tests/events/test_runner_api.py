@@ -54,8 +54,8 @@ def test_give_up_ends_a_call_before_its_attempt(fetch: Operation) -> None:
 def test_a_start_has_the_arguments_and_the_version(fetch: Operation) -> None:
     events = events_of(fetch, OperationStarted)
     request_start(Attempt(Call(fetch, "run-1", arguments=b"[[1],{}]", version="2")))
-    told = msgspec.Raw(b"[[1],{}]")
-    assert events == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=told, version="2")]
+    arguments = msgspec.Raw(b"[[1],{}]")
+    assert events == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=arguments, version="2")]
 
 
 @pytest.mark.parametrize(

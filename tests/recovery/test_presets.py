@@ -48,7 +48,7 @@ def test_a_permanent_failure_is_not_tried_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["production", "staging"])
-def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
+def test_with_a_store_only_calls_that_failed_are_written(name: str) -> None:
     store = MemoryStore()
     with MAKE[name](store=store) as service:
         service.recoverable("healthy")(lambda: "a page")()

@@ -21,7 +21,7 @@ FAST: dict[str, Any] = {"initial_delay": 0.0}
 def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
     service = Recovery()
     script = Script(ConnectionError(), ConnectionError())
-    heard = events_of(service, OperationRecovered)
+    received = events_of(service, OperationRecovered)
     attempt = service.operation("render", **FAST).start()
     while True:
         try:
@@ -34,7 +34,7 @@ def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
                 case GiveUp():
                     raise
     attempt.succeed()
-    assert (attempt.number, len(heard)) == (3, 1)
+    assert (attempt.number, len(received)) == (3, 1)
 
 
 def test_by_hand_a_permanent_failure_is_given_up() -> None:
