@@ -12,18 +12,10 @@ from events.call import Call, Progress
 from events.codec import decode, encode
 from events.event import FOREVER
 from events.operation import Operation
-from events.operation_events import (
-    GaveUp,
-    OperationRecovered,
-    OperationStarted,
-    Parked,
-)
+from events.operation_events import GaveUp, OperationRecovered, OperationStarted, Parked
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from tests.events.calls import (
-    events_of,
-    operation,
-)
+from tests.events.calls import events_of, operation
 
 
 def test_a_rejection_for_ever_is_published_as_a_finite_number(fetch: Operation) -> None:

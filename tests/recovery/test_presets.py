@@ -13,11 +13,7 @@ from recovery.presets import Options, development, production, staging
 from recovery.service import Recovery
 from recovery.testing import Script
 
-MAKE: dict[str, Callable[..., Recovery]] = {
-    "production": production,
-    "staging": staging,
-    "development": development,
-}
+MAKE: dict[str, Callable[..., Recovery]] = {"production": production, "staging": staging, "development": development}
 
 
 def fails_once(error: Exception | None = None) -> Script:

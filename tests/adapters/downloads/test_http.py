@@ -12,13 +12,7 @@ import msgspec
 import pytest
 
 from adapters.demo.server import Answer, Fault, Reset, Stall
-from adapters.downloads import (
-    Downloaded,
-    DownloadError,
-    StalePartialFileError,
-    WrongContentError,
-    http,
-)
+from adapters.downloads import Downloaded, DownloadError, StalePartialFileError, WrongContentError, http
 from adapters.downloads.partial_file import PartialFile, Sidecar
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Target
