@@ -18,7 +18,6 @@ from recovery.execution.runner import Runner
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
-from recovery.lifetime import Lifetime
 from recovery.operations import MAX_KEYS, Definition, Registry, name_of_function
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -28,6 +27,7 @@ from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
+from recovery.service_lifetime import Lifetime
 from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions

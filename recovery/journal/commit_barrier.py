@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from events.verdicts import GiveUp
-from recovery.journal.admission import BackPressure, Slot
+from recovery.journal.back_pressure import BackPressure, Slot
 from recovery.journal.core import JournalCore
 from recovery.journal.errors import NotDurable
 from recovery.journal.receipts import COMMIT_TIMEOUT, Receipt

@@ -18,7 +18,7 @@ from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
-from recovery.journal.admission import BackPressure
+from recovery.journal.back_pressure import BackPressure
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
 from recovery.journal.history import Restore, Run

@@ -113,6 +113,8 @@ class Writer:
             try:
                 if not connection.is_open and (is_closing or time.monotonic() >= connection.retry_at):
                     self._open()
+                    if not is_closing:
+                        continue  # the first batch waits for a flush interval, too
                 if connection.is_open:
                     housekeeping.search()
                     while self._flush() and is_closing:

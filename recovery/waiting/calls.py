@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from events.operation_events import CallSteered
 from recovery.operations import OperationKey
-from recovery.waiting.conditions import Conditions
+from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
 

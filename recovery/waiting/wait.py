@@ -14,7 +14,7 @@ from events.attempt import Attempt
 from events.conditions import Condition
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.operations import OperationKey
-from recovery.waiting.conditions import Conditions, WatchedCondition
+from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
 
 WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.journal.admission import EVENTS_PER_CALL, MAX_ADMITTED, Admission, Slot
+from recovery.journal.back_pressure import EVENTS_PER_CALL, MAX_ADMITTED, Admission, Slot
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import BATCH_EVENTS, WriteQueue
 from tests.recovery.journal.interruptions import interrupted

@@ -94,7 +94,7 @@ def test_events_that_the_journal_dropped_are_shown(clock: VirtualClock):
         service.journal.seal()  # type: ignore[union-attr]
         service.recoverable("fetch", initial_delay=0.0)(failing(1))()
         journal = monitor.snapshot().journal
-    assert (journal.counts.dropped, journal.stored) == (3, 0)
+    assert (journal.dropped, journal.stored) == (3, 0)
 
 
 def test_subscribers_that_failed_are_shown(service: Recovery, monitor: Monitor):
