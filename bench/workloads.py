@@ -1,4 +1,4 @@
-"""Functions to measure with: they succeed or fail as told; and the smallest hand-written retry wrapper."""
+"""Functions to measure with: they succeed or fail by their arguments; and the smallest hand-written retry wrapper."""
 
 from __future__ import annotations
 

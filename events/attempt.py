@@ -35,7 +35,7 @@ class Attempt(msgspec.Struct, eq=False):
     Args:
         call: What all attempts of the call share.
         number: Counts from 1.
-        waited: Seconds that the call was told to wait before this attempt.
+        waited: Seconds that a policy made the call wait before this attempt.
     """
 
     call: Call

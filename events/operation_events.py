@@ -63,7 +63,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
         error: What it raised.
         retries: How many retries the call has used.
         elapsed: Seconds since the first attempt of the call began.
-        waited: Seconds that the call was told to wait before this attempt; 0 for the first.
+        waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.
         progress_resets: How often progress has given the call its retries back.
@@ -196,7 +196,7 @@ class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A waiting call was told what to do: *command* is "retry now", "pause", "unpause" or "give up"."""
+    """A waiting call got a command: *command* is "retry now", "pause", "unpause" or "give up"."""
 
     command: str
     reason: str = ""

@@ -53,7 +53,7 @@ class Calls:
     async def afind(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, as ``find`` says; suspends the task instead of blocking the thread."""
         found = self._look_up(call)
-        return (await found.awaited(timeout) if isinstance(found, Query) else found) or self._in_memory(call)
+        return (await found.await_answer(timeout) if isinstance(found, Query) else found) or self._in_memory(call)
 
     def _look_up(self, call: str) -> CallRecord | Query[CallRecord] | None:
         journal = self._journal()

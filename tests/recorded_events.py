@@ -1,4 +1,4 @@
-"""For the tests of this folder: ears that note what the bus says."""
+"""Events that a bus published, recorded for tests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from recovery.service import Recovery
 def events_of(service: Recovery, *kinds: type[Event]) -> list[Event]:
     """A list that fills with the events of *kinds* as they are published.
 
-    By default with all that need no asking, but for what the journal says from its own thread, at a time of its own.
+    By default all events, except the journal's own: its thread publishes them at any time.
     """
-    heard: list[Event] = []
+    received: list[Event] = []
 
-    def hear(event: Event) -> None:
+    def receive(event: Event) -> None:
         if kinds or not isinstance(event, JournalDegraded | JournalRestored):
-            heard.append(event)
+            received.append(event)
 
-    service.bus.subscribe(kinds or (Event,), hear)
-    return heard
+    service.bus.subscribe(kinds or (Event,), receive)
+    return received
 
 
 def names(events: list[Event]) -> list[str]:

@@ -39,14 +39,14 @@ STYLE: dict[str, Any] = {
 
 
 class Bar:
-    """One bar: its label, value and colour."""
+    """One bar: its label, value and color."""
 
-    __slots__ = ("colour", "label", "value")
+    __slots__ = ("color", "label", "value")
 
-    def __init__(self, label: str, value: float, colour: str = OTHERS) -> None:
+    def __init__(self, label: str, value: float, color: str = OTHERS) -> None:
         self.label = label
         self.value = value
-        self.colour = colour
+        self.color = color
 
 
 def bars(
@@ -78,7 +78,7 @@ def _block(axes: Any, name: str, unit: str, group: Sequence[Bar], *, log: bool, 
     places = range(len(group))
     floor = min(1.0, least / 2.0) if log else 0.0
     values = [max(bar.value, floor) if log else bar.value for bar in group]
-    axes.barh(places, values, color=[bar.colour for bar in group], height=0.72)
+    axes.barh(places, values, color=[bar.color for bar in group], height=0.72)
     axes.set_yticks(list(places), [bar.label for bar in group])
     axes.invert_yaxis()
     if log:
@@ -104,12 +104,12 @@ def goals(path: Path, title: str, rows: Sequence[tuple[str, Row]]) -> None:
         FigureCanvasSVG(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         axes = figure.subplots()
-        colours = {"pass": GOOD, "within noise": UNSURE, "fail": BAD}
+        colors = {"pass": GOOD, "within noise": UNSURE, "fail": BAD}
         for place, (_, row) in enumerate(rows):
             low, middle, high = distances(row)
-            colour = colours.get(row.verdict, OTHERS)
-            axes.plot([low, high], [place, place], color=colour, linewidth=2.0, solid_capstyle="butt")
-            axes.plot([middle], [place], "o", color=colour, markersize=5)
+            color = colors.get(row.verdict, OTHERS)
+            axes.plot([low, high], [place, place], color=color, linewidth=2.0, solid_capstyle="butt")
+            axes.plot([middle], [place], "o", color=color, markersize=5)
         axes.axvline(1.0, color=INK, linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xlim(0.01, max(100.0, *[1.5 * distances(row)[2] for _, row in rows]))

@@ -34,13 +34,13 @@ def judged(function: Callable[..., Any], retry_on_result: Callable[[Any], bool] 
             raise UnwantedResult(result)
         return result
 
-    async def awaited(*args: Any, **kwargs: Any) -> Any:
+    async def judge_async(*args: Any, **kwargs: Any) -> Any:
         return judge(await function(*args, **kwargs))
 
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def judge_sync(*args: Any, **kwargs: Any) -> Any:
         return judge(function(*args, **kwargs))
 
-    return awaited if is_async(function) else called
+    return judge_async if is_async(function) else judge_sync
 
 
 def reconciled(function: Callable[..., Any], reconcile: Callable[..., Any] | None) -> Callable[..., Any]:
@@ -48,17 +48,17 @@ def reconciled(function: Callable[..., Any], reconcile: Callable[..., Any] | Non
     if reconcile is None:
         return function
 
-    async def found_or_awaited(*args: Any, **kwargs: Any) -> Any:
+    async def reconcile_async(*args: Any, **kwargs: Any) -> Any:
         found = reconcile(*args, **kwargs)
         if inspect.isawaitable(found):
             found = await found
         return await function(*args, **kwargs) if found is ABSENT else found
 
-    def found_or_called(*args: Any, **kwargs: Any) -> Any:
+    def reconcile_sync(*args: Any, **kwargs: Any) -> Any:
         found = reconcile(*args, **kwargs)
         return function(*args, **kwargs) if found is ABSENT else found
 
-    return found_or_awaited if is_async(function) else found_or_called
+    return reconcile_async if is_async(function) else reconcile_sync
 
 
 def invoker(function: Callable[..., Any], config: OperationConfig, results: RecordedResults | None) -> Invoke:

@@ -91,7 +91,7 @@ class Runner:
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
-                        self._barrier.wait_for_room(self._time_left(call))
+                        self._barrier.wait_for_admission(self._time_left(call))
                 finally:
                     if done:
                         attempt.succeed()  # also where that wait is cancelled: it is done
@@ -149,7 +149,7 @@ class Runner:
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
-                        await self._barrier.await_room(self._time_left(call))
+                        await self._barrier.await_admission(self._time_left(call))
                 finally:
                     if done:
                         attempt.succeed()  # also where that wait is cancelled: it is done

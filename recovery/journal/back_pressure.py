@@ -25,7 +25,7 @@ MAX_ADMITTED = 32
 
 
 class Slot(msgspec.Struct, eq=False):
-    """A call's place in line: ask for ``wait_time()`` and wait, until it is 0; then ``close()`` it.
+    """A call's place among the waiting ones: ask for ``wait_time()`` and wait, until it is 0; then ``close()`` it.
 
     The call takes its place with the first question. It never waits beyond *end*, on the clock of *admission*.
     """
@@ -45,7 +45,7 @@ class Slot(msgspec.Struct, eq=False):
 
 
 class Admission:
-    """One line of calls that wait for room in *queue*. It keeps the other half for callers that cannot wait.
+    """The calls that wait for room in *queue*, in order. It keeps the other half for callers that cannot wait.
 
     A new call waits behind those that wait already. No call waits while *is_unwritable()*, nor after *stall_timeout*
     seconds in which nothing was written; then they go ahead, ``MAX_ADMITTED`` at a time. Thread-safe.
@@ -59,13 +59,13 @@ class Admission:
         stall_timeout: float = JOURNAL_DEFAULTS.stall_timeout,
     ) -> None:
         self.clock = clock
-        self.line: OrderedDict[Slot, None] = OrderedDict()
+        self.waiting: OrderedDict[Slot, None] = OrderedDict()
         self._queue = queue
         self._is_unwritable = is_unwritable
         self._stall_timeout = stall_timeout
         self._lock = fork_safe(threading.RLock())
         self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
-        """Whether the caller is a signal handler that interrupts its own thread inside this line."""
+        """Whether the caller is a signal handler that interrupts its own thread inside this object."""
         self._admitted = 0  # and not gone ahead yet
         self._idle_since: float | None = None  # since when calls wait and nothing was written
         self._is_stalled = False
@@ -76,10 +76,10 @@ class Admission:
         if self.is_interrupted() or self._queue.is_interrupted():
             return 0.0  # the caller would wait for itself
         with self._lock:
-            if slot.is_admitted or (slot not in self.line and not self._must_wait()):
+            if slot.is_admitted or (slot not in self.waiting and not self._must_wait()):
                 return 0.0
             slot.waiter = waiter
-            self.line[slot] = None  # the last place, or the one that it has
+            self.waiting[slot] = None  # the last place, or the one that it has
             now = self.clock()
             if self._idle_since is None:
                 self._idle_since = now
@@ -94,8 +94,8 @@ class Admission:
         with self._lock:
             if slot.is_admitted:
                 self._admitted = max(self._admitted - 1, 0)
-            elif slot in self.line:
-                del self.line[slot]
+            elif slot in self.waiting:
+                del self.waiting[slot]
             self._admit()
 
     def move(self, written: int) -> None:
@@ -106,17 +106,17 @@ class Admission:
             self._admit()
 
     def _must_wait(self) -> bool:
-        return not self._is_stalled and bool(self.line or self._queue.is_half_full) and not self._is_unwritable()
+        return not self._is_stalled and bool(self.waiting or self._queue.is_half_full) and not self._is_unwritable()
 
     def _admit(self) -> None:
         """Admit as many as there is room for."""
-        while self.line and self._has_room():
-            slot, _ = self.line.popitem(last=False)
+        while self.waiting and self._has_room():
+            slot, _ = self.waiting.popitem(last=False)
             slot.is_admitted = True
             self._admitted += 1
             if slot.waiter is not None:
                 slot.waiter.wake()
-        if not self.line and not self._queue.is_half_full:
+        if not self.waiting and not self._queue.is_half_full:
             self._is_stalled, self._idle_since = False, None
 
     def _has_room(self) -> bool:
@@ -126,10 +126,10 @@ class Admission:
 
 
 class BackPressure:
-    """The lines of calls before one write queue: one of threads, and one of tasks.
+    """The admissions to one write queue: one for threads, and one for tasks.
 
     Two, because admitted tasks cannot go ahead while a plain call blocks the thread of their loop. A commit barrier
-    reads ``queue`` and both lines itself: it asks before each event of a call.
+    reads ``queue`` and both admissions itself: it asks before each event of a call.
     """
 
     def __init__(self, is_unwritable: Callable[[], bool], stall_timeout: float) -> None:
@@ -137,22 +137,22 @@ class BackPressure:
         self._stall_timeout = stall_timeout
 
     def begin(self, queue: WriteQueue) -> None:
-        """Make the lines before *queue*: once, and again in a forked child, where runners keep this object."""
+        """Make the admissions to *queue*: once, and again in a forked child, where runners keep this object."""
         self.queue = queue
-        self.tasks, self.threads = self._lines = [
+        self.tasks, self.threads = self._both = [
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""
-        line = self.threads if blocks else self.tasks
-        return Slot(line, line.clock() + timeout)
+        admission = self.threads if blocks else self.tasks
+        return Slot(admission, admission.clock() + timeout)
 
     def move(self, written: int) -> None:
-        """Admit calls to both lines, as ``Admission.move``."""
-        for line in self._lines:
-            line.move(written)
+        """Admit threads and tasks, as ``Admission.move``."""
+        for admission in self._both:
+            admission.move(written)
 
     def is_interrupted(self) -> bool:
-        """Whether the caller is a signal handler that interrupts its own thread inside a line."""
-        return any(line.is_interrupted() for line in self._lines)
+        """Whether the caller is a signal handler that interrupts its own thread inside an admission."""
+        return any(admission.is_interrupted() for admission in self._both)

@@ -15,7 +15,7 @@ from recovery.settings import OperationConfig
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 MAX_ADMISSION_WAIT = 60.0
-"""Seconds that a call waits for room, however slowly the store writes; then its events may be dropped."""
+"""Seconds that a call waits for admission, however slowly the store writes; then its events may be dropped."""
 
 log = logging.getLogger("recovery")
 
@@ -27,7 +27,7 @@ class Refusal(GiveUp, frozen=True):
 class CommitBarrier:
     """The waits of the calls of operations that have this *config*. *journal* returns the journal, if there is one.
 
-    **Room.** While the write queue is half full, a call waits for admission before it publishes an event that is
+    **Admission.** While the write queue is half full, a call waits for admission before it publishes an event that is
     written: a failure, a recovery, and the start and success of a journalled call. So a flood does not overrun a store
     that works. The wait ends when the store has written nothing for 5 s, after 60 s, and after half of the time that
     the call has left: the rest is for its work.
@@ -49,15 +49,15 @@ class CommitBarrier:
 
     @property
     def must_wait(self) -> bool:
-        """Whether to call ``wait_for_room`` before an event that is written."""
+        """Whether to call ``wait_for_admission`` before an event that is written."""
         if self._back_pressure is None and (journal := self._journal()) is not None:
             self._back_pressure = journal.back_pressure  # for good: a failing call asks twice
         pressure = self._back_pressure
         return pressure is not None and (
-            pressure.queue.is_half_full or bool(pressure.threads.line or pressure.tasks.line)
+            pressure.queue.is_half_full or bool(pressure.threads.waiting or pressure.tasks.waiting)
         )
 
-    def wait_for_room(self, time_left: float) -> None:
+    def wait_for_admission(self, time_left: float) -> None:
         """Wait for admission, for at most half of *time_left* seconds, and no longer than the store writes."""
         slot = self._slot(time_left, blocks=True)
         if slot is not None:
@@ -65,8 +65,8 @@ class CommitBarrier:
                 while (seconds := slot.wait_time(waiter := ThreadWaiter())) > 0.0:
                     waiter.wait(seconds)
 
-    async def await_room(self, time_left: float) -> None:
-        """As ``wait_for_room``, suspending the task."""
+    async def await_admission(self, time_left: float) -> None:
+        """As ``wait_for_admission``, suspending the task."""
         slot = self._slot(time_left, blocks=False)
         if slot is not None:
             with closing(slot):

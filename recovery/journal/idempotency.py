@@ -46,7 +46,7 @@ class RecordedResults:
     async def arecall(self, call: Call) -> Recorded | None:
         """As ``recall``, suspending the task."""
         found = self._find(call)
-        return self._if_good(await found.awaited() if isinstance(found, Query) else found, call.version)
+        return self._if_good(await found.await_answer() if isinstance(found, Query) else found, call.version)
 
     def _find(self, call: Call) -> Recorded | Query[Recorded] | None:
         journal = self._journal()

@@ -163,7 +163,7 @@ class Query(Generic[T]):
         self._latch.wait(timeout)
         return self.answer
 
-    async def awaited(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
+    async def await_answer(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
         """As ``wait``, suspending the task."""
         with anyio.move_on_after(timeout):
             await self._latch.opened()

@@ -1,6 +1,6 @@
-"""``RateLimits``: a rate limit that a server told one call defers every other call of the same key.
+"""``RateLimits``: a rate limit that a server sends to one call defers every other call of the same key.
 
-The call that was told parks by its policy (``recovery.policies.retry``); the others need not be told one by one.
+The call that got it parks by its policy (``recovery.policies.retry``); the others need not fail one by one.
 """
 
 from __future__ import annotations

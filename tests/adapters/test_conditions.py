@@ -30,20 +30,20 @@ def port_of(server: socket.socket) -> int:
     return port
 
 
-def test_there_is_room_where_there_is_room(tmp_path: Path) -> None:
+def test_free_disk_space_is_compared_with_what_is_needed(tmp_path: Path) -> None:
     assert disk_space(tmp_path, 1).is_met()
     assert not disk_space(tmp_path, shutil.disk_usage(tmp_path).total * 2).is_met()
 
 
-def test_room_is_looked_for_where_a_directory_will_be(tmp_path: Path) -> None:
+def test_disk_space_is_measured_where_a_directory_will_be(tmp_path: Path) -> None:
     assert disk_space(tmp_path / "not" / "yet", 1).is_met()
 
 
-def test_a_port_is_not_free_while_a_server_listens(server: socket.socket) -> None:
+def test_while_a_server_listens_its_port_is_not_free_and_its_host_is_reachable(server: socket.socket) -> None:
     port = port_of(server)
-    assert not port_free(port).is_met()
+    assert (port_free(port).is_met(), host_reachable("127.0.0.1", port).is_met()) == (False, True)
     server.close()
-    assert port_free(port).is_met()
+    assert (port_free(port).is_met(), host_reachable("127.0.0.1", port).is_met()) == (True, False)
 
 
 def test_a_port_is_free_though_connections_of_a_former_server_linger() -> None:
@@ -52,13 +52,6 @@ def test_a_port_is_free_though_connections_of_a_former_server_linger() -> None:
         with socket.create_connection(("127.0.0.1", port)):
             listening.accept()[0].close()  # the side that closes first keeps the port in TIME_WAIT
     assert port_free(port).is_met()
-
-
-def test_a_host_is_reachable_while_a_server_listens(server: socket.socket) -> None:
-    port = port_of(server)
-    assert host_reachable("127.0.0.1", port).is_met()
-    server.close()
-    assert not host_reachable("127.0.0.1", port).is_met()
 
 
 def test_a_host_of_an_unknown_name_is_not_reachable() -> None:

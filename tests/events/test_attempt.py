@@ -44,7 +44,7 @@ from tests.events.calls import (
 
 
 def drive(fetch: Operation, tries: list[Exception | str]) -> tuple[str, list[float]]:
-    """The loop that ``events.operation`` shows: what came out of *tries*, and the waits it was told to make."""
+    """The loop that ``events.operation`` shows: what came out of *tries*, and the waits that it asked for."""
     waits: list[float] = []
     attempt = fetch.start()
     while isinstance(error := tries.pop(0), Exception):

@@ -11,15 +11,9 @@ from events.errors import CallRejectedError
 from events.event import Event
 from events.kinds import ON_REQUEST
 from events.operation import Operation
-from events.operation_events import (
-    CallRejected,
-    OperationStarted,
-)
+from events.operation_events import CallRejected, OperationStarted
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from tests.events.calls import (
-    events_of,
-    operation,
-)
+from tests.events.calls import events_of, operation
 
 
 def test_every_start_begins_a_new_call(fetch: Operation) -> None:

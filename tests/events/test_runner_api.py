@@ -12,18 +12,10 @@ from events.call import Call, Progress
 from events.codec import decode, encode
 from events.event import FOREVER
 from events.operation import Operation
-from events.operation_events import (
-    GaveUp,
-    OperationRecovered,
-    OperationStarted,
-    Parked,
-)
+from events.operation_events import GaveUp, OperationRecovered, OperationStarted, Parked
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from tests.events.calls import (
-    events_of,
-    operation,
-)
+from tests.events.calls import events_of, operation
 
 
 def test_a_rejection_for_ever_is_published_as_a_finite_number(fetch: Operation) -> None:
@@ -54,8 +46,8 @@ def test_give_up_ends_a_call_before_its_attempt(fetch: Operation) -> None:
 def test_a_start_has_the_arguments_and_the_version(fetch: Operation) -> None:
     events = events_of(fetch, OperationStarted)
     request_start(Attempt(Call(fetch, "run-1", arguments=b"[[1],{}]", version="2")))
-    told = msgspec.Raw(b"[[1],{}]")
-    assert events == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=told, version="2")]
+    arguments = msgspec.Raw(b"[[1],{}]")
+    assert events == [OperationStarted(at=0.0, operation="fetch", call="run-1", arguments=arguments, version="2")]
 
 
 @pytest.mark.parametrize(

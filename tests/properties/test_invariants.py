@@ -50,11 +50,7 @@ def test_a_permanent_failure_is_attempted_once(policy: RetryPolicy, draw: float)
     assert script.calls == 1
 
 
-@given(
-    retries=st.integers(0, 4),
-    progress_resets=st.integers(0, 4),
-    reached=st.lists(st.integers(1, 6), max_size=40),
-)
+@given(retries=st.integers(0, 4), progress_resets=st.integers(0, 4), reached=st.lists(st.integers(1, 6), max_size=40))
 @example(retries=1, progress_resets=1, reached=[1, 2, 3, 4, 5, 6])
 def test_attempts_stay_within_retries_and_progress_resets(retries: int, progress_resets: int, reached: list[int]):
     made = 0
@@ -131,9 +127,7 @@ def test_no_call_waits_after_its_last_attempt_or_its_deadline(policy: RetryPolic
 
 
 @given(
-    deadline=st.floats(0.0, 100.0),
-    until=st.floats(0.0, 200.0),
-    backend=st.sampled_from(["plain", "asyncio", "trio"]),
+    deadline=st.floats(0.0, 100.0), until=st.floats(0.0, 200.0), backend=st.sampled_from(["plain", "asyncio", "trio"])
 )
 def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float, backend: str):
     clock = VirtualClock()

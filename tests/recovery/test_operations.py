@@ -41,18 +41,12 @@ def test_a_name_with_the_same_config_is_the_same_operation_which_is_kept(
     assert known.config_of("fetch") == config
 
 
-def test_a_chosen_name_with_another_config_is_refused() -> None:
+@pytest.mark.parametrize(("other", "is_chosen"), [(OTHER, True), (RESUMABLE, False)], ids=["chosen", "resumable"])
+def test_an_operation_that_cannot_be_renamed_is_refused(other: OperationConfig, is_chosen: bool) -> None:
     known = registry()
-    known.define("fetch", CONFIG, explicit=True)
+    kept = known.define("fetch", CONFIG, explicit=is_chosen)
     with pytest.raises(ValueError, match="'fetch' is already defined with other settings"):
-        known.define("fetch", OTHER, explicit=True)
-
-
-def test_a_resumable_operation_is_never_renamed() -> None:
-    known = registry()
-    kept = known.define("fetch", CONFIG, explicit=False)
-    with pytest.raises(ValueError, match="'fetch' is already defined"):
-        known.define("fetch", RESUMABLE, explicit=False)
+        known.define("fetch", other, explicit=is_chosen)
     assert known.get("fetch") is kept
 
 

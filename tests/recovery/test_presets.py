@@ -13,11 +13,7 @@ from recovery.presets import Options, development, production, staging
 from recovery.service import Recovery
 from recovery.testing import Script
 
-MAKE: dict[str, Callable[..., Recovery]] = {
-    "production": production,
-    "staging": staging,
-    "development": development,
-}
+MAKE: dict[str, Callable[..., Recovery]] = {"production": production, "staging": staging, "development": development}
 
 
 def fails_once(error: Exception | None = None) -> Script:
@@ -48,7 +44,7 @@ def test_a_permanent_failure_is_not_tried_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["production", "staging"])
-def test_with_a_store_only_troubled_calls_are_written(name: str) -> None:
+def test_with_a_store_only_calls_that_failed_are_written(name: str) -> None:
     store = MemoryStore()
     with MAKE[name](store=store) as service:
         service.recoverable("healthy")(lambda: "a page")()

@@ -21,7 +21,7 @@ FAST: dict[str, Any] = {"initial_delay": 0.0}
 def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
     service = Recovery()
     script = Script(ConnectionError(), ConnectionError())
-    heard = events_of(service, OperationRecovered)
+    received = events_of(service, OperationRecovered)
     attempt = service.operation("render", **FAST).start()
     while True:
         try:
@@ -34,7 +34,7 @@ def test_by_hand_a_few_lines_are_a_complete_driver() -> None:
                 case GiveUp():
                     raise
     attempt.succeed()
-    assert (attempt.number, len(heard)) == (3, 1)
+    assert (attempt.number, len(received)) == (3, 1)
 
 
 def test_by_hand_a_permanent_failure_is_given_up() -> None:
@@ -69,9 +69,12 @@ def test_a_disabled_service_gives_up_at_once_by_hand() -> None:
     )
 
 
-def test_logging_is_quiet_on_success(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("outcomes", "settings"), [([], {}), ([ConnectionError()], {"enable_logging": False})])
+def test_a_success_and_an_operation_without_logging_are_not_logged(
+    outcomes: list[Any], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG, "recovery"):
-        Recovery(enable_logging=True).recoverable("fetch")(lambda: None)()
+        Recovery(enable_logging=True).recoverable("fetch", **FAST, **settings)(Script(*outcomes))()
     assert caplog.records == []
 
 
@@ -82,13 +85,6 @@ def test_a_failure_is_logged_where_logging_is_asked_for(caplog: pytest.LogCaptur
             script = Script(ConnectionError("reset"))
             service.recoverable(name, **FAST, **settings)(lambda script=script: script())()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["loud", "loud"]
-
-
-def test_an_operation_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script(ConnectionError())
-    with caplog.at_level(logging.INFO, "recovery"):
-        Recovery(enable_logging=True).recoverable("quiet", enable_logging=False, **FAST)(lambda: script())()
-    assert caplog.records == []
 
 
 def test_configure_changes_the_service_in_place() -> None:

@@ -30,24 +30,16 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("max_retry", "max_retries"),
-        ("maxretries", "max_retries"),
-        ("initial_dealy", "initial_delay"),
-        ("backof_factor", "backoff_factor"),
-        ("enable_log", "enable_logging"),
-        ("idempotent_key", "idempotency_key"),
-        ("on_degrade", "on_degraded"),
-    ],
-)
-def test_a_name_that_is_nearly_right_is_corrected(given: str, meant: str) -> None:
-    assert refusal(recoverable, **{given: 3}) == f"recoverable() has no setting {given!r}; did you mean {meant!r}?"
-
-
-@pytest.mark.parametrize(
     ("given", "hint"),
     [
+        ("max_retry", "did you mean 'max_retries'?"),
+        ("maxretries", "did you mean 'max_retries'?"),
+        ("initial_dealy", "did you mean 'initial_delay'?"),
+        ("backof_factor", "did you mean 'backoff_factor'?"),
+        ("enable_log", "did you mean 'enable_logging'?"),
+        ("idempotent_key", "did you mean 'idempotency_key'?"),
+        ("on_degrade", "did you mean 'on_degraded'?"),
+        # words of other libraries
         ("timeout", "use attempt_timeout (one attempt) or max_elapsed (the whole call, as stamina's timeout)"),
         ("attempts", "use max_retries (which does not count the first attempt)"),
         ("stop_after_attempt", "use max_retries (which does not count the first attempt)"),
@@ -61,7 +53,7 @@ def test_a_name_that_is_nearly_right_is_corrected(given: str, meant: str) -> Non
         ("before_sleep", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
     ],
 )
-def test_a_word_of_another_library_is_translated(given: str, hint: str) -> None:
+def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(given: str, hint: str) -> None:
     assert refusal(recoverable, **{given: 3}) == f"recoverable() has no setting {given!r}; {hint}"
 
 

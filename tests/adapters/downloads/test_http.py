@@ -12,13 +12,7 @@ import msgspec
 import pytest
 
 from adapters.demo.server import Answer, Fault, Reset, Stall
-from adapters.downloads import (
-    Downloaded,
-    DownloadError,
-    StalePartialFileError,
-    WrongContentError,
-    http,
-)
+from adapters.downloads import Downloaded, DownloadError, StalePartialFileError, WrongContentError, http
 from adapters.downloads.partial_file import PartialFile, Sidecar
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Target
@@ -148,9 +142,9 @@ async def test_a_whole_file_in_answer_to_a_range_starts_over(
     assert target.destination.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("by", [-1, 1, -HALF, 1000])
-async def test_a_range_that_begins_elsewhere_is_never_written(tmp_path: Path, by: int) -> None:
-    with Target(tmp_path, faults=[from_byte(HALF + by)]) as target:
+@pytest.mark.parametrize("answer", [*(from_byte(HALF + by) for by in (-1, 1, -HALF, 1000)), Answer(416)])
+async def test_an_answer_that_does_not_fit_the_kept_bytes_is_never_written(tmp_path: Path, answer: Answer) -> None:
+    with Target(tmp_path, faults=[answer]) as target:
         target.leave(CONTENT[:HALF])
         with pytest.raises(StalePartialFileError, match="starting over"):
             await target.attempt()
@@ -171,16 +165,6 @@ async def test_what_a_dead_process_had_received_is_asked_for_only_in_doubt(
         target.leave(CONTENT, **known)
         arrived = await target.attempt(sha256=known.get("sha256"))
     assert (arrived.received, [request.status for request in target.requests]) == (0, statuses)
-    assert target.destination.read_bytes() == CONTENT
-
-
-async def test_a_416_otherwise_drops_what_was_kept(tmp_path: Path) -> None:
-    with Target(tmp_path, faults=[Answer(416)]) as target:
-        target.leave(CONTENT[:HALF])
-        with pytest.raises(StalePartialFileError):
-            await target.attempt()
-        assert target.files() == set()
-        await target.attempt()
     assert target.destination.read_bytes() == CONTENT
 
 

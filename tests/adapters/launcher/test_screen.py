@@ -64,7 +64,7 @@ def test_who_is_queued_says_what_is_still_missing() -> None:
     assert "needs vae" in drawn(view)
 
 
-def test_progress_is_told_in_megabytes() -> None:
+def test_progress_is_shown_in_megabytes() -> None:
     view = launch(state="running", offset=1_250_000_000)
     text = drawn(view)
     assert "1250.0 / 6500.0" in text
@@ -76,7 +76,7 @@ def test_odd_sizes_are_drawn_too(size: int | None, offset: int) -> None:
     assert "model" in drawn(launch(state="running", size=size, offset=offset))
 
 
-def test_a_restart_and_failures_are_told() -> None:
+def test_a_restart_and_failures_are_shown() -> None:
     text = drawn(launch(state="done", failures=["a", "b"], resumed=2))
     assert "after 2 failures (+2 restarts)" in text
 

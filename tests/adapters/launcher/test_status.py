@@ -85,7 +85,7 @@ async def test_a_call_stands_as_its_events_say_and_as_its_writer_lives(
     assert found.is_being_written is is_alive
 
 
-async def test_a_call_is_told_with_all_that_happened_to_it(tmp_path: Path) -> None:
+async def test_a_call_is_shown_with_all_that_happened_to_it(tmp_path: Path) -> None:
     found = await status_of(
         tmp_path,
         started(key="example.org"),
@@ -185,7 +185,7 @@ def test_every_call_is_seen_by_name_and_state(width: int) -> None:
     assert ("model" in first, "gave up" in first, "vae" in second, "left" in second) == (True,) * 4
 
 
-def test_what_went_wrong_is_told_in_short() -> None:
+def test_what_went_wrong_is_shown_in_short() -> None:
     assert "out of retries (3) | 2 failures, last ReadError: two" in drawn(call())
 
 
@@ -193,7 +193,7 @@ def test_a_journal_without_calls_says_so() -> None:
     assert "no calls" in drawn()
 
 
-def test_circuits_unreadable_rows_and_the_writer_are_told() -> None:
+def test_circuits_unreadable_rows_and_the_writer_are_shown() -> None:
     text = drawn(circuits={"download[a.org]": "open"}, unreadable=2, is_being_written=True)
     assert "circuit download[a.org]: open" in text
     assert "2 rows cannot be read" in text

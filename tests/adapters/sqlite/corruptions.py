@@ -57,7 +57,7 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
     overwrite(path, at, bytes([path.read_bytes()[at] ^ (1 << bit)]))
 
 
-def chance(seed: int, size: int) -> bytes:
+def random_bytes(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
@@ -96,7 +96,7 @@ def _header() -> Iterator[Corruption]:
     for at in (68, 71):
         yield Corruption(f"owner, byte {at}", to("", flip, at, 3), ("used", "refused"))  # the log may hold page 1
     yield Corruption("no header", to("", overwrite, 0, bytes(100)))
-    yield Corruption("a header of chance", to("", overwrite, 0, chance(1, 100)))
+    yield Corruption("a random header", to("", overwrite, 0, random_bytes(1, 100)))
 
 
 def _damage(path: Path, kind: str, at: int, data: bytes) -> None:
@@ -112,9 +112,9 @@ def _pages() -> Iterator[Corruption]:
         "kind": (0, b"\x07"),
         "cells": (3, b"\xff\xff"),
         "pointers": (8, b"\xff" * 8),
-        "content": (PAGE - 40, chance(2, 40)),
+        "content": (PAGE - 40, random_bytes(2, 40)),
         "zeroes": (0, bytes(PAGE - 100)),
-        "chance": (0, chance(3, PAGE - 100)),
+        "random": (0, random_bytes(3, PAGE - 100)),
     }
     for kind in ("schema", "table leaf", "table interior", "index leaf", "freelist"):
         for way, (at, data) in ways.items():
@@ -139,9 +139,9 @@ def _log() -> Iterator[Corruption]:
     for at in (0, 8, 12, 16, 20, 24, 24 + PAGE - 1):
         yield Corruption(f"log frame 2, byte {at}", to("-wal", flip, 32 + FRAME + at), ("kept",))
     yield Corruption("log frame 1, zeroes", to("-wal", overwrite, 32, bytes(FRAME)), ("kept",))
-    yield Corruption("log frame 3, chance", to("-wal", overwrite, 32 + 2 * FRAME, chance(4, FRAME)), ("kept",))
+    yield Corruption("log frame 3, random", to("-wal", overwrite, 32 + 2 * FRAME, random_bytes(4, FRAME)), ("kept",))
     yield Corruption("log, last byte", to("-wal", flip, -1), cuts=True)
-    yield Corruption("log of chance", to("-wal", Path.write_bytes, chance(5, 50_000)))
+    yield Corruption("random log", to("-wal", Path.write_bytes, random_bytes(5, 50_000)))
     yield Corruption("log gone", to("-wal", Path.unlink), ("used",), cuts=True)
 
 
@@ -153,8 +153,8 @@ def _shared() -> Iterator[Corruption]:
     for name, do in {
         "empty": to("-shm", Path.write_bytes, b""),
         "zeroes": to("-shm", Path.write_bytes, bytes(32768)),
-        "of chance": to("-shm", Path.write_bytes, chance(6, 32768)),
-        "cut": to("-shm", Path.write_bytes, chance(7, 77)),
+        "random": to("-shm", Path.write_bytes, random_bytes(6, 32768)),
+        "cut": to("-shm", Path.write_bytes, random_bytes(7, 77)),
         "stale": to("-shm", overwrite, 16, stale),
         "gone": to("-shm", Path.unlink),
     }.items():
@@ -193,7 +193,7 @@ def damaged_package(path: Path) -> None:
 
 
 def _others() -> Iterator[Corruption]:
-    garbage, browser = chance(8, 70_000), ("CREATE TABLE places (url)", "INSERT INTO places VALUES ('x')")
+    garbage, browser = random_bytes(8, 70_000), ("CREATE TABLE places (url)", "INSERT INTO places VALUES ('x')")
     yield Corruption("garbage", alone(Path.write_bytes, garbage), ("kept",))
     yield Corruption("garbage with a log", to("", Path.write_bytes, garbage), ("kept",))
     yield Corruption("text", alone(Path.write_text, "no journal\n" * 100), ("kept",))

@@ -76,12 +76,12 @@ def test_d15_a_newer_file_is_never_written_and_that_is_said(tmp_path: Path) -> N
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = path.read_bytes()
     service = Recovery(store=SQLiteStore(path))
-    heard = events_of(service, JournalDegraded, JournalQuarantined)
+    received = events_of(service, JournalDegraded, JournalQuarantined)
     with service:
         assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
-        eventually(lambda: heard)
-    [said] = heard
-    assert isinstance(said, JournalDegraded)
-    assert "newer release" in said.reason
+        eventually(lambda: received)
+    [event] = received
+    assert isinstance(event, JournalDegraded)
+    assert "newer release" in event.reason
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["calls.db"]

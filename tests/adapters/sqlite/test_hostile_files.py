@@ -50,12 +50,12 @@ def look(path):
 look(again)  # a harmless journal: all that reading one imports is imported now
 WATCHED = "import os.system os.exec os.posix_spawn pickle.find_class exec compile subprocess.Popen".split()
 sys.addaudithook(lambda event, args: seen.append([event, repr(args)]) if event in WATCHED else None)
-told = look(path)
-print(json.dumps({**told, "seen": seen}))
+report = look(path)
+print(json.dumps({**report, "seen": seen}))
 """
 
 
-class Told(msgspec.Struct):
+class Report(msgspec.Struct):
     left: list[list[str]]
     unreadable: list[str]
     states: dict[str, str]
@@ -90,11 +90,11 @@ def test_what_a_planted_row_names_is_never_imported_or_run(tmp_path: Path) -> No
     command = [sys.executable, "-c", READ, str(path), str(harmless)]
     done = subprocess.run(command, capture_output=True, timeout=60, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    told = msgspec.json.decode(done.stdout.splitlines()[-1], type=Told)
-    assert told.seen == []
-    assert told.left == [["planted-1", "os.system"], ["planted-2", "antigravity.geohash"]]
-    assert told.unreadable == [f"planted-{number}" for number in range(4, 10)]
-    assert told.states == {
+    report = msgspec.json.decode(done.stdout.splitlines()[-1], type=Report)
+    assert report.seen == []
+    assert report.left == [["planted-1", "os.system"], ["planted-2", "antigravity.geohash"]]
+    assert report.unreadable == [f"planted-{number}" for number in range(4, 10)]
+    assert report.states == {
         f"planted-{number}": "left" if number < 3 else "unreadable" for number in (1, 2, *range(4, 10))
     }
     assert not (tmp_path / "exploded").exists()

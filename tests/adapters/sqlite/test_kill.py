@@ -31,7 +31,7 @@ from recovery import context
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 
-colour, journal, does_resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
+kind, journal, does_resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
 service = Recovery(store=SQLiteStore(journal))
 policy = RetryPolicy(backoff=(0.0, DELAY), jitter="none")
 
@@ -42,7 +42,7 @@ def work(scene):
         context.checkpoint({"frame": context.attempt() * 100})
         raise ConnectionError("no")
 
-if colour == "plain":
+if kind == "sync":
     @service.recoverable("render", policy=policy, resumable=True)
     def render(scene):
         work(scene)
@@ -116,7 +116,7 @@ class Launch:
         return noted.offset
 
     def run_again(self) -> list[Event]:
-        """Run it to its end; returns the events it told."""
+        """Run it to its end; returns the events it printed."""
         out = self.folder / "second"
         with child(out, "-m", "adapters.cli", "run", self.plan, "--json") as process:
             assert process.wait(20) == 0, out.read_text()
@@ -157,7 +157,7 @@ def test_a_plan_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: 
 
 
 class Begun(msgspec.Struct):
-    """An attempt, as the script tells of it when it begins."""
+    """An attempt, as the script prints it when it begins."""
 
     scene: str
     attempt: int
@@ -176,16 +176,16 @@ def count(journal: Path, kind: str) -> int:
     return int(number)
 
 
-@pytest.mark.parametrize("colour", ["plain", "async"])
-def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, colour: str) -> None:
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, kind: str) -> None:
     script, journal = tmp_path / "script.py", tmp_path / "journal" / "calls.db"
     script.write_text(SCRIPT.replace("DELAY", str(DELAY)))
-    with child(tmp_path / "first", script, colour, journal, "begin"):
+    with child(tmp_path / "first", script, kind, journal, "begin"):
         eventually(lambda: len(begun(tmp_path / "first")) == 2)
         eventually(lambda: count(journal, "RetryScheduled") == 2)
         first, second = begun(tmp_path / "first")
         eventually(lambda: time.monotonic() > second.at + 1.0)
-    with child(tmp_path / "second", script, colour, journal, "resume") as process:
+    with child(tmp_path / "second", script, kind, journal, "resume") as process:
         assert process.wait(20) == 0, (tmp_path / "second").read_text()
     [third] = begun(tmp_path / "second")
     assert [one.attempt for one in (first, second, third)] == [1, 2, 3]

@@ -83,7 +83,7 @@ def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path
     path = tmp_path / "calls.db"
     assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised
     service = Recovery(store=SQLiteStore(path, busy_timeout=0.5))
-    heard = events_of(service, JournalDegraded, JournalRestored)
+    received = events_of(service, JournalDegraded, JournalRestored)
     with service:
         journal = service.journal
         assert journal is not None
@@ -108,7 +108,7 @@ def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path
         journal.receipt().wait(5.0)
         assert journal.counts.dropped == 0
     assert slowest < 0.1
-    assert names(heard) == ["JournalDegraded", "JournalRestored"]
+    assert names(received) == ["JournalDegraded", "JournalRestored"]
     assert calls_of(path) == [f"call-{number}" for number in range(2100)]
 
 
@@ -147,7 +147,7 @@ def test_d8_a_full_disk_is_waited_out_in_memory(limiting: Any, reason: str, tmp_
     with limiting(tmp_path) as (disk, make_room):
         path = disk / "journal" / "calls.db"
         service = Recovery(store=SQLiteStore(path))
-        heard = events_of(service, JournalDegraded, JournalRestored)
+        received = events_of(service, JournalDegraded, JournalRestored)
         with service:
             journal = service.journal
             assert journal is not None
@@ -159,7 +159,7 @@ def test_d8_a_full_disk_is_waited_out_in_memory(limiting: Any, reason: str, tmp_
             eventually(lambda: journal.reason is None)
             journal.receipt().wait(5.0)
             assert journal.counts.dropped == 0
-        assert names(heard) == ["JournalDegraded", "JournalRestored"]
+        assert names(received) == ["JournalDegraded", "JournalRestored"]
         assert calls_of(path) == [f"call-{number}" for number in range(1600)]
 
 
@@ -204,8 +204,8 @@ class Store(SQLiteStore):
         return await super().open(run)
 
 store = Store(path)
-service, heard = Recovery(store=store, journal_config=JournalConfig(first_pause=0.01)), []
-service.bus.subscribe((JournalDegraded, JournalRestored), lambda event: heard.append(type(event).__name__))
+service, received = Recovery(store=store, journal_config=JournalConfig(first_pause=0.01)), []
+service.bus.subscribe((JournalDegraded, JournalRestored), lambda event: received.append(type(event).__name__))
 with service:
     for number in range(100):
         service.bus.publish(GaveUp(at=0.0, operation="fetch", call=f"call-{number}"))
@@ -214,7 +214,7 @@ with service:
     while not (service.journal.reason and store.tries > 3):
         assert time.monotonic() < end
         time.sleep(0.005)
-    print(json.dumps({"heard": heard, "reason": service.journal.reason}))
+    print(json.dumps({"received": received, "reason": service.journal.reason}))
 """
 
 
@@ -234,11 +234,11 @@ def test_d8_a_folder_that_may_only_be_read_means_memory_and_is_said_once(exists:
             one.chmod(0o444)
         folder.chmod(0o555)
         before = {one.name: one.read_bytes() for one in folder.iterdir()}
-        told = run(UNPRIVILEGED, folder / "calls.db")
+        output = run(UNPRIVILEGED, folder / "calls.db")
         assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
         folder.chmod(0o755)
-    assert told["heard"] == ["JournalDegraded"]
-    assert "ermission denied" in told["reason"]
+    assert output["received"] == ["JournalDegraded"]
+    assert "ermission denied" in output["reason"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -254,11 +254,11 @@ def test_d8_a_file_system_without_locks_means_memory_and_is_said_once(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     service = Recovery(store=SQLiteStore(tmp_path / "calls.db"), journal_config=JournalConfig(first_pause=0.01))
-    heard = events_of(service, JournalDegraded)
+    received = events_of(service, JournalDegraded)
     with service:
         publish(service, 0, 10)
         assert service.recoverable("fetch", initial_delay=0.0)(Script(ConnectionError()))() == "done"
         eventually(lambda: len(caplog.records) > 0 and len(asked) > 3)  # it is tried again and again
-    assert names(heard) == ["JournalDegraded"]
+    assert names(received) == ["JournalDegraded"]
     assert "a journal needs a local disk" in caplog.text
     assert not (tmp_path / "calls.db").exists()

@@ -7,11 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from events.operation_events import (
-    GaveUp,
-    OperationCancelled,
-    RetryScheduled,
-)
+from events.operation_events import GaveUp, OperationCancelled, RetryScheduled
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names

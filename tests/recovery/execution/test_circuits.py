@@ -10,10 +10,7 @@ import pytest
 
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
-from events.operation_events import (
-    CallRejected,
-    Parked,
-)
+from events.operation_events import CallRejected, Parked
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock

@@ -29,13 +29,9 @@ def test_a_recoverable_call_in_a_recoverable_call_makes_four_real_calls(runtime:
 
 
 @pytest.mark.parametrize(
-    ("names", "settings", "calls"),
-    [
-        (["twice", "twice"], {}, 4),
-        (["inner", "outer"], {"retry_exhausted": True}, 16),
-    ],
+    ("names", "settings", "calls"), [(["twice", "twice"], {}, 4), (["inner", "outer"], {"retry_exhausted": True}, 16)]
 )
-def test_a_wrapped_wrapper_makes_four_real_calls_unless_told_otherwise(
+def test_a_wrapped_wrapper_makes_four_real_calls_unless_set_otherwise(
     names: list[str], settings: dict[str, Any], calls: int
 ) -> None:
     service, script = Recovery(), Script(*[ConnectionError()] * 99)

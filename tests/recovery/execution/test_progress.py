@@ -136,7 +136,7 @@ def test_progress_from_a_worker_thread_prevents_a_stall(backend: str) -> None:
         for chunk in range(1, 4):
             deadlines.append(anyio.current_effective_deadline())
             await anyio.to_thread.run_sync(context.progress, chunk)
-            await anyio.lowlevel.checkpoint()  # the loop is told, and has to hear it
+            await anyio.lowlevel.checkpoint()  # the loop gets the event, and has to publish it
 
     anyio.run(download, backend=backend)
     assert deadlines == sorted(set(deadlines))

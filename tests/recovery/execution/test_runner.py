@@ -12,12 +12,7 @@ import pytest
 from events.circuit_events import CircuitClosed
 from events.errors import Permanent, Retryable
 from events.evidence import Category, Evidence
-from events.operation_events import (
-    FailureClassified,
-    OperationStarted,
-    OperationSucceeded,
-    Parked,
-)
+from events.operation_events import FailureClassified, OperationStarted, OperationSucceeded, Parked
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.service import Recovery
 from recovery.testing import Script

@@ -34,10 +34,10 @@ class Bell:
 class Caller:
     """A call that asks to be admitted, and publishes *events* events then."""
 
-    def __init__(self, line: Line, timeout: float = 1e9, events: int = 2) -> None:
-        self.line = line
+    def __init__(self, entrance: Entrance, timeout: float = 1e9, events: int = 2) -> None:
+        self.entrance = entrance
         self.events = events
-        self.slot = Slot(line.admission, line.now + timeout)
+        self.slot = Slot(entrance.admission, entrance.now + timeout)
         self.bell = Bell()
 
     def ask(self) -> float:
@@ -52,10 +52,10 @@ class Caller:
         """Go ahead, when admitted."""
         assert self.ask() == 0.0
         self.leave()
-        self.line.fill(self.events)
+        self.entrance.fill(self.events)
 
 
-class Line:
+class Entrance:
     """A queue, its admission, and the time."""
 
     def __init__(self, waiting: int = 0) -> None:
@@ -92,145 +92,145 @@ def admitted(callers: list[Caller]) -> list[int]:
 
 
 def test_no_call_waits_while_the_queue_is_less_than_half_full() -> None:
-    assert Caller(Line(HALF - 1)).ask() == 0.0
-    assert Caller(Line(HALF)).ask() > 0.0
+    assert Caller(Entrance(HALF - 1)).ask() == 0.0
+    assert Caller(Entrance(HALF)).ask() > 0.0
 
 
 def test_a_batch_admits_calls_in_order_and_wakes_them() -> None:
-    line = Line(HALF)
-    callers = line.callers(1000)
-    line.write()
+    entrance = Entrance(HALF)
+    callers = entrance.callers(1000)
+    entrance.write()
     assert admitted(callers) == list(range(ADMITTED))
     assert [number for number, caller in enumerate(callers) if caller.bell.rung] == list(range(ADMITTED))
 
 
 def test_admitted_calls_that_did_not_go_ahead_yet_take_room() -> None:
-    line = Line(HALF)
-    callers = line.callers(2000)
-    while line.queue.counts.waiting:
-        line.write()
-    line.write()
+    entrance = Entrance(HALF)
+    callers = entrance.callers(2000)
+    while entrance.queue.counts.waiting:
+        entrance.write()
+    entrance.write()
     assert len(admitted(callers)) == HALF // EVENTS_PER_CALL
 
 
 @pytest.mark.parametrize("events", [0, 2, EVENTS_PER_CALL])
 def test_all_calls_go_ahead_in_order_and_the_queue_stays_half_full(events: int) -> None:
-    line = Line(HALF)
-    callers, gone = line.callers(5000, events=events), 0
+    entrance = Entrance(HALF)
+    callers, gone = entrance.callers(5000, events=events), 0
     while gone < len(callers):
-        line.write()
+        entrance.write()
         while gone < len(callers) and callers[gone].slot.is_admitted:
             callers[gone].go()
             gone += 1
-            assert line.queue.counts.waiting <= HALF + events  # a call passes its slot on before it publishes
+            assert entrance.queue.counts.waiting <= HALF + events  # a call passes its slot on before it publishes
 
 
 def test_a_new_call_does_not_overtake_waiting_calls() -> None:
-    line = Line(HALF)
-    line.callers(200)
-    line.write()
-    assert not line.queue.is_half_full
-    assert Caller(line).ask() > 0.0
+    entrance = Entrance(HALF)
+    entrance.callers(200)
+    entrance.write()
+    assert not entrance.queue.is_half_full
+    assert Caller(entrance).ask() > 0.0
 
 
 def test_an_admitted_call_that_is_cancelled_passes_its_slot_on() -> None:
-    line = Line(HALF)
-    callers = line.callers(200)
-    line.write()
+    entrance = Entrance(HALF)
+    callers = entrance.callers(200)
+    entrance.write()
     callers[5].leave()
     assert admitted(callers)[-1] == ADMITTED
     assert callers[ADMITTED].bell.rung == 1
 
 
-def test_a_call_that_leaves_the_line_takes_no_slot() -> None:
-    line = Line(HALF)
-    callers = line.callers(200)
+def test_a_call_that_stops_waiting_takes_no_slot() -> None:
+    entrance = Entrance(HALF)
+    callers = entrance.callers(200)
     callers[0].leave()
     callers[7].leave()
-    line.write()
+    entrance.write()
     assert admitted(callers) == [number for number in range(ADMITTED + 2) if number not in (0, 7)]
 
 
 def test_no_call_waits_longer_than_its_timeout() -> None:
-    line = Line(HALF)
-    (caller,) = line.callers(1, timeout=2.0)
+    entrance = Entrance(HALF)
+    (caller,) = entrance.callers(1, timeout=2.0)
     assert caller.ask() == 2.0
-    line.now = 2.0
+    entrance.now = 2.0
     assert caller.ask() <= 0.0
     caller.leave()
-    assert not line.admission.line
+    assert not entrance.admission.waiting
 
 
 def test_a_written_batch_starts_the_stall_timeout_again() -> None:
-    line = Line(CAPACITY)
-    (caller,) = line.callers(1)
+    entrance = Entrance(CAPACITY)
+    (caller,) = entrance.callers(1)
     for _ in range(3):
-        line.now += STALL_TIMEOUT - 0.1
-        line.write()
+        entrance.now += STALL_TIMEOUT - 0.1
+        entrance.write()
         assert caller.ask() > 0.0
 
 
 def test_after_a_stall_of_five_seconds_calls_go_ahead_a_few_at_a_time() -> None:
-    line = Line(HALF)
-    callers = line.callers(1000)
-    line.now = STALL_TIMEOUT
+    entrance = Entrance(HALF)
+    callers = entrance.callers(1000)
+    entrance.now = STALL_TIMEOUT
     callers[0].ask()
     gone = 0
     while gone < len(callers):
         assert admitted(callers) == list(range(min(gone + MAX_ADMITTED, len(callers))))
         callers[gone].go()
         gone += 1
-    assert line.queue.counts.waiting == CAPACITY
-    assert Caller(line).ask() == 0.0  # and no call waits again
+    assert entrance.queue.counts.waiting == CAPACITY
+    assert Caller(entrance).ask() == 0.0  # and no call waits again
 
 
 def test_calls_wait_again_for_a_store_that_writes_again() -> None:
-    line = Line(CAPACITY)
-    (caller,) = line.callers(1)
-    line.now = STALL_TIMEOUT
+    entrance = Entrance(CAPACITY)
+    (caller,) = entrance.callers(1)
+    entrance.now = STALL_TIMEOUT
     caller.go()
-    line.write()
-    assert Caller(line).ask() > 0.0
+    entrance.write()
+    assert Caller(entrance).ask() > 0.0
 
 
 def test_the_time_before_any_call_waits_counts_as_no_stall() -> None:
-    line = Line(HALF)
-    line.callers(1)[0].leave()
-    while line.queue.counts.waiting:
-        line.write()
-    line.now = 10 * STALL_TIMEOUT
-    line.fill(HALF)
-    assert Caller(line).ask() == STALL_TIMEOUT
+    entrance = Entrance(HALF)
+    entrance.callers(1)[0].leave()
+    while entrance.queue.counts.waiting:
+        entrance.write()
+    entrance.now = 10 * STALL_TIMEOUT
+    entrance.fill(HALF)
+    assert Caller(entrance).ask() == STALL_TIMEOUT
 
 
 def test_before_an_unwritable_journal_calls_go_ahead_a_few_at_a_time() -> None:
-    line = Line(HALF)
-    callers = line.callers(100)
-    line.is_unwritable = True
-    line.admission.move(0)
+    entrance = Entrance(HALF)
+    callers = entrance.callers(100)
+    entrance.is_unwritable = True
+    entrance.admission.move(0)
     for number, caller in enumerate(callers):
         assert admitted(callers) == list(range(min(number + MAX_ADMITTED, len(callers))))
         caller.go()
-    assert Caller(line).ask() == 0.0
+    assert Caller(entrance).ask() == 0.0
 
 
 def test_admitted_calls_that_never_go_ahead_do_not_hold_up_the_others() -> None:
-    line = Line(HALF)
-    callers = line.callers(HALF)
-    while line.queue.counts.waiting:
-        line.write()
+    entrance = Entrance(HALF)
+    callers = entrance.callers(HALF)
+    while entrance.queue.counts.waiting:
+        entrance.write()
     number = len(admitted(callers))
     assert number < len(callers)
-    line.now = STALL_TIMEOUT
+    entrance.now = STALL_TIMEOUT
     callers[-1].ask()
     assert len(admitted(callers)) == number + MAX_ADMITTED
 
 
-def test_a_signal_handler_that_interrupts_the_line_or_the_queue_does_not_wait() -> None:
-    line, waits = Line(HALF), list[float]()
-    caller = Caller(line)
-    line.queue.put(interrupted(lambda: waits.append(Caller(line).ask())))
-    line.on_look = lambda: waits.append(Caller(line).ask())
+def test_a_signal_handler_that_interrupts_the_admission_or_the_queue_does_not_wait() -> None:
+    entrance, waits = Entrance(HALF), list[float]()
+    caller = Caller(entrance)
+    entrance.queue.put(interrupted(lambda: waits.append(Caller(entrance).ask())))
+    entrance.on_look = lambda: waits.append(Caller(entrance).ask())
     assert caller.ask() > 0.0
     assert len(waits) > 1
     assert set(waits) == {0.0}
@@ -250,12 +250,12 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_no_call_is_forgotten(steps: list[tuple[str, int]]) -> None:
-    line, waiting = Line(HALF), list[Caller]()
+    entrance, waiting = Entrance(HALF), list[Caller]()
 
     def ask(caller: Caller) -> None:
         if caller.ask() == 0.0:
             caller.leave()
-            line.fill(caller.events)
+            entrance.fill(caller.events)
             waiting.remove(caller)
 
     def serve() -> None:
@@ -266,20 +266,20 @@ def test_no_call_is_forgotten(steps: list[tuple[str, int]]) -> None:
         match step:
             case "come":
                 for _ in range(number):
-                    waiting.append(Caller(line, events=number % (EVENTS_PER_CALL + 1)))
+                    waiting.append(Caller(entrance, events=number % (EVENTS_PER_CALL + 1)))
                     ask(waiting[-1])
             case "write":
                 for _ in range(number):
-                    line.write()
+                    entrance.write()
             case "go":
                 for caller in [one for one in waiting if one.bell.rung][:number]:
                     ask(caller)
             case "cancel" if number < len(waiting):
                 waiting.pop(number).leave()
             case _:
-                line.now += number
-    while line.queue.counts.waiting or any(caller.bell.rung for caller in waiting):
+                entrance.now += number
+    while entrance.queue.counts.waiting or any(caller.bell.rung for caller in waiting):
         serve()  # only woken calls ask
-        line.write()
+        entrance.write()
     assert not waiting
-    assert not line.admission.line
+    assert not entrance.admission.waiting

@@ -94,13 +94,13 @@ def test_d2_a_strict_call_that_gives_up_raises_when_that_is_committed() -> None:
 def test_d11_a_strict_call_may_refuse_to_run_unjournalled(is_async: bool) -> None:
     script = Script()
     with Recovery(store=FaultyStore(MemoryStore(), fail_at=1, sticky=True)) as service:
-        heard = events_of(service)
+        received = events_of(service)
         strict = service.recoverable("pay", durability="strict", on_degraded="refuse")
         with pytest.raises(CallRejectedError, match="cannot promise to remember it: JournalError: injected fault"):
             anyio.run(strict(script.as_async())) if is_async else strict(script)()
         assert script.calls == 0
         assert service.recoverable("pay all the same", durability="strict")(script)() == "done"
-    assert "CallRejected" in names(heard)
+    assert "CallRejected" in names(received)
 
 
 def test_d11_a_strict_call_returns_its_result_though_its_end_is_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -112,9 +112,9 @@ def test_d11_a_strict_call_returns_its_result_though_its_end_is_lost(caplog: pyt
 
 def test_only_the_journal_subscribes_to_the_starts_of_a_strict_operation() -> None:
     with Recovery(store=MemoryStore()) as service:
-        heard = events_of(service)
+        received = events_of(service)
         service.recoverable("pay", durability="strict")(Script())()
-        assert names(heard) == []
+        assert names(received) == []
         assert service.bus.has_subscribers(OperationStarted, "pay", "")
 
 
@@ -159,7 +159,7 @@ def test_d8_waiting_events_are_written_in_order_when_the_failure_is_over() -> No
     memory = MemoryStore()
     store = FaultyStore(memory, fail_at=3, sticky=True)  # open, unfinished, append
     with Recovery(store=store) as service:
-        heard = events_of(service, JournalDegraded, JournalRestored)
+        received = events_of(service, JournalDegraded, JournalRestored)
         with waiting_for(service.bus, JournalDegraded):
             for number in range(1000):
                 service.bus.publish(gave_up(number))
@@ -171,19 +171,19 @@ def test_d8_waiting_events_are_written_in_order_when_the_failure_is_over() -> No
     assert store.calls.count("close") == 1
     ours = [row for row in memory.rows if row.kind == "GaveUp"]
     assert [row.call for row in ours] == [f"call-{number}" for number in range(1000)]
-    assert names(heard) == ["JournalDegraded", "JournalRestored"]
+    assert names(received) == ["JournalDegraded", "JournalRestored"]
 
 
 def test_d8_each_new_reason_is_published_once() -> None:
     reasons = itertools.chain(["locked", "locked", "locked"], itertools.repeat("full"))
     store = FaultyStore(MemoryStore(), fail_at=1, sticky=True, error=lambda: OSError(next(reasons)))
-    bus, heard, is_full = Bus(), list[Event](), threading.Event()
-    bus.subscribe(JournalDegraded, heard.append)
+    bus, received, is_full = Bus(), list[Event](), threading.Event()
+    bus.subscribe(JournalDegraded, received.append)
     bus.subscribe(JournalDegraded, lambda event: is_full.set() if "full" in event.reason else None)
     with closing(core_of(store, bus, first_pause=0.005)) as core:
         core.start()
         assert is_full.wait(20.0)
-    assert [event.reason for event in heard] == ["OSError: locked", "OSError: full"]
+    assert [event.reason for event in received] == ["OSError: locked", "OSError: full"]
 
 
 def test_d8_the_reason_of_a_failure_contains_no_secrets(caplog: pytest.LogCaptureFixture) -> None:

@@ -202,7 +202,7 @@ def test_what_else_waits_makes_looking_for_a_result_no_slower() -> None:
     assert took() < 20.0 * alone
 
 
-def test_a_secret_in_a_key_is_warned_of_once_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_in_a_key_is_warned_of_once_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     secret = "https://me:hunter2@example.org/"
     with Recovery(store=MemoryStore()) as service:
         pay = service.recoverable("pay", idempotency_key=str, key=str)(lambda order: None)

@@ -118,11 +118,11 @@ def test_a_journalled_call_tries_again_after_the_commit_of_its_schedule() -> Non
 
 def test_a_failing_store_is_reported_once_and_operations_go_on(caplog: pytest.LogCaptureFixture) -> None:
     service = Recovery(store=FaultyStore(MemoryStore(), fail_at=3, sticky=True))
-    heard = events_of(service, JournalDegraded)
+    received = events_of(service, JournalDegraded)
     with service:
         call = service.recoverable("fetch", resumable=True, **FAST)(lambda script: script())
         assert [call(Script(ConnectionError())) for _ in range(2)] == ["done", "done"]
-    assert names(heard) == ["JournalDegraded"]
+    assert names(received) == ["JournalDegraded"]
     assert "injected fault" in caplog.text
 
 

@@ -164,10 +164,10 @@ async def test_an_old_call_is_read_from_the_file() -> None:
         for event in (started(), succeeded()):
             core.record(event)
     with closing(core_of(store)) as core:
-        record = await core.lookup.call("a").awaited()
+        record = await core.lookup.call("a").await_answer()
         assert (record.operation, record.state, record.run) == ("fetch", "succeeded", "old")
         assert core.lookup.call("a").wait() == record
-        assert await core.lookup.call("unknown").awaited() is None
+        assert await core.lookup.call("unknown").await_answer() is None
     assert store.reads == 3
 
 

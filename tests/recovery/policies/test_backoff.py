@@ -41,8 +41,7 @@ def test_what_grows_stops_at_the_largest_delay_instead_of_overflowing(retry: int
 
 
 @pytest.mark.parametrize(
-    ("answers", "taken"),
-    [([-1.0, -math.inf], 0.0), ([math.inf, math.nan, 2**1100], LARGEST), ([7], 7.0)],
+    ("answers", "taken"), [([-1.0, -math.inf], 0.0), ([math.inf, math.nan, 2**1100], LARGEST), ([7], 7.0)]
 )
 def test_what_a_function_answers_is_taken_into_range(answers: list[float], taken: float) -> None:
     assert [base_delay(lambda _, answer=answer: answer, 1) for answer in answers] == [taken] * len(answers)

@@ -32,9 +32,9 @@ def test_the_table_holds_at_least_eighty_failures() -> None:
     assert len({failure["name"] for failure in TABLE}) == len(TABLE) >= 80
 
 
-@pytest.mark.parametrize("complaint", PROCESSES, ids=[complaint.name for complaint in PROCESSES])
-def test_every_error_message_has_an_example_in_the_table(complaint: Any) -> None:
-    assert complaint.name in {rule.name for failure in TABLE if (rule := match_error_message(failure.get("stderr")))}
+@pytest.mark.parametrize("process", PROCESSES, ids=[process.name for process in PROCESSES])
+def test_every_error_message_has_an_example_in_the_table(process: Any) -> None:
+    assert process.name in {rule.name for failure in TABLE if (rule := match_error_message(failure.get("stderr")))}
 
 
 @pytest.mark.parametrize("text", ["repository " * 400, "failed to fetch " * 250, "cuda " * 800, "index.lock" * 400])

@@ -28,7 +28,7 @@ def poisoned() -> MemoryStore:
     return store
 
 
-def test_a_call_that_was_resumed_three_times_in_vain_is_quarantined(
+def test_a_call_whose_three_resumptions_crashed_is_quarantined(
     caplog: pytest.LogCaptureFixture, store: MemoryStore
 ) -> None:
     leave(store, "poison")

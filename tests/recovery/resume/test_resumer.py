@@ -15,13 +15,7 @@ from adapters.memory import MemoryStore
 from events.circuit_events import CircuitOpened
 from events.errors import RecoveryError
 from events.evidence import Category
-from events.operation_events import (
-    FailureClassified,
-    GaveUp,
-    OperationRecovered,
-    OperationResumed,
-    RetryScheduled,
-)
+from events.operation_events import FailureClassified, GaveUp, OperationRecovered, OperationResumed, RetryScheduled
 from recovery import context
 from recovery.journal.store import Row
 from recovery.resume.handles import Resumption

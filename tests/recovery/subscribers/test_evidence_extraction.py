@@ -179,7 +179,7 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
         (["a", "list"], None),
         (7, None),
     ],
-    ids=["nothing", "colours", "not utf-8", "gigantic", "list", "int"],
+    ids=["nothing", "colour codes", "not utf-8", "gigantic", "list", "int"],
 )
 def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
     assert extract_evidence(died(1, stderr)).stderr == tail
@@ -191,7 +191,7 @@ def test_what_is_no_http_status_is_not_taken_for_one(code: Any) -> None:
 
 
 class Raising:
-    """Raises whatever attribute is asked for."""
+    """Raises ZeroDivisionError for every attribute."""
 
     def __getattr__(self, name: str) -> Any:
         raise ZeroDivisionError(name)
@@ -311,10 +311,10 @@ def test_an_attribute_is_seen_wherever_an_exception_has_it(kind: type[Exception]
 
 
 def test_an_argument_that_does_not_say_what_it_is_is_no_cause() -> None:
-    class Nobody:  # here, for whoever looks at all objects there are would stumble over one
+    class Unclassed:  # local, since a tool that inspects all objects would stumble over one
         __class__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
 
-    assert extract_evidence(KeyError(Nobody())).cause is None
+    assert extract_evidence(KeyError(Unclassed())).cause is None
 
 
 def test_a_subclass_of_str_is_read_as_plain_text() -> None:

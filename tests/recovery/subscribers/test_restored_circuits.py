@@ -74,7 +74,7 @@ def test_the_latest_opening_counts_and_a_closing_ends_it() -> None:
     ("now", "until"),
     [
         (Run(id="2", boot="b", monotonic=45.0, wall=0.0, pid=1), 70.0),  # one boot: one monotonic clock
-        (Run(id="2", boot="b", monotonic=99.0, wall=0.0, pid=1), 99.0),  # over: whoever comes first may probe
+        (Run(id="2", boot="b", monotonic=99.0, wall=0.0, pid=1), 99.0),  # over: the first call may probe
         (Run(id="2", boot="c", monotonic=5.0, wall=1030.0, pid=1), 15.0),  # another boot: by the wall clock
         (Run(id="2", boot="c", monotonic=5.0, wall=10.0, pid=1), 35.0),  # which is trusted for no more than the break
     ],

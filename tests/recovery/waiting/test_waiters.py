@@ -28,16 +28,20 @@ def test_a_thread_that_waits_is_woken_from_another(delay: float) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_task_that_waits_is_woken_from_a_thread() -> None:
-    async def wait() -> None:
-        assert await waiter.wait(60.0)
+async def test_a_task_that_waits_for_a_waiter_or_a_latch_is_woken_from_a_thread() -> None:
+    waiter, latch, answers = TaskWaiter(), Latch(), list[bool]()
 
-    waiter = TaskWaiter()
+    async def wait() -> None:
+        answers.append(await waiter.wait(60.0))
+
     with anyio.fail_after(10.0):
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
+            group.start_soon(latch.opened)
             await anyio.wait_all_tasks_blocked()
             await anyio.to_thread.run_sync(waiter.wake)
+            await anyio.to_thread.run_sync(latch.open)
+    assert answers == [True]
 
 
 @pytest.mark.parametrize("ends", ["woken", "cancelled"])
@@ -88,13 +92,3 @@ def test_a_thread_passes_an_open_latch() -> None:
     assert not latch.wait(timeout=0.001)
     latch.open()
     assert latch.wait()
-
-
-@pytest.mark.anyio
-async def test_a_task_passes_a_latch_that_a_thread_opens() -> None:
-    latch = Latch()
-    with anyio.fail_after(10.0):
-        async with anyio.create_task_group() as group:
-            group.start_soon(latch.opened)
-            await anyio.wait_all_tasks_blocked()
-            await anyio.to_thread.run_sync(latch.open)

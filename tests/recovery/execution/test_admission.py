@@ -45,7 +45,7 @@ def call(kind: str, function: Callable[[], None], service: Recovery, **settings:
 
 @pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
 @pytest.mark.parametrize(("written", "settings", "steps"), CASES)
-def test_d7_an_event_waits_for_room(kind: str, written: str, settings: dict[str, Any], steps: list[str]) -> None:
+def test_d7_an_event_waits_for_admission(kind: str, written: str, settings: dict[str, Any], steps: list[str]) -> None:
     store, left = Gated(), iter(steps)
     store.gate.set()
     with Recovery(store=store, journal_config=JournalConfig(capacity=64)) as service:
@@ -66,7 +66,7 @@ def test_d7_an_event_waits_for_room(kind: str, written: str, settings: dict[str,
 
 
 @pytest.mark.parametrize("kind", ["plain", "asyncio", "trio"])
-def test_d7_the_start_of_a_journalled_call_waits_for_room(kind: str) -> None:
+def test_d7_the_start_of_a_journalled_call_waits_for_admission(kind: str) -> None:
     store = Gated()
     store.gate.set()
     with Recovery(store=store, journal_config=JournalConfig(capacity=64)) as service:
