@@ -81,13 +81,13 @@ class Admission:
             slot.waiter = waiter
             self.waiting[slot] = None  # the last place, or the one that it has
             now = self.clock()
-            if self._idle_since is None:
-                self._idle_since = now
-            elif now >= self._idle_since + self._stall_timeout:
+            since = now if self._idle_since is None else self._idle_since
+            if now >= since + self._stall_timeout:
                 # Calls that were admitted and never went ahead no longer count.
-                self._is_stalled, self._admitted, self._idle_since = True, 0, now
-            self._admit()
-            return 0.0 if slot.is_admitted else min(slot.end, self._idle_since + self._stall_timeout) - now
+                self._is_stalled, self._admitted, since = True, 0, now
+            self._idle_since = since
+        self._admit()
+        return 0.0 if slot.is_admitted else min(slot.end, since + self._stall_timeout) - now
 
     def leave(self, slot: Slot) -> None:
         """*slot* is over, admitted or not; the next calls get what it leaves."""
@@ -96,28 +96,34 @@ class Admission:
                 self._admitted = max(self._admitted - 1, 0)
             elif slot in self.waiting:
                 del self.waiting[slot]
-            self._admit()
+        self._admit()
 
     def move(self, written: int) -> None:
         """Admit calls as far as there is room: events up to number *written* are stored, or nothing can be."""
         with self._lock:
             if written != self._written:
                 self._written, self._is_stalled, self._idle_since = written, False, self.clock()
-            self._admit()
+        self._admit()
 
     def _must_wait(self) -> bool:
         return not self._is_stalled and bool(self.waiting or self._queue.is_half_full) and not self._is_unwritable()
 
     def _admit(self) -> None:
-        """Admit as many as there is room for."""
-        while self.waiting and self._has_room():
-            slot, _ = self.waiting.popitem(last=False)
-            slot.is_admitted = True
-            self._admitted += 1
-            if slot.waiter is not None:
-                slot.waiter.wake()
-        if not self.waiting and not self._queue.is_half_full:
-            self._is_stalled, self._idle_since = False, None
+        """Admit as many as there is room for. The caller does not hold the lock.
+
+        Nor are they woken under it: a signal handler that interrupts a waiter in its sleep may ask for admission, too.
+        """
+        admitted = []
+        with self._lock:
+            while self.waiting and self._has_room():
+                slot, _ = self.waiting.popitem(last=False)
+                slot.is_admitted = True
+                self._admitted += 1
+                admitted.append(slot.waiter)
+            if not self.waiting and not self._queue.is_half_full:
+                self._is_stalled, self._idle_since = False, None
+        for waiter in filter(None, admitted):
+            waiter.wake()
 
     def _has_room(self) -> bool:
         if self._is_stalled or self._is_unwritable():

@@ -24,10 +24,12 @@ STALL_TIMEOUT = JOURNAL_DEFAULTS.stall_timeout
 class Bell:
     """A waiter that counts how often it is woken."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_locked: Callable[[], bool] = lambda: False) -> None:
         self.rung = 0
+        self.is_locked = is_locked
 
     def wake(self) -> None:
+        assert not self.is_locked()  # or a signal handler that interrupts the waiter and asks too would wait for ever
         self.rung += 1
 
 
@@ -41,7 +43,7 @@ class Caller:
         self.bell = Bell()
 
     def ask(self) -> float:
-        self.bell = Bell()
+        self.bell = Bell(self.entrance.admission.is_interrupted)
         return self.slot.wait_time(self.bell)
 
     def leave(self) -> None:
