@@ -177,7 +177,7 @@ class Wait(msgspec.Struct, eq=False):
                 self.due = now + self.left
                 self.left = None
             case "retry now":
-                self.phase = "over"
+                self.phase, self.pending = "over", self.until  # its conditions had no say: none was unhelpful
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self.phase = "over"

@@ -163,6 +163,21 @@ def test_retry_now_uses_up_no_retry(service: Recovery, clock: VirtualClock) -> N
     assert script.calls == 6
 
 
+def test_retry_now_during_the_jitter_uses_up_no_retry() -> None:
+    polled = threading.Event()
+    service = Recovery(rng=lambda: 0.999, policy=parks(Condition("up", lambda: polled.wait(5.0), blocks=True)))
+    scripts = [Script(*[ConnectionError()] * 3) for _ in range(9)]
+
+    async def main() -> None:
+        async with background(*(service.recoverable("fetch")(one.as_async()) for one in scripts), seconds=0.01):
+            polled.set()
+            await anyio.sleep(0.01)
+            assert [service.calls.retry_now(call.call) for call in service.calls.waiting()] == [True] * 8
+
+    anyio.run(main)
+    assert sorted(script.calls for script in scripts) == [2] + [3] * 8  # the one that polled has used up its retry
+
+
 def test_a_pause_discards_what_held_before_it(clock: VirtualClock) -> None:
     service = Recovery(clock=clock, rng=lambda: 0.999)
     is_up = Condition("up", lambda: 5.0 <= clock() < 5.5 or clock() >= 100.0)
