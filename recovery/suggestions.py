@@ -45,6 +45,8 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "stop": (*RETRIES, *TOTAL),
     **dict.fromkeys(("retry", "retry_if", "on", "exception", "exceptions", "retry_if_exception_type"), ON_ERROR),
     "retry_if_result": ON_ERROR[1:],
+    **dict.fromkeys(("wait_for", "wait_timeout"), (("per_category", "a Strategy for each category has it"),)),
+    **dict.fromkeys(("backoff", "max_retries"), (("policy", "a RetryPolicy has it"),)),
     **dict.fromkeys(("fail_max", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
     **dict.fromkeys(("reset_timeout", "recovery_timeout", "break_duration", "circuit_breaker_timeout"), BREAK),
 }

@@ -210,9 +210,9 @@ class Break:
             case Closed() | HalfOpen(), Open(until, failures, times):
                 if isinstance(before, Closed):
                     self._subscribe(operation_key)
-                dry, rest = self._mode(operation_key) == "metrics_only", until - now
+                muted, rest = self._mode(operation_key) == "metrics_only", until - now
                 opened = CircuitOpened(
-                    at=now, operation=operation, key=key, after=rest, failures=failures, times=times, metrics_only=dry
+                    at=now, operation=operation, key=key, after=rest, failures=failures, times=times, metrics_only=muted
                 )
                 return [opened]
             case Open(), HalfOpen():

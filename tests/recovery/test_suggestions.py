@@ -48,6 +48,8 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
         ("wait_exp_base", "use backoff_factor"),
         ("wait_jitter", 'use jitter ("none", "full", "equal" or "decorrelated")'),
         ("max_time", "use max_elapsed (the whole call)"),
+        ("wait_timeout", "use per_category (a Strategy for each category has it)"),
+        ("backoff", "use policy (a RetryPolicy has it)"),
         ("on", "use retry_on (exception classes) or retry_on_result (a function of the result)"),
         ("on_backoff", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("before_sleep", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
