@@ -62,6 +62,5 @@ class Circuits:
         for operation_key, circuit in self.states().items():
             closed = f"closed, {circuit.failures} failed" if isinstance(circuit, Closed) else ""
             shown.setdefault(operation_key, closed or ("open" if isinstance(circuit, Open) else "half-open"))
-        return (
-            f"<Circuits: {'; '.join(f'{display_name(*one)} {state}' for one, state in shown.items()) or 'all closed'}>"
-        )
+        states = "; ".join(f"{display_name(*one)} {state}" for one, state in shown.items())
+        return f"<Circuits: {states or 'all closed'}>"

@@ -64,11 +64,7 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
             rf"\1{MASK}",
         ),
         (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
-        (
-            ("cookie",),
-            r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
-            rf"\1{MASK}",
-        ),
+        (("cookie",), r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*", rf"\1{MASK}"),
         # Hugging Face, GitHub, GitLab, OpenAI; JSON Web Tokens (RFC 7519).
         (("hf_",), r"hf_[A-Z0-9_-]{16,}", MASK),
         (("gh",), r"(?:gh[pousr]_|github_pat_)[A-Z0-9_-]{16,}", MASK),

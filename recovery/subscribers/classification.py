@@ -31,7 +31,12 @@ def classify(error: BaseException | Evidence) -> Classification:
 
     Args:
         error: An exception, or the evidence that was taken from one.
+
+    Raises:
+        TypeError: *error* is neither.
     """
+    if not isinstance(error, BaseException | Evidence):
+        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
     if isinstance(error, Evidence):
         answer = classify_evidence(error)
         return msgspec.structs.replace(answer, retry_after=_asked(answer, error))

@@ -46,6 +46,11 @@ def test_classify_takes_any_exception(error: BaseException, classification: Clas
     assert classify(error) == classification
 
 
+def test_classify_refuses_what_is_no_exception() -> None:
+    with pytest.raises(TypeError, match="takes an exception or Evidence, not 5"):
+        classify(5)  # type: ignore[arg-type]
+
+
 def test_classify_takes_evidence() -> None:
     assert classify(extract_evidence(OSError(errno.ENOSPC, "full"))).category is ENVIRONMENT
 
