@@ -101,8 +101,8 @@ class KilledJournal:
         for notes, at in zip(rounds, killed, strict=True):
             for call, accepted in notes.accepted.items():
                 found = events.get((notes.run, call), [])
-                # The kill may have come between accepting an end and noting it: what is stored counts, too.
-                if DONE & {accepted[-1][0][0], found[-1][0] if found else ""}:
+                # The kill may have come between accepting an end and noting it, and an interruption may follow an end.
+                if DONE & {kind for kind, _ in [*found, *(event for event, _ in accepted)]}:
                     self._deletable.add(call)
                     if not found and self._deletes and stored.done >= KEEP_FEW.calls:
                         continue  # it was kept for as long as the retention asks
@@ -144,7 +144,7 @@ class KilledJournal:
             there |= {(call, event) for event in events}
             ends[call] += sum(kind in ENDS for kind, _ in events)
         # The last process has ended calls, too, and its retention may have deleted them.
-        self._deletable |= {call for call, accepted in last.accepted.items() if accepted[-1][0][0] in DONE}
+        self._deletable |= {call for call, noted in last.accepted.items() if DONE & {kind for (kind, _), _ in noted}}
         tally.lost += [
             f"{one}, at the end; deletes: {self._deletes}, done: {after.done}"
             for one in self._acknowledged - there

@@ -257,7 +257,7 @@ def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path
         service.journal.receipt().wait(5.0)
         store.fails = 2
         service.bus.publish(journals.gave_up("again"))
-        eventually(lambda: quarantined)
+        eventually(lambda: quarantined and service.journal.reason is None)
         service.journal.receipt().wait(5.0)
     assert len(quarantined) == 1
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
