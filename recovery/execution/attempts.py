@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from events.attempt import Attempt
@@ -16,10 +15,9 @@ from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
 from recovery.operations import Definition
-from recovery.serialization import encoded_or_none
 from recovery.subscribers.exhausted import mark_exhausted
 
-NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
+NOT_RESUMABLE = "a call is not resumable"
 
 
 def begin(operation: Operation) -> Attempt:
@@ -37,8 +35,11 @@ def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, 
     if config.idempotency_key is not None:
         call.idempotency_key = str(config.idempotency_key(*args, **kwargs))
         definition.warn_of_secret("idempotency_key", call.idempotency_key)
-    if config.resumable:
-        call.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE))
+    if definition.codec is not None:
+        try:
+            call.arguments = definition.codec.encoded(args, kwargs)
+        except ValueError as error:
+            definition.warn_once(NOT_RESUMABLE, str(error), per_reason=True)
     return Attempt(call)
 
 

@@ -18,7 +18,6 @@ from events.callables import is_async
 from recovery.execution.attempts import begin, begin_with, cancel_first
 from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
-from recovery.serialization import decoded
 from recovery.settings import OperationConfig
 
 NO_KEYWORDS: dict[str, Any] = {}
@@ -139,7 +138,7 @@ def _run(runner: Runner) -> Callable[..., Any]:
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         attempt = begin_with(definition, args, kwargs)
         if results is not None and (recorded := results.recall(attempt.call)) is not None:
-            return decoded(recorded.result)
+            return results.codec.decoded(recorded.result)
         return runner.run(attempt, args, kwargs)
 
     return recoverable_call
@@ -151,7 +150,7 @@ def _run_async(runner: Runner) -> Callable[..., Any]:
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         attempt = begin_with(definition, args, kwargs)
         if results is not None and (recorded := await results.arecall(attempt.call)) is not None:
-            return decoded(recorded.result)
+            return results.codec.decoded(recorded.result)
         return await runner.arun(attempt, args, kwargs)
 
     return recoverable_call

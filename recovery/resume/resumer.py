@@ -26,9 +26,9 @@ from recovery.execution.runner import Runner
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, remaining
 from recovery.operations import Definition, Registry
+from recovery.redact import printable, redact
 from recovery.resume.continuation import continued, decided, why_over
 from recovery.resume.handles import ResumedCall, Resumption
-from recovery.serialization import decoded_arguments
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
@@ -183,8 +183,14 @@ class Resumer(msgspec.Struct, eq=False):
         definition = self._registry.get(call.record.operation)
         assert definition is not None
         assert definition.resume is not None
+        assert definition.codec is not None
         assert call.record.arguments is not None
-        args, kwargs = decoded_arguments(call.record.arguments)
+        try:
+            args, kwargs = definition.codec.decoded(call.record.arguments)
+        except ValueError as error:
+            why = printable(redact(str(error)))
+            log.warning("call %s of %s stays pending: %s", call.record.call, call.record.operation, why)
+            raise
         record = decided(call.record, definition.config)
         operation = definition.keyed(record.key)
         now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
@@ -199,4 +205,4 @@ class Resumer(msgspec.Struct, eq=False):
         call.attempt = attempt
         runner = self._runner_of(definition.resume, definition)
         run = runner.arun if is_async(definition.resume) else runner.run
-        return functools.partial(run, attempt, tuple(args), kwargs, delay=delay)
+        return functools.partial(run, attempt, args, kwargs, delay=delay)
