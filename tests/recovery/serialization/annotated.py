@@ -36,6 +36,19 @@ class Point(NamedTuple):
     where: Path | None = None
 
 
+class First(NamedTuple):
+    x: int
+
+
+class Second(NamedTuple):
+    x: int
+
+
+@dataclass
+class Label(str):
+    color: str
+
+
 class Step(msgspec.Struct, frozen=True):
     name: str
     color: Color = Color.RED
@@ -109,6 +122,8 @@ def unannotated(job) -> None: ...  # type: ignore[no-untyped-def]
 def anything(job: Any) -> None: ...
 def untyped_list(jobs: list) -> None: ...  # type: ignore[type-arg]
 def ghostly(job: Ghost, other: Job) -> None: ...
+def labelled(label: Label) -> None: ...
+def equals(it: set[First | Second]) -> None: ...
 def doubled(it: Doubled) -> None: ...
 def confused(it: Task | Box[str]) -> None: ...
 def plain(name: str, number: int = 1, *, path: Path | None = None, on_end: Callable[..., Any] = print) -> None: ...

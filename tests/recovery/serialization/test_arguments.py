@@ -28,10 +28,12 @@ from tests.recovery.serialization.annotated import (
     Counted,
     Doubled,
     Job,
+    Label,
     Level,
     Loader,
     Mode,
     Point,
+    Second,
     Step,
     Task,
 )
@@ -219,6 +221,12 @@ class FastJob(Job):
             "argument 'jobs' is a list that holds a str where Job is annotated: pass that, or change the annotation",
         ),
         (annotated.doubled, Doubled(1), f"argument 'it' is a Doubled that would come back changed: {PASS}"),
+        (annotated.equals, {Second(1)}, f"argument 'it' is a set that would come back changed: {PASS}"),
+        (
+            annotated.labelled,
+            Label("red"),
+            f"argument 'label' is a {Label.__module__}.Label, which would come back as str: pass str(...) of it",
+        ),
         (annotated.confused, Box("x"), f"argument 'it' is a Box that would come back changed: {PASS}"),
     ],
 )

@@ -92,6 +92,11 @@ def test_an_argument_that_cannot_be_journalled_has_no_identity() -> None:
             identity(argument)
 
 
+def test_an_argument_of_another_class_than_annotated_has_no_identity() -> None:
+    with pytest.raises(ValueError, match="argument 'job' is a dict where Job is annotated"):
+        ArgumentCodec(annotated.one).identity(({"name": "a"},), {})
+
+
 def test_a_callable_without_a_signature_takes_arguments_as_they_are() -> None:
     codec = ArgumentCodec(max)
     assert codec.identity((1, 2), {}) == codec.identity((1, 2), {}) != codec.identity((2, 1), {})
