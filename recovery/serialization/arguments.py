@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -127,10 +126,13 @@ class ArgumentCodec:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self._made: Parameters | None = None
 
-    @functools.cached_property
+    @property
     def _parameters(self) -> Parameters:
-        return Parameters(self._function)
+        if self._made is None:  # two threads may make it, without a lock that a forked process could find locked
+            self._made = Parameters(self._function)
+        return self._made
 
     def encoded(self, args: Args, kwargs: Kwargs) -> bytes:
         """``[args, kwargs]`` as JSON.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +50,7 @@ class ResultCodec:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self._made: Hints | None = None
 
     def encoded(self, result: object) -> bytes:
         """*result* as JSON. Raises ValueError as ``encoded`` does."""
@@ -68,7 +68,9 @@ class ResultCodec:
             cure = "give the operation another version if its result has changed"
             raise ValueError(f"a recorded result cannot be read back: {error}; {cure}") from error
 
-    @functools.cached_property
+    @property
     def _hints(self) -> Hints:
-        annotation = signature_of(self._function).return_annotation
-        return hints_of(resolved(annotation, names_around(self._function)))
+        if self._made is None:
+            annotation = signature_of(self._function).return_annotation
+            self._made = hints_of(resolved(annotation, names_around(self._function)))
+        return self._made
