@@ -9,6 +9,7 @@ import msgspec
 
 from recovery.serialization.annotations import Hints, hints_of, name_made, names_around, resolved, signature_of
 from recovery.serialization.reading import built
+from recovery.serialization.tags import TAG_START
 from recovery.serialization.writing import MAX_BYTES, Subject, plain, written
 
 RESULT = Subject("the result", "annotate the function's result with {}", "return plain data")
@@ -40,7 +41,8 @@ def decoded(data: bytes | msgspec.Raw, hints: Hints = ()) -> Any:
         ValueError: It is no JSON that ``encoded`` returns, or does not fit the hints.
     """
     try:
-        return built(msgspec.json.decode(data), hints)
+        node = msgspec.json.decode(data)
+        return built(node, hints) if TAG_START in bytes(data) or name_made(hints) else node
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
