@@ -21,8 +21,7 @@ def is_same(one: Any, other: Any) -> bool:
     if kind is dict:
         if len(one) != len(other):
             return False
-        pairs = zip(one.items(), other.items(), strict=True)
-        return all(is_same(a, b) and is_same(x, y) for (a, x), (b, y) in pairs)
+        return all(map(is_same, one, other)) and all(map(is_same, one.values(), other.values()))
     if kind in (list, tuple):
         return len(one) == len(other) and all(map(is_same, one, other))
     if kind in (set, frozenset):
