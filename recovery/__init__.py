@@ -11,6 +11,7 @@ from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classification, Classifier
+from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.resume.handles import ResumedCall, Resumption
@@ -24,7 +25,7 @@ from recovery.waiting.wait import WaitingCall
 
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallRecord", "Classification", "Classifier", "classify", "configure",
-    "Constant", "context", "Counts", "Exponential", "extract_evidence", "JournalConfig", "Linear", "Log",
-    "NotDurable", "presets", "Receipt", "recoverable", "Recovery", "ResumedCall", "Resumption", "RetryBudget",
-    "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
+    "Constant", "context", "Counts", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of", "JournalConfig",
+    "Linear", "Log", "NotDurable", "presets", "Receipt", "recoverable", "Recovery", "ResumedCall", "Resumption",
+    "RetryBudget", "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer
 from recovery.service_lifetime import Lifetime
-from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
+from recovery.settings import Defaults, OperationConfig, Settings, WhenOpen, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -59,6 +59,8 @@ class Recovery:
         policy: The ``RetryPolicy`` of operations that declare none.
         breaker: The ``BreakerPolicy`` of operations that declare none; ``None`` for no circuits.
         budget: The ``RetryBudget`` of operations that declare none; ``None`` for no limit.
+        key: Makes the key of a call from its arguments, for operations that declare no ``key``; ``None`` for no keys.
+        when_open: "reject" or "wait": what an open circuit does to calls of operations that declare neither.
         classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
             before the built-in rules.
         enable_classification: Whether operations that leave it open use the built-in rules.
@@ -83,6 +85,8 @@ class Recovery:
         policy: RetryPolicy = DEFAULTS.policy,
         breaker: BreakerPolicy | None = DEFAULTS.breaker,
         budget: RetryBudget | None = None,
+        key: Callable[..., str] | None = None,
+        when_open: WhenOpen = "reject",
         classifier: Classifier | Sequence[Classifier] = (),
         enable_classification: bool = True,
         enable_logging: bool = False,
@@ -97,7 +101,7 @@ class Recovery:
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         validation.whole("max_keys", max_keys, least=1)
         self.bus = Bus(clock=clock, run=run)
-        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
+        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
@@ -227,7 +231,7 @@ class Recovery:
         if known is not None and not settings:
             return known.operation
         config = self._config(settings, "operation")
-        check_by_hand(config)
+        check_by_hand(config, settings)
         if not self.is_enabled:
             return Operation(name, self.bus)  # unknown to the built-in subscribers: each failure is given up at once
         return self._define(name, config, explicit=True).operation

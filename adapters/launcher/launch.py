@@ -21,11 +21,12 @@ import httpx2
 import msgspec
 
 from adapters.disk import try_lock
-from adapters.downloads import download, host_of
+from adapters.downloads import download
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from events.attempt import Attempt
 from events.call import Call
 from recovery import context
+from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import redact
 from recovery.resume.handles import ResumedCall, Resumption
