@@ -323,7 +323,7 @@ def test_a_classifier_is_asked_before_the_rule_of_the_preset(clock: VirtualClock
     assert (half.calls, text.calls) == (1, 2)
 
 
-def test_a_policy_replaces_the_patience_and_the_waits(clock: VirtualClock) -> None:
+def test_a_policy_replaces_the_retries_and_the_waits(clock: VirtualClock) -> None:
     fetch = Script(denied())
     with pytest.raises(HTTPError):
         launcher(clock=clock, policy=RetryPolicy()).recoverable("fetch")(fetch)()
