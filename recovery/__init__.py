@@ -1,5 +1,6 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, resume."""
 
+import recovery.installation as _installation  # noqa: F401  # first: it says where another module hides one of ours
 from recovery import context, presets
 from recovery.journal.accounting import Counts
 from recovery.journal.config import JournalConfig

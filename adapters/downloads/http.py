@@ -18,10 +18,13 @@ from typing import Literal, TypeAlias
 
 import anyio
 import anyio.to_thread
-import httpx2
 import msgspec
 
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
+from recovery.installation import extra
+
+with extra("launcher"):
+    import httpx2
 
 SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""

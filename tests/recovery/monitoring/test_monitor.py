@@ -205,7 +205,7 @@ def test_lag_is_how_much_later_than_scheduled_a_retry_begins(service: Recovery, 
         ("import recovery, sys; print({'ddsketch', 'recovery.monitoring'} & set(sys.modules))", "set()\n"),
         (
             "import recovery, sys; sys.modules['ddsketch'] = None; recovery.Recovery().monitor()",
-            "ImportError: a monitor needs the extra: pip install 'launcher-recovery[monitor]'\n",
+            "ModuleNotFoundError: recovery needs the extra 'monitor': pip install 'launcher-recovery[monitor]'\n",
         ),
     ],
 )
