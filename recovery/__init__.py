@@ -2,6 +2,7 @@
 
 import recovery.installation as _installation  # noqa: F401  # first: it says where another module hides one of ours
 from recovery import context, presets
+from recovery.default_service import configure, recoverable
 from recovery.journal.accounting import Counts
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
@@ -17,7 +18,7 @@ from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.serialization import Secret
-from recovery.service import Recovery, configure, recoverable
+from recovery.service import Recovery
 from recovery.settings import ABSENT, Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence

@@ -121,6 +121,9 @@ class Registry:
         self.config_of: ConfigOf = self._configs.get
         """The config of the operation of that name, if it is defined: looked up six times for each failure."""
 
+    def __len__(self) -> int:
+        return len(self._configs)
+
     def define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
         """The operation *name* with *config*: a new one, or the one that has the same name and config.
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from events.bus import Bus
 from events.operation import Operation
@@ -37,6 +37,8 @@ from recovery.waiting.waiters import Clock
 if TYPE_CHECKING:
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
+else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
+    Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,6 +119,10 @@ class Recovery:
             enable_classification=enable_classification,
             enable_logging=enable_logging,
         )
+
+    def __repr__(self) -> str:
+        state = f"{len(self._registry)} operations, {len(self._waiting)} calls waiting, {self.journal or 'no journal'}"
+        return f"<Recovery: {state}>" if self.is_enabled else "<Recovery: switched off>"
 
     @property
     def is_enabled(self) -> bool:
@@ -309,10 +315,3 @@ class Recovery:
     def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
         return Runner(function, definition, self._waiting, lambda: lifetime.journal)
-
-
-default = Recovery()
-"""The default service, which the module-level ``recoverable`` uses: one object, no store, no thread."""
-
-recoverable = default.recoverable
-configure = default.configure

@@ -32,7 +32,7 @@ ConditionOf: TypeAlias = Callable[[FailureClassified], Condition | None]
 """What a failure waits for, where that depends on the failure (its host); ``None``: it does not wait."""
 
 
-class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What differs for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
     Args:
@@ -71,7 +71,7 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
                 raise ValueError("wait_timeout needs conditions to wait for: wait_for=(...)")
 
 
-class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """How often and how long to retry.
 
     Args:

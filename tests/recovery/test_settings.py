@@ -207,6 +207,13 @@ def test_the_same_settings_make_equal_configs() -> None:
     assert config(**settings) == config(**settings)
 
 
+def test_a_misspelled_category_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=r"per_category must be one of .*, not 'transiet'; did you mean 'transient'\?"):
+        config(per_category={"transiet": Strategy()})
+    with pytest.raises(ValueError, match=r"when_open must be one of 'reject', 'wait', not 'panic'$"):
+        config(when_open="panic")
+
+
 def test_an_operation_goes_before_its_service() -> None:
     defaults = Defaults(key=str.lower, when_open="wait")
     left_open = make_config({}, defaults=defaults, has_store=False)

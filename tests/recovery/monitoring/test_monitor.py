@@ -222,3 +222,9 @@ def test_a_service_has_one_monitor_with_its_first_thresholds(service: Recovery):
         service.monitor(Thresholds())
     with pytest.raises(TypeError, match="thresholds must be Thresholds"):
         Recovery().monitor(Threshold(raised=1.0, cleared=0.5))  # type: ignore[arg-type]
+
+
+def test_a_monitor_shows_what_it_counts(service: Recovery, monitor: Monitor, clock: VirtualClock):
+    service.recoverable("fetch")(failing(1, clock))()
+    monitor.snapshot()
+    assert repr(monitor) == "<Monitor: 1 operations, 0 alerts>"
