@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
-from recovery.joining.register import CallRegister
+from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JournalConfig
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Restore
@@ -29,11 +29,11 @@ class Lifetime:
     ``face`` is the journal as users see it.
     """
 
-    def __init__(self, journal_config: JournalConfig, register: CallRegister) -> None:
+    def __init__(self, journal_config: JournalConfig, joinable: JoinableCalls) -> None:
         if not isinstance(journal_config, JournalConfig):
             raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
         self._journal_config = journal_config
-        self._register = register
+        self._joinable = joinable
         self.journal: JournalCore | None = None
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
@@ -57,6 +57,11 @@ class Lifetime:
                 self.resumption.pick_up()
             return self.resumption
 
+    def pick_up(self, operation: str) -> None:
+        """*operation* is defined: if its calls were left, a resumption that has begun resumes them now."""
+        if self.resumption is not None and self._joinable.pending.has_left(operation):
+            self.resumption.pick_up()
+
     def start(self) -> None:
         """Start the journal's thread."""
         if self.journal is not None:
@@ -64,7 +69,7 @@ class Lifetime:
 
     def close(self) -> None:
         """Leave the calls that run pending, write what the journal has accepted, and close it."""
-        self._register.close()
+        self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -83,7 +88,7 @@ class Lifetime:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if has_failed:
-                self._register.close()
+                self._joinable.register.close()
                 if self.journal is not None:
                     self.journal.queue.close()  # calls that are cancelled with the launcher are resumed next time
                 group.cancel_scope.cancel()

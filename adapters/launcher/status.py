@@ -8,9 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Console, Group
-from rich.table import Column
-from rich.text import Text
 
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.screen import STYLES, table_of
@@ -22,10 +19,16 @@ from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
 from events.names import display_name
+from recovery.installation import extra
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
 from recovery.redact import printable
+
+with extra("launcher"):
+    from rich.console import Console, Group
+    from rich.table import Column
+    from rich.text import Text
 
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
