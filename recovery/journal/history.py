@@ -87,6 +87,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         interrupted: Whether the latest process ended in good order while the call ran.
         progress_resets: How often progress gave the retries back.
         done: How far it came, in the unit of its progress.
+        failure: The latest failure; ``None`` if there is none, or the call succeeded.
         judged: A failure whose outcome was not written.
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
@@ -112,6 +113,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     progress_resets: int = 0
     done: float = 0.0
+    failure: FailureClassified | None = None
     judged: FailureClassified | None = None
     reason: str = ""
     elapsed: float = 0.0
@@ -152,11 +154,12 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
-            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done, judged=event)
+            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)
+            changes.update(failure=event, judged=event)
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
-        case Parked(error=None):
+        case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
         case Parked(after=after, counts_as_retry=counts_as_retry):
@@ -181,7 +184,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():
-            changes.update(state="succeeded", attempt=event.attempt, due=None)
+            changes.update(state="succeeded", attempt=event.attempt, due=None, failure=None)
         case OperationCancelled():
             changes.update(state="cancelled", attempt=event.attempt, due=None)
         case GaveUp(reason=reason) | CallRejected(reason=reason):
