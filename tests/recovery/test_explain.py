@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,23 @@ def test_a_record_keeps_its_latest_failure_unless_the_call_succeeded() -> None:
     later = failed(attempt=2)
     assert record_of(failed(), made(RetryScheduled, after=1.0, retry=1), later, made(GaveUp)).failure is later
     assert record_of(failed(), made(OperationRecovered, attempt=2)).failure is None
+
+
+@pytest.fixture
+def hidden() -> Iterator[Callable[[str], object]]:
+    yield hide
+    unhide()
+
+
+def test_no_line_of_a_secret_is_told(hidden: Callable[[str], object]) -> None:
+    hidden("ab12\nERROR: cd34ef56\n78")
+    stderr = "fatal: refused\nab12\nERROR: cd34ef56\n78"
+    assert "cd34ef56" not in explain(failed(Evidence(type="a.Error", exit_code=1, stderr=stderr))).said
+
+
+def test_a_secret_that_only_the_whole_line_holds_is_not_told(hidden: Callable[[str], object]) -> None:
+    hidden("reset; attempt 1")
+    assert "***" in explain(failed()).line
 
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=24)
