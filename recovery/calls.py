@@ -87,6 +87,9 @@ class Calls:
             retries=waiting.retries,
             due=None if waiting.is_paused else now + waiting.left,
             delay=waiting.left,
+            arguments=waiting.arguments,
+            idempotency_key=waiting.idempotency_key,
+            failure=waiting.failure,
             reason="; ".join(waiting.until),
             at=now,
         )

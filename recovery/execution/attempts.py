@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from events.attempt import Attempt
-from events.bus import BusOperation
 from events.call import Call
 from events.errors import RecoveryError, StaysPendingError
-from events.names import display_name
 from events.operation import Operation
-from events.operation_events import OperationCancelled, OperationInterrupted
+from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
+from recovery.explain import Explanation, counted, explain, shown
 from recovery.joining.pending import identity_of
 from recovery.joining.shared_call import Identity
 from recovery.operations import Definition
@@ -113,18 +113,63 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
     give_up(attempt, verdict)
     if error is None:
         return RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
-    return noted(error, call.operation, attempt.number - 1, verdict)
+    return noted(error, call, max(attempt.number - 1, 1), verdict)
 
 
-def noted(error: Exception, operation: BusOperation, attempts: int, verdict: Verdict | None) -> Exception:
-    """*error*, marked as exhausted, with a note (PEP 678) of how many attempts were made and why that is over."""
+def noted(
+    error: Exception,
+    call: Call,
+    attempts: int,
+    verdict: Verdict | None,
+    function: object = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Exception:
+    """*error*, marked as exhausted, with notes (PEP 678): what it means, how often it was tried, which call it was.
+
+    Args:
+        error: The exception that the caller gets.
+        call: The call that gave up.
+        attempts: How many attempts were made.
+        verdict: Why there is no further one.
+        function: What was called, with *args* and *kwargs*: they tell the call from others.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
+    operation = call.operation
     mark_exhausted(error, operation.name, is_nested=is_nested())
-    reason = verdict.reason if isinstance(verdict, GiveUp) else ""
-    prefix = f"recovery: {display_name(operation.name, operation.key)} gave up"
     try:
+        event = call.failure or GaveUp(at=0.0, operation=operation.name, key=operation.key, call=call.id)
+        rest, named = _named(function, args)
+        named |= kwargs or {}
+        stored = None if rest or named else call.arguments
+        told = explain(event, idempotency_key=call.idempotency_key, args=rest, kwargs=named, arguments=stored)
+        reason = verdict.reason if isinstance(verdict, GiveUp) else ""
+        new = {
+            "gave up after ": _ending(told, attempts, reason),
+            "call ": f"{told.call} ({told.which})" if told.which else told.call,
+            "said: ": told.said,
+        }
+        about = f"recovery: {told.operation} "
         # The same object may be raised again and again: its notes must not pile up.
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempts}: {reason}"]
+        old = tuple(about + kind for kind in new)
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(old)]
+        error.__notes__ = notes + [f"{about}{kind}{text}" for kind, text in new.items() if text]
     except Exception:  # an error that refuses attributes goes without
         pass
     return error
+
+
+def _ending(told: Explanation, attempts: int, reason: str) -> str:
+    """How often a call was tried, why it was not tried again, and what its failure means."""
+    is_told = not reason or reason.split(" (")[0] == told.category
+    why = "" if is_told else f", {reason}"
+    category = f" ({told.category})" if told.category else ""
+    return shown(f"{counted(attempts, 'attempt')}{why}: {told.sentence}{category}")
+
+
+def _named(function: object, args: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """*args* by the names of the parameters of *function*, and the rest: the name of a secret gives it away."""
+    code = getattr(function, "__code__", None)
+    names = () if code is None else code.co_varnames[: code.co_argcount]
+    return args[len(names) :], dict(zip(names, args, strict=False))

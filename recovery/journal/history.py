@@ -25,6 +25,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from recovery.explain import Explanation, counted, explain, moment
 from recovery.policies.circuit_breaker import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
@@ -87,6 +88,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         interrupted: Whether the latest process ended in good order while the call ran.
         progress_resets: How often progress gave the retries back.
         done: How far it came, in the unit of its progress.
+        failure: The latest failure; ``None`` if there is none, or the call succeeded.
         judged: A failure whose outcome was not written.
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
@@ -112,6 +114,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     progress_resets: int = 0
     done: float = 0.0
+    failure: FailureClassified | None = None
     judged: FailureClassified | None = None
     reason: str = ""
     elapsed: float = 0.0
@@ -126,6 +129,31 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     def is_resumable(self) -> bool:
         """Whether it is not over, and its arguments are stored."""
         return not self.is_over and self.arguments is not None
+
+    def explain(self, left: float | None = None) -> Explanation:
+        """What people read about it: what its latest failure means, which call it is, where it stands.
+
+        Args:
+            left: Seconds that it has still to wait (see ``remaining``); ``None`` if that is unknown.
+        """
+        event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
+        step = _standing(self, left)
+        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+
+
+def _standing(record: CallRecord, left: float | None) -> str:
+    """Where the call of *record* stands, and what happens next."""
+    match record.state:
+        case "running":
+            return f"attempt {record.attempt} runs"
+        case "waiting":
+            when = f" {moment(left)}" if left is not None else ""
+            return f"waits{f' for: {record.reason}' if record.reason else ''}, attempt {record.attempt}{when}"
+        case "succeeded":
+            return f"succeeded with attempt {record.attempt}"
+        case "gave up":
+            return f"gave up after {counted(record.attempt, 'attempt')}: {record.reason or 'no reason given'}"
+    return f"{record.state}: {record.reason}" if record.reason else record.state
 
 
 def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:
@@ -153,11 +181,12 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
-            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done, judged=event)
+            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)
+            changes.update(failure=event, judged=event)
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
-        case Parked(error=None):
+        case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
         case Parked(after=after, counts_as_retry=counts_as_retry):
@@ -182,7 +211,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():
-            changes.update(state="succeeded", attempt=event.attempt, due=None)
+            changes.update(state="succeeded", attempt=event.attempt, due=None, failure=None)
         case OperationCancelled():
             changes.update(state="cancelled", attempt=event.attempt, due=None)
         case GaveUp(reason=reason) | CallRejected(reason=reason):
