@@ -27,7 +27,6 @@ from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
-from recovery.resume.resumer import Resumer
 from recovery.service_lifetime import Lifetime
 from recovery.settings import Defaults, OperationConfig, Settings, WhenOpen, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
@@ -261,10 +260,7 @@ class Recovery:
         Raises:
             ValueError: The service has no store.
         """
-        journal = self._lifetime.journal
-        if journal is None:
-            raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._joinable, self._runner, journal, self._waiting.jitter))
+        return self._lifetime.resume(self._runner, self._waiting.jitter)
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.

@@ -18,7 +18,7 @@ from recovery.journal.history import Restore
 from recovery.journal.journal import Journal
 from recovery.journal.store import CommandSink, Store
 from recovery.resume.handles import Resumption
-from recovery.resume.resumer import Resumer
+from recovery.resume.resumer import Resumer, RunnerOf
 from recovery.settings import ConfigOf
 from recovery.waiting.waiters import Latch
 
@@ -47,11 +47,13 @@ class Lifetime:
         self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
         self.face = Journal(self.journal)
 
-    def resume(self, resumer: Callable[[], Resumer]) -> Resumption:
+    def resume(self, runner_of: RunnerOf, jitter: Callable[[int], float]) -> Resumption:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
+        if self.journal is None:
+            raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that call resume() at once would run every call twice
             if self.resumption is None or not self.resumption.is_ours:
-                made = resumer()
+                made = Resumer(self._joinable, runner_of, self.journal, jitter)
                 self.resumption = made.in_threads() if self._group is None else made.in_tasks(self._group)
             else:
                 self.resumption.pick_up()
