@@ -175,9 +175,9 @@ STEPS = 6
 
 @pytest.mark.parametrize("at", range(1, STEPS + 1))
 async def test_d3_a_copy_that_breaks_off_loses_and_divides_no_call(at: int, path: Path) -> None:
-    calls = [f"c-{number}" for number in range(600)]
+    calls = [f"c-{number}" for number in range(400)]
     events = [journals.started(call) for call in calls]
-    await leave(path, [*events, *events])
+    await leave(path, events * 3)
     own = files.folder_of(path) / "heir.db"
     own.parent.mkdir()
     steps = itertools.count(1)
@@ -204,9 +204,9 @@ async def test_d3_a_copy_that_breaks_off_loses_and_divides_no_call(at: int, path
         adoption.release()
         with journals.plain(own) as plain:
             copied = Counter(call for (call,) in plain.execute("SELECT call FROM events"))
-    assert set(copied.values()) <= {2}
-    assert len(copied) == min((at - 1) * 250, 600)
-    assert Counter(await pending_in(path)) == dict.fromkeys(calls, 2)
+    assert set(copied.values()) <= {3}
+    assert len(copied) == min((at - 1) * 167, 400)
+    assert Counter(await pending_in(path)) == dict.fromkeys(calls, 3)
 
 
 # Real processes
