@@ -191,6 +191,14 @@ def test_a_claim_outlives_the_journal_and_the_file_is_closed_after_it(claims: Cl
     claimed(claims.take(b"a"))
 
 
+def test_a_lock_of_another_program_names_no_process(claims: Claims) -> None:
+    claimed(claims.take(b"a")).release()
+    with claims.path.open("r+b") as file:
+        assert try_lock_range(file.fileno(), 0, 0)  # to its end, wherever that is
+        assert claims.take(b"a") == Taken(None)
+    claimed(claims.take(b"a"))
+
+
 def link(path: Path) -> None:
     (path.parent / "elsewhere").touch()
     path.symlink_to(path.parent / "elsewhere")
