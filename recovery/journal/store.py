@@ -133,6 +133,7 @@ class Store(Protocol):
 
         For the holder of the claim on them only: another process may have them in its file without running them.
         """
+        return
 
     async def prune(self) -> bool:
         """Delete a few of the rows that need not be kept; whether there may be more."""
