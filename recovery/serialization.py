@@ -109,3 +109,35 @@ def _is_same(one: object, other: object) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
     return one == other
+
+
+class ArgumentCodec:
+    """Stub."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        import inspect
+
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError:
+            self._signature = None
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        return encoded([list(args), kwargs])
+
+    def decoded(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = decoded_arguments(data)
+        if self._signature is not None:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+        return tuple(args), kwargs
+
+    def identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        if self._signature is not None:
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
+        encoded([list(args), kwargs])
+        return msgspec.json.encode([args, kwargs], order="deterministic")
