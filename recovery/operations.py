@@ -15,7 +15,7 @@ from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
 from recovery.redact import printable, redact
-from recovery.serialization import ArgumentCodec
+from recovery.serialization.arguments import ArgumentCodec
 from recovery.settings import ConfigOf, OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
@@ -29,6 +29,9 @@ MAX_KEYS = 1024
 
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
+
+MAX_WARNINGS = 100
+"""Warnings of one operation that differ in their reasons."""
 
 log = logging.getLogger("recovery")
 
@@ -84,15 +87,17 @@ class Definition:
             )
         self.is_async = is_async(function)
 
-    def warn_once(self, what: str, why: str) -> None:
+    def warn_once(self, what: str, why: str, *, per_reason: bool = False) -> None:
         """Log a warning about a call, once for all calls of the operation.
 
         Args:
             what: The problem; each one is logged once.
             why: Its reason, which is redacted and cut.
+            per_reason: Whether another reason is logged again, up to ``MAX_WARNINGS``.
         """
-        if what not in self._warned:
-            self._warned.add(what)
+        problem = f"{what}: {why}" if per_reason else what
+        if problem not in self._warned and not (per_reason and len(self._warned) >= MAX_WARNINGS):
+            self._warned.add(problem)
             log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:MAX_REASON])))
 
     def warn_of_secret(self, setting: str, key: str) -> None:

@@ -19,7 +19,7 @@ from recovery.execution.nesting import is_nested
 from recovery.joining.pending import identity_of
 from recovery.joining.shared_call import Identity
 from recovery.operations import Definition
-from recovery.serialization import ArgumentCodec
+from recovery.serialization.arguments import ArgumentCodec
 from recovery.subscribers.exhausted import mark_exhausted
 
 NOT_RESUMABLE = "a call is not resumable"
@@ -81,7 +81,8 @@ def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...],
         try:
             made.arguments = codec.encoded(args, kwargs)
         except ValueError as error:
-            definition.warn_once(NOT_RESUMABLE if config.join is False else NOT_RESUMABLE_NOR_JOINED, str(error))
+            what = NOT_RESUMABLE if config.join is False else NOT_RESUMABLE_NOR_JOINED
+            definition.warn_once(what, str(error), per_reason=True)
     if made.arguments is not None or made.idempotency_key:
         made.identity = identity_of(definition, codec, made.idempotency_key, args, kwargs)
     return made

@@ -20,7 +20,6 @@ from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
 from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
 from recovery.journal.core import JournalCore
-from recovery.serialization import decoded
 from recovery.subscribers.exhausted import mark_nested
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
@@ -124,12 +123,12 @@ class JoinableCalls:
         token = carried.set((*carried.get(), shared))
         try:
             attempt, recorded = self._begin(runner, run, made, extra), None
-            if runner.results is not None and made is not None and not attempt.call.is_resumed:
-                recorded = runner.results.recall(attempt.call)
-            if recorded is None:
-                result = runner.run(attempt, *run.arguments, run.error, run)
+            if (results := runner.results) is not None and run.is_new:
+                recorded = results.recall(attempt.call)
+            if results is not None and recorded is not None:
+                result = results.codec.decoded(recorded.result)
             else:
-                result = decoded(recorded.result)
+                result = runner.run(attempt, *run.arguments, run.error, run)
         except BaseException as error:
             run.fail(error)
             raise
@@ -144,12 +143,12 @@ class JoinableCalls:
         token = carried.set((*carried.get(), shared))
         try:
             attempt, recorded = self._begin(runner, run, made, extra), None
-            if runner.results is not None and made is not None and not attempt.call.is_resumed:
-                recorded = await runner.results.arecall(attempt.call)
-            if recorded is None:
-                result = await runner.arun(attempt, *run.arguments, run.error, run)
+            if (results := runner.results) is not None and run.is_new:
+                recorded = await results.arecall(attempt.call)
+            if results is not None and recorded is not None:
+                result = results.codec.decoded(recorded.result)
             else:
-                result = decoded(recorded.result)
+                result = await runner.arun(attempt, *run.arguments, run.error, run)
         except BaseException as error:
             run.fail(error)
             raise
@@ -172,7 +171,7 @@ class JoinableCalls:
                 raise RecoveryError(f"{shared} is not resumed: {begun}")
         if rest is None:  # of a new call; what is over is not joined
             assert made is not None
-            rest = Rest(made.begin(definition.config.version))
+            rest, run.is_new = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:
             give_up(rest.attempt, GiveUp(rest.refusal))

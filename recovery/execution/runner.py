@@ -24,7 +24,8 @@ from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
 from recovery.operations import Definition
-from recovery.serialization import ArgumentCodec
+from recovery.serialization.arguments import ArgumentCodec
+from recovery.serialization.results import ResultCodec
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
 from recovery.waiting.wait import Wait
@@ -33,7 +34,7 @@ from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 Failure: TypeAlias = Exception | None
 Run: TypeAlias = SharedRun | None
 
-NOT_RECORDED = "a result is not recorded, it is not plain data"
+NOT_RECORDED = "a result is not recorded"
 
 
 class Runner:
@@ -64,8 +65,8 @@ class Runner:
         self.results: RecordedResults | None = None
         """The results that calls have recorded under their idempotency keys, where the config wants that."""
         if config.remember is not None:
-            warn = functools.partial(definition.warn_once, NOT_RECORDED)
-            self.results = RecordedResults(config.remember, journal, warn)
+            warn = functools.partial(definition.warn_once, NOT_RECORDED, per_reason=True)
+            self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
         self.codec = ArgumentCodec(function)
         self._invoke = invoker(function, config, self.results)
         self._clock = definition.operation.bus.clock

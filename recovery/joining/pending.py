@@ -20,7 +20,7 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Definition, Registry
 from recovery.redact import printable, redact
-from recovery.serialization import ArgumentCodec
+from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3
 """Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
@@ -192,7 +192,7 @@ class PendingCalls:
             try:
                 args, kwargs = definition.codec.decoded(record.arguments or b"")
             except ValueError as error:
-                return f"the stored arguments do not fit the function: {error}"
+                return str(error)
             identity = identity_of(definition, definition.codec, record.idempotency_key, args, kwargs)
             shared = SharedCall(identity, name, args, kwargs, record)
             self.ready.append(shared)
@@ -267,6 +267,6 @@ def identity_of(
         try:
             key = codec.identity(args, kwargs)
         except ValueError as error:
-            definition.warn_once(NOT_JOINED, str(error))
+            definition.warn_once(NOT_JOINED, str(error), per_reason=True)
             return None
     return definition.operation.name, definition.config.version, key

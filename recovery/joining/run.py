@@ -27,6 +27,8 @@ class SharedRun(msgspec.Struct, eq=False):
     shared: SharedCall
     may_repeat: bool
     rest: Rest | None = None
+    is_new: bool = False
+    """Whether the call begins here, and no other caller or process has begun it."""
     is_settled: bool = False
     """Whether this caller was cut off: what becomes of the call is decided."""
 

@@ -24,7 +24,7 @@ JOIN_NOTICE = 10.0
 
 
 class Outcome(msgspec.Struct, eq=False, gc=True):
-    """How a call ended, for every caller: its *result*, or its *error* with the traceback of the body, if *is_known*."""
+    """How a call ended, for every caller: its *result*, or its *error* with the body's traceback, if *is_known*."""
 
     result: Any = None
     error: BaseException | None = None

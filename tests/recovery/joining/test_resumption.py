@@ -250,7 +250,7 @@ def test_a_changed_signature_is_said_and_the_call_stays(store: MemoryStore, capl
         assert resumption.wait(10.0)
         assert work("a", "b") == "new"
     assert ([record.operation for record in resumption.left], len(left)) == (["work"], 1)
-    assert "the stored arguments do not fit the function" in caplog.text
+    assert "the stored arguments do not fit" in caplog.text
 
 
 def test_a_later_definition_picks_up_what_was_left(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
