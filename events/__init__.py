@@ -8,7 +8,15 @@ from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
 from events.conditions import Condition
-from events.errors import CallRejectedError, CodecError, Permanent, RecoveryError, Retryable, StaysPendingError
+from events.errors import (
+    CallRejectedError,
+    CodecError,
+    JoinedElsewhere,
+    Permanent,
+    RecoveryError,
+    Retryable,
+    StaysPendingError,
+)
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
@@ -40,8 +48,8 @@ __all__ = [
     "CallRejectedError",
     "CallSteered", "Category", "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened", "CircuitOpened",
     "CodecError", "Condition", "decode", "encode", "Event", "Evidence", "FailureClassified", "GaveUp", "GiveUp",
-    "join", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
-    "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
+    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation",
+    "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
     "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError",
     "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ RecoveryError
 │   └── NewerJournalError      written by a newer release
 ├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
 ├── NotDurable             a receipt: an accepted event is not committed, or not synced
+├── JoinedElsewhere        another process ran an equal call, and recorded no result
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
@@ -18,7 +19,7 @@ RecoveryError
 
 A recoverable call ends with *the caller's own exception*, never with one of these. There are two exceptions:
 ``CallRejectedError``, and an error that user code raises itself. A caller that waits for a call of the same arguments
-gets ``StaysPendingError`` if the service is closed meanwhile.
+gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,31 @@ class CallRejectedError(RecoveryError):
 
 class CodecError(RecoveryError):
     """These bytes are no event that this release knows."""
+
+
+class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of the call
+    """Another process on the same journal ran an equal call, and its result is not recorded.
+
+    ``idempotency_key`` with ``remember`` records results, which the other processes then return.
+
+    Args:
+        operation: The name of the operation.
+        call: The id of the call.
+        ended: How it ended: "succeeded", "gave up", "cancelled" or "rejected".
+        error: Why, redacted; "" for a call that succeeded.
+    """
+
+    def __init__(self, operation: str, call: str, ended: str, error: str = "") -> None:
+        why = f": {error}" if error else ", and its result was not recorded (remember= records results)"
+        super().__init__(f"{operation}: call {call} {ended} in another process{why}")
+        self.operation = operation
+        self.call = call
+        self.ended = ended
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[JoinedElsewhere], tuple[str, str, str, str]]:
+        """Pickle it by its own arguments."""
+        return type(self), (self.operation, self.call, self.ended, self.error)
 
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is

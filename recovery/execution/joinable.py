@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+
 from events.attempt import Attempt
 from events.bus import Bus
 from events.errors import RecoveryError
@@ -15,6 +17,7 @@ from recovery.execution.attempts import Request, request
 from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.nesting import is_nested
 from recovery.execution.runner import Runner
+from recovery.joining.claims import ClaimBook, ClaimWait
 from recovery.joining.continuation import begin_resumed
 from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
@@ -44,7 +47,10 @@ class JoinableCalls:
         """The calls that run or are pending, by identity."""
         self.pending = PendingCalls(registry, self.register, journal, bus)
         """What dead processes left."""
+        self.claims = ClaimBook(journal)
+        """The calls that no other process may run now."""
         self._journal = journal
+        self._clock = bus.clock
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
         """What a plain function returns for these arguments: by running it, or by joining an equal call.
@@ -122,46 +128,70 @@ class JoinableCalls:
             extra: Seconds that a call waits which a dead process left, if nothing is left of its delay.
         """
         run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:
-            attempt, recorded = self._begin(runner, run, made, extra), None
+            if claim is not None:
+                while (seconds := claim.next_sleep()) is not None:
+                    ThreadWaiter().wait(seconds)
+                if (query := claim.query()) is not None:
+                    claim.settle(query.wait())
+            attempt, recorded = self._begin(runner, run, made, extra, claim), None
             if (results := runner.results) is not None and run.is_new:
                 recorded = results.recall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
             else:
+                if claim is not None:
+                    claim.check()
                 result = runner.run(attempt, *run.arguments, run.error, run)
         except BaseException as error:
             run.fail(error)
             raise
         finally:
             carried.reset(token)
+            if claim is not None:
+                claim.leave()
         run.succeed(result)
         return result
 
     async def arun(self, runner: Runner, shared: SharedCall, made: Request | None = None, extra: float = 0.0) -> Any:
         """As ``run``, in this task."""
         run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:
-            attempt, recorded = self._begin(runner, run, made, extra), None
+            if claim is not None:
+                while (seconds := claim.next_sleep()) is not None:
+                    await anyio.sleep(seconds)
+                if (query := claim.query()) is not None:
+                    claim.settle(await query.await_answer())
+            attempt, recorded = self._begin(runner, run, made, extra, claim), None
             if (results := runner.results) is not None and run.is_new:
                 recorded = await results.arecall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
             else:
+                if claim is not None:
+                    claim.check()
                 result = await runner.arun(attempt, *run.arguments, run.error, run)
         except BaseException as error:
             run.fail(error)
             raise
         finally:
             carried.reset(token)
+            if claim is not None:
+                claim.leave()
         run.succeed(result)
         return result
 
-    def _begin(self, runner: Runner, run: SharedRun, made: Request | None, extra: float) -> Attempt:
+    def _begin(
+        self, runner: Runner, run: SharedRun, made: Request | None, extra: float, claim: ClaimWait | None
+    ) -> Attempt:
         """The attempt that this caller makes first: of a new call, or where another caller or process left it."""
         shared, definition = run.shared, runner.definition
+        if claim is not None and made is None:
+            claim.check()
         rest, shared.start = shared.start, None
         if rest is None and shared.record is not None:
             journal = self._journal()

@@ -106,7 +106,7 @@ class CallRegister:
         shared = join.shared
         with self._lock:
             is_over = join.outcome is not None or shared.outcome is not None
-            return is_over or (shared.rest is not None and shared.joins[0] is join)
+            return is_over or (shared.is_free and shared.joins[0] is join)
 
     def take(self, join: Join) -> Outcome | SharedCall:
         """What *join* waited for: the outcome, or the call, which its caller runs from now on."""
@@ -114,35 +114,35 @@ class CallRegister:
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
                 return outcome
-            shared.start, shared.rest = shared.rest, None
+            shared.is_free = False
             shared.joins.remove(join)
             return shared
 
     def leave(self, join: Join) -> None:
         """*join* waits no longer; a call that it was to go on with passes to the next caller, or is cancelled."""
-        shared, abandoned = join.shared, None
+        shared, is_abandoned = join.shared, False
         with self._lock:
             for one in join.chain:
                 if shared in one.waits_for:
                     one.waits_for.remove(shared)
             if join in shared.joins:
                 shared.joins.remove(join)
-                if shared.rest is not None and shared.outcome is None:
-                    abandoned = self._pass_on(shared)
+                if shared.is_free and shared.outcome is None:
+                    is_abandoned = not self._pass_on(shared)
         if join.waiter is not None:
             join.waiter.close()
-        if abandoned is not None:
-            abandoned.attempt.cancel()
+        if is_abandoned:
+            if shared.start is not None:
+                shared.start.attempt.cancel()
             self._tell_cancelled(shared)
 
-    def _pass_on(self, shared: SharedCall) -> Rest | None:
-        """Have the longest waiting caller go on with *shared*; the rest of a call for which none waits."""
+    def _pass_on(self, shared: SharedCall) -> bool:
+        """Have the longest waiting caller go on with *shared*; False if none waits: then it is over."""
         if shared.joins:
             _wake(shared.joins[0])
-            return None
-        rest, shared.rest = shared.rest, None
+            return True
         self._remove(shared)
-        return rest
+        return False
 
     # asked by the caller that runs the call
 
@@ -184,11 +184,11 @@ class CallRegister:
         if shared.on_end is not None:
             shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
 
-    def hand_over(self, shared: SharedCall, rest: Rest) -> bool:
-        """Let the longest waiting caller go on with *shared* from *rest*; False if none waits: then it is over."""
+    def hand_over(self, shared: SharedCall, start: Rest | None) -> bool:
+        """Let the longest waiting caller go on with *shared* from *start*; False if none waits: then it is over."""
         with self._lock:
-            shared.rest = rest
-            return self._pass_on(shared) is None
+            shared.start, shared.is_free = start, True
+            return self._pass_on(shared)
 
     def put_back(self, shared: SharedCall, rest: Rest, outcome: Outcome) -> None:
         """*shared* must not go on now and stays pending: its callers get *outcome*, a later one goes on from *rest*."""

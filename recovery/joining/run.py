@@ -69,11 +69,12 @@ class SharedRun(msgspec.Struct, eq=False):
             return
         attempt = self.shared.attempt
         if not isinstance(error, Exception):
-            if attempt is not None and self.shared.outcome is None:
+            if attempt is not None:
                 self.cut_off(self.rest or Rest(attempt), Outcome(is_known=False))  # before the runner began
             else:
-                stays = StaysPendingError(f"{self.shared} stays pending: its caller was interrupted")
-                self.register.end(self.shared, Outcome(error=stays))
+                self.is_settled = True  # before it began: another caller begins
+                if not self.register.abandon(self.shared):
+                    self.register.hand_over(self.shared, None)
             return
         outcome = Outcome(error=error, traceback=error.__traceback__)
         if isinstance(error, StaysPendingError) and isinstance(error.attempt, Attempt):

@@ -63,8 +63,8 @@ class SharedCall(msgspec.Struct, eq=False):
         record: What the journal knows about a call that a dead process left.
         state: "pending" until a caller or the resumption runs it.
         attempt: The latest attempt that is known to have begun in this process.
-        rest: Where one of *joins* is to go on with it.
-        start: Where the caller goes on that runs it now.
+        is_free: Whether its caller was cut off, and the first of *joins* is to go on with it.
+        start: Where the next caller begins; None for the beginning.
         outcome: How it ended.
         joins: The callers that wait for it, the longest waiting first.
         waits_for: The calls that its own body has joined and waits for.
@@ -79,7 +79,7 @@ class SharedCall(msgspec.Struct, eq=False):
     record: CallRecord | None = None
     state: Literal["pending", "running", "over"] = "pending"
     attempt: Attempt | None = None
-    rest: Rest | None = None
+    is_free: bool = False
     start: Rest | None = None
     outcome: Outcome | None = None
     joins: list[Join] = []
@@ -101,9 +101,11 @@ class Joins(Protocol):
 
     def step(self, join: Join) -> bool:
         """Whether *join* has something to take."""
+        ...
 
     def take(self, join: Join) -> Outcome | SharedCall:
         """What *join* waited for: the outcome, or the call itself."""
+        ...
 
     def leave(self, join: Join) -> None:
         """*join* waits no longer."""

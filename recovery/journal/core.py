@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from events.bus import Bus
 from events.event import Event
@@ -30,6 +30,8 @@ from recovery.journal.store import CommandSink, Pending, Query, Store
 from recovery.journal.writer import Writer
 from recovery.settings import ConfigOf
 from recovery.waiting.waiters import Latch
+
+T = TypeVar("T")
 
 log = logging.getLogger("recovery.journal")
 
@@ -87,7 +89,7 @@ class JournalCore:
         self._housekeeping = Housekeeping(connection, recent_calls, self._restore, self._commands, self.loaded)
         self.writer = Writer(connection, queue, recent_calls, self._housekeeping)
         self.tracker = CommitTracker(queue, self.writer, self.start)
-        self.lookup = Lookup(recent_calls, queue, self._ask)
+        self.lookup = Lookup(recent_calls, queue, self.ask)
 
     def _is_unwritable(self) -> bool:
         return self.writer.reason is not None or self.writer.is_over or self.queue.is_closed
@@ -160,8 +162,7 @@ class JournalCore:
         All events accepted before are written first. There is no answer while the journal cannot be read. A call of an
         earlier process that this one runs may be in the answer, if its first event here comes later.
         """
-        self._ask(query := Query(self._housekeeping.renew))
-        return query
+        return self.ask(Query(self._housekeeping.renew))
 
     def ask_for_pending(self) -> Query[bool]:
         """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""
@@ -170,15 +171,16 @@ class JournalCore:
             return True
 
         self.look()
-        self._ask(query := Query(read))
-        return query
+        return self.ask(Query(read))
 
-    def _ask(self, query: Query[Any]) -> None:
+    def ask(self, query: Query[T]) -> Query[T]:
+        """Have *query* answered on the journal's thread; it ends without an answer while the journal cannot be read."""
         self.start()
         if self._is_started and self.writer.reason is None and not self.writer.is_current_thread:
             self.writer.submit(query)
         else:
             query.end()  # there is no answer, or none soon
+        return query
 
     # from the start to the end
 

@@ -188,19 +188,14 @@ class Lookup:
         self._ask(query := Query(lambda store: self._read(store, call)))
         return query
 
-    def take_over(self, call: str) -> Query[CallRecord]:
-        """The query for the record of the call, which copies its rows from the files of other processes into ours.
+    async def taken_over(self, store: Store, call: str) -> CallRecord | None:
+        """The record of the call, whose rows are copied from the files of other processes into ours.
 
-        For the holder of the claim on it. With the call, its recorded result can be found here.
+        For the holder of the claim on it, on the journal's thread. With the call, its recorded result can be found.
         """
-
-        async def take_over(store: Store) -> CallRecord | None:
-            await store.take_over((call,))
-            self._recent_calls.forget_results()
-            return await self._read(store, call)
-
-        self._ask(query := Query(take_over))
-        return query
+        await store.take_over((call,))
+        self._recent_calls.forget_results()
+        return await self._read(store, call)
 
     async def _read(self, store: Store, call: str) -> CallRecord | None:
         records: dict[str, CallRecord] = {}

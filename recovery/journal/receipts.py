@@ -63,6 +63,7 @@ class CommitTracker:
         self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``
         """Whether the caller is a signal handler that interrupts its own thread inside this tracker."""
         self._committing, self._syncing = PositionWaiters(), PositionWaiters()
+        self._patient = PositionWaiters()  # they hurry no batch
 
     @property
     def waiting(self) -> int:
@@ -105,6 +106,16 @@ class CommitTracker:
             self._start()
             self._writer.hurry(sync=synced)
 
+    def wake_after_commit(self, waiter: Waiter) -> None:
+        """Wake *waiter* once the events accepted until now are committed, or cannot be; no batch is written for it."""
+        position = self._queue.issued
+        with self._lock:
+            is_settled = self._is_settled(position)
+            if not is_settled:
+                self._patient.add(position, waiter)
+        if is_settled:
+            waiter.wake()
+
     def forget(self, waiter: Waiter) -> None:
         """Wake *waiter* no more."""
         with self._lock:
@@ -116,6 +127,7 @@ class CommitTracker:
         with self._lock:
             due = self._committing.take(self._is_settled)
             due += self._syncing.take(functools.partial(self._is_settled, synced=True))
+            due += self._patient.take(self._is_settled)
         if self.waiting:
             self._writer.hurry(sync=len(self._syncing) > 0)
         for waiter in due:

@@ -93,7 +93,7 @@ BY_TYPE: dict[str, Category] = {
         (P, "builtins", "ImportError IsADirectoryError LookupError MemoryError NameError NotADirectoryError"),
         (P, "builtins", "NotImplementedError PermissionError RecursionError StopAsyncIteration StopIteration"),
         (P, "builtins", "SyntaxError SystemError TypeError ValueError"),
-        (P, "events.errors", "CallRejectedError Permanent"),
+        (P, "events.errors", "CallRejectedError JoinedElsewhere Permanent"),
         (P, "ssl", "SSLCertVerificationError"),
         (T, "builtins", "ConnectionError EOFError TimeoutError"),
         (U, "builtins", "ConnectionRefusedError"),

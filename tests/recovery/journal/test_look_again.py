@@ -96,7 +96,7 @@ def test_a_call_that_is_taken_over_is_known_with_its_result() -> None:
         assert isinstance(before, Query)
         assert before.wait() is None
         assert core.lookup.result("render", "k") is None  # it is known now that there is none
-        record = core.lookup.take_over("a").wait()
+        record = core.ask(Query(lambda store: core.lookup.taken_over(store, "a"))).wait()
         assert record is not None
         assert (record.state, record.run) == ("succeeded", "other")
         found = core.lookup.result("render", "k")
