@@ -153,7 +153,7 @@ class Recovery:
         defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
+            commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled

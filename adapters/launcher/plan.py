@@ -47,6 +47,7 @@ from recovery import validation
 from recovery.policies.backoff import Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
+from recovery.suggestions import hint
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
@@ -178,7 +179,7 @@ def load_plan(path: Path) -> LaunchPlan:
     try:
         document = msgspec.toml.decode(text, type=Document)
     except msgspec.ValidationError as error:
-        raise PlanError(path, *_where(str(error))) from error
+        raise PlanError(path, *_where(str(error), text)) from error
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(path, "", f"not TOML: {error}") from error
     try:
@@ -199,19 +200,28 @@ def load_plan(path: Path) -> LaunchPlan:
     )
 
 
-def _where(message: str) -> tuple[str, str]:
-    """The key and the reason in a message of msgspec, which may end in ``- at `$.path```."""
+def _where(message: str, text: bytes) -> tuple[str, str]:
+    """The key and the reason in a message of msgspec about *text*, which may end in ``- at `$.path```."""
     reason, _, at = message.partition(" - at `$")
     key = at.rstrip("`").lstrip(".")
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), "is missing"
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        return f"{key}.{match[1]}".lstrip("."), "is no key of a plan"
+        return f"{key}.{match[1]}".lstrip("."), f"is no key of a plan; {hint(match[1], _known_keys(key, text))}"
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
     if match := re.match(r"(\w+) (must be .+)", reason):  # of a policy
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
+
+
+def _known_keys(table: str, text: bytes) -> tuple[str, ...]:
+    """The keys of the *table* at that path in *text*."""
+    if number := re.fullmatch(r"operation\[(\d+)\]", table):
+        kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
+        return ("kind", *(Download if kind == "download" else Command).__struct_fields__)
+    tables = {"retry": RetryTable, "circuit": CircuitTable, "download": DownloadTable}
+    return tables.get(table, Document).__struct_fields__
 
 
 # These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.

@@ -13,6 +13,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.event import CallEvent, Event
 from events.names import display_name
 from events.operation_events import (
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -26,14 +27,21 @@ from events.operation_events import (
 )
 from recovery.redact import redacted
 
-State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
+State: TypeAlias = Literal["queued", "running", "waiting", "paused", "done", "failed", "skipped", "cancelled", "left"]
+
+Bound: TypeAlias = Literal["in", "at least", "at most"]
+"""How a wait ends by the clock: then; not before, since its causes must go away as well; by then, or earlier."""
 
 SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 """The events that a view needs."""
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan. *until* is the latest end of its wait, on the clock of the events."""
+    """One operation of the plan.
+
+    Its wait began at *since* and is over at *until*, as *bound* says, on the clock of the events. *left* is the rest of
+    its wait in seconds while it is paused.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
@@ -42,7 +50,10 @@ class Line(msgspec.Struct):
     failures: list[str] = msgspec.field(default_factory=list)
     resumed: int = 0
     waits_for: str = ""
+    since: float = 0.0
     until: float | None = None
+    bound: Bound = "in"
+    left: float | None = None
     offset: int = 0
     size: int | None = None
     why: str = ""
@@ -51,29 +62,42 @@ class Line(msgspec.Struct):
         """Apply *event*."""
         match event:
             case OperationStarted():
-                self.state, self.waits_for, self.until, self.why = "running", "", None, ""
+                self._end_wait("running")
+                self.why = ""
                 self.attempts = max(self.attempts, event.attempt)
             case FailureClassified():
                 self.failures.append(event.brief)
             case RetryScheduled(after=after, retry=retry, error=error):
-                self.state, self.waits_for, self.why = "waiting", f"retry {retry}", error or ""
-                self.until = event.at + after
+                self._wait(event.at, after, f"retry {retry}", "in")
+                self.why = error or ""
             case Parked(after=after, why=why, error=error):
-                self.state, self.waits_for, self.why = "waiting", why, error or self.why
-                self.until = event.at + after
+                self._wait(event.at, after, why, "at most" if error is None else "at least")
+                self.why = error or self.why
+            case CallSteered(command="pause"):
+                self.state, self.left = "paused", None if self.until is None else max(self.until - event.at, 0.0)
+            case CallSteered(command="unpause") if self.state == "paused":
+                self.state, self.until, self.left = "waiting", event.at + (self.left or 0.0), None
             case CheckpointSaved(data=data):
                 progress = msgspec.json.decode(data)
                 self.offset, self.size = progress["offset"], progress["size"]
             case OperationResumed(after=after):
                 self.resumed += 1
-                self.state, self.waits_for, self.until = "waiting", "what is left of its delay", event.at + after
+                self._wait(event.at, after, "what is left of its delay", "in")
             case OperationSucceeded() | OperationRecovered():
-                self.state, self.waits_for, self.until, self.why = "done", "", None, ""
+                self._end_wait("done")
+                self.why = ""
             case GaveUp(reason=reason, error=error):
-                self.state, self.waits_for, self.until = "failed", "", None
+                self._end_wait("failed")
                 self.why = f"{reason}: {error}" if error else reason
             case OperationCancelled():
-                self.state, self.waits_for, self.until = "cancelled", "", None
+                self._end_wait("cancelled")
+
+    def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
+        self.state, self.waits_for, self.bound = "waiting", waits_for, bound
+        self.since, self.until, self.left = since, since + after, None
+
+    def _end_wait(self, state: State) -> None:
+        self.state, self.waits_for, self.until, self.left = state, "", None, None
 
 
 class CircuitLine(msgspec.Struct):

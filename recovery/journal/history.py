@@ -11,6 +11,7 @@ from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import CallEvent, Event
 from events.operation_events import (
     CallRejected,
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -77,6 +78,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         retries: Retries used up.
         due: When the next attempt may begin, on the clock of *run*; ``None`` if there is nothing to wait for.
         delay: Seconds of the whole wait.
+        waits_for: The causes that must go away before the next attempt; "" for none.
+        paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
         saved: The latest checkpoint as JSON.
@@ -102,6 +105,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     due: float | None = None
     delay: float = 0.0
+    waits_for: str = ""
+    paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
     saved: bytes | None = None
@@ -141,6 +146,8 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:
         return record  # one outcome per call: later events change nothing
     changes: dict[str, object] = {"at": event.at, "run": run}
+    if not isinstance(event, CallSteered):
+        changes.update(waits_for="", paused_at=None)
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
@@ -156,12 +163,14 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
-        case Parked(error=None):
+        case CallSteered(command=command):
+            changes.update(_steered(record, command, event.at))
+        case Parked(error=None, why=why):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
-            changes.update(state="waiting", attempt=event.attempt, due=None)
-        case Parked(after=after, counts_as_retry=counts_as_retry):
+            changes.update(state="waiting", attempt=event.attempt, due=None, waits_for=why)
+        case Parked(after=after, counts_as_retry=counts_as_retry, why=why):
             # Parked after a failure, which usually counts as no retry.
-            changes.update(state="waiting", due=event.at + after, delay=after, judged=None)
+            changes.update(state="waiting", due=event.at + after, delay=after, judged=None, waits_for=why)
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
         case CheckpointSaved() if event.attempt < record.attempt:
             return record  # written by an attempt that was over already
@@ -190,6 +199,16 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             if record.judged is not None:
                 changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
     return msgspec.structs.replace(record, **changes)
+
+
+def _steered(record: CallRecord, command: str, at: float) -> dict[str, object]:
+    """What *command* changes in the wait of *record*: a pause stops its clock."""
+    if command == "pause":
+        return {"paused_at": at}
+    if command == "unpause" and record.paused_at is not None:
+        due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
+        return {"paused_at": None, "due": due}
+    return {"paused_at": None}
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

@@ -104,6 +104,16 @@ class Resumption:
             self.calls.append(again)
         return again
 
+    def drop(self, call: str) -> CallRecord | None:
+        """Take a call off ``left`` and ``quarantined``, and return it; ``None`` if it is in neither."""
+        with self._lock:
+            for records in (self.left, self.quarantined):
+                for record in records:
+                    if record.call == call:
+                        records.remove(record)
+                        return record
+        return None
+
     def interrupt(self) -> None:
         """Publish of every call that is under way that the service ends in good order."""
         for call in list(self.calls) if self.is_ours else ():

@@ -213,9 +213,26 @@ def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
             out, errors = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "OperationCancelled" in out
-    assert "Traceback" not in errors
+    assert errors.startswith("recovery: cancelled; run it again")
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_pipe_gets_a_line_when_an_operation_begins_and_ends(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
+        ended = recovery("run", write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"])))
+    lines = [line for line in ended.out.splitlines() if line.startswith(("a: ", "c: "))]
+    assert [lines[0], *lines[-2:]] == ["a: begins", "c: begins", "c: done"]
+    assert "a: attempt 2 begins" in lines
+    assert "a: done, 0.3 of 0.3 MB, 100%" in lines
+
+
+def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    ended = recovery("run", write_plan(tmp_path, touch("c")))
+    assert (ended.code, ended.errors) == (0, "")
+    assert "? done" in ended.out
 
 
 # A journal that cannot be used
@@ -296,8 +313,9 @@ def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan of a launch that is over: one operation done, one failed."""
-    plan = write_plan(tmp_path_factory.mktemp("launched"), touch("good"), command("bad", "no-such-program-anywhere"))
+    """The plan of a launch that is over: one operation done, one failed, one skipped."""
+    bad, after = command("bad", "no-such-program-anywhere"), touch("after-bad", needs=["bad"])
+    plan = write_plan(tmp_path_factory.mktemp("launched"), touch("good"), bad, after)
     assert recovery("run", plan).code == 1
     return plan
 
@@ -305,10 +323,11 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_status_of_a_plan_and_of_its_journal_are_one_and_change_nothing(launched: Path) -> None:
     journal = launched.parent / ".recovery" / "launch.db"
     before = journals.contents(journal.parent)
-    of_plan, of_journal = recovery("status", launched), recovery("status", journal)
+    of_plan, of_journal = recovery("status", launched, "--json"), recovery("status", journal, "--json")
     assert (of_plan.code, of_plan.errors, of_plan.out) == (0, "", of_journal.out)
-    assert "command good" in of_plan.out
-    assert "no process is writing it" in of_plan.out
+    for_people = recovery("status", launched)
+    assert "command good" in for_people.out
+    assert "no process is writing it" in for_people.out
     assert journals.contents(journal.parent) == before
 
 
@@ -317,10 +336,16 @@ def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
     found = msgspec.json.decode(ended.out, type=JournalStatus)
     assert ended.code == 0
     assert {(call.operation, call.name, call.state) for call in found.calls} == {
-        ("launch", None, "succeeded"),
+        ("launch", None, "failed"),
         ("command", "good", "succeeded"),
         ("command", "bad", "gave up"),
     }
+
+
+def test_status_says_how_a_failed_launch_ended(launched: Path) -> None:
+    text = " ".join(recovery("status", launched).out.split())
+    assert "done: 1 of 3, 1 failed, 1 skipped failed: bad skipped: after-bad, which needs bad" in text
+    assert f"`recovery run {launched}` tries again what is not done" in text
 
 
 @pytest.mark.parametrize("name", ["launch.toml", "launch.db"])

@@ -49,13 +49,42 @@ def test_every_operation_is_seen_by_name_and_state(width: int, state: str) -> No
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_an_operation_is_one_line_however_long_its_name(width: int) -> None:
     steps = (Command(name="n" * 200, run=("true",)), Command(name="模型" * 50, run=("true",)))
-    assert len(drawn(launch(steps, why="why " * 100, state="failed"), width=width).splitlines()) == 3
+    assert len(drawn(launch(steps, why="why", state="failed"), width=width).splitlines()) == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("state", ["waiting", "paused", "failed", "skipped"])
+def test_a_reason_is_wrapped_and_not_cut(width: int, state: str) -> None:
+    why = " ".join(f"word-{number}" for number in range(40))
+    text = drawn(launch(STEPS[:1], state=state, why=why), width=width)
+    assert why in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
     view = launch(state="waiting", waits_for="retry 2", until=12.5, why="reset")
     assert "retry 2 in 2.5 s: reset" in drawn(view, now=10.0)
     assert "retry 2 in 0.0 s: reset" in drawn(view, now=99.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "now", "shown"),
+    [
+        ("at least", 5.0, "waits for: disk space, for at least 7.5 s more"),
+        ("at least", 20.0, "waits for: disk space, since 19 s"),
+        ("at most", 5.0, "waits for: disk space, asks again in at most 7.5 s"),
+    ],
+)
+def test_a_wait_for_a_cause_says_what_for_and_since_when(bound: str, now: float, shown: str) -> None:
+    view = launch(state="waiting", waits_for="disk space", since=1.0, until=12.5, bound=bound)
+    assert shown in drawn(view, now=now)
+
+
+def test_a_paused_call_does_not_count_down() -> None:
+    view = launch(state="paused", waits_for="retry 2", left=7.5, why="reset")
+    assert "‖ paused" in drawn(view)
+    assert "retry 2, with 7.5 s left: reset" in drawn(view, now=1.0)
+    assert drawn(view, now=1.0) == drawn(view, now=99.0)
 
 
 def test_who_is_queued_says_what_is_still_missing() -> None:
@@ -67,8 +96,8 @@ def test_who_is_queued_says_what_is_still_missing() -> None:
 def test_progress_is_shown_in_megabytes() -> None:
     view = launch(state="running", offset=1_250_000_000)
     text = drawn(view)
-    assert "1250.0 / 6500.0" in text
-    assert "1250.0 / ?" in text
+    assert "1250.0 of 6500.0 MB, 19%" in text
+    assert "1250.0 MB" in text
 
 
 @pytest.mark.parametrize(("size", "offset"), [(0, 0), (None, 0), (100, 200), (10**15, 10**15)])

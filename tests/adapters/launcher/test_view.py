@@ -14,6 +14,7 @@ from events.codec import decode, encode
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation_events import (
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -84,6 +85,25 @@ def test_the_latest_event_says_how_an_operation_stands(events: list[Event], stat
 def test_a_wait_ends_on_the_clock_of_the_events() -> None:
     waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=2.5, retry=1, error="reset"))
     assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "reset")
+
+
+PAUSE = of_call(CallSteered, at=12.0, attempt=2, command="pause")
+
+
+def test_a_paused_operation_is_paused_and_does_not_count_down() -> None:
+    paused = line(failed(), of_call(RetryScheduled, at=10.0, after=5.0, retry=1, error="reset"), PAUSE)
+    assert (paused.state, paused.left, paused.waits_for, paused.why) == ("paused", 3.0, "retry 1", "reset")
+
+
+def test_an_operation_that_is_unpaused_waits_for_the_rest() -> None:
+    unpause = of_call(CallSteered, at=100.0, attempt=2, command="unpause")
+    waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=5.0, retry=1), PAUSE, unpause)
+    assert (waiting.state, waiting.until, waiting.left) == ("waiting", 103.0, None)
+
+
+def test_a_wait_for_a_cause_has_the_least_wait_and_its_beginning() -> None:
+    parked = line(failed(), of_call(Parked, at=10.0, after=0.0, why="disk space", error="OSError"))
+    assert (parked.bound, parked.since, parked.until) == ("at least", 10.0, 10.0)
 
 
 def test_a_deferred_operation_keeps_the_reason_of_its_failure() -> None:
