@@ -28,9 +28,10 @@ def events(first: int, count: int, clock: float) -> Iterator[Event]:
     """Yield the events of *count* / 3 calls that fail once: the classified failure, the retry, the recovery."""
     for number in range(first, first + count // 3):
         call = f"bench-{number}"
-        yield FailureClassified(
+        failure = FailureClassified(
             at=clock, operation="flow", call=call, category=Category.TRANSIENT, rule="by type", evidence=EVIDENCE
         )
+        yield failure
         yield RetryScheduled(
             at=clock,
             operation="flow",
@@ -38,7 +39,7 @@ def events(first: int, count: int, clock: float) -> Iterator[Event]:
             after=0.1,
             retry=1,
             category=Category.TRANSIENT,
-            error=EVIDENCE.summary,
+            failure=failure,
         )
         yield OperationRecovered(at=clock, operation="flow", call=call, attempt=2, elapsed=0.1)
 

@@ -83,44 +83,15 @@ class Attempt(msgspec.Struct, eq=False):
         verdict, events = bus.cascade(failed)
         for event in events:
             if type(event) is FailureClassified:
-                call.retries, call.category, call.error = event.retries, event.category, event.evidence.summary
+                call.retries, call.failure = event.retries, event
                 if event.progress_resets != progress.resets:
                     call.own_progress().resets = event.progress_resets
                 break
         if isinstance(verdict, Retry):
             call.due = now + verdict.after
         self._verdict = verdict = verdict or NO_ANSWER
-        self._publish_outcome(verdict)
+        publish_outcome(call, self.number, verdict)
         return verdict
-
-    def _publish_outcome(self, verdict: Verdict) -> None:
-        """Publish what came of a failure: after the join, so that an overruled verdict is never recorded."""
-        call = self.call
-        category, error = call.category, call.error
-        match verdict:
-            case Retry():
-                operation = call.operation
-                bus = operation.bus
-                if bus.has_subscribers(RetryScheduled, operation.name, operation.key):
-                    scheduled = RetryScheduled(
-                        at=bus.clock(),
-                        operation=operation.name,
-                        key=operation.key,
-                        call=call.id,
-                        attempt=self.number,
-                        after=min(verdict.after, FOREVER),
-                        retry=call.retries + 1,
-                        category=category,
-                        error=error,
-                    )
-                    bus.cascade(scheduled)
-            case Park(why=why, counts_as_retry=counts):
-                after = min(verdict.after, FOREVER)
-                call.publish(
-                    Parked, self.number, after=after, why=why, counts_as_retry=counts, category=category, error=error
-                )
-            case GiveUp(reason=reason):
-                call.publish(GaveUp, self.number, reason=reason, category=category, error=error)
 
     def next(self) -> Attempt:
         """The attempt after this one, begun. Call it once the wait that ``fail`` asked for is over.
@@ -215,6 +186,40 @@ class Attempt(msgspec.Struct, eq=False):
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
+
+
+def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
+    """Publish what came of the latest failure of *call*: after the join, so that no overruled verdict is recorded.
+
+    *attempt* is the number of the last attempt that was made.
+    """
+    failure = call.failure
+    category = None if failure is None else failure.category
+    if isinstance(verdict, Retry):
+        operation = call.operation
+        bus = operation.bus
+        if bus.has_subscribers(RetryScheduled, operation.name, operation.key):
+            scheduled = RetryScheduled(
+                at=bus.clock(),
+                operation=operation.name,
+                key=operation.key,
+                call=call.id,
+                attempt=attempt,
+                after=min(verdict.after, FOREVER),
+                retry=call.retries + 1,
+                category=category,
+                failure=failure,
+                idempotency_key=call.idempotency_key,
+            )
+            bus.cascade(scheduled)
+        return
+    cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
+    match verdict:
+        case Park(why=why, counts_as_retry=counts):
+            after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
+            call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
+        case GiveUp(reason=reason):
+            call.publish(GaveUp, attempt, reason=reason, **cause)
 
 
 def request_start(attempt: Attempt) -> Verdict | None:

@@ -8,8 +8,7 @@ import msgspec
 
 from events.bus import BusOperation
 from events.event import NOTHING, CallEvent
-from events.evidence import Category
-from events.operation_events import Recorded
+from events.operation_events import FailureClassified, Recorded
 from events.verdicts import Verdict
 
 
@@ -45,8 +44,7 @@ class Call(msgspec.Struct, eq=False):
         version: The version that its operation was declared with.
         idempotency_key: What identifies its effect across calls and restarts; "" for none.
         recorded: The result to publish with the success.
-        category: The category of the latest failure.
-        error: The latest failure in one line.
+        failure: What the latest failure means, and its evidence; None if there is none, or it was not classified.
         has_failed: Whether an attempt of it failed, or was cut off by the end of its process.
         is_resumed: Whether another process began it.
         due: When the next attempt was to begin, on the bus's clock.
@@ -63,8 +61,7 @@ class Call(msgspec.Struct, eq=False):
     version: str = ""
     idempotency_key: str = ""
     recorded: Recorded | None = None
-    category: Category | None = None
-    error: str | None = None
+    failure: FailureClassified | None = None
     has_failed: bool = False
     is_resumed: bool = False
     due: float | None = None

@@ -32,7 +32,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
         status: An HTTP status.
         retry_after: Seconds that a server asked us to wait.
         exit_code: Of a process; negative if a signal of that number killed it.
-        stderr: The last 4 KiB that a process wrote there.
+        stderr: The last 4 KiB that a process wrote there, as a terminal shows them: lines without colours, of a line
+            that was written over the last state.
         bytes_done: How far a transfer came.
         cause: The evidence of what the exception came from, at most four levels deep.
     """

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from events.event import NOTHING, CallEvent
+from events.event import FOREVER, NOTHING, CallEvent
 from events.evidence import Category, Evidence
 
 
@@ -118,15 +118,23 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a failure.
+    """What came of a failure. ``recovery.explain`` puts it in words.
 
     Args:
         category: The category of the failure; None if it was not classified.
-        error: The failure in one line; None if it was not classified.
+        failure: What the failure means, and its evidence; None if it was not classified. A journal holds it once, as
+            the event before this one.
+        idempotency_key: The idempotency key of the call; "" for none.
     """
 
     category: Category | None = None
-    error: str | None = None
+    failure: FailureClassified | None = None
+    idempotency_key: str = ""
+
+    @property
+    def error(self) -> str | None:
+        """The exception's name and message in one line; None if the failure was not classified."""
+        return None if self.failure is None else self.failure.evidence.summary
 
 
 class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
@@ -144,21 +152,26 @@ class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """The call waits for causes to go away.
 
-    A call is parked after a failure, or before an attempt that was deferred; then there is no *error*.
+    A call is parked after a failure, or before an attempt that was deferred; then there is no *category*.
 
     Args:
         after: Seconds from *at* that a failed call waits at least, and after which a deferred one asks again.
+        within: Seconds from *at* within which the wait must end; otherwise the call gives up.
         why: The causes.
         counts_as_retry: Whether the wait uses a retry.
     """
 
     after: float
+    within: float = FOREVER
     why: str = ""
     counts_as_retry: bool = False
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt."""
+    """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt.
+
+    *attempt* is the last one that was made.
+    """
 
     reason: str = ""
 

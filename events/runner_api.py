@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from events.attempt import Attempt, end
+from events.attempt import Attempt, end, publish_outcome
 from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
-from events.operation_events import CallRejected, GaveUp, Parked
+from events.operation_events import CallRejected, Parked
 from events.verdicts import GiveUp, Park, Verdict
 
 
 def park(attempt: Attempt, deferred: Verdict) -> None:
     """Publish that *attempt* is deferred before it begins."""
-    why = deferred.why if isinstance(deferred, Park) else ""
-    attempt.call.publish(Parked, attempt.number, after=min(deferred.after or 0.0, FOREVER), why=why)
+    why, within = (deferred.why, deferred.within) if isinstance(deferred, Park) else ("", FOREVER)
+    after = min(deferred.after or 0.0, FOREVER)
+    key = attempt.call.idempotency_key
+    attempt.call.publish(Parked, attempt.number, after=after, within=min(within, FOREVER), why=why, idempotency_key=key)
 
 
 def give_up(attempt: Attempt, verdict: GiveUp) -> None:
@@ -23,8 +25,7 @@ def give_up(attempt: Attempt, verdict: GiveUp) -> None:
         RuntimeError: The attempt has ended already.
     """
     end(attempt)
-    call = attempt.call
-    call.publish(GaveUp, attempt.number, reason=verdict.reason, category=call.category, error=call.error)
+    publish_outcome(attempt.call, max(attempt.number - 1, 1), verdict)
 
 
 def reject(attempt: Attempt, deferred: Verdict) -> CallRejectedError:

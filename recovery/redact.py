@@ -18,6 +18,7 @@ from urllib.parse import quote, quote_plus
 import msgspec
 
 from events.evidence import Evidence
+from events.operation_events import FailureClassified
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -114,11 +115,12 @@ def unhide(*secrets: str) -> None:
 
 
 def _spellings(secret: str) -> set[str]:
-    """*secret* as it is, quoted by ``repr``, and percent-encoded in each way that is allowed."""
+    """*secret* as it is, in one line, quoted by ``repr``, and percent-encoded in each way that is allowed."""
     spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
     encoded = [*spared, quote_plus(secret, errors="replace")]
     in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
-    return {secret, repr(secret)[1:-1], *encoded, *in_lower}
+    in_line = printable(secret)
+    return {secret, in_line if len(in_line) >= LEAST_LITERAL else secret, repr(secret)[1:-1], *encoded, *in_lower}
 
 
 def redact(text: str) -> str:
@@ -173,8 +175,8 @@ def redacted(event: S) -> S:
 
 @lru_cache(maxsize=128)
 def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that may hold a text, or evidence, which has texts."""
-    wanted = (str, str | None, Evidence, Evidence | None)
+    """The fields that may hold a text, or evidence or a failure, which have texts."""
+    wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)
 

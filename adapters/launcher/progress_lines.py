@@ -10,7 +10,8 @@ from time import monotonic
 from adapters.launcher.screen import progress, wait
 from adapters.launcher.view import LaunchView
 from events.event import Event
-from events.operation_events import OperationStarted, OperationSucceeded
+from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
+from recovery.explain import explain
 from recovery.redact import printable, redact
 from recovery.subscribers.log import describe
 
@@ -36,12 +37,16 @@ class ProgressLines:
             case OperationSucceeded():
                 far = progress(self._view.lines[name]) if name in self._view.lines else ""
                 line = f"done, {far}" if far else "done"
+            case FailureClassified() | CheckpointSaved():
+                return  # the outcome follows, and the heartbeat says how far it is
+            case CallEvent():
+                explained = explain(event)
+                parts = (explained.cause, explained.step) if name else (explained.line,)
+                line = "; ".join(filter(None, parts))
             case _:
-                said = describe(event)
-                if said is None:
-                    return
-                line = said
-        self._say(redact(printable(line if name is None else f"{name}: {line}")))
+                line = describe(event) or ""
+        if line:
+            self._say(redact(printable(line if name is None else f"{name}: {line}")))
 
     @contextmanager
     def heartbeat(self, interval: float = HEARTBEAT) -> Iterator[None]:

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from adapters.launcher.view import CircuitLine, LaunchView, Line
+from recovery.explain import counted, duration, moment, waits_for
 from recovery.redact import printable
 
 STYLES = {
@@ -55,15 +56,15 @@ def live_table(view: LaunchView, console: Console) -> Live:
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
     """A line about one circuit."""
-    left = "" if circuit.until is None else f" for another {max(0.0, circuit.until - now):.1f} s"
-    often = f"opened {circuit.opened} time{'s' if circuit.opened > 1 else ''}"
+    left = "" if circuit.until is None else f" for another {duration(max(0.0, circuit.until - now))}"
+    often = f"opened {counted(circuit.opened, 'time')}"
     text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
     style = STYLES["done" if circuit.state == "closed" else "waiting"]
     return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
-    resumed = f" (+{line.resumed} restart{'s' if line.resumed > 1 else ''})" if line.resumed else ""
+    resumed = f" (+{counted(line.resumed, 'restart')})" if line.resumed else ""
     return (
         Text(printable(line.name)),
         Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
@@ -114,24 +115,16 @@ def progress(line: Line) -> str:
 def wait(line: Line, now: float) -> str:
     """What *line* waits for and when that ends, or since when it has waited."""
     left = 0.0 if line.until is None else max(line.until - now, 0.0)
+    within = max(line.deadline - now, 0.0)
     match line.bound:
         case "in":
-            return f"{line.waits_for} in {duration(left)}"
-        case "at most":
-            return f"waits for: {line.waits_for}, asks again in at most {duration(left)}"
-        case "at least" if left > 0.0:
-            return f"waits for: {line.waits_for}, for at least {duration(left)} more"
-    return f"waits for: {line.waits_for}, since {duration(now - line.since)}"
-
-
-def duration(seconds: float) -> str:
-    """*seconds* as a reader says it: 2.5 s, 45 s, 12 min, 3.5 h. Never less than nothing."""
-    seconds = max(seconds, 0.0)
-    if seconds < 10.0:
-        return f"{seconds:.1f} s"
-    if seconds < 120.0:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200.0 else f"{seconds / 3600:.1f} h"
+            return f"{line.waits_for} {moment(left)}"
+        case "asks":
+            return f"{waits_for(line.waits_for, within=within)}; asks again {moment(left)} at the latest"
+        case "causes":
+            return (
+                f"{waits_for(line.waits_for, within=within, after=left)}, since {duration(max(now - line.since, 0.0))}"
+            )
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -18,6 +18,7 @@ from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
 from events.names import display_name
+from recovery.explain import explain
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -29,9 +30,11 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One call.
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
-    has a damaged row, "failed" for a launch that is over with an operation that is not done. *cause* is its latest
-    failure in plain words. *seen* is the Unix time of its latest event, *due* that of its next attempt. *pid* is the
-    process that wrote the latest event. *outcomes* are those of the operations of a launch, by name.
+    has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
+    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
+    *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
+    for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
+    name.
     """
 
     call: str
@@ -43,11 +46,13 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     retries: int
     restarts: int
     failures: tuple[str, ...]
+    which: str
     cause: str
     reason: str
     seen: float
     due: float | None = None
     waits_for: str = ""
+    deadline: float | None = None
     pid: int = 0
     is_resumable: bool = True
     outcomes: dict[str, Outcome] = {}
@@ -160,8 +165,10 @@ def _once(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readable: bool) -> CallStatus:
-    outcomes = _outcomes(record)
-    due = None if run is None or record.due is None else run.wall + record.due - run.monotonic
+    def wall(at: float | None) -> float | None:
+        return None if run is None or at is None else run.wall + at - run.monotonic
+
+    outcomes, explained = _outcomes(record), explain(known=record)
     return CallStatus(
         call=record.call,
         operation=record.operation,
@@ -172,11 +179,13 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         retries=record.retries,
         restarts=record.resumes,
         failures=record.failures,
-        cause=record.failures[-1] if record.failures else "",
+        which=explained.which,
+        cause=explained.cause,
         reason=record.reason,
-        seen=0.0 if run is None else run.wall + record.at - run.monotonic,
-        due=due,
+        seen=wall(record.at) or 0.0,
+        due=wall(record.due),
         waits_for=record.waits_for,
+        deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
         is_resumable=record.is_resumable,
         outcomes=outcomes,

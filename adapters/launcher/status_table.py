@@ -11,9 +11,10 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from adapters.launcher.screen import STYLES, duration
+from adapters.launcher.screen import STYLES
 from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
+from recovery.explain import counted, moment
 from recovery.redact import printable
 
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
@@ -63,9 +64,10 @@ def _rank(call: CallStatus) -> int:
 def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
     """The call, what failed in it, and what happens next."""
     name = f"{call.operation} {call.name}" if call.name else display_name(call.operation, call.key)
-    restarts = f", {call.restarts} restart{'s' if call.restarts > 1 else ''}" if call.restarts else ""
+    which = f" ({call.which})" if call.which and not call.name else ""
+    restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
     about = f"attempt {call.attempt}{restarts}, call {call.call}, {_when(call.seen, now)}"
-    yield Text.assemble((printable(name), "bold"), "  ", (printable(about), "dim"))
+    yield Text.assemble((printable(name), "bold"), f"{which}  ", (printable(about), "dim"))
     if call.state not in ("succeeded", "failed") and call.cause:
         often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
         yield Text(printable(often + call.cause))
@@ -79,9 +81,10 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
     end = f"`{_command('give-up', source, call.call)}`"
     match call.state:
         case "waiting" if call.waits_for:
-            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}"
+            end_of_wait = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
+            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{end_of_wait}"
         case "waiting" if call.due is not None:
-            yield f"attempt {call.attempt} in {duration(call.due - now)}, at {_when(call.due, now)}"
+            yield f"attempt {call.attempt} {moment(call.due - now)}, at {_when(call.due, now)}"
         case "paused":
             yield f"its clock is stopped; `{_command('unpause', source, call.call)}` continues it"
         case "left" if not call.is_resumable:

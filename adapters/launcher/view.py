@@ -10,7 +10,7 @@ import msgspec
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.names import display_name
 from events.operation_events import (
     CallSteered,
@@ -25,12 +25,13 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.explain import explain
 from recovery.redact import redacted
 
 State: TypeAlias = Literal["queued", "running", "waiting", "paused", "done", "failed", "skipped", "cancelled", "left"]
 
-Bound: TypeAlias = Literal["in", "at least", "at most"]
-"""How a wait ends by the clock: then; not before, since its causes must go away as well; by then, or earlier."""
+Bound: TypeAlias = Literal["in", "causes", "asks"]
+"""What the end of a delay means: the next attempt begins; it may begin once the causes are gone; it is asked for."""
 
 SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 """The events that a view needs."""
@@ -39,8 +40,8 @@ SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 class Line(msgspec.Struct):
     """One operation of the plan.
 
-    Its wait began at *since* and is over at *until*, as *bound* says, on the clock of the events. *left* is the rest of
-    its wait in seconds while it is paused.
+    Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and *deadline* is the latest end
+    of the wait; all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Line(msgspec.Struct):
     since: float = 0.0
     until: float | None = None
     bound: Bound = "in"
+    deadline: float = FOREVER
     left: float | None = None
     offset: int = 0
     size: int | None = None
@@ -66,13 +68,14 @@ class Line(msgspec.Struct):
                 self.why = ""
                 self.attempts = max(self.attempts, event.attempt)
             case FailureClassified():
-                self.failures.append(event.brief)
-            case RetryScheduled(after=after, retry=retry, error=error):
+                self.failures.append(explain(event).sentence)
+            case RetryScheduled(after=after, retry=retry):
                 self._wait(event.at, after, f"retry {retry}", "in")
-                self.why = error or ""
-            case Parked(after=after, why=why, error=error):
-                self._wait(event.at, after, why, "at most" if error is None else "at least")
-                self.why = error or self.why
+                self.why = explain(event).short
+            case Parked(after=after, why=why, within=within):
+                self._wait(event.at, after, why, "asks" if event.category is None else "causes")
+                self.deadline = event.at + within
+                self.why = explain(event).short or self.why
             case CallSteered(command="pause"):
                 self.state, self.left = "paused", None if self.until is None else max(self.until - event.at, 0.0)
             case CallSteered(command="unpause") if self.state == "paused":
@@ -86,15 +89,16 @@ class Line(msgspec.Struct):
             case OperationSucceeded() | OperationRecovered():
                 self._end_wait("done")
                 self.why = ""
-            case GaveUp(reason=reason, error=error):
+            case GaveUp():
                 self._end_wait("failed")
-                self.why = f"{reason}: {error}" if error else reason
+                explained = explain(event)
+                self.why = "; ".join(filter(None, (explained.short, explained.step)))
             case OperationCancelled():
                 self._end_wait("cancelled")
 
     def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
         self.state, self.waits_for, self.bound = "waiting", waits_for, bound
-        self.since, self.until, self.left = since, since + after, None
+        self.since, self.until, self.deadline, self.left = since, since + after, FOREVER, None
 
     def _end_wait(self, state: State) -> None:
         self.state, self.waits_for, self.until, self.left = state, "", None, None
@@ -150,4 +154,5 @@ class LaunchView:
         """Take over how the launch says that its operations ended."""
         for name, outcome in outcomes.items():
             if line := self.lines.get(name):
-                line.state, line.why = outcome.state, outcome.why or line.why
+                knows_better = outcome.state == line.state == "failed" and line.why
+                line.state, line.why = outcome.state, line.why if knows_better else outcome.why

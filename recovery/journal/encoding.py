@@ -6,9 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+import msgspec
+
 from events.codec import decode, encode
 from events.errors import CodecError
 from events.event import CallEvent, Event
+from events.operation_events import Outcome
 from recovery.journal.history import CallRecord, OpenCircuit, Run, recorded_in, replay, replay_circuits, result_key
 from recovery.journal.queue import QueuedEvent
 from recovery.journal.store import Pending, Row
@@ -24,6 +27,8 @@ def rows_of(run: str, batch: Iterable[QueuedEvent]) -> tuple[list[Row], list[int
         event = entry.event
         assert event is not None
         try:
+            if isinstance(event, Outcome):
+                event = msgspec.structs.replace(event, failure=None)  # its row is there already
             body = encode(redacted(event))
         except CodecError as error:  # its neighbours are written all the same
             log.warning("an event of the journal is dropped, it cannot be encoded: %s", error)

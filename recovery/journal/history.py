@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -79,6 +79,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         due: When the next attempt may begin, on the clock of *run*; ``None`` if there is nothing to wait for.
         delay: Seconds of the whole wait.
         waits_for: The causes that must go away before the next attempt; "" for none.
+        deadline: When that wait ends at the latest, on the clock of *run*; ``None`` if it has no end.
         paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
@@ -90,6 +91,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         interrupted: Whether the latest process ended in good order while the call ran.
         progress_resets: How often progress gave the retries back.
         done: How far it came, in the unit of its progress.
+        failure: The latest failure; ``None`` if there is none, or the call succeeded.
         judged: A failure whose outcome was not written.
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
@@ -106,6 +108,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     due: float | None = None
     delay: float = 0.0
     waits_for: str = ""
+    deadline: float | None = None
     paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
@@ -117,6 +120,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     progress_resets: int = 0
     done: float = 0.0
+    failure: FailureClassified | None = None
     judged: FailureClassified | None = None
     reason: str = ""
     elapsed: float = 0.0
@@ -147,7 +151,9 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         return record  # one outcome per call: later events change nothing
     changes: dict[str, object] = {"at": event.at, "run": run}
     if not isinstance(event, CallSteered):
-        changes.update(waits_for="", paused_at=None)
+        changes.update(waits_for="", deadline=None, paused_at=None)
+    if isinstance(event, Parked):
+        changes.update(waits_for=event.why, deadline=event.at + event.within if event.within < FOREVER else None)
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
@@ -159,18 +165,19 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
-            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done, judged=event)
+            changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)
+            changes.update(failure=event, judged=event)
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
         case CallSteered(command=command):
             changes.update(_steered(record, command, event.at))
-        case Parked(error=None, why=why):
+        case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
-            changes.update(state="waiting", attempt=event.attempt, due=None, waits_for=why)
-        case Parked(after=after, counts_as_retry=counts_as_retry, why=why):
+            changes.update(state="waiting", attempt=event.attempt, due=None)
+        case Parked(after=after, counts_as_retry=counts_as_retry):
             # Parked after a failure, which usually counts as no retry.
-            changes.update(state="waiting", due=event.at + after, delay=after, judged=None, waits_for=why)
+            changes.update(state="waiting", due=event.at + after, delay=after, judged=None)
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
         case CheckpointSaved() if event.attempt < record.attempt:
             return record  # written by an attempt that was over already
@@ -190,7 +197,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():
-            changes.update(state="succeeded", attempt=event.attempt, due=None)
+            changes.update(state="succeeded", attempt=event.attempt, due=None, failure=None)
         case OperationCancelled():
             changes.update(state="cancelled", attempt=event.attempt, due=None)
         case GaveUp(reason=reason) | CallRejected(reason=reason):

@@ -13,7 +13,7 @@ from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
 from recovery.journal.history import CallRecord, recorded_in, replay, result_key
 from recovery.journal.queue import QueuedEvent, WriteQueue
-from recovery.journal.size_estimate import BASE_SIZE
+from recovery.journal.size_estimate import BASE_SIZE, size_of_evidence
 from recovery.journal.store import Query, Store
 
 REPLAY_EVENTS = 16
@@ -102,6 +102,7 @@ class RecentCallCache:
         if len(events) >= REPLAY_EVENTS:
             record, events = self._replayed(event.call, record, events), []
             size = RECORD_BYTES + sum(map(len, (*record.failures, record.arguments or b"", record.saved or b"")))
+            size += 0 if record.failure is None else size_of_evidence(record.failure.evidence)
         self._calls.put(event.call, (record, events), size)
 
     def _is_first(self, event: Event) -> bool:

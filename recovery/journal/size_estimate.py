@@ -10,19 +10,17 @@ from events.evidence import Evidence
 from events.operation_events import (
     CheckpointSaved,
     FailureClassified,
-    GaveUp,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
-    Parked,
-    RetryScheduled,
 )
 
 BASE_SIZE = 400
 """Bytes of an event without its texts."""
 
 
-def _size_of_evidence(evidence: Evidence | None) -> int:
+def size_of_evidence(evidence: Evidence | None) -> int:
+    """Bytes of *evidence*, its causes included."""
     size = 0
     while evidence is not None:
         size += BASE_SIZE + len(evidence.message) + len(evidence.stderr or "")
@@ -36,8 +34,7 @@ def size_of_recorded(event: OperationSucceeded | OperationRecovered) -> int:
 
 
 TEXT_SIZES: dict[type[Event], Callable[[Any], int]] = {
-    **{kind: lambda event: len(event.error or "") for kind in (RetryScheduled, Parked, GaveUp)},
-    FailureClassified: lambda event: _size_of_evidence(event.evidence),
+    FailureClassified: lambda event: size_of_evidence(event.evidence),
     CheckpointSaved: lambda event: memoryview(event.data).nbytes,
     OperationStarted: lambda event: memoryview(event.arguments).nbytes,
     OperationSucceeded: size_of_recorded,

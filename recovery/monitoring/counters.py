@@ -79,7 +79,10 @@ class OperationCounters(msgspec.Struct):
 
 
 class FailingCall(msgspec.Struct):
-    """A call that has failed and not ended: the times of its *first* and *latest* failure, and the latest's attempt."""
+    """A call that has failed and not ended: the times of its *first* and *latest* failure.
+
+    *attempt* is that of the latest failure, and 0 once its outcome is known.
+    """
 
     first: float
     latest: float
@@ -143,6 +146,7 @@ def _category_name(category: Category | None) -> str:
 def _add_decision_time(event: Outcome, tally: Tally, call: FailingCall | None) -> None:
     if call is not None and call.attempt == event.attempt:
         tally.decision_seconds += max(event.at - call.latest, 0.0)
+        call.attempt = 0  # what ends the call while it waits is no decision about this failure
 
 
 def _on_retry_scheduled(counters: Counters, event: RetryScheduled) -> None:
@@ -156,7 +160,7 @@ def _on_parked(counters: Counters, event: Parked) -> None:
     tally = _tally(counters, event)
     tally.parks += 1
     tally.add_wait(event.why or _category_name(event.category), event.after if event.after < FOREVER else 0.0)
-    if event.error is not None:
+    if event.category is not None:
         _add_decision_time(event, tally, counters.failing_calls.get(event.call))
 
 

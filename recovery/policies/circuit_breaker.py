@@ -193,7 +193,7 @@ def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: i
                     if _counts(policy, event):
                         return Open(event.at + break_length(policy, times + 1), 1, times + 1)
                     return Closed(0, successes) if policy.categories is not None else others
-                case GaveUp() | OperationCancelled() | CallRejected() | Parked(error=None):
+                case GaveUp() | OperationCancelled() | CallRejected() | Parked(category=None):
                     return others
     return circuit
 

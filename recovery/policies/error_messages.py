@@ -40,7 +40,7 @@ GPU = _rules(
     ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device",
      "the GPU's memory is full"),
     ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_",
-     "the context is poisoned: the process must be restarted"),
+     "the GPU's context is poisoned: the process must be restarted"),
 )  # fmt: skip
 
 PROCESSES = _rules(

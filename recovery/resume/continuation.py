@@ -51,8 +51,7 @@ def continued(record: CallRecord, operation: Operation) -> Attempt:
         arguments=record.arguments,
         version=record.version,
         idempotency_key=record.idempotency_key,
-        category=None if record.judged is None else record.judged.category,
-        error=record.failures[-1] if record.failures else None,
+        failure=record.failure,
         has_failed=True,
         is_resumed=True,
     )

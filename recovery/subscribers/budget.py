@@ -94,7 +94,7 @@ class RetryBudgets:
         """Refund the token of a retry that is not made."""
         with self._lock:
             held = self._reserved.get(event.call)
-            if held is None or (isinstance(event, Parked) and (event.error is None or event.counts_as_retry)):
+            if held is None or (isinstance(event, Parked) and (event.category is None or event.counts_as_retry)):
                 return  # the attempt that it is for is still to come
             del self._reserved[event.call]
             if isinstance(event, OperationRecovered) or (isinstance(event, OperationCancelled) and not event.waiting):

@@ -19,13 +19,17 @@ import msgspec
 from events.errors import Retryable
 from events.event import FOREVER
 from events.evidence import Evidence
-from recovery.redact import clipped, printable
+from recovery.policies.error_output import as_shown
+from recovery.redact import MARGIN, clipped, printable, redact
 
 MAX_TEXT = 4096
 """Characters of a message, or of an error output, that are kept."""
 
 MAX_RETRY_AFTER = 3600.0
 """The most seconds that a server may ask a call to wait; a launcher's user must not wait longer unnoticed."""
+
+MAX_READ = 8 * MAX_TEXT
+"""Bytes, or characters, of an error output that are looked at."""
 
 OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 """OSErrors whose errno is a number of another library, not of the system."""
@@ -235,7 +239,13 @@ def _bytes_done(error: BaseException) -> int | None:
 
 
 def _tail(value: object) -> str | None:
-    if isinstance(value, bytes):
-        value = value[-8 * MAX_TEXT - 4 :].decode("utf-8", "replace")  # a character has at most four bytes
-    text = str.__str__(value) if isinstance(value, str) else ""
-    return printable(clipped(text, MAX_TEXT, tail=True)) or None
+    """The end of what a process said, as a terminal shows it."""
+    if not isinstance(value, bytes | str):
+        return None
+    whole = str.__str__(value) if isinstance(value, str) else value
+    is_cut = len(whole) > MAX_READ
+    text = whole[-MAX_READ:] if isinstance(whole, str) else whole[-MAX_READ:].decode("utf-8", "replace")
+    # Redacted before a line is dropped, since a secret may span lines. A bar that is drawn again and again is one line.
+    text = as_shown(redact(text)[MARGIN if is_cut else 0 :])
+    lines = (line.rstrip() if line.isprintable() else printable(line) for line in text.split("\n"))
+    return clipped("\n".join(filter(None, lines)), MAX_TEXT, tail=True) or None

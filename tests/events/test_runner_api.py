@@ -16,6 +16,7 @@ from events.operation_events import GaveUp, OperationRecovered, OperationStarted
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from tests.events.calls import events_of, operation
+from tests.failures import a_failure, about_failure
 
 
 def test_a_rejection_for_ever_is_published_as_a_finite_number(fetch: Operation) -> None:
@@ -38,9 +39,20 @@ def test_next_attempt_publishes_no_start() -> None:
 def test_give_up_ends_a_call_before_its_attempt(fetch: Operation) -> None:
     events = events_of(fetch)
     attempt = fetch.start()
-    attempt.call.error = "OSError: disk"
+    attempt.call.failure = a_failure()
+    attempt.call.idempotency_key = "m-1"
     give_up(attempt, GiveUp(("a", "b")))
-    assert events == [GaveUp(at=0.0, operation="fetch", call="run-1", reason="a; b", error="OSError: disk")]
+    about = {"operation": "fetch", "call": "run-1", "idempotency_key": "m-1", **about_failure()}
+    assert events == [GaveUp(at=0.0, reason="a; b", **about)]  # type: ignore[arg-type]
+
+
+def test_a_call_that_gives_up_while_it_waits_has_made_the_attempts_before() -> None:
+    fetch = operation(Retry())
+    events = events_of(fetch, GaveUp)
+    attempt = fetch.start()
+    attempt.fail(OSError())
+    give_up(next_attempt(attempt), GiveUp("given up by hand"))
+    assert [event.attempt for event in events] == [1]  # type: ignore[attr-defined]
 
 
 def test_a_start_has_the_arguments_and_the_version(fetch: Operation) -> None:

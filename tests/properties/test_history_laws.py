@@ -42,7 +42,7 @@ ERROR = OSError("reset")
 EVIDENCE = Evidence(type="builtins.OSError", message="reset")
 CALL = st.sampled_from(CALLS)
 SMALL = st.integers(1, 5)
-ERRORS = st.sampled_from([None, "OSError: reset"])
+PARKED = st.sampled_from([None, Category.TRANSIENT])
 
 
 def about(kind: type[CallEvent], call: str, attempt: int, at: float, **fields: Any) -> CallEvent:
@@ -58,7 +58,7 @@ def events() -> st.SearchStrategy[Event]:
     return st.one_of(
         of(st.just(FailureClassified), category=categories(), evidence=st.just(EVIDENCE), retries=st.integers(0, 5)),
         of(st.just(RetryScheduled), after=seconds(), retry=SMALL),
-        of(st.just(Parked), after=seconds(), error=ERRORS),
+        of(st.just(Parked), after=seconds(), category=PARKED),
         of(st.just(OperationStarted), arguments=st.just(msgspec.Raw(b"[[],{}]"))),
         of(st.just(CheckpointSaved), data=st.just(msgspec.Raw(b"1"))),
         of(st.just(OperationResumed), after=seconds()),

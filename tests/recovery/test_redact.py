@@ -24,6 +24,7 @@ from events.operation_events import FailureClassified, GaveUp
 from recovery.redact import MASK, clipped, hide, redact, redacted, unhide
 from recovery.service import Recovery
 from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
+from tests.failures import a_failure
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
@@ -167,8 +168,19 @@ def test_evidence_is_redacted_with_its_causes_and_what_a_event_is_found_by_is_no
 
 
 def test_a_event_without_a_secret_stays_the_same_object() -> None:
-    event = GaveUp(at=0.0, operation="fetch", call="c", reason="out of retries (3)", error="OSError: no")
+    event = GaveUp(at=0.0, operation="fetch", call="c", reason="out of retries (3)", failure=a_failure())
     assert redacted(event) is event
+
+
+def test_the_failure_that_an_outcome_tells_of_is_redacted() -> None:
+    event = GaveUp(at=0.0, operation="fetch", call="c", failure=a_failure(f"token={SECRET}"))
+    assert redacted(event).error == "ConnectionError: token=***"
+
+
+def test_a_hidden_literal_of_several_lines_is_found_in_one_line() -> None:
+    hide("BEGIN KEY\n\tab12cd34\nEND KEY")
+    assert redact("refused: BEGIN KEY ab12cd34 END KEY!") == "refused: ***!"
+    unhide()
 
 
 @pytest.mark.parametrize("offset", range(-40, 8))

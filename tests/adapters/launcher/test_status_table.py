@@ -33,7 +33,9 @@ def call(**changes: Any) -> CallStatus:
     return CallStatus(**known | changes)
 
 
-def drawn(*calls: CallStatus, width: int = 160, source: str = "launch.toml", show_all: bool = False, **changes: Any) -> str:
+def drawn(
+    *calls: CallStatus, width: int = 160, source: str = "launch.toml", show_all: bool = False, **changes: Any
+) -> str:
     known: dict[str, Any] = {"path": "calls.db", "is_being_written": False, "circuits": {}, "unreadable": 0}
     console = Console(file=io.StringIO(), width=width, record=True)
     status = JournalStatus(calls=calls, **known | changes)

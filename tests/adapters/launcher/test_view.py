@@ -26,6 +26,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from tests.failures import a_failure, about_failure
 
 STEPS = (
     Download(name="model", url="https://example.org/model", destination="model", size=100),
@@ -70,7 +71,7 @@ def test_at_first_every_operation_of_the_plan_is_queued() -> None:
     [
         ([], "running"),
         ([failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting"),
-        ([failed(), of_call(Parked, after=1.0, why="rate limit", error="429")], "waiting"),
+        ([failed(), of_call(Parked, after=1.0, why="rate limit", **about_failure())], "waiting"),
         ([failed(), of_call(RetryScheduled, after=1.0, retry=1), started(attempt=2)], "running"),
         ([of_call(OperationSucceeded)], "done"),
         ([of_call(OperationRecovered, attempt=2)], "done"),
@@ -83,8 +84,8 @@ def test_the_latest_event_says_how_an_operation_stands(events: list[Event], stat
 
 
 def test_a_wait_ends_on_the_clock_of_the_events() -> None:
-    waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=2.5, retry=1, error="reset"))
-    assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "reset")
+    waiting = line(failed(), of_call(RetryScheduled, at=10.0, after=2.5, retry=1, **about_failure()))
+    assert (waiting.until, waiting.waits_for, waiting.why) == (12.5, "retry 1", "ConnectionError: reset")
 
 
 PAUSE = of_call(CallSteered, at=12.0, attempt=2, command="pause")
@@ -108,13 +109,13 @@ def test_a_wait_for_a_cause_has_the_least_wait_and_its_beginning() -> None:
 
 def test_a_deferred_operation_keeps_the_reason_of_its_failure() -> None:
     deferred = line(
-        of_call(RetryScheduled, after=1.0, retry=1, error="refused"), of_call(Parked, after=5.0, why="circuit open")
+        of_call(RetryScheduled, after=1.0, retry=1, **about_failure()), of_call(Parked, after=5.0, why="circuit open")
     )
-    assert (deferred.waits_for, deferred.why, deferred.until) == ("circuit open", "refused", 15.0)
+    assert (deferred.waits_for, deferred.why, deferred.until) == ("circuit open", "ConnectionError: reset", 15.0)
 
 
 def test_what_is_over_waits_for_nothing() -> None:
-    over = line(of_call(RetryScheduled, after=1.0, retry=1, error="reset"), of_call(OperationRecovered, attempt=2))
+    over = line(of_call(RetryScheduled, after=1.0, retry=1, **about_failure()), of_call(OperationRecovered, attempt=2))
     assert (over.waits_for, over.until, over.why) == ("", None, "")
 
 
@@ -138,7 +139,10 @@ def test_a_call_that_is_resumed_is_known_by_its_arguments() -> None:
 
 
 def test_a_failure_says_why_it_was_given_up() -> None:
-    assert line(of_call(GaveUp, reason="out of retries (3)", error="reset")).why == "out of retries (3): reset"
+    assert (
+        line(of_call(GaveUp, reason="out of retries (3)", **about_failure())).why
+        == "out of retries (3): ConnectionError: reset"
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,9 @@ def test_a_circuit_is_shown_as_it_stands() -> None:
 
 
 def test_no_secret_of_a_failure_is_shown() -> None:
-    seen = line(of_call(GaveUp, reason="out of retries (3)", error="GET https://user:hunter22@host/x"))
+    seen = line(
+        of_call(GaveUp, reason="out of retries (3)", **about_failure(a_failure("GET https://user:hunter22@host/x")))
+    )
     assert "https://***@host/x" in seen.why
     assert "hunter22" not in seen.why
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from events.operation_events import GaveUp
+from events.operation_events import FailureClassified
+from tests.failures import a_failure
 
 
 class _Text(str):
@@ -17,14 +18,14 @@ class _Text(str):
         return 0
 
 
-def interrupted(handler: Callable[[], object]) -> GaveUp:
+def interrupted(handler: Callable[[], object]) -> FailureClassified:
     """An event whose acceptance runs *handler* once, with the queue's lock held (it asks for a text's length)."""
 
     def run() -> None:
-        msgspec.structs.force_setattr(event, "error", None)  # the text itself cannot be written
+        msgspec.structs.force_setattr(event.evidence, "message", "")  # the text itself cannot be written
         handler()
 
     text = _Text("reset")
     text.handler = run
-    event = GaveUp(at=0.0, operation="fetch", call="a", error=text)
+    event = a_failure(text)
     return event

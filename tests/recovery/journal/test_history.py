@@ -46,11 +46,12 @@ def failed(at: float = 0.0, attempt: int = 1, retries: int = 0, message: str = "
 
 
 def scheduled(at: float = 0.0, attempt: int = 1, retry: int = 1, after: float = 5.0) -> Event:
-    return made(RetryScheduled, at, attempt, retry=retry, after=after, error="OSError: reset")  # type: ignore[no-any-return]
+    return made(RetryScheduled, at, attempt, retry=retry, after=after)  # type: ignore[no-any-return]
 
 
-def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, error: str | None = "OSError: reset") -> Event:
-    return made(Parked, at, attempt, after=after, error=error, why="rate limit")  # type: ignore[no-any-return]
+def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, **given: Any) -> Event:
+    about = {"category": Category.RATE_LIMITED, "why": "rate limit", **given}
+    return made(Parked, at, attempt, after=after, **about)  # type: ignore[no-any-return]
 
 
 def steered(command: str, at: float = 0.0) -> Event:
@@ -84,10 +85,11 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
         ([failed(), scheduled(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 1, "due": 8.0, "delay": 5.0}),
         ([failed(), parked(at=3.0)], {"state": "waiting", "attempt": 2, "retries": 0, "due": 8.0, "delay": 5.0}),
         ([failed(attempt=4, retries=2), parked(attempt=4)], {"attempt": 5, "retries": 2}),
-        ([failed(), made(Parked, after=1.0, error="x", counts_as_retry=True)], {"retries": 1}),
+        ([failed(), parked(counts_as_retry=True)], {"retries": 1}),
         ([failed(), scheduled(), started(attempt=2)], {"state": "running", "attempt": 2, "retries": 1, "due": None}),
-        ([started(), parked(error=None)], {"state": "waiting", "attempt": 1, "retries": 0, "due": None}),
-        ([failed(), parked()], {"waits_for": "rate limit"}),
+        ([started(), parked(category=None)], {"state": "waiting", "attempt": 1, "retries": 0, "due": None}),
+        ([failed(), parked()], {"waits_for": "rate limit", "deadline": None}),
+        ([failed(), parked(at=3.0, within=60.0)], {"deadline": 63.0}),
         ([failed(), parked(), started(attempt=2)], {"waits_for": ""}),
         ([failed(), scheduled(at=3.0), steered("pause", at=5.0)], {"state": "waiting", "paused_at": 5.0, "due": 8.0}),
         ([failed(), scheduled(at=3.0), steered("pause", at=5.0), steered("unpause", at=25.0)],

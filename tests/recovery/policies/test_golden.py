@@ -15,7 +15,7 @@ TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "failures.toml").r
 
 
 def evidence_of(failure: dict[str, Any]) -> Evidence:
-    known = {name: value for name, value in failure.items() if name not in ("name", "category")}
+    known = {name: value for name, value in failure.items() if name not in ("name", "category", "sentence", "said")}
     known.setdefault("type", "subprocess.CalledProcessError")
     known["kinds"] = tuple(known.get("kinds", ()))
     if "errno" in known:

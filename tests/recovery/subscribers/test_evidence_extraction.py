@@ -173,13 +173,15 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
     ("stderr", "tail"),
     [
         (b"", None),
-        ("text\x1b[31m red", "text [31m red"),
+        ("text\x1b[31m red", "text red"),
+        ("10 %\r50 %\r100 %\r\n\n  done\t2\n", "100 %\ndone 2"),
+        ("ERROR: no\n" + "\r".join(f"{share} %" for share in range(2000)), "ERROR: no\n1999 %"),
         (b"\xff\xfe", "\ufffd\ufffd"),
         (b"x" * 5000 + b"end", "x" * (MAX_TEXT - 3) + "end"),
         (["a", "list"], None),
         (7, None),
     ],
-    ids=["nothing", "colour codes", "not utf-8", "gigantic", "list", "int"],
+    ids=["nothing", "colour codes", "lines and a bar", "a long bar", "not utf-8", "gigantic", "list", "int"],
 )
 def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
     assert extract_evidence(died(1, stderr)).stderr == tail

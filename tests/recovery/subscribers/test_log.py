@@ -26,6 +26,7 @@ from events.operation_events import (
 )
 from recovery.service import Recovery
 from recovery.subscribers.log import Log, Redacted, describe
+from tests.failures import a_failure, about_failure
 
 
 def made(kind: type[Event], **given: Any) -> Any:
@@ -33,24 +34,24 @@ def made(kind: type[Event], **given: Any) -> Any:
     return kind(**{"at": 0.0, "operation": "fetch", "key": "host", **call, **given})
 
 
-GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", error="OSError: reset")
+GAVE_UP = made(GaveUp, attempt=4, reason="out of retries (3)", **about_failure())
 
 
 @pytest.mark.parametrize(
     ("event", "level", "line"),
     [
         (
-            made(RetryScheduled, attempt=2, after=1.234, retry=2, error="OSError: reset"),
+            made(RetryScheduled, attempt=2, after=1.234, retry=2, **about_failure()),
             "WARNING",
-            "fetch[host]: attempt 2 failed (OSError: reset); retry 2 in 1.23 s",
+            "fetch[host]: attempt 2 failed (ConnectionError: reset); retry 2 in 1.23 s",
         ),
         (
-            made(Parked, after=30.0, why="rate limit", error="HTTPStatusError: 429"),
+            made(Parked, after=30.0, why="rate limit", **about_failure()),
             "WARNING",
-            "fetch[host]: attempt 1 failed (HTTPStatusError: 429); waiting up to 30.0 s for: rate limit",
+            "fetch[host]: attempt 1 failed (ConnectionError: reset); waiting up to 30.0 s for: rate limit",
         ),
         (made(Parked, after=6.0, why="circuit open"), "WARNING", "fetch[host]: waiting up to 6.0 s for: circuit open"),
-        (GAVE_UP, "ERROR", "fetch[host]: gave up after attempt 4, out of retries (3): OSError: reset"),
+        (GAVE_UP, "ERROR", "fetch[host]: gave up after attempt 4, out of retries (3): ConnectionError: reset"),
         (
             made(OperationRecovered, attempt=2, elapsed=3.0),
             "INFO",
@@ -99,14 +100,16 @@ def test_only_operations_that_are_wanted_are_logged(caplog: pytest.LogCaptureFix
 
 
 def test_another_logger_gets_no_secrets_either(caplog: pytest.LogCaptureFixture) -> None:
-    Log(logger=logging.getLogger("mine"))(made(GaveUp, reason="no", error="GET https://example.org/?token=abcdefgh123"))
+    Log(logger=logging.getLogger("mine"))(
+        made(GaveUp, reason="no", **about_failure(a_failure("GET https://example.org/?token=abcdefgh123")))
+    )
     assert [record.name for record in caplog.records] == ["mine"]
     assert "abcdefgh123" not in caplog.text
 
 
 def test_a_line_is_printable_for_any_event(caplog: pytest.LogCaptureFixture) -> None:
-    Log()(made(GaveUp, reason="no\nway", error="\x1b[2J\u202egnp.exe %s"))
-    assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: [2J gnp.exe %s"]
+    Log()(made(GaveUp, reason="no\nway", **about_failure(a_failure("\x1b[2J\u202egnp.exe %s"))))
+    assert caplog.messages == ["fetch[host]: gave up after attempt 1, no way: ConnectionError: [2J gnp.exe %s"]
 
 
 @pytest.mark.parametrize("event", [made(GaveUp, reason="nobody answered"), made(RetryScheduled, after=1.0, retry=1)])

@@ -1,0 +1,284 @@
+"""``explain``: what people read about a failing call, in plain words, redacted, each part in one line. Pure.
+
+Events, records and exceptions carry data; log lines, notes, tables and alerts show it through this one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from events.event import FOREVER, CallEvent
+from events.evidence import Evidence
+from events.names import display_name
+from events.operation_events import (
+    CallRejected,
+    CallSteered,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationInterrupted,
+    OperationQuarantined,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+    Outcome,
+    Parked,
+    RetryScheduled,
+)
+from recovery.policies.error_output import telling_line
+from recovery.policies.sentences import sentence_of
+from recovery.redact import printable, redact
+
+MOST = 400
+"""Characters of a part that are shown."""
+
+MOST_ARGUMENT = 100
+"""Characters of an argument that are shown."""
+
+TELLING = ("name", "id", "url", "path", "file", "key")
+"""The members of a mapping that tell calls apart."""
+
+
+class Known(Protocol):
+    """What is known of a call: ``events.call.Call`` has it, and so has ``CallRecord`` of the journal."""
+
+    @property
+    def failure(self) -> FailureClassified | None:
+        """Its latest failure."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key of its effect; "" for none."""
+
+    @property
+    def arguments(self) -> bytes | None:
+        """Its arguments as JSON; None if they are not known."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What people read about a failing call. Each part is one printable line without secrets, or "".
+
+    Args:
+        sentence: What the failure means ("the connection was refused"); "" if the call has not failed.
+        category: Its category ("unreachable").
+        said: The line of the tool's error output that says why it failed ("fatal: unable to access ...").
+        error: The exception, with its message.
+        call: The id of the call, by which commands and lookups find it.
+        operation: The name of the operation, with its key.
+        which: The idempotency key, or else the argument that tells the call from others; "" if neither is known.
+        step: What happens next, and when ("retry 2 of 5 in 1.3 s"), or how the call ended.
+    """
+
+    sentence: str = ""
+    category: str = ""
+    said: str = ""
+    error: str = ""
+    call: str = ""
+    operation: str = ""
+    which: str = ""
+    step: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The sentence, the category, then the tool's line or the exception: for one line."""
+        meaning = f"{self.sentence} ({self.category})" if self.category else self.sentence
+        return redact(": ".join(filter(None, (meaning, self.said or self.error))))
+
+    @property
+    def short(self) -> str:
+        """The sentence, then the tool's line or the exception: for a narrow column, whose end may be cut off."""
+        return redact(": ".join(filter(None, (self.sentence, self.said or self.error))))
+
+    @property
+    def identity(self) -> str:
+        """The operation, the id of the call, and what tells it from others."""
+        return redact(" ".join(filter(None, (self.operation, self.call, f"({self.which})" if self.which else ""))))
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, the exception after the tool's own words: for a log."""
+        also = self.error if self.said and self.error else ""
+        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step)))}")
+
+
+def explain(
+    event: CallEvent | None = None,
+    known: Known | None = None,
+    *,
+    call: str = "",
+    operation: str = "",
+    key: str = "",
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
+    most_retries: int | None = None,
+    step: str = "",
+) -> Explanation:
+    """What people read about a call, from an event of it, or from what is *known* of it, or both.
+
+        explain(event).line
+        explain(known=record, call=record.call, operation=record.operation, key=record.key).short
+
+    Args:
+        event: An event of the call: its outcome, its classified failure, ...
+        known: What is known of the call, such as its record in the journal.
+        call: The id of the call; that of the event by default.
+        operation: The name of its operation; that of the event by default.
+        key: The key of its operation; that of the event by default.
+        args: Its arguments, where *known* has none; *kwargs* are those by keyword.
+        kwargs: Its arguments by name.
+        most_retries: How many retries its policy allows; None if that is unknown or there is no limit.
+        step: What happens next, if no event says so.
+    """
+    failure = _failure_of(event) or (known.failure if known is not None else None)
+    if event is not None:
+        call, operation, key = call or event.call, operation or event.operation, key or event.key
+        step = step or next_step(event, most_retries)
+    said, error, sentence, category = "", "", "", ""
+    if failure is not None:
+        # Redacted before a line is taken out of it: a secret may span lines.
+        said = shown(telling_line(redact(_stderr_of(failure.evidence)), failure.rule))
+        error = shown(failure.evidence.summary)
+        sentence = shown(sentence_of(failure.category, failure.rule, failure.why, failure.evidence.type))
+        category = str(failure.category)
+    elif isinstance(event, Outcome) and not (isinstance(event, Parked) and event.category is None):
+        sentence = sentence_of(event.category, "")
+    which = (event.idempotency_key if isinstance(event, OperationStarted | Outcome) else "") or (
+        known.idempotency_key if known is not None else ""
+    )
+    if not which:
+        stored = known.arguments if known is not None else None
+        if stored is None and isinstance(event, OperationStarted | OperationResumed):
+            stored = bytes(event.arguments) or None
+        which = telling_argument(*((args, kwargs or {}) if stored is None else _decoded(stored)))
+    return Explanation(
+        sentence=sentence,
+        category=category,
+        said="" if said and said in error else said,
+        error=error,
+        call=shown(call),
+        operation=shown(display_name(operation, key)),
+        which=shown(which),
+        step=shown(step),
+    )
+
+
+def shown(text: str, most: int = MOST) -> str:
+    """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
+    text = redact(printable(redact(text)))
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
+
+
+def duration(amount: float) -> str:
+    """A number of seconds for people: ``0.25 s``, ``1.3 s``, ``2 min 5 s``, ``1 h``."""
+    if amount < 10.0:
+        return f"{amount:.2g} s" if amount < 1.0 else f"{round(amount, 1):g} s"
+    left = round(amount)
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if left >= unit:
+            rest = left % unit // part
+            return f"{left // unit} {name} {rest} {part_name}" if rest else f"{left // unit} {name}"
+    return f"{left} s"
+
+
+def moment(after: float) -> str:
+    """When something happens that happens in *after* seconds: ``at once``, ``in 1.3 s``."""
+    return "at once" if after < 0.005 else f"in {duration(after)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """*number* with its noun: ``1 attempt``, ``3 attempts``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def waits_for(why: str, *, within: float = FOREVER, after: float = 0.0) -> str:
+    """What a wait is for, and its bounds: ``waits for: disk space, at most 1 h``."""
+    bounds = [f"at least {duration(after)}"] if after >= 1.0 else []
+    bounds += [f"at most {duration(within)}"] if within < FOREVER else []
+    return ", ".join((f"waits for: {why or 'a subscriber'}", *bounds))
+
+
+def next_step(event: CallEvent, most_retries: int | None = None) -> str:
+    """What happens after *event*, and when; "" where it does not say so."""
+    match event:
+        case RetryScheduled(after=after, retry=retry):
+            of = f" of {most_retries}" if most_retries is not None and retry <= most_retries else ""
+            return f"attempt {event.attempt} failed, retry {retry}{of} {moment(after)}"
+        case Parked(category=None, after=after, within=within, why=why):
+            asks = "" if after >= FOREVER else f"; asks again {moment(after)} at the latest"
+            return f"{waits_for(why, within=within)}{asks}"
+        case Parked(after=after, within=within, why=why):
+            return f"attempt {event.attempt} failed, {waits_for(why, within=within, after=after)}"
+        case GaveUp(reason=reason):
+            return f"gave up after {counted(event.attempt, 'attempt')}: {reason or 'no reason given'}"
+        case CallRejected(reason=reason, retry_after=after):
+            again = f"; a new call may begin {moment(after)}" if after is not None and after < FOREVER else ""
+            return f"not started: {reason or 'no reason given'}{again}"
+        case OperationResumed(after=after):
+            return f"resumed with attempt {event.attempt} {moment(after)}"
+        case OperationRecovered(elapsed=elapsed):
+            return f"recovered with attempt {event.attempt} after {duration(elapsed)}"
+        case OperationInterrupted():
+            return f"stays pending: attempt {event.attempt} is left to the next process"
+        case OperationQuarantined(reason=reason):
+            return f"quarantined: {reason}"
+        case OperationCancelled(waiting=waiting):
+            return "cancelled while it waited" if waiting else f"cancelled in attempt {event.attempt}"
+        case CallSteered(command=command, reason=reason):
+            return f"command: {command}{f' ({reason})' if reason else ''}"
+        case FailureClassified():
+            return f"attempt {event.attempt} failed"
+        case OperationStarted():
+            return f"attempt {event.attempt} runs"
+        case OperationSucceeded():
+            return f"succeeded with attempt {event.attempt}"
+    return ""
+
+
+def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    """The argument that tells a call from others of its operation: a URL, or else the first short plain one.
+
+    Arguments by keyword are given with their names, so that a secret's name gives it away and it is redacted.
+    """
+    plain = [("", text) for one in args if (text := _plain(one))]
+    plain += [(name, text) for name, one in kwargs.items() if (text := _plain(one))]
+    name, text = next((one for one in plain if "://" in one[1]), plain[0] if plain else ("", ""))
+    # A cut before redaction might leave half a secret.
+    return shown(f"{name}={text}" if name else text, MOST_ARGUMENT)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return next((text for name in TELLING if (text := _plain(value.get(name)))), "")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return str(value) if hasattr(type(value), "__fspath__") else ""
+    return str(value)
+
+
+def _stderr_of(evidence: Evidence | None) -> str:
+    """The error output of the failure, or of what caused it."""
+    while evidence is not None:
+        if evidence.stderr:
+            return evidence.stderr
+        evidence = evidence.cause
+    return ""
+
+
+def _failure_of(event: CallEvent | None) -> FailureClassified | None:
+    match event:
+        case FailureClassified():
+            return event
+        case Outcome(failure=failure):
+            return failure
+    return None
+
+
+def _decoded(arguments: bytes) -> tuple[Sequence[object], Mapping[str, object]]:
+    try:
+        args, kwargs = msgspec.json.decode(arguments, type=tuple[list[object], dict[str, object]])
+    except msgspec.DecodeError:
+        return (), {}
+    return args, kwargs
