@@ -9,7 +9,7 @@ from time import monotonic
 
 from adapters.launcher.screen import progress, wait
 from adapters.launcher.view import LaunchView
-from events.event import Event
+from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
 from recovery.explain import explain
 from recovery.redact import printable, redact

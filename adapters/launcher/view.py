@@ -40,8 +40,8 @@ SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 class Line(msgspec.Struct):
     """One operation of the plan.
 
-    Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and *deadline* is the latest end
-    of the wait; all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
+    Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline*
+    at the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
     """
 
     name: str

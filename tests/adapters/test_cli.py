@@ -93,7 +93,7 @@ def test_a_launch_of_downloads_and_commands_is_done(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "a").read_bytes() == CONTENT
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["a", "b", "c"]
     assert [row.split()[0] for row in ended.out.splitlines() if "✓ done" in row] == ["a", "b", "c"]
-    assert "retry 1 in" in ended.out
+    assert "attempt 1 failed, retry 1 " in ended.out
 
 
 def test_a_failed_operation_skips_only_those_that_need_it(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path:
     assert (as_json.code, for_people.code) == (1, 1)
     assert "fatal: ***" in as_json.out
     assert "fatal: ***" in written
-    assert "***@example.org" in for_people.out
+    assert "c: the command failed (exit code 1) (transient): fatal: ***; attempt 1 failed" in for_people.out
     assert "***@example.org" in outcomes
     assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
     assert "hunter22" not in shown

@@ -16,6 +16,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import encode
 from events.event import Event
+from events.evidence import Category
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -35,6 +36,7 @@ from recovery.journal.history import Run
 from recovery.journal.store import Row
 from tests.adapters.launcher.test_view import failed, of_call, started
 from tests.adapters.sqlite import journals
+from tests.failures import a_failure
 
 pytestmark = pytest.mark.anyio
 
@@ -113,9 +115,14 @@ async def test_the_end_of_a_wait_is_a_time_of_day(tmp_path: Path) -> None:
 
 
 async def test_what_a_call_waits_for_is_named(tmp_path: Path) -> None:
-    parked = of_call(Parked, after=0.0, why="disk space", error="OSError")
+    parked = of_call(Parked, after=0.0, why="disk space", within=60.0, category=Category.ENVIRONMENT)
     [call] = (await status_of(tmp_path, started(), failed(), parked, is_alive=True)).calls
-    assert call.waits_for == "disk space"
+    assert (call.waits_for, call.deadline) == ("disk space", pytest.approx(1_700_000_061.0))
+
+
+async def test_the_cause_is_in_plain_words_and_without_secrets(tmp_path: Path) -> None:
+    [call] = (await status_of(tmp_path, started(), a_failure("GET https://user:hunter22@host/x", call="c1"))).calls
+    assert call.cause == "the connection failed (transient): ConnectionError: GET https://***@host/x"
 
 
 async def test_a_call_of_a_dead_process_is_left_while_another_process_writes(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ STATES = (
 def call(**changes: Any) -> CallStatus:
     known: dict[str, Any] = {
         "call": "1a2b3c4d-17", "operation": "download", "key": "example.org", "name": "model", "state": "gave up",
-        "attempt": 4, "retries": 3, "restarts": 1, "failures": ("one", "two"), "cause": CAUSE, "pid": 123,
+        "attempt": 4, "retries": 3, "restarts": 1, "failures": ("one", "two"), "cause": CAUSE, "pid": 123, "which": "https://example.org/model",
         "reason": "out of retries (3)", "seen": NOW - 5.0,
     }  # fmt: skip
     return CallStatus(**known | changes)
@@ -63,6 +63,8 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
     [
         ({"state": "waiting", "due": NOW + 75.0}, "attempt 4 in 1 min 15 s, at 12:01:15"),
         ({"state": "waiting", "waits_for": "disk space"}, "waits for: disk space, since 11:59:55"),
+        ({"state": "waiting", "waits_for": "disk space", "deadline": NOW + 60.0},
+         "waits for: disk space, since 11:59:55, until 12:01:00 at the latest"),
         ({"state": "paused"}, "its clock is stopped; `recovery unpause launch.toml 1a2b3c4d-17` continues it"),
         ({"state": "left"}, "process 123 left it; `recovery run launch.toml` resumes it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
@@ -88,6 +90,10 @@ def test_what_a_running_process_has_not_resumed_is_said() -> None:
 def test_for_a_journal_without_a_plan_the_program_is_to_be_run() -> None:
     text = words(call(state="left"), source="my calls.db")
     assert "running the program again resumes it, `recovery give-up 'my calls.db' 1a2b3c4d-17` ends it" in text
+
+
+def test_a_call_without_a_name_in_a_plan_is_told_by_its_argument() -> None:
+    assert "download[example.org] (https://example.org/model) attempt 4" in words(call(name=None))
 
 
 def test_several_failures_are_counted() -> None:
