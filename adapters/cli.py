@@ -11,6 +11,7 @@ import logging
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,7 +24,7 @@ from adapters.demo.scenario import run_demo
 from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
-from adapters.launcher.screen import launch_table, live_table, make_console
+from adapters.launcher.screen import live_table, make_console
 from adapters.launcher.status import read_status
 from adapters.launcher.status_table import status_table
 from adapters.launcher.steering import steer as steer_call
@@ -110,16 +111,16 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
     service.bus.subscribe(SEEN, view.feed)
-    lines = ProgressLines(view, click.echo)
-    if as_json:
-        service.bus.subscribe(SEEN, _print_event)
-    elif not console.is_terminal:
-        service.bus.subscribe(SEEN, lines.feed)
-    with live_table(view, console) if as_json or console.is_terminal else lines.heartbeat():
+    with ExitStack() as shown:
+        shown.enter_context(live_table(view, console))
+        if as_json:
+            service.bus.subscribe(SEEN, _print_event)
+        elif not console.is_terminal:
+            lines = ProgressLines(view, click.echo)
+            service.bus.subscribe(SEEN, lines.feed)
+            shown.enter_context(lines.heartbeat())
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
-    if not (as_json or console.is_terminal):
-        console.print(launch_table(view, time.monotonic(), console))
     return outcomes
 
 

@@ -5,7 +5,8 @@ root = "models"                 # the folder of destinations; relative to the pl
 [retry]                         # RetryPolicy, for every operation of the plan
 max_retries = 5
 
-[circuit]                       # BreakerPolicy: one circuit per host
+[circuit]                       # BreakerPolicy: one circuit per host, for attempts that do not reach it
+failure_threshold = 5           # such attempts in a row, of all downloads from the host, open it
 break_duration = 10.0
 
 [download]
@@ -84,7 +85,7 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host."""
+    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host. It counts attempts that do not reach the host."""
 
     failure_threshold: int = HOST_BREAKER.failure_threshold
     break_duration: float = HOST_BREAKER.break_duration

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from time import monotonic
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from adapters.launcher.view import CircuitLine, LaunchView, Line
+from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
 from recovery.redact import printable
 
@@ -32,15 +35,18 @@ WIDE = 110
 """Columns of a terminal that has room for a bar beside the words."""
 
 
-def launch_table(view: LaunchView, now: float, console: Console) -> Group:
-    """The state of every operation and circuit at *now*, on the clock of the events. Reasons are wrapped, never cut."""
+def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool = False) -> Group:
+    """The state of every operation and circuit at *now*, on the clock of the events.
+
+    Reasons are wrapped, or cut to a line where the table *is_cut*; then too, each begins with the cause.
+    """
     done = {line.name for line in view.lines.values() if line.state == "done"}
     table = Table(
         Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24),
         Column("state", no_wrap=True, width=11),
         Column("tries", no_wrap=True, justify="right"),
         *([Column("progress", no_wrap=True, width=12)] if console.width >= WIDE else ()),
-        Column("how it stands", overflow="fold", ratio=1),
+        Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
         expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for line in view.lines.values():
@@ -49,9 +55,25 @@ def launch_table(view: LaunchView, now: float, console: Console) -> Group:
     return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
 
 
-def live_table(view: LaunchView, console: Console) -> Live:
-    """Redraws the table of *view* on *console* while it is entered."""
-    return Live(get_renderable=lambda: launch_table(view, monotonic(), console), console=console, refresh_per_second=8)
+@contextmanager
+def live_table(view: LaunchView, console: Console) -> Iterator[None]:
+    """Redraw the table of *view* on *console*, if that is a terminal, while this is entered; at the end print it whole.
+
+    A table that is higher than the terminal has its reasons cut while it is redrawn.
+    """
+
+    def fitting() -> Group:
+        now = monotonic()
+        whole = launch_table(view, now, console)
+        is_too_high = len(console.render_lines(whole)) >= console.height
+        return launch_table(view, now, console, is_cut=True) if is_too_high else whole
+
+    redrawn = Live(get_renderable=fitting, console=console, refresh_per_second=8, transient=True)
+    try:
+        with redrawn if console.is_terminal else nullcontext():
+            yield
+    finally:
+        console.print(launch_table(view, monotonic(), console))
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
@@ -115,7 +137,7 @@ def progress(line: Line) -> str:
 def wait(line: Line, now: float) -> str:
     """What *line* waits for and when that ends, or since when it has waited."""
     left = 0.0 if line.until is None else max(line.until - now, 0.0)
-    within = max(line.deadline - now, 0.0)
+    within = FOREVER if line.deadline is None else max(line.deadline - now, 0.0)
     match line.bound:
         case "in":
             return f"{line.waits_for} {moment(left)}"

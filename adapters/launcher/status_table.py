@@ -81,8 +81,9 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
     end = f"`{_command('give-up', source, call.call)}`"
     match call.state:
         case "waiting" if call.waits_for:
-            end_of_wait = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
-            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{end_of_wait}"
+            least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
+            most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
+            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{least}{most}"
         case "waiting" if call.due is not None:
             yield f"attempt {call.attempt} {moment(call.due - now)}, at {_when(call.due, now)}"
         case "paused":

@@ -60,6 +60,8 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         answer = send_command(journal, sent, timeout=timeout) or _refused(
             f"the process that writes {journal} has not answered in {timeout:g} s: it does not run the call, or hangs"
         )
+    if not answer.is_done and call is not None and call.state == "running":
+        answer = _refused(f"{answer.said}: attempt {call.attempt} runs")
     return _steered(command, call, answer)
 
 

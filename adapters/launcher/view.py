@@ -54,7 +54,7 @@ class Line(msgspec.Struct):
     since: float = 0.0
     until: float | None = None
     bound: Bound = "in"
-    deadline: float = FOREVER
+    deadline: float | None = None
     left: float | None = None
     offset: int = 0
     size: int | None = None
@@ -65,7 +65,6 @@ class Line(msgspec.Struct):
         match event:
             case OperationStarted():
                 self._end_wait("running")
-                self.why = ""
                 self.attempts = max(self.attempts, event.attempt)
             case FailureClassified():
                 self.failures.append(explain(event).sentence)
@@ -74,7 +73,7 @@ class Line(msgspec.Struct):
                 self.why = explain(event).short
             case Parked(after=after, why=why, within=within):
                 self._wait(event.at, after, why, "asks" if event.category is None else "causes")
-                self.deadline = event.at + within
+                self.deadline = event.at + within if within < FOREVER else None
                 self.why = explain(event).short or self.why
             case CallSteered(command="pause"):
                 self.state, self.left = "paused", None if self.until is None else max(self.until - event.at, 0.0)
@@ -98,7 +97,7 @@ class Line(msgspec.Struct):
 
     def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
         self.state, self.waits_for, self.bound = "waiting", waits_for, bound
-        self.since, self.until, self.deadline, self.left = since, since + after, FOREVER, None
+        self.since, self.until, self.deadline, self.left = since, since + after, None, None
 
     def _end_wait(self, state: State) -> None:
         self.state, self.waits_for, self.until, self.left = state, "", None, None

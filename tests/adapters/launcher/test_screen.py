@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from adapters.launcher.plan import Command, Download, Step
-from adapters.launcher.screen import launch_table, make_console
+from adapters.launcher.screen import launch_table, live_table, make_console
 from adapters.launcher.view import CircuitLine, LaunchView
 
 NAMES = ("model", "vae", "requirements")
@@ -61,6 +61,21 @@ def test_a_reason_is_wrapped_and_not_cut(width: int, state: str) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def terminal(height: int) -> Console:
+    return Console(file=io.StringIO(), width=80, height=height, force_terminal=True, color_system=None)
+
+
+@pytest.mark.parametrize(("height", "is_cut"), [(40, False), (6, True)])
+def test_a_table_that_is_too_high_is_cut_while_it_is_redrawn_and_whole_at_the_end(height: int, is_cut: bool) -> None:
+    why, console = " ".join(f"word-{number}" for number in range(40)), terminal(height)
+    with live_table(launch(state="failed", why=why), console):
+        pass
+    assert isinstance(console.file, io.StringIO)
+    redrawn, whole = console.file.getvalue().split("\x1b[?25h", 1)  # the cursor is shown again
+    assert ("…" in redrawn, all(name in redrawn for name in NAMES)) == (is_cut, True)
+    assert " ".join(whole.split()).count("word-39") == len(NAMES)
+
+
 def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
     view = launch(state="waiting", waits_for="retry 2", until=12.5, why="reset")
     assert "retry 2 in 2.5 s: reset" in drawn(view, now=10.0)
@@ -78,6 +93,11 @@ def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
 def test_a_wait_for_a_cause_says_what_for_and_since_when(bound: str, now: float, shown: str) -> None:
     view = launch(state="waiting", waits_for="disk space", since=1.0, until=12.5, deadline=100.0, bound=bound)
     assert shown in drawn(view, now=now)
+
+
+def test_a_wait_without_a_latest_end_says_none() -> None:
+    view = launch(state="waiting", waits_for="disk space", since=1.0, until=1.0, bound="causes")
+    assert "waits for: disk space, since 4 s" in drawn(view, now=5.0)
 
 
 def test_a_paused_call_does_not_count_down() -> None:

@@ -113,7 +113,9 @@ def test_a_wait_for_a_cause_has_the_least_wait_and_its_beginning() -> None:
 
 def test_a_deferred_operation_keeps_the_reason_of_its_failure() -> None:
     deferred = line(
-        of_call(RetryScheduled, after=1.0, retry=1, **about_failure()), of_call(Parked, after=5.0, why="circuit open")
+        of_call(RetryScheduled, after=1.0, retry=1, **about_failure()),
+        started(attempt=2),
+        of_call(Parked, attempt=2, after=5.0, why="circuit open"),
     )
     assert (deferred.waits_for, deferred.why, deferred.until) == ("circuit open", WHY, 15.0)
 
