@@ -100,7 +100,7 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             retry = f"`{_command('retry', source, call.call)}`"
             yield f"stays: {call.reason}; {retry} tries it again while the program runs, {end} ends it"
         case "gave up":
-            yield f"given up: {call.reason}; {again} tries it again"
+            yield f"ended: {call.reason}; {again} tries it again"
         case "rejected":
             yield f"not started: {call.reason}"
         case "failed":

@@ -76,7 +76,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
          "`recovery retry launch.toml 1a2b3c4d-17` tries it again while the program runs, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
         ({"state": "unreadable"}, "stays: a row of it is damaged"),
-        ({"state": "gave up"}, "given up: out of retries (3); `recovery run launch.toml` tries it again"),
+        ({"state": "gave up"}, "ended: out of retries (3); `recovery run launch.toml` tries it again"),
         ({"state": "rejected", "reason": "circuit open"}, "not started: circuit open"),
     ],
 )  # fmt: skip
