@@ -6,7 +6,6 @@ Events, records and exceptions carry data; log lines, notes, tables and alerts s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -25,7 +24,6 @@ from events.operation_events import (
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
-    Outcome,
     Parked,
     RetryScheduled,
 )
@@ -41,22 +39,6 @@ MOST_ARGUMENT = 100
 
 TELLING = ("name", "id", "url", "path", "file", "key")
 """The members of a mapping that tell calls apart."""
-
-
-class Known(Protocol):
-    """What is known of a call: ``events.call.Call`` has it, and so has ``CallRecord`` of the journal."""
-
-    @property
-    def failure(self) -> FailureClassified | None:
-        """Its latest failure."""
-
-    @property
-    def idempotency_key(self) -> str:
-        """The key of its effect; "" for none."""
-
-    @property
-    def arguments(self) -> bytes | None:
-        """Its arguments as JSON; None if they are not known."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,63 +88,54 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    event: CallEvent | None = None,
-    known: Known | None = None,
+    event: CallEvent,
     *,
-    call: str = "",
-    operation: str = "",
-    key: str = "",
+    idempotency_key: str = "",
+    arguments: bytes | None = None,
     args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
     most_retries: int | None = None,
     step: str = "",
 ) -> Explanation:
-    """What people read about a call, from an event of it, or from what is *known* of it, or both.
+    """What people read about a call, from an event of it: its outcome, its classified failure, ...
 
         explain(event).line
-        explain(known=record, call=record.call, operation=record.operation, key=record.key).short
+
+    ``CallRecord.explain`` of the journal does this for the record of a call.
 
     Args:
-        event: An event of the call: its outcome, its classified failure, ...
-        known: What is known of the call, such as its record in the journal.
-        call: The id of the call; that of the event by default.
-        operation: The name of its operation; that of the event by default.
-        key: The key of its operation; that of the event by default.
-        args: Its arguments, where *known* has none; *kwargs* are those by keyword.
-        kwargs: Its arguments by name.
+        event: The event.
+        idempotency_key: The key of the call's effect; that of the event by default.
+        arguments: The arguments of the call as JSON; those of the event by default.
+        args: Its arguments as they are, if the event has none.
+        kwargs: Its arguments by name, if the event has none.
         most_retries: How many retries its policy allows; None if that is unknown or there is no limit.
-        step: What happens next, if no event says so.
+        step: What happens next; by default what the event says.
     """
-    failure = _failure_of(event) or (known.failure if known is not None else None)
-    if event is not None:
-        call, operation, key = call or event.call, operation or event.operation, key or event.key
-        step = step or next_step(event, most_retries)
-    said, error, sentence, category = "", "", "", ""
+    failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
+    sentence = category = said = error = ""
     if failure is not None:
+        evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
-        said = shown(telling_line(redact(_stderr_of(failure.evidence)), failure.rule))
-        error = shown(failure.evidence.summary)
-        sentence = shown(sentence_of(failure.category, failure.rule, failure.why, failure.evidence.type))
+        said = shown(telling_line(redact(_stderr_of(evidence)), failure.rule))
+        error = shown(evidence.summary)
+        sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
-    elif isinstance(event, Outcome) and not (isinstance(event, Parked) and event.category is None):
+    elif isinstance(event, RetryScheduled | GaveUp):
         sentence = sentence_of(event.category, "")
-    which = (event.idempotency_key if isinstance(event, OperationStarted | Outcome) else "") or (
-        known.idempotency_key if known is not None else ""
-    )
+    which = idempotency_key or getattr(event, "idempotency_key", "")
     if not which:
-        stored = known.arguments if known is not None else None
-        if stored is None and isinstance(event, OperationStarted | OperationResumed):
-            stored = bytes(event.arguments) or None
-        which = telling_argument(*((args, kwargs or {}) if stored is None else _decoded(stored)))
+        arguments = arguments or bytes(getattr(event, "arguments", b""))
+        which = telling_argument(*(_decoded(arguments) if arguments else (args, kwargs or {})))
     return Explanation(
         sentence=sentence,
         category=category,
         said="" if said and said in error else said,
         error=error,
-        call=shown(call),
-        operation=shown(display_name(operation, key)),
+        call=shown(event.call),
+        operation=shown(display_name(event.operation, event.key)),
         which=shown(which),
-        step=shown(step),
+        step=shown(step or next_step(event, most_retries)),
     )
 
 
@@ -265,15 +238,6 @@ def _stderr_of(evidence: Evidence | None) -> str:
             return evidence.stderr
         evidence = evidence.cause
     return ""
-
-
-def _failure_of(event: CallEvent | None) -> FailureClassified | None:
-    match event:
-        case FailureClassified():
-            return event
-        case Outcome(failure=failure):
-            return failure
-    return None
 
 
 def _decoded(arguments: bytes) -> tuple[Sequence[object], Mapping[str, object]]:

@@ -26,6 +26,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from recovery.explain import Explanation, counted, explain, moment
 from recovery.policies.circuit_breaker import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
@@ -135,6 +136,31 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     def is_resumable(self) -> bool:
         """Whether it is not over, and its arguments are stored."""
         return not self.is_over and self.arguments is not None
+
+    def explain(self, left: float | None = None) -> Explanation:
+        """What people read about it: what its latest failure means, which call it is, where it stands.
+
+        Args:
+            left: Seconds that it has still to wait (see ``remaining``); ``None`` if that is unknown.
+        """
+        event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
+        step = _standing(self, left)
+        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+
+
+def _standing(record: CallRecord, left: float | None) -> str:
+    """Where the call of *record* stands, and what happens next."""
+    match record.state:
+        case "running":
+            return f"attempt {record.attempt} runs"
+        case "waiting":
+            when = f" {moment(left)}" if left is not None else ""
+            return f"waits{f' for: {record.reason}' if record.reason else ''}, attempt {record.attempt}{when}"
+        case "succeeded":
+            return f"succeeded with attempt {record.attempt}"
+        case "gave up":
+            return f"gave up after {counted(record.attempt, 'attempt')}: {record.reason or 'no reason given'}"
+    return f"{record.state}: {record.reason}" if record.reason else record.state
 
 
 def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:

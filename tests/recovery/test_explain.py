@@ -173,10 +173,25 @@ def test_arguments_that_cannot_be_read_tell_nothing() -> None:
 def test_a_record_of_the_journal_tells_the_same_as_the_event() -> None:
     started = made(OperationStarted, arguments=msgspec.Raw(b'[["a.bin"],{}]'))
     record = replay({}, "run", [started, failed()])["run-1"]
-    told = explain(known=record, call=record.call, operation=record.operation, key=record.key, step="retry 1")
-    assert told.line == (
-        "fetch[host] run-1 (a.bin): the connection broke off (transient): ConnectionResetError: reset; retry 1"
+    assert record.explain(left=1.25).line == (
+        "fetch[host] run-1 (a.bin): the connection broke off (transient): ConnectionResetError: reset; "
+        "waits, attempt 2 in 1.2 s"
     )
+
+
+@pytest.mark.parametrize(
+    ("event", "step"),
+    [
+        (made(OperationStarted, attempt=2), "attempt 2 runs"),
+        (made(OperationQuarantined, reason="3 crashes"), "quarantined: 3 crashes"),
+        (made(GaveUp, attempt=4, reason="out of retries (3)"), "gave up after 4 attempts: out of retries (3)"),
+        (made(OperationRecovered, attempt=2), "succeeded with attempt 2"),
+        (made(OperationCancelled), "cancelled"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, CallEvent) else "",
+)
+def test_a_record_tells_where_the_call_stands(event: CallEvent, step: str) -> None:
+    assert replay({}, "run", [event])["run-1"].explain().step == step
 
 
 def test_a_record_keeps_its_latest_failure_unless_the_call_succeeded() -> None:
@@ -202,7 +217,7 @@ def test_nothing_that_is_told_holds_a_secret_or_a_control_character(
     evidence = Evidence(type="a.Error", message=one, exit_code=1, stderr=two)
     failure = failed(evidence, why=three)
     told = explain(made(GaveUp, failure=failure, reason=three, idempotency_key=one, operation=two), args=(three,))
-    plain = explain(known=None, call=one, operation=two, args=(three,), kwargs={"a": secret})
+    plain = explain(made(OperationResumed, operation=two, key=three), args=(three,), kwargs={"a": secret}, step=one)
     unhide()
     for parts in (told, plain):
         texts = [getattr(parts, name) for name in Explanation.__struct_fields__]
