@@ -74,7 +74,8 @@ class Calls:
             retries=waiting.retries,
             due=None if waiting.is_paused else now + waiting.left,
             delay=waiting.left,
-            reason="; ".join(waiting.until),
+            waits_for="; ".join(waiting.until),
+            paused_at=now if waiting.is_paused else None,
             at=now,
         )
 

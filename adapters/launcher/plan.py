@@ -85,7 +85,7 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host. It counts attempts that do not reach the host."""
+    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host, of attempts that do not reach it."""
 
     failure_threshold: int = HOST_BREAKER.failure_threshold
     break_duration: float = HOST_BREAKER.break_duration

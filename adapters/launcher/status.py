@@ -18,7 +18,6 @@ from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
 from events.names import display_name
-from recovery.explain import explain
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -168,7 +167,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
     def wall(at: float | None) -> float | None:
         return None if run is None or at is None else run.wall + at - run.monotonic
 
-    outcomes, explained = _outcomes(record), explain(known=record)
+    outcomes, explained = _outcomes(record), record.explain()
     return CallStatus(
         call=record.call,
         operation=record.operation,

@@ -155,7 +155,7 @@ def _standing(record: CallRecord, left: float | None) -> str:
             return f"attempt {record.attempt} runs"
         case "waiting":
             when = f" {moment(left)}" if left is not None else ""
-            return f"waits{f' for: {record.reason}' if record.reason else ''}, attempt {record.attempt}{when}"
+            return f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
         case "succeeded":
             return f"succeeded with attempt {record.attempt}"
         case "gave up":

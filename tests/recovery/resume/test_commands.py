@@ -70,11 +70,11 @@ def test_a_process_answers_for_every_call_that_it_began(waiting: WaitingCalls) -
 def test_a_call_that_is_not_resumed_is_given_up(place: str, waiting: WaitingCalls) -> None:
     bus, events, resumption = Bus(), [], Resumption(lambda _: None)
     bus.subscribe(GaveUp, lambda event: events.append((event.call, event.operation, event.attempt, event.reason)))
-    getattr(resumption, place).append(CallRecord(call="r-1", operation="fetch", attempt=3))
+    getattr(resumption, place).append(CallRecord(call="r-1", operation="fetch", state="waiting", attempt=3))
     handler = CommandHandler(waiting, bus, lambda: resumption)
     assert handler.concerns("r-1")
     assert handler.carry_out(Command("give up", "r-1", "no use")).is_done
-    assert events == [("r-1", "fetch", 3, "given up by hand: no use")]
+    assert events == [("r-1", "fetch", 2, "given up by hand: no use")]  # the last attempt that was made
     assert not handler.concerns("r-1")
     assert not handler.carry_out(Command("give up", "r-1")).is_done
 
