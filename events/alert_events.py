@@ -13,12 +13,14 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
         value: What was measured.
         threshold: What the value has passed.
         count: How many measurements the value comes from.
+        cause: The category of most failures of these calls; "" if that is unknown, or no matter.
     """
 
     alert: str
     value: float
     threshold: float
     count: int = 0
+    cause: str = ""
 
 
 class AlertCleared(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,6 +11,7 @@ import msgspec
 from events.call import Call, Progress
 from events.event import FOREVER
 from events.operation_events import (
+    LONG_WAIT,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -198,7 +199,8 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
     if isinstance(verdict, Retry):
         operation = call.operation
         bus = operation.bus
-        if bus.has_subscribers(RetryScheduled, operation.name, operation.key):
+        is_detail = verdict.after < LONG_WAIT
+        if bus.has_subscribers(RetryScheduled, operation.name, operation.key, is_detail=is_detail):
             scheduled = RetryScheduled(
                 at=bus.clock(),
                 operation=operation.name,
@@ -211,7 +213,7 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
                 failure=failure,
                 idempotency_key=call.idempotency_key,
             )
-            bus.cascade(scheduled)
+            bus.cascade(scheduled, is_detail=is_detail)
         return
     cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
     match verdict:

@@ -45,6 +45,10 @@ MAX_READY = 8192
 
 log = logging.getLogger("recovery.bus")
 
+# Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
+# ``isEnabledFor``, which would be one more call, in another file, for each failure.
+LOGGER, ROOT = logging.getLogger("recovery"), logging.getLogger()
+
 
 class BusOperation(Protocol):
     """What the bus, and a call, need of an operation (``events.Operation``)."""
@@ -79,6 +83,7 @@ class Bus:
         self._signals: dict[type[Event], blinker.Signal] = {}
         self._max_ready = max_ready
         self._ready: dict[tuple[type[Event], str, str], Ready] = {}
+        self._ready_with_details: dict[tuple[type[Event], str, str], Ready] = {}
         self._operations: weakref.WeakSet[BusOperation] = weakref.WeakSet()
         self._failures = Failures(clock)
         for kind in EVENTS:
@@ -101,6 +106,7 @@ class Bus:
         operation: str | None = None,
         key: str | None = None,
         essential: bool = False,
+        is_detail: bool = False,
     ) -> Subscription:
         """Call *function* with every event of these *kinds* from now on; it is strongly referenced until closed.
 
@@ -115,6 +121,8 @@ class Bus:
             operation: Only events of the operation of that name.
             key: Only events of that key of the operation.
             essential: Never disable it, however often it raises.
+            is_detail: Build and deliver the event, for this subscriber, only while the logger ``recovery`` is enabled
+                for INFO, or where the publisher says that it is no detail. Not for starts and successes.
 
         Raises:
             TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
@@ -133,7 +141,7 @@ class Bus:
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        subscription = Subscription(next(self._numbers), function, disconnect, essential)
+        subscription = Subscription(next(self._numbers), function, disconnect, essential, is_detail)
         with self._lock:
             for kind in expanded:
                 self._signals[kind].connect(subscription, sender=sender, weak=False)
@@ -144,11 +152,15 @@ class Bus:
             for kind in kinds:
                 self._signals[kind].disconnect(subscription)
 
-    def has_subscribers(self, kind: type[Event], operation: str = "", key: str = "") -> bool:
-        """Whether such an event would reach a subscriber: otherwise it need not be built."""
-        ready = self._ready.get((kind, operation, key))
+    def has_subscribers(self, kind: type[Event], operation: str = "", key: str = "", *, is_detail: bool = True) -> bool:
+        """Whether such an event would reach a subscriber: otherwise it need not be built.
+
+        One that *is_detail* reaches the subscribers of details only while the log wants details.
+        """
+        details = not is_detail or (LOGGER.level or ROOT.level) <= logging.INFO
+        ready = (self._ready_with_details if details else self._ready).get((kind, operation, key))
         if ready is None:
-            ready = self._make_ready(kind, operation, key)
+            ready = self._make_ready(kind, operation, key, details=details)
         return bool(ready)
 
     def publish(self, event: Event) -> Verdict | None:
@@ -160,16 +172,18 @@ class Bus:
         """
         return self.cascade(event)[0]
 
-    def cascade(self, event: Event) -> tuple[Verdict | None, list[Event]]:
+    def cascade(self, event: Event, *, is_detail: bool = True) -> tuple[Verdict | None, list[Event]]:
         """As ``publish``, and also every event that it caused, *event* itself first."""
         events = [event]
         verdicts: list[Verdict] = []
         signals = self._signals
+        details = not is_detail or (LOGGER.level or ROOT.level) <= logging.INFO
         for current in events:  # grows while it is walked
             kind = type(current)
-            ready = self._ready.get((kind, current.operation, current.key))
+            ready_of = self._ready_with_details if details else self._ready  # a subscriber may come meanwhile
+            ready = ready_of.get((kind, current.operation, current.key))
             if ready is None:
-                ready = self._make_ready(kind, current.operation, current.key)
+                ready = self._make_ready(kind, current.operation, current.key, details=details)
             if not ready or signals[kind].is_muted:
                 continue
             asks = kind.asks
@@ -264,13 +278,16 @@ class Bus:
             return sender is blinker.ANY or sender in (operation, sender_of(operation, key))
 
         with self._lock:
-            self._ready = {about: ready for about, ready in self._ready.items() if not concerns(*about[1:])}
+            self._ready, self._ready_with_details = (
+                {about: ready for about, ready in table.items() if not concerns(*about[1:])}
+                for table in (self._ready, self._ready_with_details)
+            )
             if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
                 for operation in self._operations:
                     if concerns(operation.name, operation.key):
                         operation.is_observed = self.observes(operation)
 
-    def _make_ready(self, kind: type[Event], operation: str, key: str) -> Ready:
+    def _make_ready(self, kind: type[Event], operation: str, key: str, *, details: bool) -> Ready:
         with self._lock:
             signal = self.signal(kind)
             senders: list[object] = [operation]
@@ -279,14 +296,17 @@ class Bus:
             elif key:
                 senders.append(sender_of(operation, key))
             receivers = {identity(one): one for sender in senders for one in signal.receivers_for(sender)}
+            if not details:
+                receivers = {name: one for name, one in receivers.items() if not getattr(one, "is_detail", False)}
             subscriptions = sorted(
                 (one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number
             )
             ready: Ready = tuple((subscription.function, subscription) for subscription in subscriptions)
             if len(subscriptions) == len(receivers):
-                if len(self._ready) >= self._max_ready:
-                    self._ready = {}
-                self._ready[kind, operation, key] = ready
+                table = self._ready_with_details if details else self._ready
+                if len(table) >= self._max_ready:
+                    table.clear()
+                table[kind, operation, key] = ready
                 return ready
             # A receiver that was connected to the signal itself may be weakly referenced: a tuple would keep it alive.
             foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]

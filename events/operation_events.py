@@ -137,6 +137,10 @@ class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.failure is None else self.failure.evidence.summary
 
 
+LONG_WAIT = 10.0
+"""Seconds from which a wait is no detail: the log tells of it at WARNING."""
+
+
 class RetryScheduled(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """The call will be tried again.
 

@@ -19,6 +19,7 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
         number: Its place among all subscriptions of the bus.
         function: The subscriber.
         essential: Whether it stays when the function raises again and again.
+        is_detail: Whether it wants its events only while the log wants details.
         failures: How often in a row the function has raised.
     """
 
@@ -28,6 +29,7 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
     function: Callable[[Any], object]
     _disconnect: Callable[[Subscription], object]
     essential: bool = False
+    is_detail: bool = False
     failures: int = 0
 
     def __call__(self, sender: object, *, event: Event) -> object:

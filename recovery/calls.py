@@ -76,6 +76,9 @@ class Calls:
             delay=waiting.left,
             waits_for="; ".join(waiting.until),
             paused_at=now if waiting.is_paused else None,
+            arguments=waiting.arguments,
+            idempotency_key=waiting.idempotency_key,
+            failure=waiting.failure,
             at=now,
         )
 

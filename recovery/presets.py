@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
     budget: RetryBudget | None
     classifier: Classifier | Sequence[Classifier]
     enable_classification: bool
-    enable_logging: bool
+    enable_logging: bool | None
     clock: Clock
     rng: Callable[[], float]
     run: str | None
@@ -41,15 +41,14 @@ class Options(TypedDict, total=False):
 
 
 def production(**options: Unpack[Options]) -> Recovery:
-    """A service for production: classification and circuits, no log, and monitored only when asked for.
+    """A service for production: classification and circuits, and monitored only when asked for.
 
-    A line for each failure costs more than the rest of its recovery, just when every call fails; the journal has the
-    events.
+    Its log tells of long waits, open circuits and calls that gave up; a retry costs no line unless INFO is wanted.
 
     Args:
         options: Options of ``Recovery``, which override the preset.
     """
-    chosen: Options = {"enabled": True, "enable_classification": True, "enable_logging": False, **options}
+    chosen: Options = {"enabled": True, "enable_classification": True, **options}
     return Recovery(**chosen)
 
 

@@ -62,7 +62,9 @@ class Recovery:
         classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
             before the built-in rules.
         enable_classification: Whether operations that leave it open use the built-in rules.
-        enable_logging: Whether operations that leave it open are logged.
+        enable_logging: What operations that leave it open log, to the logger ``recovery``. True: every retry, wait and
+            end. ``None``: retries at INFO; waits for causes or of ten seconds and more, circuits that open, and what is
+            left undone at WARNING; calls that give up at ERROR. False: nothing.
         clock: Reads monotonic seconds; for tests.
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
@@ -85,7 +87,7 @@ class Recovery:
         budget: RetryBudget | None = None,
         classifier: Classifier | Sequence[Classifier] = (),
         enable_classification: bool = True,
-        enable_logging: bool = False,
+        enable_logging: bool | None = None,
         clock: Clock = time.monotonic,
         rng: Callable[[], float] = random.random,
         run: str | None = None,

@@ -50,9 +50,8 @@ PRESETS: dict[str, tuple[Choice, ...]] = {
         BREAKER,
         Choice(
             "logging",
-            "off",
-            "a line for each failure costs more than the rest of its recovery, just when every call fails; "
-            "the journal has the events",
+            "the default: retries at INFO",
+            "it tells of long waits, open circuits and calls that gave up; a retry costs no line unless INFO is wanted",
             "logging",
         ),
         Choice(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from events.attempt import Attempt
-from events.bus import BusOperation
 from events.call import Call
 from events.errors import RecoveryError
 from events.names import display_name
 from events.operation import Operation
-from events.operation_events import OperationCancelled, OperationInterrupted
+from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
+from recovery.explain import Explanation, counted, explain, shown
 from recovery.operations import Definition
+from recovery.redact import redact
 from recovery.serialization import encoded_or_none
 from recovery.subscribers.exhausted import mark_exhausted
 
@@ -65,18 +67,68 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
     give_up(attempt, verdict)
     if error is None:
         return RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
-    return noted(error, call.operation, attempt.number - 1, verdict)
+    return noted(error, call, max(attempt.number - 1, 1), verdict)
 
 
-def noted(error: Exception, operation: BusOperation, attempts: int, verdict: Verdict | None) -> Exception:
-    """*error*, marked as exhausted, with a note (PEP 678) of how many attempts were made and why that is over."""
+def noted(
+    error: Exception,
+    call: Call,
+    attempts: int,
+    verdict: Verdict | None,
+    function: object = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Exception:
+    """*error*, marked as exhausted, with notes (PEP 678): what it means, how often it was tried, which call it was.
+
+    Args:
+        error: The exception that the caller gets.
+        call: The call that gave up.
+        attempts: How many attempts were made.
+        verdict: Why there is no further one.
+        function: What was called, with *args* and *kwargs*: they tell the call from others.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
+    operation = call.operation
     mark_exhausted(error, operation.name, is_nested=is_nested())
-    reason = verdict.reason if isinstance(verdict, GiveUp) else ""
-    prefix = f"recovery: {display_name(operation.name, operation.key)} gave up"
+    about = f"recovery: {display_name(operation.name, operation.key)} "
+    kinds = tuple(about + kind for kind in ("gave up after", "call ", "said: "))
     try:
+        reason = verdict.reason if isinstance(verdict, GiveUp) else ""
+        event = GaveUp(
+            at=0.0,
+            operation=operation.name,
+            call=call.id,
+            failure=call.failure,
+            idempotency_key=call.idempotency_key,
+        )
+        rest, named = _named(function, args)
+        named |= kwargs or {}
+        told = explain(event, args=rest, kwargs=named, arguments=None if rest or named else call.arguments)
         # The same object may be raised again and again: its notes must not pile up.
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(prefix)]
-        error.__notes__ = [*notes, f"{prefix} after attempt {attempts}: {reason}"]
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(kinds)]
+        error.__notes__ = notes + [
+            redact(f"{kind}{text}")
+            for kind, text in zip(kinds, _texts_of_notes(told, attempts, reason), strict=True)
+            if text
+        ]
     except Exception:  # an error that refuses attributes goes without
         pass
     return error
+
+
+def _texts_of_notes(told: Explanation, attempts: int, reason: str) -> tuple[str, str, str]:
+    """What the notes say after "gave up after", "call" and "said:"; "" for nothing."""
+    says_category = reason.split(" (")[0] == told.category
+    why = "" if says_category or not reason else f", {shown(reason)}"
+    category = f" ({told.category})" if told.category else ""
+    which = f" ({told.which})" if told.which else ""
+    return f" {counted(attempts, 'attempt')}{why}: {told.sentence}{category}", f"{told.call}{which}", told.said
+
+
+def _named(function: object, args: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """*args* by the names of the parameters of *function*, and the rest: the name of a secret gives it away."""
+    code = getattr(function, "__code__", None)
+    names = () if code is None else code.co_varnames[: code.co_argcount]
+    return args[len(names) :], dict(zip(names, args, strict=False))

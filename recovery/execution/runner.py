@@ -118,7 +118,7 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            raise noted(error, call.operation, attempt.number, verdict)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
@@ -178,7 +178,7 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            raise noted(error, call.operation, attempt.number, verdict)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:

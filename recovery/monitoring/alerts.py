@@ -145,7 +145,9 @@ class Alerts:
 
     def window(self, key: OperationKey, window: Window, now: float, *, with_lag: bool = True) -> list[Event]:
         """Evaluate the ``success`` alert of *key* by the calls in *window*, and the ``lag`` alert by their retries."""
-        changes = self.evaluate("success", key, Reading(window.success_rate, window.calls), now)
+        categories = window.tally.categories
+        cause = max(categories, key=categories.__getitem__) if categories else ""
+        changes = self.evaluate("success", key, Reading(window.success_rate, window.calls), now, cause)
         if with_lag:
             lag = window.tally.lag
             reading = Reading() if lag is None else Reading(lag.get_quantile_value(0.95), round(lag.count))
@@ -161,8 +163,8 @@ class Alerts:
         """Evaluate the ``memory`` alert by the estimated *size* of waiting calls and the write queue, in bytes."""
         return self.evaluate("memory", ALL_OPERATIONS, Reading(float(size), 1), now)
 
-    def evaluate(self, alert: str, key: OperationKey, reading: Reading, now: float) -> list[Event]:
-        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*."""
+    def evaluate(self, alert: str, key: OperationKey, reading: Reading, now: float, cause: str = "") -> list[Event]:
+        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*; *cause* is the most frequent one."""
         threshold: Threshold | None = getattr(self.thresholds, alert)
         if threshold is None:
             return []
@@ -171,7 +173,9 @@ class Alerts:
         fields: dict[str, Any] = {"alert": alert, "operation": key[0], "key": key[1]}
         fields |= {"value": reading.value, "count": reading.count}
         if threshold.is_passed(reading, was_raised=before is not None):
-            raised = AlertRaised(at=now if before is None else before.at, threshold=threshold.raised, **fields)
+            raised = AlertRaised(
+                at=now if before is None else before.at, threshold=threshold.raised, cause=cause, **fields
+            )
             self._raised[alert, key] = raised
             return [raised] if before is None else []
         if before is None:

@@ -8,14 +8,14 @@ from typing import Protocol
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
-from events.operation_events import FailureClassified, OperationFailed
+from events.operation_events import FailureClassified, OperationFailed, Outcome
 from events.subscription import Subscription
 from recovery.operations import Definition, Registry
 from recovery.policies.classification import Classifier
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.classification import Classify
-from recovery.subscribers.log import Log
+from recovery.subscribers.log import DETAILS, LEVELS, Log
 from recovery.subscribers.rate_limit import RateLimits
 from recovery.subscribers.retry import Schedule
 
@@ -40,7 +40,7 @@ class BuiltIn:
 
     def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], wake: Wake, *, max_keys: int) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
-        self.is_logging = False
+        self.logging: bool | None = None
         self.classify = Classify(config_of)
         bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
         self.budgets = RetryBudgets(bus, config_of, operation_of, max_keys=max_keys)
@@ -51,40 +51,59 @@ class BuiltIn:
         self._bus = bus
         self._config_of = config_of
         self._wake = wake
-        self._log: Subscription | None = None
+        self._log = Log(self._logs, most_retries=self._most_retries)
+        self._log_subscriptions: dict[bool, list[Subscription]] = {}
+        self._logs_all_of_some = False
 
     def configure(
         self, *, classification: bool | None, logging: bool | None, classifiers: tuple[Classifier, ...] | None
     ) -> None:
-        """Set the service's choices for operations that leave them open; ``None`` changes nothing."""
+        """Set the service's choices for operations that leave them open; ``None`` changes nothing.
+
+        Until it is set, *logging* is ``None``: retries are details.
+        """
         if classification is not None:
             self.classify.enabled = classification
         if classifiers is not None:
             self.classify.classifiers = classifiers
         if logging is not None:
-            self.is_logging = logging
-            if logging:
-                self._start_log()
+            self.logging = logging
+        self._follow_log()
 
     def follow(self, definition: Definition) -> None:
         """Subscribe to what the operation's config asks for."""
         if definition.config.budget is not None:
             self.budgets.follow(definition.operation.name)
-        if definition.config.logging:
-            self._start_log()
+        if definition.config.logging and not self._logs_all_of_some:
+            self._logs_all_of_some = True
+            self._follow_log()
 
     def forget(self, operation: str) -> None:
         """Forget the state of *operation*: a new operation gets its name."""
         self.circuit_breaker.forget(operation)
         self.budgets.forget(operation)
 
-    def _start_log(self) -> None:
-        if self._log is None:
-            self._log = self._bus.subscribe(Event, Log(self._logs), essential=True)
+    def _follow_log(self) -> None:
+        """Subscribe the log to what some operation wants logged; a call that recovers causes details only."""
+        logs_all = self.logging is True or self._logs_all_of_some
+        wanted = (logs_all,) if logs_all or self.logging is None else ()
+        for old in [one for one in self._log_subscriptions if one not in wanted]:
+            for subscription in self._log_subscriptions.pop(old):
+                subscription.close()
+        for new in [one for one in wanted if one not in self._log_subscriptions]:
+            notable = tuple(kind for kind in LEVELS if kind not in DETAILS)
+            self._log_subscriptions[new] = [
+                self._bus.subscribe(notable, self._log, essential=True),
+                self._bus.subscribe(DETAILS, self._log, essential=True, is_detail=not logs_all),
+            ]
 
-    def _logs(self, operation: str) -> bool:
+    def _logs(self, operation: str) -> bool | None:
         config = self._config_of(operation)
-        return self.is_logging if config is None or config.logging is None else config.logging
+        return self.logging if config is None or config.logging is None else config.logging
+
+    def _most_retries(self, outcome: Outcome) -> int | None:
+        config = self._config_of(outcome.operation)
+        return None if config is None else config.policy.retries_for(outcome.category)
 
     def _on_circuit(self, event: Event) -> None:
         # Also when a circuit opens again: a call that waits for a probe then learns when the next one may be made.

@@ -9,20 +9,23 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import Event
+from events.event import CallEvent, Event
 from events.names import display_name
 from events.operation_events import (
+    LONG_WAIT,
     CallRejected,
     CallSteered,
     GaveUp,
     OperationCancelled,
+    OperationInterrupted,
     OperationRecovered,
     OperationResumed,
     Outcome,
     Parked,
     RetryScheduled,
 )
-from recovery.redact import printable, redact
+from recovery.explain import counted, duration, explain, shown
+from recovery.redact import redact
 
 
 class Redacted(logging.Filter):
@@ -46,61 +49,123 @@ for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch",
     logging.getLogger(_name).addFilter(Redacted())
 
 
-LINES: dict[type[Event], tuple[int, str]] = {
-    RetryScheduled: (logging.WARNING, "attempt {0.attempt} failed ({error}); retry {0.retry} in {0.after:.2f} s"),
-    Parked: (logging.WARNING, "attempt {0.attempt} failed ({error}); waiting up to {0.after:.1f} s for: {0.why}"),
-    GaveUp: (logging.ERROR, "gave up after attempt {0.attempt}, {0.reason}: {error}"),
-    OperationRecovered: (logging.INFO, "recovered with attempt {0.attempt} after {0.elapsed:.2f} s"),
-    OperationResumed: (logging.INFO, "resumed with attempt {0.attempt} in {0.after:.2f} s"),
-    OperationCancelled: (logging.INFO, "cancelled in attempt {0.attempt}"),
-    CallSteered: (logging.INFO, "command {0.command}, {0.reason}"),
-    CallRejected: (logging.WARNING, "not started, {0.reason}"),
-    CircuitOpened: (logging.ERROR, "circuit opened for {0.after:.1f} s after {0.failures} failures"),
-    CircuitHalfOpened: (logging.INFO, "circuit half-open, a probe may begin"),
-    CircuitClosed: (logging.INFO, "circuit closed"),
-    AlertRaised: (
-        logging.WARNING,
-        "alert, {0.alert} is {0.value:.4g}, past the threshold {0.threshold:g} (of {0.count})",
-    ),
-    AlertCleared: (logging.INFO, "{0.alert} is back within its threshold after {0.lasted:.1f} s"),
+LEVELS: dict[type[Event], int] = {
+    RetryScheduled: logging.WARNING,
+    Parked: logging.WARNING,
+    GaveUp: logging.ERROR,
+    OperationRecovered: logging.INFO,
+    OperationResumed: logging.INFO,
+    OperationInterrupted: logging.WARNING,
+    OperationCancelled: logging.INFO,
+    CallSteered: logging.INFO,
+    CallRejected: logging.WARNING,
+    CircuitOpened: logging.ERROR,
+    CircuitHalfOpened: logging.INFO,
+    CircuitClosed: logging.INFO,
+    AlertRaised: logging.WARNING,
+    AlertCleared: logging.INFO,
 }
-"""The level and the line of each event that is logged."""
+"""The level of each event that is logged, where logging is on."""
+
+DETAILS: tuple[type[Event], ...] = (RetryScheduled, OperationRecovered)
+"""What a call that recovers causes: by default it is logged, and built for the log, only where INFO is wanted."""
 
 
 class Log:
-    """A subscriber to ``Event``: a warning for each retry and wait, an error when a call gives up or a circuit opens.
+    """A subscriber to ``Event``: a line for each retry and wait, for each call that gives up, circuit and alert.
 
         service.bus.subscribe(Event, Log())
 
     Args:
-        wanted: Whether an operation of that name is logged; all by default.
+        wanted: Whether an operation of that name is logged: True, everything; False, nothing; None, retries at INFO,
+            unless the wait takes ten seconds and more, and circuits that open at WARNING. Everything by default.
         logger: Where to log; the logger ``recovery`` by default.
+        most_retries: How many retries the policy of an outcome's operation allows; None if that is unknown.
     """
 
-    def __init__(self, wanted: Callable[[str], bool] = lambda _: True, logger: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        wanted: Callable[[str], bool | None] = lambda _: True,
+        logger: logging.Logger | None = None,
+        most_retries: Callable[[Outcome], int | None] = lambda _: None,
+    ) -> None:
         self._wanted = wanted
         self._logger = logger or logging.getLogger("recovery")
+        self._most_retries = most_retries
 
     def __call__(self, event: Event) -> None:
         """Log *event*, if it is worth a line."""
-        if not self._wanted(event.operation):
+        wanted = self._wanted(event.operation)
+        level = LEVELS.get(type(event))
+        if level is None or wanted is False:
             return
-        line = describe(event)
-        if line is not None:
-            self._logger.log(LINES[type(event)][0], "%s", redact(printable(line)))
+        if wanted is None:
+            level = _quiet_level(event, level)
+        if self._logger.isEnabledFor(level):
+            most = self._most_retries(event) if isinstance(event, Outcome) else None
+            self._logger.log(level, "%s", describe(event, most))
 
 
-def describe(event: Event) -> str | None:
-    """*event* in one line of English, ``None`` if it is not worth a line."""
-    if type(event) not in LINES:
-        return None
-    _, line = LINES[type(event)]
+def _quiet_level(event: Event, level: int) -> int:
     match event:
-        case Parked(error=None):
-            line = "waiting up to {0.after:.1f} s for: {0.why}"
-        case OperationCancelled(waiting=True):
-            line = "cancelled before attempt {0.attempt}"
-        case CallSteered(reason=""):
-            line = "command {0.command}"
-    error = (event.error or "unclassified error") if isinstance(event, Outcome) else ""
-    return f"{display_name(event.operation, event.key) or 'all'}: {line.format(event, error=error)}"
+        case RetryScheduled(after=after):
+            return logging.WARNING if after >= LONG_WAIT else logging.INFO
+        case CircuitOpened():
+            return logging.WARNING
+    return level
+
+
+def describe(event: Event, most_retries: int | None = None) -> str | None:
+    """*event* in one line of English, redacted; ``None`` if it is not worth a line."""
+    if type(event) not in LEVELS:
+        return None
+    if isinstance(event, CallEvent):
+        return explain(event, most_retries=most_retries).line
+    match event:
+        case CircuitOpened(after=after, failures=failures):
+            line = f"circuit opened for {duration(after)} after {counted(failures, 'failure')}"
+        case CircuitHalfOpened():
+            line = "circuit half-open, a probe may begin"
+        case CircuitClosed():
+            line = "circuit closed"
+        case AlertRaised() | AlertCleared():
+            line = alert_in_words(event)
+        case _:
+            return None
+    return shown(f"{display_name(event.operation, event.key) or 'all operations'}: {line}")
+
+
+def alert_in_words(event: AlertRaised | AlertCleared) -> str:
+    """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable``."""
+    what, unit, noun = ALERTS.get(event.alert, (event.alert, "", "measurement"))
+    limit = in_unit(event.threshold, unit)
+    of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
+    side, other = ("below", "above") if event.alert == "success" else ("above", "below")
+    if isinstance(event, AlertRaised):
+        cause = f"; most failures are {event.cause}" if event.cause else ""
+        return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
+    on = "the alert was on for"
+    if event.value is None:
+        return f"{what} has nothing to measure any more; {on} {duration(event.lasted)}"
+    return f"{what} {in_unit(event.value, unit)} is {other} {limit} again{of}; {on} {duration(event.lasted)}"
+
+
+ALERTS: dict[str, tuple[str, str, str]] = {
+    "success": ("success rate", "%", "call"),
+    "overhead": ("time that recovery adds", "%", "sample"),
+    "lag": ("delay of retries beyond their schedule (95th percentile)", "s", "recovered call"),
+    "memory": ("memory of waiting calls and the write queue", "MB", "measurement"),
+}
+"""Of each alert: what is measured, in which unit, and what is counted."""
+
+
+def in_unit(value: float, unit: str) -> str:
+    """A measured value for people: ``80 %``, ``0.8 s``, ``6.1 MB``."""
+    match unit:
+        case "%":
+            return f"{100.0 * value:.3g} %"
+        case "s":
+            return duration(value)
+        case "MB":
+            return f"{value / 1e6:.3g} MB"
+    return f"{value:.4g}"

@@ -12,7 +12,9 @@ import msgspec
 
 from events.attempt import Attempt
 from events.conditions import Condition
+from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
+from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
@@ -32,6 +34,9 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
         left: Seconds left of its delay.
         until: What it waits for besides: names of conditions, causes such as an open circuit.
         is_paused: Whether its delay stands still.
+        failure: What its latest attempt failed with; None if none has failed in this process, or it was not classified.
+        idempotency_key: What identifies its effect; "" for none.
+        arguments: Its arguments as JSON; None if it cannot be resumed.
     """
 
     call: str
@@ -42,6 +47,17 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     left: float
     until: tuple[str, ...] = ()
     is_paused: bool = False
+    failure: FailureClassified | None = None
+    idempotency_key: str = ""
+    arguments: bytes | None = None
+
+    def explain(self) -> Explanation:
+        """What people read about it: what its latest failure means, which call it is, what it waits for."""
+        event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
+        when = "paused" if self.is_paused else moment(self.left)
+        causes = f"{waits_for('; '.join(self.until))}, " if self.until else ""
+        step = f"{causes}attempt {self.attempt} {when}"
+        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
 
 
 class Wait(msgspec.Struct, eq=False):
@@ -209,14 +225,18 @@ class Wait(msgspec.Struct, eq=False):
     def describe(self) -> WaitingCall:
         """What to show of this wait."""
         operation, key = self.operation_key
+        call = self.attempt.call
         is_next = self.number > self.attempt.number
         return WaitingCall(
-            call=self.attempt.call.id,
+            call=call.id,
             operation=operation,
             key=key,
             attempt=self.number,
-            retries=self.attempt.call.retries + (is_next and self.counts_as_retry),
+            retries=call.retries + (is_next and self.counts_as_retry),
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
             until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
             is_paused=self.left is not None,
+            failure=call.failure,
+            idempotency_key=call.idempotency_key,
+            arguments=call.arguments,
         )

@@ -16,7 +16,7 @@ from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
 from events.event import Event
 from events.evidence import Category, Evidence
-from events.operation_events import Recorded
+from events.operation_events import FailureClassified, Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
 json = st.recursive(
@@ -34,6 +34,7 @@ simple: dict[object, SearchStrategy[Any]] = {
     msgspec.Raw: json.map(lambda value: msgspec.Raw(msgspec.json.encode(value))),
     Recorded: st.deferred(lambda: structs(Recorded)),
     Evidence: st.deferred(lambda: evidences),  # its cause is evidence too
+    FailureClassified: st.deferred(lambda: structs(FailureClassified)),
     tuple[str, ...]: st.lists(texts, max_size=3).map(tuple),
 }
 

@@ -34,6 +34,10 @@ async def test_waiting_calls_are_listed(anyio_backend_name: str) -> None:
             attempt=2,
             retries=1,
             left=pytest.approx(3600.0, abs=10.0),
+            failure=waiting.failure,
+        )
+        assert waiting.explain().line == (
+            f"fetch[example.org] {waiting.call}: the connection failed (transient): ConnectionError; attempt 2 in 1 h"
         )
         service.calls.retry_now(waiting.call)
     assert service.calls.waiting() == []

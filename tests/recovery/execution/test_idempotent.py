@@ -77,12 +77,12 @@ NOT_REPEATED = "not idempotent, and may have had its effect"
 @pytest.mark.parametrize(
     ("error", "attempts", "why"),
     [
-        (ConnectionRefusedError(), 4, "out of retries (3)"),  # nothing was sent
-        (ConnectionResetError(), 1, NOT_REPEATED),
-        (TimeoutError(), 1, NOT_REPEATED),
-        (RuntimeError("anything"), 1, NOT_REPEATED),
-        (ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()]), 1, NOT_REPEATED),
-        (ValueError("wrong"), 1, "permanent (ValueError)"),
+        (ConnectionRefusedError(), 4, ", out of retries (3)"),  # nothing was sent
+        (ConnectionResetError(), 1, f", {NOT_REPEATED}"),
+        (TimeoutError(), 1, f", {NOT_REPEATED}"),
+        (RuntimeError("anything"), 1, f", {NOT_REPEATED}"),
+        (ExceptionGroup("both", [TimeoutError(), ConnectionRefusedError()]), 1, f", {NOT_REPEATED}"),
+        (ValueError("wrong"), 1, ""),  # its category says why
     ],
 )
 def test_a_call_that_is_not_idempotent_is_retried_only_if_nothing_was_sent(
@@ -92,7 +92,8 @@ def test_a_call_that_is_not_idempotent_is_retried_only_if_nothing_was_sent(
     with pytest.raises(type(error)):
         run(kind, quick(), script, idempotent=False)
     assert script.calls == attempts
-    assert error.__notes__ == [f"recovery: post gave up after attempt {attempts}: {why}"]
+    tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    assert error.__notes__[0].startswith(f"recovery: post gave up after {tried}{why}: ")
 
 
 @KINDS

@@ -34,7 +34,10 @@ def test_the_caller_gets_its_own_exception_with_a_note_of_what_was_tried(runtime
     with pytest.raises(ConnectionError) as caught:
         runtime.decorate(service, script, "fetch", max_retries=1)()
     assert caught.value is last
-    assert caught.value.__notes__ == ["recovery: fetch gave up after attempt 2: out of retries (1)"]
+    assert caught.value.__notes__ == [
+        "recovery: fetch gave up after 2 attempts, out of retries (1): the connection failed (transient)",
+        f"recovery: fetch call {service.bus.run}-1",
+    ]
     assert last.__context__ is None
 
 
@@ -43,7 +46,7 @@ def test_notes_do_not_pile_up_on_an_object_that_is_raised_again(runtime: Runtime
     for _ in range(3):
         with pytest.raises(ConnectionError):
             runtime.decorate(service, Script(error), "fetch", max_retries=0)()
-    assert len(error.__notes__) == 1
+    assert len(error.__notes__) == 2
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,8 @@ def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCapt
         monitor.snapshot()
     assert service.journal.counts.stored == 20 * 2 + 4
     assert [line for line in caplog.messages if "gave up" not in line] == [
-        "fetch: alert, success is 0, past the threshold 0.9 (of 20)",
-        "all: alert, success is 0, past the threshold 0.9 (of 20)",
-        "fetch: success is back within its threshold after 600.0 s",
-        "all: success is back within its threshold after 600.0 s",
+        "fetch: success rate 0 % is below 90 % (of 20 calls); most failures are transient",
+        "all operations: success rate 0 % is below 90 % (of 20 calls); most failures are transient",
+        "fetch: success rate has nothing to measure any more; the alert was on for 10 min",
+        "all operations: success rate has nothing to measure any more; the alert was on for 10 min",
     ]

@@ -51,9 +51,9 @@ def test_a_call_given_up_by_hand_raises_its_last_error_with_a_note(backend: str,
     gave_up, error = events_of(service, GaveUp), ConnectionError("reset")
     give_up = functools.partial(service.calls.give_up, reason="enough")
     assert steered(service, Script(error), give_up, backend=backend, policy=HOUR) == [error]
-    assert error.__notes__ == ["recovery: fetch gave up after attempt 1: given up by hand: enough"]
-    assert [(event.reason, event.category, event.error) for event in gave_up] == [  # type: ignore[attr-defined]
-        ("given up by hand: enough", Category.TRANSIENT, "ConnectionError: reset")
+    assert error.__notes__[0].startswith("recovery: fetch gave up after 1 attempt, given up by hand: enough: ")
+    assert [(event.attempt, event.reason, event.category, event.error) for event in gave_up] == [  # type: ignore[attr-defined]
+        (1, "given up by hand: enough", Category.TRANSIENT, "ConnectionError: reset")
     ]
 
 
