@@ -100,6 +100,7 @@ class Store(Protocol):
 
         If this raises, the journal logs it and asks again later; the store is not taken to have failed.
         """
+        del sink  # most stores have no commands; without a statement this would be abstract
 
     def forked(self) -> Self:
         """In a forked child: a store of its own, which touches nothing that the parent has open."""
