@@ -11,6 +11,7 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -98,6 +99,18 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
+class Warnings(logging.Handler):
+    """Passes the text of each warning on: what no event says."""
+
+    def __init__(self, warn: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass *record* on."""
+        self._warn(record.getMessage())
+
+
 def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
     view = LaunchView(plan.steps)
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
@@ -105,6 +118,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     def warn(text: str) -> None:
         warnings.print(f"warning: {redact(printable(text))}")
 
+    logging.getLogger("recovery.launch").addHandler(Warnings(warn))
     service = Recovery(store=SQLiteStore(journal))
     degraded = f"the journal {journal} cannot be written; the launch goes on in memory"
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))

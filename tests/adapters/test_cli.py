@@ -22,6 +22,7 @@ from events.operation_events import GaveUp
 from recovery.journal.history import Run
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.corruptions import execute
+from tests.adapters.sqlite.test_kill import child, eventually
 
 CONTENT = b"0123456789abcdef" * 20_000
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
@@ -233,6 +234,16 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     ended = recovery("run", write_plan(tmp_path, touch("c")))
     assert (ended.code, ended.errors) == (0, "")
     assert "? done" in ended.out
+
+
+def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
+    run = ["-m", "adapters.cli", "run", str(plan), "--json"]
+    with child(tmp_path / "out", *run):
+        eventually(lambda: '"name":"c"' in recovery("status", plan, "--json").out)
+    ended = recovery("run", write_plan(tmp_path, touch("other")))
+    assert ended.code == 0
+    assert f"warning: {plan}" in ended.errors
 
 
 # A journal that cannot be used
