@@ -47,7 +47,7 @@ log = logging.getLogger("recovery.bus")
 
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
-LOGGER, ROOT = logging.getLogger("recovery"), logging.getLogger()
+LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
 
 class BusOperation(Protocol):
@@ -157,7 +157,7 @@ class Bus:
 
         One that *is_detail* reaches the subscribers of details only while the log wants details.
         """
-        details = not is_detail or (LOGGER.level or ROOT.level) <= logging.INFO
+        details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
         ready = (self._ready_with_details if details else self._ready).get((kind, operation, key))
         if ready is None:
             ready = self._make_ready(kind, operation, key, details=details)
@@ -177,7 +177,7 @@ class Bus:
         events = [event]
         verdicts: list[Verdict] = []
         signals = self._signals
-        details = not is_detail or (LOGGER.level or ROOT.level) <= logging.INFO
+        details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
         for current in events:  # grows while it is walked
             kind = type(current)
             ready_of = self._ready_with_details if details else self._ready  # a subscriber may come meanwhile

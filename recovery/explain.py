@@ -117,13 +117,14 @@ def explain(
     if failure is not None:
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
-        said = shown(telling_line(redact(_stderr_of(evidence)), failure.rule))
+        if stderr := _stderr_of(evidence):
+            said = shown(telling_line(redact(stderr), failure.rule))
         error = shown(evidence.summary)
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
     elif isinstance(event, RetryScheduled | GaveUp):
         sentence = sentence_of(event.category, "")
-    which = idempotency_key or getattr(event, "idempotency_key", "")
+    which = shown(idempotency_key or getattr(event, "idempotency_key", ""), MOST_ARGUMENT)
     if not which:
         arguments = arguments or bytes(getattr(event, "arguments", b""))
         which = telling_argument(*(_decoded(arguments) if arguments else (args, kwargs or {})))
@@ -132,16 +133,18 @@ def explain(
         category=category,
         said="" if said and said in error else said,
         error=error,
-        call=shown(event.call),
+        call=printable(event.call),
         operation=shown(display_name(event.operation, event.key)),
-        which=shown(which),
+        which=which,
         step=shown(step or next_step(event, most_retries)),
     )
 
 
 def shown(text: str, most: int = MOST) -> str:
     """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
-    text = redact(printable(redact(text)))
+    if not text:
+        return text
+    text = redact(printable(text))  # ``hide`` knows a secret in one line, too
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
 
 

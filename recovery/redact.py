@@ -119,7 +119,7 @@ def _spellings(secret: str) -> set[str]:
     spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
     encoded = [*spared, quote_plus(secret, errors="replace")]
     in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
-    in_line = printable(secret)
+    in_line = " ".join(printable(secret).split())
     return {secret, in_line if len(in_line) >= LEAST_LITERAL else secret, repr(secret)[1:-1], *encoded, *in_lower}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from events.attempt import Attempt
 from events.call import Call
 from events.errors import RecoveryError
-from events.names import display_name
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
@@ -17,7 +16,6 @@ from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
 from recovery.explain import Explanation, counted, explain, shown
 from recovery.operations import Definition
-from recovery.redact import redact
 from recovery.serialization import encoded_or_none
 from recovery.subscribers.exhausted import mark_exhausted
 
@@ -92,39 +90,34 @@ def noted(
     """
     operation = call.operation
     mark_exhausted(error, operation.name, is_nested=is_nested())
-    about = f"recovery: {display_name(operation.name, operation.key)} "
-    kinds = tuple(about + kind for kind in ("gave up after", "call ", "said: "))
     try:
-        reason = verdict.reason if isinstance(verdict, GiveUp) else ""
-        event = GaveUp(
-            at=0.0,
-            operation=operation.name,
-            call=call.id,
-            failure=call.failure,
-            idempotency_key=call.idempotency_key,
-        )
+        event = call.failure or GaveUp(at=0.0, operation=operation.name, key=operation.key, call=call.id)
         rest, named = _named(function, args)
         named |= kwargs or {}
-        told = explain(event, args=rest, kwargs=named, arguments=None if rest or named else call.arguments)
+        stored = None if rest or named else call.arguments
+        told = explain(event, idempotency_key=call.idempotency_key, args=rest, kwargs=named, arguments=stored)
+        reason = verdict.reason if isinstance(verdict, GiveUp) else ""
+        new = {
+            "gave up after ": _ending(told, attempts, reason),
+            "call ": f"{told.call} ({told.which})" if told.which else told.call,
+            "said: ": told.said,
+        }
+        about = f"recovery: {told.operation} "
         # The same object may be raised again and again: its notes must not pile up.
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(kinds)]
-        error.__notes__ = notes + [
-            redact(f"{kind}{text}")
-            for kind, text in zip(kinds, _texts_of_notes(told, attempts, reason), strict=True)
-            if text
-        ]
+        old = tuple(about + kind for kind in new)
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(old)]
+        error.__notes__ = notes + [f"{about}{kind}{text}" for kind, text in new.items() if text]
     except Exception:  # an error that refuses attributes goes without
         pass
     return error
 
 
-def _texts_of_notes(told: Explanation, attempts: int, reason: str) -> tuple[str, str, str]:
-    """What the notes say after "gave up after", "call" and "said:"; "" for nothing."""
-    says_category = reason.split(" (")[0] == told.category
-    why = "" if says_category or not reason else f", {shown(reason)}"
+def _ending(told: Explanation, attempts: int, reason: str) -> str:
+    """How often a call was tried, why it was not tried again, and what its failure means."""
+    is_told = not reason or reason.split(" (")[0] == told.category
+    why = "" if is_told else f", {reason}"
     category = f" ({told.category})" if told.category else ""
-    which = f" ({told.which})" if told.which else ""
-    return f" {counted(attempts, 'attempt')}{why}: {told.sentence}{category}", f"{told.call}{which}", told.said
+    return shown(f"{counted(attempts, 'attempt')}{why}: {told.sentence}{category}")
 
 
 def _named(function: object, args: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
