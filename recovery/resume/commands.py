@@ -10,9 +10,9 @@ from events.errors import RecoveryError
 from events.operation import Operation
 from events.runner_api import give_up
 from events.verdicts import GiveUp
+from recovery.joining.continuation import continued
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command
-from recovery.resume.continuation import continued
 from recovery.resume.handles import Resumption
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from adapters.memory import MemoryStore
 from events.bus import Bus
-from events.errors import RecoveryError
+from events.errors import CallRejectedError, RecoveryError
 from events.operation import Operation
-from events.operation_events import CallSteered, GaveUp
+from events.operation_events import CallSteered, GaveUp, OperationQuarantined
 from events.verdicts import Retry
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Command, CommandName
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
+from recovery.service import Recovery
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
+from tests.recovery.resume.dead_process import SETTINGS, leave
 
 
 @pytest.fixture
@@ -129,3 +133,50 @@ def test_a_quarantined_call_that_cannot_be_steered_says_why(
 ) -> None:
     CommandHandler(waiting, Bus(), lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
     assert caplog.messages == [f"cannot {name} call 7f3a-2: {why}"]
+
+
+def test_a_call_that_was_given_up_is_not_resumed_by_a_later_definition() -> None:
+    leave(store := MemoryStore(), 7)
+    runs: list[int] = []
+    with Recovery(store=store) as service:
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        [record] = resumption.left
+        assert resumption.drop(record.call) == record
+        service.recoverable("work", **SETTINGS)(runs.append)
+        assert service.resume().wait(10.0)
+        assert (runs, resumption.left, resumption.calls) == ([], [], [])
+
+
+def test_a_quarantined_call_that_was_given_up_rejects_no_equal_call() -> None:
+    leave(store := MemoryStore(), 7)
+    with Recovery(store=store) as service:
+        [left] = service.journal.pending().calls if service.journal is not None else ()
+        service.bus.publish(OperationQuarantined(at=0.0, operation="work", call=left.call, reason="it crashes"))
+    runs: list[int] = []
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS)(runs.append)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        with pytest.raises(CallRejectedError):
+            work(7)
+        assert resumption.drop(left.call) is not None
+        work(7)
+    assert runs == [7]
+
+
+def test_a_call_that_runs_again_cannot_be_dropped() -> None:
+    leave(store := MemoryStore(), 7)
+    begun, go_on = threading.Event(), threading.Event()
+    with Recovery(store=store) as service:
+
+        def work(_: int) -> None:
+            begun.set()
+            assert go_on.wait(10.0)
+
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert begun.wait(10.0)
+        assert resumption.drop(resumption.calls[0].record.call) is None
+        go_on.set()
+        assert resumption.wait(10.0)
