@@ -8,12 +8,13 @@ from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
 from events.conditions import Condition
-from events.errors import CallRejectedError, CodecError, Permanent, RecoveryError, Retryable
+from events.errors import CallRejectedError, CodecError, Permanent, RecoveryError, Retryable, StaysPendingError
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation import Operation
 from events.operation_events import (
+    CallLeftPending,
     CallRejected,
     CallSteered,
     CheckpointSaved,
@@ -35,11 +36,12 @@ from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
-    "AlertCleared", "AlertRaised", "Attempt", "Bus", "Call", "CallEvent", "CallRejected", "CallRejectedError",
+    "AlertCleared", "AlertRaised", "Attempt", "Bus", "Call", "CallEvent", "CallLeftPending", "CallRejected",
+    "CallRejectedError",
     "CallSteered", "Category", "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened", "CircuitOpened",
     "CodecError", "Condition", "decode", "encode", "Event", "Evidence", "FailureClassified", "GaveUp", "GiveUp",
     "join", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
     "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
     "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError",
-    "Retry", "Retryable", "RetryScheduled", "SubscriberFailed", "Subscription", "Verdict",
+    "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
+    OperationInterrupted,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
@@ -268,10 +269,28 @@ def next_attempt(attempt: Attempt) -> Attempt:
     attempt._verdict = None
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
-        call.progress.reached = 0.0
-        call.progress.progressed = False
-        call.progress.on_progress = None
+        _restart_progress(call.progress)
     return Attempt(call, attempt.number + 1, verdict.after)
+
+
+def interrupt(attempt: Attempt) -> Attempt:
+    """*attempt* is cut off by its caller: publish that, and return the same attempt to be made again, not begun.
+
+    It charges no retry.
+    """
+    call, attempt._is_ended = attempt.call, True
+    if attempt._is_started:
+        call.has_failed = True  # it may have had its effect
+        call.publish(OperationInterrupted, attempt.number)
+    if call.progress is not None:
+        _restart_progress(call.progress)
+    return Attempt(call, attempt.number, attempt.waited)
+
+
+def _restart_progress(progress: Progress) -> None:
+    progress.reached = 0.0
+    progress.progressed = False
+    progress.on_progress = None
 
 
 def end(attempt: Attempt) -> None:

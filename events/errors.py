@@ -13,10 +13,12 @@ RecoveryError
 ├── NotDurable             a receipt: an accepted event is not committed, or not synced
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
+├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
 └── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
 
 A recoverable call ends with *the caller's own exception*, never with one of these. There are two exceptions:
-``CallRejectedError``, and an error that user code raises itself.
+``CallRejectedError``, and an error that user code raises itself. A caller that waits for a call of the same arguments
+gets ``StaysPendingError`` if the service is closed meanwhile.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ class CodecError(RecoveryError):
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
     """Raise it (or a subclass) from an operation: trying again cannot help, even if a rule says otherwise."""
+
+
+class StaysPendingError(RecoveryError):
+    """A call is not finished in this process: it stays pending in the journal, for a later call or process."""
+
+    attempt: object = None
+    """The attempt that was not made; the register of joinable calls goes on from it."""
 
 
 class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until it is refused

@@ -232,10 +232,17 @@ class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A resumed call is left to the next process in good order, so that no later crash counts against it.
+    """A call is left in good order to another caller or process, so that no later crash counts against it.
 
-    The service ended while *attempt* resumed the call, or the call must not begin in this process.
+    The service ended, or the caller that made *attempt* was cancelled while others waited for the call, or a resumed
+    call must not begin in this process.
     """
+
+
+class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that a dead process left stays pending, for *reason*: no operation fits it, say. It is not journalled."""
+
+    reason: str = ""
 
 
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,7 +14,7 @@ from recovery.policies.classification import Classification, Classifier
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.resume.handles import ResumedCall, Resumption
-from recovery.serialization import Secret
+from recovery.serialization.secret import Secret
 from recovery.service import Recovery, configure, recoverable
 from recovery.settings import ABSENT, Settings
 from recovery.subscribers.classification import classify

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from events.bus import Bus
 from events.conditions import Condition
+from recovery.joining.register import CallRegister
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import ANSWER_TIMEOUT, Query
@@ -25,9 +26,12 @@ class Calls:
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_answers", "_bus", "_journal", "_waiting")
+    __slots__ = ("_answers", "_bus", "_journal", "_register", "_waiting")
 
-    def __init__(self, waiting: WaitingCalls, bus: Bus, journal: Callable[[], JournalCore | None]) -> None:
+    def __init__(
+        self, waiting: WaitingCalls, register: CallRegister, bus: Bus, journal: Callable[[], JournalCore | None]
+    ) -> None:
+        self._register = register
         self._waiting = waiting
         self._bus = bus
         self._journal = journal
@@ -39,6 +43,10 @@ class Calls:
     def waiting(self) -> list[WaitingCall]:
         """Every call that waits now."""
         return self._waiting.describe_all()
+
+    def joining(self) -> int:
+        """How many callers wait for a call that another caller, or the resumption, runs."""
+        return self._register.joining()
 
     def find(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.

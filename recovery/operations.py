@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 from weakref import WeakValueDictionary, ref
 
 from events.bus import Bus
+from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
 from recovery.redact import printable, redact
+from recovery.serialization.arguments import ArgumentCodec
 from recovery.settings import ConfigOf, OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
@@ -28,6 +30,9 @@ MAX_KEYS = 1024
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
 
+MAX_WARNINGS = 100
+"""Warnings of one operation that differ in their reasons."""
+
 log = logging.getLogger("recovery")
 
 
@@ -40,12 +45,22 @@ class Definition:
         max_keys: How many keys are remembered.
     """
 
-    __slots__ = ("__weakref__", "_alive", "_by_key", "_lock", "_max_keys", "_warned", "config", "operation", "resume")
+    __slots__ = (
+        "__weakref__", "_alive", "_by_key", "_lock", "_max_keys", "_warned", "codec", "config", "is_async", "learned",
+        "operation", "resume",
+    )  # fmt: skip
 
     def __init__(self, config: OperationConfig, operation: Operation, *, max_keys: int = MAX_KEYS) -> None:
         self.config = config
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
+        """The function that resumed calls run."""
+        self.codec: ArgumentCodec | None = None
+        """Reads and writes the arguments of that function."""
+        self.is_async: bool | None = None
+        """Whether the functions of joinable calls are async; None while there is none."""
+        self.learned = ""
+        """The run of the journal whose pending calls of this operation are known."""
         self._max_keys = max_keys
         self._warned: set[str] = set()
         self._lock = fork_safe(threading.Lock())
@@ -61,17 +76,28 @@ class Definition:
                 f"operation {self.operation.name!r} already resumes its calls with {before}; "
                 f"give {after} an operation name of its own"
             )
-        self.resume = function
+        self.resume, self.codec = function, ArgumentCodec(function)
 
-    def warn_once(self, what: str, why: str) -> None:
+    def check_kind(self, function: Callable[..., Any]) -> None:
+        """Raise ValueError if equal calls could join a call of the other kind: plain functions and async ones."""
+        if self.is_async is not None and self.is_async is not is_async(function):
+            raise ValueError(
+                f"operation {self.operation.name!r} has plain and async functions, which cannot join each other; "
+                "give each an operation name of its own, or set join=False"
+            )
+        self.is_async = is_async(function)
+
+    def warn_once(self, what: str, why: str, *, per_reason: bool = False) -> None:
         """Log a warning about a call, once for all calls of the operation.
 
         Args:
             what: The problem; each one is logged once.
             why: Its reason, which is redacted and cut.
+            per_reason: Whether another reason is logged again, up to ``MAX_WARNINGS``.
         """
-        if what not in self._warned:
-            self._warned.add(what)
+        problem = f"{what}: {why}" if per_reason else what
+        if problem not in self._warned and not (per_reason and len(self._warned) >= MAX_WARNINGS):
+            self._warned.add(problem)
             log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:MAX_REASON])))
 
     def warn_of_secret(self, setting: str, key: str) -> None:

@@ -14,7 +14,10 @@ from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
+from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
+from recovery.joining.pending import PendingCalls
+from recovery.joining.register import CallRegister
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
@@ -62,9 +65,8 @@ class Recovery:
         classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
             before the built-in rules.
         enable_classification: Whether operations that leave it open use the built-in rules.
-        enable_logging: What operations that leave it open log, to the logger ``recovery``. True: every retry, wait and
-            end. ``None``: retries at INFO; waits for causes or of ten seconds and more, circuits that open, and what is
-            left undone at WARNING; calls that give up at ERROR. False: nothing.
+        enable_logging: What operations that leave it open log: True, each retry at WARNING; ``None``, only retries that
+            wait ten seconds and more, the others at INFO; False, nothing.
         clock: Reads monotonic seconds; for tests.
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
@@ -103,10 +105,13 @@ class Recovery:
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
-        self.calls = Calls(self._waiting, self.bus, lambda: self._lifetime.journal)
+        register = CallRegister()
+        self.calls = Calls(self._waiting, register, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime(journal_config)
+        self._lifetime = Lifetime(journal_config, register)
+        pending = PendingCalls(self._registry, register, lambda: self._lifetime.journal, self.bus)
+        self._joinable = JoinableCalls(register, pending, lambda: self._lifetime.journal)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -204,7 +209,13 @@ class Recovery:
             definition = self._define(name or name_of_function(function), config, explicit=name is not None)
             if config.resumable:
                 definition.resume_with(function)
-            return cast("Callable[P, R]", wrap(self._runner(function, definition)))
+            if config.joins:
+                definition.check_kind(function)
+            wrapped = wrap(self._runner(function, definition), self._joinable)
+            resumption = self._lifetime.resumption
+            if resumption is not None and self._joinable.pending.has_left(definition.operation.name):
+                resumption.pick_up()
+            return cast("Callable[P, R]", wrapped)
 
         return decorate
 
@@ -239,8 +250,11 @@ class Recovery:
 
         Define the operations first: a call finds its function by the operation's name, and nothing is imported. Under
         ``async with``, async calls run as tasks of the service, which waits for them at its end; plain calls run on
-        four daemon threads. A second ``resume`` returns the same ``Resumption``; it is not ``loaded`` while the
-        journal cannot be read.
+        four daemon threads. A second ``resume`` returns the same ``Resumption``, and resumes calls whose operation has
+        been defined meanwhile. It is not ``loaded`` while the journal cannot be read.
+
+        A caller that asks for an equal call joins it. What has ended before is owed: the first equal call made
+        afterwards returns that result, or raises that error, without a run.
 
         Raises:
             ValueError: The service has no store.
@@ -248,7 +262,7 @@ class Recovery:
         journal = self._lifetime.journal
         if journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._registry, self._runner, journal, self._waiting.jitter))
+        return self._lifetime.resume(lambda: Resumer(self._joinable, self._runner, journal, self._waiting.jitter))
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.

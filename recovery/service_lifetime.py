@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
+from recovery.joining.register import CallRegister
 from recovery.journal.config import JournalConfig
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Restore
@@ -28,10 +29,11 @@ class Lifetime:
     ``face`` is the journal as users see it.
     """
 
-    def __init__(self, journal_config: JournalConfig) -> None:
+    def __init__(self, journal_config: JournalConfig, register: CallRegister) -> None:
         if not isinstance(journal_config, JournalConfig):
             raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
         self._journal_config = journal_config
+        self._register = register
         self.journal: JournalCore | None = None
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
@@ -51,6 +53,8 @@ class Lifetime:
             if self.resumption is None or not self.resumption.is_ours:
                 made = resumer()
                 self.resumption = made.in_threads() if self._group is None else made.in_tasks(self._group)
+            else:
+                self.resumption.pick_up()
             return self.resumption
 
     def start(self) -> None:
@@ -59,8 +63,8 @@ class Lifetime:
             self.journal.start()
 
     def close(self) -> None:
-        """Interrupt the resumed calls, write what the journal has accepted, and close it."""
-        self._interrupt()
+        """Leave the calls that run pending, write what the journal has accepted, and close it."""
+        self._register.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -79,7 +83,7 @@ class Lifetime:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if has_failed:
-                self._interrupt()
+                self._register.close()
                 if self.journal is not None:
                     self.journal.queue.close()  # calls that are cancelled with the launcher are resumed next time
                 group.cancel_scope.cancel()
@@ -97,7 +101,3 @@ class Lifetime:
             self.close()
         finally:
             closed.open()
-
-    def _interrupt(self) -> None:
-        if self.resumption is not None:
-            self.resumption.interrupt()

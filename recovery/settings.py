@@ -58,6 +58,7 @@ class Settings(TypedDict, total=False):
     resumable: bool
     idempotency_key: Callable[..., str]
     remember: float
+    join: bool
     version: str
     durability: Durability
     on_degraded: OnDegraded
@@ -106,6 +107,7 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     idempotency_key: Any = None  # a Callable[..., str]
     remember: float | None = None
+    join: bool | None = None
     key: Any = None  # a Callable[..., str]
     retry_exhausted: bool = False
     retry_on_result: Any = None  # a Callable[[Any], bool]
@@ -116,6 +118,11 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     def may_repeat(self) -> bool:
         """Whether an attempt may be made after another that may have had its effect."""
         return self.idempotent or self.reconcile is not None
+
+    @property
+    def joins(self) -> bool:
+        """Whether a call joins an equal one that is pending, running or waiting."""
+        return self.join is not False and (self.resumable or self.idempotency_key is not None)
 
     @property
     def has_context(self) -> bool:
@@ -134,7 +141,10 @@ ConfigOf: TypeAlias = Callable[[str], OperationConfig | None]
 ABSENT = Absent.ABSENT
 """What ``reconcile`` returns if the effect is not there, so that the attempt is made again."""
 
-FLAGS = ("enable_classification", "enable_persistence", "enable_logging", "resumable", "retry_exhausted", "idempotent")
+FLAGS = (
+    "enable_classification", "enable_persistence", "enable_logging", "resumable", "join", "retry_exhausted",
+    "idempotent",
+)  # fmt: skip
 POLICY_FIELDS = (
     "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
     "jitter",
@@ -177,6 +187,7 @@ def make_config(
         version=_version(given),
         idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
         remember=_remember(given),
+        join=_join(given),
         key=_plain(given, "key", "of the call's arguments"),
         retry_exhausted=bool(given.get("retry_exhausted")),
         retry_on_result=_plain(given, "retry_on_result", "of the result"),
@@ -258,6 +269,13 @@ def _remember(given: dict[str, Any]) -> float | None:
     if given.get("idempotency_key") is None:
         raise ValueError("remember needs an idempotency_key, by which results are recorded")
     return validation.number("remember", given["remember"], least=0.0)
+
+
+def _join(given: dict[str, Any]) -> bool | None:
+    join: bool | None = given.get("join")
+    if join and not given.get("resumable") and given.get("idempotency_key") is None:
+        raise ValueError("join=True needs resumable=True or an idempotency_key, which tell equal calls from others")
+    return join
 
 
 def _version(given: dict[str, Any]) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from events.attempt import Attempt
 from events.call import Call
-from events.errors import RecoveryError
+from events.errors import RecoveryError, StaysPendingError
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.execution.nesting import is_nested
 from recovery.explain import Explanation, counted, explain, shown
+from recovery.joining.pending import identity_of
+from recovery.joining.shared_call import Identity
 from recovery.operations import Definition
-from recovery.serialization import encoded_or_none
+from recovery.serialization.arguments import ArgumentCodec
 from recovery.subscribers.exhausted import mark_exhausted
 
-NOT_RESUMABLE = "a call is not resumable, its arguments are not plain data"
+NOT_RESUMABLE = "a call is not resumable"
+NOT_RESUMABLE_NOR_JOINED = "a call is not resumable, and no equal call can join it"
 
 
 def begin(operation: Operation) -> Attempt:
@@ -28,18 +32,60 @@ def begin(operation: Operation) -> Attempt:
     return Attempt(Call(operation, bus.new_call_id(), bus.clock()))
 
 
+class Request(msgspec.Struct, gc=False):
+    """What the config of an operation makes of a call's arguments, before the call exists.
+
+    Args:
+        operation: The operation of its key.
+        idempotency_key: Its idempotency key; "" for none.
+        arguments: Its arguments as JSON; ``None`` if they are not journalled.
+        identity: What equal calls have in common; ``None`` for a call that none can join.
+    """
+
+    operation: Operation
+    idempotency_key: str = ""
+    arguments: bytes | None = None
+    identity: Identity | None = None
+
+    def begin(self, version: str) -> Attempt:
+        """The first attempt of a new call, which begins now."""
+        bus = self.operation.bus
+        call = Call(
+            self.operation,
+            bus.new_call_id(),
+            bus.clock(),
+            version=version,
+            idempotency_key=self.idempotency_key,
+            arguments=self.arguments,
+        )
+        return Attempt(call)
+
+
 def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
-    """As ``begin``, with what the config of the operation makes of the arguments: key, idempotency key, JSON."""
+    """As ``begin``, with the key and the version that the config of the operation declares."""
     config = definition.config
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     bus = operation.bus
-    call = Call(operation, bus.new_call_id(), bus.clock(), version=config.version)
+    return Attempt(Call(operation, bus.new_call_id(), bus.clock(), version=config.version))
+
+
+def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+    """The keys, the JSON and the identity of a call with these arguments. A key function's error passes."""
+    config = definition.config
+    operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
+    made = Request(operation)
     if config.idempotency_key is not None:
-        call.idempotency_key = str(config.idempotency_key(*args, **kwargs))
-        definition.warn_of_secret("idempotency_key", call.idempotency_key)
+        made.idempotency_key = str(config.idempotency_key(*args, **kwargs))
+        definition.warn_of_secret("idempotency_key", made.idempotency_key)
     if config.resumable:
-        call.arguments = encoded_or_none([list(args), kwargs], functools.partial(definition.warn_once, NOT_RESUMABLE))
-    return Attempt(call)
+        try:
+            made.arguments = codec.encoded(args, kwargs)
+        except ValueError as error:
+            what = NOT_RESUMABLE if config.join is False else NOT_RESUMABLE_NOR_JOINED
+            definition.warn_once(what, str(error), per_reason=True)
+    if made.arguments is not None or made.idempotency_key:
+        made.identity = identity_of(definition, codec, made.idempotency_key, args, kwargs)
+    return made
 
 
 def cancel_first(operation: Operation) -> None:
@@ -59,7 +105,9 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
     call = attempt.call
     if call.is_resumed and stays_pending:
         call.publish(OperationInterrupted, attempt.number)
-        return RecoveryError(f"{call.operation.name}: call {call.id} stays pending: {verdict.reason}")
+        stays = StaysPendingError(f"{call.operation.name}: call {call.id} stays pending: {verdict.reason}")
+        stays.attempt = attempt
+        return stays
     if error is None and not call.has_failed:
         return reject(attempt, verdict)
     give_up(attempt, verdict)

@@ -2,7 +2,7 @@
 
 The common one tests one attribute, calls the function inside ``try``, counts the success and returns: no clock, no id,
 no context variable, no event. The other goes through the runner from the start: for calls that are journalled, keyed or
-timed.
+timed. Calls that equal calls may join go through ``JoinableCalls`` first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from events.attempt import Attempt
 from events.call import Call
 from events.callables import is_async
 from recovery.execution.attempts import begin, begin_with, cancel_first
+from recovery.execution.joinable import JoinableCalls
 from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
-from recovery.serialization import decoded
 from recovery.settings import OperationConfig
 
 NO_KEYWORDS: dict[str, Any] = {}
@@ -65,8 +65,13 @@ def check_function(function: object, config: OperationConfig) -> None:
         raise TypeError(f"reconcile must be a plain function for {name}, which is one")
 
 
-def wrap(runner: Runner) -> Callable[..., Any]:
-    """The function of *runner* with recovery around it: same signature, same name."""
+def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[..., Any]:
+    """The function of *runner* with recovery around it: same signature, same name.
+
+    Args:
+        runner: Runs its calls.
+        joinable: Runs those that equal calls may join; ``None`` where there are none.
+    """
     config = runner.definition.config
     needs_runner = (
         config.has_context
@@ -75,7 +80,11 @@ def wrap(runner: Runner) -> Callable[..., Any]:
         or config.policy.max_elapsed is not None
     )
     wrapper: Any
-    if needs_runner:
+    if joinable is not None and (config.resumable or config.idempotency_key is not None):
+        wrapper = (
+            _run_joinable_async(runner, joinable) if is_async(runner.original) else _run_joinable(runner, joinable)
+        )
+    elif needs_runner:
         wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
     else:
         wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
@@ -134,24 +143,28 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
 
 
 def _run(runner: Runner) -> Callable[..., Any]:
-    definition, results = runner.definition, runner.results
-
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        attempt = begin_with(definition, args, kwargs)
-        if results is not None and (recorded := results.recall(attempt.call)) is not None:
-            return decoded(recorded.result)
-        return runner.run(attempt, args, kwargs)
+        return runner.run(begin_with(runner.definition, args, kwargs), args, kwargs)
 
     return recoverable_call
 
 
 def _run_async(runner: Runner) -> Callable[..., Any]:
-    definition, results = runner.definition, runner.results
-
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        attempt = begin_with(definition, args, kwargs)
-        if results is not None and (recorded := await results.arecall(attempt.call)) is not None:
-            return decoded(recorded.result)
-        return await runner.arun(attempt, args, kwargs)
+        return await runner.arun(begin_with(runner.definition, args, kwargs), args, kwargs)
+
+    return recoverable_call
+
+
+def _run_joinable(runner: Runner, joinable: JoinableCalls) -> Callable[..., Any]:
+    def recoverable_call(*args: Any, **kwargs: Any) -> Any:
+        return joinable.call(runner, args, kwargs)
+
+    return recoverable_call
+
+
+def _run_joinable_async(runner: Runner, joinable: JoinableCalls) -> Callable[..., Any]:
+    async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
+        return await joinable.acall(runner, args, kwargs)
 
     return recoverable_call

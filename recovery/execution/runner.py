@@ -18,18 +18,23 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.execution.attempts import end_unstarted, noted
 from recovery.execution.invocation import Args, Kwargs, invoker, judged
 from recovery.execution.nesting import ROLES
+from recovery.joining.run import SharedRun, cut_off
+from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
 from recovery.operations import Definition
+from recovery.serialization.arguments import ArgumentCodec
+from recovery.serialization.results import ResultCodec
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
 Failure: TypeAlias = Exception | None
+Run: TypeAlias = SharedRun | None
 
-NOT_RECORDED = "a result is not recorded, it is not plain data"
+NOT_RECORDED = "a result is not recorded"
 
 
 class Runner:
@@ -60,8 +65,9 @@ class Runner:
         self.results: RecordedResults | None = None
         """The results that calls have recorded under their idempotency keys, where the config wants that."""
         if config.remember is not None:
-            warn = functools.partial(definition.warn_once, NOT_RECORDED)
-            self.results = RecordedResults(config.remember, journal, warn)
+            warn = functools.partial(definition.warn_once, NOT_RECORDED, per_reason=True)
+            self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
+        self.codec = ArgumentCodec(function)
         self._invoke = invoker(function, config, self.results)
         self._clock = definition.operation.bus.clock
         self._policy = config.policy
@@ -70,10 +76,10 @@ class Runner:
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
 
-    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
-        """Make *attempt*, in *delay* seconds, and those after it; or take over where it has failed with *error*."""
-        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
-        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
+    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
+        """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*."""
+        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
+        wait, verdict = (None, None) if run is None else run.begin(attempt)
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -123,15 +129,15 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                attempt.cancel()
+                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, delay: float = 0) -> Any:
+    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
-        call, failed, done, ended, verdict, result = attempt.call, error is not None, False, None, None, None
-        wait = self._first_wait(attempt, delay) if delay > 0.0 else None
+        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
+        wait, verdict = (None, None) if run is None else run.begin(attempt)
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -183,13 +189,13 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                attempt.cancel()
+                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
 
-    def _first_wait(self, attempt: Attempt, delay: float) -> Wait:
-        """The rest of a wait that another process began."""
+    def first_wait(self, attempt: Attempt, delay: float) -> Wait:
+        """The rest of a wait that another process began, *delay* seconds."""
         rest = Retry(delay, max(self._time_left(attempt.call), 0.0))
         return Wait(self._conditions, attempt, attempt.number, rest)
 

@@ -17,7 +17,7 @@ from events.bus import Bus
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
-from events.operation_events import OperationFailed, OperationStarted, OperationSucceeded
+from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from recovery.journal.back_pressure import BackPressure
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
@@ -111,8 +111,10 @@ class JournalCore:
             return
         if type(event) is OperationSucceeded and event.recovered:
             return  # OperationRecovered has been recorded
-        if self._is_closing and isinstance(event, JournalDegraded | JournalRestored):
-            return  # an event of the journal's own end
+        if type(event) is CallLeftPending or (
+            self._is_closing and isinstance(event, JournalDegraded | JournalRestored)
+        ):
+            return  # said again by each process that finds the call; or an event of the journal's own end
         if self.queue.put(event):
             if not self._is_started:
                 self.start()
@@ -151,6 +153,16 @@ class JournalCore:
             self.look()
             self.loaded.wait(timeout)
         return self._housekeeping.pending if self.loaded.is_open else Pending()
+
+    def ask_for_pending(self) -> Query[bool]:
+        """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""
+
+        async def read(_: Store) -> bool:
+            return True
+
+        self.look()
+        self._ask(query := Query(read))
+        return query
 
     def _ask(self, query: Query[Any]) -> None:
         self.start()

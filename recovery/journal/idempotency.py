@@ -11,7 +11,7 @@ from events.call import Call
 from events.operation_events import Recorded
 from recovery.journal.core import JournalCore
 from recovery.journal.store import Query
-from recovery.serialization import encoded_or_none
+from recovery.serialization.results import ResultCodec
 
 
 class RecordedResults:
@@ -19,14 +19,20 @@ class RecordedResults:
 
     Args:
         seconds: How long each result is good.
+        codec: Writes and reads the results.
         journal: The journal, once there is one.
         warn_once: Logs why a result cannot be recorded.
         wall: The wall clock.
     """
 
     def __init__(
-        self, seconds: float, journal: Callable[[], JournalCore | None], warn_once: Callable[[str], object]
+        self,
+        seconds: float,
+        codec: ResultCodec,
+        journal: Callable[[], JournalCore | None],
+        warn_once: Callable[[str], object],
     ) -> None:
+        self.codec = codec
         self._seconds = seconds
         self._journal = journal
         self._warn_once = warn_once
@@ -34,8 +40,13 @@ class RecordedResults:
     def record(self, call: Call, result: object) -> None:
         """Have *result* published with the success of *call*."""
         key, until = call.idempotency_key, time.time() + self._seconds
-        data = encoded_or_none(result, self._warn_once) if key else None
-        if data is not None:
+        if not key:
+            return
+        try:
+            data = self.codec.encoded(result)
+        except ValueError as error:
+            self._warn_once(str(error))
+        else:
             call.recorded = Recorded(key=key, result=msgspec.Raw(data), until=until, version=call.version)
 
     def recall(self, call: Call) -> Recorded | None:

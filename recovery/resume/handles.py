@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from events.attempt import Attempt
-from events.operation_events import OperationInterrupted
+from recovery.joining.shared_call import Outcome
 from recovery.journal.history import CallRecord
 from recovery.waiting.waiters import Latch
 
@@ -25,8 +24,6 @@ class ResumedCall:
         self.record = record
         self.result: Any = None
         self.error: BaseException | None = None
-        self.attempt: Attempt | None = None
-        """The attempt that resumes it, once that is published."""
         self._over = Latch()
 
     @property
@@ -43,33 +40,37 @@ class ResumedCall:
         yield from self._over.opened().__await__()
         return self
 
-    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+    def take(self, outcome: Outcome) -> None:
         """Note how the call ended."""
-        self.result = result
-        self.error = error
-        self._over.open()
+        self.end(outcome.result, outcome.error)
 
-    def interrupt(self) -> None:
-        """Publish that the service ends, if the call is under way: its end must not count as a crash of the call."""
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None and not self.is_over:
-            attempt.call.publish(OperationInterrupted, attempt.number)
+    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Note how the call ended, unless that is noted already."""
+        if not self._over.is_open:
+            self.result, self.error = result, error
+            self._over.open()
 
 
 class Resumption:
     """What ``resume()`` found: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
-    ``calls`` are resumed here. ``left`` are pending calls that stay in the journal: their operation is not defined
-    here, or has another version, or kept no arguments, or is async where no loop runs. ``quarantined`` are calls in
-    which the process crashed too often: only ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged
-    rows.
+    ``calls`` are resumed here, or by a caller that asked for an equal call first. ``left`` are pending calls that stay
+    in the journal: their operation is not defined here, or has another version, or another signature, or kept no
+    arguments, or is async where no loop runs. ``quarantined`` are calls in which the process crashed too often: only
+    ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged rows.
 
     Args:
         start: Resumes a call.
         close: Ends ``retry``; the service calls it, in its loop.
+        pick_up: Resumes what was left until now and can be resumed meanwhile.
     """
 
-    def __init__(self, start: Callable[[ResumedCall], object], close: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        start: Callable[[ResumedCall], object],
+        close: Callable[[], object] = lambda: None,
+        pick_up: Callable[[Resumption], object] = lambda _: None,
+    ) -> None:
         self.loaded = Latch()
         self.calls: list[ResumedCall] = []
         self.left: list[CallRecord] = []
@@ -78,6 +79,7 @@ class Resumption:
         self.close = close
         """End ``retry``; for the service, in its loop."""
         self._start = start
+        self._pick_up = pick_up
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -85,6 +87,11 @@ class Resumption:
     def is_ours(self) -> bool:
         """Whether this process resumes the calls, and not one that it was forked from."""
         return self._process == os.getpid()
+
+    def pick_up(self) -> None:
+        """Resume calls that were left because no operation fitted them, and that one fits by now. From any thread."""
+        if self.loaded.is_open and self.is_ours:
+            self._pick_up(self)
 
     def retry(self, call: str) -> ResumedCall:
         """Resume a quarantined call after all; from any thread.
@@ -103,11 +110,6 @@ class Resumption:
             self.quarantined.remove(record)
             self.calls.append(again)
         return again
-
-    def interrupt(self) -> None:
-        """Publish of every call that is under way that the service ends in good order."""
-        for call in list(self.calls) if self.is_ours else ():
-            call.interrupt()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until every call has ended, for at most *timeout* seconds; whether they have."""

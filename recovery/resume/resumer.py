@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import anyio.abc
-import anyio.lowlevel
 import msgspec
 
-from events.call import Call
 from events.callables import is_async
-from events.errors import RecoveryError
-from events.operation_events import OperationQuarantined, OperationResumed
-from events.runner_api import give_up
-from events.verdicts import GiveUp
+from events.errors import RecoveryError, StaysPendingError
+from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
+from recovery.joining.pending import EQUAL, records_of
+from recovery.joining.shared_call import SharedCall
 from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord, remaining
-from recovery.operations import Definition, Registry
-from recovery.resume.continuation import continued, decided, why_over
+from recovery.operations import Definition
 from recovery.resume.handles import ResumedCall, Resumption
-from recovery.serialization import decoded_arguments
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
@@ -37,20 +29,28 @@ THREADS = 4
 TASKS_PER_TURN = 100
 """Async calls that are started before the loop has a turn: of ten thousand, the first does not wait for all."""
 
-MAX_CRASHES = 3
-"""Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
 
-log = logging.getLogger("recovery")
+class Todo(msgspec.Struct, eq=False):
+    """A call to resume: its handle, what its callers share, and its operation."""
+
+    handle: ResumedCall
+    shared: SharedCall
+    definition: Definition
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs as a task."""
+        return is_async(self.definition.resume)
 
 
 class Resumer(msgspec.Struct, eq=False):
     """Finds the calls in a journal that the registry can resume, and runs them.
 
-    Its fields, in this order: the operations that are defined; what makes the runner of a function; the journal with
-    the calls; and the seconds to wait before one of that many calls starts, so that not all start at once.
+    Its fields, in this order: what runs joinable calls; what makes the runner of a function; the journal with the
+    calls; and the seconds to wait before one of that many calls starts, so that not all start at once.
     """
 
-    _registry: Registry
+    _joinable: JoinableCalls
     _runner_of: Callable[[Callable[..., Any], Definition], Runner]
     _journal: JournalCore
     _jitter: Callable[[int], float]
@@ -58,145 +58,143 @@ class Resumer(msgspec.Struct, eq=False):
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
 
-        def start(call: ResumedCall) -> None:
-            if self._is_async(call.record):
-                raise RecoveryError(f"call {call.record.call}: async calls are resumed under `async with`")
-            self._start_threads([call])
+        def start(handle: ResumedCall) -> None:
+            todo = self._by_hand(handle)
+            if todo.is_async:
+                raise RecoveryError(f"call {handle.record.call}: async calls are resumed under `async with`")
+            self._start_threads([[todo]])
 
-        found = Resumption(start)
-        threading.Thread(target=self._load_and_run, args=(found,), name="recovery-resume", daemon=True).start()
+        def pick_up(found: Resumption) -> None:
+            plain, _ = self._sort(found, has_loop=False)
+            self._start_threads(plain)
+
+        def load_and_run() -> None:
+            self._journal.ask_for_pending().wait()  # also where calls were asked for before: others may have died since
+            self._journal.pending()
+            plain, _ = self._sort(found, has_loop=False)
+            found.loaded.open()
+            self._start_threads(plain)
+
+        found = Resumption(start, pick_up=pick_up)
+        threading.Thread(target=load_and_run, name="recovery-resume", daemon=True).start()
         return found
 
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
         """Resume async calls as tasks of *group*, and plain calls on daemon threads."""
         soon = soon_in_this_loop()
-        hand_in, handed_in = anyio.create_memory_object_stream[ResumedCall](math.inf)
+        hand_in, handed_in = anyio.create_memory_object_stream[list[Todo]](math.inf)
 
-        def start(call: ResumedCall) -> None:
-            if self._is_async(call.record):
-                soon(take, call)
+        def start(handle: ResumedCall) -> None:
+            todo = self._by_hand(handle)
+            if todo.is_async:
+                soon(take, [todo])
             else:
-                self._start_threads([call])
+                self._start_threads([[todo]])
 
-        def take(call: ResumedCall) -> None:
+        def take(todos: list[Todo]) -> None:
             try:
-                hand_in.send_nowait(call)
+                hand_in.send_nowait(todos)
             except anyio.ClosedResourceError:
-                call.end(error=RecoveryError("the service has ended"))
+                for todo in todos:
+                    todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: the service has ended"))
 
         async def receive() -> None:  # a callback of the loop is no task, and cannot start one
             with handed_in:
-                async for call in handed_in:
-                    group.start_soon(self._resume_async, call)
+                async for todos in handed_in:
+                    group.start_soon(self._resume_async, todos)
+
+        def pick_up(found: Resumption) -> None:
+            plain, in_tasks = self._sort(found, has_loop=True)
+            self._start_threads(plain)
+            for todos in in_tasks:
+                soon(take, todos)
 
         def close() -> None:
             hand_in.close()
             if not found.loaded.is_open:  # or the service would wait for a journal that cannot be read
                 self._journal.look(now=True)
 
-        found = Resumption(start, close)
+        found = Resumption(start, close, pick_up)
         group.start_soon(self._load_and_start, found, group)
         group.start_soon(receive)
         return found
 
-    def _load_and_run(self, found: Resumption) -> None:
-        plain, in_tasks = self._sort(found)
-        found.calls = plain
-        if in_tasks:
-            found.left += [call.record for call in in_tasks]
-            names = ", ".join(sorted({call.record.operation for call in in_tasks}))
-            log.warning("async calls stay pending (%s): resume them under `async with`", names)
-        found.loaded.open()
-        self._start_threads(plain)
-
     async def _load_and_start(self, found: Resumption, group: anyio.abc.TaskGroup) -> None:
-        self._journal.look()
+        await self._journal.ask_for_pending().await_answer()
         await self._journal.loaded.opened()
-        plain, in_tasks = self._sort(found)
-        found.calls = plain + in_tasks
-        for number, call in enumerate(in_tasks):
+        plain, in_tasks = self._sort(found, has_loop=True)
+        for number, todos in enumerate(in_tasks):
             # Calls that are overdue do not start all at once.
-            group.start_soon(self._resume_async, call, self._jitter(len(in_tasks)) if number else 0.0)
+            group.start_soon(self._resume_async, todos, self._jitter(len(in_tasks)) if number else 0.0)
             if number % TASKS_PER_TURN == 0:
                 await anyio.sleep(0.001)  # no mere checkpoint: the journal's thread needs the interpreter, too
         found.loaded.open()
         self._start_threads(plain)
 
-    def _sort(self, found: Resumption) -> tuple[list[ResumedCall], list[ResumedCall]]:
-        """Note in *found* the calls that are not resumed; the plain calls and the async ones that are."""
-        plain: list[ResumedCall] = []
-        in_tasks: list[ResumedCall] = []
-        pending = self._journal.pending()
-        found.unreadable = pending.unreadable
-        for record in pending.calls:
-            definition = self._registry.get(record.operation)
-            if definition is None or definition.resume is None or not record.is_resumable:
-                found.left.append(record)
-            elif record.version != (version := definition.config.version):
-                found.left.append(record)
-                why = f"journalled under version {record.version!r}, defined as version {version!r}"
-                log.warning("call %s of %s stays pending: %s", record.call, record.operation, why)
-            elif record.state == "quarantined":
-                found.quarantined.append(record)
-            elif record.state == "running" and record.crashes >= MAX_CRASHES and not record.interrupted:
-                reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
-                log.error("call %s of %s is quarantined: %s", record.call, record.operation, reason)
-                quarantined = Call(definition.keyed(record.key), record.call)
-                quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
-                found.quarantined.append(record)
-            else:
-                (in_tasks if self._is_async(record) else plain).append(ResumedCall(record))
-        return plain, in_tasks
+    def _sort(self, found: Resumption, *, has_loop: bool) -> tuple[list[list[Todo]], list[list[Todo]]]:
+        """Note in *found* what becomes of the calls; the plain and the async ones to resume, equal ones together."""
+        pending, register = self._joinable.pending, self._joinable.register
+        pending.sort_all()
+        groups: dict[object, list[Todo]] = {}
+        for shared, definition in pending.take_ready(lambda one: has_loop or not is_async(one.resume)):
+            assert shared.record is not None
+            todo = Todo(ResumedCall(shared.record), shared, definition)
+            register.watch(shared, todo.handle.take)
+            groups.setdefault(shared.identity or shared, []).append(todo)
+            found.calls.append(todo.handle)
+        found.left = [*pending.left.values(), *records_of(pending.ready)]
+        found.quarantined = records_of(pending.quarantined.values())
+        found.unreadable = self._journal.pending().unreadable
+        in_tasks = [todos for todos in groups.values() if todos[0].is_async]
+        return [todos for todos in groups.values() if not todos[0].is_async], in_tasks
 
-    def _is_async(self, record: CallRecord) -> bool:
-        definition = self._registry.get(record.operation)
-        return definition is not None and is_async(definition.resume)
+    def _by_hand(self, handle: ResumedCall) -> Todo:
+        """A quarantined call that is resumed by hand."""
+        pending = self._joinable.pending
+        shared = pending.quarantined[handle.record.call]
+        definition = pending.definition_of(shared)
+        if definition is None or shared.args is None:
+            raise RecoveryError(f"call {handle.record.call}: nothing was stored to resume it with; call it again")
+        self._joinable.register.watch(shared, handle.take)
+        return Todo(handle, shared, definition)
 
-    def _start_threads(self, calls: list[ResumedCall]) -> None:
+    def _start_threads(self, groups: list[list[Todo]]) -> None:
         # Calls that are due come first: a delay keeps a thread busy.
-        todo = deque(sorted(calls, key=lambda call: call.record.due or 0.0))
+        todo = deque(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))
 
         def work() -> None:
             with contextlib.suppress(IndexError):  # none is left; what a call raises does not come here
                 while True:
                     self._resume(todo.popleft())
 
-        for number in range(min(THREADS, len(calls))):
+        for number in range(min(THREADS, len(groups))):
             threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
 
-    def _resume(self, call: ResumedCall) -> None:
-        try:
-            call.end(result=self._prepare(call)())
-        except BaseException as error:  # it is published, and the handle has it
-            call.end(error=error)
+    def _resume(self, todos: list[Todo]) -> None:
+        for todo in todos:
+            if self._may_run(todo):
+                with contextlib.suppress(BaseException):  # it is published, and the handle has it
+                    self._joinable.run(self._runner(todo), todo.shared)
 
-    async def _resume_async(self, call: ResumedCall, extra: float = 0.0) -> None:
-        try:
-            call.end(result=await self._prepare(call, extra)())
-        except BaseException as error:  # it is published, and the handle has it
-            call.end(error=error)
-            if not isinstance(error, Exception):
-                raise
+    async def _resume_async(self, todos: list[Todo], extra: float = 0.0) -> None:
+        for todo in todos:
+            if self._may_run(todo):
+                try:
+                    await self._joinable.arun(self._runner(todo), todo.shared, extra=extra)
+                except BaseException as error:  # it is published
+                    todo.handle.end(error=error)
+                    if not isinstance(error, Exception):
+                        raise
 
-    def _prepare(self, call: ResumedCall, extra: float = 0.0) -> Callable[[], Any]:
-        """Publish that the call is resumed; what runs it. A call that is not due waits first, or *extra* seconds."""
-        definition = self._registry.get(call.record.operation)
-        assert definition is not None
-        assert definition.resume is not None
-        assert call.record.arguments is not None
-        args, kwargs = decoded_arguments(call.record.arguments)
-        record = decided(call.record, definition.config)
-        operation = definition.keyed(record.key)
-        now = msgspec.structs.replace(self._journal.run, monotonic=operation.bus.clock(), wall=time.time())
-        delay = remaining(record, self._journal.pending().runs, now) or extra
-        attempt = continued(record, operation)
-        reason = why_over(record, definition.config)
-        if reason is not None:
-            give_up(attempt, GiveUp(reason))
-            raise RecoveryError(f"{record.operation}: call {record.call} is not resumed: {reason}")
-        arguments = attempt.call.raw_arguments
-        attempt.call.publish(OperationResumed, attempt.number, after=delay, arguments=arguments)
-        call.attempt = attempt
-        runner = self._runner_of(definition.resume, definition)
-        run = runner.arun if is_async(definition.resume) else runner.run
-        return functools.partial(run, attempt, tuple(args), kwargs, delay=delay)
+    def _may_run(self, todo: Todo) -> bool:
+        answer = self._joinable.register.resume(todo.shared)
+        if answer == "equal":
+            self._joinable.pending.say_left(todo.shared.name, EQUAL, [todo.handle.record])
+            todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: {EQUAL}"))
+        elif answer == "run":
+            self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
+        return answer == "run"
+
+    def _runner(self, todo: Todo) -> Runner:
+        assert todo.definition.resume is not None
+        return self._runner_of(todo.definition.resume, todo.definition)

@@ -30,6 +30,13 @@ def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False)
         return
 
 
+def mark_nested(error: BaseException) -> None:
+    """Note that a caller of the call that marked *error* is inside another recoverable call."""
+    mark = attribute_of(error, EXHAUSTED_MARK)
+    if isinstance(mark, Exhausted) and isinstance(error, Exception) and not mark.is_nested:
+        mark_exhausted(error, mark.operation, is_nested=True)
+
+
 def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> str | None:
     """The name of the inner operation that has exhausted the retries of *error*, ``None`` if there is none.
 

@@ -28,7 +28,7 @@ from events.verdicts import GiveUp, Park
 from recovery.journal.store import Row
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import hide
-from recovery.serialization import Secret
+from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 from recovery.testing import FaultyStore
 from recovery.waiting.waiters import Latch

@@ -18,7 +18,7 @@ from tests.recorded_events import events_of
 from tests.recovery.resume.dead_process import SETTINGS, leave, resume
 
 
-async def nothing() -> None: ...
+async def nothing(_: int) -> None: ...
 
 
 def test_a_damaged_row_does_not_stop_the_others(caplog: pytest.LogCaptureFixture, store: MemoryStore) -> None:
@@ -33,8 +33,8 @@ def test_a_damaged_row_does_not_stop_the_others(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.anyio
 async def test_overdue_calls_start_with_jitter_and_the_first_at_once(store: MemoryStore) -> None:
-    for _ in range(3):
-        leave(store)
+    for number in range(3):
+        leave(store, number)
     async with Recovery(store=store, rng=lambda: 0.5) as service:
         events = events_of(service, OperationResumed)
         service.recoverable("work", **SETTINGS)(nothing)
@@ -49,13 +49,13 @@ async def test_the_first_of_very_many_calls_does_not_wait_for_the_last() -> None
         assert service.journal is not None
         service.operation("work", durability="journal")
         for number in range(2000):
-            arguments = msgspec.Raw(b"[[],{}]")
+            arguments = msgspec.Raw(b"[[%d],{}]" % number)
             service.bus.publish(OperationStarted(at=0.0, operation="work", call=f"c-{number}", arguments=arguments))
     with pytest.raises(KeyError, match="enough"):
         async with Recovery(store=store) as service:
             events = events_of(service, OperationResumed)
 
-            async def work() -> None:
+            async def work(_: int) -> None:
                 begun.append(len(events))
 
             service.recoverable("work", **SETTINGS)(work)

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.circuit_events import CircuitOpened
-from events.errors import RecoveryError
+from events.errors import StaysPendingError
 from events.evidence import Category
 from events.operation_events import FailureClassified, GaveUp, OperationRecovered, OperationResumed, RetryScheduled
 from recovery import context
@@ -81,7 +81,7 @@ def test_async_calls_stay_pending_under_a_plain_with(caplog: pytest.LogCaptureFi
     leave(store)
     resumption = resume(store, nothing)
     assert (len(resumption.calls), len(resumption.left)) == (0, 1)
-    assert "async calls stay pending (work)" in caplog.text
+    assert "the function is async; resume under `async with`" in caplog.text
 
 
 def test_a_call_cancelled_by_the_end_of_its_launcher_is_resumed_next_time(store: MemoryStore) -> None:
@@ -124,7 +124,7 @@ def test_a_call_that_must_not_run_unwritten_stays_pending() -> None:
             store.fails = fails
             resumption = service.resume()
             assert resumption.wait(10.0)
-            assert [type(call.error) for call in resumption.calls] == [RecoveryError if fails else type(None)]
+            assert [type(call.error) for call in resumption.calls] == [StaysPendingError if fails else type(None)]
             store.fails = False
     assert seen == ["a"]
 
@@ -165,11 +165,11 @@ async def test_a_resumed_call_that_fails_does_not_break_the_others(store: Memory
 
 
 def test_plain_calls_are_resumed_four_at_a_time(store: MemoryStore) -> None:
-    for _ in range(6):
-        leave(store)
+    for number in range(6):
+        leave(store, number)
     begun, go_on = threading.Semaphore(0), threading.Event()
 
-    def work() -> None:
+    def work(_: int) -> None:
         begun.release()
         go_on.wait(10.0)
 
@@ -247,7 +247,7 @@ def test_a_crash_does_not_shorten_the_wait_that_a_server_asked_for(store: Memory
 
 def test_permanent_failures_that_were_not_decided_open_no_circuit(store: MemoryStore) -> None:
     for _ in range(5):
-        leave_at(FailureClassified, store, ValueError("wrong"))
+        leave_at(FailureClassified, store, ValueError("wrong"), join=False)
     with Recovery(store=store) as service:
         gave_up, opened = events_of(service, GaveUp), events_of(service, CircuitOpened)
         service.recoverable("work", **SETTINGS)(Script())

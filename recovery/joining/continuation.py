@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from events.attempt import Attempt
 from events.call import Call, Progress
 from events.operation import Operation
+from events.operation_events import OperationResumed
+from events.runner_api import give_up
 from events.verdicts import GiveUp, Retry, settle
-from recovery.journal.history import CallRecord
+from recovery.joining.shared_call import Rest
+from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord, remaining
+from recovery.operations import Definition
 from recovery.settings import OperationConfig
 from recovery.subscribers.retry import MAYBE_SENT, judge
 
@@ -56,3 +63,25 @@ def continued(record: CallRecord, operation: Operation) -> Attempt:
         is_resumed=True,
     )
     return Attempt(call, record.attempt, record.delay)
+
+
+def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCore, extra: float = 0.0) -> Rest | str:
+    """Publish that the call of *record* is resumed, and where it goes on; or why it is over, published as well.
+
+    Args:
+        record: What the journal knows about the call.
+        definition: Its operation.
+        journal: The journal that has it.
+        extra: Seconds to wait if nothing is left of its delay.
+    """
+    decision = decided(record, definition.config)
+    operation = definition.keyed(record.key)
+    now = msgspec.structs.replace(journal.run, monotonic=operation.bus.clock(), wall=time.time())
+    delay = remaining(decision, journal.pending().runs, now) or extra
+    attempt = continued(decision, operation)
+    reason = why_over(decision, definition.config)
+    if reason is not None:
+        give_up(attempt, GiveUp(reason))
+        return reason
+    attempt.call.publish(OperationResumed, attempt.number, after=delay, arguments=attempt.call.raw_arguments)
+    return Rest(attempt, delay=delay)

@@ -1,0 +1,209 @@
+"""Start or join: run a call that equal calls may join, or wait for the one that runs; in threads and in tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from events.attempt import Attempt
+from events.errors import RecoveryError
+from events.runner_api import give_up
+from events.verdicts import GiveUp
+from recovery.execution.attempts import Request, request
+from recovery.execution.invocation import Args, Kwargs
+from recovery.execution.nesting import is_nested
+from recovery.execution.runner import Runner
+from recovery.joining.continuation import begin_resumed
+from recovery.joining.pending import PendingCalls
+from recovery.joining.register import CallRegister
+from recovery.joining.run import SharedRun
+from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
+from recovery.journal.core import JournalCore
+from recovery.subscribers.exhausted import mark_nested
+from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
+
+OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
+
+log = logging.getLogger("recovery")
+
+
+class JoinableCalls:
+    """Runs the joinable calls of a service: each once, for all its callers.
+
+    Args:
+        register: The calls that run or are pending, by identity.
+        pending: What dead processes left.
+        journal: The journal, once there is one.
+    """
+
+    def __init__(
+        self, register: CallRegister, pending: PendingCalls, journal: Callable[[], JournalCore | None]
+    ) -> None:
+        self.register = register
+        self.pending = pending
+        self._journal = journal
+
+    def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
+        """What a plain function returns for these arguments: by running it, or by joining an equal call.
+
+        Raises what the function raises, and CallRejectedError or RecoveryError as ``recoverable`` documents.
+        """
+        made = request(runner.definition, runner.codec, args, kwargs)
+        if made.identity is not None and not self.pending.knows(runner.definition):
+            if (query := self.pending.ask()) is not None:
+                query.wait()
+            self.pending.learn(runner.definition)
+        found = self._enter(runner, made, args, kwargs)
+        if isinstance(found, Join):
+            found = self._wait(found)
+        return _deliver(found) if isinstance(found, Outcome) else self.run(runner, found, made)
+
+    async def acall(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
+        """As ``call``, for an async function."""
+        made = request(runner.definition, runner.codec, args, kwargs)
+        if made.identity is not None and not self.pending.knows(runner.definition):
+            if (query := self.pending.ask()) is not None:
+                await query.await_answer()
+            self.pending.learn(runner.definition)
+        found = self._enter(runner, made, args, kwargs)
+        if isinstance(found, Join):
+            found = await self._await(found)
+        return _deliver(found) if isinstance(found, Outcome) else await self.arun(runner, found, made)
+
+    # join
+
+    def _enter(self, runner: Runner, made: Request, args: Args, kwargs: Kwargs) -> SharedCall | Join | Outcome:
+        name, identity = runner.definition.operation.name, made.identity
+        chain = tuple(one for one in carried.get() if one.state == "running")  # a task may outlive the body it began in
+        if identity is None or any(one.identity == identity for one in chain):  # in the body of an equal call: nested
+            return self.register.alone(SharedCall(None, name, args, kwargs))
+        found = self.register.enter(identity, lambda: SharedCall(identity, name, args, kwargs), chain)
+        if isinstance(found, SharedCall) and found.args is None:
+            found.args, found.kwargs = args, kwargs
+        elif not isinstance(found, Outcome):
+            shared = found.shared if isinstance(found, Join) else found
+            if shared.args is not args:
+                _note_other_arguments(shared, runner, args, kwargs)
+        return found
+
+    def _wait(self, join: Join) -> Outcome | SharedCall:
+        try:
+            while (seconds := join.next_sleep(waiter := ThreadWaiter())) is not None:
+                if not waiter.wait(seconds) and join.slept():
+                    _say_long(join)
+            return join.take()
+        finally:
+            join.leave()
+
+    async def _await(self, join: Join) -> Outcome | SharedCall:
+        try:
+            while (seconds := join.next_sleep(waiter := TaskWaiter())) is not None:
+                try:
+                    if not await waiter.wait(seconds) and join.slept():
+                        _say_long(join)
+                finally:
+                    waiter.close()
+            return join.take()
+        finally:
+            join.leave()
+
+    # run
+
+    def run(self, runner: Runner, shared: SharedCall, made: Request | None = None, extra: float = 0.0) -> Any:
+        """Run *shared* in this thread, for all its callers.
+
+        Args:
+            runner: Runs its function.
+            shared: The call, which the register has given to this caller.
+            made: What its arguments make, for a call that is new.
+            extra: Seconds that a call waits which a dead process left, if nothing is left of its delay.
+        """
+        run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        token = carried.set((*carried.get(), shared))
+        try:
+            attempt, recorded = self._begin(runner, run, made, extra), None
+            if (results := runner.results) is not None and run.is_new:
+                recorded = results.recall(attempt.call)
+            if results is not None and recorded is not None:
+                result = results.codec.decoded(recorded.result)
+            else:
+                result = runner.run(attempt, *run.arguments, run.error, run)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        finally:
+            carried.reset(token)
+        run.succeed(result)
+        return result
+
+    async def arun(self, runner: Runner, shared: SharedCall, made: Request | None = None, extra: float = 0.0) -> Any:
+        """As ``run``, in this task."""
+        run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        token = carried.set((*carried.get(), shared))
+        try:
+            attempt, recorded = self._begin(runner, run, made, extra), None
+            if (results := runner.results) is not None and run.is_new:
+                recorded = await results.arecall(attempt.call)
+            if results is not None and recorded is not None:
+                result = results.codec.decoded(recorded.result)
+            else:
+                result = await runner.arun(attempt, *run.arguments, run.error, run)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        finally:
+            carried.reset(token)
+        run.succeed(result)
+        return result
+
+    def _begin(self, runner: Runner, run: SharedRun, made: Request | None, extra: float) -> Attempt:
+        """The attempt that this caller makes first: of a new call, or where another caller or process left it."""
+        shared, definition = run.shared, runner.definition
+        rest, shared.start = shared.start, None
+        if rest is None and shared.record is not None:
+            journal = self._journal()
+            assert journal is not None
+            begun = begin_resumed(shared.record, definition, journal, extra)
+            if isinstance(begun, Rest):
+                rest = begun
+            elif made is None:
+                raise RecoveryError(f"{shared} is not resumed: {begun}")
+        if rest is None:  # of a new call; what is over is not joined
+            assert made is not None
+            rest, run.is_new = Rest(made.begin(definition.config.version)), True
+        run.rest, shared.attempt = rest, rest.attempt
+        if rest.refusal is not None:
+            give_up(rest.attempt, GiveUp(rest.refusal))
+            raise RecoveryError(f"{shared} is not run again: {rest.refusal}")
+        if rest.delay > 0.0:
+            rest.wait = runner.first_wait(rest.attempt, rest.delay)
+        return rest.attempt
+
+
+def _deliver(outcome: Outcome) -> Any:
+    """What a caller gets that did not run the call itself."""
+    error = outcome.error
+    if error is None:
+        return outcome.result
+    try:
+        if is_nested():  # judged in the stack of this caller
+            mark_nested(error)
+        raise error.with_traceback(outcome.traceback)
+    finally:
+        del error, outcome  # the traceback holds this frame
+
+
+def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:
+    """Say once that an idempotency key stands for calls with different arguments."""
+    if runner.definition.config.idempotency_key is None or shared.args is None:
+        return
+    try:
+        if runner.codec.identity(args, kwargs) != runner.codec.identity(shared.args, shared.kwargs):
+            runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
+    except (ValueError, TypeError):
+        return  # they cannot be compared
+
+
+def _say_long(join: Join) -> None:
+    log.warning("%s is joined for %g s now; its caller, or the resumption, still runs it", join.shared, JOIN_NOTICE)

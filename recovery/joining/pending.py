@@ -1,0 +1,272 @@
+"""The calls that dead processes left, sorted: which a caller or the resumption may go on with, and why others stay."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from events.bus import Bus
+from events.call import Call
+from events.errors import CallRejectedError
+from events.fork_locks import fork_safe
+from events.operation_events import CallLeftPending, OperationQuarantined
+from recovery.joining.register import CallRegister
+from recovery.joining.shared_call import Identity, SharedCall
+from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Query
+from recovery.operations import Definition, Registry
+from recovery.redact import printable, redact
+from recovery.serialization.arguments import ArgumentCodec
+
+MAX_CRASHES = 3
+"""Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
+MAX_NAMED = 3
+"""Calls that a warning names by their ids."""
+
+UNDEFINED = "no operation of that name is defined; define it, or end them with `recovery give-up JOURNAL CALL`"
+UNSTORED = "nothing was stored to resume it with; `recovery give-up JOURNAL CALL` ends it"
+ASYNC = "the function is async; resume under `async with`, where a loop runs"
+EQUAL = "an equal call runs in this process; a later equal call goes on with it"
+NOT_JOINED = "a call runs by itself, no equal call can join it"
+UNKNOWN = "the journal has not said yet which calls are pending"
+
+log = logging.getLogger("recovery")
+
+
+class PendingCalls:
+    """What dead processes left, as far as the journal has said so. Safe to use from any thread.
+
+    Args:
+        registry: The operations that are defined.
+        register: Receives the calls that a caller may go on with.
+        journal: The journal, once there is one.
+        bus: Where the calls that stay pending are published.
+    """
+
+    def __init__(
+        self, registry: Registry, register: CallRegister, journal: Callable[[], JournalCore | None], bus: Bus
+    ) -> None:
+        self._bus = bus
+        self._registry = registry
+        self._register = register
+        self._journal = journal
+        self._lock = fork_safe(threading.RLock())
+        self._run = ""
+        self._begin("")
+
+    def _begin(self, run: str) -> None:
+        self._run = run
+        self._query: Query[bool] | None = None
+        self._has_waited = False
+        self._known: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
+        self._unsorted: dict[str, list[CallRecord]] = {}
+        self.left: dict[str, CallRecord] = {}
+        """Calls that stay pending, by id."""
+        self.quarantined: dict[str, SharedCall] = {}
+        """Calls in which the process crashed too often, by id."""
+        self.ready: list[SharedCall] = []
+        """Calls that the resumption can run, unless a caller has taken them."""
+
+    # which calls are pending
+
+    def knows(self, definition: Definition) -> bool:
+        """Whether the register knows the pending calls of *definition*: then ``ask`` and ``learn`` are not needed."""
+        journal = self._journal()
+        return journal is None or definition.learned == journal.run.id
+
+    def ask(self) -> Query[bool] | None:
+        """A query to wait for before ``learn``; ``None`` if there is nothing to wait for."""
+        journal = self._journal()
+        if journal is None or journal.loaded.is_open:
+            return None
+        with self._lock:
+            self._renew(journal)
+            if self._query is None:
+                self._query = journal.ask_for_pending()
+            return None if self._has_waited else self._query
+
+    def _renew(self, journal: JournalCore) -> None:
+        if journal.run.id != self._run:  # at first, and in a forked child
+            self._begin(journal.run.id)
+
+    def learn(self, definition: Definition) -> None:
+        """Before a call of *definition*: have the register know the calls of it that are pending.
+
+        Raises:
+            CallRejectedError: The journal has not said which are, and the operation must not run without it.
+        """
+        journal = self._journal()
+        if journal is None:
+            return
+        if not journal.loaded.is_open:
+            self._warn_of_unknown(definition, journal)
+            return
+        with self._lock:
+            self._load(journal)
+            self._sort(definition.operation.name)
+
+    def _warn_of_unknown(self, definition: Definition, journal: JournalCore) -> None:
+        why = f"{UNKNOWN}{'' if journal.writer.reason is None else f' ({journal.writer.reason})'}"
+        has_waited, self._has_waited = self._has_waited, True
+        if definition.config.on_degraded == "refuse":
+            raise CallRejectedError(definition.operation.name, why)
+        if not has_waited:
+            text = "%s: %s: a call that a dead process left may run beside an equal one of this process"
+            log.warning(text, definition.operation.name, printable(redact(why)))
+
+    def _load(self, journal: JournalCore) -> None:
+        self._renew(journal)
+        for record in journal.pending().calls:
+            if record.call not in self._known:
+                self._known.add(record.call)
+                self._unsorted.setdefault(record.operation, []).append(record)
+
+    def sort_all(self) -> None:
+        """For the resumption: sort every call again that is not ready yet, and say of each that stays pending why."""
+        journal = self._journal()
+        assert journal is not None
+        with self._lock:
+            self._load(journal)
+            for name in list(self._unsorted):
+                self._sort(name)
+
+    def take_ready(self, can_run: Callable[[Definition], bool]) -> list[tuple[SharedCall, Definition]]:
+        """Remove and return the calls that the resumption is to run, with their operations.
+
+        Those of operations that it cannot run stay, and are said to stay.
+        """
+        with self._lock:
+            ready, self.ready = self.ready, []
+            taken: list[tuple[SharedCall, Definition]] = []
+            stay = defaultdict[str, list[CallRecord]](list)
+            for shared in ready:
+                definition, record = self._registry.get(shared.name), shared.record
+                assert record is not None
+                if definition is not None and can_run(definition):
+                    taken.append((shared, definition))
+                else:
+                    self.ready.append(shared)
+                    stay[shared.name].append(record)
+        for name, records in stay.items():
+            self.say_left(name, ASYNC, records)
+        return taken
+
+    def definition_of(self, shared: SharedCall) -> Definition | None:
+        """The operation of *shared*, if it is defined."""
+        return self._registry.get(shared.name)
+
+    def has_left(self, name: str) -> bool:
+        """Whether calls of the operation *name* stay pending, or are ready."""
+        return name in self._unsorted
+
+    def _sort(self, name: str) -> None:
+        definition, left = self._registry.get(name), defaultdict[str, list[CallRecord]](list)
+        if definition is not None:
+            definition.learned = self._run
+        records, self._unsorted[name] = self._unsorted.get(name, []), []
+        for record in records:
+            reason = UNDEFINED if definition is None else self._place(record, definition)
+            if reason is None:
+                self.left.pop(record.call, None)
+            else:
+                self.left[record.call] = record
+                self._unsorted[name].append(record)
+                left[reason].append(record)
+        if not self._unsorted[name]:
+            del self._unsorted[name]
+        for reason, those in left.items():
+            if reason != UNSTORED:
+                self.say_left(name, reason, those)
+
+    def _place(self, record: CallRecord, definition: Definition) -> str | None:
+        """Make *record* a shared call that is pending, or quarantined; or why it stays pending."""
+        name, version = record.operation, definition.config.version
+        if record.version != version and (record.is_resumable or record.idempotency_key):
+            return f"journalled under version {record.version!r}, defined as version {version!r}"
+        if record.is_resumable and definition.codec is not None:
+            try:
+                args, kwargs = definition.codec.decoded(record.arguments or b"")
+            except ValueError as error:
+                return str(error)
+            identity = identity_of(definition, definition.codec, record.idempotency_key, args, kwargs)
+            shared = SharedCall(identity, name, args, kwargs, record)
+            self.ready.append(shared)
+        elif record.idempotency_key and not record.is_resumable:  # its next caller has the arguments
+            shared = SharedCall((name, version, record.idempotency_key), name, None, {}, record)
+        else:
+            return "the operation is defined without resumable=True" if record.is_resumable else UNSTORED
+        if self._is_quarantined(record, definition):
+            self.quarantined[record.call] = shared
+            if shared in self.ready:
+                self.ready.remove(shared)
+            self._register.quarantine(shared)
+        else:
+            self._register.add_pending(shared)
+        return None
+
+    def _is_quarantined(self, record: CallRecord, definition: Definition) -> bool:
+        if record.state == "quarantined":
+            return True
+        if record.state != "running" or record.crashes < MAX_CRASHES or record.interrupted:
+            return False
+        reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
+        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` runs it once more"
+        log.error(text, record.call, record.operation, reason, record.call)
+        quarantined = Call(definition.keyed(record.key), record.call)
+        quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
+        return True
+
+    # what stays
+
+    def say_left(self, name: str, reason: str, records: Iterable[CallRecord]) -> None:
+        """Warn once that the calls *records* of the operation *name* stay pending, and publish it of each."""
+        those = [record for record in records if (record.call, reason) not in self._said]
+        self._said.update((record.call, reason) for record in those)
+        if not those:
+            return
+        ids = ", ".join(record.call for record in those[:MAX_NAMED]) + (", ..." if len(those) > MAX_NAMED else "")
+        calls = "1 call stays" if len(those) == 1 else f"{len(those)} calls stay"
+        log.warning("%s: %s pending (%s): %s", name, calls, ids, printable(redact(reason)))
+        for one in those:
+            left = CallLeftPending(
+                at=self._bus.clock(),
+                operation=name,
+                key=one.key,
+                call=one.call,
+                attempt=one.attempt,
+                reason=reason,
+            )
+            self._bus.publish(left)
+
+
+def records_of(calls: Iterable[SharedCall]) -> list[CallRecord]:
+    """What the journal knows about *calls* that dead processes left."""
+    return [shared.record for shared in calls if shared.record is not None]
+
+
+def identity_of(
+    definition: Definition, codec: ArgumentCodec, idempotency_key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Identity | None:
+    """What equal calls have in common; ``None``, said once, for a call that runs by itself.
+
+    Args:
+        definition: The operation.
+        codec: That of the function.
+        idempotency_key: The idempotency key of the call; "" for none.
+        args: The positional arguments; likewise *kwargs*.
+    """
+    key: str | bytes = idempotency_key
+    if not definition.config.joins:
+        return None
+    if not key:
+        try:
+            key = codec.identity(args, kwargs)
+        except ValueError as error:
+            definition.warn_once(NOT_JOINED, str(error), per_reason=True)
+            return None
+    return definition.operation.name, definition.config.version, key

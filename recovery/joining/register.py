@@ -1,0 +1,310 @@
+"""The register of a service's joinable calls: those that run, those that are pending, and the results that are owed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Literal
+from weakref import WeakSet
+
+from events.errors import CallRejectedError, RecoveryError, StaysPendingError
+from events.fork_locks import fork_safe
+from events.operation_events import OperationInterrupted
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried
+
+MAX_OWED = 10_000
+"""Results of resumed calls that are kept for the program; the oldest are dropped first."""
+
+log = logging.getLogger("recovery")
+
+_registers: WeakSet[CallRegister] = WeakSet()
+
+
+class CallRegister:
+    """Joinable calls by identity: one runs at a time. Safe to use from any thread.
+
+    A call is *entered* by the caller that asks for it. It runs in the thread or task of that caller; equal calls get a
+    ``Join`` and wait. If the caller is cancelled, the longest waiting one goes on with the same call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = fork_safe(threading.RLock())
+        self._begin()
+        _registers.add(self)
+
+    def _begin(self) -> None:
+        self.running: dict[Identity, SharedCall] = {}
+        self._alone: set[SharedCall] = set()  # calls that none can join
+        self._pending: dict[Identity, deque[SharedCall]] = {}
+        self._quarantined: dict[Identity, SharedCall] = {}
+        self._owed: OrderedDict[Identity, Outcome] = OrderedDict()
+
+    # asked by callers
+
+    def enter(
+        self, identity: Identity, new: Callable[[], SharedCall], chain: tuple[SharedCall, ...]
+    ) -> SharedCall | Join | Outcome:
+        """What a call of that *identity* does: run the shared call, join it, or take the result that is owed to it.
+
+        Args:
+            identity: What equal calls have in common.
+            new: Makes the shared call if there is none.
+            chain: The calls in whose bodies the caller runs.
+
+        Raises:
+            CallRejectedError: The call is quarantined, or to join would close a circle of calls that wait for each
+                other.
+        """
+        with self._lock:
+            shared = self.running.get(identity)
+            if shared is not None:
+                return self._join(shared, chain)
+            if identity in self._owed:
+                return self._owed.pop(identity)
+            waiting = self._pending.get(identity)
+            if waiting is None and identity in self._quarantined:
+                raise CallRejectedError(identity[0], _why_quarantined(self._quarantined[identity]))
+            if waiting:
+                shared = waiting[0]
+                self._take(identity, shared)
+            else:
+                shared = new()
+            self._run(shared)
+            return shared
+
+    def alone(self, shared: SharedCall) -> SharedCall:
+        """*shared*, which none can join: noted, so that ``close`` knows of it."""
+        with self._lock:
+            self._run(shared)
+        return shared
+
+    def _run(self, shared: SharedCall) -> None:
+        shared.state = "running"
+        if shared.identity is None:
+            self._alone.add(shared)
+        else:
+            self.running[shared.identity] = shared
+
+    def _join(self, shared: SharedCall, chain: tuple[SharedCall, ...]) -> Join:
+        circle = _path(shared, chain) if chain else None
+        if circle is not None:
+            names = " -> ".join(map(str, (circle[-1], *circle)))
+            raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
+        join = Join(self, shared, chain)
+        shared.joins.append(join)
+        for one in chain:
+            one.waits_for.append(shared)
+        return join
+
+    # asked by joins
+
+    def step(self, join: Join) -> bool:
+        """Whether *join* has something to take."""
+        shared = join.shared
+        with self._lock:
+            is_over = join.outcome is not None or shared.outcome is not None
+            return is_over or (shared.rest is not None and shared.joins[0] is join)
+
+    def take(self, join: Join) -> Outcome | SharedCall:
+        """What *join* waited for: the outcome, or the call, which its caller runs from now on."""
+        shared = join.shared
+        with self._lock:
+            if (outcome := join.outcome or shared.outcome) is not None:
+                return outcome
+            shared.start, shared.rest = shared.rest, None
+            shared.joins.remove(join)
+            return shared
+
+    def leave(self, join: Join) -> None:
+        """*join* waits no longer; a call that it was to go on with passes to the next caller, or is cancelled."""
+        shared, abandoned = join.shared, None
+        with self._lock:
+            for one in join.chain:
+                if shared in one.waits_for:
+                    one.waits_for.remove(shared)
+            if join in shared.joins:
+                shared.joins.remove(join)
+                if shared.rest is not None and shared.outcome is None:
+                    abandoned = self._pass_on(shared)
+        if join.waiter is not None:
+            join.waiter.close()
+        if abandoned is not None:
+            abandoned.attempt.cancel()
+            self._tell_cancelled(shared)
+
+    def _pass_on(self, shared: SharedCall) -> Rest | None:
+        """Have the longest waiting caller go on with *shared*; the rest of a call for which none waits."""
+        if shared.joins:
+            _wake(shared.joins[0])
+            return None
+        rest, shared.rest = shared.rest, None
+        self._remove(shared)
+        return rest
+
+    # asked by the caller that runs the call
+
+    def end(self, shared: SharedCall, outcome: Outcome) -> None:
+        """*shared* has ended: wake its callers, or keep what the resumption owes to the program."""
+        with self._lock:
+            if shared.state == "over":
+                return
+            shared.outcome = outcome
+            self._remove(shared)
+            joins = list(shared.joins)
+            if shared.is_resumed_here and not joins and shared.identity is not None:
+                self._owed[shared.identity] = outcome
+                self._owed.move_to_end(shared.identity)
+                if len(self._owed) > MAX_OWED:
+                    self._owed.popitem(last=False)
+        for join in joins:
+            _wake(join)
+        if shared.on_end is not None:
+            shared.on_end(outcome)
+
+    def _remove(self, shared: SharedCall) -> None:
+        shared.state = "over"
+        self._alone.discard(shared)
+        if shared.identity is not None and self.running.get(shared.identity) is shared:
+            del self.running[shared.identity]
+
+    def abandon(self, shared: SharedCall) -> bool:
+        """The caller that runs *shared* is cut off: if none waits for the call it is over, and this returns True."""
+        with self._lock:
+            is_abandoned = not shared.joins
+            if is_abandoned:
+                self._remove(shared)
+        if is_abandoned:
+            self._tell_cancelled(shared)
+        return is_abandoned
+
+    def _tell_cancelled(self, shared: SharedCall) -> None:
+        if shared.on_end is not None:
+            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+
+    def hand_over(self, shared: SharedCall, rest: Rest) -> bool:
+        """Let the longest waiting caller go on with *shared* from *rest*; False if none waits: then it is over."""
+        with self._lock:
+            shared.rest = rest
+            return self._pass_on(shared) is None
+
+    def put_back(self, shared: SharedCall, rest: Rest, outcome: Outcome) -> None:
+        """*shared* must not go on now and stays pending: its callers get *outcome*, a later one goes on from *rest*."""
+        with self._lock:
+            identity = shared.identity
+            if identity is not None and shared.state != "over":
+                again = SharedCall(identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
+                self._pending.setdefault(identity, deque()).appendleft(again)
+            shared.is_resumed_here = False  # what it gets is no result, and not owed
+        self.end(shared, outcome)
+
+    # asked by the resumption
+
+    def add_pending(self, shared: SharedCall) -> None:
+        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
+        if shared.identity is not None:
+            with self._lock:
+                self._pending.setdefault(shared.identity, deque()).append(shared)
+
+    def quarantine(self, shared: SharedCall) -> None:
+        """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
+        if shared.identity is not None:
+            with self._lock:
+                self._quarantined[shared.identity] = shared
+
+    def watch(self, shared: SharedCall, on_end: Callable[[Outcome], object]) -> None:
+        """Have *on_end* told how *shared* ends, or ended."""
+        with self._lock:
+            shared.on_end = on_end
+            outcome = shared.outcome
+        if outcome is not None:
+            on_end(outcome)
+
+    def resume(self, shared: SharedCall) -> Literal["run", "taken", "equal"]:
+        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs."""
+        identity = shared.identity
+        with self._lock:
+            if shared.state != "pending":
+                return "taken"
+            if identity is not None and identity in self.running:
+                return "equal"
+            if identity is not None and self._quarantined.get(identity) is shared:
+                del self._quarantined[identity]
+            elif identity is not None:
+                self._take(identity, shared)
+            shared.is_resumed_here = True
+            self._run(shared)
+            return "run"
+
+    def _take(self, identity: Identity, shared: SharedCall) -> None:
+        waiting = self._pending[identity]
+        waiting.remove(shared)
+        if not waiting:
+            del self._pending[identity]
+
+    # asked by the service
+
+    def joining(self) -> int:
+        """How many callers wait for a call that another runs."""
+        with self._lock:
+            return sum(len(shared.joins) for shared in self.running.values())
+
+    def close(self) -> None:
+        """The service closes: calls that run stay pending, their callers stop waiting, and no result is owed."""
+        with self._lock:
+            running = [*self.running.values(), *self._alone]
+            self._owed.clear()
+        for shared in running:
+            if shared.attempt is not None:
+                shared.attempt.call.publish(OperationInterrupted, shared.attempt.number)
+            with self._lock:
+                joins, shared.joins = shared.joins, []
+            error = StaysPendingError(f"{shared} stays pending: the service has been closed")
+            for join in joins:
+                join.outcome = Outcome(error=error)
+                _wake(join)
+
+    def after_fork(self) -> None:
+        """In a forked child: the calls that run are those of the parent."""
+        carried.set(())
+        self._begin()
+
+
+def _wake(join: Join) -> None:
+    if join.waiter is not None:
+        join.waiter.wake()
+
+
+def _why_quarantined(shared: SharedCall) -> str:
+    assert shared.record is not None
+    call = shared.record.call
+    return (
+        f"call {call} is quarantined, its process crashed in it too often; free it with `recovery retry JOURNAL {call}`"
+    )
+
+
+def _path(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCall] | None:
+    """From *shared* along the calls that wait for each other to one of *chain*; ``None`` if there is no way."""
+    seen: set[int] = set()
+
+    def walk(one: SharedCall) -> Iterator[list[SharedCall]]:
+        if one in chain:
+            yield [one]
+        elif id(one) not in seen:
+            seen.add(id(one))
+            for other in one.waits_for:
+                for path in walk(other):
+                    yield [one, *path]
+
+    return next(walk(shared), None)
+
+
+def _after_fork() -> None:
+    for register in list(_registers):
+        register.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,100 @@
+"""One caller's run of a shared call: where it begins, and to which caller it is handed over if this one is cut off."""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.attempt import Attempt, interrupt
+from events.errors import StaysPendingError
+from events.verdicts import Verdict
+from recovery.joining.register import CallRegister
+from recovery.joining.shared_call import Outcome, Rest, SharedCall
+from recovery.subscribers.retry import MAYBE_SENT
+from recovery.waiting.wait import Wait
+
+
+class SharedRun(msgspec.Struct, eq=False):
+    """What a runner needs of the shared call that it runs.
+
+    Args:
+        register: Keeps the call and its callers.
+        shared: The call.
+        may_repeat: Whether an attempt may be made after another that may have had its effect.
+        rest: Where this caller begins.
+    """
+
+    register: CallRegister
+    shared: SharedCall
+    may_repeat: bool
+    rest: Rest | None = None
+    is_new: bool = False
+    """Whether the call begins here, and no other caller or process has begun it."""
+    is_settled: bool = False
+    """Whether this caller was cut off: what becomes of the call is decided."""
+
+    @property
+    def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
+        """What the body gets."""
+        assert self.shared.args is not None
+        return self.shared.args, self.shared.kwargs
+
+    @property
+    def error(self) -> Exception | None:
+        """What the first attempt of this caller raised already."""
+        return None if self.rest is None else self.rest.error
+
+    def begin(self, attempt: Attempt) -> tuple[Wait | None, Verdict | None]:
+        """The wait that *attempt* begins with, and the verdict that it goes on from."""
+        self.shared.attempt = attempt
+        return (None, None) if self.rest is None else (self.rest.wait, self.rest.verdict)
+
+    def cut_off(self, rest: Rest, outcome: Outcome) -> None:
+        """As the function ``cut_off``, for this call."""
+        self.is_settled, attempt = True, rest.attempt
+        if outcome.is_known:
+            self.register.end(self.shared, outcome)
+            return
+        if self.register.abandon(self.shared):
+            attempt.cancel()
+            return
+        if rest.wait is None and rest.verdict is None and rest.error is None:
+            rest.attempt = attempt = interrupt(attempt)
+            rest.refusal = None if self.may_repeat or not attempt.call.has_failed else MAYBE_SENT
+        if not self.register.hand_over(self.shared, rest):
+            attempt.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """The run has ended with *error*: the callers that wait get it, or go on with the call."""
+        if self.is_settled:
+            return
+        attempt = self.shared.attempt
+        if not isinstance(error, Exception):
+            if attempt is not None and self.shared.outcome is None:
+                self.cut_off(self.rest or Rest(attempt), Outcome(is_known=False))  # before the runner began
+            else:
+                stays = StaysPendingError(f"{self.shared} stays pending: its caller was interrupted")
+                self.register.end(self.shared, Outcome(error=stays))
+            return
+        outcome = Outcome(error=error, traceback=error.__traceback__)
+        if isinstance(error, StaysPendingError) and isinstance(error.attempt, Attempt):
+            self.register.put_back(self.shared, Rest(error.attempt), outcome)
+        else:
+            self.register.end(self.shared, outcome)
+
+    def succeed(self, result: object) -> None:
+        """The run has ended with *result*, which every caller gets."""
+        self.register.end(self.shared, Outcome(result))
+
+
+def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome) -> None:
+    """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
+
+    Args:
+        run: The run that is cut off; ``None`` for a call that none can join.
+        rest: Where the call stands.
+        outcome: What the body has returned, if that is known: then the call is done.
+    """
+    if run is None:
+        rest.attempt.cancel()
+    else:
+        run.cut_off(rest, outcome)

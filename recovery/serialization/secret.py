@@ -1,0 +1,47 @@
+"""Secrets by reference: the journal gets where a secret is, and the function asks for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from recovery.redact import LEAST_LITERAL, hide
+
+MARK = "$secret"
+"""The key that marks a reference to a secret in JSON."""
+
+
+class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
+    """A secret argument of a resumable call: the journal gets the reference, ``reveal()`` returns the value.
+
+    Args:
+        reference: "env:NAME" for an environment variable, or "file:PATH" for a file, whose text is stripped of white
+            space at both ends.
+
+    Raises:
+        ValueError: Any other reference.
+    """
+
+    reference: str
+
+    def __post_init__(self) -> None:
+        kind, _, where = self.reference.partition(":") if isinstance(self.reference, str) else ("", "", "")
+        if kind not in ("env", "file") or not where:
+            raise ValueError(f"a reference to a secret is env:NAME or file:PATH, not {self.reference!r:.40}")
+
+    def reveal(self) -> str:
+        """The value, which is redacted from then on in what is journalled, logged and printed.
+
+        Raises:
+            LookupError: There is no such environment variable.
+            OSError: The file cannot be read.
+        """
+        kind, _, where = self.reference.partition(":")
+        if kind == "env" and where not in os.environ:
+            raise LookupError(f"the environment has no {where}")
+        secret = os.environ[where] if kind == "env" else Path(where).read_text(encoding="utf-8").strip()
+        if len(secret) >= LEAST_LITERAL:
+            hide(secret)
+        return secret
