@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from events.event import FOREVER, CallEvent
 from events.evidence import Category, Evidence
 from events.operation_events import (
+    CallLeftPending,
     CallRejected,
     CallSteered,
     FailureClassified,
@@ -86,7 +90,8 @@ def test_a_rule_of_the_users_speaks_for_itself_or_is_named() -> None:
         (made(CallRejected, reason="closed"), "not started: closed"),
         (made(OperationResumed, attempt=3, after=0.0), "resumed with attempt 3 at once"),
         (made(OperationRecovered, attempt=3, elapsed=7.25), "recovered with attempt 3 after 7.2 s"),
-        (made(OperationInterrupted, attempt=3), "stays pending: attempt 3 is left to the next process"),
+        (made(OperationInterrupted, attempt=3), "stays pending: attempt 3 is left to another caller or process"),
+        (made(CallLeftPending, reason="it is unknown here"), "stays pending: it is unknown here"),
         (made(OperationQuarantined, reason="3 crashes"), "quarantined: 3 crashes"),
         (made(OperationCancelled, attempt=2), "cancelled in attempt 2"),
         (made(OperationCancelled, attempt=2, waiting=True), "cancelled while it waited"),
@@ -151,6 +156,8 @@ def test_what_the_exception_says_already_is_not_said_twice() -> None:
         ((object(), Path("a/b"), "c"), {}, "a/b"),
         ((["a"], True, None), {"size": 3}, "size=3"),
         (({"text": "x", "name": "cat"},), {}, "cat"),
+        (({"$secret": "env:TOKEN"}, {"$path": "a/b"}), {}, "a/b"),
+        ((Decimal("0.50"), date(2026, 5, 1)), {}, "0.50"),
         ((), {"password": "hunter22", "user": "ann"}, "password=***"),
         (("https://ann:hunter22@example.org",), {}, "https://***@example.org"),
         (("x" * 300,), {}, f"{'x' * 99}\u2026"),
@@ -201,6 +208,23 @@ def test_a_record_keeps_its_latest_failure_unless_the_call_succeeded() -> None:
     later = failed(attempt=2)
     assert record_of(failed(), made(RetryScheduled, after=1.0, retry=1), later, made(GaveUp)).failure is later
     assert record_of(failed(), made(OperationRecovered, attempt=2)).failure is None
+
+
+@pytest.fixture
+def hidden() -> Iterator[Callable[[str], object]]:
+    yield hide
+    unhide()
+
+
+def test_no_line_of_a_secret_is_told(hidden: Callable[[str], object]) -> None:
+    hidden("ab12\nERROR: cd34ef56\n78")
+    stderr = "fatal: refused\nab12\nERROR: cd34ef56\n78"
+    assert "cd34ef56" not in explain(failed(Evidence(type="a.Error", exit_code=1, stderr=stderr))).said
+
+
+def test_a_secret_that_only_the_whole_line_holds_is_not_told(hidden: Callable[[str], object]) -> None:
+    hidden("reset; attempt 1")
+    assert "***" in explain(failed()).line
 
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=24)

@@ -23,7 +23,7 @@ from events.evidence import Evidence
 from events.operation_events import FailureClassified, GaveUp
 from recovery.redact import MASK, clipped, hide, redact, redacted, unhide
 from recovery.service import Recovery
-from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
+from recovery.subscribers.evidence_extraction import MAX_READ, MAX_TEXT, extract_evidence
 from tests.failures import a_failure
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
@@ -181,6 +181,21 @@ def test_a_hidden_literal_of_several_lines_is_found_in_one_line() -> None:
     hide("BEGIN KEY\n\tab12cd34\nEND KEY")
     assert redact("refused: BEGIN KEY ab12cd34 END KEY!") == "refused: ***!"
     unhide()
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n"])
+def test_no_line_of_a_secret_that_a_process_printed_is_kept(newline: str) -> None:
+    hide(newline.join(["BEGIN KEY", "ab12cd34", "END KEY"]))
+    error = subprocess.CalledProcessError(1, "tool")
+    error.stderr = newline.join(["fatal: refused:", "BEGIN KEY", "ab12cd34", "END KEY", "bye"])
+    assert "ab12cd34" not in str(extract_evidence(error).stderr)
+
+
+def test_a_secret_that_is_cut_in_half_where_reading_begins_is_dropped() -> None:
+    error = subprocess.CalledProcessError(1, "tool")
+    end = "\r" * (MAX_READ - 20)  # a bar, of which a terminal shows little
+    error.stderr = f"hf_{SECRET * 2}\nno{end}"
+    assert SECRET[-4:] not in str(extract_evidence(error).stderr)
 
 
 @pytest.mark.parametrize("offset", range(-40, 8))

@@ -35,6 +35,14 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 # What is written
 
 
+def test_the_evidence_of_a_failure_is_written_once() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service, pytest.raises(ConnectionError):
+        service.recoverable("fetch", max_retries=1, **FAST)(Script(*[ConnectionError("reset")] * 2))()
+    written = [(row.kind, row.body.count(b"reset")) for row in store.rows]
+    assert written == [("FailureClassified", 1), ("RetryScheduled", 0), ("FailureClassified", 1), ("GaveUp", 0)]
+
+
 @pytest.mark.parametrize(
     ("settings", "at_first", "after_a_failure"),
     [

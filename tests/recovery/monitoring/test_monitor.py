@@ -74,6 +74,17 @@ def test_a_failure_that_is_classified_twice_counts_once(bus: Bus, bus_monitor: M
     assert bus_monitor.snapshot().windows["all"].failures == 2
 
 
+def test_a_wait_that_is_given_up_is_no_time_that_recovery_took_to_decide(
+    bus: Bus, bus_monitor: Monitor, clock: VirtualClock
+):
+    about = {"operation": "fetch", "call": "c", "category": Category.TRANSIENT}
+    bus.publish(failure("c", clock()))
+    bus.publish(RetryScheduled(at=clock() + 0.5, after=60.0, retry=1, **about))
+    clock.advance(30.0)
+    bus.publish(GaveUp(at=clock(), reason="given up by hand", **about))
+    assert bus_monitor.snapshot().windows["all"].decision_seconds == 0.5
+
+
 def test_waits_are_counted_by_their_cause(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     about = {"at": clock(), "operation": "fetch", "call": "c"}
     bus.publish(RetryScheduled(**about, after=1.5, retry=1, category=Category.TRANSIENT))
