@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import anyio
-import click
 import msgspec
-from rich.console import Console
 
 from adapters.demo.scenario import run_demo
 from adapters.launcher.launch import Launch, Outcome
@@ -36,9 +34,14 @@ from events.errors import RecoveryError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed
+from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
 from recovery.service import Recovery
+
+with extra("launcher"):
+    import click
+    from rich.console import Console
 
 STEERING: dict[CommandName, str] = {
     "retry": "End the wait of CALL: its next attempt starts now. Resumes a quarantined call, too.",

@@ -1,14 +1,23 @@
-"""Locks on files, and syncs of files and folders. The system frees a lock when its process ends."""
+"""Locks on files and on parts of them, and syncs of files and folders.
+
+The system frees a lock when its process ends.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
+import sys
 from pathlib import Path
 
 try:
     import fcntl
 except ImportError:
     fcntl = None  # type: ignore[assignment]
+
+FLOCK = struct.Struct("hhqqi0q")
+"""Linux's ``struct flock``: type, whence, start, length, process id; padded to the alignment of its numbers."""
 
 
 def try_lock(file: int, *, is_shared: bool = False) -> bool:
@@ -22,6 +31,43 @@ def try_lock(file: int, *, is_shared: bool = False) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def try_lock_range(file: int, start: int, length: int) -> bool:
+    """Lock bytes of *file*, open for writing; False if another opening of the file has locked one of them.
+
+    The lock belongs to this opening (an "open file description" lock): the system frees it when the last descriptor of
+    it is closed, so a forked child must close its own. The same range again, through the same opening, is no conflict.
+
+    Raises OSError where there are no such locks: only Linux has them, and not on every file system.
+    """
+    try:
+        _range_lock("F_OFD_SETLK", file, "F_WRLCK", start, length)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock_range(file: int, start: int, length: int) -> None:
+    """Free what this opening of *file* has locked among these bytes."""
+    _range_lock("F_OFD_SETLK", file, "F_UNLCK", start, length)
+
+
+def locked_range(file: int, start: int, length: int) -> tuple[int, int] | None:
+    """Start and length of a lock that another opening of *file* has on one of these bytes; ``None`` if there is none.
+
+    The system does not tell which process has it.
+    """
+    kind, _, first, size, _ = _range_lock("F_OFD_GETLK", file, "F_WRLCK", start, length)
+    return None if fcntl is None or kind == fcntl.F_UNLCK else (first, size)
+
+
+def _range_lock(command: str, file: int, kind: str, start: int, length: int) -> tuple[int, int, int, int, int]:
+    if sys.platform != "linux" or fcntl is None or not hasattr(fcntl, command):
+        raise OSError(errno.EOPNOTSUPP, "this system has no locks on parts of a file")
+    request = FLOCK.pack(getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
+    found = FLOCK.unpack(fcntl.fcntl(file, getattr(fcntl, command), request))
+    return found[0], found[1], found[2], found[3], found[4]
 
 
 def sync_file(path: Path) -> None:

@@ -43,6 +43,10 @@ def do_nothing() -> None:
     return None
 
 
+def do_nothing_with(_url: str) -> None:
+    return None
+
+
 async def do_nothing_async() -> None:
     return None
 

@@ -1,4 +1,4 @@
-"""The words and the wire: events, verdicts, the bus, and operations for code that emits by hand."""
+"""The words and the wire of launcher-recovery: events, verdicts, the bus, operations for code that emits by hand."""
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt

@@ -10,6 +10,7 @@ import msgspec
 
 from events.call import Call, Progress
 from events.event import FOREVER
+from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
     CheckpointSaved,
@@ -46,6 +47,13 @@ class Attempt(msgspec.Struct, eq=False):
     _is_started: bool = False
     _is_ended: bool = False
     _verdict: Verdict | None = None  # what ``fail`` answered, until the next attempt is made
+
+    def __repr__(self) -> str:
+        operation = self.call.operation
+        state = "ended" if self._is_ended else "begun" if self._is_started else "not begun"
+        return (
+            f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
+        )
 
     def fail(self, error: Exception) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.

@@ -91,6 +91,10 @@ class Bus:
             signal.receiver_connected.connect(self._receivers_changed, weak=False)
             signal.receiver_disconnected.connect(self._receivers_changed, weak=False)
 
+    def __repr__(self) -> str:
+        subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
+        return f"<Bus: run {self.run}, {len(subscribers)} subscribers>"
+
     def signal(self, kind: type[Event]) -> blinker.Signal:
         """The blinker signal of one kind of event. Raises TypeError for a base class or anything else."""
         try:
@@ -129,6 +133,8 @@ class Bus:
                 awaits), or there is a *key* without an *operation*.
             ValueError: *operation* holds a NUL, as no operation's name does.
         """
+        if isinstance(function, type) and issubclass(function, Event):
+            raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
         if not callable(function):
             raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
         if is_async(function):
@@ -137,7 +143,7 @@ class Bus:
             )
         if key is not None and operation is None:
             raise TypeError("key= narrows an operation down; name the operation too")
-        wanted = [kinds] if isinstance(kinds, type) else list(kinds)
+        wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)

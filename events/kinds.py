@@ -20,7 +20,7 @@ EVENTS: tuple[type[Event], ...] = tuple(
 """All kinds of events: the classes of the event modules that are no base of others, in the order of definition."""
 
 
-def kinds_of(event: type[Any]) -> tuple[type[Event], ...]:
+def kinds_of(event: Any) -> tuple[type[Event], ...]:
     """The kinds that *event* stands for: itself, or all below a base class, without those of ``ON_REQUEST``.
 
     Raises TypeError for anything else.
@@ -31,5 +31,14 @@ def kinds_of(event: type[Any]) -> tuple[type[Event], ...]:
     if isinstance(event, type) and issubclass(event, Event):
         kinds = tuple(kind for kind in EVENTS if issubclass(kind, event) and kind not in ON_REQUEST)
     if not kinds:
-        raise TypeError(f"{event!r} is not a kind of event")
+        raise TypeError(f"{event!r} is not a kind of event{_meant(event)}")
     return kinds
+
+
+def _meant(event: object) -> str:
+    if not isinstance(event, str):
+        return ""
+    import difflib  # here, for the error alone
+
+    close = difflib.get_close_matches(event, [kind.__name__ for kind in EVENTS], n=1)
+    return f"; pass the class: from events import {close[0]}" if close else "; pass a class of events"

@@ -1,6 +1,8 @@
 """Recovery for launcher operations: classify, schedule, break the circuit, journal, resume."""
 
+import recovery.installation as _installation  # noqa: F401  # first: it says where another module hides one of ours
 from recovery import context, presets
+from recovery.default_service import configure, recoverable
 from recovery.journal.accounting import Counts
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
@@ -11,11 +13,12 @@ from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classification, Classifier
+from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.serialization.secret import Secret
-from recovery.service import Recovery, configure, recoverable
+from recovery.service import Recovery
 from recovery.settings import ABSENT, Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
@@ -24,7 +27,7 @@ from recovery.waiting.wait import WaitingCall
 
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallRecord", "Classification", "Classifier", "classify", "configure",
-    "Constant", "context", "Counts", "Exponential", "extract_evidence", "JournalConfig", "Linear", "Log",
-    "NotDurable", "presets", "Receipt", "recoverable", "Recovery", "ResumedCall", "Resumption", "RetryBudget",
-    "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
+    "Constant", "context", "Counts", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of", "JournalConfig",
+    "Linear", "Log", "NotDurable", "presets", "Receipt", "recoverable", "Recovery", "ResumedCall", "Resumption",
+    "RetryBudget", "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Callable
 
 from events.bus import Bus
@@ -12,6 +14,8 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
+
+log = logging.getLogger("recovery")
 
 
 class Calls:
@@ -26,7 +30,7 @@ class Calls:
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_answers", "_bus", "_journal", "_register", "_waiting")
+    __slots__ = ("_answers", "_asked", "_bus", "_journal", "_register", "_waiting")
 
     def __init__(
         self, waiting: WaitingCalls, register: CallRegister, bus: Bus, journal: Callable[[], JournalCore | None]
@@ -36,6 +40,7 @@ class Calls:
         self._bus = bus
         self._journal = journal
         self._answers: dict[str, object] = {}
+        self._asked: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Calls: {len(self._waiting)} waiting>"
@@ -112,14 +117,19 @@ class Calls:
 
     def question(self, name: str) -> Condition:
         """The condition that a person has answered the question *name*: for ``Park`` and ``Strategy``."""
+        self._asked.add(name)
         return Condition(f"an answer: {name}", lambda: name in self._answers)
 
     def answer(self, name: str, value: object = True) -> None:
         """Answer the question *name*, for the calls that wait for it and for later ones.
 
         Any *value* is an answer, False too. An answer is kept for the life of the service; to ask again, use another
-        name.
+        name. An answer to a question that was never asked is kept as well, with a warning: it may be misspelled.
         """
+        if name not in self._asked:
+            close = difflib.get_close_matches(name, self._asked, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            log.warning("no call has asked the question %r; its answer is kept for later calls%s", name, meant)
         self._answers[name] = value
         self.look_again(self.question(name))
 

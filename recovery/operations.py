@@ -68,7 +68,14 @@ class Definition:
         # An operation that is forgotten here, but held by its circuit, its budget or a call, keeps its counter.
         self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
 
-    def resume_with(self, function: Callable[..., Any]) -> None:
+    def add(self, function: Callable[..., Any]) -> None:
+        """Note a function of the operation, if its calls can be resumed or joined. Raises ValueError for a conflict."""
+        if self.config.resumable:
+            self._resume_with(function)
+        if self.config.joins:
+            self._check_kind(function)
+
+    def _resume_with(self, function: Callable[..., Any]) -> None:
         """Set the function that resumed calls run. Raises ValueError if another function was set before."""
         before, after = (getattr(one, "__qualname__", None) for one in (self.resume, function))
         if self.resume is not None and before != after:
@@ -78,7 +85,7 @@ class Definition:
             )
         self.resume, self.codec = function, ArgumentCodec(function)
 
-    def check_kind(self, function: Callable[..., Any]) -> None:
+    def _check_kind(self, function: Callable[..., Any]) -> None:
         """Raise ValueError if equal calls could join a call of the other kind: plain functions and async ones."""
         if self.is_async is not None and self.is_async is not is_async(function):
             raise ValueError(
@@ -146,6 +153,9 @@ class Registry:
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
         """The config of the operation of that name, if it is defined: looked up six times for each failure."""
+
+    def __len__(self) -> int:
+        return len(self._configs)
 
     def define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
         """The operation *name* with *config*: a new one, or the one that has the same name and config.

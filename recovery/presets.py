@@ -1,5 +1,6 @@
-"""Recommended services for production, staging and development.
+"""Recommended services for launchers, production, staging and development.
 
+    service = launcher(store=SQLiteStore("journal.db"))
     service = production(store=SQLiteStore("journal.db"))
     service = staging(budget=RetryBudget())  # an option overrides the preset
     service = development(enabled=True)
@@ -9,17 +10,54 @@ docs/performance.md gives the reason for each choice, and its measured cost.
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
+import msgspec
+
+from events.conditions import Condition
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified
+from recovery.calls import Calls
+from recovery.conditions import disk_space, host_reachable
 from recovery.journal.config import JournalConfig
 from recovery.journal.store import Store
+from recovery.policies.backoff import Exponential
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
-from recovery.policies.retry import RetryPolicy
+from recovery.policies.hosts import HOST_BREAKER, host_of
+from recovery.policies.retry import ConditionOf, RetryPolicy, Strategy
+from recovery.policies.rules import Rule, in_order
 from recovery.service import Recovery
+from recovery.settings import WhenOpen
 from recovery.waiting.waiters import Clock
+
+PATIENT = RetryPolicy(max_retries=10, backoff=Exponential(1.0, 2.0), jitter="equal", progress_resets=None)
+"""Ten retries in a row without progress, which take 2.5 to 5 minutes: a reboot of a router or a server is shorter."""
+
+UNDECODABLE = Rule(
+    "undecodable answer",
+    Category.TRANSIENT,
+    types=("json.decoder.JSONDecodeError", "msgspec.DecodeError", "builtins.UnicodeDecodeError"),
+    why="the answer was cut off, or is the error page of a proxy",
+)
+
+ROOM = 1e9
+"""Bytes that must be free before a call that found the disk full is tried again."""
+
+DISK_TIMEOUT = ANSWER_TIMEOUT = 3600.0
+HOST_TIMEOUT = 900.0
+"""Seconds: shorter, since a host that is not there may be a name that is misspelled."""
+
+HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+):([0-9]{1,5})")
+"""A key as ``host_of`` makes it."""
+
+PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 
 
 class Options(TypedDict, total=False):
@@ -30,6 +68,8 @@ class Options(TypedDict, total=False):
     policy: RetryPolicy
     breaker: BreakerPolicy | None
     budget: RetryBudget | None
+    key: Callable[..., str] | None
+    when_open: WhenOpen
     classifier: Classifier | Sequence[Classifier]
     enable_classification: bool
     enable_logging: bool | None
@@ -38,6 +78,69 @@ class Options(TypedDict, total=False):
     run: str | None
     max_keys: int
     journal_config: JournalConfig
+
+
+def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Recovery:
+    """A service for launchers: patient, a circuit for each host, and calls that wait for disk, network and persons.
+
+    - Ten retries with delays of 1 to 60 s, 2.5 to 5 minutes together; an attempt that gets further than all before it
+      (``recovery.context.progress``) gives them back.
+    - A call has the key ``recovery.host_of``, the host and port of its first URL, unless its operation has a ``key``.
+      Five attempts in a row that do not reach a host open its circuit; other calls to that host then wait.
+    - Answers that cannot be decoded (JSON, msgspec, Unicode) are transient.
+    - A call that finds the disk full waits for *disk*, at most an hour. A call that does not reach its host waits
+      until the host accepts connections, at most 15 minutes. Through a proxy it is retried instead.
+    - A call that is denied (a login, a licence, a payment) waits at most an hour for
+      ``service.calls.answer("help with KEY")``; without a key it is the operation's name. A call that is denied again
+      after an answer asks ``"help with KEY (2)"``, and so on.
+
+    Args:
+        disk: What a call that finds the disk full waits for; by default 1 GB free where the process works.
+        options: Options of ``Recovery``, which override the preset; *classifier* is asked before the preset's rule.
+            A *policy* replaces the waits too.
+    """
+    space = disk_space(".", ROOM) if disk is None else disk
+    chosen: Options = {"policy": PATIENT, "breaker": HOST_BREAKER, "key": host_of, "when_open": "wait", **options}
+    chosen["classifier"] = (*in_order("classifier", options.get("classifier", ())), UNDECODABLE)
+    service = Recovery(**chosen)
+    if "policy" not in options:
+        waits = {
+            Category.ENVIRONMENT: Strategy(wait_for=(_when_full(space),), wait_timeout=DISK_TIMEOUT),
+            Category.UNREACHABLE: Strategy(wait_for=(_host_back,), wait_timeout=HOST_TIMEOUT),
+            Category.AUTH: Strategy(wait_for=(_help_from(service.calls),), wait_timeout=ANSWER_TIMEOUT),
+        }
+        service.configure(policy=msgspec.structs.replace(PATIENT, per_category=waits))
+    return service
+
+
+def _when_full(space: Condition) -> ConditionOf:
+    def room(failure: FailureClassified) -> Condition | None:
+        return space if failure.rule == "disk-full" or _is_full(failure.evidence) else None
+
+    return room
+
+
+def _is_full(evidence: Evidence | None) -> bool:
+    return evidence is not None and (evidence.errno in (errno.ENOSPC, errno.EDQUOT) or _is_full(evidence.cause))
+
+
+def _host_back(failure: FailureClassified) -> Condition | None:
+    """That the host of the key accepts connections; through a proxy only an attempt can tell."""
+    found = HOST_AND_PORT.fullmatch(failure.key)
+    if found is None or not 0 < int(found[2]) < 65536:
+        return None
+    if any(value for name, value in os.environ.items() if name.lower() in PROXIES):
+        return None
+    return host_reachable(found[1].strip("[]"), int(found[2]))
+
+
+def _help_from(calls: Calls) -> ConditionOf:
+    def help_with(failure: FailureClassified) -> Condition | None:
+        name = f"help with {failure.key or failure.operation}"
+        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        return next(question for question in map(calls.question, names) if not question.is_met())
+
+    return help_with
 
 
 def production(**options: Unpack[Options]) -> Recovery:

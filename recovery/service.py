@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from events.bus import Bus
 from events.operation import Operation
@@ -16,8 +16,6 @@ from recovery.circuits import Circuits
 from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
-from recovery.joining.pending import PendingCalls
-from recovery.joining.register import CallRegister
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
@@ -29,9 +27,8 @@ from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
-from recovery.resume.resumer import Resumer
 from recovery.service_lifetime import Lifetime
-from recovery.settings import Defaults, OperationConfig, Settings, changed, make_config
+from recovery.settings import Defaults, OperationConfig, Settings, WhenOpen, changed, make_config
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -40,6 +37,8 @@ from recovery.waiting.waiters import Clock
 if TYPE_CHECKING:
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
+else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
+    Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +61,8 @@ class Recovery:
         policy: The ``RetryPolicy`` of operations that declare none.
         breaker: The ``BreakerPolicy`` of operations that declare none; ``None`` for no circuits.
         budget: The ``RetryBudget`` of operations that declare none; ``None`` for no limit.
+        key: Makes the key of a call from its arguments, for operations that declare no ``key``; ``None`` for no keys.
+        when_open: "reject" or "wait": what an open circuit does to calls of operations that declare neither.
         classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
             before the built-in rules.
         enable_classification: Whether operations that leave it open use the built-in rules.
@@ -87,6 +88,8 @@ class Recovery:
         policy: RetryPolicy = DEFAULTS.policy,
         breaker: BreakerPolicy | None = DEFAULTS.breaker,
         budget: RetryBudget | None = None,
+        key: Callable[..., str] | None = None,
+        when_open: WhenOpen = "reject",
         classifier: Classifier | Sequence[Classifier] = (),
         enable_classification: bool = True,
         enable_logging: bool | None = None,
@@ -101,17 +104,15 @@ class Recovery:
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         validation.whole("max_keys", max_keys, least=1)
         self.bus = Bus(clock=clock, run=run)
-        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget)
+        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
         self._enabled = True
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
-        register = CallRegister()
-        self.calls = Calls(self._waiting, register, self.bus, lambda: self._lifetime.journal)
+        self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
+        self.calls = Calls(self._waiting, self._joinable.register, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime(journal_config, register)
-        pending = PendingCalls(self._registry, register, lambda: self._lifetime.journal, self.bus)
-        self._joinable = JoinableCalls(register, pending, lambda: self._lifetime.journal)
+        self._lifetime = Lifetime(journal_config, self._joinable)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -120,6 +121,10 @@ class Recovery:
             enable_classification=enable_classification,
             enable_logging=enable_logging,
         )
+
+    def __repr__(self) -> str:
+        state = f"{len(self._registry)} operations, {len(self._waiting)} calls waiting, {self.journal or 'no journal'}"
+        return f"<Recovery: {state}>" if self.is_enabled else "<Recovery: switched off>"
 
     @property
     def is_enabled(self) -> bool:
@@ -207,14 +212,9 @@ class Recovery:
             if not self.is_enabled:
                 return function
             definition = self._define(name or name_of_function(function), config, explicit=name is not None)
-            if config.resumable:
-                definition.resume_with(function)
-            if config.joins:
-                definition.check_kind(function)
+            definition.add(function)
             wrapped = wrap(self._runner(function, definition), self._joinable)
-            resumption = self._lifetime.resumption
-            if resumption is not None and self._joinable.pending.has_left(definition.operation.name):
-                resumption.pick_up()
+            self._lifetime.pick_up(definition.operation.name)
             return cast("Callable[P, R]", wrapped)
 
         return decorate
@@ -240,7 +240,7 @@ class Recovery:
         if known is not None and not settings:
             return known.operation
         config = self._config(settings, "operation")
-        check_by_hand(config)
+        check_by_hand(config, settings)
         if not self.is_enabled:
             return Operation(name, self.bus)  # unknown to the built-in subscribers: each failure is given up at once
         return self._define(name, config, explicit=True).operation
@@ -259,10 +259,7 @@ class Recovery:
         Raises:
             ValueError: The service has no store.
         """
-        journal = self._lifetime.journal
-        if journal is None:
-            raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        return self._lifetime.resume(lambda: Resumer(self._joinable, self._runner, journal, self._waiting.jitter))
+        return self._lifetime.resume(self._runner, self._waiting.jitter)
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
@@ -321,10 +318,3 @@ class Recovery:
     def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
         return Runner(function, definition, self._waiting, lambda: lifetime.journal)
-
-
-default = Recovery()
-"""The default service, which the module-level ``recoverable`` uses: one object, no store, no thread."""
-
-recoverable = default.recoverable
-configure = default.configure

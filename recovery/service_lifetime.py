@@ -11,14 +11,14 @@ import anyio.lowlevel
 
 from events.bus import Bus
 from events.fork_locks import fork_safe
-from recovery.joining.register import CallRegister
+from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JournalConfig
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Restore
 from recovery.journal.journal import Journal
 from recovery.journal.store import CommandSink, Store
 from recovery.resume.handles import Resumption
-from recovery.resume.resumer import Resumer
+from recovery.resume.resumer import Resumer, RunnerOf
 from recovery.settings import ConfigOf
 from recovery.waiting.waiters import Latch
 
@@ -29,11 +29,11 @@ class Lifetime:
     ``face`` is the journal as users see it.
     """
 
-    def __init__(self, journal_config: JournalConfig, register: CallRegister) -> None:
+    def __init__(self, journal_config: JournalConfig, joinable: JoinableCalls) -> None:
         if not isinstance(journal_config, JournalConfig):
             raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
         self._journal_config = journal_config
-        self._register = register
+        self._joinable = joinable
         self.journal: JournalCore | None = None
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
@@ -47,15 +47,22 @@ class Lifetime:
         self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
         self.face = Journal(self.journal)
 
-    def resume(self, resumer: Callable[[], Resumer]) -> Resumption:
+    def resume(self, runner_of: RunnerOf, jitter: Callable[[int], float]) -> Resumption:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
+        if self.journal is None:
+            raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
         with self._resuming:  # two threads that call resume() at once would run every call twice
             if self.resumption is None or not self.resumption.is_ours:
-                made = resumer()
+                made = Resumer(self._joinable, runner_of, self.journal, jitter)
                 self.resumption = made.in_threads() if self._group is None else made.in_tasks(self._group)
             else:
                 self.resumption.pick_up()
             return self.resumption
+
+    def pick_up(self, operation: str) -> None:
+        """*operation* is defined: if its calls were left, a resumption that has begun resumes them now."""
+        if self.resumption is not None and self._joinable.pending.has_left(operation):
+            self.resumption.pick_up()
 
     def start(self) -> None:
         """Start the journal's thread."""
@@ -64,7 +71,7 @@ class Lifetime:
 
     def close(self) -> None:
         """Leave the calls that run pending, write what the journal has accepted, and close it."""
-        self._register.close()
+        self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -83,7 +90,7 @@ class Lifetime:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if has_failed:
-                self._register.close()
+                self._joinable.register.close()
                 if self.journal is not None:
                     self.journal.queue.close()  # calls that are cancelled with the launcher are resumed next time
                 group.cancel_scope.cancel()

@@ -29,8 +29,8 @@ class Settings(TypedDict, total=False):
     """The keyword arguments of ``recoverable`` and ``Recovery.operation``, each described in docs/settings.md.
 
     A setting that is left out has the service's default. ``None`` leaves *enable_classification*,
-    *enable_persistence* and *enable_logging* to the service; for *breaker* and *budget* it means none, for a limit no
-    limit.
+    *enable_persistence* and *enable_logging* to the service; for *breaker*, *budget* and *key* it means none, for a
+    limit no limit.
     """
 
     max_retries: int | None
@@ -54,7 +54,7 @@ class Settings(TypedDict, total=False):
     breaker: BreakerPolicy | None
     budget: RetryBudget | None
     when_open: WhenOpen
-    key: Callable[..., str]
+    key: Callable[..., str] | None
     resumable: bool
     idempotency_key: Callable[..., str]
     remember: float
@@ -69,11 +69,13 @@ class Settings(TypedDict, total=False):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """The policies of operations that declare none. Raises TypeError for a value of another type."""
+    """The settings of operations that declare none. Raises TypeError or ValueError for a wrong value."""
 
     policy: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = BreakerPolicy()
     budget: RetryBudget | None = None
+    key: Any = None  # a Callable[..., str]
+    when_open: WhenOpen = "reject"
 
     def __post_init__(self) -> None:
         if not isinstance(self.policy, RetryPolicy):
@@ -82,6 +84,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
             raise TypeError(f"breaker must be a BreakerPolicy or None, not {self.breaker!r}")
         if not isinstance(self.budget, RetryBudget | None):
             raise TypeError(f"budget must be a RetryBudget or None, not {self.budget!r}")
+        _plain("key", self.key, "of the call's arguments")
+        validation.choice("when_open", self.when_open, ("reject", "wait"))
 
 
 class Absent(Enum):
@@ -160,7 +164,7 @@ def make_config(
 
     Args:
         settings: The settings as the user gave them.
-        defaults: The policies of the service.
+        defaults: The defaults of the service.
         has_store: Whether the service has a store.
         caller: What errors call the function that was called with the settings.
 
@@ -176,7 +180,7 @@ def make_config(
         policy=_policy(given, policies.policy),
         breaker=_breaker(given, policies.breaker),
         budget=policies.budget,
-        when_open=validation.choice("when_open", given.get("when_open", "reject"), ("reject", "wait")),  # type: ignore[arg-type]  # checked
+        when_open=policies.when_open,
         retry_on=_retry_on(given),
         classifiers=_classifiers(given),
         classification=given.get("enable_classification"),
@@ -185,12 +189,12 @@ def make_config(
         on_degraded=on_degraded_of(given),
         resumable=bool(given.get("resumable")),
         version=_version(given),
-        idempotency_key=_plain(given, "idempotency_key", "of the call's arguments"),
+        idempotency_key=_plain("idempotency_key", given.get("idempotency_key"), "of the call's arguments"),
         remember=_remember(given),
         join=_join(given),
-        key=_plain(given, "key", "of the call's arguments"),
+        key=policies.key,
         retry_exhausted=bool(given.get("retry_exhausted")),
-        retry_on_result=_plain(given, "retry_on_result", "of the result"),
+        retry_on_result=_plain("retry_on_result", given.get("retry_on_result"), "of the result"),
         idempotent=_idempotent(given),
         reconcile=given.get("reconcile"),
     )
@@ -247,8 +251,7 @@ def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:
     return in_order("classifier", given["classifier"])
 
 
-def _plain(given: dict[str, Any], name: str, what: str) -> Callable[..., Any] | None:
-    function: Callable[..., Any] | None = given.get(name)
+def _plain(name: str, function: Callable[..., Any] | None, what: str) -> Callable[..., Any] | None:
     if function is not None and (not callable(function) or is_async(function)):
         raise TypeError(f"{name} must be a plain function {what}, not {function!r}")
     return function

@@ -37,7 +37,13 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
         *BREAK[1:],
     ),
     **dict.fromkeys(("retries", "attempts", "tries", "max_tries", "max_attempts", "stop_after_attempt"), RETRIES),
-    **dict.fromkeys(("wait", "wait_initial", "delay", "interval", "wait_fixed", "initial_delay"), FIRST_DELAY),
+    "wait": (
+        ("initial_delay", "its seconds"),
+        ("backoff_factor", "its growth"),
+        ("max_delay", "its limit"),
+        *FIRST_DELAY[1:],
+    ),
+    **dict.fromkeys(("wait_initial", "delay", "interval", "wait_fixed", "initial_delay"), FIRST_DELAY),
     **dict.fromkeys(("wait_exp_base", "factor", "base", "multiplier", "backoff_factor"), FACTOR),
     **dict.fromkeys(("wait_max", "max_value", "max_interval"), (("max_delay", ""),)),
     "wait_jitter": (("jitter", '"none", "full", "equal" or "decorrelated"'),),
@@ -47,12 +53,19 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "retry_if_result": ON_ERROR[1:],
     **dict.fromkeys(("wait_for", "wait_timeout"), (("per_category", "a Strategy for each category has it"),)),
     **dict.fromkeys(("backoff", "max_retries"), (("policy", "a RetryPolicy has it"),)),
-    **dict.fromkeys(("fail_max", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
+    **dict.fromkeys(("fail_max", "threshold", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
     **dict.fromkeys(("reset_timeout", "recovery_timeout", "break_duration", "circuit_breaker_timeout"), BREAK),
 }
 """A word of another library, or of another object of this one -> the names that do the same, each with a note."""
 
-CALLBACKS = ("on_", "before", "after", "retry_error_callback")
+WORDS = {
+    "name": "the name comes first: recoverable('fetch', max_retries=5)",
+    "reraise": "leave it out: the caller always gets the function's own exception",
+    "retry_error_callback": "catch the function's own exception after the call, or subscribe to GaveUp",
+}
+"""A word of another library that no setting here corresponds to -> what to write instead."""
+
+CALLBACKS = ("on_", "before", "after")
 """How the callbacks of other libraries begin (``on_backoff``, ``before_sleep``): here they are subscribers."""
 
 
@@ -75,6 +88,8 @@ def hint(name: str, known: Collection[str]) -> str:
     meant = [(setting, note) for setting, note in PEERS.get(name, ()) if setting in known]
     if meant:
         return "use " + " or ".join(f"{setting} ({note})" if note else setting for setting, note in meant)
+    if name in WORDS:
+        return WORDS[name]
     close = difflib.get_close_matches(name, known, n=1, cutoff=CUTOFF)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -109,6 +124,10 @@ class Suggesting(msgspec.StructMeta):
     if not TYPE_CHECKING:  # type checkers know the fields of a struct, which a __call__ of ours would hide
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """An instance. Raises TypeError for an unknown keyword argument, with the name that was meant."""
+            """An instance. Raises TypeError for an argument that it has not, with the name that was meant."""
             refuse_unknown(self.__name__, kwargs, self.__struct_fields__, "field")
+            places = len(self.__match_args__)  # which leaves out the fields that are keywords only
+            if places < len(args) and places < len(self.__struct_fields__):
+                example = f"{self.__struct_fields__[places]}={args[places]!r:.40}"
+                raise TypeError(f"{self.__name__}() takes keywords: {self.__name__}({example})")
             return super().__call__(*args, **kwargs)

@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from adapters.demo.server import Request
 from adapters.demo.stage import MB, Stage
 from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
+from recovery.installation import extra
+
+with extra("launcher"):
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -11,15 +11,17 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from adapters.demo.report import AtKill, Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
 from adapters.launcher.plan import load_plan
 from adapters.launcher.screen import live_table
 from adapters.launcher.view import LaunchView
 from events.event import Event
+from recovery.installation import extra
+
+with extra("launcher"):
+    from rich.console import Console
+    from rich.text import Text
 
 KILL_AFTER = 9.0
 TIMEOUT = 90.0

@@ -1,6 +1,6 @@
 """Resumable HTTP downloads."""
 
-from adapters.downloads.http import HOST_BREAKER, Downloaded, download, host_of
+from adapters.downloads.http import Downloaded, download
 from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
@@ -9,6 +9,6 @@ from adapters.downloads.partial_file import (
 )
 
 __all__ = [
-    "DestinationBusyError", "download", "Downloaded", "DownloadError", "HOST_BREAKER", "host_of",
+    "DestinationBusyError", "download", "Downloaded", "DownloadError",
     "StalePartialFileError", "WrongContentError",
 ]  # fmt: skip

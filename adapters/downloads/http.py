@@ -18,18 +18,16 @@ from typing import Literal, TypeAlias
 
 import anyio
 import anyio.to_thread
-import httpx2
 import msgspec
 
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
-from events.evidence import Category
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.installation import extra
+
+with extra("launcher"):
+    import httpx2
 
 SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""
-
-HOST_BREAKER = BreakerPolicy(counts="attempts", categories=frozenset({Category.UNREACHABLE}))
-"""For one circuit per host: five attempts in a row that do not reach the host open it, any other attempt resets it."""
 
 log = logging.getLogger("recovery.downloads")
 
@@ -45,11 +43,6 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 Advice: TypeAlias = Literal["append", "restart", "complete", "drop"]
 OnProgress: TypeAlias = Callable[[int, int | None], object]
-
-
-def host_of(url: str) -> str:
-    """The host and port of *url*, the key of its circuit. Raises httpx2.InvalidURL."""
-    return httpx2.URL(url).netloc.decode("ascii")
 
 
 def range_headers(offset: int, etag: str | None, sha256: str | None) -> dict[str, str]:

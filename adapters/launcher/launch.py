@@ -17,19 +17,23 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 import anyio
-import httpx2
 import msgspec
 
 from adapters.disk import try_lock
-from adapters.downloads import download, host_of
+from adapters.downloads import download
 from adapters.launcher.plan import Command, Download, LaunchPlan, Step
 from events.attempt import Attempt
 from events.call import Call
 from recovery import context
+from recovery.installation import extra
+from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import redact
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.service import Recovery
+
+with extra("launcher"):
+    import httpx2
 
 STDERR_TAIL = 4096
 """Bytes of a failed command's output that are kept as evidence."""

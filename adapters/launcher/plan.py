@@ -38,17 +38,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import httpx2
 import msgspec
 
-from adapters.downloads import HOST_BREAKER
 from adapters.downloads.partial_file import files_of
 from events.errors import RecoveryError
 from recovery import validation
+from recovery.installation import extra
 from recovery.policies.backoff import Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.suggestions import hint
+
+with extra("launcher"):
+    import httpx2
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""

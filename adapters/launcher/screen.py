@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from time import monotonic
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
-from rich.text import Text
-
 from adapters.launcher.view import CircuitLine, LaunchView, Line
 from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
+from recovery.installation import extra
 from recovery.redact import printable
+
+with extra("launcher"):
+    from rich.console import Console, Group, RenderableType
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Column, Table
+    from rich.text import Text
 
 STYLES = {
     "queued": "dim",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
+from adapters.sqlite.other_files import once
 from adapters.sqlite.reading import reading
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
@@ -97,7 +98,7 @@ async def read_status(path: Path) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     circuits: dict[str, str] = {}
     unreadable: Counter[str] = Counter()
-    for row in _once(row for _, _, rows in found for row in rows):
+    for row in once(row for _, _, rows in found for row in rows):
         try:
             if not row.is_readable:
                 raise CodecError("it is not as it was written")
@@ -152,15 +153,6 @@ async def _contents_of(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
 async def _read(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
     async with reading(path) as reader:
         return await reader.runs(), await reader.rows()
-
-
-def _once(rows: Iterable[Row]) -> Iterator[Row]:
-    """Each of *rows* once: a row that is being adopted is in two files."""
-    seen: set[tuple[str, int]] = set()
-    for row in rows:
-        if (row.run, row.number) not in seen or not row.is_readable:
-            seen.add((row.run, row.number))
-            yield row
 
 
 def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readable: bool) -> CallStatus:

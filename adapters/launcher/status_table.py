@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Group
-from rich.table import Column, Table
-from rich.text import Text
-
 from adapters.launcher.screen import STYLES
 from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted, moment
+from recovery.installation import extra
 from recovery.redact import printable
+
+with extra("launcher"):
+    from rich.console import Group
+    from rich.table import Column, Table
+    from rich.text import Text
 
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
 """The states in the order in which they are shown; the calls of all others come last, the latest first."""

@@ -1,22 +1,29 @@
-"""Adoption: the side files of dead processes are copied into ours, then removed."""
+"""Adoption: what dead processes left in other files is copied into ours.
+
+Their side files are removed then. From the journal's own file, only the calls that are not over are copied. That file
+is neither changed nor removed: the process that opens it next adopts ours, and finds there how these calls went on.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from adapters.sqlite import schema
 from adapters.sqlite.connection import error_for, runs_in
-from adapters.sqlite.files import companions_of, folder_of, quarantine, side_files
+from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
 from adapters.sqlite.lock import Lock
-from adapters.sqlite.opening import open_file
+from adapters.sqlite.opening import check_file, open_file
+from adapters.sqlite.other_files import known_calls
+from adapters.sqlite.reading import reading
 from recovery.journal.errors import DamagedJournalError, JournalError
 
 SLICE = 500
@@ -26,15 +33,14 @@ SLICE_BYTES = 1024 * 1024
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
 
-NOT_ADOPTED = "the file of a dead process is not adopted: %s"
-
 log = logging.getLogger("recovery.journal")
 
 
 class Adoption:
-    """Copies orphans beside the journal *path* with *write*, and removes each after *sync*.
+    """Copies what dead processes left beside and in the journal *path* with *write*, and then calls *sync*.
 
-    The lock of a file that was copied but not removed yet is kept: another process would run its calls, too.
+    The lock of a side file that was copied but not removed yet is kept: another process would run its calls, too. The
+    lock of the journal's own file is kept until ``release``, for the same reason.
     """
 
     def __init__(
@@ -44,9 +50,12 @@ class Adoption:
         self._write = write
         self._sync = sync
         self._locks: dict[Path, Lock] = {}
+        self._main = Lock(path)
+        self._has_main = False
+        self._said: set[str] = set()
 
-    async def run(self, own: Path) -> bool:
-        """Adopt every orphan but *own*, and return whether there was one.
+    async def run(self, own: Path, *, with_main: bool = True) -> bool:
+        """Adopt every orphan but *own*, and return whether there was one; the journal's own file only *with_main*.
 
         One process at a time adopts. To repeat an adoption that broke off adds nothing: rows have an identity.
         """
@@ -54,10 +63,14 @@ class Adoption:
         if not lock.path.parent.is_dir() or not lock.take():
             return False
         try:
+            # Before the side files: an earlier heir of the journal releases its side file first, so it is found here.
+            inherits = with_main and own != self._path and self._take_main()
             found = False
             for path, orphan in chain(list(self._locks.items()), self._orphans(own)):
                 self._locks[path] = orphan
                 found = await self._adopt(path, orphan) or found
+            if inherits:
+                found = await self._copy_main(own) or found
         finally:
             lock.release()
         return found
@@ -69,23 +82,21 @@ class Adoption:
             try:
                 is_free = path != own and lock.take()
             except (JournalError, OSError) as error:
-                log.warning(NOT_ADOPTED, error)
+                self._warn(error)
                 continue
             if is_free:
                 yield path, lock
 
     async def _adopt(self, path: Path, lock: Lock) -> bool:
         try:
-            async with aclosing(slices_of(path)) as slices:
-                async for one in slices:
-                    await self._write(one)
+            await self._copy(slices_of(path))
         except Unusable as unusable:
             [error] = unusable.args
             if isinstance(error, DamagedJournalError):
                 log.warning("%s; it is kept as %s", error, quarantine(path))
                 lock.retire()
             else:
-                log.warning(NOT_ADOPTED, error)
+                self._warn(error)
             self._locks.pop(path).release()
             return False
         await self._sync()
@@ -96,35 +107,125 @@ class Adoption:
         del self._locks[path]
         return True
 
+    def _take_main(self) -> bool:
+        """Whether the journal's own file is to be copied: its process is dead, and this has not been done."""
+        if self._has_main or not self._path.exists():
+            return False
+        try:
+            return self._main.is_held or self._main.take()
+        except (JournalError, OSError) as error:
+            self._warn(error)
+            return False
+
+    async def _copy_main(self, own: Path) -> bool:
+        try:
+            calls = await calls_left_in(self._path, lambda: self.elsewhere(own))
+            found = await self._copy(slices_of_calls(self._path, calls))
+        except Unusable as unusable:
+            self._warn(unusable.args[0])
+            self._main.release()  # the process that opens it next can quarantine it
+            return False
+        await self._sync()
+        self._has_main = True
+        return found
+
+    async def take_over(self, own: Path, calls: Collection[str]) -> None:
+        """Copy every row of *calls* from the other files that can be read, those of living processes too."""
+        while True:
+            paths = [path for path in journal_files(self._path) if path != own]
+            for path in paths:
+                with suppress(Unusable):
+                    await self._copy(slices_of_calls(path, calls))
+            if all(path.exists() for path in paths):
+                return  # otherwise a file was adopted meanwhile: its rows are in another one
+
+    async def _copy(self, slices: AsyncGenerator[Slice, None]) -> bool:
+        """Write *slices*, and return whether there were any."""
+        found = False
+        async with aclosing(slices):
+            async for one in slices:
+                await self._write(one)
+                found = True
+        return found
+
+    def elsewhere(self, own: Path) -> list[Path]:
+        """The side files that are not ours: those of living processes."""
+        return [path for path in side_files(self._path) if path != own and path not in self._locks]
+
+    def _warn(self, error: Exception) -> None:
+        """Log why the file of a dead process is not adopted, once for each reason: the next look will try again."""
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            log.warning("the file of a dead process is not adopted: %s", error)
+
     def release(self) -> None:
         """Release every lock that is kept."""
         while self._locks:
             self._locks.popitem()[1].release()
+        self._main.release()
+        self._has_main = False
 
 
 class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it never leaves the adapters
-    """A side file that cannot be read; its argument is the error."""
+    """A file that cannot be read; its argument is the error."""
 
 
-async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
-    """The contents of the file *path*, in slices. Raises Unusable."""
+@contextmanager
+def _reading_orphan(path: Path) -> Iterator[None]:
     try:
-        orphan = await open_file(path)
-        try:
-            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in await runs_in(orphan)]
-            values: list[tuple[object, ...]] = []
-            size = 0
-            async with orphan.execute(schema.RAW) as cursor:
-                async for found in cursor:
-                    values.append(tuple(found))
-                    size += len(found[3] or b"")
-                    if len(values) >= SLICE or size >= SLICE_BYTES:
-                        yield schema.INSERT, values
-                        values, size = [], 0
-            yield schema.INSERT, values
-        finally:
-            await orphan.close()
+        yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise Unusable(error_for(error, path, "adopted")) from error
     except (JournalError, OSError) as error:
         raise Unusable(error) from error
+
+
+async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
+    """The contents of the side file *path*, in slices. Raises Unusable."""
+    with _reading_orphan(path):
+        orphan = await open_file(path)
+        try:
+            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in await runs_in(orphan)]
+            async with orphan.execute(schema.RAW) as cursor, aclosing(_sliced(cursor)) as slices:
+                async for one in slices:
+                    yield one
+        finally:
+            await orphan.close()
+
+
+async def calls_left_in(path: Path, others: Callable[[], list[Path]]) -> list[str]:
+    """The calls in the file *path* that are not over, and have no rows in the files *others*. Raises Unusable."""
+    with _reading_orphan(path):
+        await check_file(path)
+        async with reading(path) as reader:
+            calls = await reader.calls(schema.UNFINISHED_CALLS)
+    known = await known_calls(others, calls)
+    return [call for call in calls if call not in known]
+
+
+async def slices_of_calls(path: Path, calls: Collection[str]) -> AsyncGenerator[Slice, None]:
+    """Every row of *calls* in the file *path*; no call is divided between slices. Raises Unusable."""
+    if not calls:
+        return
+    with _reading_orphan(path):
+        async with reading(path) as reader:
+            runs = await reader.runs()
+            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in runs]
+            rows = reader.raw(schema.RAW_OF_CALLS, json.dumps(list(calls)))
+            async with aclosing(rows), aclosing(_sliced(rows, divides_calls=False)) as slices:
+                async for one in slices:
+                    yield one
+
+
+async def _sliced(rows: AsyncIterable[Any], *, divides_calls: bool = True) -> AsyncGenerator[Slice, None]:
+    """*rows* in slices; Any: the columns of ``schema``, as a file holds them."""
+    values: list[tuple[object, ...]] = []
+    size = 0
+    async for found in rows:
+        if (len(values) >= SLICE or size >= SLICE_BYTES) and (divides_calls or found[1] != values[-1][1]):
+            yield schema.INSERT, values
+            values, size = [], 0
+        values.append(tuple(found))
+        size += len(found[3] or b"")
+    if values:
+        yield schema.INSERT, values

@@ -1,7 +1,8 @@
 """The files of a journal: where they are, which of them may be used, and how damaged ones are kept.
 
 Beside the journal ``calls.db`` stand its lock ``calls.db-lock`` and the folder ``calls.db.d``. Every further process
-writes a side file there, ``<run>.db``, with a lock of its own. ``calls.db.d/inbox`` takes commands.
+writes a side file there, ``<run>.db``, with a lock of its own. ``calls.db.d/inbox`` takes commands. The file
+``calls.db.d/claims`` stays empty: processes lock bytes of it, for each call that no other process may run meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 def folder_of(path: Path) -> Path:
     """The folder of the side files and the inbox."""
     return path.with_name(path.name + ".d")
+
+
+def safe_folder_of(path: Path) -> Path:
+    """The same, and the folder that the journal is in is made (0700). Raises JournalError for a symbolic link."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = folder_of(path)
+    if folder.is_symlink():
+        raise JournalError(f"{folder} is a symbolic link; choose another path for the journal")
+    return folder
 
 
 def side_files(path: Path) -> list[Path]:
@@ -60,18 +70,23 @@ def prepare(path: Path) -> bool:
             found = name.lstat()
         except FileNotFoundError:
             continue
-        problem = (
-            "is a symbolic link" if stat.S_ISLNK(found.st_mode)
-            else "is no file" if not stat.S_ISREG(found.st_mode)
-            else "has a second name (a hard link)" if found.st_nlink > 1
-            else "belongs to another user" if hasattr(os, "geteuid") and found.st_uid != os.geteuid()
-            else None
-        )  # fmt: skip
-        if problem is not None:
-            raise JournalError(f"{name} {problem}; choose another path for the journal")
+        check(name, found)
     if not path.exists():
         os.close(open_private(path, os.O_RDWR | os.O_EXCL))
     return path.stat().st_size > 0
+
+
+def check(path: Path, found: os.stat_result) -> None:
+    """Raise JournalError if *path*, which *found* describes, must not be written."""
+    problem = (
+        "is a symbolic link" if stat.S_ISLNK(found.st_mode)
+        else "is no file" if not stat.S_ISREG(found.st_mode)
+        else "has a second name (a hard link)" if found.st_nlink > 1
+        else "belongs to another user" if hasattr(os, "geteuid") and found.st_uid != os.geteuid()
+        else None
+    )  # fmt: skip
+    if problem is not None:
+        raise JournalError(f"{path} {problem}; choose another path for the journal")
 
 
 def has_lost_its_file(path: Path) -> bool:

@@ -27,7 +27,7 @@ async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Conne
     if files.has_lost_its_file(path):
         raise DamagedJournalError(f"{path} is gone or empty, but not its log")
     if files.prepare(path):
-        await _check(path)
+        await check_file(path)
     try:
         connection = await connecting(path, timeout=busy_timeout)
         try:
@@ -42,7 +42,11 @@ async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Conne
     return connection
 
 
-async def _check(path: Path) -> None:
+async def check_file(path: Path) -> None:
+    """Read the file at *path* and the header of its log, without changing them.
+
+    Raises as ``open_file`` does.
+    """
     async with reading(path) as reader:  # also raises for a file of another owner, without touching it
         await reader.check(path)
     with path.open("rb") as file:

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -37,9 +37,21 @@ class Reader:
         """Every process that wrote; none while another process is about to make the tables."""
         return await runs_in(self._connection) if await self._has_tables() else []
 
-    async def rows(self) -> Sequence[Row]:
-        """Every row, in the order written."""
-        return await rows_in(self._connection, ALL) if await self._has_tables() else []
+    async def rows(self, query: str = ALL, *values: object) -> Sequence[Row]:
+        """The rows that *query* of ``schema`` finds: every row, in the order written."""
+        return await rows_in(self._connection, query, *values) if await self._has_tables() else []
+
+    async def calls(self, query: str, *values: object) -> list[str]:
+        """The ids of calls that *query* of ``schema`` finds."""
+        if not await self._has_tables():
+            return []
+        return [call for (call,) in await self._connection.execute_fetchall(query, values)]
+
+    async def raw(self, query: str, *values: object) -> AsyncGenerator[tuple[object, ...], None]:
+        """The columns of each row that *query* of ``schema`` finds, unchecked, to be copied."""
+        async with self._connection.execute(query, values) as cursor:
+            async for found in cursor:
+                yield tuple(found)
 
     async def _has_tables(self) -> bool:
         return await number_of(self._connection, "user_version") != 0

@@ -17,7 +17,13 @@ from contextlib import closing
 from itertools import chain
 from typing import Any
 
-from events.operation_events import CallRejected, OperationCancelled, OperationRecovered, OperationSucceeded
+from events.operation_events import (
+    CallRejected,
+    CheckpointSaved,
+    OperationCancelled,
+    OperationRecovered,
+    OperationSucceeded,
+)
 from recovery.journal.history import CIRCUIT, TERMINAL
 from recovery.journal.store import Row
 
@@ -58,6 +64,8 @@ COMMIT;
 
 LONGEST_BODY = 32 * 1024 * 1024
 """Bytes of a body that is read back: twice the limit of the journal's queue."""
+ROWS_OF_OPERATION = 10_000
+"""Rows of a file that are looked at, and returned, for the calls of an operation."""
 ROWS_PER_INSERT = (64, 32, 16, 8, 4, 2, 1)
 """More rows per statement release the interpreter lock less often, for moments too short for another thread."""
 
@@ -78,11 +86,25 @@ RUNS = "SELECT id, boot, monotonic, wall, pid FROM runs ORDER BY rowid"
 RAW = f"SELECT {_WRITTEN} FROM events ORDER BY id"
 ALL = f"SELECT {_READ} FROM events ORDER BY id"
 # One walk over the index; the rows of calls that are over are not touched.
-UNFINISHED = f"""
-SELECT {_READ} FROM events WHERE call <> '' AND call IN (
-    SELECT call FROM events INDEXED BY events_by_call WHERE call <> '' GROUP BY call HAVING max(kind IN
-    ({_TERMINAL})) = 0
-) ORDER BY id
+_UNFINISHED = f"""
+SELECT call FROM events INDEXED BY events_by_call WHERE call <> '' GROUP BY call HAVING max(kind IN ({_TERMINAL})) = 0
+"""
+UNFINISHED = f"SELECT {_READ} FROM events WHERE call <> '' AND call IN ({_UNFINISHED}) ORDER BY id"
+UNFINISHED_CALLS = f"{_UNFINISHED} ORDER BY min(id)"
+# The argument is a JSON list of call ids.
+KNOWN_CALLS = "SELECT DISTINCT call FROM events WHERE call <> '' AND call IN (SELECT value FROM json_each(?))"
+RAW_OF_CALLS = f"""
+SELECT {_WRITTEN} FROM json_each(?) AS wanted CROSS JOIN events ON events.call = wanted.value AND events.call <> ''
+ORDER BY wanted.key, events.id
+"""
+# No index knows the operation: of the calls that are over, only the latest rows are looked at.
+OF_OPERATION = f"""
+WITH recent AS (
+    SELECT call FROM events WHERE id > (SELECT max(id) FROM events) - {ROWS_OF_OPERATION} AND written >= ?
+    AND call <> '' AND instr(body, ?)
+)
+SELECT {_READ} FROM events WHERE call <> '' AND kind <> '{CheckpointSaved.__name__}'
+AND call IN (SELECT call FROM recent UNION {_UNFINISHED}) AND instr(body, ?) ORDER BY id DESC LIMIT {ROWS_OF_OPERATION}
 """
 OF_CALL = f"SELECT {_READ} FROM events WHERE call = ? AND call <> '' ORDER BY id"
 RESULT = f"SELECT {_READ} FROM events WHERE result_key = ? ORDER BY id DESC LIMIT ?"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
@@ -19,9 +19,11 @@ import msgspec
 from adapters.disk import sync_file
 from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
+from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import take_commands
 from adapters.sqlite.lock import RETRY_PAUSES, Lock
 from adapters.sqlite.opening import open_file
+from adapters.sqlite.other_files import known_calls, rows_of_operation
 from adapters.sqlite.retention import Retention
 from recovery import validation
 from recovery.journal.errors import (
@@ -32,7 +34,7 @@ from recovery.journal.errors import (
     NewerJournalError,
 )
 from recovery.journal.history import Run
-from recovery.journal.store import CommandSink, Row, Store
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
 
 _of_parents: list[object] = []
 """Connections that a forked child inherited. They are kept from the garbage collector, which would close them."""
@@ -84,6 +86,7 @@ class SQLiteStore(Store):
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
         self._adoption = Adoption(self.path, self._write, self.sync)
+        self._claims = Claims(self.path)
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and write down *run*. An open file is closed first; its lock is kept."""
@@ -109,10 +112,7 @@ class SQLiteStore(Store):
         if self._lock.is_held:
             return
         self._lock.release()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = files.folder_of(self.path)
-        if folder.is_symlink():
-            raise JournalError(f"{folder} is a symbolic link; choose another path for the journal")
+        folder = files.safe_folder_of(self.path)
         own, lock = self.path, Lock(self.path)
         # While its parent lives, a forked child leaves the journal to it: the parent may just be about to open it.
         if os.getppid() == self._parent or not lock.take(RETRY_PAUSES):
@@ -138,8 +138,14 @@ class SQLiteStore(Store):
             )
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
-        """Every row of every call without a terminal event, the latest 4 096 about circuits, and the runs."""
-        rows = [*await self._read(schema.UNFINISHED), *await self._read(schema.CIRCUITS)]
+        """Every row of every call without a terminal event, the latest 4 096 about circuits, and the runs.
+
+        A call of an earlier process is left out if another living process has rows of it: it goes on there.
+        """
+        calls = await self._read(schema.UNFINISHED)
+        earlier = {row.call for row in calls if row.run != self._run}
+        others = await known_calls(lambda: self._adoption.elsewhere(self.own), earlier)
+        rows = [*(row for row in calls if row.call not in others), *await self._read(schema.CIRCUITS)]
         with self._renaming_errors("read"):
             return await connection.runs_in(self._opened()), rows
 
@@ -194,12 +200,29 @@ class SQLiteStore(Store):
         try:
             await self._disconnect()
         finally:
-            self._lock.release()
+            self._lock.release()  # before that of the journal's own file, if it was adopted: see ``Adoption.run``
             self._adoption.release()
+            self._claims.close()
 
     async def adopt(self) -> bool:
-        """Copy the side files of dead processes into ours, and remove them."""
-        return await self._adoption.run(self.own)
+        """Copy the side files of dead processes into ours, and remove them.
+
+        A process that writes a side file also copies what is not over in the journal's own file, if that one's process
+        is dead, and keeps its lock until ``close``.
+        """
+        return await self._adoption.run(self.own, with_main=os.getppid() != self._parent)
+
+    def claim(self, identity: bytes) -> Claim | Taken:
+        """Claim the calls of *identity*, by a lock on bytes of a file: a few microseconds."""
+        return self._claims.take(identity)
+
+    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+        """The rows of calls of *operation*: of each file, the latest 10 000."""
+        return await rows_of_operation(lambda: files.journal_files(self.path), operation, since)
+
+    async def take_over(self, calls: Collection[str]) -> None:
+        """Copy the rows of *calls* from the journal's other files."""
+        await self._adoption.take_over(self.own, calls)
 
     async def prune(self) -> bool:
         """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more."""

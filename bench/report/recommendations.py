@@ -44,6 +44,18 @@ BREAKER = Choice(
 )
 
 PRESETS: dict[str, tuple[Choice, ...]] = {
+    "launcher": (
+        Choice(
+            "retries, keys and waits, together",
+            "ten retries in 2.5 to 5 minutes, given back by progress; a circuit for each host; waits for disk, network "
+            "and persons",
+            "a launcher fails for minutes, and each call takes longer than a millisecond: its calls run through the "
+            "runner from the start, for their key and their progress",
+            "launcher",
+        ),
+        CLASSIFIED,
+        LAZY,
+    ),
     "production": (
         CLASSIFIED,
         LAZY,

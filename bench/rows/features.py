@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from bench.measure import Effort, differences, interleave, plain, spread
 from bench.row import Row, most
-from bench.workloads import do_nothing, fails_every_other, journalled, settle
+from bench.workloads import do_nothing, do_nothing_with, fails_every_other, journalled, settle
 from recovery import BreakerPolicy, Recovery
+from recovery.presets import launcher
 
 BARE: dict[str, Any] = {"breaker": None, "enable_classification": False}
+URL = "https://example.org/models/model.safetensors"
 RESOLUTION = 5.0
 """Nanoseconds below which a difference cannot be told from zero."""
 BEFORE = {
@@ -38,6 +41,7 @@ def services() -> Iterator[dict[str, Recovery]]:
             "classification": Recovery(breaker=None),
             "logging": Recovery(**BARE, enable_logging=True),
             "breaker": Recovery(breaker=BreakerPolicy(), enable_classification=False),
+            "launcher": launcher(),
             "everything": stack.enter_context(journalled(enable_logging=True)),
         }
         monitored = Recovery(**BARE)
@@ -51,6 +55,7 @@ def measure(effort: Effort) -> list[Row]:
     with services() as every, _quiet_log():
         journals = [service for service in every.values() if service.journal is not None]
         succeeding = {name: plain(service.recoverable("succeeds")(do_nothing)) for name, service in every.items()}
+        succeeding["launcher"] = plain(partial(every["launcher"].recoverable("fetches")(do_nothing_with), URL))
         failing = {
             name: plain(service.recoverable("fails", initial_delay=0.0)(fails_every_other()))
             for name, service in every.items()
@@ -96,6 +101,18 @@ def measure(effort: Effort) -> list[Row]:
                 note="" if is_known else "its extra is not installed",
             )
         )
+    for unit, factor, key, what, times in (
+        ("ns", 1e9, "feature-launcher", "presets.launcher(), on success, beyond the wrapper", success),
+        (
+            "µs",
+            1e6,
+            "feature-launcher-failure",
+            "presets.launcher(), one failure then success, beyond the wrapper",
+            failure,
+        ),
+    ):
+        measured = differences(times["launcher"], times["wrapper"]).scaled(factor)
+        rows.append(Row(key=key, what=what, unit=unit, measured=measured))
     return rows
 
 

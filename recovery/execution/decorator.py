@@ -19,7 +19,7 @@ from recovery.execution.attempts import begin, begin_with, cancel_first
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
-from recovery.settings import OperationConfig
+from recovery.settings import OperationConfig, Settings
 
 NO_KEYWORDS: dict[str, Any] = {}
 """Instead of an empty dictionary for each call that waits: it is only ever unpacked."""
@@ -29,11 +29,11 @@ TIMEOUTS = ("attempt_timeout", "stall_timeout")
 """The settings of a policy that only an async function can keep."""
 
 
-def check_by_hand(config: OperationConfig) -> None:
-    """Raise ValueError for settings that need a function to wrap, where attempts are made by hand."""
+def check_by_hand(config: OperationConfig, settings: Settings) -> None:
+    """Raise ValueError for *settings* that need a function to wrap, where attempts are made by hand."""
     unkept = [name for name in TIMEOUTS if getattr(config.policy, name) is not None]
     wrapped = ("key", "idempotency_key", "resumable", "retry_on_result", "reconcile")
-    unkept += [name for name in wrapped if getattr(config, name)]
+    unkept += [name for name in wrapped if settings.get(name)]  # of the operation's own: a service's key does no harm
     if unkept:
         raise ValueError(f"{unkept[0]} needs a function to wrap; it cannot be kept for attempts made by hand")
 

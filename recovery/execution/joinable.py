@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from events.attempt import Attempt
+from events.bus import Bus
 from events.errors import RecoveryError
 from events.runner_api import give_up
 from events.verdicts import GiveUp
@@ -20,6 +21,7 @@ from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
 from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
 from recovery.journal.core import JournalCore
+from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
@@ -32,16 +34,16 @@ class JoinableCalls:
     """Runs the joinable calls of a service: each once, for all its callers.
 
     Args:
-        register: The calls that run or are pending, by identity.
-        pending: What dead processes left.
+        registry: The operations that are defined.
         journal: The journal, once there is one.
+        bus: Where the calls that stay pending are published.
     """
 
-    def __init__(
-        self, register: CallRegister, pending: PendingCalls, journal: Callable[[], JournalCore | None]
-    ) -> None:
-        self.register = register
-        self.pending = pending
+    def __init__(self, registry: Registry, journal: Callable[[], JournalCore | None], bus: Bus) -> None:
+        self.register = CallRegister()
+        """The calls that run or are pending, by identity."""
+        self.pending = PendingCalls(registry, self.register, journal, bus)
+        """What dead processes left."""
         self._journal = journal
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:

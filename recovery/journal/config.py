@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from recovery import validation
+from recovery.suggestions import Suggesting
 
 
-class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
+class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What the journal holds in memory, and how long it waits. The defaults suit programs.
 
     Args:
@@ -23,7 +24,7 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
         close_timeout: Seconds that ``close()``, and the end of the interpreter, wait for the writer.
 
     Raises:
-        TypeError: A value is no number.
+        TypeError: An unknown field, or a value that is no number.
         ValueError: A value is negative.
     """
 

@@ -154,6 +154,15 @@ class JournalCore:
             self.loaded.wait(timeout)
         return self._housekeeping.pending if self.loaded.is_open else Pending()
 
+    def look_again(self) -> Query[Pending]:
+        """Adopt what processes left that died since, and renew ``pending()``, which is the answer.
+
+        All events accepted before are written first. There is no answer while the journal cannot be read. A call of an
+        earlier process that this one runs may be in the answer, if its first event here comes later.
+        """
+        self._ask(query := Query(self._housekeeping.renew))
+        return query
+
     def ask_for_pending(self) -> Query[bool]:
         """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""
 

@@ -175,11 +175,7 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:
         return record  # one outcome per call: later events change nothing
-    changes: dict[str, object] = {"at": event.at, "run": run}
-    if not isinstance(event, CallSteered):
-        changes.update(waits_for="", deadline=None, paused_at=None)
-    if isinstance(event, Parked):
-        changes.update(waits_for=event.why, deadline=event.at + event.within if event.within < FOREVER else None)
+    changes: dict[str, object] = {"at": event.at, "run": run, **_wait_after(record, event)}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
@@ -197,8 +193,6 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
-        case CallSteered(command=command):
-            changes.update(_steered(record, command, event.at))
         case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
@@ -235,14 +229,17 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     return msgspec.structs.replace(record, **changes)
 
 
-def _steered(record: CallRecord, command: str, at: float) -> dict[str, object]:
-    """What *command* changes in the wait of *record*: a pause stops its clock."""
-    if command == "pause":
-        return {"paused_at": at}
-    if command == "unpause" and record.paused_at is not None:
-        due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
-        return {"paused_at": None, "due": due}
-    return {"paused_at": None}
+def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    """What *event* changes in the wait of *record* besides its delay: the causes, and a pause that stops its clock."""
+    match event:
+        case CallSteered(command="unpause", at=at) if record.paused_at is not None:
+            due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
+            return {"paused_at": None, "due": due}
+        case CallSteered(command=command, at=at):
+            return {"paused_at": at if command == "pause" else None}
+        case Parked(at=at, why=why, within=within):
+            return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
+    return {"waits_for": "", "deadline": None, "paused_at": None}
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

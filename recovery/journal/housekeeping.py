@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import unfinished
-from recovery.journal.history import OpenCircuit, Restore, reopened
+from recovery.journal.history import OpenCircuit, Restore, Run, reopened
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.store import CommandSink, Pending, Query
+from recovery.journal.store import CommandSink, Pending, Query, Row, Store
 from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
@@ -84,9 +85,20 @@ class Housekeeping:
             self._report()
 
     def _read(self) -> dict[tuple[str, str], OpenCircuit]:
-        runs, rows = self._connection.run(self._connection.store.unfinished())
+        return self._note(*self._connection.run(self._connection.store.unfinished()))
+
+    def _note(self, runs: Sequence[Run], rows: Sequence[Row]) -> dict[tuple[str, str], OpenCircuit]:
         circuits, self.pending = unfinished(runs, rows, self._connection.this_run.id)
         return circuits
+
+    async def renew(self, store: Store) -> Pending:
+        """Adopt the files of processes that died since, and read again what is pending."""
+        try:
+            await store.adopt()
+        finally:  # an adoption that failed half-way may have brought some results, too
+            self._recent_calls.forget_results()
+        self._note(*await store.unfinished())
+        return self.pending
 
     def _report(self) -> None:
         self.is_pending_wanted = False

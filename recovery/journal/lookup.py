@@ -185,14 +185,28 @@ class Lookup:
         if known is not None:
             return known
 
-        async def read(store: Store) -> CallRecord | None:
-            records: dict[str, CallRecord] = {}
-            for run, event in readable(await store.history(call)):
-                replay(records, run, (event,))
-            return self._recent_calls.with_waiting(records, self._queue.waiting(call)).get(call)
-
-        self._ask(query := Query(read))
+        self._ask(query := Query(lambda store: self._read(store, call)))
         return query
+
+    def take_over(self, call: str) -> Query[CallRecord]:
+        """The query for the record of the call, which copies its rows from the files of other processes into ours.
+
+        For the holder of the claim on it. With the call, its recorded result can be found here.
+        """
+
+        async def take_over(store: Store) -> CallRecord | None:
+            await store.take_over((call,))
+            self._recent_calls.forget_results()
+            return await self._read(store, call)
+
+        self._ask(query := Query(take_over))
+        return query
+
+    async def _read(self, store: Store, call: str) -> CallRecord | None:
+        records: dict[str, CallRecord] = {}
+        for run, event in readable(await store.history(call)):
+            replay(records, run, (event,))
+        return self._recent_calls.with_waiting(records, self._queue.waiting(call)).get(call)
 
     def result(self, operation: str, key: str) -> Recorded | Query[Recorded] | None:
         """The latest result that *operation* recorded under that idempotency key, or the query for it.

@@ -5,7 +5,7 @@ The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
@@ -40,6 +40,19 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     number: int
     is_readable: bool = True
     result_key: str = ""
+
+
+class Claim(Protocol):
+    """The right to run the calls of one identity. It ends with ``release`` or with the process."""
+
+    def release(self) -> None:
+        """Let other processes claim them. Idempotent, from any thread; harmless in a forked child."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A claim is held already, by the process *pid*; ``None`` if that is unknown."""
+
+    pid: int | None
 
 
 class Store(Protocol):
@@ -90,6 +103,37 @@ class Store(Protocol):
     async def adopt(self) -> bool:
         """Take over what processes wrote to other files before they died; whether there was anything."""
         return False
+
+    def claim(self, identity: bytes) -> Claim | Taken | None:
+        """Claim the calls of *identity* in this process; ``None`` where no other process can have any.
+
+        Never waits. Called from any thread, before ``open`` and after ``close`` too. A claim that this process holds
+        itself is ``Taken``. A claim outlives ``close``, as its call may.
+
+        Raises:
+            JournalError, OSError: Processes cannot exclude each other here; the message says why.
+        """
+        return None
+
+    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+        """The rows of the calls of *operation* in every file of the journal, and the runs that wrote them.
+
+        Args:
+            operation: Its name.
+            since: Unix time. Calls that are over are found by their rows written since then.
+
+        Returns:
+            Rows in the order to replay, each once, without checkpoints. The latest rows only, if there are very many. A
+            file that cannot be read is left out.
+        """
+        return (), ()
+
+    async def take_over(self, calls: Collection[str]) -> None:
+        """Copy all rows of *calls* from the files of other processes, living ones too: ``history`` is complete then.
+
+        For the holder of the claim on them only: another process may have them in its file without running them.
+        """
+        return
 
     async def prune(self) -> bool:
         """Delete a few of the rows that need not be kept; whether there may be more."""

@@ -89,6 +89,9 @@ class Monitor:
             bus.subscribe(RetryScheduled, self._uncounted.append, essential=True),
         )
 
+    def __repr__(self) -> str:
+        return f"<Monitor: {len(self._counters.operations)} operations, {len(self._alerts.raised)} alerts>"
+
     def on_event(self, event: Event) -> list[Event] | None:
         """Note *event*; when a batch is due, count it, and return the alerts that it raises or clears."""
         self._uncounted.append(event)

@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
-try:
+from recovery.installation import extra
+
+with extra("monitor"):
     from ddsketch import DDSketch
-except ImportError as error:
-    raise ImportError("a monitor needs the extra: pip install 'launcher-recovery[monitor]'") from error
 
 ACCURACY = 0.01
 """By how much a percentile may be off, as a share of its value."""

@@ -16,7 +16,7 @@ from recovery.suggestions import Suggesting
 MOST = 1e9
 
 
-class RetryBudget(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+class RetryBudget(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """How many retries all calls of an operation, or of one key of it, may make together.
 
     In any period there are at most *reserve* retries, plus *ratio* for each success and *per_second* for each second.

@@ -38,7 +38,7 @@ MAX_EXPIRED_PERMITS = 8
 """How many probes with an expired lease are remembered: their success still closes the circuit."""
 
 
-class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """When a circuit opens, and for how long.
 
     Args:

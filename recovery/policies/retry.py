@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from events.callables import is_async
+from events.callables import is_async, name_of
 from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
@@ -27,8 +28,11 @@ NEVER = HOPELESS - {Category.AUTH}
 UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 """The server did not get the attempt, or refused it: a retry cannot have the effect twice."""
 
+ConditionOf: TypeAlias = Callable[[FailureClassified], Condition | None]
+"""What a failure waits for, where that depends on the failure (its host); ``None``: it does not wait."""
 
-class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+
+class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What differs for one category of failures; a field that is left out is as in the ``RetryPolicy``.
 
     Args:
@@ -38,7 +42,8 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
         jitter: As in ``RetryPolicy``.
         max_delay: As in ``RetryPolicy``.
         wait_for: Conditions: the call is parked until all of them hold. That uses no retry, unless they held from the
-            start: then they were not the cause.
+            start: then they were not the cause. A function from the failure to a condition, or to None, suits a cause
+            that differs by call (its host); a failure without any condition is retried.
         wait_timeout: The most seconds that the call is parked; None means no limit.
 
     Raises:
@@ -50,15 +55,15 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
     backoff: Backoff | msgspec.UnsetType = msgspec.UNSET
     jitter: Jitter | msgspec.UnsetType = msgspec.UNSET
     max_delay: float | msgspec.UnsetType = msgspec.UNSET
-    wait_for: tuple[Condition, ...] = ()
+    wait_for: tuple[Condition | ConditionOf, ...] = ()
     wait_timeout: float | None = None
 
     def __post_init__(self) -> None:
         _check_shape(self)
-        wait_for = validation.items("wait_for", self.wait_for, single=Condition)
-        for condition in wait_for:
-            if not isinstance(condition, Condition):
-                raise TypeError(f"wait_for must be conditions, not {condition!r}")
+        causes = (self.wait_for,) if callable(self.wait_for) else self.wait_for
+        wait_for = validation.items("wait_for", causes, single=Condition)
+        for cause in wait_for:
+            _check_cause(cause)
         msgspec.structs.force_setattr(self, "wait_for", wait_for)
         if self.wait_timeout is not None:
             validation.number("wait_timeout", self.wait_timeout)
@@ -66,7 +71,7 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
                 raise ValueError("wait_timeout needs conditions to wait for: wait_for=(...)")
 
 
-class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """How often and how long to retry.
 
     Args:
@@ -198,7 +203,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
     is_limited = category is LIMITED and bool(asked)
-    until: tuple[Condition, ...] = () if strategy is None else strategy.wait_for
+    until: tuple[Condition, ...] = () if strategy is None else _conditions(strategy, failure)
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
         (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
@@ -221,7 +226,39 @@ def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
     """Whether *policy* parks *failure*, unless it ends the call: a rate limit with a wait, or conditions."""
     strategy = policy.per_category.get(failure.category)
     is_limited = failure.category is LIMITED and bool(failure.retry_after)
-    return is_limited or (strategy is not None and bool(strategy.wait_for))
+    try:
+        return is_limited or (strategy is not None and bool(_conditions(strategy, failure)))
+    except Exception:  # a function of the user's: ``decide`` has failed as well, which ends the call
+        return False
+
+
+def _conditions(strategy: Strategy, failure: FailureClassified) -> tuple[Condition, ...]:
+    """What *failure* waits for."""
+    found = []
+    for cause in strategy.wait_for:
+        condition = cause if isinstance(cause, Condition) else cause(failure)
+        if isinstance(condition, Condition):
+            found.append(condition)
+        elif condition is not None:
+            raise TypeError(f"wait_for: {name_of(cause)} returned {condition!r}, which is no condition")
+    return tuple(found)
+
+
+def _check_cause(cause: object) -> None:
+    """Raise TypeError unless *cause* is a condition, or a plain function of a failure."""
+    if isinstance(cause, Condition):
+        return
+    if not callable(cause) or is_async(cause):
+        raise TypeError(f"wait_for must be conditions, or plain functions from a failure to one, not {cause!r}")
+    try:
+        inspect.signature(cause).bind("a failure")
+    except TypeError:
+        raise TypeError(
+            f"wait_for: {name_of(cause)} does not take one argument, the failure; "
+            "a question without arguments becomes a condition: Condition('room on the disk', function)"
+        ) from None
+    except ValueError:  # a built-in function that does not tell its arguments
+        pass
 
 
 def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:

@@ -26,7 +26,7 @@ from recovery.policies.error_messages import compiled
 from recovery.suggestions import Suggesting
 
 
-class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True):
+class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults=True):
     """A failure that matches all of the given fields belongs to *category*. A rule is a ``Classifier``.
 
     Args:

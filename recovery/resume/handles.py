@@ -86,6 +86,11 @@ class Resumption:
         self._lock = threading.Lock()
         self._process = os.getpid()
 
+    def __repr__(self) -> str:
+        over = sum(call.is_over for call in self.calls)
+        found = f"{len(self.calls)} calls, {over} over; {len(self.left)} left, {len(self.quarantined)} quarantined"
+        return f"<Resumption: {found if self.loaded.is_open else 'the journal is being read'}>"
+
     @property
     def is_ours(self) -> bool:
         """Whether this process resumes the calls, and not one that it was forked from."""

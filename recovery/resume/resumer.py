@@ -7,7 +7,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio.abc
 import msgspec
@@ -28,6 +28,9 @@ THREADS = 4
 
 TASKS_PER_TURN = 100
 """Async calls that are started before the loop has a turn: of ten thousand, the first does not wait for all."""
+
+RunnerOf: TypeAlias = Callable[[Callable[..., Any], Definition], Runner]
+"""Makes the runner of a function, as its operation wants it."""
 
 
 class Todo(msgspec.Struct, eq=False):
@@ -51,7 +54,7 @@ class Resumer(msgspec.Struct, eq=False):
     """
 
     _joinable: JoinableCalls
-    _runner_of: Callable[[Callable[..., Any], Definition], Runner]
+    _runner_of: RunnerOf
     _journal: JournalCore
     _jitter: Callable[[int], float]
 

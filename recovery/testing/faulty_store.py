@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import ParamSpec, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
-from recovery.journal.store import CommandSink, Row, Store
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,6 +99,18 @@ class FaultyStore(Store):
     async def adopt(self) -> bool:
         """Call the store's ``adopt``, or fail."""
         return await self._call(self.store.adopt)
+
+    def claim(self, identity: bytes) -> Claim | Taken | None:
+        """Call the store's ``claim``: never counted and never failing, since callers' threads call it."""
+        return self.store.claim(identity)
+
+    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+        """Call the store's ``calls_of``, or fail."""
+        return await self._call(self.store.calls_of, operation, since)
+
+    async def take_over(self, calls: Collection[str]) -> None:
+        """Call the store's ``take_over``, or fail."""
+        await self._call(self.store.take_over, calls)
 
     async def prune(self) -> bool:
         """Call the store's ``prune``, or fail."""

@@ -16,9 +16,6 @@ from collections import Counter
 from typing import Any, ClassVar
 
 import msgspec
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from hypothesis.strategies import SearchStrategy
 
 from events.attempt import Attempt, next_attempt, request_start
 from events.bus_events import SubscriberFailed
@@ -28,6 +25,7 @@ from events.operation import Operation
 from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
+from recovery.installation import extra
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.operations import OperationKey
 from recovery.policies.budget import RetryBudget
@@ -39,6 +37,11 @@ from recovery.subscribers.retry import judge
 from recovery.testing.clock import VirtualClock
 from recovery.testing.invariants import EPSILON, check_calls_end_once, check_verdict
 from recovery.testing.strategies import breaker_policies, budgets, category_strategies, draws, errors, policies
+
+with extra("testing"):
+    from hypothesis import strategies as st
+    from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+    from hypothesis.strategies import SearchStrategy
 
 MAX_CALLS = 5
 """Calls that are under way at a time."""

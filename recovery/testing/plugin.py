@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-import pytest
-
+from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
+
+with extra("testing"):
+    import pytest
 
 MAX_WAITS = 1000
 

@@ -11,17 +11,19 @@ import math
 import subprocess
 from typing import Any
 
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
-
 from events.errors import Permanent, Retryable
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.installation import extra
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import NEVER, RetryPolicy, Strategy
+
+with extra("testing"):
+    from hypothesis import strategies as st
+    from hypothesis.strategies import SearchStrategy
 
 CALLS = ("a", "b", "c")
 """Few call ids, so that permits and results meet."""

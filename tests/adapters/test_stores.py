@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.history import TERMINAL, Run
-from recovery.journal.store import Row, Store
+from recovery.journal.store import Row, Store, Taken
+from recovery.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +58,18 @@ async def test_a_call_with_a_terminal_event_is_not_unfinished(store: Store, kind
 
 async def test_what_concerns_no_call_is_not_unfinished(store: Store) -> None:
     assert await unfinished(store, [row(kind="CircuitHalfOpened", call="")]) == []
+
+
+async def test_a_store_in_memory_has_no_other_process_to_exclude(tmp_path: Path) -> None:
+    assert FaultyStore(MemoryStore(), fail_at=1, sticky=True).claim(b"a") is None
+    assert await MemoryStore().calls_of("fetch", 0.0) == ((), ())
+    first, second = (FaultyStore(SQLiteStore(tmp_path / "calls.db"), fail_at=1) for _ in range(2))
+    claim = first.claim(b"a")  # before it is open
+    assert claim is not None
+    assert second.claim(b"a") == Taken(os.getpid())
+    await first.store.open(RUN)
+    await first.store.close()
+    assert second.claim(b"a") == Taken(os.getpid())
 
 
 async def test_only_the_latest_rows_are_kept_in_memory() -> None:

@@ -193,6 +193,14 @@ def test_an_attempt_ends_once(end: Callable[[Attempt], object], again: Callable[
         again(attempt)
 
 
+def test_an_attempt_shows_its_number_its_call_and_its_state() -> None:
+    attempt = operation(Retry()).start()
+    begun = repr(attempt)
+    attempt.fail(OSError())
+    assert begun == f"<Attempt 1 of call run-1 of {attempt.call.operation.name}: begun>"
+    assert repr(attempt).endswith(": ended>")
+
+
 @pytest.mark.parametrize("before", [repr, fail, succeed, cancel, end_for_good, turn_away, cancel_while_waiting, retry])
 def test_only_a_retry_or_a_park_has_a_next_attempt(before: Callable[[Attempt], object]) -> None:
     attempt = operation(GiveUp("no")).start() if before is fail else operation(Retry()).start()

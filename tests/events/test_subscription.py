@@ -196,6 +196,37 @@ def test_a_subscription_that_cannot_work_is_refused(function: Any, key: str | No
         Bus().subscribe(GaveUp, function, key=key)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "function", "message"),
+    [
+        ("GaveUp", print, "'GaveUp' is not a kind of event; pass the class: from events import GaveUp"),
+        ("gaveup", print, "'gaveup' is not a kind of event; pass the class: from events import GaveUp"),
+        (
+            ["RetrySchedule"],
+            print,
+            "'RetrySchedule' is not a kind of event; pass the class: from events import RetryScheduled",
+        ),
+        ("*", print, "'*' is not a kind of event; pass a class of events"),
+        (print, GaveUp, "the kind of event comes first: subscribe(GaveUp, function)"),
+        (lambda _: None, Event, "the kind of event comes first: subscribe(Event, function)"),
+        (3, print, "3 is not a kind of event"),
+    ],
+)
+def test_a_mistaken_subscription_is_refused_with_the_right_one(
+    kinds: Any, function: Any, message: str, bus: Bus
+) -> None:
+    with pytest.raises(TypeError) as refused:
+        bus.subscribe(kinds, function)
+    assert str(refused.value) == message
+
+
+def test_a_bus_shows_its_run_and_its_subscribers() -> None:
+    bus = Bus(run="run")
+    bus.subscribe((GaveUp, Parked), print)
+    bus.subscribe(GaveUp, print)
+    assert repr(bus) == "<Bus: run run, 2 subscribers>"
+
+
 @pytest.mark.parametrize("kinds", [int, "GaveUp", [GaveUp, int], gave_up(), Unlisted])
 def test_kinds_that_are_no_events_are_refused(kinds: object, bus: Bus) -> None:
     with pytest.raises(TypeError):

@@ -107,6 +107,19 @@ def test_an_answer_resumes_the_calls_that_wait_for_it_at_once() -> None:
     assert time.perf_counter() - began < 0.5  # before the next poll
 
 
+@pytest.mark.parametrize(("name", "meant"), [("licens", "; did you mean 'licence'?"), ("token", ""), ("licence", None)])
+def test_an_answer_to_a_question_that_was_never_asked_is_kept_with_one_warning(
+    name: str, meant: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Recovery()
+    service.calls.question("licence")
+    for _ in range(2):
+        service.calls.answer(name, "yes")
+    warning = f"no call has asked the question {name!r}; its answer is kept for later calls{meant}"
+    assert caplog.messages == ([] if meant is None else [warning])
+    assert service.calls.answered(name) == "yes"
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_a_question_that_was_answered_before_is_not_waited_for(value: bool) -> None:
     clock = VirtualClock()

@@ -150,9 +150,9 @@ def test_what_cannot_be_hidden_is_refused(secret: str, error: type[Exception]) -
 def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
-        began = time.perf_counter()
+        began = time.thread_time()
         redact(text)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     small = min(seconds(20_000) for _ in range(3))
     assert min(seconds(160_000) for _ in range(2)) < 24 * small + 0.05  # eight times as much; 64 if it were squared

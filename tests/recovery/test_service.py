@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from typing import Any
@@ -116,6 +117,20 @@ def test_persistence_without_a_store_is_refused_at_definition() -> None:
 def test_what_a_service_cannot_be_made_of_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name} must be"):
         Recovery(**{name: value})
+
+
+def test_a_service_shows_what_it_has() -> None:
+    service = Recovery(store=MemoryStore())
+    service.operation("fetch")
+    assert repr(service) == f"<Recovery: 1 operations, 0 calls waiting, {service.journal}>"
+    assert repr(Recovery()) == "<Recovery: 0 operations, 0 calls waiting, no journal>"
+    assert repr(Recovery(enabled=False)) == "<Recovery: switched off>"
+    service.close()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Recovery) if inspect.isfunction(vars(Recovery)[name])])
+def test_the_annotations_of_every_method_can_be_evaluated(name: str) -> None:
+    inspect.signature(getattr(Recovery, name), eval_str=True)
 
 
 def test_an_empty_name_is_refused() -> None:

@@ -205,3 +205,20 @@ def test_retry_on_takes_a_class_or_several(given: Any, kept: Any) -> None:
 def test_the_same_settings_make_equal_configs() -> None:
     settings: dict[str, Any] = {"max_retries": 2, "circuit_breaker_threshold": 2, "retry_on": OSError, "version": "1"}
     assert config(**settings) == config(**settings)
+
+
+def test_a_misspelled_category_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=r"per_category must be one of .*, not 'transiet'; did you mean 'transient'\?"):
+        config(per_category={"transiet": Strategy()})
+    with pytest.raises(ValueError, match=r"when_open must be one of 'reject', 'wait', not 'panic'$"):
+        config(when_open="panic")
+
+
+def test_an_operation_goes_before_its_service() -> None:
+    defaults = Defaults(key=str.lower, when_open="wait")
+    left_open = make_config({}, defaults=defaults, has_store=False)
+    chosen = make_config({"key": str.upper, "when_open": "reject"}, defaults=defaults, has_store=False)
+    unkeyed = make_config({"key": None}, defaults=defaults, has_store=False)
+    assert (left_open.key, left_open.when_open) == (str.lower, "wait")
+    assert (chosen.key, chosen.when_open) == (str.upper, "reject")
+    assert unkeyed.key is None

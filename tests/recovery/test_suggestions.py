@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from recovery.default_service import configure, recoverable
+from recovery.journal.config import JournalConfig
 from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
-from recovery.service import Recovery, configure, recoverable
+from recovery.service import Recovery
 from recovery.settings import Settings
 from recovery.suggestions import PEERS
 
@@ -20,7 +23,7 @@ KNOWN = {
     *Settings.__annotations__,
     *(name for kind in (RetryPolicy, Strategy, BreakerPolicy) for name in kind.__struct_fields__),
 }
-STRUCTS = [Constant, Exponential, Linear, RetryBudget, BreakerPolicy, RetryPolicy, Strategy, Rule]
+STRUCTS = [Constant, Exponential, Linear, RetryBudget, BreakerPolicy, RetryPolicy, Strategy, Rule, JournalConfig]
 
 
 def refusal(function: Callable[..., object], **given: Any) -> str:
@@ -51,6 +54,12 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
         ("wait_timeout", "use per_category (a Strategy for each category has it)"),
         ("backoff", "use policy (a RetryPolicy has it)"),
         ("on", "use retry_on (exception classes) or retry_on_result (a function of the result)"),
+        ("wait", "use initial_delay (its seconds) or backoff_factor (its growth) or max_delay (its limit)"),
+        ("name", "the name comes first: recoverable('fetch', max_retries=5)"),
+        ("reraise", "leave it out: the caller always gets the function's own exception"),
+        ("retry_error_callback", "catch the function's own exception after the call, or subscribe to GaveUp"),
+        ("before", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
+        ("after", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("on_backoff", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("before_sleep", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
     ],
@@ -65,6 +74,12 @@ def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(given: str, h
         (Recovery, "polcy", "Recovery() has no option 'polcy'; did you mean 'policy'?"),
         (configure, "stor", "configure() has no option 'stor'; did you mean 'store'?"),
         (RetryPolicy, "max_retry", "RetryPolicy() has no field 'max_retry'; did you mean 'max_retries'?"),
+        (BreakerPolicy, "threshold", "BreakerPolicy() has no field 'threshold'; use failure_threshold"),
+        (
+            JournalConfig,
+            "flush_intervall",
+            "JournalConfig() has no field 'flush_intervall'; did you mean 'flush_interval'?",
+        ),
         (BreakerPolicy, "fail_max", "BreakerPolicy() has no field 'fail_max'; use failure_threshold"),
         (Strategy, "deadline", "Strategy() has no field 'deadline'; use wait_timeout (the wait for conditions)"),
         (Rule, "status", "Rule() has no field 'status'; did you mean 'statuses'?"),
@@ -73,6 +88,43 @@ def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(given: str, h
 )
 def test_every_constructor_explains_an_unknown_name(function: Any, given: str, message: str) -> None:
     assert refusal(function, **{given: 1}) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RetryPolicy(3), "RetryPolicy() takes keywords: RetryPolicy(max_retries=3)"),  # type: ignore[call-arg]
+        (lambda: Strategy(3), "Strategy() takes keywords: Strategy(max_retries=3)"),  # type: ignore[call-arg]
+        (lambda: BreakerPolicy(5, 0.1), "BreakerPolicy() takes keywords: BreakerPolicy(failure_threshold=5)"),  # type: ignore[call-arg]
+        (lambda: RetryBudget("many"), "RetryBudget() takes keywords: RetryBudget(reserve='many')"),  # type: ignore[call-arg]
+    ],
+)
+def test_a_value_without_a_name_is_refused_with_the_name(make: Callable[[], object], message: str) -> None:
+    assert refusal(make) == message
+
+
+def test_too_many_values_are_refused_where_all_fields_have_a_place() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        Constant(1.0, 2.0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("struct", "shown"),
+    [
+        (RetryPolicy(), "RetryPolicy()"),
+        (RetryPolicy(max_retries=5), "RetryPolicy(max_retries=5)"),
+        (BreakerPolicy(window=10), "BreakerPolicy(window=10)"),
+        (Strategy(max_retries=None), "Strategy(max_retries=None)"),
+        (JournalConfig(), "JournalConfig()"),
+        (RetryBudget(reserve=1.0), "RetryBudget(reserve=1.0)"),
+    ],
+)
+def test_a_struct_shows_what_is_not_its_default(struct: object, shown: str) -> None:
+    assert repr(struct) == shown
+
+
+def test_the_help_of_a_service_fits_on_a_screen() -> None:
+    assert len(str(inspect.signature(Recovery))) < 800
 
 
 def test_operation_is_named_where_operation_was_called() -> None:

@@ -39,6 +39,7 @@ from recovery import (
     classify,
     context,
     extract_evidence,
+    host_of,
     presets,
     recoverable,
 )
@@ -60,10 +61,6 @@ async def called(url: str) -> list[str]:
 
 
 service = Recovery(store=MemoryStore(), policy=RetryPolicy(backoff=Exponential(0.1, 2.0), max_elapsed=60.0))
-
-
-def host_of(url: str) -> str:
-    return url.split("/")[2]
 
 
 @service.recoverable("named", breaker=BreakerPolicy(failure_threshold=3), when_open="wait", key=host_of)
@@ -177,6 +174,8 @@ def watch() -> None:
 
 
 async def resume() -> None:
+    space = Strategy(wait_for=(lambda failure: Condition(failure.operation, bool), Condition("room", bool)))
+    presets.launcher(disk=Condition("room", bool), key=None, policy=RetryPolicy(per_category={Category.LOST: space}))
     async with presets.production(store=SQLiteStore("calls.db")) as own:
         assert_type(own, Recovery)
         resumption = own.resume()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.downloads import host_of
 from adapters.downloads.http import range_headers, read_response
 
 SHA256 = "0123456789abcdef" * 4
@@ -111,15 +110,3 @@ def test_an_answer_that_costs_bytes_says_why() -> None:
     ]
     assert all(whys)
     assert len(set(whys)) == len(whys)
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("https://example.org/a?token=1", "example.org"),
-        ("https://example.org:443/a", "example.org"),
-        ("http://user:secret@example.org:8080/a", "example.org:8080"),
-    ],
-)
-def test_a_circuit_is_kept_for_host_and_port(url: str, host: str) -> None:
-    assert host_of(url) == host

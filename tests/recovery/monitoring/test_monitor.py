@@ -216,7 +216,7 @@ def test_lag_is_how_much_later_than_scheduled_a_retry_begins(service: Recovery, 
         ("import recovery, sys; print({'ddsketch', 'recovery.monitoring'} & set(sys.modules))", "set()\n"),
         (
             "import recovery, sys; sys.modules['ddsketch'] = None; recovery.Recovery().monitor()",
-            "ImportError: a monitor needs the extra: pip install 'launcher-recovery[monitor]'\n",
+            "ModuleNotFoundError: recovery needs the extra 'monitor': pip install 'launcher-recovery[monitor]'\n",
         ),
     ],
 )
@@ -233,3 +233,9 @@ def test_a_service_has_one_monitor_with_its_first_thresholds(service: Recovery):
         service.monitor(Thresholds())
     with pytest.raises(TypeError, match="thresholds must be Thresholds"):
         Recovery().monitor(Threshold(raised=1.0, cleared=0.5))  # type: ignore[arg-type]
+
+
+def test_a_monitor_shows_what_it_counts(service: Recovery, monitor: Monitor, clock: VirtualClock):
+    service.recoverable("fetch")(failing(1, clock))()
+    monitor.snapshot()
+    assert repr(monitor) == "<Monitor: 1 operations, 0 alerts>"

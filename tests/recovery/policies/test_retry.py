@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.conditions import Condition
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict, settle
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
-from recovery.policies.retry import HOPELESS, RetryPolicy, decide
+from recovery.policies.retry import HOPELESS, RetryPolicy, Strategy, decide, parks
 
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(2.0), jitter="none")
 
@@ -103,3 +104,57 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(
     for value in values:
         with pytest.raises(error, match=rf"^{field}(\[\d\])? must "):
             RetryPolicy(**{field: value})
+
+
+ROOM = Condition("room", lambda: True)
+
+
+def room_if_full(failure: FailureClassified) -> Condition | None:
+    return ROOM if failure.rule == "disk-full" else None
+
+
+def parking(*wait_for: Any) -> RetryPolicy:
+    return msgspec.structs.replace(STEADY, per_category={Category.ENVIRONMENT: Strategy(wait_for=wait_for)})
+
+
+def test_what_a_failure_waits_for_can_depend_on_the_failure() -> None:
+    policy, gpu = parking(room_if_full), Condition("gpu", lambda: True)
+    assert decided(policy, category=Category.ENVIRONMENT, rule="disk-full") == Park(2.0, (ROOM,))
+    assert decided(policy, category=Category.ENVIRONMENT, rule="port-taken") == Retry(2.0)
+    assert decided(parking(gpu, room_if_full), category=Category.ENVIRONMENT) == Park(2.0, (gpu,))
+
+
+def test_one_condition_or_function_need_not_be_put_into_a_tuple() -> None:
+    assert [Strategy(wait_for=one).wait_for for one in (ROOM, room_if_full)] == [(ROOM,), (room_if_full,)]  # type: ignore[arg-type]
+
+
+def test_a_policy_parks_what_it_decides_to_park() -> None:
+    failures = [failed(Category.ENVIRONMENT, rule=rule) for rule in ("disk-full", "port-taken")]
+    assert [parks(parking(room_if_full), failure) for failure in failures] == [True, False]
+    assert not parks(parking(lambda _: 1 / 0), failures[0])
+
+
+def test_a_function_that_returns_no_condition_is_named() -> None:
+    def is_full(_failure: FailureClassified) -> bool:
+        return True
+
+    with pytest.raises(TypeError, match=r"wait_for: .*is_full returned True, which is no condition"):
+        decided(parking(is_full), category=Category.ENVIRONMENT)
+
+
+async def asks_later(_failure: FailureClassified) -> Condition:
+    return ROOM
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (lambda: True, r"does not take one argument, the failure; .* Condition\('room on the disk', function\)"),
+        (3, "wait_for must be a collection"),
+        ((3,), "wait_for must be conditions, or plain functions from a failure to one, not 3"),
+        (asks_later, "plain functions"),
+    ],
+)
+def test_what_is_no_cause_to_wait_for_is_refused_with_what_is_one(cause: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Strategy(wait_for=cause)

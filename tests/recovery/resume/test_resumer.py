@@ -277,3 +277,9 @@ def test_each_attempt_of_a_resumed_call_starts_once_that_is_committed(store: Mem
     resume(store, work)
     assert seen[0][0][-2:] == ["OperationResumed", "OperationStarted"]
     assert [(kinds[-1], attempt) for kinds, attempt in seen] == [("OperationStarted", number) for number in (1, 2, 3)]
+
+
+def test_a_resumption_shows_how_far_it_is(store: MemoryStore) -> None:
+    leave(store)
+    assert repr(resume(store, lambda *_: None)) == "<Resumption: 1 calls, 1 over; 0 left, 0 quarantined>"
+    assert repr(Resumption(lambda _: None)) == "<Resumption: the journal is being read>"

@@ -9,9 +9,9 @@ from collections import Counter
 import anyio
 import pytest
 
-from adapters.downloads import HOST_BREAKER
 from events.circuit_events import CircuitOpened
 from events.operation_events import FailureClassified, GaveUp
+from recovery.policies.hosts import HOST_BREAKER
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of

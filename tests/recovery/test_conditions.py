@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from adapters.conditions import disk_space, host_reachable, port_free
 from events.evidence import Category
 from events.operation_events import Parked
+from recovery.conditions import disk_space, host_reachable, port_free
 from recovery.policies.backoff import Constant
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery

@@ -10,7 +10,6 @@ Each raises TypeError or ValueError for a wrong argument, and names it. *every* 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from pathlib import Path
 
@@ -26,6 +25,8 @@ def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0)
     place = Path(path).absolute()
 
     def is_met() -> bool:
+        import shutil  # here: it imports compressors, which takes milliseconds
+
         there = next(one for one in (place, *place.parents) if one.exists())
         return shutil.disk_usage(there).free >= needed
 

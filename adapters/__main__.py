@@ -1,0 +1,19 @@
+"""The console script ``recovery``, also ``python -m adapters``: without its extra it says which one to install."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command; exits with 2 if it cannot be imported."""
+    try:
+        from adapters.cli import main as run
+    except ImportError as error:
+        sys.stderr.write(f"recovery: {error}\n")
+        sys.exit(2)
+    run()
+
+
+if __name__ == "__main__":
+    main()
