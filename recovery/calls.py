@@ -87,10 +87,11 @@ class Calls:
             retries=waiting.retries,
             due=None if waiting.is_paused else now + waiting.left,
             delay=waiting.left,
+            waits_for="; ".join(waiting.until),
+            paused_at=now if waiting.is_paused else None,
             arguments=waiting.arguments,
             idempotency_key=waiting.idempotency_key,
             failure=waiting.failure,
-            reason="; ".join(waiting.until),
             at=now,
         )
 

@@ -13,6 +13,7 @@ from events.event import FOREVER, CallEvent
 from events.evidence import Evidence
 from events.names import display_name
 from events.operation_events import (
+    CallLeftPending,
     CallRejected,
     CallSteered,
     FailureClassified,
@@ -198,7 +199,9 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
         case OperationRecovered(elapsed=elapsed):
             return f"recovered with attempt {event.attempt} after {duration(elapsed)}"
         case OperationInterrupted():
-            return f"stays pending: attempt {event.attempt} is left to the next process"
+            return f"stays pending: attempt {event.attempt} is left to another caller or process"
+        case CallLeftPending(reason=reason):
+            return f"stays pending: {reason}"
         case OperationQuarantined(reason=reason):
             return f"quarantined: {reason}"
         case OperationCancelled(waiting=waiting):
@@ -228,10 +231,13 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
 
 def _plain(value: object) -> str:
     if isinstance(value, Mapping):
+        tag, content = next(iter(value.items())) if len(value) == 1 else ("", "")
+        if isinstance(tag, str) and tag.startswith("$"):  # as the journal writes what JSON lacks
+            return "" if tag == "$secret" else _plain(content)
         return next((text for name in TELLING if (text := _plain(value.get(name)))), "")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return str(value) if hasattr(type(value), "__fspath__") else ""
-    return str(value)
+    is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+    is_telling = hasattr(type(value), "__fspath__") or type(value).__module__ in ("datetime", "decimal", "uuid")
+    return str(value) if is_scalar or is_telling else ""
 
 
 def _stderr_of(evidence: Evidence | None) -> str:

@@ -66,9 +66,8 @@ class Recovery:
         classifier: One ``Rule`` or function of the evidence, or several in order. Asked after an operation's own, and
             before the built-in rules.
         enable_classification: Whether operations that leave it open use the built-in rules.
-        enable_logging: What operations that leave it open log, to the logger ``recovery``. True: every retry, wait and
-            end. ``None``: retries at INFO; waits for causes or of ten seconds and more, circuits that open, and what is
-            left undone at WARNING; calls that give up at ERROR. False: nothing.
+        enable_logging: What operations that leave it open log: True, each retry at WARNING; ``None``, only retries that
+            wait ten seconds and more, the others at INFO; False, nothing.
         clock: Reads monotonic seconds; for tests.
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
@@ -166,7 +165,7 @@ class Recovery:
         defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            commands = CommandHandler(self._waiting, lambda: self._lifetime.resumption)
+            commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         self._enabled = self._enabled if enabled is None else enabled

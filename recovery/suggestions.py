@@ -80,10 +80,11 @@ def refuse_unknown(caller: str, given: Iterable[str], known: Collection[str], ki
     """
     for name in given:
         if name not in known:
-            raise TypeError(f"{caller}() has no {kind} {name!r}; {_hint(name, known)}")
+            raise TypeError(f"{caller}() has no {kind} {name!r}; {hint(name, known)}")
 
 
-def _hint(name: str, known: Collection[str]) -> str:
+def hint(name: str, known: Collection[str]) -> str:
+    """Which of the names *known* was meant by *name*, as the end of a sentence."""
     meant = [(setting, note) for setting, note in PEERS.get(name, ()) if setting in known]
     if meant:
         return "use " + " or ".join(f"{setting} ({note})" if note else setting for setting, note in meant)

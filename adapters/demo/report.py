@@ -16,7 +16,7 @@ from recovery.installation import extra
 
 with extra("launcher"):
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
 
@@ -105,7 +105,8 @@ def saved_bytes(requests: list[Request]) -> int:
 
 def print_report(report: Report, console: Console) -> None:
     """Print how often each operation was tried and why, and the claims."""
-    tries = Table("operation", "tries", "why it was tried again, or failed", expand=True, box=None, pad_edge=False)
+    tries = Table("operation", "tries", Column("why it was tried again, or failed", overflow="fold", ratio=1),
+                  expand=True, box=None, pad_edge=False)  # fmt: skip
     for line in report.operations:
         tries.add_row(line.name, str(line.attempts), Text(_why(line), style="dim"))
     console.print("\nHow often each operation was tried, and why", tries, "")

@@ -5,7 +5,8 @@ root = "models"                 # the folder of destinations; relative to the pl
 [retry]                         # RetryPolicy, for every operation of the plan
 max_retries = 5
 
-[circuit]                       # BreakerPolicy: one circuit per host
+[circuit]                       # BreakerPolicy: one circuit per host, for attempts that do not reach it
+failure_threshold = 5           # such attempts in a row, of all downloads from the host, open it
 break_duration = 10.0
 
 [download]
@@ -47,6 +48,7 @@ from recovery.policies.backoff import Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
+from recovery.suggestions import hint
 
 with extra("launcher"):
     import httpx2
@@ -86,7 +88,7 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host."""
+    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host, of attempts that do not reach it."""
 
     failure_threshold: int = HOST_BREAKER.failure_threshold
     break_duration: float = HOST_BREAKER.break_duration
@@ -181,7 +183,7 @@ def load_plan(path: Path) -> LaunchPlan:
     try:
         document = msgspec.toml.decode(text, type=Document)
     except msgspec.ValidationError as error:
-        raise PlanError(path, *_where(str(error))) from error
+        raise PlanError(path, *_where(str(error), text)) from error
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(path, "", f"not TOML: {error}") from error
     try:
@@ -202,19 +204,28 @@ def load_plan(path: Path) -> LaunchPlan:
     )
 
 
-def _where(message: str) -> tuple[str, str]:
-    """The key and the reason in a message of msgspec, which may end in ``- at `$.path```."""
+def _where(message: str, text: bytes) -> tuple[str, str]:
+    """The key and the reason in a message of msgspec about *text*, which may end in ``- at `$.path```."""
     reason, _, at = message.partition(" - at `$")
     key = at.rstrip("`").lstrip(".")
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), "is missing"
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        return f"{key}.{match[1]}".lstrip("."), "is no key of a plan"
+        return f"{key}.{match[1]}".lstrip("."), f"is no key of a plan; {hint(match[1], _known_keys(key, text))}"
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
     if match := re.match(r"(\w+) (must be .+)", reason):  # of a policy
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
+
+
+def _known_keys(table: str, text: bytes) -> tuple[str, ...]:
+    """The keys of the *table* at that path in *text*."""
+    if number := re.fullmatch(r"operation\[(\d+)\]", table):
+        kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
+        return ("kind", *(Download if kind == "download" else Command).__struct_fields__)
+    tables = {"retry": RetryTable, "circuit": CircuitTable, "download": DownloadTable}
+    return tables.get(table, Document).__struct_fields__
 
 
 # These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.

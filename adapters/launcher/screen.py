@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from time import monotonic
 
 from adapters.launcher.view import CircuitLine, LaunchView, Line
+from events.event import FOREVER
+from recovery.explain import counted, duration, moment, waits_for
 from recovery.installation import extra
 from recovery.redact import printable
 
@@ -21,6 +23,7 @@ STYLES = {
     "queued": "dim",
     "running": "cyan",
     "waiting": "yellow",
+    "paused": "yellow",
     "done": "green",
     "succeeded": "green",
     "failed": "bold red",
@@ -28,61 +31,70 @@ STYLES = {
     "cancelled": "magenta",
     "left": "yellow",
 }
-SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "done": "✓", "failed": "✗"}
+SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "paused": "‖", "done": "✓", "failed": "✗"}
+
+WIDE = 110
+"""Columns of a terminal that has room for a bar beside the words."""
 
 
-COLUMNS = (
-    (0, Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, ratio=3)),
-    (0, Column("state", no_wrap=True, width=11)),
-    (0, Column("tries", no_wrap=True, justify="right")),
-    (110, Column("progress", no_wrap=True, width=12)),
-    (80, Column("MB", no_wrap=True, width=15, justify="right")),
-    (0, Column("waits for, or why", no_wrap=True, overflow="ellipsis", ratio=6)),
-)
+def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool = False) -> Group:
+    """The state of every operation and circuit at *now*, on the clock of the events.
 
-
-def table_of(
-    rows: Iterable[Sequence[RenderableType]], columns: Iterable[tuple[int, Column]], console: Console
-) -> Table:
-    """A table of *rows* with those *columns* for which *console* is wide enough: each comes with the least width."""
-    shown = [console.width >= least for least, _ in columns]
-    headers = compress((column.copy() for _, column in columns), shown)
-    table = Table(*headers, expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*compress(row, shown))
-    return table
-
-
-def launch_table(view: LaunchView, now: float, console: Console) -> Group:
-    """The state of every operation and circuit at *now*, on the clock of the events."""
+    Reasons are wrapped, or cut to a line where the table *is_cut*; then too, each begins with the cause.
+    """
     done = {line.name for line in view.lines.values() if line.state == "done"}
-    table = table_of((_cells(line, now, done) for line in view.lines.values()), COLUMNS, console)
+    table = Table(
+        Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24),
+        Column("state", no_wrap=True, width=11),
+        Column("tries", no_wrap=True, justify="right"),
+        *([Column("progress", no_wrap=True, width=12)] if console.width >= WIDE else ()),
+        Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
+        expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for line in view.lines.values():
+        name, state, tries, bar, words = _cells(line, now, done)
+        table.add_row(name, state, tries, *([bar] if console.width >= WIDE else ()), words)
     return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
 
 
-def live_table(view: LaunchView, console: Console) -> Live:
-    """Redraws the table of *view* on *console* while it is entered."""
-    return Live(get_renderable=lambda: launch_table(view, monotonic(), console), console=console, refresh_per_second=8)
+@contextmanager
+def live_table(view: LaunchView, console: Console) -> Iterator[None]:
+    """Redraw the table of *view* on *console*, if that is a terminal, while this is entered; at the end print it whole.
+
+    A table that is higher than the terminal has its reasons cut while it is redrawn.
+    """
+
+    def fitting() -> Group:
+        now = monotonic()
+        whole = launch_table(view, now, console)
+        is_too_high = len(console.render_lines(whole)) >= console.height
+        return launch_table(view, now, console, is_cut=True) if is_too_high else whole
+
+    redrawn = Live(get_renderable=fitting, console=console, refresh_per_second=8, transient=True)
+    try:
+        with redrawn if console.is_terminal else nullcontext():
+            yield
+    finally:
+        console.print(launch_table(view, monotonic(), console))
 
 
 def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
     """A line about one circuit."""
-    left = "" if circuit.until is None else f" for another {max(0.0, circuit.until - now):.1f} s"
-    often = f"opened {circuit.opened} time{'s' if circuit.opened > 1 else ''}"
+    left = "" if circuit.until is None else f" for another {duration(max(0.0, circuit.until - now))}"
+    often = f"opened {counted(circuit.opened, 'time')}"
     text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
     style = STYLES["done" if circuit.state == "closed" else "waiting"]
     return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
-    resumed = f" (+{line.resumed} restart{'s' if line.resumed > 1 else ''})" if line.resumed else ""
+    resumed = f" (+{counted(line.resumed, 'restart')})" if line.resumed else ""
     return (
         Text(printable(line.name)),
         Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
         Text(str(line.attempts or "")),
         _bar(line),
-        Text(_megabytes(line), style="dim"),
-        Text(printable(_detail(line, now, done)) + resumed, style="dim" if line.state in ("done", "queued") else ""),
+        Text(printable(detail(line, now, done)) + resumed, style="dim" if line.state in ("done", "queued") else ""),
     )
 
 
@@ -92,24 +104,51 @@ def _bar(line: Line) -> RenderableType:
     return ProgressBar(total=line.size, completed=line.size if line.state == "done" else line.offset, width=12)
 
 
-def _megabytes(line: Line) -> str:
-    if not line.offset and not line.size:
-        return ""
-    total = "?" if line.size is None else f"{line.size / 1e6:.1f}"
-    return f"{line.offset / 1e6:.1f} / {total}"
-
-
-def _detail(line: Line, now: float, done: set[str]) -> str:
+def detail(line: Line, now: float, done: set[str]) -> str:
+    """How far the operation of *line* is, what it waits for, or why it failed; *done* are the operations that are."""
+    why = f": {line.why}" if line.why else ""
     match line.state:
         case "queued":
             missing = [need for need in line.needs if need not in done]
             return f"needs {', '.join(missing)}" if missing else ""
+        case "running":
+            return progress(line)
         case "waiting":
-            left = "" if line.until is None else f" in {max(0.0, line.until - now):.1f} s"
-            return f"{line.waits_for}{left}{': ' + line.why if line.why else ''}"
+            return wait(line, now) + why
+        case "paused":
+            left = "" if line.left is None else f", with {duration(line.left)} left"
+            return f"{line.waits_for}{left}{why}"
         case "done":
-            return f"after {len(line.failures)} failure{'s' if len(line.failures) > 1 else ''}" if line.failures else ""
+            after = (
+                f"after {len(line.failures)} failure{'s' if len(line.failures) > 1 else ''}" if line.failures else ""
+            )
+            return ", ".join(filter(None, (progress(line), after)))
     return line.why
+
+
+def progress(line: Line) -> str:
+    """How many megabytes are there, of how many, and per cent; "" for an operation without bytes."""
+    if not line.offset and not line.size:
+        return ""
+    if not line.size:
+        return f"{line.offset / 1e6:.1f} MB"
+    offset = line.size if line.state == "done" else line.offset
+    return f"{offset / 1e6:.1f} of {line.size / 1e6:.1f} MB, {offset / line.size:.0%}"
+
+
+def wait(line: Line, now: float) -> str:
+    """What *line* waits for and when that ends, or since when it has waited."""
+    left = 0.0 if line.until is None else max(line.until - now, 0.0)
+    within = FOREVER if line.deadline is None else max(line.deadline - now, 0.0)
+    match line.bound:
+        case "in":
+            return f"{line.waits_for} {moment(left)}"
+        case "asks":
+            return f"{waits_for(line.waits_for, within=within)}; asks again {moment(left)} at the latest"
+        case "causes":
+            return (
+                f"{waits_for(line.waits_for, within=within, after=left)}, since {duration(max(now - line.since, 0.0))}"
+            )
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -10,9 +10,10 @@ import msgspec
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.names import display_name
 from events.operation_events import (
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -24,16 +25,24 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.explain import explain
 from recovery.redact import redacted
 
-State: TypeAlias = Literal["queued", "running", "waiting", "done", "failed", "skipped", "cancelled", "left"]
+State: TypeAlias = Literal["queued", "running", "waiting", "paused", "done", "failed", "skipped", "cancelled", "left"]
+
+Bound: TypeAlias = Literal["in", "causes", "asks"]
+"""What the end of a delay means: the next attempt begins; it may begin once the causes are gone; it is asked for."""
 
 SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 """The events that a view needs."""
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan. *until* is the latest end of its wait, on the clock of the events."""
+    """One operation of the plan.
+
+    Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline*
+    at the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
@@ -42,7 +51,11 @@ class Line(msgspec.Struct):
     failures: list[str] = msgspec.field(default_factory=list)
     resumed: int = 0
     waits_for: str = ""
+    since: float = 0.0
     until: float | None = None
+    bound: Bound = "in"
+    deadline: float | None = None
+    left: float | None = None
     offset: int = 0
     size: int | None = None
     why: str = ""
@@ -51,29 +64,43 @@ class Line(msgspec.Struct):
         """Apply *event*."""
         match event:
             case OperationStarted():
-                self.state, self.waits_for, self.until, self.why = "running", "", None, ""
+                self._end_wait("running")
                 self.attempts = max(self.attempts, event.attempt)
             case FailureClassified():
-                self.failures.append(event.brief)
-            case RetryScheduled(after=after, retry=retry, error=error):
-                self.state, self.waits_for, self.why = "waiting", f"retry {retry}", error or ""
-                self.until = event.at + after
-            case Parked(after=after, why=why, error=error):
-                self.state, self.waits_for, self.why = "waiting", why, error or self.why
-                self.until = event.at + after
+                self.failures.append(explain(event).sentence)
+            case RetryScheduled(after=after, retry=retry):
+                self._wait(event.at, after, f"retry {retry}", "in")
+                self.why = explain(event).short
+            case Parked(after=after, why=why, within=within):
+                self._wait(event.at, after, why, "asks" if event.category is None else "causes")
+                self.deadline = event.at + within if within < FOREVER else None
+                self.why = explain(event).short or self.why
+            case CallSteered(command="pause"):
+                self.state, self.left = "paused", None if self.until is None else max(self.until - event.at, 0.0)
+            case CallSteered(command="unpause") if self.state == "paused":
+                self.state, self.until, self.left = "waiting", event.at + (self.left or 0.0), None
             case CheckpointSaved(data=data):
                 progress = msgspec.json.decode(data)
                 self.offset, self.size = progress["offset"], progress["size"]
             case OperationResumed(after=after):
                 self.resumed += 1
-                self.state, self.waits_for, self.until = "waiting", "what is left of its delay", event.at + after
+                self._wait(event.at, after, "what is left of its delay", "in")
             case OperationSucceeded() | OperationRecovered():
-                self.state, self.waits_for, self.until, self.why = "done", "", None, ""
-            case GaveUp(reason=reason, error=error):
-                self.state, self.waits_for, self.until = "failed", "", None
-                self.why = f"{reason}: {error}" if error else reason
+                self._end_wait("done")
+                self.why = ""
+            case GaveUp():
+                self._end_wait("failed")
+                explained = explain(event)
+                self.why = "; ".join(filter(None, (explained.short, explained.step)))
             case OperationCancelled():
-                self.state, self.waits_for, self.until = "cancelled", "", None
+                self._end_wait("cancelled")
+
+    def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
+        self.state, self.waits_for, self.bound = "waiting", waits_for, bound
+        self.since, self.until, self.deadline, self.left = since, since + after, None, None
+
+    def _end_wait(self, state: State) -> None:
+        self.state, self.waits_for, self.until, self.left = state, "", None, None
 
 
 class CircuitLine(msgspec.Struct):
@@ -126,4 +153,5 @@ class LaunchView:
         """Take over how the launch says that its operations ended."""
         for name, outcome in outcomes.items():
             if line := self.lines.get(name):
-                line.state, line.why = outcome.state, outcome.why or line.why
+                knows_better = outcome.state == line.state == "failed" and line.why
+                line.state, line.why = outcome.state, line.why if knows_better else outcome.why

@@ -1,4 +1,8 @@
-"""Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process."""
+"""Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process, which answers in a file.
+
+A command is ``<name>.json``, and its answer ``<name>.answer``. Both appear whole, by renaming. The process that removes
+a command has taken it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,13 +19,17 @@ import msgspec
 
 from adapters.sqlite.files import PLAIN_FILE, folder_of, open_private
 from recovery.journal.errors import JournalError
-from recovery.journal.store import Command
+from recovery.journal.store import Answer, Command, CommandSink
 
 MOST_BYTES = 64 * 1024
 ENDING = ".json"
+ANSWER_ENDING = ".answer"
 
 EXPIRES_AFTER = 60.0
 """Seconds. An older command is refused, so that it cannot surprise a call that waits again much later."""
+
+POLL_INTERVAL = 0.02
+"""Seconds between two looks for an answer."""
 
 log = logging.getLogger("recovery.journal")
 
@@ -42,43 +49,75 @@ def submit_command(journal: Path, command: Command) -> Path:
     inbox = inbox_of(journal)
     inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
-    hidden, path = inbox / name, inbox / f"{name}{ENDING}"
-    file = open_private(hidden, os.O_WRONLY | os.O_EXCL)
-    try:
-        os.write(file, msgspec.json.encode(command))
-    finally:
-        os.close(file)
-    hidden.rename(path)
+    path = inbox / f"{name}{ENDING}"
+    _write(path, command)
     return path
 
 
-def take_commands(journal: Path, is_ours: Callable[[str], bool]) -> list[Command]:
-    """Take the commands whose call *is_ours*, oldest first; each command goes to one process.
+def send_command(journal: Path, command: Command, *, timeout: float) -> Answer | None:
+    """Put *command* into the inbox, and return what a process answers; None if no process takes it within *timeout*.
+
+    Raises OSError if the file cannot be written.
+    """
+    path = submit_command(journal, command)
+    answer, end = path.with_suffix(ANSWER_ENDING), time.monotonic() + timeout
+    while not answer.exists():
+        if time.monotonic() > end:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return Answer(is_done=False, said=f"a process took the command, but did not answer in {timeout:g} s")
+            return None
+        time.sleep(POLL_INTERVAL)
+    said = msgspec.json.decode(answer.read_bytes(), type=Answer)
+    answer.unlink()
+    return said
+
+
+def take_commands(journal: Path, sink: CommandSink) -> None:
+    """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
 
     A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
-    ``.refused``.
+    ``.refused``. Answers that are a minute old are removed.
     """
-    commands = []
     for path in _files(inbox_of(journal)):
         try:
+            if path.suffix == ANSWER_ENDING:
+                if time.time() - path.lstat().st_mtime > EXPIRES_AFTER:
+                    path.unlink()
+                continue
             command = _read(path)
-            if is_ours(command.call):
-                path.unlink()  # the process that succeeds with this has the command
-                commands.append(command)
+            if not sink.concerns(command.call):
+                continue
+            path.unlink()  # the process that succeeds with this has the command
         except FileNotFoundError:
             continue  # another process took it
-        except (JournalError, OSError, msgspec.MsgspecError) as error:
+        except (JournalError, OSError, ValueError, msgspec.MsgspecError) as error:
             log.warning("the command %s is refused: %s", path, error)
             with suppress(OSError):  # the next look refuses it again
                 path.rename(path.with_suffix(".refused"))
-    return commands
+            continue
+        answer = sink.carry_out(command)
+        with suppress(OSError):  # the command is carried out all the same
+            _write(path.with_suffix(ANSWER_ENDING), answer)
 
 
 def _files(inbox: Path) -> list[Path]:
     try:
-        return sorted(path for path in inbox.iterdir() if path.suffix == ENDING)
+        return sorted(path for path in inbox.iterdir() if path.suffix in (ENDING, ANSWER_ENDING))
     except OSError:  # usually there is no inbox
         return []
+
+
+def _write(path: Path, value: Command | Answer) -> None:
+    """Write a file that appears whole: it is renamed to *path*."""
+    hidden = path.with_name(f"{path.name}-new")
+    file = open_private(hidden, os.O_WRONLY | os.O_EXCL)
+    try:
+        os.write(file, msgspec.json.encode(value))
+    finally:
+        os.close(file)
+    hidden.rename(path)
 
 
 def _read(path: Path) -> Command:

@@ -18,7 +18,7 @@ from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 
 RETRY_PAUSES = (0.005, 0.015, 0.05, 0.15)
-"""Seconds between tries for a lock: ``is_being_written`` holds it for a moment."""
+"""Seconds between tries for a lock: ``written_files`` holds it for a moment."""
 
 _held: WeakSet[Lock] = WeakSet()
 """Locks that this process holds. A forked child releases them all, or they would outlive the parent."""
@@ -88,9 +88,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def is_being_written(path: str | os.PathLike[str]) -> bool:
-    """Whether a living process writes the journal at *path*. Always False on Windows."""
-    return os.name == "posix" and any(fork_guard.call(_is_locked, file) for file in journal_files(Path(path)))
+def written_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files of the journal at *path* that a living process writes, each its own. Always empty on Windows."""
+    return [file for file in journal_files(Path(path)) if os.name == "posix" and fork_guard.call(_is_locked, file)]
 
 
 def _is_locked(path: Path) -> bool:

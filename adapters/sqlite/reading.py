@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiosqlite
@@ -80,8 +81,9 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no journal at {path}")
     for name in companions_of(path):
-        if name.exists() and not name.is_file():
-            raise JournalError(f"{name} is no file")  # opening a pipe would block for ever
+        with suppress(FileNotFoundError):  # it may go at any moment
+            if not stat.S_ISREG(name.stat().st_mode):
+                raise JournalError(f"{name} is no file")  # opening a pipe would block for ever
     # Without a log no process writes the file, and SQLite need not make files beside it.
     mode = "mode=ro" if log_of(path).exists() else "mode=ro&immutable=1"
     try:

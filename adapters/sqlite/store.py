@@ -34,7 +34,7 @@ from recovery.journal.errors import (
     NewerJournalError,
 )
 from recovery.journal.history import Run
-from recovery.journal.store import Claim, Command, Row, Store, Taken
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
 
 _of_parents: list[object] = []
 """Connections that a forked child inherited. They are kept from the garbage collector, which would close them."""
@@ -229,9 +229,9 @@ class SQLiteStore(Store):
         with self._renaming_errors("pruned"):
             return await retention.prune(self._opened(), self._retention, self._wall(), self._run)
 
-    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
-        """Take the commands for this process out of the inbox."""
-        return take_commands(self.path, is_ours)
+    async def commands(self, sink: CommandSink) -> None:
+        """Carry out the commands for this process that are in the inbox."""
+        take_commands(self.path, sink)
 
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""

@@ -156,6 +156,20 @@ class PendingCalls:
             self.say_left(name, ASYNC, records)
         return taken
 
+    def drop(self, call: str) -> bool:
+        """A person has given up the call of that id: it is not run any more; False if it runs already."""
+        with self._lock:
+            if (record := self.left.pop(call, None)) is not None:
+                self._unsorted[record.operation].remove(record)
+                return True
+            shared = self.quarantined.get(call) or next((one for one in self.ready if is_of(one, call)), None)
+            if shared is None or not self._register.drop(shared):
+                return False
+            self.quarantined.pop(call, None)
+            if shared in self.ready:
+                self.ready.remove(shared)
+            return True
+
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""
         return self._registry.get(shared.name)
@@ -242,6 +256,11 @@ class PendingCalls:
                 reason=reason,
             )
             self._bus.publish(left)
+
+
+def is_of(shared: SharedCall, call: str) -> bool:
+    """Whether *shared* is the call of that id, which a dead process left."""
+    return shared.record is not None and shared.record.call == call
 
 
 def records_of(calls: Iterable[SharedCall]) -> list[CallRecord]:

@@ -214,6 +214,14 @@ class CallRegister:
             with self._lock:
                 self._quarantined[shared.identity] = shared
 
+    def drop(self, shared: SharedCall) -> bool:
+        """No caller and no resumption gets *shared* any more; False if one has it already."""
+        with self._lock:
+            is_ours = self.resume(shared) == "run"
+            if is_ours:
+                self._remove(shared)
+            return is_ours
+
     def watch(self, shared: SharedCall, on_end: Callable[[Outcome], object]) -> None:
         """Have *on_end* told how *shared* ends, or ended."""
         with self._lock:

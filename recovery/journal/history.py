@@ -8,9 +8,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -78,6 +79,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         retries: Retries used up.
         due: When the next attempt may begin, on the clock of *run*; ``None`` if there is nothing to wait for.
         delay: Seconds of the whole wait.
+        waits_for: The causes that must go away before the next attempt; "" for none.
+        deadline: When that wait ends at the latest, on the clock of *run*; ``None`` if it has no end.
+        paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
         saved: The latest checkpoint as JSON.
@@ -104,6 +108,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     due: float | None = None
     delay: float = 0.0
+    waits_for: str = ""
+    deadline: float | None = None
+    paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
     saved: bytes | None = None
@@ -148,7 +155,7 @@ def _standing(record: CallRecord, left: float | None) -> str:
             return f"attempt {record.attempt} runs"
         case "waiting":
             when = f" {moment(left)}" if left is not None else ""
-            return f"waits{f' for: {record.reason}' if record.reason else ''}, attempt {record.attempt}{when}"
+            return f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
         case "succeeded":
             return f"succeeded with attempt {record.attempt}"
         case "gave up":
@@ -168,7 +175,7 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:
         return record  # one outcome per call: later events change nothing
-    changes: dict[str, object] = {"at": event.at, "run": run}
+    changes: dict[str, object] = {"at": event.at, "run": run, **_wait_after(record, event)}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
@@ -220,6 +227,19 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             if record.judged is not None:
                 changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
     return msgspec.structs.replace(record, **changes)
+
+
+def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    """What *event* changes in the wait of *record* besides its delay: the causes, and a pause that stops its clock."""
+    match event:
+        case CallSteered(command="unpause", at=at) if record.paused_at is not None:
+            due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
+            return {"paused_at": None, "due": due}
+        case CallSteered(command=command, at=at):
+            return {"paused_at": at if command == "pause" else None}
+        case Parked(at=at, why=why, within=within):
+            return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
+    return {"waits_for": "", "deadline": None, "paused_at": None}
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

@@ -131,8 +131,7 @@ class Housekeeping:
             return
         self._look_at = now + self._connection.config.command_interval
         try:
-            for command in self._connection.run(self._connection.store.commands(commands.concerns)):
-                commands.carry_out(command)
+            self._connection.run(self._connection.store.commands(commands))
         except Exception:
             log.exception("commands to this process could not be carried out; the next ones are")
 

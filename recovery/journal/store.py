@@ -139,12 +139,12 @@ class Store(Protocol):
         """Delete a few of the rows that need not be kept; whether there may be more."""
         return False
 
-    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
-        """The commands that arrived for this process since the last call; *is_ours* tells which calls are its own.
+    async def commands(self, sink: CommandSink) -> None:
+        """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
         If this raises, the journal logs it and asks again later; the store is not taken to have failed.
         """
-        return ()
+        del sink  # most stores have no commands; without a statement this would be abstract
 
     def forked(self) -> Self:
         """In a forked child: a store of its own, which touches nothing that the parent has open."""
@@ -176,6 +176,13 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a process answers to a command: whether it *is_done*; *said* tells what happens now, or why it is not."""
+
+    is_done: bool
+    said: str
+
+
 class CommandSink(Protocol):
     """What carries out the commands to this process. Called on the journal's thread."""
 
@@ -183,8 +190,9 @@ class CommandSink(Protocol):
         """Whether a command about the call of that id is for this process."""
         ...
 
-    def carry_out(self, command: Command) -> None:
-        """Carry *command* out."""
+    def carry_out(self, command: Command) -> Answer:
+        """Carry *command* out, or say why not."""
+        ...
 
     def after_fork(self) -> None:
         """This process is a forked child: commands about its parent's calls are not for it."""

@@ -1,28 +1,37 @@
-"""Commands from outside the process, carried out on its waiting and quarantined calls."""
+"""Commands from outside the process, carried out on the calls that wait, are quarantined, or are left in it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
+from events.bus import Bus
 from events.errors import RecoveryError
-from recovery.journal.store import Command
+from events.operation import Operation
+from events.runner_api import give_up
+from events.verdicts import GiveUp
+from recovery.joining.continuation import continued
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Answer, Command
 from recovery.resume.handles import Resumption
 from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.wait import WaitingCall
 
 log = logging.getLogger("recovery")
 
 
 class CommandHandler:
-    """Carries out commands on the calls that wait, or are quarantined, in this process. Safe to use from any thread.
+    """Carries out commands on the calls that wait, or are not resumed, in this process. Safe to use from any thread.
 
     Args:
         waiting: The calls that wait.
+        bus: Where the end of a call that is not resumed is published.
         resumption: What ``resume()`` found, with the quarantined calls; ``None`` before it.
     """
 
-    def __init__(self, waiting: WaitingCalls, resumption: Callable[[], Resumption | None]) -> None:
+    def __init__(self, waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> None:
         self._waiting = waiting
+        self._bus = bus
         self._resumption = resumption
         self._of_parent: set[str] = set()
 
@@ -31,31 +40,76 @@ class CommandHandler:
         self._of_parent |= {waiting.call for waiting in self._waiting.describe_all()}
 
     def concerns(self, call: str) -> bool:
-        """Whether a command for that call is for this process."""
-        return self._quarantine_of(call) is not None or (call in self._waiting and call not in self._of_parent)
+        """Whether this process answers a command for that call: it began the call, resumed it, or left it."""
+        if call in self._of_parent:
+            return False
+        found = self._found()
+        resumed = () if found is None else (*found.quarantined, *found.left, *(one.record for one in found.calls))
+        is_begun_here = call.rpartition("-")[0] == self._bus.run
+        return is_begun_here or call in self._waiting or any(record.call == call for record in resumed)
 
-    def _quarantine_of(self, call: str) -> Resumption | None:
+    def _found(self) -> Resumption | None:
         resumption = self._resumption()
-        if resumption is None or not resumption.is_ours:
+        return resumption if resumption is not None and resumption.is_ours else None
+
+    def carry_out(self, command: Command) -> Answer:
+        """Carry out *command*; where that is not possible, log a warning and say why."""
+        answer = self._steered(command) or self._on_what_is_left(command) or _refused("it is not waiting")
+        if not answer.is_done:
+            log.warning("cannot %s call %s: %s", command.name, command.call, answer.said)
+        return answer
+
+    def _steered(self, command: Command) -> Answer | None:
+        wait = self._waiting.describe(command.call)
+        if wait is None:
             return None
-        return resumption if any(record.call == call for record in resumption.quarantined) else None
-
-    def carry_out(self, command: Command) -> None:
-        """Carry out *command*; log a warning if that is not possible."""
-        quarantine = self._quarantine_of(command.call)
-        if quarantine is not None and command.name == "retry":
-            try:
-                quarantine.retry(command.call)
-            except (LookupError, RecoveryError) as error:
-                log.warning("cannot retry call %s: %s", command.call, error)
-            return
         steering = "retry now" if command.name == "retry" else command.name
-        if not self._waiting.steer(command.call, steering, command.reason):
-            log.warning("cannot %s call %s: %s", command.name, command.call, self._why_not(command))
+        if self._waiting.steer(command.call, steering, command.reason):
+            return Answer(is_done=True, said=_effect(command, wait))
+        if command.name in ("pause", "unpause"):
+            return _refused("it is paused already" if command.name == "pause" else "it is not paused")
+        return None
 
-    def _why_not(self, command: Command) -> str:
-        if command.call in self._waiting and command.name in ("pause", "unpause"):
-            return "it is paused already" if command.name == "pause" else "it is not paused"
-        if self._quarantine_of(command.call) is not None:
-            return "it is quarantined, and can only be retried"
-        return "it is not waiting"
+    def _on_what_is_left(self, command: Command) -> Answer | None:
+        found = self._found()
+        is_quarantined = found is not None and any(one.call == command.call for one in found.quarantined)
+        if found is None:
+            return None
+        if command.name == "retry" and is_quarantined:
+            try:
+                found.retry(command.call)
+            except (LookupError, RecoveryError) as error:
+                return _refused(str(error))
+            return Answer(is_done=True, said="it leaves the quarantine, and is resumed now")
+        if command.name == "give up" and (record := found.drop(command.call)) is not None:
+            give_up_left(record, self._bus, command.reason)
+            return Answer(is_done=True, said="given up: it is not resumed any more")
+        if is_quarantined:
+            return _refused("it is quarantined, and can only be retried or given up")
+        if any(one.call == command.call for one in found.left):
+            return _refused("this process does not resume it, and can only give it up")
+        return None
+
+
+def give_up_left(record: CallRecord, bus: Bus, reason: str) -> None:
+    """Publish on *bus* that the call of *record*, which no process runs, is given up by hand."""
+    operation = Operation(record.operation, bus, key=record.key)
+    give_up(continued(record, operation), GiveUp(f"given up by hand: {reason}" if reason else "given up by hand"))
+
+
+def _refused(why: str) -> Answer:
+    return Answer(is_done=False, said=why)
+
+
+def _effect(command: Command, wait: WaitingCall) -> str:
+    """What *command* has done to *wait*, which was described before."""
+    waited = f"; it waited for: {', '.join(wait.until)}" if wait.until else ""
+    match command.name:
+        case "retry":
+            return f"attempt {wait.attempt} starts now{waited}"
+        case "pause":
+            return "paused"
+        case "unpause":
+            return f"goes on waiting, for {wait.left:.1f} s{waited.replace('waited', 'waits')}"
+        case "give up":
+            return "given up: its caller gets its last error"

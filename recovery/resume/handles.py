@@ -63,6 +63,7 @@ class Resumption:
         start: Resumes a call.
         close: Ends ``retry``; the service calls it, in its loop.
         pick_up: Resumes what was left until now and can be resumed meanwhile.
+        drop: Makes sure that the call of that id is not run any more; False if it runs already.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Resumption:
         start: Callable[[ResumedCall], object],
         close: Callable[[], object] = lambda: None,
         pick_up: Callable[[Resumption], object] = lambda _: None,
+        drop: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.loaded = Latch()
         self.calls: list[ResumedCall] = []
@@ -80,6 +82,7 @@ class Resumption:
         """End ``retry``; for the service, in its loop."""
         self._start = start
         self._pick_up = pick_up
+        self._drop = drop
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -115,6 +118,16 @@ class Resumption:
             self.quarantined.remove(record)
             self.calls.append(again)
         return again
+
+    def drop(self, call: str) -> CallRecord | None:
+        """Take a call off ``left`` and ``quarantined``, and return it; ``None`` if it is in neither, or runs."""
+        with self._lock:
+            for records in (self.left, self.quarantined):
+                for record in records:
+                    if record.call == call and self._drop(call):
+                        records.remove(record)
+                        return record
+        return None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until every call has ended, for at most *timeout* seconds; whether they have."""

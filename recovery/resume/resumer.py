@@ -78,7 +78,7 @@ class Resumer(msgspec.Struct, eq=False):
             found.loaded.open()
             self._start_threads(plain)
 
-        found = Resumption(start, pick_up=pick_up)
+        found = Resumption(start, pick_up=pick_up, drop=self._joinable.pending.drop)
         threading.Thread(target=load_and_run, name="recovery-resume", daemon=True).start()
         return found
 
@@ -117,7 +117,7 @@ class Resumer(msgspec.Struct, eq=False):
             if not found.loaded.is_open:  # or the service would wait for a journal that cannot be read
                 self._journal.look(now=True)
 
-        found = Resumption(start, close, pick_up)
+        found = Resumption(start, close, pick_up, self._joinable.pending.drop)
         group.start_soon(self._load_and_start, found, group)
         group.start_soon(receive)
         return found

@@ -55,7 +55,7 @@ LEVELS: dict[type[Event], int] = {
     GaveUp: logging.ERROR,
     OperationRecovered: logging.INFO,
     OperationResumed: logging.INFO,
-    OperationInterrupted: logging.WARNING,
+    OperationInterrupted: logging.INFO,
     OperationCancelled: logging.INFO,
     CallSteered: logging.INFO,
     CallRejected: logging.WARNING,

@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
-from recovery.journal.store import Claim, Command, Row, Store, Taken
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,6 +116,6 @@ class FaultyStore(Store):
         """Call the store's ``prune``, or fail."""
         return await self._call(self.store.prune)
 
-    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
+    async def commands(self, sink: CommandSink) -> None:
         """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""
-        return await self.store.commands(is_ours)
+        await self.store.commands(sink)

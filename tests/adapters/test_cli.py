@@ -22,6 +22,7 @@ from events.operation_events import GaveUp
 from recovery.journal.history import Run
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.corruptions import execute
+from tests.adapters.sqlite.test_kill import child, eventually
 
 CONTENT = b"0123456789abcdef" * 20_000
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('x')"
@@ -163,7 +164,7 @@ def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path:
     assert (as_json.code, for_people.code) == (1, 1)
     assert "fatal: ***" in as_json.out
     assert "fatal: ***" in written
-    assert "***@example.org" in for_people.out
+    assert "c: the command failed (exit code 1) (transient): fatal: ***; attempt 1 failed" in for_people.out
     assert "***@example.org" in outcomes
     assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
     assert "hunter22" not in shown
@@ -213,9 +214,36 @@ def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
             out, errors = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "OperationCancelled" in out
-    assert "Traceback" not in errors
+    assert errors.startswith("recovery: cancelled; run it again")
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_pipe_gets_a_line_when_an_operation_begins_and_ends(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
+        ended = recovery("run", write_plan(tmp_path, download("a", server.url), touch("c", needs=["a"])))
+    lines = [line for line in ended.out.splitlines() if line.startswith(("a: ", "c: "))]
+    assert [lines[0], *lines[-2:]] == ["a: begins", "c: begins", "c: done"]
+    assert "a: attempt 2 begins" in lines
+    assert "a: done, 0.3 of 0.3 MB, 100%" in lines
+
+
+def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    ended = recovery("run", write_plan(tmp_path, touch("c")))
+    assert (ended.code, ended.errors) == (0, "")
+    assert "? done" in ended.out
+
+
+def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
+    run = ["-m", "adapters.cli", "run", str(plan), "--json"]
+    with child(tmp_path / "out", *run):
+        eventually(lambda: '"name":"c"' in recovery("status", plan, "--json").out)
+    ended = recovery("run", write_plan(tmp_path, touch("other")))
+    assert ended.code == 0
+    assert f"warning: {plan}" in ended.errors
 
 
 # A journal that cannot be used
@@ -296,8 +324,9 @@ def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan of a launch that is over: one operation done, one failed."""
-    plan = write_plan(tmp_path_factory.mktemp("launched"), touch("good"), command("bad", "no-such-program-anywhere"))
+    """The plan of a launch that is over: one operation done, one failed, one skipped."""
+    bad, after = command("bad", "no-such-program-anywhere"), touch("after-bad", needs=["bad"])
+    plan = write_plan(tmp_path_factory.mktemp("launched"), touch("good"), bad, after)
     assert recovery("run", plan).code == 1
     return plan
 
@@ -305,10 +334,11 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_status_of_a_plan_and_of_its_journal_are_one_and_change_nothing(launched: Path) -> None:
     journal = launched.parent / ".recovery" / "launch.db"
     before = journals.contents(journal.parent)
-    of_plan, of_journal = recovery("status", launched), recovery("status", journal)
+    of_plan, of_journal = recovery("status", launched, "--json"), recovery("status", journal, "--json")
     assert (of_plan.code, of_plan.errors, of_plan.out) == (0, "", of_journal.out)
-    assert "command good" in of_plan.out
-    assert "no process is writing it" in of_plan.out
+    for_people = recovery("status", launched)
+    assert "command good" in for_people.out
+    assert "no process is writing it" in for_people.out
     assert journals.contents(journal.parent) == before
 
 
@@ -317,10 +347,16 @@ def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
     found = msgspec.json.decode(ended.out, type=JournalStatus)
     assert ended.code == 0
     assert {(call.operation, call.name, call.state) for call in found.calls} == {
-        ("launch", None, "succeeded"),
+        ("launch", None, "failed"),
         ("command", "good", "succeeded"),
         ("command", "bad", "gave up"),
     }
+
+
+def test_status_says_how_a_failed_launch_ended(launched: Path) -> None:
+    text = " ".join(recovery("status", launched).out.split())
+    assert "done: 1 of 3, 1 failed, 1 skipped failed: bad skipped: after-bad, which needs bad" in text
+    assert f"`recovery run {launched}` tries again what is not done" in text
 
 
 @pytest.mark.parametrize("name", ["launch.toml", "launch.db"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from events.event import FOREVER, CallEvent
 from events.evidence import Category, Evidence
 from events.operation_events import (
+    CallLeftPending,
     CallRejected,
     CallSteered,
     FailureClassified,
@@ -87,7 +90,8 @@ def test_a_rule_of_the_users_speaks_for_itself_or_is_named() -> None:
         (made(CallRejected, reason="closed"), "not started: closed"),
         (made(OperationResumed, attempt=3, after=0.0), "resumed with attempt 3 at once"),
         (made(OperationRecovered, attempt=3, elapsed=7.25), "recovered with attempt 3 after 7.2 s"),
-        (made(OperationInterrupted, attempt=3), "stays pending: attempt 3 is left to the next process"),
+        (made(OperationInterrupted, attempt=3), "stays pending: attempt 3 is left to another caller or process"),
+        (made(CallLeftPending, reason="it is unknown here"), "stays pending: it is unknown here"),
         (made(OperationQuarantined, reason="3 crashes"), "quarantined: 3 crashes"),
         (made(OperationCancelled, attempt=2), "cancelled in attempt 2"),
         (made(OperationCancelled, attempt=2, waiting=True), "cancelled while it waited"),
@@ -152,6 +156,8 @@ def test_what_the_exception_says_already_is_not_said_twice() -> None:
         ((object(), Path("a/b"), "c"), {}, "a/b"),
         ((["a"], True, None), {"size": 3}, "size=3"),
         (({"text": "x", "name": "cat"},), {}, "cat"),
+        (({"$secret": "env:TOKEN"}, {"$path": "a/b"}), {}, "a/b"),
+        ((Decimal("0.50"), date(2026, 5, 1)), {}, "0.50"),
         ((), {"password": "hunter22", "user": "ann"}, "password=***"),
         (("https://ann:hunter22@example.org",), {}, "https://***@example.org"),
         (("x" * 300,), {}, f"{'x' * 99}\u2026"),

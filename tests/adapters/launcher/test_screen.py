@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from adapters.launcher.plan import Command, Download, Step
-from adapters.launcher.screen import launch_table, make_console
+from adapters.launcher.screen import launch_table, live_table, make_console
 from adapters.launcher.view import CircuitLine, LaunchView
 
 NAMES = ("model", "vae", "requirements")
@@ -49,13 +49,62 @@ def test_every_operation_is_seen_by_name_and_state(width: int, state: str) -> No
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_an_operation_is_one_line_however_long_its_name(width: int) -> None:
     steps = (Command(name="n" * 200, run=("true",)), Command(name="模型" * 50, run=("true",)))
-    assert len(drawn(launch(steps, why="why " * 100, state="failed"), width=width).splitlines()) == 3
+    assert len(drawn(launch(steps, why="why", state="failed"), width=width).splitlines()) == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("state", ["waiting", "paused", "failed", "skipped"])
+def test_a_reason_is_wrapped_and_not_cut(width: int, state: str) -> None:
+    why = " ".join(f"word-{number}" for number in range(40))
+    text = drawn(launch(STEPS[:1], state=state, why=why), width=width)
+    assert why in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= width
+
+
+def terminal(height: int) -> Console:
+    return Console(file=io.StringIO(), width=80, height=height, force_terminal=True, color_system=None)
+
+
+@pytest.mark.parametrize(("height", "is_cut"), [(40, False), (6, True)])
+def test_a_table_that_is_too_high_is_cut_while_it_is_redrawn_and_whole_at_the_end(height: int, is_cut: bool) -> None:
+    why, console = " ".join(f"word-{number}" for number in range(40)), terminal(height)
+    with live_table(launch(state="failed", why=why), console):
+        pass
+    assert isinstance(console.file, io.StringIO)
+    redrawn, whole = console.file.getvalue().split("\x1b[?25h", 1)  # the cursor is shown again
+    assert ("…" in redrawn, all(name in redrawn for name in NAMES)) == (is_cut, True)
+    assert " ".join(whole.split()).count("word-39") == len(NAMES)
 
 
 def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
     view = launch(state="waiting", waits_for="retry 2", until=12.5, why="reset")
     assert "retry 2 in 2.5 s: reset" in drawn(view, now=10.0)
-    assert "retry 2 in 0.0 s: reset" in drawn(view, now=99.0)
+    assert "retry 2 at once: reset" in drawn(view, now=99.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "now", "shown"),
+    [
+        ("causes", 5.0, "waits for: disk space, at least 7.5 s, at most 1 min 35 s, since 4 s"),
+        ("causes", 20.0, "waits for: disk space, at most 1 min 20 s, since 19 s"),
+        ("asks", 5.0, "waits for: disk space, at most 1 min 35 s; asks again in 7.5 s at the latest"),
+    ],
+)
+def test_a_wait_for_a_cause_says_what_for_and_since_when(bound: str, now: float, shown: str) -> None:
+    view = launch(state="waiting", waits_for="disk space", since=1.0, until=12.5, deadline=100.0, bound=bound)
+    assert shown in drawn(view, now=now)
+
+
+def test_a_wait_without_a_latest_end_says_none() -> None:
+    view = launch(state="waiting", waits_for="disk space", since=1.0, until=1.0, bound="causes")
+    assert "waits for: disk space, since 4 s" in drawn(view, now=5.0)
+
+
+def test_a_paused_call_does_not_count_down() -> None:
+    view = launch(state="paused", waits_for="retry 2", left=7.5, why="reset")
+    assert "‖ paused" in drawn(view)
+    assert "retry 2, with 7.5 s left: reset" in drawn(view, now=1.0)
+    assert drawn(view, now=1.0) == drawn(view, now=99.0)
 
 
 def test_who_is_queued_says_what_is_still_missing() -> None:
@@ -67,8 +116,8 @@ def test_who_is_queued_says_what_is_still_missing() -> None:
 def test_progress_is_shown_in_megabytes() -> None:
     view = launch(state="running", offset=1_250_000_000)
     text = drawn(view)
-    assert "1250.0 / 6500.0" in text
-    assert "1250.0 / ?" in text
+    assert "1250.0 of 6500.0 MB, 19%" in text
+    assert "1250.0 MB" in text
 
 
 @pytest.mark.parametrize(("size", "offset"), [(0, 0), (None, 0), (100, 200), (10**15, 10**15)])
@@ -84,7 +133,7 @@ def test_a_restart_and_failures_are_shown() -> None:
 def test_a_circuit_is_a_line_of_its_own() -> None:
     view = launch()
     view.circuits["x"] = CircuitLine("download[example.org]", "open", until=12.0, opened=1)
-    assert "circuit download[example.org]: open for another 2.0 s, opened 1 time" in drawn(view, now=10.0)
+    assert "circuit download[example.org]: open for another 2 s, opened 1 time" in drawn(view, now=10.0)
 
 
 @pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])

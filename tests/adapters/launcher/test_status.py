@@ -1,32 +1,34 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import aiosqlite
 import msgspec
 import pytest
-from rich.console import Console
 
-from adapters.launcher.status import CallStatus, JournalStatus, read_status, status_table
+from adapters.launcher.launch import Outcome
+from adapters.launcher.status import JournalStatus, read_status
 from adapters.sqlite import reading
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import encode
 from events.event import Event
+from events.evidence import Category
 from events.operation_events import (
     CallRejected,
+    CallSteered,
+    CheckpointSaved,
     GaveUp,
     OperationCancelled,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
+    Parked,
     RetryScheduled,
 )
 from recovery.journal.errors import JournalError
@@ -34,6 +36,7 @@ from recovery.journal.history import Run
 from recovery.journal.store import Row
 from tests.adapters.launcher.test_view import failed, of_call, started
 from tests.adapters.sqlite import journals
+from tests.failures import a_failure
 
 pytestmark = pytest.mark.anyio
 
@@ -69,13 +72,16 @@ async def status_of(folder: Path, *events: Event | bytes, is_alive: bool = False
     [
         ([started()], "running", "left"),
         ([started(), failed(), of_call(RetryScheduled, after=1.0, retry=1)], "waiting", "left"),
+        ([failed(), of_call(RetryScheduled, after=1.0, retry=1), of_call(CallSteered, command="pause")],
+         "paused", "left"),
+        ([started(), of_call(OperationQuarantined, reason="4 processes died in it")], "quarantined", "quarantined"),
         ([started(), of_call(OperationSucceeded)], "succeeded", "succeeded"),
         ([started(), failed(), of_call(OperationRecovered, attempt=2)], "succeeded", "succeeded"),
         ([started(), failed(), of_call(GaveUp, reason="permanent")], "gave up", "gave up"),
         ([of_call(CallRejected, reason="circuit open")], "rejected", "rejected"),
         ([started(), of_call(OperationCancelled)], "cancelled", "cancelled"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("is_alive", [True, False])
 async def test_a_call_stands_as_its_events_say_and_as_its_writer_lives(
     tmp_path: Path, events: list[Event], while_alive: str, when_dead: str, is_alive: bool
@@ -100,6 +106,53 @@ async def test_a_call_is_shown_with_all_that_happened_to_it(tmp_path: Path) -> N
     assert (call.call, call.operation, call.key, call.name) == ("c1", "download", "example.org", "model")
     assert (call.attempt, call.restarts, len(call.failures), call.reason) == (2, 1, 2, "out of retries (1)")
     assert call.seen == pytest.approx(1_700_000_005.5)
+
+
+async def test_the_end_of_a_wait_is_a_time_of_day(tmp_path: Path) -> None:
+    retry = of_call(RetryScheduled, at=20.0, after=30.0, retry=1)
+    [call] = (await status_of(tmp_path, started(), failed(), retry, is_alive=True)).calls
+    assert (call.due, call.waits_for) == (pytest.approx(1_700_000_041.0), "")
+
+
+async def test_what_a_call_waits_for_is_named(tmp_path: Path) -> None:
+    parked = of_call(Parked, after=0.0, why="disk space", within=60.0, category=Category.ENVIRONMENT)
+    [call] = (await status_of(tmp_path, started(), failed(), parked, is_alive=True)).calls
+    assert (call.waits_for, call.deadline) == ("disk space", pytest.approx(1_700_000_061.0))
+
+
+async def test_the_cause_is_in_plain_words_and_without_secrets(tmp_path: Path) -> None:
+    [call] = (await status_of(tmp_path, started(), a_failure("GET https://user:hunter22@host/x", call="c1"))).calls
+    assert call.cause == "the connection failed (transient): ConnectionError: GET https://***@host/x"
+
+
+async def test_a_call_of_a_dead_process_is_left_while_another_process_writes(tmp_path: Path) -> None:
+    await asyncio.to_thread(journals.write, tmp_path / "calls.db", journals.rows_of([journals.started("dead-1")]))
+    found = await status_of(tmp_path, started(), is_alive=True)
+    assert {call.call: (call.state, call.pid) for call in found.calls} == {
+        "dead-1": ("left", 2),
+        "c1": ("running", os.getpid()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [
+        ({"a": Outcome("done")}, "succeeded"),
+        ({"a": Outcome("done"), "b": Outcome("failed", "why"), "c": Outcome("skipped", "needs b")}, "failed"),
+    ],
+)
+async def test_a_launch_has_failed_if_an_operation_of_it_is_not_done(
+    tmp_path: Path, outcomes: dict[str, Outcome], state: str
+) -> None:
+    saved = of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(msgspec.json.encode(outcomes)))
+    found = await status_of(tmp_path, saved, of_call(OperationSucceeded, operation="launch"))
+    assert [(call.state, call.outcomes) for call in found.calls] == [(state, outcomes)]
+
+
+async def test_a_checkpoint_of_another_programs_launch_says_nothing(tmp_path: Path) -> None:
+    saved = of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(b"[1, 2]"))
+    found = await status_of(tmp_path, saved, of_call(OperationSucceeded, operation="launch"))
+    assert [(call.state, call.outcomes) for call in found.calls] == [("succeeded", {})]
 
 
 async def test_calls_are_in_the_order_in_which_they_began(tmp_path: Path) -> None:
@@ -157,53 +210,3 @@ async def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "calls.db").write_bytes(b"no database" * 1000)
     with pytest.raises(JournalError, match=r"calls\.db"):
         await read_status(tmp_path / "calls.db")
-
-
-# For people
-
-
-def call(**changes: Any) -> CallStatus:
-    known: dict[str, Any] = {
-        "call": "1a2b3c4d-17", "operation": "download", "key": "example.org", "name": "model", "state": "gave up",
-        "attempt": 4, "retries": 3, "restarts": 1, "failures": ("ReadError: one", "ReadError: two"),
-        "reason": "out of retries (3)", "seen": time.time(),
-    }  # fmt: skip
-    return CallStatus(**known | changes)
-
-
-def drawn(*calls: CallStatus, width: int = 160, **changes: Any) -> str:
-    known: dict[str, Any] = {"path": "calls.db", "is_being_written": False, "circuits": {}, "unreadable": 0}
-    console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(status_table(JournalStatus(calls=calls, **known | changes), console))
-    return console.export_text()
-
-
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
-def test_every_call_is_seen_by_name_and_state(width: int) -> None:
-    text = drawn(call(), call(call="1a2b3c4d-18", name="vae", state="left"), width=width)
-    [first, second] = [row for row in text.splitlines() if "model" in row or "vae" in row]
-    assert ("model" in first, "gave up" in first, "vae" in second, "left" in second) == (True,) * 4
-
-
-def test_what_went_wrong_is_shown_in_short() -> None:
-    assert "out of retries (3) | 2 failures, last ReadError: two" in drawn(call())
-
-
-def test_a_journal_without_calls_says_so() -> None:
-    assert "no calls" in drawn()
-
-
-def test_circuits_unreadable_rows_and_the_writer_are_shown() -> None:
-    text = drawn(circuits={"download[a.org]": "open"}, unreadable=2, is_being_written=True)
-    assert "circuit download[a.org]: open" in text
-    assert "2 rows cannot be read" in text
-    assert "journal calls.db: a running process is writing it" in text
-
-
-@pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])
-def test_text_from_the_journal_is_drawn_as_it_is_and_moves_no_cursor(evil: str) -> None:
-    text = drawn(call(call=evil, name=evil, failures=(evil,), reason=evil), circuits={evil: "open"})
-    assert not {"\x1b", "\r", "\u202e"} & set(text)
-    assert len(text.splitlines()) == 4
-    if evil.isprintable():
-        assert text.count(evil) == 5

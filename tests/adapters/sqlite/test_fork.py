@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from adapters.sqlite.lock import Lock
 from adapters.sqlite.reading import reading
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import OperationQuarantined, OperationStarted, RetryScheduled
-from recovery.journal.store import Command
+from recovery.journal.store import CommandSink
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.adapters.sqlite.test_kill import eventually
@@ -315,9 +315,8 @@ class Inbox(MemoryStore):
     def is_ours(self, call: str) -> bool:
         return False
 
-    async def commands(self, is_ours: Callable[[str], bool]) -> Sequence[Command]:
-        self.is_ours = is_ours  # type: ignore[method-assign]
-        return ()
+    async def commands(self, sink: CommandSink) -> None:
+        self.is_ours = sink.concerns  # type: ignore[method-assign]
 
 
 def test_d13_a_forked_child_takes_no_commands_of_its_parent() -> None:

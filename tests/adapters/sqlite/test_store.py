@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.sqlite.lock import is_being_written
+from adapters.sqlite.lock import written_files
 from adapters.sqlite.reading import reading
 from adapters.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from adapters.sqlite.store import SQLiteStore
@@ -233,11 +233,11 @@ async def test_there_is_nothing_to_read_where_no_journal_is(path: Path) -> None:
 
 
 async def test_a_journal_is_being_written_while_its_writer_lives(path: Path) -> None:
-    assert not is_being_written(path)
+    assert not written_files(path)
     assert not path.parent.exists()
     async with opened(path):
-        assert is_being_written(path)
-    assert not is_being_written(path)
+        assert written_files(path)
+    assert not written_files(path)
 
 
 async def test_asking_turns_no_writer_away(path: Path) -> None:
@@ -247,7 +247,7 @@ async def test_asking_turns_no_writer_away(path: Path) -> None:
 
     def ask() -> None:
         while not is_over.is_set():
-            is_being_written(path)
+            written_files(path)
 
     curious = threading.Thread(target=ask)
     curious.start()

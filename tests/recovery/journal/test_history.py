@@ -13,6 +13,7 @@ from events.evidence import Category, Evidence
 from events.journal_events import JournalDegraded
 from events.operation_events import (
     CallRejected,
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
@@ -53,6 +54,10 @@ def parked(at: float = 0.0, attempt: int = 1, after: float = 5.0, **given: Any) 
     return made(Parked, at, attempt, after=after, **about)  # type: ignore[no-any-return]
 
 
+def steered(command: str, at: float = 0.0) -> Event:
+    return made(CallSteered, at, 2, command=command)  # type: ignore[no-any-return]
+
+
 def record_of(*events: Event, run: str = "first") -> CallRecord:
     return replay({}, run, events)["a"]
 
@@ -83,6 +88,15 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
         ([failed(), parked(counts_as_retry=True)], {"retries": 1}),
         ([failed(), scheduled(), started(attempt=2)], {"state": "running", "attempt": 2, "retries": 1, "due": None}),
         ([started(), parked(category=None)], {"state": "waiting", "attempt": 1, "retries": 0, "due": None}),
+        ([failed(), parked()], {"waits_for": "rate limit", "deadline": None}),
+        ([failed(), parked(at=3.0, within=60.0)], {"deadline": 63.0}),
+        ([failed(), parked(), started(attempt=2)], {"waits_for": ""}),
+        ([failed(), scheduled(at=3.0), steered("pause", at=5.0)], {"state": "waiting", "paused_at": 5.0, "due": 8.0}),
+        ([failed(), scheduled(at=3.0), steered("pause", at=5.0), steered("unpause", at=25.0)],
+         {"paused_at": None, "due": 28.0}),
+        ([failed(), parked(), steered("pause"), steered("unpause")], {"waits_for": "rate limit"}),
+        ([failed(), scheduled(), steered("pause"), steered("retry now")], {"state": "waiting", "paused_at": None}),
+        ([failed(), scheduled(), steered("pause"), started(attempt=2)], {"state": "running", "paused_at": None}),
         ([started(), made(CheckpointSaved, data=msgspec.Raw(b"7"))], {"state": "running", "saved": b"7"}),
         ([started(), made(OperationResumed)], {"resumes": 1}),
         ([started(), made(OperationSucceeded)], {"state": "succeeded"}),
@@ -91,7 +105,7 @@ def restarted(monotonic: float = 1000.0, wall: float = 50_000.0) -> Run:
         ([made(CallRejected, reason="circuit open")], {"state": "rejected", "reason": "circuit open"}),
         ([failed(), scheduled(), made(OperationCancelled, attempt=2)], {"state": "cancelled", "due": None}),
     ],
-)
+)  # fmt: skip
 def test_the_record_of_a_call_follows_from_its_events(events: list[Event], expected: dict[str, object]) -> None:
     assert fields(record_of(*events), **expected) == expected
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from adapters.memory import MemoryStore
 from events.bus import Bus
-from events.errors import RecoveryError
+from events.errors import CallRejectedError, RecoveryError
 from events.operation import Operation
-from events.operation_events import CallSteered
+from events.operation_events import CallSteered, GaveUp, OperationQuarantined
 from events.verdicts import Retry
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Command, CommandName
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
+from recovery.service import Recovery
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
+from tests.recovery.resume.dead_process import SETTINGS, leave
 
 
 @pytest.fixture
@@ -44,24 +48,50 @@ def test_a_command_steers_a_waiting_call(name: CommandName, steered: str | None,
     bus, events = Bus(), []
     bus.subscribe(CallSteered, lambda event: events.append((event.command, event.reason)))
     call = waits(waiting, bus)
-    CommandHandler(waiting, lambda: None).carry_out(Command(name, call, "by hand"))
+    answer = CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, call, "by hand"))
     assert events == ([(steered, "by hand")] if steered else [])
+    assert answer.is_done == bool(steered)
 
 
 def test_retry_resumes_a_quarantined_call(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
-    CommandHandler(waiting, lambda: resumption).carry_out(Command("retry", "r-1"))
+    CommandHandler(waiting, Bus(), lambda: resumption).carry_out(Command("retry", "r-1"))
     assert [call.record.call for call in resumption.calls] == ["r-1"]
 
 
 def test_a_command_concerns_calls_that_wait_or_are_quarantined_here(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
-    handler, call = CommandHandler(waiting, lambda: resumption), waits(waiting, Bus())
+    handler, call = CommandHandler(waiting, Bus(), lambda: resumption), waits(waiting, Bus())
     assert [handler.concerns(one) for one in (call, "r-1", "unknown")] == [True, True, False]
 
 
+def test_a_process_answers_for_every_call_that_it_began(waiting: WaitingCalls) -> None:
+    handler = CommandHandler(waiting, Bus(run="r"), lambda: None)
+    assert [handler.concerns(call) for call in ("r-7", "other-7", "r", "r-7-7")] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("place", ["left", "quarantined"])
+def test_a_call_that_is_not_resumed_is_given_up(place: str, waiting: WaitingCalls) -> None:
+    bus, events, resumption = Bus(), [], Resumption(lambda _: None)
+    bus.subscribe(GaveUp, lambda event: events.append((event.call, event.operation, event.attempt, event.reason)))
+    getattr(resumption, place).append(CallRecord(call="r-1", operation="fetch", state="waiting", attempt=3))
+    handler = CommandHandler(waiting, bus, lambda: resumption)
+    assert handler.concerns("r-1")
+    assert handler.carry_out(Command("give up", "r-1", "no use")).is_done
+    assert events == [("r-1", "fetch", 2, "given up by hand: no use")]  # the last attempt that was made
+    assert not handler.concerns("r-1")
+    assert not handler.carry_out(Command("give up", "r-1")).is_done
+
+
+def test_an_answer_says_what_happens_now(waiting: WaitingCalls) -> None:
+    call, handler = waits(waiting, Bus()), CommandHandler(waiting, Bus(), lambda: None)
+    names: list[CommandName] = ["pause", "unpause", "retry"]
+    said = [handler.carry_out(Command(name, call)).said for name in names]
+    assert said == ["paused", "goes on waiting, for 60.0 s", "attempt 2 starts now"]
+
+
 def test_a_forked_child_leaves_the_calls_of_its_parent_alone(waiting: WaitingCalls) -> None:
-    handler, bus = CommandHandler(waiting, lambda: None), Bus()
+    handler, bus = CommandHandler(waiting, Bus(), lambda: None), Bus()
     before = waits(waiting, bus)
     handler.after_fork()
     assert [handler.concerns(call) for call in (before, waits(waiting, bus))] == [False, True]
@@ -79,7 +109,7 @@ def test_a_command_that_changes_nothing_says_why(
 ) -> None:
     call = waits(waiting, Bus())
     for name in names:
-        CommandHandler(waiting, lambda: None).carry_out(Command(name, call))
+        CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, call))
     assert caplog.messages == [warning.format(call=call)]
 
 
@@ -87,7 +117,7 @@ def test_a_command_that_changes_nothing_says_why(
 def test_a_command_for_a_call_that_does_not_wait_says_so(
     name: CommandName, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    CommandHandler(waiting, lambda: None).carry_out(Command(name, "7f3a-2"))
+    CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, "7f3a-2"))
     assert caplog.messages == [f"cannot {name} call 7f3a-2: it is not waiting"]
 
 
@@ -96,10 +126,57 @@ def refuse(_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("retry", "no loop runs"), ("pause", "it is quarantined, and can only be retried")]
+    ("name", "why"), [("retry", "no loop runs"), ("pause", "it is quarantined, and can only be retried or given up")]
 )
 def test_a_quarantined_call_that_cannot_be_steered_says_why(
     name: CommandName, why: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    CommandHandler(waiting, lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
+    CommandHandler(waiting, Bus(), lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
     assert caplog.messages == [f"cannot {name} call 7f3a-2: {why}"]
+
+
+def test_a_call_that_was_given_up_is_not_resumed_by_a_later_definition() -> None:
+    leave(store := MemoryStore(), 7)
+    runs: list[int] = []
+    with Recovery(store=store) as service:
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        [record] = resumption.left
+        assert resumption.drop(record.call) == record
+        service.recoverable("work", **SETTINGS)(runs.append)
+        assert service.resume().wait(10.0)
+        assert (runs, resumption.left, resumption.calls) == ([], [], [])
+
+
+def test_a_quarantined_call_that_was_given_up_rejects_no_equal_call() -> None:
+    leave(store := MemoryStore(), 7)
+    with Recovery(store=store) as service:
+        [left] = service.journal.pending().calls if service.journal is not None else ()
+        service.bus.publish(OperationQuarantined(at=0.0, operation="work", call=left.call, reason="it crashes"))
+    runs: list[int] = []
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS)(runs.append)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        with pytest.raises(CallRejectedError):
+            work(7)
+        assert resumption.drop(left.call) is not None
+        work(7)
+    assert runs == [7]
+
+
+def test_a_call_that_runs_again_cannot_be_dropped() -> None:
+    leave(store := MemoryStore(), 7)
+    begun, go_on = threading.Event(), threading.Event()
+    with Recovery(store=store) as service:
+
+        def work(_: int) -> None:
+            begun.set()
+            assert go_on.wait(10.0)
+
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert begun.wait(10.0)
+        assert resumption.drop(resumption.calls[0].record.call) is None
+        go_on.set()
+        assert resumption.wait(10.0)

@@ -60,8 +60,8 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (made(OperationResumed, attempt=2), "INFO", "fetch[host] a: resumed with attempt 2 at once"),
         (
             made(OperationInterrupted, attempt=2),
-            "WARNING",
-            "fetch[host] a: stays pending: attempt 2 is left to the next process",
+            "INFO",
+            "fetch[host] a: stays pending: attempt 2 is left to another caller or process",
         ),
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host] a: cancelled in attempt 2"),
         (made(CallSteered, command="give up", reason="late"), "INFO", "fetch[host] a: command: give up (late)"),

@@ -1,0 +1,134 @@
+"""The state of a journal for people: each call with what failed, why, what happens next, and the id to act on."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from adapters.launcher.screen import STYLES
+from adapters.launcher.status import CallStatus, JournalStatus
+from events.names import display_name
+from recovery.explain import counted, moment
+from recovery.installation import extra
+from recovery.redact import printable
+
+with extra("launcher"):
+    from rich.console import Group
+    from rich.table import Column, Table
+    from rich.text import Text
+
+ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
+"""The states in the order in which they are shown; the calls of all others come last, the latest first."""
+
+MOST_FINISHED = 10
+"""Calls that need no action, of which more are counted only."""
+
+
+def status_table(status: JournalStatus, source: Path, *, now: float, show_all: bool = False) -> Group:
+    """What *status* says, for a console of any width: the calls, the circuits, and whether a process writes it.
+
+    Args:
+        status: A journal.
+        source: What to name in commands: the journal's file, or its plan.
+        now: The Unix time.
+        show_all: Show every call that succeeded or was cancelled, not the latest ones alone.
+    """
+    calls = sorted(status.calls, key=lambda call: (_rank(call), call.seen if _rank(call) < 6 else -call.seen))
+    needed = sum(_rank(call) < len(ORDER) for call in calls)
+    shown = calls if show_all else calls[: needed + MOST_FINISHED]
+    table = Table.grid(
+        Column(no_wrap=True, width=11), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0), expand=True
+    )
+    for call in shown:
+        table.add_row(
+            Text(call.state, style=STYLES.get(call.state, "red")), Text("\n").join(_lines(call, status, source, now))
+        )
+    more = len(calls) - len(shown)
+    circuits = [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
+    problems = [f"{status.unreadable} rows cannot be read"] if status.unreadable else []
+    problems += [f"{printable(name)} cannot be read" for name in status.damaged]
+    writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
+    return Group(
+        table if calls else Text("no calls"),
+        *([Text(f"and {more} more that succeeded or were cancelled; --all shows them", style="dim")] if more else ()),
+        *circuits,
+        *(Text(problem, style="red") for problem in problems),
+        Text(f"journal {printable(status.path)}: {writer}", style="dim"),
+    )
+
+
+def _rank(call: CallStatus) -> int:
+    return ORDER.index(call.state) if call.state in ORDER else len(ORDER)
+
+
+def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
+    """The call, what failed in it, and what happens next."""
+    name = f"{call.operation} {call.name}" if call.name else display_name(call.operation, call.key)
+    which = f" ({call.which})" if call.which and not call.name else ""
+    restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
+    about = f"attempt {call.attempt}{restarts}, call {call.call}, {_when(call.seen, now)}"
+    yield Text.assemble((printable(name), "bold"), f"{which}  ", (printable(about), "dim"))
+    if call.state not in ("succeeded", "failed") and call.cause:
+        often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
+        yield Text(printable(often + call.cause))
+    for line in _next(call, status, source, now):
+        yield Text(printable(line))
+
+
+def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[str]:
+    """What happens next with *call*, and what a reader can do."""
+    again = f"`{_command('run', source)}`" if source.suffix == ".toml" else "running the program again"
+    end = f"`{_command('give-up', source, call.call)}`"
+    match call.state:
+        case "waiting" if call.waits_for:
+            least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
+            most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
+            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{least}{most}"
+        case "waiting" if call.due is not None:
+            yield f"attempt {call.attempt} {moment(call.due - now)}, at {_when(call.due, now)}"
+        case "paused":
+            yield f"its clock is stopped; `{_command('unpause', source, call.call)}` continues it"
+        case "left" if not call.is_resumable:
+            yield f"stays: no process can resume it, since its arguments were not stored; {end} ends it"
+        case "left" if status.is_being_written:
+            yield f"process {call.pid} left it, and the running one has not resumed it; {end} ends it"
+        case "left":
+            yield f"process {call.pid} left it; {again} resumes it, {end} ends it"
+        case "unreadable":
+            yield f"stays: a row of it is damaged, so that no process can resume it; {end} ends it"
+        case "quarantined":
+            retry = f"`{_command('retry', source, call.call)}`"
+            yield f"stays: {call.reason}; {retry} tries it again while the program runs, {end} ends it"
+        case "gave up":
+            yield f"ended: {call.reason}; {again} tries it again"
+        case "rejected":
+            yield f"not started: {call.reason}"
+        case "failed":
+            yield from _outcomes(call)
+            yield f"{again} tries again what is not done"
+
+
+def _outcomes(call: CallStatus) -> Iterator[str]:
+    by_state = {
+        state: [name for name, outcome in call.outcomes.items() if outcome.state == state]
+        for state in ("done", "failed", "skipped")
+    }
+    counted = [f"{len(names)} {state}" for state, names in by_state.items() if names and state != "done"]
+    yield f"done: {len(by_state['done'])} of {len(call.outcomes)}, {', '.join(counted)}"
+    if by_state["failed"]:
+        yield f"failed: {', '.join(by_state['failed'])}"
+    for name in by_state["skipped"]:
+        yield f"skipped: {name}, which {call.outcomes[name].why}"
+
+
+def _command(verb: str, *arguments: object) -> str:
+    return shlex.join(("recovery", verb, *map(str, arguments)))
+
+
+def _when(moment: float, now: float) -> str:
+    """*moment*, a Unix time, as the local time of day; with the date if that is another day than *now*'s."""
+    then = time.localtime(moment)
+    is_today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
