@@ -45,11 +45,11 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "Bus", "Call", "CallEvent", "CallLeftPending", "CallRejected",
-    "CallRejectedError",
-    "CallSteered", "Category", "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened", "CircuitOpened",
-    "CodecError", "Condition", "decode", "encode", "Event", "Evidence", "FailureClassified", "GaveUp", "GiveUp",
-    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation",
-    "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
-    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError",
-    "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
+    "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened",
+    "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event", "Evidence", "FailureClassified",
+    "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored",
+    "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined",
+    "OperationRecovered", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
+    "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
+    "Subscription", "Verdict",
 ]  # fmt: skip
