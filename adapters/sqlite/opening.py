@@ -14,7 +14,6 @@ from adapters.sqlite.schema import CREATE
 from recovery.journal.errors import DamagedJournalError, JournalError
 
 WAL_LIMIT = 16 * 1024 * 1024
-MAGIC = b"SQLite format 3\0"
 
 
 async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Connection:
@@ -52,7 +51,7 @@ async def check_file(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(20)
     # SQLite takes a file of one byte for an empty one, and can read a later file format but never write it.
-    if not header.startswith(MAGIC) or max(header[18:]) > 2:
+    if not header.startswith(files.MAGIC) or max(header[18:]) > 2:
         raise DamagedJournalError(f"{path} does not have the header of a database that can be written")
     if wal.hides_commits(files.log_of(path)):
         raise DamagedJournalError(f"the log of {path} is damaged, and there are commits behind the damage")
