@@ -24,7 +24,7 @@ from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import take_commands
 from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import RETRY_PAUSES, Lock
-from adapters.sqlite.opening import open_file
+from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, rows_of_operation
 from adapters.sqlite.retention import Retention
 from recovery import validation
@@ -134,7 +134,8 @@ class SQLiteStore(Store):
             await opened.execute(schema.INSERT_RUN, msgspec.structs.astuple(run))
             [known] = [known for known in await connection.runs_in(opened) if known.id == run.id]
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise connection.error_for(error, self.own, "opened") from error
+            await self._disconnect()
+            raise await judged(error, self.own, "opened") from error
         self._files = await OpenFiles.of(self.own, self._lock, opened)
         if known.pid != run.pid or known.wall != run.wall:
             raise JournalError(
@@ -168,6 +169,7 @@ class SQLiteStore(Store):
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
         await self._write(*schema.inserts(rows, int(self._wall())))
+        self._damages.clear()
 
     async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
         async with self._writing("written") as opened:

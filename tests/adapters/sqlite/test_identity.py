@@ -169,6 +169,8 @@ def test_d3_an_idle_journal_notices_a_mishap_within_a_second(mishap: str, backup
         WHOLE[mishap](path, backup)
         eventually(lambda: names(received) == ["JournalDegraded", "JournalRestored"], within=1.5)
         assert written_files(path) == [path]
+        found = found_in(tmp_path)["journal/calls.db"]
+    assert found == (RESTORED if "backup" in mishap else ["before"])
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before another process", "after another process"])
