@@ -9,6 +9,9 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 
+POLL_SECONDS = 0.1
+"""Between two looks at the threads that outlive the main thread."""
+
 
 def start_daemon(name: str, target: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
     """Run *target* in a daemon thread. Raises RuntimeError if no thread can be started (any more)."""
@@ -29,9 +32,24 @@ def is_process_ending() -> bool:
 
 def wait_for_last_thread() -> None:
     """Block until every other thread that the interpreter waits for has ended, the main thread included."""
+    threading.main_thread().join()
     while threads := _living_threads(threading.current_thread()):
-        threads[0].join()
+        for thread in threads:
+            _stop_abandoned(thread)
+        threads[0].join(POLL_SECONDS)
 
 
 def _living_threads(*others: threading.Thread) -> list[threading.Thread]:
     return [one for one in threading.enumerate() if not one.daemon and one.is_alive() and one not in others]
+
+
+def _stop_abandoned(thread: threading.Thread) -> None:
+    """Stop one of anyio's worker threads whose loop is closed.
+
+    The loop's last task should have done that, but a KeyboardInterrupt may have ended the loop before. Then the thread
+    would wait for work for ever, and the interpreter for the thread.
+    """
+    if type(thread).__name__ == "WorkerThread" and type(thread).__module__.startswith("anyio."):
+        loop, stop = getattr(thread, "loop", None), getattr(thread, "stop", None)
+        if loop is not None and stop is not None and loop.is_closed():
+            stop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,99 @@ def test_d12_a_first_call_that_comes_too_late_runs_unjournalled(
     assert "given up" in done.stderr
     assert done.stderr.count("the journal is closed: later events are not written") == 1
     assert not list(tmp_path.iterdir())
+
+
+BROKEN_LOOP = """
+import anyio, anyio.to_thread, asyncio
+
+async def main():
+    async with service:
+        await anyio.to_thread.run_sync(work, 3)
+        await anyio.sleep(60)
+
+def interrupt():
+    raise KeyboardInterrupt
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(main())
+loop.call_later(0.5, interrupt)
+try:
+    loop.run_until_complete(task)
+except KeyboardInterrupt:
+    loop.close()  # the task never ends, and nothing stops its worker threads
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_d12_worker_threads_of_a_loop_that_was_broken_off_keep_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    began = time.monotonic()
+    done = run(STRICT + BROKEN_LOOP, path)
+    assert time.monotonic() - began < 5.0, done.stderr
+    with journals.plain(path) as connection:
+        assert connection.execute("SELECT count(*) FROM events WHERE call <> ''").fetchall() == [(6,)]
+
+
+ABANDONED = """
+import anyio, anyio.to_thread, os
+
+async def main():
+    async with service:
+        with anyio.move_on_after(0.3):
+            async with anyio.create_task_group() as group:
+                for number in range(60):
+                    group.start_soon(lambda: anyio.to_thread.run_sync(time.sleep, 14, abandon_on_cancel=True))
+                call(1)
+                print("ready", flush=True)
+                await anyio.sleep(60)
+        began = time.monotonic()
+    print(time.monotonic() - began, flush=True)
+
+try:
+    anyio.run(main, backend=BACKEND)
+finally:
+    os._exit(0)  # the threads are the program's own: Python waits for them
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_d12_abandoned_worker_threads_do_not_delay_the_close(backend: str, tmp_path: Path) -> None:
+    done = run(STRICT + ABANDONED.replace("BACKEND", repr(backend)), tmp_path / "calls.db")
+    assert float(done.stdout.split()[1]) < 5.0, done.stderr
+
+
+INTERRUPTED = """
+import anyio, anyio.to_thread
+
+async def main():
+    async with service:
+        @service.recoverable("fetch", resumable=True, max_retries=None, initial_delay=0.02, breaker=None)
+        async def fetch(number):
+            await anyio.to_thread.run_sync(time.sleep, 0.05, abandon_on_cancel=True)
+            raise ConnectionError
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(fetch, number)
+            await anyio.sleep(0.2)
+            print("ready", flush=True)
+            await anyio.sleep(60)
+
+anyio.run(main, backend=BACKEND)
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("pause", [0.0005, 0.002, 0.01])
+def test_d12_three_interrupts_in_a_row_end_a_process(pause: float, backend: str, tmp_path: Path) -> None:
+    script = BEGIN + INTERRUPTED.replace("BACKEND", repr(backend))
+    command = [sys.executable, "-c", script, str(tmp_path / "calls.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            time.sleep(pause)
+        try:
+            process.wait(5.0)
+        finally:
+            process.kill()
