@@ -16,6 +16,8 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
+PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags to open a file: a symbolic link is an error, and a pipe does not block."""
 FLOCK = struct.Struct("hhqqi0q")
 """Linux's ``struct flock``: type, whence, start, length, process id; padded to the alignment of its numbers."""
 

@@ -1,7 +1,7 @@
 """Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process, which answers in a file.
 
-A command is ``<name>.json``, and its answer ``<name>.answer``. Both appear whole, by renaming. The process that removes
-a command has taken it.
+A command is ``<name>.<call>.json``, and its answer ``<name>.<call>.answer``. Both appear whole, by renaming. The
+process that removes a command has taken it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,34 @@ import itertools
 import logging
 import os
 import secrets
-import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import msgspec
 
-from adapters.sqlite.files import PLAIN_FILE, folder_of, open_private
-from recovery.journal.errors import JournalError
+from adapters.sqlite.files import folder_of, open_private
+from adapters.untrusted import UntrustedFileError, read_json
 from recovery.journal.store import Answer, Command, CommandSink
 
 MOST_BYTES = 64 * 1024
 ENDING = ".json"
 ANSWER_ENDING = ".answer"
+REFUSED_ENDING = ".refused"
+LONGEST_CALL = 120
+"""Characters of a call's id, quoted, in the name of its command."""
+MOST_FOUND = 1000
+"""Commands that are noted before they are carried out."""
+LOOK_SECONDS = 0.02
+"""How long one look at the inbox takes at most, about: commits wait for it."""
 
 EXPIRES_AFTER = 60.0
 """Seconds. An older command is refused, so that it cannot surprise a call that waits again much later."""
+
+FORGOTTEN_AFTER = 86400.0
+"""Seconds after which a refused command, or one that was never whole, is removed."""
 
 POLL_INTERVAL = 0.02
 """Seconds between two looks for an answer."""
@@ -49,7 +60,8 @@ def submit_command(journal: Path, command: Command) -> Path:
     inbox = inbox_of(journal)
     inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
-    path = inbox / f"{name}{ENDING}"
+    about = quote(command.call, safe="")
+    path = inbox / (f"{name}.{about}{ENDING}" if len(about) <= LONGEST_CALL else f"{name}{ENDING}")
     _write(path, command)
     return path
 
@@ -61,7 +73,7 @@ def send_command(journal: Path, command: Command, *, timeout: float) -> Answer |
     """
     path = submit_command(journal, command)
     answer, end = path.with_suffix(ANSWER_ENDING), time.monotonic() + timeout
-    while not answer.exists():
+    while not os.path.lexists(answer):
         if time.monotonic() > end:
             try:
                 path.unlink()
@@ -69,44 +81,103 @@ def send_command(journal: Path, command: Command, *, timeout: float) -> Answer |
                 return Answer(is_done=False, said=f"a process took the command, but did not answer in {timeout:g} s")
             return None
         time.sleep(POLL_INTERVAL)
-    said = msgspec.json.decode(answer.read_bytes(), type=Answer)
-    answer.unlink()
+    try:
+        said, _ = read_json(answer, Answer, most_bytes=MOST_BYTES)
+    except UntrustedFileError as error:
+        said = Answer(is_done=False, said=f"a process took the command, but its answer cannot be read: {error}")
+    with suppress(OSError):
+        answer.unlink()
     return said
 
 
-def take_commands(journal: Path, sink: CommandSink) -> None:
-    """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
+class CommandInbox:
+    """The commands to the processes that write *journal*, as one of these processes reads them.
 
-    A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
-    ``.refused``. Answers that are a minute old are removed.
+    A look takes ``LOOK_SECONDS``, however many files there are: the next look goes on where it ended.
     """
-    for path in _files(inbox_of(journal)):
+
+    def __init__(self, journal: Path) -> None:
+        self._inbox = inbox_of(journal)
+        self._entries: Iterator[os.DirEntry[str]] | None = None
+        self._found: list[Path] = []
+
+    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> None:
+        """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
+
+        A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
+        ``.refused``. Answers are removed after a minute, refused files after a day.
+        """
+        end = time.monotonic() + seconds
+        if self._is_read_through(sink, end):
+            self._found.sort()
+            while self._found and time.monotonic() < end:
+                _carry_out(self._found.pop(0), sink)
+
+    def close(self) -> None:
+        """Stop reading."""
+        entries, self._entries = self._entries, None
+        if entries is not None:
+            entries.close()  # type: ignore[attr-defined]  # an iterator of ``os.scandir``
+
+    def _is_read_through(self, sink: CommandSink, end: float) -> bool:
+        """Note in ``_found`` what may concern *sink*, until *end*; whether every file was looked at."""
+        if self._found:
+            return True  # the commands of the previous look come first
         try:
-            if path.suffix == ANSWER_ENDING:
-                if time.time() - path.lstat().st_mtime > EXPIRES_AFTER:
-                    path.unlink()
-                continue
-            command = _read(path)
-            if not sink.concerns(command.call):
-                continue
-            path.unlink()  # the process that succeeds with this has the command
-        except FileNotFoundError:
-            continue  # another process took it
-        except (JournalError, OSError, ValueError, msgspec.MsgspecError) as error:
-            log.warning("the command %s is refused: %s", path, error)
-            with suppress(OSError):  # the next look refuses it again
-                path.rename(path.with_suffix(".refused"))
-            continue
-        answer = sink.carry_out(command)
-        with suppress(OSError):  # the command is carried out all the same
-            _write(path.with_suffix(ANSWER_ENDING), answer)
+            if self._entries is None:
+                self._entries = os.scandir(self._inbox)
+            for entry in self._entries:
+                if _may_concern(entry, sink):
+                    self._found.append(Path(entry.path))
+                if len(self._found) >= MOST_FOUND:
+                    break
+                if time.monotonic() >= end:
+                    return False
+        except OSError:  # usually there is no inbox
+            pass
+        self.close()
+        return True
 
 
-def _files(inbox: Path) -> list[Path]:
+def _may_concern(entry: os.DirEntry[str], sink: CommandSink) -> bool:
+    """Whether *entry* may be a command for *sink*, or must be read to know that. Removes what is old.
+
+    The name tells which call a command is about, so that commands for other processes need not be opened.
+    """
+    name, ending = os.path.splitext(entry.name)
+    with suppress(OSError):
+        match ending:
+            case ".answer" | ".refused" | ".json-new" | ".answer-new":
+                if _age(entry) > (EXPIRES_AFTER if ending == ANSWER_ENDING else FORGOTTEN_AFTER):
+                    os.unlink(entry.path)
+            case ".json":
+                _, is_named, call = name.partition(".")
+                return not is_named or sink.concerns(unquote(call)) or _age(entry) > EXPIRES_AFTER
+    return False
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime
+
+
+def _carry_out(path: Path, sink: CommandSink) -> None:
     try:
-        return sorted(path for path in inbox.iterdir() if path.suffix in (ENDING, ANSWER_ENDING))
-    except OSError:  # usually there is no inbox
-        return []
+        command, written = read_json(path, Command, most_bytes=MOST_BYTES)
+        if (age := time.time() - written) > EXPIRES_AFTER:
+            raise UntrustedFileError(f"no process has taken it for {age:.0f} s")
+        if not sink.concerns(command.call):
+            return
+        path.unlink()  # the process that succeeds with this has the command
+    except FileNotFoundError:
+        return  # another process took it
+    except (UntrustedFileError, OSError) as error:
+        log.warning("the command %s is refused: %s", path, error)
+        with suppress(OSError):  # the next look refuses it again
+            path.rename(path.with_suffix(REFUSED_ENDING))
+        return
+    answer = sink.carry_out(command)
+    with suppress(OSError):  # the command is carried out all the same
+        _write(path.with_suffix(ANSWER_ENDING), answer)
 
 
 def _write(path: Path, value: Command | Answer) -> None:
@@ -118,19 +189,3 @@ def _write(path: Path, value: Command | Answer) -> None:
     finally:
         os.close(file)
     hidden.rename(path)
-
-
-def _read(path: Path) -> Command:
-    file = os.open(path, os.O_RDONLY | PLAIN_FILE)
-    try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-            raise JournalError(f"it is no file of at most {MOST_BYTES} bytes")
-        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-            raise JournalError("it belongs to another user")
-        command = msgspec.json.decode(os.read(file, MOST_BYTES), type=Command)
-    finally:
-        os.close(file)
-    if (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
-        raise JournalError(f"no process has taken it for {age:.0f} s")
-    return command

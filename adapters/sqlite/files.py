@@ -13,12 +13,11 @@ import stat
 import time
 from pathlib import Path
 
+from adapters.disk import PLAIN_FILE
 from recovery.journal.errors import JournalError
 
 MAGIC = b"SQLite format 3\0"
 """How a database begins."""
-PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Flags to open a file: a symbolic link is an error, and a pipe does not block."""
 
 
 def folder_of(path: Path) -> Path:

@@ -21,7 +21,7 @@ from adapters.disk import sync_file
 from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.claims import Claims
-from adapters.sqlite.command_inbox import take_commands
+from adapters.sqlite.command_inbox import CommandInbox
 from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import RETRY_PAUSES, Lock
 from adapters.sqlite.opening import judged, open_file
@@ -91,6 +91,7 @@ class SQLiteStore(Store):
         self._kept: list[str] = []
         self._adoption = Adoption(self.path, self._write, self.sync)
         self._claims = Claims(self.path)
+        self._inbox = CommandInbox(self.path)
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and write down *run*. An open file is closed first; its lock is kept."""
@@ -226,6 +227,7 @@ class SQLiteStore(Store):
             self._lock.release()  # before that of the journal's own file, if it was adopted: see ``Adoption.run``
             self._adoption.release()
             self._claims.close()
+            self._inbox.close()
 
     async def adopt(self) -> bool:
         """Copy the side files of dead processes into ours, and remove them.
@@ -254,7 +256,7 @@ class SQLiteStore(Store):
 
     async def commands(self, sink: CommandSink) -> None:
         """Carry out the commands for this process that are in the inbox."""
-        take_commands(self.path, sink)
+        self._inbox.take(sink)
 
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""

@@ -35,6 +35,8 @@ class CommandHandler:
         self._bus = bus
         self._resumption = resumption
         self._of_parent: set[str] = set()
+        self._counted = (0, 0, 0)
+        self._ids: set[str] = set()
 
     def after_fork(self) -> None:
         """Leave the calls that wait now, and the commands for them, to the parent process."""
@@ -44,10 +46,19 @@ class CommandHandler:
         """Whether this process answers a command for that call: it began the call, resumed it, or left it."""
         if call in self._of_parent:
             return False
-        found = self._found()
-        resumed = () if found is None else (*found.quarantined, *found.left, *(one.record for one in found.calls))
         is_begun_here = call.rpartition("-")[0] == self._bus.run
-        return is_begun_here or call in self._waiting or any(record.call == call for record in resumed)
+        return is_begun_here or call in self._waiting or call in self._resumed()
+
+    def _resumed(self) -> set[str]:
+        """The ids of the calls that ``resume()`` found, kept for the next of many questions."""
+        found = self._found()
+        if found is None:
+            return set()
+        counted = len(found.calls), len(found.left), len(found.quarantined)
+        if counted != self._counted:
+            records = (*found.quarantined, *found.left, *(one.record for one in found.calls))
+            self._counted, self._ids = counted, {record.call for record in records}
+        return self._ids
 
     def _found(self) -> Resumption | None:
         resumption = self._resumption()

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from adapters.sqlite.command_inbox import MOST_BYTES, inbox_of, send_command, submit_command, take_commands
+from adapters.sqlite.command_inbox import MOST_BYTES, CommandInbox, inbox_of, send_command, submit_command
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Answer, Command
 from recovery.service import Recovery
@@ -50,7 +51,7 @@ class Sink:
 def taken(journal: Path) -> list[Command]:
     """The commands that one look takes."""
     sink = Sink()
-    take_commands(journal, sink)
+    CommandInbox(journal).take(sink)
     return sink.taken
 
 
@@ -123,7 +124,7 @@ def test_a_process_that_takes_a_command_and_dies_is_named(journal: Path) -> None
         sent = pool.submit(send_command, journal, COMMAND, timeout=0.3)
         eventually(lambda: any(inbox_of(journal).glob("*.json")))
         with pytest.raises(Killed):
-            take_commands(journal, Dies())
+            CommandInbox(journal).take(Dies())
         answer = sent.result()
     assert answer == Answer(is_done=False, said="a process took the command, but did not answer in 0.3 s")
 
@@ -159,6 +160,10 @@ def of_another_user(path: Path) -> None:
                 b"[]",
                 b'{"name":"rm -rf","call":"r-1"}',
                 b'{"name":"retry","call":5}',
+                b"[" * 60_000,
+                b'{"name":"retry","call":"r-1","reason":' + b"[" * 60_000,
+                "{}".encode("utf-16"),
+                b'{"name":"retry","call":"\xed\xa0\x80"}',
             ],
         ),
         text(b'{"name":"retry","call":"r-1","extra":1}'),
@@ -179,6 +184,84 @@ def test_a_file_that_is_no_command_is_refused_and_stops_no_other(
     assert taken(journal) == []
     assert os.path.lexists(inbox_of(journal) / "0.refused")
     assert caplog.text.count("0.json is refused") == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no JSON", b'{"said":"\xff","is_done":true}', b'{"x":' + b"[" * 60_000, None]
+)
+def test_an_answer_that_cannot_be_read_is_said(journal: Path, content: bytes | None) -> None:
+    class Answers(Sink):
+        def carry_out(self, command: Command) -> Answer:
+            answer = before[0].with_suffix(".answer")
+            answer.symlink_to("/etc/hostname") if content is None else answer.write_bytes(content)
+            raise Killed
+
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send_command, journal, COMMAND, timeout=10.0)
+        eventually(lambda: any(inbox_of(journal).glob("*.json")))
+        before = list(inbox_of(journal).glob("*.json"))
+        with pytest.raises(Killed):
+            CommandInbox(journal).take(Answers())
+        answer = sent.result()
+    assert not answer.is_done
+    assert "its answer cannot be read" in answer.said
+
+
+# Many of them
+
+
+@pytest.mark.parametrize("call", ["a.b/c%d", "ä" * 10, "x" * 121, "x" * 5000, "..", "r 1\n"])
+def test_a_command_names_any_call(journal: Path, call: str) -> None:
+    class Any(Sink):
+        def concerns(self, asked: str) -> bool:
+            return asked == call
+
+    sink = Any()
+    submit_command(journal, Command("pause", call))
+    submit_command(journal, Command("pause", call + "x"))
+    CommandInbox(journal).take(sink)
+    assert sink.taken == [Command("pause", call)]
+
+
+def test_d18_a_look_at_a_hundred_thousand_commands_for_others_is_short(journal: Path) -> None:
+    submit_command(journal, Command("retry", "other"))
+    for number in range(100_000):
+        inbox_of(journal).joinpath(f"{number}.other.json").touch()
+    sink, inbox, slowest = Sink(), CommandInbox(journal), 0.0
+    submit_command(journal, COMMAND)
+    tracemalloc.start()
+    for _ in range(1000):
+        began = time.thread_time()
+        inbox.take(sink)
+        slowest = max(slowest, time.thread_time() - began)
+        if sink.taken:
+            break
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    inbox.close()
+    assert sink.taken == [COMMAND]
+    assert slowest < 0.1
+    assert most < 1_000_000
+
+
+def test_d18_many_commands_for_one_process_are_carried_out_over_many_looks(journal: Path) -> None:
+    for _ in range(3000):
+        submit_command(journal, COMMAND)
+    sink, inbox, looks = Sink(), CommandInbox(journal), 0
+    while len(sink.taken) < 3000:
+        looks += 1
+        inbox.take(sink, seconds=0.005)
+    assert looks > 5
+
+
+def test_refused_commands_are_removed_after_a_day(journal: Path) -> None:
+    refused = submit_command(journal, COMMAND).with_suffix(".refused")
+    refused.write_bytes(b"")
+    assert taken(journal) == [COMMAND]
+    assert refused.exists()
+    os.utime(refused, (time.time() - 86401.0,) * 2)
+    assert taken(journal) == []
+    assert not refused.exists()
 
 
 # In a process
