@@ -18,12 +18,16 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         result: The JSON of the result.
         until: The Unix time at which it expires.
         version: The version of the operation that it holds for.
+        boot: The boot of the machine that recorded it; "" if that is unknown.
+        until_in_boot: The monotonic seconds of that boot at which it expires, however the wall clock is set.
     """
 
     key: str
     result: msgspec.Raw
     until: float
     version: str = ""
+    boot: str = ""
+    until_in_boot: float = 0.0
 
 
 class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,22 +9,30 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+)
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
-
 from adapters.sqlite import schema
-from adapters.sqlite.connection import runs_in
+from adapters.sqlite.connection import epochs_in
 from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.opening import check_file, judged, open_file
 from adapters.sqlite.other_files import known_calls
 from adapters.sqlite.reading import reading
 from recovery.journal.errors import DamagedJournalError, JournalError
+from recovery.journal.history import Run
 
 SLICE = 500
 SLICE_BYTES = 1024 * 1024
@@ -33,22 +41,34 @@ SLICE_BYTES = 1024 * 1024
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
 
+Dating: TypeAlias = tuple[str, float]
+"""A boot, and the Unix time by which rows are dated, less the monotonic clock."""
+
+UNDATED: Dating = ("", 0.0)
+
 log = logging.getLogger("recovery.journal")
 
 
 class Adoption:
     """Copies what dead processes left beside and in the journal *path* with *write*, and then calls *sync*.
 
+    *dating* returns this boot, and by which epoch this process dates its rows.
+
     The lock of a side file that was copied but not removed yet is kept: another process would run its calls, too. The
     lock of the journal's own file is kept until ``release``, for the same reason.
     """
 
     def __init__(
-        self, path: Path, write: Callable[[Slice], Awaitable[None]], sync: Callable[[], Awaitable[None]]
+        self,
+        path: Path,
+        write: Callable[[Slice], Awaitable[None]],
+        sync: Callable[[], Awaitable[None]],
+        dating: Callable[[], Dating] = lambda: UNDATED,
     ) -> None:
         self._path = path
         self._write = write
         self._sync = sync
+        self._dating = dating
         self._locks: dict[Path, Lock] = {}
         self._main = Lock(path)
         self._has_main = False
@@ -89,7 +109,7 @@ class Adoption:
 
     async def _adopt(self, path: Path, lock: Lock) -> bool:
         try:
-            await self._copy(slices_of(path))
+            await self._copy(slices_of(path, self._dating()))
         except Unusable as unusable:
             [error] = unusable.args
             if isinstance(error, DamagedJournalError):
@@ -120,7 +140,7 @@ class Adoption:
     async def _copy_main(self, own: Path) -> bool:
         try:
             calls = await calls_left_in(self._path, lambda: self.elsewhere(own))
-            found = await self._copy(slices_of_calls(self._path, calls))
+            found = await self._copy(slices_of_calls(self._path, calls, self._dating()))
         except Unusable as unusable:
             self._warn(unusable.args[0])
             self._main.release()  # the process that opens it next can quarantine it
@@ -135,7 +155,7 @@ class Adoption:
             paths = [path for path in journal_files(self._path) if path != own]
             for path in paths:
                 with suppress(Unusable):
-                    await self._copy(slices_of_calls(path, calls))
+                    await self._copy(slices_of_calls(path, calls, self._dating()))
             if all(path.exists() for path in paths):
                 return  # otherwise a file was adopted meanwhile: its rows are in another one
 
@@ -180,13 +200,15 @@ async def _reading_orphan(path: Path) -> AsyncIterator[None]:
         raise Unusable(error) from error
 
 
-async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
+async def slices_of(path: Path, dating: Dating = UNDATED) -> AsyncGenerator[Slice, None]:
     """The contents of the side file *path*, in slices. Raises Unusable."""
     async with _reading_orphan(path):
         orphan = await open_file(path)
         try:
-            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in await runs_in(orphan)]
-            async with orphan.execute(schema.RAW) as cursor, aclosing(_sliced(cursor)) as slices:
+            runs = await epochs_in(orphan)
+            yield schema.INSERT_RUN, [schema.run_values(run, epoch) for run, epoch in runs]
+            rows = orphan.execute(schema.RAW)
+            async with rows as cursor, aclosing(_sliced(cursor, shifts_of(runs, dating))) as slices:
                 async for one in slices:
                     yield one
         finally:
@@ -203,20 +225,28 @@ async def calls_left_in(path: Path, others: Callable[[], list[Path]]) -> list[st
     return [call for call in calls if call not in known]
 
 
-async def slices_of_calls(path: Path, calls: Collection[str]) -> AsyncGenerator[Slice, None]:
+async def slices_of_calls(path: Path, calls: Collection[str], dating: Dating) -> AsyncGenerator[Slice, None]:
     """Every row of *calls* in the file *path*; no call is divided between slices. Raises Unusable."""
     if not calls:
         return
     async with _reading_orphan(path), reading(path) as reader:
-        runs = await reader.runs()
-        yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in runs]
+        runs = await reader.epochs()
+        yield schema.INSERT_RUN, [schema.run_values(run, epoch) for run, epoch in runs]
         rows = reader.raw(schema.RAW_OF_CALLS, json.dumps(list(calls)))
-        async with aclosing(rows), aclosing(_sliced(rows, divides_calls=False)) as slices:
+        async with aclosing(rows), aclosing(_sliced(rows, shifts_of(runs, dating), divides_calls=False)) as slices:
             async for one in slices:
                 yield one
 
 
-async def _sliced(rows: AsyncIterable[Any], *, divides_calls: bool = True) -> AsyncGenerator[Slice, None]:
+def shifts_of(runs: Iterable[tuple[Run, float]], dating: Dating) -> dict[str, int]:
+    """By run, the seconds to add to the dates of its rows: a jump of the wall clock may be between two files."""
+    boot, ours = dating
+    return {run.id: round(ours - epoch) for run, epoch in runs if boot and run.boot == boot}
+
+
+async def _sliced(
+    rows: AsyncIterable[Any], shifts: dict[str, int], *, divides_calls: bool = True
+) -> AsyncGenerator[Slice, None]:
     """*rows* in slices; Any: the columns of ``schema``, as a file holds them."""
     values: list[tuple[object, ...]] = []
     size = 0
@@ -224,7 +254,8 @@ async def _sliced(rows: AsyncIterable[Any], *, divides_calls: bool = True) -> As
         if (len(values) >= SLICE or size >= SLICE_BYTES) and (divides_calls or found[1] != values[-1][1]):
             yield schema.INSERT, values
             values, size = [], 0
-        values.append(tuple(found))
+        run, call, kind, body, number, written, *others = found
+        values.append((run, call, kind, body, number, written + shifts.get(run, 0), *others))
         size += len(found[3] or b"")
     if values:
         yield schema.INSERT, values

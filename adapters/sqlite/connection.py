@@ -11,7 +11,7 @@ from typing import Any
 import aiosqlite
 
 from adapters.sqlite.fork_guard import fork_guard
-from adapters.sqlite.schema import RUNS, as_row
+from adapters.sqlite.schema import RUNS, as_row, as_run
 from recovery.journal.errors import DamagedJournalError, JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -54,9 +54,14 @@ async def number_of(connection: aiosqlite.Connection, pragma: str) -> int:
 
 
 async def runs_in(connection: aiosqlite.Connection) -> list[Run]:
-    """Every process that wrote the file."""
-    found = await connection.execute_fetchall(RUNS)
-    return [Run(**dict(zip(Run.__struct_fields__, values, strict=True))) for values in found]
+    """Every process that wrote the file, but those whose row is damaged: they are unknown, as is what they wrote."""
+    return [run for run, _ in await epochs_in(connection)]
+
+
+async def epochs_in(connection: aiosqlite.Connection) -> list[tuple[Run, float]]:
+    """The same, each with its epoch."""
+    found = [as_run(*values) for values in await connection.execute_fetchall(RUNS)]
+    return [known for known in found if known is not None]
 
 
 async def rows_in(connection: aiosqlite.Connection, query: str, *values: object) -> list[Row]:

@@ -7,6 +7,7 @@ goes on with the call writes a side file. Side files are adopted whole.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,14 +58,14 @@ async def known_calls(files: Callable[[], Iterable[Path]], calls: Collection[str
 
 
 async def rows_of_operation(
-    files: Callable[[], Iterable[Path]], operation: str, since: float
+    files: Callable[[], Iterable[Path]], operation: str, boot: str, since: float
 ) -> tuple[Sequence[Run], Sequence[Row]]:
     """The rows that ``Store.calls_of`` returns, and the runs that wrote them."""
     # As msgspec has written it. Arguments may hold the same text.
     member = b'"operation":' + msgspec.json.encode(operation)
 
     async def read(reader: Reader) -> tuple[Sequence[Run], Sequence[Row]]:
-        return await reader.runs(), await reader.rows(schema.OF_OPERATION, int(since), member, member)
+        return await reader.runs(), await reader.rows(schema.OF_OPERATION, boot, math.floor(since), member, member)
 
     found = await read_each(files, read)
     runs = {run.id: run for known, _ in found for run in known}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from adapters.sqlite.connection import code_of, connecting, error_for, number_of, rows_in, runs_in
+from adapters.sqlite.connection import code_of, connecting, epochs_in, error_for, number_of, rows_in
 from adapters.sqlite.files import companions_of, log_of
 from adapters.sqlite.schema import ALL, APPLICATION_ID, SCHEMA_VERSION, expected_schema, plain
 from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
@@ -34,7 +34,11 @@ class Reader:
 
     async def runs(self) -> Sequence[Run]:
         """Every process that wrote; none while another process is about to make the tables."""
-        return await runs_in(self._connection) if await self._has_tables() else []
+        return [run for run, _ in await self.epochs()]
+
+    async def epochs(self) -> Sequence[tuple[Run, float]]:
+        """The same, each with the Unix time by which it dates its rows, less its monotonic clock."""
+        return await epochs_in(self._connection) if await self._has_tables() else []
 
     async def rows(self, query: str = ALL, *values: object) -> Sequence[Row]:
         """The rows that *query* of ``schema`` finds: every row, in the order written."""

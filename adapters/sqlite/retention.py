@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import aiosqlite
@@ -13,6 +14,8 @@ from recovery import validation
 
 SLICE = 500
 """Rows that one transaction deletes at most."""
+FIRST = -(2**62)
+"""Before any date."""
 NO_CALL_KEPT = 10_000
 """Latest rows about no call (circuits, the journal itself) that are kept."""
 
@@ -49,11 +52,11 @@ SELECT count(*) FROM (
     SELECT 1 FROM events WHERE kind IN ({DONE}) ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET ?
 )
 """
-_OLDEST_CALL = f"SELECT written FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT 1"
+_OLDEST_CALL = f"SELECT written FROM events WHERE kind IN ({DONE}) AND written >= ? ORDER BY written, id LIMIT 1"
 # Whole calls, the oldest first. The terminal row of a call with more rows than a slice is deleted last.
 _OLD_CALLS = f"""
 WITH done AS (
-    SELECT call, written, id FROM events WHERE kind IN ({DONE}) ORDER BY written, id LIMIT {SLICE}
+    SELECT call, written, id FROM events WHERE kind IN ({DONE}) AND written >= ? ORDER BY written, id LIMIT {SLICE}
 ), placed AS (SELECT call, written, row_number() OVER (ORDER BY written, id) AS place FROM done),
 old AS (SELECT call, place FROM placed WHERE written < ? OR place <= ?),
 rows AS (
@@ -62,7 +65,9 @@ rows AS (
 ), whole AS (SELECT place FROM rows GROUP BY place HAVING max(total) <= {SLICE} OR place = 1)
 SELECT id FROM rows WHERE place IN (SELECT place FROM whole) ORDER BY total LIMIT {SLICE}
 """
-_OLD_NO_CALL = f"SELECT id FROM events WHERE call = '' AND written < ? ORDER BY written, id LIMIT {SLICE}"
+_OLD_NO_CALL = (
+    f"SELECT id FROM events WHERE call = '' AND written >= ? AND written < ? ORDER BY written, id LIMIT {SLICE}"
+)
 _TOO_MANY_NO_CALL = f"""
 SELECT id FROM events WHERE call = '' ORDER BY written DESC, id DESC LIMIT {SLICE} OFFSET {NO_CALL_KEPT}
 """
@@ -71,21 +76,26 @@ SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM events WHERE 
 """
 
 
-async def prune(connection: aiosqlite.Connection, keep: Retention, now: float, run: str) -> bool:
+async def prune(
+    connection: aiosqlite.Connection, keep: Retention, now: float, run: str, *, since: float = FIRST
+) -> bool:
     """Delete a slice of what *keep* does not allow at Unix time *now*, and return whether there may be more.
 
-    A run without rows is deleted too, except *run*, which is writing.
+    Rows from before *since* are not deleted for their age. A run without rows is deleted too, except *run*, which is
+    writing.
     """
-    before = int(now - keep.seconds)
-    deleted = await _delete(connection, _OLD_NO_CALL, (before,)) or await _delete(connection, _TOO_MANY_NO_CALL)
+    ages = math.floor(since), math.floor(now - keep.seconds)
+    deleted = await _delete(connection, _OLD_NO_CALL, ages) or await _delete(connection, _TOO_MANY_NO_CALL)
     is_big = await _size(connection) > keep.bytes
     too_many = 0
     [(span,)] = await connection.execute_fetchall(_SPAN)
     if span is not None and span >= keep.calls:
         [(too_many,)] = await connection.execute_fetchall(_TOO_MANY_CALLS, (keep.calls,))
-    oldest = list(await connection.execute_fetchall(_OLDEST_CALL))
-    if is_big or too_many or (oldest and oldest[0][0] < before):
-        deleted += await _delete(connection, _OLD_CALLS, (before, SLICE if is_big else too_many))
+    oldest = list(await connection.execute_fetchall(_OLDEST_CALL, ages[:1]))
+    if is_big or too_many:
+        deleted += await _delete(connection, _OLD_CALLS, (FIRST, 0, SLICE if is_big else too_many))
+    elif oldest and oldest[0][0] < ages[1]:
+        deleted += await _delete(connection, _OLD_CALLS, (*ages, 0))
     if not deleted:
         await connection.execute(f"DELETE FROM runs WHERE rowid IN ({_RUNS})", (run,))
     return deleted >= SLICE or (deleted > 0 and is_big)

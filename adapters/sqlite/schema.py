@@ -1,8 +1,9 @@
 """The tables of a journal's file, and every statement that reads or writes them. There is one file format.
 
-``runs`` has one row per process that wrote. ``events`` is append-only and has one row per event: its JSON in ``body``,
-Unix time in ``written``, and in ``sum`` a CRC-32, because SQLite itself does not notice a flipped bit in a text.
-``run`` and ``number`` identify an event. ``result_key`` finds a recorded result, and is null in all other rows.
+``runs`` has one row per process that wrote; ``epoch`` is the Unix time by which it dates its rows, less its monotonic
+clock. ``events`` is append-only and has one row per event: its JSON in ``body``, Unix time in ``written``. ``run`` and
+``number`` identify an event. ``result_key`` finds a recorded result, and is null in all other rows. ``sum`` is a
+CRC-32 of the row, because SQLite itself does not notice a flipped bit in a value.
 
 A file of an earlier format is quarantined whole; a file of a newer format is never written.
 """
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from typing import Any
+
+import msgspec
 
 from events.operation_events import (
     CallRejected,
@@ -24,11 +28,11 @@ from events.operation_events import (
     OperationRecovered,
     OperationSucceeded,
 )
-from recovery.journal.history import CIRCUIT, TERMINAL
+from recovery.journal.history import CIRCUIT, TERMINAL, Run
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of this format. A change of ``TABLES`` needs a new one."""
 
 
@@ -42,7 +46,8 @@ _TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
 
 TABLES = (
     """CREATE TABLE runs (
-        id TEXT PRIMARY KEY, boot TEXT NOT NULL, monotonic REAL NOT NULL, wall REAL NOT NULL, pid INTEGER NOT NULL
+        id TEXT PRIMARY KEY, boot TEXT NOT NULL, monotonic REAL NOT NULL, wall REAL NOT NULL, pid INTEGER NOT NULL,
+        epoch REAL NOT NULL, sum INTEGER NOT NULL
     ) STRICT""",
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY, run TEXT NOT NULL, call TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
@@ -80,9 +85,11 @@ def _insert(rows: int) -> str:
 
 INSERT = _insert(1)
 _INSERTS = {rows: _insert(rows) for rows in ROWS_PER_INSERT}
-# Columns are in the order of the fields of ``Run``.
-INSERT_RUN = "INSERT INTO runs (id, boot, monotonic, wall, pid) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-RUNS = "SELECT id, boot, monotonic, wall, pid FROM runs ORDER BY rowid"
+# Columns are in the order of the fields of ``Run``, with those that only the file has behind them.
+_RUN = "id, boot, monotonic, wall, pid, epoch, sum"
+INSERT_RUN = f"INSERT INTO runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+DELETE_RUN = "DELETE FROM runs WHERE id = ?"
+RUNS = f"SELECT {_RUN} FROM runs ORDER BY rowid"
 RAW = f"SELECT {_WRITTEN} FROM events ORDER BY id"
 ALL = f"SELECT {_READ} FROM events ORDER BY id"
 # One walk over the index; the rows of calls that are over are not touched.
@@ -97,10 +104,12 @@ RAW_OF_CALLS = f"""
 SELECT {_WRITTEN} FROM json_each(?) AS wanted CROSS JOIN events ON events.call = wanted.value AND events.call <> ''
 ORDER BY wanted.key, events.id
 """
-# No index knows the operation: of the calls that are over, only the latest rows are looked at.
+# No index knows the operation: of the calls that are over, only the latest rows are looked at. The arguments are a boot
+# and its monotonic clock, and the operation twice.
 OF_OPERATION = f"""
 WITH recent AS (
-    SELECT call FROM events WHERE id > (SELECT max(id) FROM events) - {ROWS_OF_OPERATION} AND written >= ?
+    SELECT call FROM events WHERE id > (SELECT max(id) FROM events) - {ROWS_OF_OPERATION}
+    AND written >= (SELECT epoch FROM runs WHERE runs.id = events.run AND boot = ?) + ?
     AND call <> '' AND instr(body, ?)
 )
 SELECT {_READ} FROM events WHERE call <> '' AND kind <> '{CheckpointSaved.__name__}'
@@ -137,6 +146,26 @@ def plain(text: str | None) -> str:
 def checksum(run: str, number: int, call: str, kind: str, body: bytes, result_key: str = "") -> int:
     """The CRC-32 of an event's row; it leaves out when the row was written."""
     return zlib.crc32(body, zlib.crc32(f"{run}\0{number}\0{call}\0{kind}\0{result_key}".encode()))
+
+
+def run_values(run: Run, epoch: float) -> tuple[object, ...]:
+    """The values of ``INSERT_RUN`` for *run*, which dates its rows by *epoch*."""
+    return *msgspec.structs.astuple(run), epoch, _run_sum(run, epoch)
+
+
+def as_run(*found: Any) -> tuple[Run, float] | None:
+    """The run that a query found, and its epoch; ``None`` if it is not as it was written."""
+    *values, epoch, total = found
+    try:
+        run = Run(**dict(zip(Run.__struct_fields__, values, strict=True)))
+        return (run, epoch) if _run_sum(run, epoch) == total else None
+    except (TypeError, UnicodeError, OverflowError, struct.error):
+        return None
+
+
+def _run_sum(run: Run, epoch: float) -> int:
+    clocks = struct.pack(">3d", run.monotonic, run.wall, epoch)
+    return zlib.crc32(clocks, zlib.crc32(f"{run.id}\0{run.boot}\0{run.pid}".encode()))
 
 
 def values_of(row: Row, written: int) -> tuple[object, ...]:

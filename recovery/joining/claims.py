@@ -139,7 +139,7 @@ class ClaimWait:
             return None
         process = "another process" if found.pid is None else f"process {found.pid}"
         if self._since is None:
-            self._since = time.time()
+            self._since = time.monotonic()
             log.warning("%s waits: %s runs an equal call", self._shared, process)
         most = self._definition.config.policy.max_elapsed
         left = LONGEST_POLL if most is None else self._began + most - self._clock()
@@ -158,19 +158,25 @@ class ClaimWait:
             found = self._shared.record
             if self._since is not None:
                 runs, rows = await store.calls_of(self._shared.name, self._since - WRITTEN_BEFORE)
-                found = self._latest(runs, rows, journal.run.id) or found
+                found = self._latest(runs, rows, journal.run) or found
             return None if found is None else await journal.lookup.taken_over(store, found.call)
 
         return journal.ask(Query(read))
 
-    def _latest(self, runs: Iterable[Run], rows: Iterable[Row], own_run: str) -> CallRecord | None:
+    def _latest(self, runs: Iterable[Run], rows: Iterable[Row], this: Run) -> CallRecord | None:
         """The latest equal call that another process has begun: one that is pending, else one that is over."""
         records: dict[str, CallRecord] = {}
         for run, event in readable(rows):
             replay(records, run, (event,))
-        known = {run.id: run.wall - run.monotonic for run in runs}
-        equal = [one for one in records.values() if one.run != own_run and self._is_equal(one)]
-        return max(equal, key=lambda one: (not one.is_over, known.get(one.run, 0.0) + one.at), default=None)
+        # Within a boot the monotonic clocks agree, however the wall clock is set.
+        epochs = {run.id: (True, 0.0) if run.boot == this.boot else (False, run.wall - run.monotonic) for run in runs}
+
+        def order(record: CallRecord) -> tuple[bool, bool, float]:
+            is_of_this_boot, epoch = epochs.get(record.run, (False, 0.0))
+            return not record.is_over, is_of_this_boot, epoch + record.at
+
+        equal = [one for one in records.values() if one.run != this.id and self._is_equal(one)]
+        return max(equal, key=order, default=None)
 
     def _is_equal(self, record: CallRecord) -> bool:
         identity, codec = self._shared.identity, self._definition.codec

@@ -39,15 +39,22 @@ class RecordedResults:
 
     def record(self, call: Call, result: object) -> None:
         """Have *result* published with the success of *call*."""
-        key, until = call.idempotency_key, time.time() + self._seconds
-        if not key:
+        key, journal = call.idempotency_key, self._journal()
+        if not key or journal is None:
             return
         try:
             data = self.codec.encoded(result)
         except ValueError as error:
             self._warn_once(str(error))
         else:
-            call.recorded = Recorded(key=key, result=msgspec.Raw(data), until=until, version=call.version)
+            call.recorded = Recorded(
+                key=key,
+                result=msgspec.Raw(data),
+                until=time.time() + self._seconds,
+                version=call.version,
+                boot=journal.run.boot,
+                until_in_boot=time.monotonic() + self._seconds,
+            )
 
     def recall(self, call: Call) -> Recorded | None:
         """The result that a call of this key has recorded, if it is still good. Blocks if the file must be asked."""
@@ -66,6 +73,9 @@ class RecordedResults:
         return journal.lookup.result(call.operation.name, call.idempotency_key)
 
     def _if_good(self, recorded: Recorded | None, version: str) -> Recorded | None:
-        if recorded is None or recorded.until <= time.time() or recorded.version != version:
+        journal = self._journal()
+        if recorded is None or journal is None or recorded.version != version:
             return None
-        return recorded
+        if recorded.boot and recorded.boot == journal.run.boot:
+            return recorded if time.monotonic() < recorded.until_in_boot else None
+        return recorded if time.time() < recorded.until else None

@@ -123,7 +123,7 @@ class Store(Protocol):
 
         Args:
             operation: Its name.
-            since: Unix time. Calls that are over are found by their rows written since then.
+            since: Monotonic seconds. Calls that are over are found by their rows written since then, in this boot.
 
         Returns:
             Rows in the order to replay, each once, without checkpoints. The latest rows only, if there are very many. A

@@ -33,7 +33,7 @@ def steady_state(path: Path, calls: int, keep: Retention = Retention()) -> Stead
 
     async def main() -> None:
         nonlocal largest, log, slowest, rows
-        store = SQLiteStore(path, retention=keep, wall=lambda: now[0])
+        store = SQLiteStore(path, retention=keep, wall=lambda: now[0], monotonic=lambda: now[0])
         await store.open(Run(id="long", boot="boot", monotonic=0.0, wall=0.0, pid=1))
         number = 0
         for first in range(0, calls, PER_BATCH):

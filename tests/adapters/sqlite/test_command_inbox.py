@@ -51,7 +51,7 @@ class Sink:
 def taken(journal: Path) -> list[Command]:
     """The commands that one look takes."""
     sink = Sink()
-    CommandInbox(journal).take(sink)
+    CommandInbox(journal).take(sink, seconds=10.0)
     return sink.taken
 
 

@@ -23,7 +23,7 @@ EARLIER = f"has file format {SCHEMA_VERSION - 1}, and this release reads format 
 
 
 def test_d15_other_tables_need_another_format_number() -> None:
-    assert (SCHEMA_VERSION, zlib.crc32("\n".join(map(plain, TABLES)).encode())) == (3, 2615934669)
+    assert (SCHEMA_VERSION, zlib.crc32("\n".join(map(plain, TABLES)).encode())) == (4, 1522370917)
 
 
 def journal_of_format(number: int, path: Path) -> dict[str, bytes]:
@@ -32,7 +32,9 @@ def journal_of_format(number: int, path: Path) -> dict[str, bytes]:
     journals.write(path, journals.rows_of([journals.started("c")]))
     with journals.plain(path) as connection:
         connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("INSERT INTO runs VALUES ('later', 'boot', 1.0, 2.0, 3)")  # is in the log when it is copied
+        connection.execute(
+            "INSERT INTO runs VALUES ('later', 'boot', 1.0, 2.0, 3, 4.0, 5)"
+        )  # is in the log when it is copied
         ours = [path, path.with_name(f"{path.name}-wal")]
         found = {one.name.removeprefix(path.name): one.read_bytes() for one in ours}
     for ending, data in found.items():

@@ -52,7 +52,7 @@ def run_of(name: str) -> Run:
 @pytest.fixture
 async def main(path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
     """A process that writes the journal's own file."""
-    store = SQLiteStore(path, wall=clock)
+    store = SQLiteStore(path, wall=clock, monotonic=clock)
     await store.open(run_of("main"))
     yield store
     await store.close()
@@ -61,7 +61,7 @@ async def main(path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
 @pytest.fixture
 async def side(path: Path, clock: Clock, main: SQLiteStore) -> AsyncIterator[SQLiteStore]:
     """Another one, which writes a side file."""
-    store = SQLiteStore(path, wall=clock)
+    store = SQLiteStore(path, wall=clock, monotonic=clock)
     await store.open(run_of("side"))
     yield store
     await store.close()

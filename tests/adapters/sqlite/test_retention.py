@@ -26,10 +26,10 @@ RUN = Run(id="run", boot="boot", monotonic=0.0, wall=0.0, pid=1)
 def pruned(path: Path, keep: Retention, *batches: tuple[float, Iterable[Event]], at: float = NOW) -> list[list[str]]:
     """Write *batches*, each at its time, then prune until nothing is left to do: the rows' calls after each slice."""
     seen: list[list[str]] = []
-    clock = [at]
+    clock = [min([at, *(then for then, _ in batches)])]
 
     async def main() -> None:
-        store = SQLiteStore(path, retention=keep, wall=lambda: clock[0])
+        store = SQLiteStore(path, retention=keep, wall=lambda: clock[0], monotonic=lambda: clock[0])
         await store.open(RUN)
         number = 1
         for clock[0], events in batches:
@@ -86,7 +86,11 @@ def test_d14_a_long_call_stays_finished_until_it_is_deleted(tmp_path: Path) -> N
 
     async def main() -> None:
         now = [NOW]
-        store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=lambda: now[0])
+
+        def clock() -> float:
+            return now[0]
+
+        store = SQLiteStore(tmp_path / "other.db", retention=Retention(seconds=10.0), wall=clock, monotonic=clock)
         await store.open(RUN)
         await store.append(journals.rows_of(events, run=RUN.id))
         now[0] += 100
