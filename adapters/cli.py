@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -151,7 +152,7 @@ def status(path: Path, show_all: bool, as_json: bool) -> None:
     Calls that wait, were left or failed come first, each with what failed, why, what happens next, and its id.
     """
     try:
-        found = anyio.run(read_status, _journal_at(path))
+        found = anyio.run(partial(read_status, _journal_at(path), show_all=show_all))
     except (RecoveryError, OSError) as error:
         _usage_error(error)
     if as_json:

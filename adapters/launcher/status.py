@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,16 +14,27 @@ from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.other_files import once
-from adapters.sqlite.reading import reading
+from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
 from events.names import display_name
-from recovery.journal.errors import DamagedJournalError, JournalError
+from events.operation_events import CheckpointSaved
+from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
 
+MOST_LEFT = 10_000
+MOST_OVER = 1_000
+STATES = {
+    "OperationSucceeded": "succeeded",
+    "OperationRecovered": "succeeded",
+    "GaveUp": "gave up",
+    "CallRejected": "rejected",
+    "OperationCancelled": "cancelled",
+}
+"""The state of a call, by the name of the event that ends it."""
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
@@ -64,10 +76,12 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* means by a living process; *unreadable* counts rows that hold no event.
+    """A journal. *is_being_written* means by a living process.
 
-    *living* are the runs of the processes that write it.
-    *damaged* are side files of dead processes that cannot be read. A process that resumes quarantines them.
+    *calls* are those that are not over, and the latest that are. *more* counts the others, by state. *unreadable*
+    counts the rows that hold no event, and the processes of which nothing is known. *living* are the runs of the
+    processes that write it. *damaged* are side files of dead processes that cannot be read. A process that resumes
+    quarantines them.
     """
 
     path: str
@@ -75,44 +89,53 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[CallStatus, ...]
     circuits: dict[str, str]
     unreadable: int
+    more: dict[str, int] = {}
     damaged: tuple[str, ...] = ()
     living: tuple[str, ...] = ()
 
 
-async def read_status(path: Path) -> JournalStatus:
-    """Read the journal at *path*. Raises FileNotFoundError or a JournalError; the message names the path."""
-    damaged: list[str] = []
-    found: list[tuple[Path, Sequence[Run], Sequence[Row]]] = []
-    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
-    for file in side_files(path):
+async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
+    """Read the journal at *path*: of calls that are not over the latest 10 000, of others the latest 1 000.
+
+    Args:
+        path: The journal's file.
+        show_all: Read every call. Takes a kilobyte of memory for each.
+        also: The ids of further calls to read.
+
+    Raises:
+        FileNotFoundError, JournalError: The message names the path.
+    """
+    limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
+    while True:
+        found, damaged = await _overviews(path, *limits)
+        wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
         try:
-            found.append((file, *await _contents_of(file)))
-        except FileNotFoundError:
-            continue
-        except JournalError:
-            if file.exists():
-                damaged.append(str(file))
-    if path.exists() or not found:
-        found.insert(0, (path, *await _contents_of(path)))
-    runs = {run.id: run for _, known, _ in found for run in known}
+            rows = await _rows(found, wanted)
+        except (FileNotFoundError, JournalError):
+            if all(one.path.exists() for one in found):
+                raise
+        else:  # no file was adopted meanwhile
+            return _status_of(path, found, rows, damaged)
+
+
+def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
     records: dict[str, CallRecord] = {}
-    circuits: dict[str, str] = {}
-    unreadable: Counter[str] = Counter()
-    for row in once(row for _, _, rows in found for row in rows):
-        try:
-            if not row.is_readable:
-                raise CodecError("it is not as it was written")
-            event: Event = decode(row.body)
-        except CodecError:
-            unreadable[row.call] += 1
-            continue
-        replay(records, row.run, (event,))
-        if type(event) in CIRCUIT_STATES:
-            circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
+    unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
+    for row in rows:
+        with suppress(CodecError):  # it is counted already
+            replay(records, row.run, (_event_of(row),))
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    circuits: dict[str, str] = {}
+    for row in once(row for one in found for row in one.circuits):
+        with suppress(CodecError):
+            event = _event_of(row)
+            if type(event) in CIRCUIT_STATES:
+                circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
+    runs = {run.id: run for one in found for run in one.runs}
+    unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
-    living = {_writer(known) for file, known, _ in found if file in written and known}
+    living = {_writer(one.runs) for one in found if one.path in written and one.runs}
     return JournalStatus(
         path=str(path),
         is_being_written=bool(written),
@@ -121,10 +144,60 @@ async def read_status(path: Path) -> JournalStatus:
             for record in records.values()
         ),
         circuits=circuits,
-        unreadable=unreadable.total(),
+        unreadable=unreadable.total() + len(unknown),
+        more=_more(found, records.values()),
         damaged=tuple(damaged),
         living=tuple(sorted(living)),
     )
+
+
+async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
+    """The journal's own file, if it is there, and its side files; and which of these cannot be read."""
+    found, damaged = [], []
+    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
+    for file in side_files(path):
+        try:
+            found.append(await overview_of(file, most_left=most_left, most_over=most_over))
+        except FileNotFoundError:
+            continue
+        except JournalError:
+            if file.exists():
+                damaged.append(str(file))
+    if path.exists() or not found:
+        found.insert(0, await overview_of(path, most_left=most_left, most_over=most_over))
+    return found, damaged
+
+
+async def _rows(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
+    """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
+    rows: list[Row | None] = []
+    saved: dict[str, int] = {}
+    for one in found:
+        async with aclosing(rows_of(one.path, calls)) as read:
+            async for row in read:
+                if row.kind == CheckpointSaved.__name__:
+                    if (earlier := saved.get(row.call)) is not None:
+                        rows[earlier] = None
+                    saved[row.call] = len(rows)
+                rows.append(row)
+    return list(once(filter(None, rows)))
+
+
+def _event_of(row: Row) -> Event:
+    if not row.is_readable:
+        raise CodecError("it is not as it was written")
+    return decode(row.body)
+
+
+def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[str, int]:
+    """How many calls there are besides *records*, by state."""
+    count: Counter[str] = Counter()
+    for one in found:
+        count["left"] += one.pending
+        for kind, number in one.ended.items():
+            count[STATES[kind]] += number
+    count.subtract(record.state if record.is_over else "left" for record in records)
+    return {state: number for state, number in count.items() if number > 0}
 
 
 def _writer(runs: Sequence[Run]) -> str:
@@ -141,18 +214,6 @@ def _is_alive(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
-
-
-async def _contents_of(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
-    try:
-        return await _read(path)
-    except DamagedJournalError:
-        return await _read(path)  # a process that began to write the file at that moment may have confused the reader
-
-
-async def _read(path: Path) -> tuple[Sequence[Run], Sequence[Row]]:
-    async with reading(path) as reader:
-        return await reader.runs(), await reader.rows()
 
 
 def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readable: bool) -> CallStatus:
@@ -202,5 +263,5 @@ def _outcomes(record: CallRecord) -> dict[str, Outcome]:
         return {}
     try:
         return msgspec.json.decode(record.saved, type=dict[str, Outcome])
-    except msgspec.DecodeError:  # an operation of another program
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # an operation of another program
         return {}

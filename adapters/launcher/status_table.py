@@ -45,14 +45,17 @@ def status_table(status: JournalStatus, source: Path, *, now: float, show_all: b
         table.add_row(
             Text(call.state, style=STYLES.get(call.state, "red")), Text("\n").join(_lines(call, status, source, now))
         )
-    more = len(calls) - len(shown)
+    more = dict(status.more)
+    done = len(calls) - len(shown) + more.pop("succeeded", 0) + more.pop("cancelled", 0)
+    others = [f"{done} more that succeeded or were cancelled"] if done else []
+    others += [f"{count} more: {state}" for state, count in more.items()]
     circuits = [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
     problems = [f"{status.unreadable} rows cannot be read"] if status.unreadable else []
     problems += [f"{printable(name)} cannot be read" for name in status.damaged]
     writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
     return Group(
         table if calls else Text("no calls"),
-        *([Text(f"and {more} more that succeeded or were cancelled; --all shows them", style="dim")] if more else ()),
+        *(Text(f"and {other}; --all shows them", style="dim") for other in others),
         *circuits,
         *(Text(problem, style="red") for problem in problems),
         Text(f"journal {printable(status.path)}: {writer}", style="dim"),

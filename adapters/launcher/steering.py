@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -46,7 +47,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         FileNotFoundError, JournalError: There is no journal, or it cannot be read or written; the message names it.
         OSError: The command cannot be handed to the process.
     """
-    status = anyio.run(read_status, journal)
+    status = anyio.run(partial(read_status, journal, also=[command.call]))
     found = _named(status, command.call)
     if len(found) > 1:
         ids = ", ".join(call.call for call in found)

@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 
 from adapters.sqlite import schema
 from adapters.sqlite.connection import epochs_in
+from adapters.sqlite.dating import Dating
 from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.opening import check_file, judged, open_file
@@ -41,18 +42,13 @@ SLICE_BYTES = 1024 * 1024
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
 
-Dating: TypeAlias = tuple[str, float]
-"""A boot, and the Unix time by which rows are dated, less the monotonic clock."""
-
-UNDATED: Dating = ("", 0.0)
-
 log = logging.getLogger("recovery.journal")
 
 
 class Adoption:
     """Copies what dead processes left beside and in the journal *path* with *write*, and then calls *sync*.
 
-    *dating* returns this boot, and by which epoch this process dates its rows.
+    *dating* tells how this process dates its rows; without it, copied rows keep their dates.
 
     The lock of a side file that was copied but not removed yet is kept: another process would run its calls, too. The
     lock of the journal's own file is kept until ``release``, for the same reason.
@@ -63,7 +59,7 @@ class Adoption:
         path: Path,
         write: Callable[[Slice], Awaitable[None]],
         sync: Callable[[], Awaitable[None]],
-        dating: Callable[[], Dating] = lambda: UNDATED,
+        dating: Dating | None = None,
     ) -> None:
         self._path = path
         self._write = write
@@ -109,7 +105,7 @@ class Adoption:
 
     async def _adopt(self, path: Path, lock: Lock) -> bool:
         try:
-            await self._copy(slices_of(path, self._dating()))
+            await self._copy(slices_of(path, self._dating))
         except Unusable as unusable:
             [error] = unusable.args
             if isinstance(error, DamagedJournalError):
@@ -140,7 +136,7 @@ class Adoption:
     async def _copy_main(self, own: Path) -> bool:
         try:
             calls = await calls_left_in(self._path, lambda: self.elsewhere(own))
-            found = await self._copy(slices_of_calls(self._path, calls, self._dating()))
+            found = await self._copy(slices_of_calls(self._path, calls, self._dating))
         except Unusable as unusable:
             self._warn(unusable.args[0])
             self._main.release()  # the process that opens it next can quarantine it
@@ -155,7 +151,7 @@ class Adoption:
             paths = [path for path in journal_files(self._path) if path != own]
             for path in paths:
                 with suppress(Unusable):
-                    await self._copy(slices_of_calls(path, calls, self._dating()))
+                    await self._copy(slices_of_calls(path, calls, self._dating))
             if all(path.exists() for path in paths):
                 return  # otherwise a file was adopted meanwhile: its rows are in another one
 
@@ -200,7 +196,7 @@ async def _reading_orphan(path: Path) -> AsyncIterator[None]:
         raise Unusable(error) from error
 
 
-async def slices_of(path: Path, dating: Dating = UNDATED) -> AsyncGenerator[Slice, None]:
+async def slices_of(path: Path, dating: Dating | None = None) -> AsyncGenerator[Slice, None]:
     """The contents of the side file *path*, in slices. Raises Unusable."""
     async with _reading_orphan(path):
         orphan = await open_file(path)
@@ -225,7 +221,7 @@ async def calls_left_in(path: Path, others: Callable[[], list[Path]]) -> list[st
     return [call for call in calls if call not in known]
 
 
-async def slices_of_calls(path: Path, calls: Collection[str], dating: Dating) -> AsyncGenerator[Slice, None]:
+async def slices_of_calls(path: Path, calls: Collection[str], dating: Dating | None) -> AsyncGenerator[Slice, None]:
     """Every row of *calls* in the file *path*; no call is divided between slices. Raises Unusable."""
     if not calls:
         return
@@ -238,10 +234,11 @@ async def slices_of_calls(path: Path, calls: Collection[str], dating: Dating) ->
                 yield one
 
 
-def shifts_of(runs: Iterable[tuple[Run, float]], dating: Dating) -> dict[str, int]:
+def shifts_of(runs: Iterable[tuple[Run, float]], dating: Dating | None) -> dict[str, int]:
     """By run, the seconds to add to the dates of its rows: a jump of the wall clock may be between two files."""
-    boot, ours = dating
-    return {run.id: round(ours - epoch) for run, epoch in runs if boot and run.boot == boot}
+    if dating is None or not dating.boot:
+        return {}
+    return {run.id: round(dating.epoch - epoch) for run, epoch in runs if run.boot == dating.boot}
 
 
 async def _sliced(

@@ -36,10 +36,14 @@ class _Guarded(aiosqlite.Connection):
 
 
 def connecting(database: str | Path, **options: Any) -> aiosqlite.Connection:
-    """A connection to await or to enter; *options* are those of ``sqlite3.connect``."""
+    """A connection to await or to enter; *options* are those of ``sqlite3.connect``.
+
+    A ``Path`` is made absolute: SQLite may take a relative one for a URI.
+    """
+    name = str(database.absolute() if isinstance(database, Path) else database)
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(str(database), isolation_level=None, factory=_Careful, **options)
+        return sqlite3.connect(name, isolation_level=None, factory=_Careful, **options)
 
     connection = _Guarded(lambda: fork_guard.call(connect), iter_chunk_size=64)
     # Not a daemon by itself: a file system that hangs would keep the interpreter from ending.

@@ -20,6 +20,21 @@ MAGIC = b"SQLite format 3\0"
 """How a database begins."""
 
 
+def journal_path(path: str | os.PathLike[str]) -> Path:
+    """*path* as a ``Path``. Raises TypeError for what is none, ValueError for a name that SQLite takes for no file."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path must be a str or a Path, not {path!r}")
+    text = os.fspath(path)
+    is_uri = text.lower().startswith("file:")
+    if text.strip() in ("", ":memory:") or (is_uri and "memory" in text):
+        raise ValueError(f"a journal needs a file, not {text!r}; adapters.memory.MemoryStore keeps it in memory")
+    if is_uri:
+        raise ValueError(f"path must be the path of a file, not the URI {text!r}")
+    if "\0" in text:
+        raise ValueError(f"path must not contain a null character: {text!r}")
+    return Path(path)
+
+
 def folder_of(path: Path) -> Path:
     """The folder of the side files and the inbox."""
     return path.with_name(path.name + ".d")

@@ -17,7 +17,7 @@ import aiosqlite
 
 from adapters.sqlite.connection import code_of, connecting, epochs_in, error_for, number_of, rows_in
 from adapters.sqlite.files import companions_of, log_of
-from adapters.sqlite.schema import ALL, APPLICATION_ID, SCHEMA_VERSION, expected_schema, plain
+from adapters.sqlite.schema import ALL, APPLICATION_ID, SCHEMA_VERSION, expected_schema, is_sound, plain
 from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -52,9 +52,10 @@ class Reader:
 
     async def raw(self, query: str, *values: object) -> AsyncGenerator[tuple[object, ...], None]:
         """The columns of each row that *query* of ``schema`` finds, unchecked, to be copied."""
-        async with self._connection.execute(query, values) as cursor:
-            async for found in cursor:
-                yield tuple(found)
+        if await self._has_tables():
+            async with self._connection.execute(query, values) as cursor:
+                async for found in cursor:
+                    yield tuple(found)
 
     async def _has_tables(self) -> bool:
         return await number_of(self._connection, "user_version") != 0
@@ -91,6 +92,7 @@ async def reading(path: str | os.PathLike[str]) -> AsyncIterator[Reader]:
             await connection.execute("BEGIN")  # one snapshot: the tables may be made meanwhile
             await _check_owner(connection, path)
             await connection.execute("COMMIT")
+            await connection.create_function("is_sound", 7, is_sound, deterministic=True)
             yield Reader(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise error_for(error, path, "read") from error

@@ -21,6 +21,9 @@ from typing import Any
 
 import msgspec
 
+from events.circuit_events import CircuitHalfOpened
+from events.codec import decode
+from events.errors import CodecError
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -43,6 +46,7 @@ def _names_of(kinds: Iterable[type]) -> str:
 DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected))
 """How calls end that may be deleted; calls that gave up are kept."""
 _TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
+_CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened))
 
 TABLES = (
     """CREATE TABLE runs (
@@ -75,7 +79,7 @@ ROWS_PER_INSERT = (64, 32, 16, 8, 4, 2, 1)
 """More rows per statement release the interpreter lock less often, for moments too short for another thread."""
 
 _WRITTEN = "run, call, kind, body, number, written, sum, result_key"
-_READ = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL), number, written, sum, result_key"
+_READ = f"run, call, kind, iif(length(body) <= {LONGEST_BODY}, body, NULL) AS body, number, written, sum, result_key"
 
 
 def _insert(rows: int) -> str:
@@ -115,10 +119,32 @@ WITH recent AS (
 SELECT {_READ} FROM events WHERE call <> '' AND kind <> '{CheckpointSaved.__name__}'
 AND call IN (SELECT call FROM recent UNION {_UNFINISHED}) AND instr(body, ?) ORDER BY id DESC LIMIT {ROWS_OF_OPERATION}
 """
+OF_CALLS = f"""
+SELECT {_READ} FROM json_each(?) AS wanted CROSS JOIN events ON events.call = wanted.value AND events.call <> ''
+ORDER BY wanted.key, events.id
+"""
+LATEST_UNFINISHED = f"{_UNFINISHED} ORDER BY max(id) DESC LIMIT ?"
+COUNT_UNFINISHED = f"SELECT '', count(*) FROM ({_UNFINISHED})"
+LATEST_OVER = f"SELECT call FROM events WHERE kind IN ({_TERMINAL}) ORDER BY id DESC LIMIT ?"
+COUNT_OVER = f"""
+SELECT kind, count(*) FROM events INDEXED BY events_by_call WHERE call <> '' AND kind IN ({_TERMINAL}) GROUP BY kind
+"""
+# ``is_sound`` is a function of ours.
+UNSOUND = f"""
+SELECT call, count(*) FROM (SELECT {_READ} FROM events) WHERE NOT is_sound(
+    CAST(run AS BLOB), CAST(call AS BLOB), CAST(kind AS BLOB), body, number, sum, CAST(result_key AS BLOB)
+) GROUP BY call LIMIT ?
+"""
 OF_CALL = f"SELECT {_READ} FROM events WHERE call = ? AND call <> '' ORDER BY id"
 RESULT = f"SELECT {_READ} FROM events WHERE result_key = ? ORDER BY id DESC LIMIT ?"
 RESULTS = f"""
 SELECT {_READ} FROM events INDEXED BY events_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
+"""
+CIRCUIT_STATES = f"""
+SELECT {_READ} FROM events WHERE id IN (
+    SELECT id FROM events INDEXED BY events_of_no_call WHERE call = '' AND kind IN ({_CIRCUIT_STATES})
+    ORDER BY id DESC LIMIT 4096
+) ORDER BY id
 """
 CIRCUITS = f"""
 SELECT {_READ} FROM events WHERE id IN (
@@ -166,6 +192,17 @@ def as_run(*found: Any) -> tuple[Run, float] | None:
 def _run_sum(run: Run, epoch: float) -> int:
     clocks = struct.pack(">3d", run.monotonic, run.wall, epoch)
     return zlib.crc32(clocks, zlib.crc32(f"{run.id}\0{run.boot}\0{run.pid}".encode()))
+
+
+def is_sound(
+    run: bytes, call: bytes, kind: bytes, body: Any, number: Any, total: Any, result_key: bytes | None
+) -> bool:
+    """Whether a row has its checksum and holds an event; for SQL. A damaged file may hold any type."""
+    try:
+        about = b"\0".join((run, str(number).encode(), call, kind, result_key or b""))
+        return bool(zlib.crc32(body, zlib.crc32(about)) == total and decode(body))
+    except (TypeError, CodecError):
+        return False
 
 
 def values_of(row: Row, written: int) -> tuple[object, ...]:

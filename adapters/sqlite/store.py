@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Literal, Self
 
 import aiosqlite
@@ -21,11 +20,12 @@ from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import CommandInbox
+from adapters.sqlite.dating import Dating
 from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import RETRY_PAUSES, Lock
 from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, rows_of_operation
-from adapters.sqlite.retention import FIRST, Retention
+from adapters.sqlite.retention import Retention
 from recovery import validation
 from recovery.journal.errors import (
     DamagedJournalError,
@@ -58,7 +58,8 @@ class SQLiteStore(Store):
         wall: Returns Unix time, and *monotonic* monotonic seconds; for tests.
 
     Raises:
-        TypeError, ValueError: An argument is wrong; the message names it.
+        TypeError, ValueError: An argument is wrong; the message names it. A database in memory (":memory:") and a URI
+            are no path.
         ForeignJournalError, NewerJournalError: On opening, if the file belongs to another application or release.
         JournalError: On opening, if *path* is a link or no file.
         OSError: On opening, if the file cannot be made. Every message names the path.
@@ -75,7 +76,7 @@ class SQLiteStore(Store):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         validation.choice("sync", sync, ("normal", "full"))
-        self.path = Path(path)
+        self.path = files.journal_path(path)
         self.own = self.path
         """The file that this process writes."""
         self._sync: Literal["normal", "full"] = sync
@@ -83,9 +84,7 @@ class SQLiteStore(Store):
         self._busy_timeout = validation.number("busy_timeout", busy_timeout)
         self._wall = wall
         self._monotonic = monotonic
-        self._dating = ("", 0.0)
-        self._first_date: float | None = None
-        self._aged_since: float = FIRST
+        self._dating = Dating(wall, monotonic)
         self._parent: int | None = None
         self._lock = Lock(self.path)
         self._connection: aiosqlite.Connection | None = None
@@ -93,7 +92,7 @@ class SQLiteStore(Store):
         self._files: OpenFiles | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
-        self._adoption = Adoption(self.path, self._write, self.sync, lambda: self._dating)
+        self._adoption = Adoption(self.path, self._write, self.sync, self._dating)
         self._claims = Claims(self.path)
         self._inbox = CommandInbox(self.path)
 
@@ -136,7 +135,7 @@ class SQLiteStore(Store):
         self._connection = opened = await open_file(self.own, busy_timeout=self._busy_timeout)
         try:
             await opened.execute(f"PRAGMA synchronous = {self._sync}")
-            known = await self._introduce(run, opened)
+            known = await self._dating.introduce(run, opened)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             await self._disconnect()
             raise await judged(error, self.own, "opened") from error
@@ -145,30 +144,6 @@ class SQLiteStore(Store):
             raise JournalError(
                 f"{self.own}: another run called {run.id!r} has written here; each run needs its own name"
             )
-
-    async def _introduce(self, run: Run, opened: aiosqlite.Connection) -> Run:
-        """Write *run* down, unless it is there, and return what is there; note by which epoch it dates its rows.
-
-        Within a boot all runs have the epoch of the first, however the wall clock is set meanwhile.
-        """
-        runs = {known.id: (known, epoch) for known, epoch in await connection.epochs_in(opened)}
-        of_this_boot = [(known, epoch) for known, epoch in runs.values() if run.boot and known.boot == run.boot]
-        if run.id not in runs:
-            runs[run.id] = run, of_this_boot[0][1] if of_this_boot else self._wall() - self._monotonic()
-            values = schema.run_values(*runs[run.id])
-            # A row of this name that is not here is damaged.
-            await connection.write(opened, (schema.DELETE_RUN, [(run.id,)]), (schema.INSERT_RUN, [values]))
-        known, epoch = runs[run.id]
-        self._dating = run.boot, epoch
-        if self._first_date is None:
-            self._first_date = self._now()
-            if of_this_boot:
-                self._first_date = self._aged_since = epoch + of_this_boot[0][0].monotonic
-        return known
-
-    def _now(self) -> float:
-        """Unix time as this file counts it."""
-        return self._dating[1] + self._monotonic()
 
     async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
         """Every row of every call without a terminal event, the latest 4 096 about circuits, and the runs.
@@ -196,7 +171,7 @@ class SQLiteStore(Store):
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
-        await self._write(*schema.inserts(rows, int(self._now())))
+        await self._write(*schema.inserts(rows, int(self._dating.now())))
         self._damages.clear()
 
     async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
@@ -270,7 +245,7 @@ class SQLiteStore(Store):
 
     async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of calls of *operation*: of each file, the latest 10 000."""
-        return await rows_of_operation(lambda: files.journal_files(self.path), operation, self._dating[0], since)
+        return await rows_of_operation(lambda: files.journal_files(self.path), operation, self._dating.boot, since)
 
     async def take_over(self, calls: Collection[str]) -> None:
         """Copy the rows of *calls* from the journal's other files."""
@@ -282,10 +257,12 @@ class SQLiteStore(Store):
         After a jump of the wall clock everything seems old. So of what is too old when a boot's first process opens the
         file, one slice is deleted.
         """
-        now, keep = self._now(), self._retention
+        now, keep = self._dating.now(), self._retention
         async with self._writing("pruned") as opened:
-            there_is_more = await retention.prune(opened, keep, now, self._run, since=self._aged_since - keep.seconds)
-        self._aged_since = self._first_date or now
+            there_is_more = await retention.prune(
+                opened, keep, now, self._run, since=self._dating.aged_since - keep.seconds
+            )
+        self._dating.pruned()
         return there_is_more
 
     async def commands(self, sink: CommandSink) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -261,3 +262,40 @@ def test_d9_damage_met_twice_is_quarantined_though_the_file_looks_sound(tmp_path
         service.journal.receipt().wait(5.0)
     assert len(quarantined) == 1
     assert [one for one in tmp_path.iterdir() if ".damaged-" in one.name]
+
+
+@pytest.mark.parametrize("bit", [0, 3, 7])
+@pytest.mark.parametrize("place", range(0, 8, 3))
+def test_d10_a_flipped_bit_in_the_clock_of_a_run_makes_that_run_unknown(
+    place: int, bit: int, sound: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    shutil.copytree(sound.parent, path.parent)
+    path.with_name("calls.db-wal").unlink()
+    flip(path, find(path, b"dead" + b"boot" + struct.pack(">d", journals.DEAD.monotonic)) + 16 + place, bit)
+    status = asyncio.run(read_status(path))
+    assert {call.call for call in status.calls if call.state == "left"} == set(IN_FILE)
+    assert {(call.seen, call.pid) for call in status.calls} == {(0.0, 0)}
+    assert status.unreadable == 1
+    for _ in range(2):
+        with Recovery(store=SQLiteStore(path)) as service:
+            assert service.journal is not None
+            pending = service.journal.pending(timeout=5.0)
+            assert {record.call for record in pending.calls} == set(IN_FILE)
+            assert "dead" not in pending.runs
+
+
+def test_d10_a_process_whose_own_run_is_damaged_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await store.open(journals.DEAD)
+        with journals.plain(path) as connection:
+            connection.execute("UPDATE runs SET wall = 1e300")
+        await store.open(journals.DEAD)
+        await store.append(journals.rows_of([journals.started("c")]))
+        assert (await store.unfinished())[0] == [journals.DEAD]
+        await store.close()
+
+    asyncio.run(main())

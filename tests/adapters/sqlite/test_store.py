@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -279,3 +280,30 @@ async def test_d2_what_was_removed_is_not_synced(path: Path) -> None:
         shutil.rmtree(path.parent)
         with pytest.raises(JournalError, match="moved or removed"):
             await store.sync()
+
+
+@pytest.mark.parametrize("path", [":memory:", "", " ", "file::memory:", "file:x?mode=memory&cache=shared"])
+def test_a_database_in_memory_is_no_journal(path: str) -> None:
+    with pytest.raises(ValueError, match="MemoryStore"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("path", ["file:x.db", "FILE:///x.db", Path("./file:x.db")])
+def test_a_uri_is_no_path(path: str | Path) -> None:
+    with pytest.raises(ValueError, match="not the URI"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"calls.db"])
+def test_what_is_no_path_is_refused_by_name(path: Any) -> None:
+    with pytest.raises(TypeError, match="path must be a str or a Path"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("name", ["a b.db", "a?mode=ro#x.db", "a%20b.db", "ümlaut.db", "a.db-wal", "http:x.db"])
+async def test_a_journal_may_have_any_other_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with opened(Path(name)) as store:
+        await store.append([row()])
+        assert len(list(tmp_path.glob("*.db"))) + len(list(tmp_path.glob("a.db-wal"))) == 1
+    assert len(await unfinished(tmp_path / name)) == 1

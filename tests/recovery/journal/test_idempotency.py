@@ -213,3 +213,36 @@ def test_a_secret_in_a_key_is_warned_of_once_and_not_shown(caplog: pytest.LogCap
             pay(secret)
     assert caplog.text.count("holds a secret") == 2  # one for each setting
     assert "hunter2" not in caplog.text
+
+
+# The wall clock is set (D17)
+
+
+@pytest.mark.parametrize("days", [3650, 1, -1])
+@pytest.mark.parametrize("restarts", [False, True], ids=["in one process", "after a restart"])
+def test_d17_a_jump_of_the_wall_clock_loses_no_remembered_result_within_a_boot(
+    days: int, restarts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid, wall = list[str](), time.time
+    with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+        pay = paying(service, paid)
+        first = pay("a")
+        if not restarts:
+            monkeypatch.setattr(time, "time", lambda: wall() + days * 86400.0)
+            assert pay("a") == first
+    monkeypatch.setattr(time, "time", lambda: wall() + days * 86400.0)
+    with Recovery(store=SQLiteStore(tmp_path / "calls.db")) as service:
+        service.bus.publish(GaveUp(at=0.0, operation="other", call="c"))
+        service.journal.receipt().wait()  # type: ignore[union-attr]  # it has pruned
+        assert paying(service, paid)("a") == first
+    assert paid == ["a"]
+
+
+def test_d17_a_remembered_result_expires_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    paid, monotonic = list[str](), time.monotonic
+    with Recovery(store=MemoryStore()) as service:
+        pay = paying(service, paid, remember=60.0)
+        pay("a")
+        monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 61.0)
+        pay("a")
+    assert paid == ["a", "a"]
