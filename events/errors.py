@@ -14,6 +14,7 @@ RecoveryError
 ├── JoinedElsewhere        another process ran an equal call, and recorded no result
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
+├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
 └── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
 

@@ -29,6 +29,8 @@ with extra("launcher"):
 SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""
 
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
 log = logging.getLogger("recovery.downloads")
 
 
@@ -78,7 +80,7 @@ def read_response(
     is_plain = headers.get("content-encoding", "identity") == "identity"
     content_range = headers.get("content-range", "").strip()
     if status == 206:
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", content_range)
+        match = CONTENT_RANGE.fullmatch(content_range)
         if match is None:
             return "drop", None, "a 206 without a readable Content-Range"
         if not is_plain:
@@ -149,11 +151,10 @@ async def download(
         # The download that held the lock until now may have finished the file.
         if not partial.offset and (there := await finished()) is not None:
             return there
-        start = partial.offset
         if not partial.is_complete:
-            start = await _receive(client, url, partial, on_progress, save_every)
-        received = partial.offset - start
-        whole = total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
+            await _receive(client, url, partial, on_progress, save_every)
+        start, received = partial.start, partial.offset - partial.start
+        whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial.close)
@@ -165,8 +166,8 @@ async def download(
 
 async def _receive(
     client: httpx2.AsyncClient, url: str, partial: PartialFile, on_progress: OnProgress, save_every: int
-) -> int:
-    """Write the rest of the file to *partial*, and return the offset at which it began."""
+) -> None:
+    """Write the rest of the file to *partial*."""
     headers = range_headers(partial.offset, partial.sidecar.etag, partial.sidecar.sha256)
     if partial.offset and not headers:
         await anyio.to_thread.run_sync(partial.restart)
@@ -183,13 +184,17 @@ async def _receive(
             raise StalePartialFileError(f"{partial.destination.name}: {why}; starting over")
         if advice == "complete":
             partial.describe(etag=etag, size=total)
-            return offset
+            return
         if advice == "restart" and offset:
             log.warning("%s: %s; starting over", partial.destination.name, why)
             await anyio.to_thread.run_sync(partial.restart)
-        partial.describe(etag=response.headers.get("etag", etag if advice == "append" else None), size=total)
+        tag = response.headers.get("etag", etag if advice == "append" else None)
+        part = (
+            CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip()) if advice == "append" else None
+        )
+        partial.describe(etag=tag, size=total, end=int(part[2]) + 1 if part else None)
         partial.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
-        start = saved = partial.offset
+        saved = partial.offset
         saved_at = anyio.current_time()
         async with aclosing(response.aiter_raw() if partial.is_resumable else response.aiter_bytes()) as chunks:
             async for chunk in chunks:
@@ -198,7 +203,6 @@ async def _receive(
                 if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
                     saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
                     on_progress(saved, partial.sidecar.size)
-    return start
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
