@@ -26,6 +26,7 @@ from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, Share
 from recovery.journal.core import JournalCore
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
+from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
@@ -199,7 +200,7 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None:
+            elif made is None or begun == MAYBE_SENT:  # what may have had its effect is not begun again unasked
                 raise RecoveryError(f"{shared} is not resumed: {begun}")
         if rest is None:  # of a new call; what is over is not joined
             assert made is not None
