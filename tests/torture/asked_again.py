@@ -56,6 +56,7 @@ class Program:
         self._lives = 0
         self._asked: dict[int, None] = {}
         self._kept = set[int]()
+        self._saved: dict[str, int] = {}  # units, by call
         self._begun = defaultdict[str, int](int)  # lives
         self._done = defaultdict[str, Counter[int]](Counter)
         self.tally = Tally()
@@ -86,7 +87,7 @@ class Program:
         self._check(notes.read_text().splitlines() if notes.exists() else [])
 
     def _check(self, lines: list[str]) -> None:
-        life = Life(f"life {self._lives}", self.tally, set(self._kept))
+        life = Life(f"life {self._lives}", self.tally, set(self._kept), self._saved)
         for line in lines:
             life.take(*line.split(" "))
         for about, units in life.done.items():
@@ -119,10 +120,12 @@ class Program:
 class Life:
     """What one process has noted, line by line."""
 
-    def __init__(self, name: str, tally: Tally, kept_before: set[int]) -> None:
+    def __init__(self, name: str, tally: Tally, kept_before: set[int], saved: dict[str, int]) -> None:
         self._name = name
         self._tally = tally
         self._kept_before = kept_before
+        self._saved = saved
+        self._call: dict[str, str] = {}
         self.kept = set[int]()
         self._running: dict[str, str] = {}
         self._ran: set[tuple[str, str]] = set()
@@ -142,6 +145,7 @@ class Life:
                 if int(about.split("-")[1]) in self._kept_before:
                     tally.twice.append(f"{me} runs again, and its end is committed")
                 tally.handed_over += caller != self.begun.get(about, caller)
+                self._call[about] = value
                 self._running[about], self.begun[about] = f"{caller}/{thread}", caller
                 self._ran.add((about, caller))
                 tally.bodies += 1
@@ -151,8 +155,10 @@ class Life:
             case "unit":
                 self.done[about][int(value)] += 1
                 tally.units += 1
-                if self.done[about][int(value)] > 1:
+                if self.done[about][int(value)] > 1 or int(value) < self._saved.get(self._call[about], 0):
                     tally.twice.append(f"{me}: unit {value} in {caller}/{thread}")
+            case "saved":
+                self._saved[self._call[about]] = int(value)
             case "asks":
                 self._asks[caller] = about in self._ended and about not in self._running
                 self.asked.append(int(about.split("-")[1]))

@@ -8,8 +8,8 @@ The notes survive ``kill -9``. A note is a line ``WORD JOB VALUE CALLER THREAD``
 
     asks / got RESULT / left     # a caller; one that is cut off leaves
     kept                         # the end of the call is committed
-    begins / ends                # the body
-    unit NUMBER                  # a unit of work is done, and no checkpoint says so yet
+    begins CALL / ends           # the body
+    unit NUMBER / saved NUMBER   # a unit of work is done; so many are, says a checkpoint that is committed
     frees CALL / wrong TEXT      # a quarantined call is retried by hand; what must not happen
 """
 
@@ -133,7 +133,7 @@ class AskingProcess:
     @contextlib.contextmanager
     def noted(self, one: Job) -> Iterator[None]:
         """Note the begin and the end of a body."""
-        self.note("begins", one)
+        self.note("begins", one, context.current.get().call.id)
         try:
             yield
         finally:
@@ -147,6 +147,11 @@ class AskingProcess:
             total += one.value(unit)
             self.note("unit", one, unit)
             context.checkpoint([unit + 1, total])
+            if unit == 0:
+                receipt = self.service.journal.receipt()
+                while receipt.why_not() is not None:
+                    yield 0.001
+                self.note("saved", one, unit + 1)
             if unit == 1 and one.callers:
                 yield from self.meet(one)
             if unit == one.fails_after and context.attempt() == 1:
