@@ -23,12 +23,16 @@ from adapters.disk import try_lock
 from adapters.downloads import download
 from adapters.launcher.plan import Download, LaunchPlan, Step
 from events.errors import JoinedElsewhere
+from events.operation_events import FailureClassified
 from recovery import context
+from recovery.explain import explain
 from recovery.installation import extra
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import printable, redact
 from recovery.service import Recovery
+from recovery.subscribers.classification import classify
+from recovery.subscribers.evidence_extraction import extract_evidence
 
 with extra("launcher"):
     import httpx2
@@ -132,7 +136,7 @@ class Launch:
         try:
             await (self._download if kind == "download" else self._command)(*arguments)
         except Exception as error:  # its retries are exhausted; the other operations go on
-            return Outcome("failed", redact(f"{type(error).__name__}: {error}"), version_of(step))
+            return Outcome("failed", _cause_of(error), version_of(step))
         return Outcome("done", version=version_of(step))
 
     async def _download_step(
@@ -177,6 +181,21 @@ class Launch:
 def _save_progress(offset: int, size: int | None) -> None:
     context.checkpoint({"offset": offset, "size": size})
     context.progress(offset)
+
+
+def _cause_of(error: Exception) -> str:
+    """What *error* means, in plain words."""
+    meaning = classify(error)
+    failure = FailureClassified(
+        at=0.0,
+        operation="",
+        call="",
+        category=meaning.category,
+        rule=meaning.rule,
+        why=meaning.why,
+        evidence=extract_evidence(error),
+    )
+    return explain(failure).short
 
 
 def call_of(step: Step) -> tuple[str, list[Any]]:
