@@ -119,7 +119,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
     def warn(text: str) -> None:
-        warnings.print(f"warning: {redact(printable(text))}")
+        warnings.print(f"warning: {redact(printable(text))}", soft_wrap=True)
 
     logging.getLogger("recovery.launch").addHandler(Warnings(warn))
     service = Recovery(store=SQLiteStore(journal))

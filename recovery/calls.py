@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from events.bus import Bus
 from events.conditions import Condition
-from recovery.joining.register import CallRegister
+from recovery.execution.joinable import JoinableCalls
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import ANSWER_TIMEOUT, Query
@@ -30,12 +30,12 @@ class Calls:
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_answers", "_asked", "_bus", "_journal", "_register", "_waiting")
+    __slots__ = ("_answers", "_asked", "_bus", "_joinable", "_journal", "_waiting")
 
     def __init__(
-        self, waiting: WaitingCalls, register: CallRegister, bus: Bus, journal: Callable[[], JournalCore | None]
+        self, waiting: WaitingCalls, joinable: JoinableCalls, bus: Bus, journal: Callable[[], JournalCore | None]
     ) -> None:
-        self._register = register
+        self._joinable = joinable
         self._waiting = waiting
         self._bus = bus
         self._journal = journal
@@ -51,7 +51,7 @@ class Calls:
 
     def joining(self) -> int:
         """How many callers wait for a call that another caller, or the resumption, runs."""
-        return self._register.joining()
+        return self._joinable.register.joining()
 
     def find(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.
@@ -114,6 +114,14 @@ class Calls:
         RecoveryError. Its circuit counts it as a call that gave up.
         """
         return self._waiting.steer(call, "give up", reason)
+
+    def cancel(self, call: str) -> bool:
+        """Cancel a call that a dead process left and that does not run here: it is resumed no more. Never blocks.
+
+        Returns whether it did: not before the journal has said which calls are pending, and not if the call is running,
+        waiting or over.
+        """
+        return self._joinable.pending.cancel(call)
 
     def question(self, name: str) -> Condition:
         """The condition that a person has answered the question *name*: for ``Park`` and ``Strategy``."""

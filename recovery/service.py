@@ -109,7 +109,7 @@ class Recovery:
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
-        self.calls = Calls(self._waiting, self._joinable.register, self.bus, lambda: self._lifetime.journal)
+        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self._lifetime = Lifetime(journal_config, self._joinable)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,17 @@ def test_an_example_prints_what_readme_shows(
     monkeypatch.chdir(tmp_path)
     exec(compile(example, f"README.md, {title}", "exec"), {"__name__": title})
     assert capsys.readouterr().out == printed
+
+
+def test_a_killed_example_goes_on_and_does_each_number_once(tmp_path: Path):
+    [(example, console)] = re.findall(r"```python\n# count.py\n(.*?)```\n\n```console\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "count.py").write_text(example, encoding="utf-8")
+    shown = ""
+    for _ in range(console.count("$ python count.py")):
+        run = subprocess.run([sys.executable, "count.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        killed = "Killed\n" if run.returncode == -signal.SIGKILL else ""
+        shown += f"$ python count.py\n{run.stdout}{run.stderr}{killed}"
+    assert shown == console
 
 
 def test_every_concept_has_an_example():

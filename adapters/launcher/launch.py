@@ -6,12 +6,12 @@ the launch, and with it the downloads and commands that were under way, with the
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
@@ -21,16 +21,18 @@ import msgspec
 
 from adapters.disk import try_lock
 from adapters.downloads import download
-from adapters.launcher.plan import Command, Download, LaunchPlan, Step
-from events.attempt import Attempt
-from events.call import Call
+from adapters.launcher.plan import Download, LaunchPlan, Step
+from events.errors import JoinedElsewhere
+from events.operation_events import FailureClassified
 from recovery import context
+from recovery.explain import explain
 from recovery.installation import extra
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.redact import redact
-from recovery.resume.handles import ResumedCall, Resumption
+from recovery.redact import printable, redact
 from recovery.service import Recovery
+from recovery.subscribers.classification import classify
+from recovery.subscribers.evidence_extraction import extract_evidence
 
 with extra("launcher"):
     import httpx2
@@ -46,10 +48,11 @@ log = logging.getLogger("recovery.launch")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one operation of a launch ended, and why if it is not done."""
+    """How one operation of a launch ended, and why if it is not done. *version* changes with its part of the plan."""
 
     state: State
     why: str = ""
+    version: str = ""
 
 
 class Launch:
@@ -59,21 +62,16 @@ class Launch:
         plan: What to do.
         service: Must have a store, and is entered by ``run``.
         logs: The folder for the output of commands.
-        load_timeout: Seconds to wait for a journal that cannot be read. Then the launch goes on in memory, as if no
-            earlier run had left anything.
     """
 
-    def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path, load_timeout: float = 10.0) -> None:
+    def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
         self._logs = logs
-        self._load_timeout = load_timeout
         self._service = service
         self._client: httpx2.AsyncClient  # set by ``run``
         self._slots = anyio.CapacityLimiter(plan.parallel)
-        self._resumed: dict[str | None, ResumedCall] = {}
-        self._is_loaded = anyio.Event()
         self.outcomes: dict[str, Outcome] = {}
-        define = partial(service.recoverable, resumable=True, version=plan.version)
+        define = partial(service.recoverable, resumable=True)
         self._launch = define("launch", policy=RetryPolicy(max_retries=0), breaker=None)(self._run_steps)
         self._download = define(
             "download",
@@ -86,46 +84,36 @@ class Launch:
         self._command = define("command", policy=plan.policy, breaker=None)(self._command_step)
 
     async def run(self) -> dict[str, Outcome]:
-        """Resume the launch that an earlier run left, or begin one. Returns how each operation ended."""
+        """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
         timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
         async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
-            resumption = self._service.resume()
-            with anyio.move_on_after(self._load_timeout):
-                await resumption.loaded.opened()
-            if not resumption.loaded.is_open and self._service.journal is not None:
-                self._service.journal.skip_pending()
-                await resumption.loaded.opened()
-            self._cancel_outdated(resumption)
-            for call in resumption.calls:
-                self._resumed[name_in_arguments(call.record.operation, call.record.arguments)] = call
-            self._is_loaded.set()
-            await self._complete(None, lambda: self._launch(str(self._plan.path)))
-            return self.outcomes
+            while True:
+                try:
+                    await self._launch(str(self._plan.path))
+                except JoinedElsewhere as elsewhere:  # the files of that launch are here: this one is quick
+                    log.warning("%s; it begins again", elsewhere)
+                else:
+                    return self.outcomes
 
-    async def _complete(self, name: str | None, begin: Callable[[], Awaitable[object]]) -> None:
-        """Wait for the resumed call of that *name* in the plan (None: the launch itself), or *begin* one."""
-        call = self._resumed.get(name)
-        if call is None:
-            await begin()
-            return
-        await call
-        if call.error is not None:
-            raise call.error
-
-    def _cancel_outdated(self, resumption: Resumption) -> None:
-        """Cancel the calls of an earlier version of the plan; the bytes that they fetched are kept."""
-        for record in resumption.left:
-            if record.operation in ("launch", "download", "command"):
-                operation = self._service.operation(record.operation)
-                Attempt(Call(operation, record.call), record.attempt).cancel()
-        if resumption.left:
-            changed = "%s has changed since the last run; %d calls of it are cancelled"
-            log.warning(changed, self._plan.path, len(resumption.left))
+    def _cancel_outdated(self) -> None:
+        """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
+        journal = self._service.journal
+        assert journal is not None
+        wanted = [[kind, [arguments, {}]] for kind, arguments in map(call_of, self._plan.steps)]
+        for record in journal.pending(0.0).calls:
+            name = name_in_arguments(record.operation, record.arguments)
+            if name is None or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted:
+                continue
+            if self._service.calls.cancel(record.call):
+                text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
+                log.warning(text, self._plan.path, printable(redact(name)), record.call)
 
     async def _run_steps(self, _path: str) -> None:
-        await self._is_loaded.wait()  # a resumed launch may begin before ``run`` knows what is left
-        saved = context.saved(default={})
-        self.outcomes = {name: msgspec.convert(outcome, Outcome) for name, outcome in saved.items()}
+        self._cancel_outdated()  # before what is left resumes
+        self._service.resume()
+        saved = msgspec.convert(context.saved(default={}), dict[str, Outcome])
+        version = {step.name: version_of(step) for step in self._plan.steps}
+        self.outcomes = {name: outcome for name, outcome in saved.items() if version.get(name) == outcome.version}
         ended = {step.name: anyio.Event() for step in self._plan.steps}
 
         async def run(step: Step) -> None:
@@ -143,19 +131,13 @@ class Launch:
     async def _outcome_of(self, step: Step) -> Outcome:
         missing = [need for need in step.needs if self.outcomes[need].state != "done"]
         if missing:
-            return Outcome("skipped", f"needs {', '.join(missing)}")
+            return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
+        kind, arguments = call_of(step)
         try:
-            await self._complete(step.name, lambda: self._start(step))
+            await (self._download if kind == "download" else self._command)(*arguments)
         except Exception as error:  # its retries are exhausted; the other operations go on
-            return Outcome("failed", redact(f"{type(error).__name__}: {error}"))
-        return Outcome("done")
-
-    async def _start(self, step: Step) -> None:
-        match step:
-            case Download():
-                await self._download(step.name, step.url, step.destination, step.sha256, step.size)
-            case Command():
-                await self._command(step.name, list(step.run), step.cwd)
+            return Outcome("failed", _cause_of(error), version_of(step))
+        return Outcome("done", version=version_of(step))
 
     async def _download_step(
         self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
@@ -199,6 +181,33 @@ class Launch:
 def _save_progress(offset: int, size: int | None) -> None:
     context.checkpoint({"offset": offset, "size": size})
     context.progress(offset)
+
+
+def _cause_of(error: Exception) -> str:
+    """What *error* means, in plain words."""
+    meaning = classify(error)
+    failure = FailureClassified(
+        at=0.0,
+        operation="",
+        call="",
+        category=meaning.category,
+        rule=meaning.rule,
+        why=meaning.why,
+        evidence=extract_evidence(error),
+    )
+    return explain(failure).short
+
+
+def call_of(step: Step) -> tuple[str, list[Any]]:
+    """The recoverable operation that executes *step*, and its arguments."""
+    if isinstance(step, Download):
+        return "download", [step.name, step.url, step.destination, step.sha256, step.size]
+    return "command", [step.name, list(step.run), step.cwd]
+
+
+def version_of(step: Step) -> str:
+    """Twelve hex digits that change with what the plan says of *step*."""
+    return hashlib.sha256(msgspec.json.encode(call_of(step))).hexdigest()[:12]
 
 
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:

@@ -29,7 +29,6 @@ needs = ["model"]
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -157,7 +156,6 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     root: Path
-    version: str
     steps: tuple[Step, ...]
     policy: RetryPolicy
     breaker: BreakerPolicy
@@ -195,7 +193,6 @@ def load_plan(path: Path) -> LaunchPlan:
     return LaunchPlan(
         path=path,
         root=root,
-        version=hashlib.sha256(text).hexdigest()[:12],
         steps=document.operation,
         policy=document.retry.policy(),
         breaker=document.circuit.policy(),

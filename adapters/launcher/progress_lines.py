@@ -39,10 +39,9 @@ class ProgressLines:
                 line = f"done, {far}" if far else "done"
             case FailureClassified() | CheckpointSaved():
                 return  # the outcome follows, and the heartbeat says how far it is
-            case CallEvent():
+            case CallEvent() if name is not None:
                 explained = explain(event)
-                parts = (explained.cause, explained.step) if name else (explained.line,)
-                line = "; ".join(filter(None, parts))
+                line = "; ".join(filter(None, (explained.cause, explained.step))) if explained.step else ""
             case _:
                 line = describe(event) or ""
         if line:

@@ -13,7 +13,7 @@ from adapters.sqlite.store import SQLiteStore
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command, CommandName
-from recovery.resume.commands import give_up_left
+from recovery.resume.commands import give_up_left, retry_later
 from recovery.service import Recovery
 
 
@@ -54,7 +54,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
     call = found[0] if found else None
     answer = _refusal(status, call, command)
     if answer is None and call is not None and not status.is_being_written:
-        answer = _give_up(journal, call, command.reason)
+        answer = _write(journal, call, command)
     if answer is None:
         sent = command if call is None else msgspec.structs.replace(command, call=call.call)
         answer = send_command(journal, sent, timeout=timeout) or _refused(
@@ -83,23 +83,30 @@ def _refusal(status: JournalStatus, call: CallStatus | None, command: Command) -
         return _refused(f"it is over: {call.state}")
     if status.is_being_written or command.name == "give up":
         return None
+    if command.name == "retry" and call.state == "quarantined":
+        return None
     if not call.is_resumable:
         return _refused("no process runs it, and none can resume it: its arguments were not stored; give it up instead")
     return _refused("no process runs it; run the program again, which resumes it, or give it up")
 
 
-def _give_up(journal: Path, call: CallStatus, reason: str) -> Answer:
-    """End *call* as its process would have: no process writes the journal."""
+def _write(journal: Path, call: CallStatus, command: Command) -> Answer:
+    """End *call*, or free it from its quarantine, as its process would have: no process writes the journal."""
     record = CallRecord(
         call=call.call, operation=call.operation, key=call.key, attempt=call.attempt, failures=call.failures
     )
     with Recovery(store=SQLiteStore(journal)) as service:
         assert service.journal is not None
-        give_up_left(record, service.bus, reason)
+        if command.name == "retry":
+            retry_later(record, service.bus, command.reason)
+        else:
+            give_up_left(record, service.bus, command.reason)
         try:
             service.journal.receipt().wait()
         except NotDurable as error:
             return _refused(str(error))
+    if command.name == "retry":
+        return Answer(is_done=True, said="it leaves the quarantine: run the program again, which resumes it")
     return Answer(is_done=True, said="given up: no process resumes it any more")
 
 

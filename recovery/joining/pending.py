@@ -12,8 +12,10 @@ from events.bus import Bus
 from events.call import Call
 from events.errors import CallRejectedError
 from events.fork_locks import fork_safe
+from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
-from recovery.joining.register import CallRegister
+from recovery.joining.continuation import continued
+from recovery.joining.register import CallRegister, why_quarantined
 from recovery.joining.shared_call import Identity, SharedCall
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
@@ -156,6 +158,19 @@ class PendingCalls:
             self.say_left(name, ASYNC, records)
         return taken
 
+    def cancel(self, call: str) -> bool:
+        """Cancel the call of that id, which a dead process left; False if there is none, or it runs already."""
+        journal = self._journal()
+        if journal is None or not journal.loaded.is_open:
+            return False
+        self.sort_all()
+        record = next((one for one in journal.pending().calls if one.call == call), None)
+        if record is None or not self.drop(call):
+            return False
+        operation = self._registry.operation_of(record.operation, record.key)
+        continued(record, operation or Operation(record.operation, self._bus, key=record.key)).cancel()
+        return True
+
     def drop(self, call: str) -> bool:
         """A person has given up the call of that id: it is not run any more; False if it runs already."""
         with self._lock:
@@ -239,6 +254,20 @@ class PendingCalls:
         quarantined = Call(definition.keyed(record.key), record.call)
         quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
         return True
+
+    def check_crashes(self, shared: SharedCall, definition: Definition) -> None:
+        """*shared* comes from another process: quarantine it if too many processes died in it.
+
+        Raises:
+            CallRejectedError: It is quarantined.
+        """
+        record = shared.record
+        if record is None or not self._is_quarantined(record, definition):
+            return
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, record)
+        self.quarantined[record.call], shared.record = again, None
+        self._register.quarantine(again)
+        raise CallRejectedError(shared.name, why_quarantined(again))
 
     # what stays
 

@@ -215,6 +215,8 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
                 changes["crashes"] = record.crashes + 1
         case OperationInterrupted():
             changes["interrupted"] = True
+        case CallSteered(command="retry now") if record.state == "quarantined":
+            changes.update(state="waiting", crashes=0, reason="")  # by hand, without a process: the next one resumes it
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import re
-
 from recovery.policies.error_messages import PROCESSES, compiled
 
 PATTERNS = {one.name: one.pattern for one in PROCESSES}
 
-TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+TERMINAL = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\^_])"
 """What a terminal acts on and does not show: colours, moves of the cursor, titles (ECMA-48)."""
 
-VERDICT = re.compile(
-    r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)",
-    re.IGNORECASE,
-)
+VERDICT = r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)"
 """How a line begins that says why the tool failed: git's ``fatal:``, pip's ``ERROR:``, ``curl: (56)``, an exception."""
 
-FRAME = re.compile(r"\s*File \".{0,400}\", line [0-9]+|Traceback \(most recent call last\)|\s*\+ Exception Group Trace")
+FRAME = r"\s*File \".{0,400}\", line [0-9]+|Traceback \(most recent call last\)|\s*\+ Exception Group Trace"
 
-NOISE = re.compile(
+NOISE = (
     # A bar, or a share of something: pip, uv, git, curl, tqdm.
     r"[\W\d_]*$|.{0,200}[0-9]{1,3}(?:\.[0-9]+)?% ?(?:\||\(|\[|of )|.{0,200}[\u2501\u2578\u257a\u2588#=-]{8}"
     r"|.{0,100}[0-9.]+ ?[kMG]i?B/s"
     # Advice, and what says nothing about this failure.
     r"|\W{0,4}(?:hint|note|help|notice|tip)\b|(?:deprecation|warning|info|debug)\b.{0,20}:|\[notice\]"
     r"|for more information|see above for|please make sure you have|and the repository exists|aborting$|exiting$"
-    r"|During handling of the above|The above exception was|you should consider upgrading|full output:|end of output",
-    re.IGNORECASE,
+    r"|During handling of the above|The above exception was|you should consider upgrading|full output:|end of output"
 )
 
 
 def as_shown(text: str) -> str:
     """*text* as a terminal shows it: without colours; of a line that was written over, the last state."""
     if "\x1b" in text:
-        text = TERMINAL.sub("", text)
+        text = compiled(TERMINAL).sub("", text)
     if "\r" in text:
         lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
         text = "\n".join(lines)
@@ -55,17 +49,17 @@ def telling_line(text: str | None, rule: str = "") -> str:
     verdicts: list[int] = []
     in_frames = False
     for number, line in enumerate(lines):
-        if FRAME.match(line):
+        if compiled(FRAME).match(line):
             in_frames = True
             continue
         if in_frames and line[:1].isspace():
             continue
-        if in_frames and not NOISE.match(line):
+        if in_frames and not compiled(NOISE).match(line):
             verdicts.append(number)  # the exception, of whatever name
         in_frames = False
-        if VERDICT.match(line.lstrip()):
+        if compiled(VERDICT).match(line.lstrip()):
             verdicts.append(number)
-        elif not NOISE.match(line.lstrip()):
+        elif not compiled(NOISE).match(line.lstrip()):
             useful.append(number)
     if rule in PATTERNS:
         pattern = compiled(PATTERNS[rule])

@@ -15,7 +15,7 @@ PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21, "ftps": 990,
 
 HOST = r"(?P<host>\[[0-9a-f:.]{2,45}\]|\w[\w.-]{0,252})"
 URL = re.compile(
-    rf"(?:[a-z]+\+)?(?P<scheme>{'|'.join(PORTS)})://(?:[^/?#\s]*@)?{HOST}(?::(?P<port>\d{{0,5}}))?(?=[/?#]|\Z)"
+    rf"(?:[a-z]+\+)?(?P<scheme>{'|'.join(PORTS)})://(?:[^/?#\s\[\]]*@)?{HOST}(?::(?P<port>\d{{0,5}}))?(?=[/?#]|\Z)"
     r"|git@(?P<remote>\w[\w.-]{0,252}):[^\s]",
     re.IGNORECASE,
 )

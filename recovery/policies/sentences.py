@@ -75,6 +75,7 @@ BY_RULE: dict[str, str] = {
     "events.errors.Permanent": "the program says that trying again is no use",
     "events.errors.Retryable": "the program says that trying again may help",
     "events.errors.CallRejectedError": "a call inside it was not allowed to begin",
+    "events.errors.JoinedElsewhere": "another process ran an equal call, and recorded no result",
     **{
         f"errno {name}": sentence
         for names, sentence in (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from events.bus import Bus
 from events.errors import RecoveryError
 from events.operation import Operation
+from events.operation_events import CallSteered
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.joining.continuation import continued
@@ -96,6 +97,12 @@ def give_up_left(record: CallRecord, bus: Bus, reason: str) -> None:
     """Publish on *bus* that the call of *record*, which no process runs, is given up by hand."""
     operation = Operation(record.operation, bus, key=record.key)
     give_up(continued(record, operation), GiveUp(f"given up by hand: {reason}" if reason else "given up by hand"))
+
+
+def retry_later(record: CallRecord, bus: Bus, reason: str) -> None:
+    """Publish on *bus* that the quarantined call of *record*, which no process runs, may be resumed again."""
+    call = continued(record, Operation(record.operation, bus, key=record.key)).call
+    call.publish(CallSteered, record.attempt, command="retry now", reason=reason)
 
 
 def _refused(why: str) -> Answer:

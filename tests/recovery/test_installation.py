@@ -125,7 +125,7 @@ NEEDED = [
     ("launcher", "click", "adapters.cli"),
     ("launcher", "rich", "adapters.cli"),
     ("launcher", "rich", "adapters.launcher.screen"),
-    ("launcher", "rich", "adapters.launcher.status"),
+    ("launcher", "rich", "adapters.launcher.status_table"),
     ("launcher", "rich", "adapters.demo.report"),
     ("launcher", "rich", "adapters.demo.scenario"),
     ("launcher", "httpx2", "adapters.downloads"),

@@ -81,7 +81,7 @@ def sqlite_template(folder: Path) -> set[str]:
     """A journal with unfinished calls, and an orphan beside it."""
     left = leave_work(SQLiteStore(folder / "calls.db"))
     orphan = files.folder_of(folder / "calls.db") / "dead.db"
-    orphan.parent.mkdir(0o700)
+    orphan.parent.mkdir(0o700, exist_ok=True)
     return left | leave_work(SQLiteStore(orphan))
 
 

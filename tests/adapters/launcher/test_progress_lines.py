@@ -12,6 +12,7 @@ from events.operation_events import (
     CallSteered,
     CheckpointSaved,
     GaveUp,
+    OperationResumed,
     OperationStarted,
     OperationSucceeded,
     RetryScheduled,
@@ -46,6 +47,12 @@ def test_what_begins_fails_and_ends_is_said_by_name() -> None:
 
 def test_the_launch_itself_begins_and_ends_in_silence() -> None:
     assert said(of_call(OperationStarted, operation="launch"), of_call(OperationSucceeded, operation="launch")) == []
+
+
+def test_of_calls_outside_the_plan_only_what_is_worth_a_line_is_said() -> None:
+    assert said(of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(b"1"))) == []
+    [line] = said(of_call(OperationResumed, operation="launch", after=5.0))
+    assert "resumed with attempt 1 in 5 s" in line
 
 
 def test_what_is_going_on_has_megabytes_and_per_cent() -> None:

@@ -16,9 +16,11 @@ from adapters.cli import cli
 from adapters.launcher.status import CallStatus, read_status
 from adapters.launcher.steering import Steered
 from adapters.sqlite.command_inbox import inbox_of
+from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.event import Event
 from events.operation_events import CallSteered, OperationQuarantined, OperationStarted, OperationSucceeded
+from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
 
@@ -149,6 +151,17 @@ def test_what_no_process_runs_is_given_up_without_one(journal: Path, events: lis
     assert said(result) == (0, "call dead-9: given up: no process resumes it any more\n", "")
     [call] = calls(journal)
     assert (call.state, call.reason) == ("gave up", "given up by hand: no use")
+
+
+def test_a_quarantined_call_is_freed_without_a_process_and_the_next_resumes_it(journal: Path) -> None:
+    journals.write(journal, journals.rows_of([journals.started("dead-9"), QUARANTINED]))
+    freed = "call dead-9: it leaves the quarantine: run the program again, which resumes it\n"
+    assert said(recovery("retry", journal, "dead-9")) == (0, freed, "")
+    with Recovery(store=SQLiteStore(journal)) as service:
+        service.recoverable("render", resumable=True)(lambda *_: "done")
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+    assert ([call.result for call in resumption.calls], resumption.quarantined) == (["done"], [])
 
 
 def test_what_a_killed_process_left_in_a_side_file_is_given_up_too(journal: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from adapters.demo.server import FileServer, Hosted
 from adapters.downloads.partial_file import Sidecar
 from events.codec import decode
 from events.event import Event
-from events.operation_events import OperationCancelled, OperationResumed, OperationStarted
+from events.operation_events import OperationCancelled, OperationResumed
 
 CONTENT = random.Random("killed").randbytes(6_000_000)
 DELAY = 1.6
@@ -120,7 +120,8 @@ class Launch:
         out = self.folder / "second"
         with child(out, "-m", "adapters.cli", "run", self.plan, "--json") as process:
             assert process.wait(20) == 0, out.read_text()
-        return [decode(line) for line in out.read_bytes().splitlines()[:-1]]
+        lines = [line for line in out.read_bytes().splitlines() if line.startswith(b"{")]  # besides warnings
+        return [decode(line) for line in lines[:-1]]
 
 
 @pytest.fixture
@@ -141,16 +142,15 @@ def test_a_killed_launch_resumes_its_download_where_it_stopped(launch: Launch) -
     assert not list(launch.folder.glob("model.part*"))
 
 
-def test_a_plan_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: Launch) -> None:
+def test_a_step_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
-    launch.plan.write_text(launch.plan.read_text() + "# another version\n")
+    launch.plan.write_text(launch.plan.read_text().replace('name = "model"', 'name = "renamed"'))
     events = launch.run_again()
     assert launch.destination.read_bytes() == CONTENT
     assert launch.server.requests[1].start == kept
-    assert {event.operation for event in events if isinstance(event, OperationCancelled)} == {"launch", "download"}
-    assert not [event for event in events if isinstance(event, OperationResumed)]
-    assert (launch.folder / "before").read_text() == "xx"
-    assert {event.attempt for event in events if isinstance(event, OperationStarted)} == {1}
+    assert [event.operation for event in events if isinstance(event, OperationCancelled)] == ["download"]
+    assert [event.operation for event in events if isinstance(event, OperationResumed)] == ["launch"]
+    assert (launch.folder / "before").read_text() == "x"
 
 
 # A call between two attempts
@@ -200,7 +200,9 @@ def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Pa
 
 
 def has_open(pid: int, path: Path) -> bool:
-    return any(os.path.realpath(one) == str(path) for one in Path(f"/proc/{pid}/fd").iterdir())
+    with suppress(FileNotFoundError):  # it closes one at this moment
+        return any(os.path.realpath(one) == str(path) for one in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 ORPHAN = """

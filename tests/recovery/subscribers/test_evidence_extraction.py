@@ -174,6 +174,7 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
     [
         (b"", None),
         ("text\x1b[31m red", "text red"),
+        ("\x1b]0;a title without an end\nfatal: no", "fatal: no"),
         ("10 %\r50 %\r100 %\r\n\n  done\t2\n", "100 %\ndone 2"),
         ("ERROR: no\n" + "\r".join(f"{share} %" for share in range(2000)), "ERROR: no\n1999 %"),
         (b"\xff\xfe", "\ufffd\ufffd"),
@@ -181,7 +182,7 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
         (["a", "list"], None),
         (7, None),
     ],
-    ids=["nothing", "colour codes", "lines and a bar", "a long bar", "not utf-8", "gigantic", "list", "int"],
+    ids=["nothing", "colour codes", "a title", "lines and a bar", "a long bar", "not utf-8", "gigantic", "list", "int"],
 )
 def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
     assert extract_evidence(died(1, stderr)).stderr == tail
