@@ -185,11 +185,6 @@ class PendingCalls:
                 self.ready.remove(shared)
             return True
 
-    def free(self, call: str) -> None:
-        """The quarantined call of that id, whose arguments were not stored, is left to the first equal call."""
-        with self._lock:
-            self._register.add_pending(self.quarantined.pop(call))
-
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""
         return self._registry.get(shared.name)

@@ -162,7 +162,7 @@ class Resumer(msgspec.Struct, eq=False):
         assert definition is not None  # it is not sorted, and quarantined, before
         self._joinable.register.watch(shared, handle.take)
         if shared.args is None:
-            pending.free(handle.record.call)
+            self._joinable.register.add_pending(pending.quarantined.pop(handle.record.call))
             return None
         return Todo(handle, shared, definition)
 
