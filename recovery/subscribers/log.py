@@ -121,18 +121,19 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return None
     if isinstance(event, CallEvent):
         return explain(event, most_retries=most_retries).line
-    match event:
+    name = display_name(event.operation, event.key) or "all operations"
+    match event:  # the name without a colon: "token: closed" would look like a secret
         case CircuitOpened(after=after, failures=failures):
-            line = f"circuit opened for {duration(after)} after {counted(failures, 'failure')}"
+            line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
         case CircuitHalfOpened():
-            line = "circuit half-open, a probe may begin"
+            line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
-            line = "circuit closed"
+            line = f"circuit {name} closed"
         case AlertRaised() | AlertCleared():
-            line = alert_in_words(event)
+            line = f"{name}: {alert_in_words(event)}"
         case _:
             return None
-    return shown(f"{display_name(event.operation, event.key) or 'all operations'}: {line}")
+    return shown(line)
 
 
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:

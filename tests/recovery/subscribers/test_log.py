@@ -66,9 +66,10 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host] a: cancelled in attempt 2"),
         (made(CallSteered, command="give up", reason="late"), "INFO", "fetch[host] a: command: give up (late)"),
         (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host] a: not started: circuit open"),
-        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "fetch[host]: circuit opened for 30 s after 1 failure"),
-        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may begin"),
-        (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
+        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "circuit fetch[host] opened for 30 s after 1 failure"),
+        (made(CircuitHalfOpened), "INFO", "circuit fetch[host] half-open, a probe may begin"),
+        (made(CircuitClosed), "INFO", "circuit fetch[host] closed"),
+        (CircuitClosed(at=0.0, operation="get_token"), "INFO", "circuit get_token closed"),  # it is no secret
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
 )
