@@ -140,7 +140,8 @@ class ClaimWait:
         process = "another process" if found.pid is None else f"process {found.pid}"
         if self._since is None:
             self._since = time.time()
-            log.warning("%s waits: %s runs an equal call", self._shared, process)
+            if not self._definition.is_silent:
+                log.warning("%s waits: %s runs an equal call", self._shared, process)
         most = self._definition.config.policy.max_elapsed
         left = LONGEST_POLL if most is None else self._began + most - self._clock()
         if left <= 0.0:
