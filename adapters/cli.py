@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import sys
 import time
@@ -56,7 +57,17 @@ OF_A_CALL = (
 
 AFTER_INTERRUPT = "cancelled; run it again to begin a new launch: downloads go on from the bytes that are there"
 
-PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """A file, which need not be there yet."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that *value* names; fails for a folder, also for "", which is this one."""
+        path = Path(value)
+        return self.fail(f"{path} is a folder", param, ctx) if path.is_dir() else path
+
+
+FILE = FilePath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -82,8 +93,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("plan", type=PATH)
-@click.option("--journal", type=PATH, help="The journal's file [.recovery/PLAN.db beside the plan].")
+@click.argument("plan", type=FILE)
+@click.option("--journal", type=FILE, help="The journal's file [.recovery/PLAN.db beside the plan].")
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
@@ -142,7 +153,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
 
 @cli.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=FILE)
 @click.option("--all", "show_all", is_flag=True, help="Show every call, those that are done included.")
 @JSON
 def status(path: Path, show_all: bool, as_json: bool) -> None:
@@ -162,7 +173,7 @@ def status(path: Path, show_all: bool, as_json: bool) -> None:
 
 def _add_steering(command: CommandName, description: str) -> None:
     @cli.command(command.replace(" ", "-"), help=f"{description} {OF_A_CALL}")
-    @click.argument("journal", type=PATH)
+    @click.argument("journal", type=FILE)
     @click.argument("call")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
@@ -188,7 +199,7 @@ for _command, _description in STEERING.items():
 
 
 @cli.command()
-@click.option("--keep", type=PATH, help="Work in this folder, and keep it.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
