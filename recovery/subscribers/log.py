@@ -137,13 +137,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
 
 
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:
-    """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable``."""
+    """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable, ...``."""
     what, unit, noun = ALERTS.get(event.alert, (event.alert, "", "measurement"))
     limit = in_unit(event.threshold, unit)
     of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
     side, other = ("below", "above") if event.alert == "success" else ("above", "below")
     if isinstance(event, AlertRaised):
         cause = f"; most failures are {event.cause}" if event.cause else ""
+        if event.failure is not None:
+            cause += f", as that of call {event.failure.call}: {explain(event.failure).short}"
         return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
     on = "the alert was on for"
     if event.value is None:

@@ -89,6 +89,11 @@ def test_an_event_is_one_line_at_its_level(
             "fetch: success rate 80 % is below 90 % (of 120 calls); most failures are lost",
         ),
         (
+            AlertRaised(at=0.0, alert="success", value=0.8, threshold=0.9, cause="transient", failure=a_failure()),
+            "all operations: success rate 80 % is below 90 %; most failures are transient, as that of call a: "
+            "the connection failed: ConnectionError: reset",
+        ),
+        (
             AlertRaised(at=0.0, alert="overhead", value=0.0712, threshold=0.05, count=30),
             "all operations: time that recovery adds 7.12 % is above 5 % (of 30 samples)",
         ),
