@@ -21,7 +21,7 @@ import anyio
 import msgspec
 
 from adapters.demo.scenario import run_demo
-from adapters.launcher.launch import Launch, Outcome
+from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.screen import live_table, make_console
@@ -34,7 +34,7 @@ from events.codec import encode
 from events.errors import RecoveryError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
-from events.operation_events import OperationFailed
+from events.operation_events import OperationFailed, OperationResumed, OperationStarted
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
@@ -99,7 +99,8 @@ def cli() -> None:
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
 
-    With --json, every event is a line of JSON as it happens; the last line holds the outcomes.
+    With --json, every event is a line of JSON as it happens, with the name of its operation in the plan instead of all
+    arguments; the last line holds the outcomes.
     """
     try:
         loaded = load_plan(plan)
@@ -231,9 +232,14 @@ def _print_json(value: object) -> None:
 
 
 def _print_event(event: Event) -> None:
-    if not isinstance(event, OperationFailed):
-        sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
-        sys.stdout.buffer.flush()
+    if isinstance(event, OperationFailed):
+        return
+    if isinstance(event, OperationStarted | OperationResumed):
+        name = name_in_arguments(event.operation, bytes(event.arguments))
+        if name is not None:  # the other arguments may hold secrets: a URL, a command line
+            event = msgspec.structs.replace(event, arguments=msgspec.Raw(msgspec.json.encode([[name], {}])))
+    sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def main() -> None:

@@ -136,8 +136,8 @@ def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCapt
     assert [b"failure" in row.body for row in store.rows if row.kind == "AlertRaised"] == [False, False]  # it has a row
     assert [line for line in caplog.messages if "gave up" not in line] == [
         *(
-            f"{name}: success rate 0 % is below 90 % (of 20 calls); most failures are transient, as that of call run-20: "
-            "the connection failed: ConnectionError: reset"
+            f"{name}: success rate 0 % is below 90 % (of 20 calls); most failures are transient, "
+            "as that of call run-20: the connection failed: ConnectionError: reset"
             for name in ("fetch", "all operations")
         ),
         "fetch: success rate has nothing to measure any more; the alert was on for 10 min",
