@@ -17,13 +17,16 @@ from recovery.execution.attempts import Request, request
 from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.nesting import is_nested
 from recovery.execution.runner import Runner
-from recovery.joining.claims import ClaimBook, ClaimWait
-from recovery.joining.continuation import begin_resumed
+from recovery.joining.claim_wait import ClaimWait
+from recovery.joining.claims import ClaimBook
+from recovery.joining.continuation import begin_resumed, continued
 from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
 from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
 from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Query
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
@@ -60,7 +63,7 @@ class JoinableCalls:
         """
         made = request(runner.definition, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
-            if (query := self.pending.ask()) is not None:
+            if (query := self._ask(runner)) is not None:
                 query.wait()
             self.pending.learn(runner.definition)
         found = self._enter(runner, made, args, kwargs)
@@ -72,13 +75,18 @@ class JoinableCalls:
         """As ``call``, for an async function."""
         made = request(runner.definition, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
-            if (query := self.pending.ask()) is not None:
+            if (query := self._ask(runner)) is not None:
                 await query.await_answer()
             self.pending.learn(runner.definition)
         found = self._enter(runner, made, args, kwargs)
         if isinstance(found, Join):
             found = await self._await(found)
         return _deliver(found) if isinstance(found, Outcome) else await self.arun(runner, found, made)
+
+    def _ask(self, runner: Runner) -> Query[bool] | None:
+        """What to wait for before the first call of an operation. Queries are answered in their order."""
+        query = self.pending.ask()
+        return self.claims.ask(runner.definition) or query
 
     # join
 
@@ -141,9 +149,9 @@ class JoinableCalls:
                 while (seconds := claim.next_sleep()) is not None:
                     ThreadWaiter().wait(seconds)
                 if (query := claim.query()) is not None:
-                    claim.settle(query.wait())
+                    self._settle(runner, claim, shared, query.wait())
             attempt, recorded = self._begin(runner, run, made, extra, claim), None
-            if (results := runner.results) is not None and run.is_new:
+            if (results := runner.results) is not None and run.may_recall:
                 recorded = results.recall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
@@ -171,9 +179,9 @@ class JoinableCalls:
                 while (seconds := claim.next_sleep()) is not None:
                     await anyio.sleep(seconds)
                 if (query := claim.query()) is not None:
-                    claim.settle(await query.await_answer())
+                    self._settle(runner, claim, shared, await query.await_answer())
             attempt, recorded = self._begin(runner, run, made, extra, claim), None
-            if (results := runner.results) is not None and run.is_new:
+            if (results := runner.results) is not None and run.may_recall:
                 recorded = await results.arecall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
@@ -191,13 +199,22 @@ class JoinableCalls:
         run.succeed(result)
         return result
 
+    def _settle(self, runner: Runner, claim: ClaimWait, shared: SharedCall, record: CallRecord | None) -> None:
+        """Note what other processes made of *shared*; it is not gone on with if it crashed its processes too often."""
+        if claim.settle(record):
+            self.pending.check_crashes(shared, runner.definition)
+
     def _begin(
         self, runner: Runner, run: SharedRun, made: Request | None, extra: float, claim: ClaimWait | None
     ) -> Attempt:
         """The attempt that this caller makes first: of a new call, or where another caller or process left it."""
         shared, definition = run.shared, runner.definition
-        if claim is not None and made is None:
-            claim.check()
+        if claim is not None and claim.ended is not None:
+            run.may_recall = True
+            if claim.superseded is not None:  # or it would be done a second time
+                continued(claim.superseded, definition.operation).cancel()
+            return continued(claim.ended, definition.operation)
+        run.has_begun, shared.claimed_elsewhere = True, None
         rest, shared.start = shared.start, None
         if rest is None and shared.record is not None:
             journal = self._journal()
@@ -209,7 +226,7 @@ class JoinableCalls:
                 raise RecoveryError(f"{shared} is not resumed: {begun}")
         if rest is None:  # of a new call; what is over is not joined
             assert made is not None
-            rest, run.is_new = Rest(made.begin(definition.config.version)), True
+            rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:
             give_up(rest.attempt, GiveUp(rest.refusal))

@@ -15,7 +15,7 @@ from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from recovery.joining.continuation import continued
-from recovery.joining.register import CallRegister
+from recovery.joining.register import CallRegister, why_quarantined
 from recovery.joining.shared_call import Identity, SharedCall
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
@@ -250,6 +250,20 @@ class PendingCalls:
         quarantined = Call(definition.keyed(record.key), record.call)
         quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
         return True
+
+    def check_crashes(self, shared: SharedCall, definition: Definition) -> None:
+        """*shared* comes from another process: quarantine it if too many processes died in it.
+
+        Raises:
+            CallRejectedError: It is quarantined.
+        """
+        record = shared.record
+        if record is None or not self._is_quarantined(record, definition):
+            return
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, record)
+        self.quarantined[record.call], shared.record = again, None
+        self._register.quarantine(again)
+        raise CallRejectedError(shared.name, why_quarantined(again))
 
     # what stays
 

@@ -27,6 +27,7 @@ from tests.torture.restarts import restarts
 from tests.torture.retention import retention
 from tests.torture.stalls import memory, publishing
 from tests.torture.torn import torn_log
+from tests.torture.two_processes import two_processes
 
 ROWS = (
     Row("kills", kill_loop),
@@ -40,6 +41,7 @@ ROWS = (
     Row("machine", state_machine),
     Row("torn", torn_log),
     Row("power", power),
+    Row("processes", two_processes),
 )
 
 
