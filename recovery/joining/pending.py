@@ -279,12 +279,7 @@ class PendingCalls:
             log.warning("%s: %s pending (%s): %s", name, calls, ids, printable(redact(reason)))
         for one in those:
             left = CallLeftPending(
-                at=self._bus.clock(),
-                operation=name,
-                key=one.key,
-                call=one.call,
-                attempt=one.attempt,
-                reason=reason,
+                at=self._bus.clock(), operation=name, key=one.key, call=one.call, attempt=one.attempt, reason=reason
             )
             self._bus.publish(left)
 
