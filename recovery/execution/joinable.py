@@ -54,6 +54,7 @@ class JoinableCalls:
         self.claims = ClaimBook(journal)
         """The calls that no other process may run now."""
         self._journal = journal
+        self._is_silent = registry.is_silent
         self._clock = bus.clock
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
@@ -108,7 +109,7 @@ class JoinableCalls:
         try:
             while (seconds := join.next_sleep(waiter := ThreadWaiter())) is not None:
                 if not waiter.wait(seconds) and join.slept():
-                    _say_long(join)
+                    self._say_long(join)
             return join.take()
         finally:
             join.leave()
@@ -118,12 +119,17 @@ class JoinableCalls:
             while (seconds := join.next_sleep(waiter := TaskWaiter())) is not None:
                 try:
                     if not await waiter.wait(seconds) and join.slept():
-                        _say_long(join)
+                        self._say_long(join)
                 finally:
                     waiter.close()
             return join.take()
         finally:
             join.leave()
+
+    def _say_long(self, join: Join) -> None:
+        if not self._is_silent(join.shared.name):
+            text = "%s is joined for %g s now; its caller, or the resumption, still runs it"
+            log.warning(text, join.shared, JOIN_NOTICE)
 
     # run
 
@@ -253,7 +259,3 @@ def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs
             runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
     except (ValueError, TypeError):
         return  # they cannot be compared
-
-
-def _say_long(join: Join) -> None:
-    log.warning("%s is joined for %g s now; its caller, or the resumption, still runs it", join.shared, JOIN_NOTICE)

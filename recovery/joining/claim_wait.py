@@ -69,7 +69,8 @@ class ClaimWait:
         if self._shared.claimed_elsewhere is None:
             self._shared.claimed_elsewhere = time.time()
             limit = "" if most is None else f", at most {most:g} s"
-            log.warning("%s: %s runs an equal call; this one waits for its end%s", self._shared, process, limit)
+            if not self._definition.is_silent:
+                log.warning("%s: %s runs an equal call; this one waits for its end%s", self._shared, process, limit)
         left = LONGEST_POLL if most is None else self._began + most - self._clock()
         if left <= 0.0:
             raise CallRejectedError(self._shared.name, f"{process} still runs an equal call after {most:g} s")

@@ -298,6 +298,19 @@ def test_a_later_definition_picks_up_what_was_left(store: MemoryStore, caplog: p
         assert ([call.result for call in resumption.calls], resumption.left) == (["done"], [])
 
 
+@pytest.mark.parametrize("is_of_the_service", [True, False])
+def test_what_stays_and_what_is_not_journalled_is_an_event_only_where_nothing_is_logged(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture, *, is_of_the_service: bool
+) -> None:
+    silent = {"enable_logging": False}
+    with Recovery(store=store, **(silent if is_of_the_service else {})) as service:
+        left = events_of(service, CallLeftPending)
+        work = define(service, lambda one, two: "new", **({} if is_of_the_service else silent))
+        assert service.resume().wait(10.0)
+        assert work("a", object()) == "new"
+    assert (len(left), caplog.messages) == (1, [])
+
+
 @pytest.mark.anyio
 async def test_a_later_async_definition_picks_up_what_was_left(store: MemoryStore) -> None:
     async def body(_: str) -> str:
