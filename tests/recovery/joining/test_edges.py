@@ -14,7 +14,20 @@ from adapters.memory import MemoryStore
 from recovery import context
 from recovery.service import Recovery
 from tests.recovery.joining.callers import in_thread
-from tests.recovery.resume.dead_process import SETTINGS, Killed, kill
+from tests.recovery.resume.dead_process import SETTINGS, Killed, kill, leave
+
+
+class Interrupt(BaseException):
+    """Ends the caller that runs the body, as Ctrl-C does."""
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A journal with a call that a dead process left at a checkpoint."""
+    store = MemoryStore()
+    leave(store, "a", body=lambda: context.checkpoint(21))
+    return store
+
 
 while_read: list[Callable[[], object]] = []
 """Run once, when an ``Item`` with number 1 is made."""
@@ -52,3 +65,16 @@ def test_a_caller_waits_while_the_resumption_reads_the_pending_calls() -> None:
         while_read.append(ask)
         assert service.resume().wait(10.0)
         assert [one.result(10.0) for one in asked] == [21]
+
+
+def test_a_resumption_ends_although_a_caller_was_cancelled_in_the_call_before_it(store: MemoryStore) -> None:
+    def body(_: str) -> None:
+        raise Interrupt
+
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS)(body)
+        with pytest.raises(Interrupt):
+            work("a")
+        resumption = service.resume()
+        assert resumption.wait(5.0)
+    assert "was cancelled by its caller" in str(resumption.calls[0].error)
