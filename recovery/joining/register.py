@@ -176,8 +176,10 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
+        with self._lock:  # for a resumption that watches it only afterwards
+            shared.outcome = outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
         if shared.on_end is not None:
-            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+            shared.on_end(outcome)
 
     def hand_over(self, shared: SharedCall, start: Rest | None) -> None:
         """Let the longest waiting caller go on with *shared* from *start*; if none waits, it is cancelled.
