@@ -67,8 +67,10 @@ class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of 
     """
 
     def __init__(self, operation: str, call: str, ended: str, error: str = "") -> None:
-        why = f": {error}" if error else ", and its result was not recorded (remember= records results)"
-        super().__init__(f"{operation}: call {call} {ended} in another process{why}")
+        how = f"was {ended}" if ended in ("cancelled", "rejected") else ended
+        unknown = ", and its result was not recorded (remember= records results)" if ended == "succeeded" else ""
+        why = f": {error}" if error else unknown
+        super().__init__(f"{operation}: call {call} {how} in another process{why}")
         self.operation = operation
         self.call = call
         self.ended = ended

@@ -6,14 +6,14 @@ import logging
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 from weakref import WeakSet
 
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried, path_to
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
@@ -66,7 +66,7 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], _why_quarantined(self._quarantined[identity]))
+                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity]))
             if waiting:
                 shared = waiting[0]
                 self._take(identity, shared)
@@ -89,7 +89,7 @@ class CallRegister:
             self.running[shared.identity] = shared
 
     def _join(self, shared: SharedCall, chain: tuple[SharedCall, ...]) -> Join:
-        circle = _path(shared, chain) if chain else None
+        circle = path_to(shared, chain) if chain else None
         if circle is not None:
             names = " -> ".join(map(str, (circle[-1], *circle)))
             raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
@@ -114,13 +114,13 @@ class CallRegister:
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
                 return outcome
-            shared.is_free = False
+            shared.is_free = shared.is_resumed_here = False  # the caller that goes on gets what was owed
             shared.joins.remove(join)
             return shared
 
     def leave(self, join: Join) -> None:
         """*join* waits no longer; a call that it was to go on with passes to the next caller, or is cancelled."""
-        shared, is_abandoned = join.shared, False
+        shared, is_over = join.shared, False
         with self._lock:
             for one in join.chain:
                 if shared in one.waits_for:
@@ -128,21 +128,16 @@ class CallRegister:
             if join in shared.joins:
                 shared.joins.remove(join)
                 if shared.is_free and shared.outcome is None:
-                    is_abandoned = not self._pass_on(shared)
+                    is_over = not self._pass_on(shared)
         if join.waiter is not None:
             join.waiter.close()
-        if is_abandoned:
-            if shared.start is not None:
-                shared.start.attempt.cancel()
-            self._tell_cancelled(shared)
+        if is_over:
+            self._cancel(shared)
 
-    def _pass_on(self, shared: SharedCall) -> bool:
-        """Have the longest waiting caller go on with *shared*; False if none waits: then it is over."""
-        if shared.joins:
-            _wake(shared.joins[0])
-            return True
-        self._remove(shared)
-        return False
+    def _put_back(self, shared: SharedCall, rest: Rest | None) -> None:
+        if (identity := shared.identity) is not None:
+            again = SharedCall(identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
+            self._pending.setdefault(identity, deque()).appendleft(again)
 
     # asked by the caller that runs the call
 
@@ -181,31 +176,52 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
+        with self._lock:  # for a resumption that watches it only afterwards
+            shared.outcome = outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
         if shared.on_end is not None:
-            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+            shared.on_end(outcome)
 
-    def hand_over(self, shared: SharedCall, start: Rest | None) -> bool:
-        """Let the longest waiting caller go on with *shared* from *start*; False if none waits: then it is over."""
+    def hand_over(self, shared: SharedCall, start: Rest | None) -> None:
+        """Let the longest waiting caller go on with *shared* from *start*; if none waits, it is cancelled.
+
+        Only a call that a dead process left, and that has not begun here, then stays pending.
+        """
         with self._lock:
             shared.start, shared.is_free = start, True
-            return self._pass_on(shared)
+            is_over = not self._pass_on(shared)
+        if is_over:
+            self._cancel(shared)
 
-    def put_back(self, shared: SharedCall, rest: Rest, outcome: Outcome) -> None:
+    def _pass_on(self, shared: SharedCall) -> bool:
+        if shared.joins:
+            _wake(shared.joins[0])
+            return True
+        self._remove(shared)
+        if shared.start is None and shared.record is not None:
+            self._put_back(shared, None)
+        return False
+
+    def _cancel(self, shared: SharedCall) -> None:
+        if shared.start is not None:
+            shared.start.attempt.cancel()
+        self._tell_cancelled(shared)
+
+    def put_back(self, shared: SharedCall, rest: Rest | None, outcome: Outcome) -> None:
         """*shared* must not go on now and stays pending: its callers get *outcome*, a later one goes on from *rest*."""
         with self._lock:
-            identity = shared.identity
-            if identity is not None and shared.state != "over":
-                again = SharedCall(identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
-                self._pending.setdefault(identity, deque()).appendleft(again)
+            if shared.state != "over":
+                self._put_back(shared, rest)
             shared.is_resumed_here = False  # what it gets is no result, and not owed
         self.end(shared, outcome)
 
     # asked by the resumption
 
     def add_pending(self, shared: SharedCall) -> None:
-        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
+        """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
         if shared.identity is not None:
             with self._lock:
+                if self._quarantined.get(shared.identity) is shared:
+                    del self._quarantined[shared.identity]
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
@@ -285,28 +301,11 @@ def _wake(join: Join) -> None:
         join.waiter.wake()
 
 
-def _why_quarantined(shared: SharedCall) -> str:
-    assert shared.record is not None
-    call = shared.record.call
-    return (
-        f"call {call} is quarantined, its process crashed in it too often; free it with `recovery retry JOURNAL {call}`"
-    )
-
-
-def _path(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCall] | None:
-    """From *shared* along the calls that wait for each other to one of *chain*; ``None`` if there is no way."""
-    seen: set[int] = set()
-
-    def walk(one: SharedCall) -> Iterator[list[SharedCall]]:
-        if one in chain:
-            yield [one]
-        elif id(one) not in seen:
-            seen.add(id(one))
-            for other in one.waits_for:
-                for path in walk(other):
-                    yield [one, *path]
-
-    return next(walk(shared), None)
+def why_quarantined(shared: SharedCall) -> str:
+    """Why a call that equals *shared* is rejected, and what to do."""
+    call = shared.record and shared.record.call
+    free = f"free it with `recovery retry JOURNAL {call}`"
+    return f"call {call} is quarantined, its process crashed in it too often; {free}"
 
 
 def _after_fork() -> None:
