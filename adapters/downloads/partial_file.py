@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from adapters.disk import UnsafeFileError, decode_plain, is_same_file, open_plain, sync_file, try_lock, write_whole
+from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
 from events.errors import Permanent, RecoveryError, Retryable
 
 MOST_SIDECAR_BYTES = 64 * 1024
@@ -125,6 +126,21 @@ class PartialFile:
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
         self._end = known if end is None else end
 
+    def check_page(self, head: bytes) -> None:
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        """
+        name = self.destination.name
+        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
+            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+
+    def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
+        """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
+        name = self.destination.name
+        if not is_decoded and self.sidecar.sha256 is None and not has_known_beginning(name):
+            raise WrongContentError(f"{name} came encoded ({encoding!r}), which was not asked for and is not decoded")
+
     def write(self, data: bytes) -> None:
         """Append *data*. Raises as ``finish`` does if more comes than the whole has, before a byte too many is kept."""
         if self._end is not None and self.offset + len(data) > self._end:
@@ -161,13 +177,17 @@ class PartialFile:
         """
         self.save()
         known = self.sidecar
-        if known.size is not None and self.offset != known.size:
+        if known.size not in (None, self.offset):
             self._refuse(f"{self.offset} bytes arrived of {known.size}")
         if known.sha256 is not None:
             self._file.seek(0)
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
+        else:
+            self._file.seek(0)
+            if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
+                self._refuse(f"what came is {came}")
         part = partial_path(self.destination)
         if not is_same_file(part, self._file.fileno()):
             self.restart()
