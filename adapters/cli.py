@@ -1,7 +1,7 @@
 """The command ``recovery``: run a launch plan, show its journal, steer its calls, watch the demonstration.
 
 Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started),
-130 Ctrl-C.
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +32,7 @@ from adapters.launcher.steering import steer as steer_call
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
-from events.errors import RecoveryError
+from events.errors import RecoveryError, StaysPendingError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
@@ -139,17 +140,55 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
-    service.bus.subscribe(SEEN, view.feed)
+    shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, console))
         if as_json:
-            service.bus.subscribe(SEEN, _print_event)
+            shows.append(service.bus.subscribe(SEEN, _print_event))
         elif not console.is_terminal:
             lines = ProgressLines(view, click.echo)
-            service.bus.subscribe(SEEN, lines.feed)
+            shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
-        outcomes = anyio.run(launch.run)
+        outcomes = anyio.run(_run_until_signal, launch, [seen.close for seen in shows])
         view.end(outcomes)
+    return outcomes
+
+
+async def _run_until_signal(launch: Launch, hide: Iterable[Callable[[], object]]) -> dict[str, Outcome]:
+    """Run *launch*; SIGTERM and SIGHUP end it and its processes, and leave its calls to the next run.
+
+    What happens to it from then on is not for the screen: *hide* is called first.
+    """
+    caught: list[signal.Signals] = []
+    outcomes: dict[str, Outcome] = {}
+    is_over = anyio.Event()
+
+    async def stop_at_signal() -> None:
+        # ``nohup`` ignores SIGHUP, and so does what it starts.
+        numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+        with anyio.open_signal_receiver(*numbers) as signals:
+            caught.append(await anext(signals))
+            await launch.stop()
+            for each in hide:
+                each()
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):  # a second signal must not end it before its processes
+                await is_over.wait()
+
+    async with anyio.create_task_group() as group:
+        if os.name == "posix":
+            group.start_soon(stop_at_signal)
+        try:
+            outcomes = await launch.run()
+        except StaysPendingError:
+            if not caught:
+                raise
+        finally:
+            is_over.set()
+            group.cancel_scope.cancel()
+    if caught:
+        _print_error(f"ended by {caught[0].name}; run it again, and it goes on from here")
+        sys.exit(128 + caught[0])
     return outcomes
 
 

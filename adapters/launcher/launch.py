@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import re
-import subprocess
-import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import anyio
+import anyio.to_thread
 import msgspec
 
-from adapters.disk import try_lock
 from adapters.downloads import download
+from adapters.launcher.command import run_command
 from adapters.launcher.plan import Download, LaunchPlan, Step
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
@@ -37,10 +34,7 @@ from recovery.subscribers.evidence_extraction import extract_evidence
 with extra("launcher"):
     import httpx2
 
-STDERR_TAIL = 4096
-"""Bytes of a failed command's output that are kept as evidence."""
 CONNECT_TIMEOUT = 10.0
-LOCK_POLL_INTERVAL = 0.2
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -95,6 +89,10 @@ class Launch:
                 else:
                     return self.outcomes
 
+    async def stop(self) -> None:
+        """Leave what runs to the next run, before ``run`` is cancelled: in the journal nothing of it is."""
+        await anyio.to_thread.run_sync(self._service.close)
+
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
         journal = self._service.journal
@@ -147,35 +145,8 @@ class Launch:
             await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
-        # The output goes to a file: it may be long, and a reader wants it after a crash.
-        with self._output_of(name) as file:
-            # The command inherits the file and its lock. A command that outlived a killed launcher still holds it, and
-            # two at once (``pip install`` into one environment) would do harm.
-            while not try_lock(file.fileno()):
-                await anyio.sleep(LOCK_POLL_INTERVAL)
-            self._plan.root.mkdir(parents=True, exist_ok=True)
-            begin = file.seek(0, os.SEEK_END)
-            process = await anyio.run_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-                cwd=self._plan.place(cwd),
-                pass_fds=(file.fileno(),) if os.name == "posix" else (),
-                # Else git waits for ever for a user name.
-                env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
-            )
-            if process.returncode != 0:
-                raise subprocess.CalledProcessError(process.returncode, argv, stderr=_tail(file, begin))
-
-    def _output_of(self, name: str) -> BinaryIO:
-        try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            return (self._logs / (re.sub(r"[^\w.-]", "_", name) + ".log")).open("a+b")
-        except OSError as error:
-            log.warning("the output of %s cannot be kept: %s", name, error)
-            return cast("BinaryIO", tempfile.TemporaryFile())
+        self._plan.root.mkdir(parents=True, exist_ok=True)
+        await run_command(name, argv, cwd=self._plan.place(cwd), logs=self._logs)
 
 
 def _save_progress(offset: int, size: int | None) -> None:
@@ -216,9 +187,3 @@ def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
-
-
-def _tail(file: BinaryIO, begin: int) -> str:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(begin, end - STDERR_TAIL))
-    return file.read().decode("utf-8", "replace")
