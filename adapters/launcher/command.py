@@ -139,17 +139,23 @@ def _recorded(file: int) -> tuple[int | None, str]:
 
 
 def _start_of(pid: int) -> str:
-    """What tells the process *pid* from a later one of that number; "" if it is over.
-
-    Source: proc_pid_stat(5), fields 3 and 22: the state, and the start in clock ticks since the system was booted.
-    """
+    """What tells the process *pid* from a later one of that number; "" if it is over."""
     if sys.platform != "linux":
         return "?" if _signal_group(pid, 0) else ""
+    fields = _fields_of(Path(f"/proc/{pid}/stat"))
+    return fields[19].decode() if fields else ""
+
+
+def _fields_of(stat: Path) -> list[bytes]:
+    """The fields of a process's *stat* file from the third on; none if it is over, also if its parent ignores that.
+
+    Source: proc_pid_stat(5). Field 3 is the state, 5 the group, 22 the start in clock ticks since the system began.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = stat.read_bytes().rpartition(b")")[2].split()
     except OSError:
-        return ""
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+        return []
+    return [] if fields[0] in (b"Z", b"X") else fields
 
 
 def _file_name(name: str) -> str:
@@ -170,10 +176,17 @@ async def _end_group(process: anyio.abc.Process) -> None:
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(GRACE, shield=True):
             await process.wait()
-            while _signal_group(process.pid, 0):
+            while _is_alive(process.pid):
                 await anyio.sleep(POLL_INTERVAL / 4)
     finally:
         _signal_group(process.pid, signal.SIGKILL)
+
+
+def _is_alive(group: int) -> bool:
+    """Whether a process of *group* runs. In a container, the first process may never collect those that are over."""
+    if sys.platform != "linux" or not _signal_group(group, 0):
+        return _signal_group(group, 0)
+    return any(_fields_of(stat)[2:3] == [b"%d" % group] for stat in Path("/proc").glob("[0-9]*/stat"))
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -71,6 +71,13 @@ def launcher(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(10)
 
 
+def recorded_leader(folder: Path) -> int:
+    """The process of the command, once its lock names it."""
+    [leader] = pids_in(folder / "leader")
+    eventually(lambda: (folder / "logs" / "c.lock").read_text().startswith(f"{leader} "))
+    return leader
+
+
 # Waiting for a command
 
 
@@ -86,7 +93,7 @@ async def test_a_command_of_a_killed_launcher_is_waited_for_by_its_process_id(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with launcher(folder, "sh", "-c", "echo $$ > leader; exec sleep 40"):
-        [leader] = pids_in(folder / "leader")
+        leader = recorded_leader(folder)
     assert is_alive(leader)
     with anyio.move_on_after(0.3) as scope:
         await run(folder, "touch", "again")
@@ -101,7 +108,7 @@ async def test_a_command_of_a_killed_launcher_is_waited_for_by_its_process_id(
 
 async def test_the_helper_of_a_command_of_a_killed_launcher_is_not_waited_for(folder: Path) -> None:
     with launcher(folder, "sh", "-c", f"{HELPER}; echo $$ > leader; exec sleep 40"):
-        [leader] = pids_in(folder / "leader")
+        leader = recorded_leader(folder)
     os.kill(leader, signal.SIGKILL)
     with anyio.fail_after(10):
         await run(folder, "touch", "again")
