@@ -22,6 +22,7 @@ import anyio
 import msgspec
 
 from adapters.demo.scenario import run_demo
+from adapters.downloads.client import EnvironmentVariableError
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
@@ -105,10 +106,10 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """
     try:
         loaded = load_plan(plan)
-    except PlanError as error:
+        logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
+        outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
+    except (PlanError, EnvironmentVariableError) as error:
         _usage_error(error)
-    logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
-    outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
     failed = any(outcome.state != "done" for outcome in outcomes.values())
     if as_json:
         _print_json({"outcomes": outcomes})
@@ -243,6 +244,10 @@ for _command, _description in STEERING.items():
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
+    if keep is not None and keep.is_dir() and any(keep.iterdir()):
+        _usage_error(
+            FileExistsError(f"{keep} is not empty: --keep wants a new folder, or what is there would be shown")
+        )
     report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)

@@ -46,19 +46,19 @@ class UnsafeFileError(Permanent, OSError):
         return type(self), (Path(self.filename), str(self.strerror))
 
 
-def problem_of(found: os.stat_result) -> str | None:
-    """Why the file that *found* describes must not be written; None for a regular file with one name."""
+def problem_of(found: os.stat_result, *, is_written: bool = True) -> str | None:
+    """Why the file that *found* describes must not be opened; None for a regular one, with one name if *is_written*."""
     return (
         "is a symbolic link" if stat.S_ISLNK(found.st_mode)
         else "is a folder" if stat.S_ISDIR(found.st_mode)
         else "is a pipe, a socket or a device, and no file" if not stat.S_ISREG(found.st_mode)
-        else "has a second name (a hard link)" if found.st_nlink > 1
+        else "has a second name (a hard link)" if is_written and found.st_nlink > 1
         else None
     )  # fmt: skip
 
 
 def open_plain(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> int:
-    """Open the regular file *path* without following a link, and without waiting for the other end of a pipe.
+    """Open the regular file *path* without following a link or waiting for the other end of a pipe.
 
     Args:
         path: Its last part is not followed. The caller has resolved the folder.
@@ -66,23 +66,23 @@ def open_plain(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> in
         mode: The permissions of a file that is made.
 
     Raises:
-        UnsafeFileError: *path* is no regular file, or has a second name.
+        UnsafeFileError: *path* is no regular file, or is opened for writing and has a second name.
         OSError: As ``os.open``.
     """
+
+    def check(found: os.stat_result) -> None:
+        if (problem := problem_of(found, is_written=flags & (os.O_WRONLY | os.O_RDWR) != 0)) is not None:
+            raise UnsafeFileError(path, problem)
+
     with suppress(FileNotFoundError):
-        _refuse(path, path.lstat())
+        check(path.lstat())
     file = os.open(path, flags | PLAIN_FILE, mode)
     try:
-        _refuse(path, os.fstat(file))  # it may have changed in between
+        check(os.fstat(file))  # it may have changed in between
     except BaseException:
         os.close(file)
         raise
     return file
-
-
-def _refuse(path: Path, found: os.stat_result) -> None:
-    if (problem := problem_of(found)) is not None:
-        raise UnsafeFileError(path, problem)
 
 
 def read_plain(path: Path, most: int) -> bytes:

@@ -4,6 +4,8 @@ RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
+├── EnvironmentVariableError
+│                          (``adapters.downloads.client``) a variable names a proxy that cannot be used
 ├── JournalError           the journal cannot be used
 │   ├── DamagedJournalError    the file is damaged, or has an earlier format
 │   ├── ForeignJournalError    the file belongs to another application

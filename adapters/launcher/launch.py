@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,24 +18,19 @@ import anyio.to_thread
 import msgspec
 
 from adapters.downloads import download
+from adapters.downloads.client import make_client
 from adapters.launcher.command import run_command
 from adapters.launcher.plan import Download, LaunchPlan, Step
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
 from recovery.explain import explain
-from recovery.installation import extra
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import printable, redact
 from recovery.service import Recovery
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
-
-with extra("launcher"):
-    import httpx2
-
-CONNECT_TIMEOUT = 10.0
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -56,13 +52,18 @@ class Launch:
         plan: What to do.
         service: Must have a store, and is entered by ``run``.
         logs: The folder for the output of commands.
+
+    Raises:
+        EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that cannot
+            be used.
     """
 
     def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
         self._logs = logs
         self._service = service
-        self._client: httpx2.AsyncClient  # set by ``run``
+        has_downloads = any(isinstance(step, Download) for step in plan.steps)
+        self._client = make_client(stall_timeout=plan.stall_timeout) if has_downloads else None
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self.outcomes: dict[str, Outcome] = {}
         define = partial(service.recoverable, resumable=True)
@@ -79,8 +80,10 @@ class Launch:
 
     async def run(self) -> dict[str, Outcome]:
         """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
-        timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
-        async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
+        async with AsyncExitStack() as stack:
+            if self._client is not None:
+                await stack.enter_async_context(self._client)
+            await stack.enter_async_context(self._service)
             while True:
                 try:
                     await self._launch(str(self._plan.path))
@@ -140,6 +143,7 @@ class Launch:
     async def _download_step(
         self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
     ) -> None:
+        assert self._client is not None  # the plan has a download
         place = self._plan.place(destination)
         async with self._slots:
             await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)
