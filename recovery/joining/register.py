@@ -39,7 +39,7 @@ class CallRegister:
         self.running: dict[Identity, SharedCall] = {}
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
-        self._quarantined: dict[Identity, SharedCall] = {}
+        self._quarantined: dict[Identity, deque[SharedCall]] = {}
         self._owed: OrderedDict[Identity, Outcome] = OrderedDict()
 
     # asked by callers
@@ -66,10 +66,10 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity]))
+                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity][0]))
             if waiting:
                 shared = waiting[0]
-                self._take(identity, shared)
+                self._take(shared)
             else:
                 shared = new()
             self._run(shared)
@@ -226,13 +226,14 @@ class CallRegister:
         """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
             with self._lock:
-                self._quarantined[shared.identity] = shared
+                self._quarantined.setdefault(shared.identity, deque()).append(shared)
 
     def drop(self, shared: SharedCall) -> bool:
         """No caller and no resumption gets *shared* any more; False if one has it already."""
         with self._lock:
-            is_ours = self.resume(shared) == "run"
+            is_ours = shared.state == "pending"
             if is_ours:
+                self._take(shared)
                 self._remove(shared)
             return is_ours
 
@@ -245,26 +246,28 @@ class CallRegister:
             on_end(outcome)
 
     def resume(self, shared: SharedCall) -> Literal["run", "taken", "equal"]:
-        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs."""
+        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs.
+
+        A quarantined call is resumed by hand, and quarantined no longer.
+        """
         identity = shared.identity
         with self._lock:
             if shared.state != "pending":
                 return "taken"
+            self._take(shared)
             if identity is not None and identity in self.running:
+                self._pending.setdefault(identity, deque()).appendleft(shared)
                 return "equal"
-            if identity is not None and self._quarantined.get(identity) is shared:
-                del self._quarantined[identity]
-            elif identity is not None:
-                self._take(identity, shared)
             shared.is_resumed_here = True
             self._run(shared)
             return "run"
 
-    def _take(self, identity: Identity, shared: SharedCall) -> None:
-        waiting = self._pending[identity]
-        waiting.remove(shared)
-        if not waiting:
-            del self._pending[identity]
+    def _take(self, shared: SharedCall) -> None:
+        for calls in (self._pending, self._quarantined):
+            if shared.identity is not None and shared in (equal := calls.get(shared.identity, deque())):
+                equal.remove(shared)
+                if not equal:
+                    del calls[shared.identity]
 
     # asked by the service
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from adapters.memory import MemoryStore
+from events.errors import StaysPendingError
 from recovery import context
 from recovery.service import Recovery
-from tests.recovery.joining.callers import in_thread
-from tests.recovery.resume.dead_process import SETTINGS, Killed, kill, leave
+from tests.recovery.joining.callers import Body, in_thread
+from tests.recovery.resume.dead_process import SETTINGS, Killed, die_again, kill, leave
 
 
 class Interrupt(BaseException):
@@ -78,3 +79,26 @@ def test_a_resumption_ends_although_a_caller_was_cancelled_in_the_call_before_it
         resumption = service.resume()
         assert resumption.wait(5.0)
     assert "was cancelled by its caller" in str(resumption.calls[0].error)
+
+
+def test_of_two_equal_calls_that_are_quarantined_each_can_be_resumed_by_hand() -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        leave(store, "a", join=False)
+    for _ in range(6):  # equal calls run one after another: a process dies in one of them
+        die_again(store)
+    with Recovery(store=store) as service:
+        body = Body("first", "second")
+        work = service.recoverable("work", **SETTINGS)(body)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        ids = [one.call for one in resumption.quarantined]
+        first = resumption.retry(ids[0])
+        assert body.begun.acquire(timeout=5.0)
+        second = resumption.retry(ids[1])
+        assert second.wait(5.0)
+        assert isinstance(second.error, StaysPendingError)
+        body.go_on.set()
+        assert first.wait(5.0)
+        assert [work("a"), work("a")] == ["first", "second"]  # what is owed, then the call that stays pending
+        assert (len(ids), len(body.runs)) == (2, 2)
