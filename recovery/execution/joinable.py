@@ -216,10 +216,13 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None:
-                raise RecoveryError(f"{shared} is not resumed: {begun}")
-        if rest is None:  # of a new call; what is over is not joined
+            else:  # what is over is not joined
+                error, shared.record = RecoveryError(f"{shared} is not resumed: {begun}"), None
+                if made is None:
+                    raise error
+        if rest is None:  # of a new call
             assert made is not None
+            shared.args, shared.kwargs = made.args, made.kwargs
             rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:

@@ -12,6 +12,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.errors import StaysPendingError
+from events.operation_events import FailureClassified
 from recovery import context
 from recovery.service import Recovery
 from tests.recovery.joining.callers import Body, in_thread
@@ -102,3 +103,25 @@ def test_of_two_equal_calls_that_are_quarantined_each_can_be_resumed_by_hand() -
         assert first.wait(5.0)
         assert [work("a"), work("a")] == ["first", "second"]  # what is owed, then the call that stays pending
         assert (len(ids), len(body.runs)) == (2, 2)
+
+
+def leave_failed(store: MemoryStore, **settings: Any) -> None:
+    """Leave the call ("a", "old") as a process does that dies between its last failure and its end."""
+
+    def body(_key: str, _note: str) -> None:
+        raise ValueError("wrong")
+
+    with Recovery(store=store) as service:
+        assert service.journal is not None
+        seal = service.journal.seal
+        service.bus.subscribe(FailureClassified, lambda _: seal())
+        with pytest.raises(ValueError, match="wrong"):
+            service.recoverable("work", **SETTINGS, **settings)(body)("a", "old")
+
+
+def test_a_new_call_gets_its_own_arguments_not_those_of_one_that_had_failed_for_good() -> None:
+    store, settings = MemoryStore(), {"idempotency_key": lambda key, _note: key}
+    leave_failed(store, **settings)
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS, **settings)(lambda _key, note: note)
+        assert work("a", "new") == "new"
