@@ -6,16 +6,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.memory import MemoryStore
+from adapters.sqlite.store import SQLiteStore
 from events.errors import StaysPendingError
 from events.operation_events import FailureClassified
 from recovery import context
+from recovery.journal.store import Store
 from recovery.service import Recovery
-from tests.recovery.joining.callers import Body, in_thread
+from tests.recovery.joining.callers import Body, in_thread, joined
 from tests.recovery.resume.dead_process import SETTINGS, Killed, die_again, kill, leave
 
 
@@ -105,7 +108,7 @@ def test_of_two_equal_calls_that_are_quarantined_each_can_be_resumed_by_hand() -
         assert (len(ids), len(body.runs)) == (2, 2)
 
 
-def leave_failed(store: MemoryStore, **settings: Any) -> None:
+def leave_failed(store: Store, **settings: Any) -> None:
     """Leave the call ("a", "old") as a process does that dies between its last failure and its end."""
 
     def body(_key: str, _note: str) -> None:
@@ -125,3 +128,18 @@ def test_a_new_call_gets_its_own_arguments_not_those_of_one_that_had_failed_for_
     with Recovery(store=store) as service:
         work = service.recoverable("work", **SETTINGS, **settings)(lambda _key, note: note)
         assert work("a", "new") == "new"
+
+
+def test_a_new_call_is_handed_over_although_an_equal_one_had_failed_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    leave_failed(SQLiteStore(path))
+    body = Body(Interrupt(), "done")
+    with Recovery(store=SQLiteStore(path)) as service:
+        work = service.recoverable("work", **SETTINGS)(body)
+        first = in_thread(work, "a", "old")
+        assert body.begun.acquire(timeout=5.0)
+        second = in_thread(work, "a", "old")
+        joined(service, 1)
+        body.go_on.set()
+        assert isinstance(first.exception(5.0), Interrupt)
+        assert second.result(5.0) == "done"
