@@ -219,6 +219,7 @@ class JoinableCalls:
             else:  # what is over is not joined
                 error, shared.record = RecoveryError(f"{shared} is not resumed: {begun}"), None
                 if made is None:
+                    run.release(error)
                     raise error
         if rest is None:  # of a new call
             assert made is not None

@@ -143,3 +143,14 @@ def test_a_new_call_is_handed_over_although_an_equal_one_had_failed_for_good(tmp
         body.go_on.set()
         assert isinstance(first.exception(5.0), Interrupt)
         assert second.result(5.0) == "done"
+
+
+def test_a_call_that_had_failed_for_good_before_is_not_owed_to_the_program() -> None:
+    store = MemoryStore()
+    leave_failed(store)
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS)(lambda *_: "new")
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        assert "is not resumed: permanent (ValueError)" in str(resumption.calls[0].error)
+        assert work("a", "old") == "new"
