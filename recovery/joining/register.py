@@ -113,8 +113,10 @@ class CallRegister:
         shared = join.shared
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
+                if shared.identity is not None and self._owed.get(shared.identity) is outcome:
+                    del self._owed[shared.identity]
                 return outcome
-            shared.is_free = False
+            shared.is_free = shared.is_resumed_here = False  # the program gets the result from this caller
             shared.joins.remove(join)
             return shared
 
@@ -142,14 +144,14 @@ class CallRegister:
     # asked by the caller that runs the call
 
     def end(self, shared: SharedCall, outcome: Outcome) -> None:
-        """*shared* has ended: wake its callers, or keep what the resumption owes to the program."""
+        """*shared* has ended: wake its callers, and keep what the resumption owes to the program until one takes it."""
         with self._lock:
             if shared.state == "over":
                 return
             shared.outcome = outcome
             self._remove(shared)
             joins = list(shared.joins)
-            if shared.is_resumed_here and not joins and shared.identity is not None:
+            if shared.is_resumed_here and shared.identity is not None:
                 self._owed[shared.identity] = outcome
                 self._owed.move_to_end(shared.identity)
                 if len(self._owed) > MAX_OWED:

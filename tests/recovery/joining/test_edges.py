@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.errors import StaysPendingError
-from events.operation_events import FailureClassified
+from events.operation_events import FailureClassified, OperationSucceeded
 from recovery import context
 from recovery.journal.store import Store
 from recovery.service import Recovery
@@ -154,3 +155,45 @@ def test_a_call_that_had_failed_for_good_before_is_not_owed_to_the_program() -> 
         assert resumption.wait(10.0)
         assert "is not resumed: permanent (ValueError)" in str(resumption.calls[0].error)
         assert work("a", "old") == "new"
+
+
+def test_a_caller_that_goes_on_with_a_resumed_call_leaves_nothing_owed(store: MemoryStore) -> None:
+    body = Body(Interrupt(), "resumed", "new")
+    with Recovery(store=store) as service:
+        work = service.recoverable("work", **SETTINGS)(body)
+        service.resume()
+        assert body.begun.acquire(timeout=5.0)
+        again = in_thread(work, "a")
+        joined(service, 1)
+        body.go_on.set()
+        assert (again.result(5.0), work("a")) == ("resumed", "new")
+
+
+@pytest.mark.anyio
+async def test_a_result_is_owed_although_the_caller_that_joined_was_cancelled(store: MemoryStore) -> None:
+    runs, ends = list[int](), list[anyio.CancelScope]()
+    go_on = anyio.Event()
+
+    async def work(_: str) -> int:
+        runs.append(1)
+        await go_on.wait()
+        return len(runs)
+
+    async with Recovery(store=store) as service, anyio.create_task_group() as group:
+        work = service.recoverable("work", **SETTINGS)(work)
+
+        async def join() -> None:
+            with anyio.CancelScope() as scope:
+                ends.append(scope)
+                await work("a")
+
+        service.bus.subscribe(OperationSucceeded, lambda _: ends[0].cancel(), operation="work")
+        resumption = service.resume()
+        with anyio.fail_after(5.0):
+            await resumption.loaded.opened()
+            group.start_soon(join)
+            while not service.calls.joining():
+                await anyio.sleep(0.001)
+            go_on.set()
+            await resumption
+            assert (ends[0].cancelled_caught, await work("a"), await work("a")) == (True, 1, 2)
