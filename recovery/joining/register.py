@@ -13,7 +13,7 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried, path_to
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
@@ -294,8 +294,10 @@ class CallRegister:
                 _wake(join)
 
     def after_fork(self) -> None:
-        """In a forked child: the calls that run are those of the parent."""
-        carried.set(())
+        """In a forked child: the calls that run are those of the parent.
+
+        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
+        """
         self._begin()
 
 

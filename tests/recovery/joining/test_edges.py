@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -197,3 +200,33 @@ async def test_a_result_is_owed_although_the_caller_that_joined_was_cancelled(st
             go_on.set()
             await resumption
             assert (ends[0].cancelled_caught, await work("a"), await work("a")) == (True, 1, 2)
+
+
+FORK = """
+import multiprocessing, sys, warnings
+warnings.simplefilter("ignore")  # forking with threads is the point
+from adapters.sqlite.store import SQLiteStore
+from recovery.service import Recovery
+
+with Recovery(store=SQLiteStore(sys.argv[1])) as service:
+    depth = []
+
+    @service.recoverable("work", resumable=True)
+    def work(number):
+        depth.append(number)
+        if len(depth) == 1:
+            child = multiprocessing.get_context("fork").Process(target=work, args=(number,))
+            child.start()
+            child.join(5.0)
+            print("ended" if child.exitcode == 0 else "the child waits for its parent")
+            child.kill()
+
+    work(7)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_an_equal_call_in_a_child_that_was_forked_in_the_body_is_a_nested_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORK, str(tmp_path / "calls.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=True)
+    assert done.stdout == "ended\n"
