@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import OrderedDict, deque
@@ -17,8 +16,6 @@ from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCa
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
-
-log = logging.getLogger("recovery")
 
 _registers: WeakSet[CallRegister] = WeakSet()
 
