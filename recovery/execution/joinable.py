@@ -84,7 +84,9 @@ class JoinableCalls:
 
     def _ask(self, runner: Runner) -> Query[bool] | None:
         """What to wait for before the first call of an operation. Queries are answered in their order."""
-        query = self.pending.ask()
+        query, journal = self.pending.ask(), self._journal()
+        if journal is None or (query is None and not journal.loaded.is_open):
+            return None  # a call has waited for it in vain
         return self.claims.ask(runner.definition) or query
 
     # join

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.errors import StaysPendingError
 from events.operation_events import FailureClassified, OperationSucceeded
 from recovery import context
-from recovery.journal.store import Store
+from recovery.journal.history import Run
+from recovery.journal.store import Row, Store
 from recovery.service import Recovery
 from tests.recovery.joining.callers import Body, in_thread, joined
 from tests.recovery.resume.dead_process import SETTINGS, Killed, die_again, kill, leave
@@ -230,3 +232,24 @@ def test_an_equal_call_in_a_child_that_was_forked_in_the_body_is_a_nested_one(tm
     command = [sys.executable, "-c", FORK, str(tmp_path / "calls.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=True)
     assert done.stdout == "ended\n"
+
+
+class Slow(SQLiteStore):
+    """A store that does not say what is pending until it is let go."""
+
+    go_on = threading.Event()
+
+    async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
+        assert self.go_on.wait(30.0)
+        return await super().unfinished()
+
+
+def test_only_the_first_call_waits_for_a_journal_that_is_slow(tmp_path: Path) -> None:
+    with Recovery(store=Slow(tmp_path / "calls.db")) as service:
+        define = service.recoverable
+        work, other = (define(name, resumable=True)(lambda: "done") for name in ("work", "other"))
+        assert work() == "done"  # after 5 s
+        began = time.monotonic()
+        assert [work(), other()] == ["done", "done"]
+        assert time.monotonic() - began < 2.0
+        Slow.go_on.set()
