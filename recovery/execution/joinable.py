@@ -224,6 +224,7 @@ class JoinableCalls:
             if isinstance(begun, Rest):
                 rest = begun
             elif made is None or begun == MAYBE_SENT:  # what may have had its effect is not begun again unasked
+                shared.is_resumed_here = shared.is_resumed_here and begun == MAYBE_SENT  # else it had ended before
                 raise RecoveryError(f"{shared} is not resumed: {begun}")
         if rest is None:  # of a new call; what is over is not joined
             assert made is not None
