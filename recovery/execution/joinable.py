@@ -29,6 +29,7 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
+from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
@@ -222,7 +223,7 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None:
+            elif made is None or begun == MAYBE_SENT:  # what may have had its effect is not begun again unasked
                 raise RecoveryError(f"{shared} is not resumed: {begun}")
         if rest is None:  # of a new call; what is over is not joined
             assert made is not None

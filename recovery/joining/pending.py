@@ -195,8 +195,6 @@ class PendingCalls:
 
     def _sort(self, name: str) -> None:
         definition, left = self._registry.get(name), defaultdict[str, list[CallRecord]](list)
-        if definition is not None:
-            definition.learned = self._run
         records, self._unsorted[name] = self._unsorted.get(name, []), []
         for record in records:
             reason = UNDEFINED if definition is None else self._place(record, definition)
@@ -208,6 +206,8 @@ class PendingCalls:
                 left[reason].append(record)
         if not self._unsorted[name]:
             del self._unsorted[name]
+        if definition is not None:
+            definition.learned = self._run  # at last: a caller that reads it takes no lock
         for reason, those in left.items():
             if reason != UNSTORED:
                 self.say_left(name, reason, those)

@@ -114,7 +114,7 @@ class CallRegister:
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
                 return outcome
-            shared.is_free = False
+            shared.is_free = shared.is_resumed_here = False  # the caller that goes on gets what was owed
             shared.joins.remove(join)
             return shared
 
@@ -176,8 +176,10 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
+        with self._lock:  # for a resumption that watches it only afterwards
+            shared.outcome = outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
         if shared.on_end is not None:
-            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+            shared.on_end(outcome)
 
     def hand_over(self, shared: SharedCall, start: Rest | None) -> None:
         """Let the longest waiting caller go on with *shared* from *start*; if none waits, it is cancelled.
@@ -215,9 +217,11 @@ class CallRegister:
     # asked by the resumption
 
     def add_pending(self, shared: SharedCall) -> None:
-        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
+        """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
         if shared.identity is not None:
             with self._lock:
+                if self._quarantined.get(shared.identity) is shared:
+                    del self._quarantined[shared.identity]
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
