@@ -41,6 +41,9 @@ MOST_ARGUMENT = 100
 MOST_READ = 1024
 """Characters of a part that are looked at: an argument may have megabytes."""
 
+ADVERT = " For more information check: https://"
+"""What httpx adds to the message of each HTTP status: a page of a manual."""
+
 TELLING = ("name", "id", "url", "path", "file", "key")
 """The members of a mapping that tell calls apart."""
 
@@ -123,7 +126,7 @@ def explain(
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
             said = shown(telling_line(redact(stderr), failure.rule))
-        error = shown(evidence.summary)
+        error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
     elif isinstance(event, RetryScheduled | GaveUp):
