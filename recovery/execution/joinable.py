@@ -223,11 +223,17 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None or begun == MAYBE_SENT:  # what may have had its effect is not begun again unasked
-                shared.is_resumed_here = shared.is_resumed_here and begun == MAYBE_SENT  # else it had ended before
-                raise RecoveryError(f"{shared} is not resumed: {begun}")
-        if rest is None:  # of a new call; what is over is not joined
+            else:  # what is over is not joined
+                error = RecoveryError(f"{shared} is not resumed: {begun}")
+                if begun == MAYBE_SENT:  # it is not begun again unasked
+                    raise error
+                shared.record = None
+                if made is None:
+                    run.release(error)
+                    raise error
+        if rest is None:  # of a new call
             assert made is not None
+            shared.args, shared.kwargs = made.args, made.kwargs
             rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:

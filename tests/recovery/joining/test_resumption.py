@@ -13,7 +13,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, RecoveryError
-from events.operation_events import CallLeftPending, GaveUp, OperationResumed
+from events.operation_events import CallLeftPending, FailureClassified, OperationResumed
 from recovery import context
 from recovery.joining.register import MAX_OWED, CallRegister
 from recovery.joining.shared_call import Join, Outcome, SharedCall
@@ -237,7 +237,7 @@ def test_a_pending_call_that_had_failed_for_good_is_neither_joined_nor_owed(resu
     with Recovery(store=store) as service:
         assert service.journal is not None
         seal = service.journal.seal
-        service.bus.subscribe(GaveUp, lambda _: seal())  # the process dies before that is written
+        service.bus.subscribe(FailureClassified, lambda _: seal())  # the process dies before it has decided
         with pytest.raises(ValueError, match="wrong"):
             define(service, _raise)()
     with Recovery(store=store) as service:
