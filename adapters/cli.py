@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import sys
 import time
@@ -20,7 +21,7 @@ import anyio
 import msgspec
 
 from adapters.demo.scenario import run_demo
-from adapters.launcher.launch import Launch, Outcome
+from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.screen import live_table, make_console
@@ -33,7 +34,7 @@ from events.codec import encode
 from events.errors import RecoveryError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
-from events.operation_events import OperationFailed
+from events.operation_events import OperationFailed, OperationResumed, OperationStarted
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
 from recovery.redact import printable, redact, redacted
@@ -56,7 +57,17 @@ OF_A_CALL = (
 
 AFTER_INTERRUPT = "cancelled; run it again to begin a new launch: downloads go on from the bytes that are there"
 
-PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """A file, which need not be there yet."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that *value* names; fails for a folder, also for "", which is this one."""
+        path = Path(value)
+        return self.fail(f"{path} is a folder", param, ctx) if path.is_dir() else path
+
+
+FILE = FilePath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -82,13 +93,14 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("plan", type=PATH)
-@click.option("--journal", type=PATH, help="The journal's file [.recovery/PLAN.db beside the plan].")
+@click.argument("plan", type=FILE)
+@click.option("--journal", type=FILE, help="The journal's file [.recovery/PLAN.db beside the plan].")
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
 
-    With --json, every event is a line of JSON as it happens; the last line holds the outcomes.
+    With --json, every event is a line of JSON as it happens, with the name of its operation in the plan instead of all
+    arguments; the last line holds the outcomes.
     """
     try:
         loaded = load_plan(plan)
@@ -142,7 +154,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
 
 
 @cli.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=FILE)
 @click.option("--all", "show_all", is_flag=True, help="Show every call, those that are done included.")
 @JSON
 def status(path: Path, show_all: bool, as_json: bool) -> None:
@@ -162,7 +174,7 @@ def status(path: Path, show_all: bool, as_json: bool) -> None:
 
 def _add_steering(command: CommandName, description: str) -> None:
     @cli.command(command.replace(" ", "-"), help=f"{description} {OF_A_CALL}")
-    @click.argument("journal", type=PATH)
+    @click.argument("journal", type=FILE)
     @click.argument("call")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
@@ -188,7 +200,7 @@ for _command, _description in STEERING.items():
 
 
 @cli.command()
-@click.option("--keep", type=PATH, help="Work in this folder, and keep it.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
@@ -220,9 +232,14 @@ def _print_json(value: object) -> None:
 
 
 def _print_event(event: Event) -> None:
-    if not isinstance(event, OperationFailed):
-        sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
-        sys.stdout.buffer.flush()
+    if isinstance(event, OperationFailed):
+        return
+    if isinstance(event, OperationStarted | OperationResumed):
+        name = name_in_arguments(event.operation, bytes(event.arguments))
+        if name is not None:  # the other arguments may hold secrets: a URL, a command line
+            event = msgspec.structs.replace(event, arguments=msgspec.Raw(msgspec.json.encode([[name], {}])))
+    sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
+from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
@@ -53,6 +54,7 @@ class JoinableCalls:
         self.claims = ClaimBook(journal)
         """The calls that no other process may run now."""
         self._journal = journal
+        self._is_silent = registry.is_silent
         self._clock = bus.clock
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
@@ -109,7 +111,7 @@ class JoinableCalls:
         try:
             while (seconds := join.next_sleep(waiter := ThreadWaiter())) is not None:
                 if not waiter.wait(seconds) and join.slept():
-                    _say_long(join)
+                    self._say_long(join)
             return join.take()
         finally:
             join.leave()
@@ -119,12 +121,17 @@ class JoinableCalls:
             while (seconds := join.next_sleep(waiter := TaskWaiter())) is not None:
                 try:
                     if not await waiter.wait(seconds) and join.slept():
-                        _say_long(join)
+                        self._say_long(join)
                 finally:
                     waiter.close()
             return join.take()
         finally:
             join.leave()
+
+    def _say_long(self, join: Join) -> None:
+        if not self._is_silent(join.shared.name):
+            text = "%s is joined for %g s now; its caller, or the resumption, still runs it"
+            log.warning(text, join.shared, JOIN_NOTICE)
 
     # run
 
@@ -219,7 +226,10 @@ class JoinableCalls:
             if isinstance(begun, Rest):
                 rest = begun
             else:  # what is over is not joined
-                error, shared.record = RecoveryError(f"{shared} is not resumed: {begun}"), None
+                error = RecoveryError(f"{shared} is not resumed: {begun}")
+                if begun == MAYBE_SENT:  # it is not begun again unasked
+                    raise error
+                shared.record = None
                 if made is None:
                     run.release(error)
                     raise error
@@ -258,7 +268,3 @@ def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs
             runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
     except (ValueError, TypeError):
         return  # they cannot be compared
-
-
-def _say_long(join: Join) -> None:
-    log.warning("%s is joined for %g s now; its caller, or the resumption, still runs it", join.shared, JOIN_NOTICE)

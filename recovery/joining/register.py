@@ -216,9 +216,11 @@ class CallRegister:
     # asked by the resumption
 
     def add_pending(self, shared: SharedCall) -> None:
-        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
+        """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
         if shared.identity is not None:
             with self._lock:
+                if self._quarantined.get(shared.identity) is shared:
+                    del self._quarantined[shared.identity]
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tests.torture.asked_again import asked_again
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
@@ -31,6 +32,7 @@ from tests.torture.two_processes import two_processes
 
 ROWS = (
     Row("kills", kill_loop),
+    Row("again", asked_again),
     Row("faults", fault_sweep),
     Row("publishing", publishing),
     Row("memory", memory),
