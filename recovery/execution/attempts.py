@@ -78,7 +78,13 @@ def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...],
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     made = Request(operation, args, kwargs)
     if config.idempotency_key is not None:
-        made.idempotency_key = str(config.idempotency_key(*args, **kwargs))
+        key = config.idempotency_key(*args, **kwargs)
+        if key is None:  # a forgotten return would make all calls equal
+            name = definition.operation.name
+            raise TypeError(
+                f"{name} was not started: its idempotency_key returned None; return a text, or '' for no key"
+            )
+        made.idempotency_key = str(key)
         definition.warn_of_secret("idempotency_key", made.idempotency_key)
     if config.resumable:
         try:
