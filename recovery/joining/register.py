@@ -219,8 +219,7 @@ class CallRegister:
         """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
         if shared.identity is not None:
             with self._lock:
-                if self._quarantined.get(shared.identity) is shared:
-                    del self._quarantined[shared.identity]
+                self._take(shared)
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
