@@ -86,7 +86,9 @@ class JoinableCalls:
 
     def _ask(self, runner: Runner) -> Query[bool] | None:
         """What to wait for before the first call of an operation. Queries are answered in their order."""
-        query = self.pending.ask()
+        query, journal = self.pending.ask(), self._journal()
+        if journal is None or (query is None and not journal.loaded.is_open):
+            return None  # a call has waited for it in vain
         return self.claims.ask(runner.definition) or query
 
     # join
@@ -223,10 +225,17 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None or begun == MAYBE_SENT:  # what may have had its effect is not begun again unasked
-                raise RecoveryError(f"{shared} is not resumed: {begun}")
-        if rest is None:  # of a new call; what is over is not joined
+            else:  # what is over is not joined
+                error = RecoveryError(f"{shared} is not resumed: {begun}")
+                if begun == MAYBE_SENT:  # it is not begun again unasked
+                    raise error
+                shared.record = None
+                if made is None:
+                    run.release(error)
+                    raise error
+        if rest is None:  # of a new call
             assert made is not None
+            shared.args, shared.kwargs = made.args, made.kwargs
             rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:

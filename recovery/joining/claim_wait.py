@@ -137,7 +137,8 @@ class ClaimWait:
             why = f"{UNKNOWN}{'' if journal.writer.reason is None else f' ({journal.writer.reason})'}"
             if self._definition.config.on_degraded == "refuse":
                 raise CallRejectedError(shared.name, why)
-            self._book.warn_once(UNKNOWN, f"{shared}: {printable(redact(why))}; it may be run twice")
+            if not self._definition.is_silent:
+                self._book.warn_once(UNKNOWN, f"{shared}: {printable(redact(why))}; it may be run twice")
         if record is None:
             return False
         before, is_ours = shared.record, journal is not None and record.run == journal.run.id

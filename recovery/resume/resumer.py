@@ -199,8 +199,7 @@ class Resumer(msgspec.Struct, eq=False):
         if answer == "equal":
             self._joinable.pending.say_left(todo.shared.name, EQUAL, [todo.handle.record])
             todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: {EQUAL}"))
-        elif answer == "run":
-            self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
+        self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
         return answer == "run"
 
     def _runner(self, todo: Todo) -> Runner:

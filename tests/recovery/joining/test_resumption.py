@@ -13,7 +13,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, RecoveryError
-from events.operation_events import CallLeftPending, GaveUp, OperationResumed
+from events.operation_events import CallLeftPending, FailureClassified, OperationResumed
 from recovery import context
 from recovery.joining.register import MAX_OWED, CallRegister
 from recovery.joining.shared_call import Join, Outcome, SharedCall
@@ -231,16 +231,20 @@ def test_a_keyed_call_without_stored_arguments_goes_on_with_those_of_its_caller(
     assert seen == [(("o-1", object), 21)]
 
 
-def test_a_pending_call_that_had_failed_for_good_is_not_joined() -> None:
+@pytest.mark.parametrize("resumes_first", [True, False])
+def test_a_pending_call_that_had_failed_for_good_is_neither_joined_nor_owed(resumes_first: bool) -> None:
     store = MemoryStore()
     with Recovery(store=store) as service:
         assert service.journal is not None
         seal = service.journal.seal
-        service.bus.subscribe(GaveUp, lambda _: seal())  # the process dies before that is written
+        service.bus.subscribe(FailureClassified, lambda _: seal())  # the process dies before it has decided
         with pytest.raises(ValueError, match="wrong"):
             define(service, _raise)()
     with Recovery(store=store) as service:
-        assert define(service, lambda: "new")() == "new"
+        work = define(service, lambda: "new")
+        if resumes_first:
+            assert service.resume().wait(10.0)
+        assert work() == "new"
 
 
 @pytest.mark.parametrize("resumes", [False, True])
