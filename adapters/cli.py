@@ -6,6 +6,7 @@ Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan 
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -74,7 +75,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 
 
 class Interruptible(click.Group):
-    """Commands that say after Ctrl-C what happens next, and exit with 130."""
+    """Commands that say after Ctrl-C what happens next, and exit with 130; and with 1 where the output is full."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was chosen."""
@@ -83,6 +84,11 @@ class Interruptible(click.Group):
         except KeyboardInterrupt:
             _print_error(AFTER_INTERRUPT if ctx.invoked_subcommand == "run" else "interrupted")
             sys.exit(130)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _print_error(f"there is no room for what is printed: {error.strerror}; `recovery status` shows it again")
+            sys.exit(1)
 
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
@@ -248,6 +254,7 @@ def demo(keep: Path | None, as_json: bool) -> None:
         _usage_error(
             FileExistsError(f"{keep} is not empty: --keep wants a new folder, or what is there would be shown")
         )
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # its launch ends with it
     report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)

@@ -39,7 +39,7 @@ class UnsafeFileError(Permanent, OSError):
         super().__init__(errno.EPERM, problem, str(path))
 
     def __str__(self) -> str:
-        return f"{self.filename} {self.strerror}"
+        return f"{self.filename} {self.strerror}; remove it, or choose another path"
 
     def __reduce__(self) -> tuple[type[UnsafeFileError], tuple[Path, str]]:
         """Pickle it by its own arguments."""

@@ -238,6 +238,18 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     assert "? done" in ended.out
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, more: tuple[str, ...]) -> None:
+    plan = write_plan(tmp_path, touch("c"))
+    command = [sys.executable, "-m", "adapters.cli", "run", str(plan), *more]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert ended.returncode != 0
+    assert "no room for what is printed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert recovery("status", plan).code == 0
+
+
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
     run = ["-m", "adapters.cli", "run", str(plan), "--json"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,3 +97,12 @@ def test_an_interrupted_launch_ends_its_processes_too(tmp_path: Path) -> None:
         pids = pids_in(folder / "leaders") + pids_in(folder / "helpers")
         assert stopped(process, signal.SIGINT).code == 130
     assert [pid for pid in pids if is_alive(pid)] == []
+
+
+def test_a_terminated_demonstration_ends_its_launch(tmp_path: Path) -> None:
+    with running("demo", "--keep", tmp_path / "demo") as process:
+        eventually(lambda: list(tmp_path.glob("demo/models/files/*.part")))
+        assert stopped(process, signal.SIGTERM).code == 143
+    parts = {path: path.stat().st_size for path in tmp_path.glob("demo/models/files/*")}
+    time.sleep(0.3)
+    assert {path: path.stat().st_size for path in tmp_path.glob("demo/models/files/*")} == parts
