@@ -19,7 +19,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import blinker
 
@@ -29,14 +29,13 @@ from events.fork_locks import fork_safe
 from events.isolation import Failures
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
-from events.parts import Parts, WeakParts
+from events.parts import WeakParts
+from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
 from events.subscription import Subscription, call_as_blinker, identity
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
-Subscriber: TypeAlias = Callable[[Any], object]
-Ready: TypeAlias = "tuple[tuple[Subscriber, Subscription | None], ...]"
 
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
@@ -82,10 +81,8 @@ class Bus:
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
-        self._max_ready = max_ready
-        self._ready: dict[tuple[type[Event], str, str], Ready] = {}
-        self._ready_with_details: dict[tuple[type[Event], str, str], Ready] = {}
-        self._ready_parts = Parts()  # of both tables
+        self._ready_tuples = ReadyTuples(max_ready)
+        self._ready, self._ready_with_details = self._ready_tuples.table, self._ready_tuples.with_details
         self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
@@ -287,9 +284,7 @@ class Bus:
             sender = receiver.sender  # one that is closed leaves by its identity alone
         operation, key = part_of(sender) if isinstance(sender, str) else (None, "")
         with self._lock:
-            for part in self._ready_parts.within(operation, key):
-                self._ready.pop((kind, *part), None)
-                self._ready_with_details.pop((kind, *part), None)
+            self._ready_tuples.drop(kind, operation, key)
             if kind in ON_REQUEST:
                 for one in self._operations.within(operation, key):
                     one.is_observed = self.observes(one)
@@ -308,12 +303,7 @@ class Bus:
             ours = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
             ready: Ready = tuple((one.function, one) for one in ours)
             if len(ours) == len(receivers):
-                table = self._ready_with_details if details else self._ready
-                if len(table) >= self._max_ready:
-                    for each in (self._ready, self._ready_with_details, self._ready_parts):
-                        each.clear()
-                self._ready_parts.add((operation, key))
-                table[kind, operation, key] = ready
+                self._ready_tuples.keep(kind, operation, key, ready, details=details)
                 return ready
             # A receiver that was connected to the signal itself may be weakly referenced: a tuple would keep it alive.
             foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]

@@ -29,10 +29,6 @@ class Parts:
         if not keys:
             self._keys.pop(part[0], None)
 
-    def clear(self) -> None:
-        """Remove all."""
-        self._keys.clear()
-
     def within(self, operation: str | None, key: str = "") -> list[Part]:
         """The parts that are of *operation* and *key*: of all keys for "", of all operations for None."""
         # Copies: the collector may run a finalizer here that adds a part.
