@@ -15,6 +15,8 @@ from pathlib import Path
 
 from recovery.journal.errors import JournalError
 
+MAGIC = b"SQLite format 3\0"
+"""How a database begins."""
 PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags to open a file: a symbolic link is an error, and a pipe does not block."""
 
@@ -48,9 +50,14 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def index_of(path: Path) -> Path:
+    """The index of that log, which all processes share that have *path* open."""
+    return path.with_name(path.name + "-shm")
+
+
 def companions_of(path: Path) -> tuple[Path, ...]:
     """The files that SQLite keeps beside *path*: the log, its index, and the rollback journal."""
-    return log_of(path), path.with_name(path.name + "-shm"), path.with_name(path.name + "-journal")
+    return log_of(path), index_of(path), path.with_name(path.name + "-journal")
 
 
 def open_private(path: Path, flags: int = os.O_RDWR) -> int:
@@ -101,12 +108,17 @@ def _size(path: Path) -> int:
         return 0
 
 
-def quarantine(path: Path) -> Path:
-    """Rename a damaged journal with SQLite's files beside it, and return the new name."""
+def kept_name(path: Path, why: str) -> Path:
+    """A free name beside *path* for what is no longer the journal, with the time and *why* in it: "damaged", ..."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.name}.damaged-{stamp}{ending}") for ending in endings)
-    renamed = next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
+    names = (path.with_name(f"{path.name}.{why}-{stamp}{ending}") for ending in endings)
+    return next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
+
+
+def quarantine(path: Path) -> Path:
+    """Rename a damaged journal with SQLite's files beside it, and return the new name."""
+    renamed = kept_name(path, "damaged")
     # The file goes before its log: if the process is killed in between, ``has_lost_its_file`` recognizes the log.
     for name, kept in zip((path, *companions_of(path)), (renamed, *companions_of(renamed)), strict=True):
         if name.exists():
@@ -115,8 +127,8 @@ def quarantine(path: Path) -> Path:
 
 
 def is_same_file(path: Path, found: os.stat_result) -> bool:
-    """Whether *path* still names the file that *found* describes."""
+    """Whether *path* itself, and no link there, still names the file that *found* describes."""
     try:
-        return os.path.samestat(path.stat(), found)
-    except FileNotFoundError:
+        return os.path.samestat(os.lstat(path), found)
+    except (FileNotFoundError, NotADirectoryError):
         return False
