@@ -115,11 +115,11 @@ def write_whole(path: Path, data: bytes) -> None:
     hidden.replace(path)
 
 
-def is_same_file(path: Path, file: int) -> bool:
-    """Whether *path* still names the open *file*."""
+def is_same_file(path: Path, found: os.stat_result) -> bool:
+    """Whether *path* itself, and no link there, still names the file that *found* describes."""
     try:
-        return os.path.samestat(path.lstat(), os.fstat(file))
-    except FileNotFoundError:
+        return os.path.samestat(path.lstat(), found)
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -189,7 +189,7 @@ class PartialFile:
             if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
                 self._refuse(f"what came is {came}")
         part = partial_path(self.destination)
-        if not is_same_file(part, self._file.fileno()):
+        if not is_same_file(part, os.fstat(self._file.fileno())):
             self.restart()
             raise StalePartialFileError(f"{part} was removed or replaced while it was written; starting over")
         part.replace(self.destination)
@@ -212,7 +212,7 @@ def _open_locked(path: Path) -> BinaryIO:
             if not try_lock(file.fileno()):
                 file.close()
                 raise DestinationBusyError(f"another download writes {path}")
-            if is_same_file(path, file.fileno()):
+            if is_same_file(path, os.fstat(file.fileno())):
                 return file
         except OSError:
             return file  # a file system without locks or file identities

@@ -15,6 +15,9 @@ from pathlib import Path
 from adapters.disk import open_plain, problem_of
 from recovery.journal.errors import JournalError
 
+MAGIC = b"SQLite format 3\0"
+"""How a database begins."""
+
 
 def folder_of(path: Path) -> Path:
     """The folder of the side files and the inbox."""
@@ -45,9 +48,14 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def index_of(path: Path) -> Path:
+    """The index of that log, which all processes share that have *path* open."""
+    return path.with_name(path.name + "-shm")
+
+
 def companions_of(path: Path) -> tuple[Path, ...]:
     """The files that SQLite keeps beside *path*: the log, its index, and the rollback journal."""
-    return log_of(path), path.with_name(path.name + "-shm"), path.with_name(path.name + "-journal")
+    return log_of(path), index_of(path), path.with_name(path.name + "-journal")
 
 
 def open_private(path: Path, flags: int = os.O_RDWR) -> int:
@@ -94,22 +102,19 @@ def _size(path: Path) -> int:
         return 0
 
 
-def quarantine(path: Path) -> Path:
-    """Rename a damaged journal with SQLite's files beside it, and return the new name."""
+def kept_name(path: Path, why: str) -> Path:
+    """A free name beside *path* for what is no longer the journal, with the time and *why* in it: "damaged", ..."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.name}.damaged-{stamp}{ending}") for ending in endings)
-    renamed = next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
+    names = (path.with_name(f"{path.name}.{why}-{stamp}{ending}") for ending in endings)
+    return next(name for name in names if not any(one.exists() for one in (name, *companions_of(name))))
+
+
+def quarantine(path: Path) -> Path:
+    """Rename a damaged journal with SQLite's files beside it, and return the new name."""
+    renamed = kept_name(path, "damaged")
     # The file goes before its log: if the process is killed in between, ``has_lost_its_file`` recognizes the log.
     for name, kept in zip((path, *companions_of(path)), (renamed, *companions_of(renamed)), strict=True):
         if name.exists():
             name.rename(kept)
     return renamed
-
-
-def is_same_file(path: Path, found: os.stat_result) -> bool:
-    """Whether *path* still names the file that *found* describes."""
-    try:
-        return os.path.samestat(path.stat(), found)
-    except FileNotFoundError:
-        return False
