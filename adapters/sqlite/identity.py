@@ -16,10 +16,10 @@ from typing import Literal, TypeAlias
 
 import aiosqlite
 
+from adapters.disk import PLAIN_FILE
 from adapters.sqlite.connection import code_of, error_for, number_of
 from adapters.sqlite.files import (
     MAGIC,
-    PLAIN_FILE,
     companions_of,
     index_of,
     is_same_file,

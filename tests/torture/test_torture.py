@@ -75,6 +75,8 @@ def test_calls_asked_again_run_once_at_a_time_and_do_no_unit_twice(backend: str,
     tally = run_lives(fork_server, backend, 5, seed=3, folder=MEMORY_FOLDER)
     assert tally.broken == []
     assert min(tally.joined, tally.owed, tally.handed_over) > 0
+
+
 @pytest.mark.skipif(not can_inject(), reason="needs a C compiler")
 def test_d8_a_read_that_fails_is_no_damage():
     assert failing_reads([2, 5, 9, 14]) == []
