@@ -1,7 +1,7 @@
 """The command ``recovery``: run a launch plan, show its journal, steer its calls, watch the demonstration.
 
 Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started),
-130 Ctrl-C.
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ import anyio
 import msgspec
 
 from adapters.demo.scenario import run_demo
+from adapters.downloads.client import EnvironmentVariableError
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
@@ -31,7 +33,7 @@ from adapters.launcher.steering import steer as steer_call
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
-from events.errors import RecoveryError
+from events.errors import RecoveryError, StaysPendingError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
@@ -104,10 +106,10 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """
     try:
         loaded = load_plan(plan)
-    except PlanError as error:
+        logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
+        outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
+    except (PlanError, EnvironmentVariableError) as error:
         _usage_error(error)
-    logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
-    outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
     failed = any(outcome.state != "done" for outcome in outcomes.values())
     if as_json:
         _print_json({"outcomes": outcomes})
@@ -139,17 +141,55 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
-    service.bus.subscribe(SEEN, view.feed)
+    shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, console))
         if as_json:
-            service.bus.subscribe(SEEN, _print_event)
+            shows.append(service.bus.subscribe(SEEN, _print_event))
         elif not console.is_terminal:
             lines = ProgressLines(view, click.echo)
-            service.bus.subscribe(SEEN, lines.feed)
+            shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
-        outcomes = anyio.run(launch.run)
+        outcomes = anyio.run(_run_until_signal, launch, [seen.close for seen in shows])
         view.end(outcomes)
+    return outcomes
+
+
+async def _run_until_signal(launch: Launch, hide: Iterable[Callable[[], object]]) -> dict[str, Outcome]:
+    """Run *launch*; SIGTERM and SIGHUP end it and its processes, and leave its calls to the next run.
+
+    What happens to it from then on is not for the screen: *hide* is called first.
+    """
+    caught: list[signal.Signals] = []
+    outcomes: dict[str, Outcome] = {}
+    is_over = anyio.Event()
+
+    async def stop_at_signal() -> None:
+        # ``nohup`` ignores SIGHUP, and so does what it starts.
+        numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+        with anyio.open_signal_receiver(*numbers) as signals:
+            caught.append(await anext(signals))
+            await launch.stop()
+            for each in hide:
+                each()
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):  # a second signal must not end it before its processes
+                await is_over.wait()
+
+    async with anyio.create_task_group() as group:
+        if os.name == "posix":
+            group.start_soon(stop_at_signal)
+        try:
+            outcomes = await launch.run()
+        except StaysPendingError:
+            if not caught:
+                raise
+        finally:
+            is_over.set()
+            group.cancel_scope.cancel()
+    if caught:
+        _print_error(f"ended by {caught[0].name}; run it again, and it goes on from here")
+        sys.exit(128 + caught[0])
     return outcomes
 
 
@@ -204,6 +244,10 @@ for _command, _description in STEERING.items():
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
+    if keep is not None and keep.is_dir() and any(keep.iterdir()):
+        _usage_error(
+            FileExistsError(f"{keep} is not empty: --keep wants a new folder, or what is there would be shown")
+        )
     report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)

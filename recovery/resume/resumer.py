@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from recovery.joining.shared_call import SharedCall
 from recovery.journal.core import JournalCore
 from recovery.operations import Definition
 from recovery.resume.handles import ResumedCall, Resumption
+from recovery.waiting.daemon_threads import is_process_ending, start_daemon
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
@@ -81,7 +81,10 @@ class Resumer(msgspec.Struct, eq=False):
             self._start_threads(plain)
 
         found = Resumption(start, pick_up=pick_up, drop=self._joinable.pending.drop)
-        threading.Thread(target=load_and_run, name="recovery-resume", daemon=True).start()
+        if is_process_ending():
+            found.loaded.open()  # nothing is resumed
+        else:
+            start_daemon("recovery-resume", load_and_run)
         return found
 
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
@@ -176,7 +179,7 @@ class Resumer(msgspec.Struct, eq=False):
                     self._resume(todo.popleft())
 
         for number in range(min(THREADS, len(groups))):
-            threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
+            start_daemon(f"recovery-resume-{number}", work)
 
     def _resume(self, todos: list[Todo]) -> None:
         for todo in todos:

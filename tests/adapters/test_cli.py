@@ -329,6 +329,26 @@ def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -
     assert (ended.code, [word for word in words if word not in ended.out]) == (0, [])
 
 
+@pytest.mark.parametrize("variable", ["ALL_PROXY=socks5://localhost:1", "https_proxy=foo://h", "SSL_CERT_FILE=/gone"])
+def test_a_variable_of_the_environment_matters_to_downloads_only(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+    assert recovery("run", write_plan(tmp_path, touch("c"))).code == 0
+    ended = recovery("run", write_plan(tmp_path, touch("d"), download("a", "https://example.org")))
+    assert (ended.code, ended.out, len(ended.errors.splitlines())) == (2, "", 1)
+    assert ended.errors.startswith(f"recovery: {name}: ")
+    assert not (tmp_path / "models" / "d").exists()  # nothing was started
+
+
+def test_the_demonstration_does_not_run_among_the_files_of_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = recovery("demo", "--keep", tmp_path)
+    assert (ended.code, len(ended.errors.splitlines())) == (2, 1)
+    assert f"{tmp_path} is not empty" in ended.errors
+
+
 # status
 
 

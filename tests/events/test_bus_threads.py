@@ -129,26 +129,26 @@ def test_a_subscription_during_a_look_up_receives_later_events(
     assert recorder.events == [gave_up(call="later")]
 
 
-def test_only_one_thread_at_a_time_changes_blinker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_thread_at_a_time_changes_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, left = Bus(), threading.Event()
     subscription = bus.subscribe(GaveUp, lambda event: None)
     signal = bus.signal(GaveUp)
     inside: list[str] = []
-    connect, disconnect = signal.connect, signal.disconnect
+    add, disconnect = signal.add, signal.disconnect
 
-    def connect_slowly(*args: object, **kwargs: object) -> object:
+    def add_slowly(*args: object) -> None:
         inside.append("connecting")
         other.start()
         left.wait(0.01)  # in vain, where a lock is held here
         inside.append("connected")
-        return connect(*args, **kwargs)  # type: ignore[arg-type]
+        add(*args)  # type: ignore[arg-type]
 
     def disconnect_noticed(*args: object) -> None:
         inside.append("disconnected")
         disconnect(*args)  # type: ignore[arg-type]
 
     other = threading.Thread(target=lambda: (subscription.close(), left.set()))
-    monkeypatch.setattr(signal, "connect", connect_slowly)
+    monkeypatch.setattr(signal, "add", add_slowly)
     monkeypatch.setattr(signal, "disconnect", disconnect_noticed)
     bus.subscribe(GaveUp, lambda event: None)
     other.join(5)
