@@ -216,6 +216,12 @@ class Registry:
         self._configs[name] = config
         return definition
 
+    def forget_pending(self) -> None:
+        """Have each operation ask again which of its calls are pending."""
+        for found in list(self._definitions.values()):
+            if (definition := found()) is not None:
+                definition.learned = ""
+
     def get(self, name: str) -> Definition | None:
         """The operation of that name, ``None`` if it is not defined."""
         found = self._definitions.get(name)

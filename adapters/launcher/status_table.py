@@ -107,7 +107,7 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             yield f"not started: {call.reason}"
         case "failed":
             yield from _outcomes(call)
-            yield f"{again} tries again what is not done"
+            yield f"{again} begins a new launch: it looks at each file, and runs each command again"
 
 
 def _outcomes(call: CallStatus) -> Iterator[str]:

@@ -47,6 +47,7 @@ class JoinableCalls:
     """
 
     def __init__(self, registry: Registry, journal: Callable[[], JournalCore | None], bus: Bus) -> None:
+        self._registry = registry
         self.register = CallRegister()
         """The calls that run or are pending, by identity."""
         self.pending = PendingCalls(registry, self.register, journal, bus)
@@ -205,6 +206,7 @@ class JoinableCalls:
     def _settle(self, runner: Runner, claim: ClaimWait, shared: SharedCall, record: CallRecord | None) -> None:
         """Note what other processes made of *shared*; it is not gone on with if it crashed its processes too often."""
         if claim.settle(record):
+            self._registry.forget_pending()  # its process has died, and may have left the calls that its body made
             self.pending.check_crashes(shared, runner.definition)
 
     def _begin(

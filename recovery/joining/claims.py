@@ -83,7 +83,7 @@ class ClaimBook:
             left = [one for one in left if one.resumes or one.run not in living]
             with self._lock:
                 self._renew()
-                self.living |= living
+                self.living = self.living.difference(run.id for run in runs) | living  # some have died since
                 found = ((identity_of_record(definition, one), one.call) for one in left)
                 self.left[name] = {identity: call for identity, call in found if identity is not None}
             return True
