@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import anyio
 import pytest
 
 from events.operation import Operation
@@ -13,7 +16,11 @@ from tests.recovery.http_errors import answered
 from tests.steps import steps_of
 
 FEW, MANY = 4, 1024
+Waiting = Callable[[], Awaitable[None]]
 DOWN, LIMITED = ConnectionError("reset"), answered(429, Retry_After="60")
+
+
+async def coroutine_function() -> None: ...
 
 
 class Hosts:
@@ -78,4 +85,26 @@ def test_to_forget_the_state_of_a_reused_name_costs_the_same_among_any_number() 
             hosts.fail(one, DOWN)
         for _ in range(3):
             costs[number] = steps_of(hosts.service.recoverable(max_retries=1), len)
+    assert costs[MANY] <= 1.2 * costs[FEW]
+
+
+def test_to_wake_the_calls_of_one_operation_costs_the_same_among_any_number() -> None:
+    costs = {}
+    for number in (FEW, MANY):
+        service = Recovery(clock=VirtualClock(), when_open="wait")
+        waiting = [service.recoverable(f"{one}")(coroutine_function) for one in range(number)]
+
+        async def main(service: Recovery = service, waiting: list[Waiting] = waiting) -> int:
+            for one in range(len(waiting)):
+                service.circuits.force(f"{one}", "open")
+            async with anyio.create_task_group() as group:
+                for call in waiting:
+                    group.start_soon(call)
+                while len(service.calls.waiting()) < len(waiting):
+                    await anyio.sleep(0)
+                cost = steps_of(service.circuits.force, "0", "auto")
+                group.cancel_scope.cancel()
+            return cost
+
+        costs[number] = anyio.run(main)
     assert costs[MANY] <= 1.2 * costs[FEW]
