@@ -76,15 +76,15 @@ def test_among_a_thousand_operations_one_comes_as_among_four() -> None:
     assert costs[-1] <= 1.2 * costs[3]
 
 
-def test_nothing_remains_of_ten_thousand_subscriptions_that_came_and_went() -> None:
-    bus, chance = Bus(max_ready=64), random.Random(1)
+def test_nothing_is_kept_of_ten_thousand_subscriptions_that_came_and_went() -> None:
+    bus, rng = Bus(max_ready=64), random.Random(1)
     tracemalloc.start()
     open_ones: list[Subscription] = []
     for number in range(10_000):
         operation = Operation("fetch", bus, key=f"{number}")
         open_ones.append(bus.subscribe(KINDS, lambda _: None, operation="fetch", key=operation.key))
         if len(open_ones) > 50:
-            open_ones.pop(chance.randrange(50)).close()
+            open_ones.pop(rng.randrange(50)).close()
     while open_ones:
         open_ones.pop().close()
     kept, _ = tracemalloc.get_traced_memory()
