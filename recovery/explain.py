@@ -30,13 +30,19 @@ from events.operation_events import (
 )
 from recovery.policies.error_output import telling_line
 from recovery.policies.sentences import sentence_of
-from recovery.redact import printable, redact
+from recovery.redact import clipped, printable, redact
 
 MOST = 400
 """Characters of a part that are shown."""
 
 MOST_ARGUMENT = 100
 """Characters of an argument that are shown."""
+
+MOST_READ = 1024
+"""Characters of a part that are looked at: an argument may have megabytes."""
+
+ADVERT = " For more information check: https://"
+"""What httpx adds to the message of each HTTP status: a page of a manual."""
 
 TELLING = ("name", "id", "url", "path", "file", "key")
 """The members of a mapping that tell calls apart."""
@@ -120,7 +126,7 @@ def explain(
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
             said = shown(telling_line(redact(stderr), failure.rule))
-        error = shown(evidence.summary)
+        error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
     elif isinstance(event, RetryScheduled | GaveUp):
@@ -145,7 +151,7 @@ def shown(text: str, most: int = MOST) -> str:
     """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
     if not text:
         return text
-    text = redact(printable(text))  # ``hide`` knows a secret in one line, too
+    text = redact(printable(clipped(text, MOST_READ)))  # ``hide`` knows a secret in one line, too
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
 
 
@@ -230,6 +236,13 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
 
 
 def _plain(value: object) -> str:
+    try:
+        return _text_of(value)
+    except Exception:  # a foreign class may raise anything, and an int have too many digits
+        return ""
+
+
+def _text_of(value: object) -> str:
     if isinstance(value, Mapping):
         tag, content = next(iter(value.items())) if len(value) == 1 else ("", "")
         if isinstance(tag, str) and tag.startswith("$"):  # as the journal writes what JSON lacks

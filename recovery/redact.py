@@ -37,7 +37,9 @@ MARGIN = 512
 NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
 IS = r"(?:['\"]|%22|%27)?\s{0,2}(?:[=:]|%3D|%3A)\s{0,2}(?:%22|%27)?"
 WORD = r"['\"]?(?:(?!%2[267])[^&#\s'\"<>])+"
-VALUE = rf"(?:'(?:[^'\\\r\n]|\\.)*'|\"(?:[^\"\\\r\n]|\\.)*\"|{WORD})"
+UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
+"""Not what is masked already, whose punctuation is not part of a secret: texts are redacted again in a longer line."""
+VALUE = rf"{UNMASKED}(?:'(?:[^'\\\r\n]|\\.)*'|\"(?:[^\"\\\r\n]|\\.)*\"|{WORD})"
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -61,11 +63,17 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
         (("--",), rf"(--[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}}){VALUE}", _masked),
         (
             ("authorization",),
-            r"(authorization['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)(?:digest\s[^\r\n]*|(?:[a-z-]{1,20}\s{1,4})?[^\s'\"]+)",
+            rf"(authorization['\"]?\s{{0,2}}[:=,]\s{{0,2}}['\"]?){UNMASKED}"
+            r"(?:digest\s[^\r\n]*|(?:[a-z-]{1,20}\s{1,4})?[^\s'\"]+)",
             rf"\1{MASK}",
         ),
         (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
-        (("cookie",), r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*", rf"\1{MASK}"),
+        (
+            ("cookie",),
+            rf"(cookie['\"]?\s{{0,2}}[:=,]\s{{0,2}}['\"]?){UNMASKED}"
+            r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
+            rf"\1{MASK}",
+        ),
         # Hugging Face, GitHub, GitLab, OpenAI; JSON Web Tokens (RFC 7519).
         (("hf_",), r"hf_[A-Z0-9_-]{16,}", MASK),
         (("gh",), r"(?:gh[pousr]_|github_pat_)[A-Z0-9_-]{16,}", MASK),

@@ -29,6 +29,7 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
+from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
@@ -53,6 +54,7 @@ class JoinableCalls:
         self.claims = ClaimBook(journal)
         """The calls that no other process may run now."""
         self._journal = journal
+        self._is_silent = registry.is_silent
         self._clock = bus.clock
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
@@ -84,7 +86,9 @@ class JoinableCalls:
 
     def _ask(self, runner: Runner) -> Query[bool] | None:
         """What to wait for before the first call of an operation. Queries are answered in their order."""
-        query = self.pending.ask()
+        query, journal = self.pending.ask(), self._journal()
+        if journal is None or (query is None and not journal.loaded.is_open):
+            return None  # a call has waited for it in vain
         return self.claims.ask(runner.definition) or query
 
     # join
@@ -107,7 +111,7 @@ class JoinableCalls:
         try:
             while (seconds := join.next_sleep(waiter := ThreadWaiter())) is not None:
                 if not waiter.wait(seconds) and join.slept():
-                    _say_long(join)
+                    self._say_long(join)
             return join.take()
         finally:
             join.leave()
@@ -117,12 +121,17 @@ class JoinableCalls:
             while (seconds := join.next_sleep(waiter := TaskWaiter())) is not None:
                 try:
                     if not await waiter.wait(seconds) and join.slept():
-                        _say_long(join)
+                        self._say_long(join)
                 finally:
                     waiter.close()
             return join.take()
         finally:
             join.leave()
+
+    def _say_long(self, join: Join) -> None:
+        if not self._is_silent(join.shared.name):
+            text = "%s is joined for %g s now; its caller, or the resumption, still runs it"
+            log.warning(text, join.shared, JOIN_NOTICE)
 
     # run
 
@@ -216,10 +225,17 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None:
-                raise RecoveryError(f"{shared} is not resumed: {begun}")
-        if rest is None:  # of a new call; what is over is not joined
+            else:  # what is over is not joined
+                error = RecoveryError(f"{shared} is not resumed: {begun}")
+                if begun == MAYBE_SENT:  # it is not begun again unasked
+                    raise error
+                shared.record = None
+                if made is None:
+                    run.release(error)
+                    raise error
+        if rest is None:  # of a new call
             assert made is not None
+            shared.args, shared.kwargs = made.args, made.kwargs
             rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:
@@ -252,7 +268,3 @@ def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs
             runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
     except (ValueError, TypeError):
         return  # they cannot be compared
-
-
-def _say_long(join: Join) -> None:
-    log.warning("%s is joined for %g s now; its caller, or the resumption, still runs it", join.shared, JOIN_NOTICE)

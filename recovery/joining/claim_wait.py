@@ -69,7 +69,8 @@ class ClaimWait:
         if self._shared.claimed_elsewhere is None:
             self._shared.claimed_elsewhere = time.time()
             limit = "" if most is None else f", at most {most:g} s"
-            log.warning("%s: %s runs an equal call; this one waits for its end%s", self._shared, process, limit)
+            if not self._definition.is_silent:
+                log.warning("%s: %s runs an equal call; this one waits for its end%s", self._shared, process, limit)
         left = LONGEST_POLL if most is None else self._began + most - self._clock()
         if left <= 0.0:
             raise CallRejectedError(self._shared.name, f"{process} still runs an equal call after {most:g} s")
@@ -136,7 +137,8 @@ class ClaimWait:
             why = f"{UNKNOWN}{'' if journal.writer.reason is None else f' ({journal.writer.reason})'}"
             if self._definition.config.on_degraded == "refuse":
                 raise CallRejectedError(shared.name, why)
-            self._book.warn_once(UNKNOWN, f"{shared}: {printable(redact(why))}; it may be run twice")
+            if not self._definition.is_silent:
+                self._book.warn_once(UNKNOWN, f"{shared}: {printable(redact(why))}; it may be run twice")
         if record is None:
             return False
         before, is_ours = shared.record, journal is not None and record.run == journal.run.id

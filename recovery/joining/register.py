@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import OrderedDict, deque
@@ -13,12 +12,10 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried, path_to
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
-
-log = logging.getLogger("recovery")
 
 _registers: WeakSet[CallRegister] = WeakSet()
 
@@ -39,7 +36,7 @@ class CallRegister:
         self.running: dict[Identity, SharedCall] = {}
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
-        self._quarantined: dict[Identity, SharedCall] = {}
+        self._quarantined: dict[Identity, deque[SharedCall]] = {}
         self._owed: OrderedDict[Identity, Outcome] = OrderedDict()
 
     # asked by callers
@@ -66,10 +63,10 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity]))
+                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity][0]))
             if waiting:
                 shared = waiting[0]
-                self._take(identity, shared)
+                self._take(shared)
             else:
                 shared = new()
             self._run(shared)
@@ -113,8 +110,10 @@ class CallRegister:
         shared = join.shared
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
+                if shared.identity is not None and self._owed.get(shared.identity) is outcome:
+                    del self._owed[shared.identity]
                 return outcome
-            shared.is_free = False
+            shared.is_free = shared.is_resumed_here = False  # the program gets the result from this caller
             shared.joins.remove(join)
             return shared
 
@@ -142,14 +141,14 @@ class CallRegister:
     # asked by the caller that runs the call
 
     def end(self, shared: SharedCall, outcome: Outcome) -> None:
-        """*shared* has ended: wake its callers, or keep what the resumption owes to the program."""
+        """*shared* has ended: wake its callers, and keep what the resumption owes to the program until one takes it."""
         with self._lock:
             if shared.state == "over":
                 return
             shared.outcome = outcome
             self._remove(shared)
             joins = list(shared.joins)
-            if shared.is_resumed_here and not joins and shared.identity is not None:
+            if shared.is_resumed_here and shared.identity is not None:
                 self._owed[shared.identity] = outcome
                 self._owed.move_to_end(shared.identity)
                 if len(self._owed) > MAX_OWED:
@@ -176,8 +175,10 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
+        with self._lock:  # for a resumption that watches it only afterwards
+            shared.outcome = outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
         if shared.on_end is not None:
-            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+            shared.on_end(outcome)
 
     def hand_over(self, shared: SharedCall, start: Rest | None) -> None:
         """Let the longest waiting caller go on with *shared* from *start*; if none waits, it is cancelled.
@@ -215,22 +216,24 @@ class CallRegister:
     # asked by the resumption
 
     def add_pending(self, shared: SharedCall) -> None:
-        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
+        """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
         if shared.identity is not None:
             with self._lock:
+                self._take(shared)
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
         """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
             with self._lock:
-                self._quarantined[shared.identity] = shared
+                self._quarantined.setdefault(shared.identity, deque()).append(shared)
 
     def drop(self, shared: SharedCall) -> bool:
         """No caller and no resumption gets *shared* any more; False if one has it already."""
         with self._lock:
-            is_ours = self.resume(shared) == "run"
+            is_ours = shared.state == "pending"
             if is_ours:
+                self._take(shared)
                 self._remove(shared)
             return is_ours
 
@@ -243,26 +246,28 @@ class CallRegister:
             on_end(outcome)
 
     def resume(self, shared: SharedCall) -> Literal["run", "taken", "equal"]:
-        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs."""
+        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs.
+
+        A quarantined call is resumed by hand, and quarantined no longer.
+        """
         identity = shared.identity
         with self._lock:
             if shared.state != "pending":
                 return "taken"
+            self._take(shared)
             if identity is not None and identity in self.running:
+                self._pending.setdefault(identity, deque()).appendleft(shared)
                 return "equal"
-            if identity is not None and self._quarantined.get(identity) is shared:
-                del self._quarantined[identity]
-            elif identity is not None:
-                self._take(identity, shared)
             shared.is_resumed_here = True
             self._run(shared)
             return "run"
 
-    def _take(self, identity: Identity, shared: SharedCall) -> None:
-        waiting = self._pending[identity]
-        waiting.remove(shared)
-        if not waiting:
-            del self._pending[identity]
+    def _take(self, shared: SharedCall) -> None:
+        for calls in (self._pending, self._quarantined):
+            if shared.identity is not None and shared in (equal := calls.get(shared.identity, deque())):
+                equal.remove(shared)
+                if not equal:
+                    del calls[shared.identity]
 
     # asked by the service
 
@@ -287,8 +292,10 @@ class CallRegister:
                 _wake(join)
 
     def after_fork(self) -> None:
-        """In a forked child: the calls that run are those of the parent."""
-        carried.set(())
+        """In a forked child: the calls that run are those of the parent.
+
+        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
+        """
         self._begin()
 
 

@@ -84,6 +84,13 @@ class SharedRun(msgspec.Struct, eq=False):
         else:
             self.register.end(self.shared, outcome)
 
+    def release(self, error: Exception) -> None:
+        """The call was over before the resumption came to it, hence *error*: callers that wait begin a new call."""
+        self.is_settled, self.shared.is_resumed_here = True, False
+        if self.shared.on_end is not None:
+            self.shared.on_end(Outcome(error=error))
+        self.register.hand_over(self.shared, None)
+
     def succeed(self, result: object) -> None:
         """The run has ended with *result*, which every caller gets."""
         self.register.end(self.shared, Outcome(result))

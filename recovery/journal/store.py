@@ -100,6 +100,9 @@ class Store(Protocol):
     async def sync(self) -> None:
         """Return when all appended rows survive a loss of power, as far as the disk is honest."""
 
+    async def check(self) -> None:
+        """Raise JournalError if this store no longer writes where it was opened. Called twice a second when idle."""
+
     async def adopt(self) -> bool:
         """Take over what processes wrote to other files before they died; whether there was anything."""
         return False

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from adapters.cli import cli
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
@@ -167,7 +169,7 @@ def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path:
     assert "c: the command failed (exit code 1) (transient): fatal: ***; attempt 1 failed" in for_people.out
     assert "fatal: ***" in outcomes
     assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
-    assert "hunter22" not in shown
+    assert "hunter22" not in shown + as_json.out
 
 
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:
@@ -299,11 +301,19 @@ def test_nothing_is_started_of_a_wrong_plan(tmp_path: Path, spoil: Any) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["launch.toml", "models"]
 
 
-@pytest.mark.parametrize("arguments", [("run", "nothing.toml"), ("run",), ("dance",)])
+@pytest.mark.parametrize("arguments", [("run", "nothing.toml"), ("run",), ("dance",), ("demo", "--keep", __file__)])
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     ended = recovery(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.errors
+
+
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+@pytest.mark.parametrize("line", ["status {}", "run {}", "run nothing.toml --journal {}", "give-up {} call"])
+def test_a_folder_is_no_plan_and_no_journal(line: str, folder: str) -> None:
+    result = CliRunner().invoke(cli, [folder if word == "{}" else word for word in line.split()])
+    assert result.exit_code == 2
+    assert "is a folder" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -317,6 +327,26 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
 def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -> None:
     ended = recovery(*arguments)
     assert (ended.code, [word for word in words if word not in ended.out]) == (0, [])
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY=socks5://localhost:1", "https_proxy=foo://h", "SSL_CERT_FILE=/gone"])
+def test_a_variable_of_the_environment_matters_to_downloads_only(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+    assert recovery("run", write_plan(tmp_path, touch("c"))).code == 0
+    ended = recovery("run", write_plan(tmp_path, touch("d"), download("a", "https://example.org")))
+    assert (ended.code, ended.out, len(ended.errors.splitlines())) == (2, "", 1)
+    assert ended.errors.startswith(f"recovery: {name}: ")
+    assert not (tmp_path / "models" / "d").exists()  # nothing was started
+
+
+def test_the_demonstration_does_not_run_among_the_files_of_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = recovery("demo", "--keep", tmp_path)
+    assert (ended.code, len(ended.errors.splitlines())) == (2, 1)
+    assert f"{tmp_path} is not empty" in ended.errors
 
 
 # status

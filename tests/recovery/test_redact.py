@@ -88,6 +88,12 @@ def test_a_secret_is_taken_out_by_its_shape_once_and_for_all(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
+@pytest.mark.parametrize("text", LEAKS)
+def test_a_redacted_text_is_kept_when_a_longer_line_is_redacted(text: str) -> None:
+    line = f"({redact(text)}): again; attempt 1 failed"
+    assert redact(line) == line
+
+
 def test_what_is_around_a_secret_is_kept() -> None:
     assert redact(f"GET https://u:{SECRET}@host/m?a=1&token={SECRET}&b=2 failed") == (
         "GET https://***@host/m?a=1&token=***&b=2 failed"

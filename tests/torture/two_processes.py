@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import json
 import logging
@@ -126,7 +127,7 @@ class Process:
         if self.task.end == "fork" and not os.fork():
             signal.alarm(int(MAX_SECONDS))
             try:
-                self.ask(name)
+                contextvars.Context().run(self.ask, name)  # in the body's own context it would be a nested call
             finally:
                 self.service.close()
                 os._exit(0)
@@ -475,7 +476,7 @@ def busy(two: Pair, mode: str, way: int) -> None:
 
 
 def forked(two: Pair, mode: str, way: int) -> None:
-    """A child that is forked in a body may ask for an equal call, and waits for its parent."""
+    """A child that is forked in a body, and leaves it, may ask for an equal call, and waits for its parent."""
     del mode, way
     parent = two.start("parent", Task(end="fork", seconds=0.2))
     two.go()

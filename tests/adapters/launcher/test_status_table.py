@@ -73,7 +73,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "left", "is_resumable": False}, "stays: no process can resume it, since its arguments were not "
          "stored; `recovery give-up launch.toml 1a2b3c4d-17` ends it"),
         ({"state": "quarantined", "reason": "4 processes died in it"}, "stays: 4 processes died in it; "
-         "`recovery retry launch.toml 1a2b3c4d-17` tries it again while the program runs, "
+         "`recovery retry launch.toml 1a2b3c4d-17` frees it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
         ({"state": "unreadable"}, "stays: a row of it is damaged"),
         ({"state": "gave up"}, "ended: out of retries (3); `recovery run launch.toml` tries it again"),
