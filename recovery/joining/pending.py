@@ -15,8 +15,8 @@ from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from recovery.joining.continuation import continued
-from recovery.joining.register import CallRegister, why_quarantined
-from recovery.joining.shared_call import Identity, SharedCall
+from recovery.joining.register import CallRegister
+from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_quarantined
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
@@ -133,11 +133,6 @@ class CallRegister:
         if is_over:
             self._cancel(shared)
 
-    def _put_back(self, shared: SharedCall, rest: Rest | None) -> None:
-        if (identity := shared.identity) is not None:
-            again = SharedCall(identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
-            self._pending.setdefault(identity, deque()).appendleft(again)
-
     # asked by the caller that runs the call
 
     def end(self, shared: SharedCall, outcome: Outcome) -> None:
@@ -175,8 +170,10 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
-        with self._lock:  # for a resumption that watches it only afterwards
-            shared.outcome = outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
+        outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
+        with self._lock:
+            if shared.state == "over":
+                shared.outcome = outcome  # for a resumption that watches it only afterwards
         if shared.on_end is not None:
             shared.on_end(outcome)
 
@@ -197,7 +194,8 @@ class CallRegister:
             return True
         self._remove(shared)
         if shared.start is None and shared.record is not None:
-            self._put_back(shared, None)
+            shared.state, shared.is_free, shared.is_resumed_here = "pending", False, False
+            self._wait_for_caller(shared)
         return False
 
     def _cancel(self, shared: SharedCall) -> None:
@@ -209,7 +207,8 @@ class CallRegister:
         """*shared* must not go on now and stays pending: its callers get *outcome*, a later one goes on from *rest*."""
         with self._lock:
             if shared.state != "over":
-                self._put_back(shared, rest)
+                again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
+                self._wait_for_caller(again)
             shared.is_resumed_here = False  # what it gets is no result, and not owed
         self.end(shared, outcome)
 
@@ -217,9 +216,9 @@ class CallRegister:
 
     def add_pending(self, shared: SharedCall) -> None:
         """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
-        if shared.identity is not None:
-            with self._lock:
-                self._take(shared)
+        with self._lock:
+            self._take(shared)
+            if shared.identity is not None:
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
@@ -256,11 +255,15 @@ class CallRegister:
                 return "taken"
             self._take(shared)
             if identity is not None and identity in self.running:
-                self._pending.setdefault(identity, deque()).appendleft(shared)
+                self._wait_for_caller(shared)
                 return "equal"
             shared.is_resumed_here = True
             self._run(shared)
             return "run"
+
+    def _wait_for_caller(self, shared: SharedCall) -> None:
+        if shared.identity is not None:
+            self._pending.setdefault(shared.identity, deque()).appendleft(shared)
 
     def _take(self, shared: SharedCall) -> None:
         for calls in (self._pending, self._quarantined):
@@ -302,13 +305,6 @@ class CallRegister:
 def _wake(join: Join) -> None:
     if join.waiter is not None:
         join.waiter.wake()
-
-
-def why_quarantined(shared: SharedCall) -> str:
-    """Why a call that equals *shared* is rejected, and what to do."""
-    call = shared.record and shared.record.call
-    free = f"free it with `recovery retry JOURNAL {call}`"
-    return f"call {call} is quarantined, its process crashed in it too often; {free}"
 
 
 def _after_fork() -> None:

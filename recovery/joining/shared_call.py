@@ -163,3 +163,10 @@ def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCal
                     yield [one, *path]
 
     return next(walk(shared), None)
+
+
+def why_quarantined(shared: SharedCall) -> str:
+    """Why a call that equals *shared* is rejected, and what to do."""
+    call = shared.record and shared.record.call
+    free = f"free it with `recovery retry JOURNAL {call}`"
+    return f"call {call} is quarantined, its process crashed in it too often; {free}"

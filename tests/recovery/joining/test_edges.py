@@ -253,3 +253,28 @@ def test_only_the_first_call_waits_for_a_journal_that_is_slow(tmp_path: Path) ->
         assert [work(), other()] == ["done", "done"]
         assert time.monotonic() - began < 2.0
         Slow.go_on.set()
+
+
+@pytest.mark.anyio
+async def test_a_resumption_runs_a_call_whose_first_caller_was_cancelled_before_it_began(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def die(_: str) -> None:
+        context.checkpoint(21)
+        kill(service)
+
+    async def go_on(_: str) -> Any:
+        return context.saved()
+
+    async with Recovery(store=SQLiteStore(path)) as service:
+        with pytest.raises(Killed):
+            await service.recoverable("work", **SETTINGS)(die)("a")
+    async with Recovery(store=SQLiteStore(path)) as service:
+        work = service.recoverable("work", **SETTINGS)(go_on)
+        assert await work("b") is None
+        with anyio.move_on_after(0.0) as scope:  # while it asks what other processes made of the call
+            await work("a")
+        assert scope.cancelled_caught
+        with anyio.fail_after(5.0):
+            resumption = await service.resume()
+        assert [call.result for call in resumption.calls] == [21]
