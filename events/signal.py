@@ -14,7 +14,7 @@ class EventSignal(blinker.Signal):
     """A ``blinker.Signal`` to which a subscription comes, and from which it goes, at the same cost among any number.
 
     blinker keeps a set for each sender that it ever had, and walks them all when a receiver disconnects. Subscriptions
-    are kept by sender here, and nothing remains of a closed one. All other receivers are blinker's.
+    are kept by sender here, and nothing is kept of a closed one. All other receivers are blinker's.
     """
 
     def __init__(self, doc: str | None = None) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
 
 
-def steps_of(work: Callable[[], object]) -> int:
-    """How many Python instructions *work* runs on this thread, those of loops included."""
+def steps_of(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> int:
+    """How many Python instructions *work*, called with the arguments, runs on this thread, those of loops included."""
     steps = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -21,7 +23,7 @@ def steps_of(work: Callable[[], object]) -> int:
     previous = sys.gettrace()
     sys.settrace(trace)
     try:
-        work()
+        work(*args, **kwargs)
     finally:
         sys.settrace(previous)
     return steps

@@ -204,6 +204,8 @@ class Break:
         operation, key = operation_key
         if isinstance(after, Closed) and after.failures == 0 and policy.failure_rate is None:
             self._drop(operation_key)  # nothing to remember
+        elif isinstance(before, Closed) and isinstance(after, Closed) and operation_key in self._circuits:
+            self._circuits[operation_key] = after  # as important as before
         elif not self._remember(operation_key, after, now):
             return []
         match before, after:

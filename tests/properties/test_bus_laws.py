@@ -1,4 +1,4 @@
-"""Laws of the bus: whatever comes and goes, an event reaches those that a list of all subscriptions would name."""
+"""Laws of the bus: an event reaches the subscribers that a walk over all subscriptions would name."""
 
 from __future__ import annotations
 
