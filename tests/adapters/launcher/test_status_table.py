@@ -112,7 +112,7 @@ def test_a_launch_says_what_is_done_and_what_was_skipped_and_why() -> None:
     assert "done: 2 of 4, 1 failed, 1 skipped" in text
     assert "failed: bad" in text
     assert "skipped: after, which needs bad" in text
-    assert "`recovery run launch.toml` tries again what is not done" in text
+    assert "`recovery run launch.toml` begins a new launch: it looks at each file, and runs each command again" in text
 
 
 def test_what_needs_a_reader_comes_first_and_the_latest_of_the_rest() -> None:
