@@ -34,9 +34,10 @@ from events.errors import RecoveryError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed
+from recovery.explain import MOST_ARGUMENT, shown
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
-from recovery.redact import printable, redact, redacted
+from recovery.redact import brief, redacted, redacted_json
 from recovery.service import Recovery
 
 with extra("launcher"):
@@ -119,7 +120,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
     def warn(text: str) -> None:
-        warnings.print(f"warning: {redact(printable(text))}", soft_wrap=True)
+        warnings.print(f"warning: {brief(text)}", soft_wrap=True)
 
     logging.getLogger("recovery.launch").addHandler(Warnings(warn))
     service = Recovery(store=SQLiteStore(journal))
@@ -173,13 +174,13 @@ def _add_steering(command: CommandName, description: str) -> None:
         except (RecoveryError, OSError) as error:
             _usage_error(error)
         if as_json:
-            _print_json(steered)
+            _print_json(msgspec.Raw(redacted_json(msgspec.json.encode(steered))))
         elif not steered.is_done:
-            _print_error(f"cannot {command} {steered.subject:.100}: {steered.said}")
+            _print_error(f"cannot {command} {shown(steered.subject, MOST_ARGUMENT)}: {steered.said}")
         else:
             then = shlex.join(("recovery", "unpause", str(journal), call))
             also = f"; `{then}` continues it" if command == "pause" else ""
-            click.echo(printable(f"{steered.subject}: {steered.said}{also}"))
+            click.echo(brief(f"{steered.subject}: {steered.said}{also}"))
         sys.exit(0 if steered.is_done else 1)
 
 
@@ -207,7 +208,7 @@ def _journal_at(path: Path) -> Path:
 
 
 def _print_error(problem: str) -> None:
-    click.echo(f"recovery: {redact(printable(problem))}", err=True)
+    click.echo(f"recovery: {brief(problem)}", err=True)
 
 
 def _usage_error(error: Exception) -> NoReturn:
@@ -221,7 +222,14 @@ def _print_json(value: object) -> None:
 
 def _print_event(event: Event) -> None:
     if not isinstance(event, OperationFailed):
-        sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
+        event = redacted(event)
+        raw = {name: getattr(event, name) for name in event.__struct_fields__}  # arguments, results, checkpoints
+        changes = {
+            name: msgspec.Raw(redacted_json(bytes(value)))
+            for name, value in raw.items()
+            if isinstance(value, msgspec.Raw) and bytes(value)
+        }
+        sys.stdout.buffer.write(encode(msgspec.structs.replace(event, **changes)) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -28,9 +28,9 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.policies.error_output import telling_line
+from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.sentences import sentence_of
-from recovery.redact import printable, redact
+from recovery.redact import brief, printable, redact
 
 MOST = 400
 """Characters of a part that are shown."""
@@ -119,7 +119,7 @@ def explain(
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
-            said = shown(telling_line(redact(stderr), failure.rule))
+            said = shown(telling_line(brief(stderr, reshape=as_shown, tail=True), failure.rule))
         error = shown(evidence.summary)
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
@@ -145,7 +145,7 @@ def shown(text: str, most: int = MOST) -> str:
     """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
     if not text:
         return text
-    text = redact(printable(text))  # ``hide`` knows a secret in one line, too
+    text = brief(text)
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
 
 
@@ -225,7 +225,6 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
     plain = [("", text) for one in args if (text := _plain(one))]
     plain += [(name, text) for name, one in kwargs.items() if (text := _plain(one))]
     name, text = next((one for one in plain if "://" in one[1]), plain[0] if plain else ("", ""))
-    # A cut before redaction might leave half a secret.
     return shown(f"{name}={text}" if name else text, MOST_ARGUMENT)
 
 

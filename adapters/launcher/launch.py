@@ -29,16 +29,14 @@ from recovery.explain import explain
 from recovery.installation import extra
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.service import Recovery
 from recovery.subscribers.classification import classify
-from recovery.subscribers.evidence_extraction import extract_evidence
+from recovery.subscribers.evidence_extraction import MAX_BYTES, extract_evidence
 
 with extra("launcher"):
     import httpx2
 
-STDERR_TAIL = 4096
-"""Bytes of a failed command's output that are kept as evidence."""
 CONNECT_TIMEOUT = 10.0
 LOCK_POLL_INTERVAL = 0.2
 
@@ -106,7 +104,7 @@ class Launch:
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
-                log.warning(text, self._plan.path, printable(redact(name)), record.call)
+                log.warning(text, self._plan.path, brief(name), record.call)
 
     async def _run_steps(self, _path: str) -> None:
         self._cancel_outdated()  # before what is left resumes
@@ -220,5 +218,5 @@ def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
 
 def _tail(file: BinaryIO, begin: int) -> str:
     end = file.seek(0, os.SEEK_END)
-    file.seek(max(begin, end - STDERR_TAIL))
+    file.seek(max(begin, end - MAX_BYTES))
     return file.read().decode("utf-8", "replace")

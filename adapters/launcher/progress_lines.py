@@ -12,7 +12,7 @@ from adapters.launcher.view import LaunchView
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
 from recovery.explain import explain
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.subscribers.log import describe
 
 HEARTBEAT = 30.0
@@ -45,7 +45,7 @@ class ProgressLines:
             case _:
                 line = describe(event) or ""
         if line:
-            self._say(redact(printable(line if name is None else f"{name}: {line}")))
+            self._say(brief(line if name is None else f"{name}: {line}"))
 
     @contextmanager
     def heartbeat(self, interval: float = HEARTBEAT) -> Iterator[None]:
@@ -54,7 +54,7 @@ class ProgressLines:
 
         def beat() -> None:
             while not is_over.wait(interval):
-                self._say(redact(printable(self.summary(monotonic()))))
+                self._say(brief(self.summary(monotonic())))
 
         thread = threading.Thread(target=beat, name="recovery-heartbeat", daemon=True)
         thread.start()

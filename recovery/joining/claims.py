@@ -19,7 +19,7 @@ from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Claim, Query, Row, Store, Taken
 from recovery.operations import Definition
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.waiting.waiters import Clock
 
 FIRST_POLL = 0.02
@@ -79,7 +79,7 @@ class ClaimBook:
             except (JournalError, OSError) as error:
                 if not self._has_warned:
                     self._has_warned = True
-                    log.warning("%s; equal calls of two processes may run side by side", printable(redact(str(error))))
+                    log.warning("%s; equal calls of two processes may run side by side", brief(str(error)))
                 return None
             if isinstance(claim, Taken) or claim is None:
                 return claim
@@ -194,7 +194,7 @@ class ClaimWait:
         if self.ended is not None:
             why = self.ended.reason or (self.ended.failures[-1] if self.ended.failures else "")
             ended = self.ended.state
-            error = "" if ended == "succeeded" else printable(redact(why))
+            error = "" if ended == "succeeded" else brief(why)
             raise JoinedElsewhere(self._shared.name, self.ended.call, ended, error)
 
     def leave(self) -> None:
