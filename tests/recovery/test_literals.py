@@ -8,6 +8,7 @@ import random
 import reprlib
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,9 +115,9 @@ def test_a_literal_in_a_shortened_repr_is_masked() -> None:
 @pytest.mark.parametrize("before", ["C:\\", "\\\\server\\", "100%", "a%2", "&#"])
 def test_what_precedes_a_literal_does_not_hide_it(before: str) -> None:
     for seed in range(50):
-        secret = secret_of("nt5x0b41fgh", 40, seed)
+        secret = secret_of('nt5x0b41fgh"', 40, seed)
         hide(secret)
-        assert not is_said(secret, redact(f"at {before}{secret} and {quote(secret)}"))
+        assert not is_said(secret, redact(f"at {before}{secret} and {before}{json.dumps(secret)[1:-1]}!"))
         unhide()
 
 
@@ -132,11 +133,23 @@ def test_a_literal_that_holds_another_is_masked_whole_in_any_spelling() -> None:
 
 def test_literals_that_are_hidden_at_the_same_time_are_all_kept() -> None:
     secrets = [f"secret-{number}-of-many" for number in range(200)]
-    threads = [threading.Thread(target=hide, args=secrets[at::8]) for at in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once = threading.Barrier(8)
+
+    def work(own: list[str]) -> None:
+        for secret in own:
+            at_once.wait(10.0)
+            hide(secret)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(secrets[at::8],)) for at in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
     assert redact(" ".join(secrets)) == " ".join([MASK] * 200)
 
 

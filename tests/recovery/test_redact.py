@@ -246,6 +246,29 @@ def test_what_cannot_be_hidden_is_refused(secret: str, error: type[Exception]) -
     "piece",
     [
         *("a", "a;", "-a", "--", "%3D", "token", "token=", "token:  ", "--token ", "X-Amz-", "sk-", "hf_-"),
+        *("-u a:", "'-u', '", "auth=(", '"auth": \'', "<token>", "login -p", "login x password ", "sshpass -p '"),
+        *(
+            "-----BEGIN PRIVATE KEY-----",
+            "://a:",
+            "://a'",
+            'token="',
+            "token='\\",
+            "token=\\'",
+            "\\\\'token='",
+            "key=f(",
+        ),
+        *(
+            "'password='x'\"",
+            "@://a:",
+            "://a:/x@",
+            "pypi-a",
+            "sk-1",
+            "eyJaaaa.eyJaaaa.",
+            "xoxb-",
+            "--token ','",
+            "'",
+            "\\",
+        ),
         *("://", "://a", "://" + "a" * 512, "%3A%2F%2F", "eyJaaaa.", "eyJaaaa-", "Authorization: ", "cookie: a;"),
     ],
 )
@@ -285,6 +308,13 @@ def test_a_hidden_literal_of_several_lines_is_found_in_one_line() -> None:
     unhide()
 
 
+def test_a_secret_that_colours_interrupt_is_taken_out_of_what_a_process_printed() -> None:
+    hide("open-sesame-4711")
+    said = f"fatal: hf_{SECRET[:9]}\x1b[31m{SECRET[9:]}\x1b[0m, open-ses\x1b[1mame-4711\x1b[0m\n"
+    error = subprocess.CalledProcessError(1, "tool", stderr=said)
+    assert extract_evidence(error).stderr == "fatal: ***, ***"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n"])
 def test_no_line_of_a_secret_that_a_process_printed_is_kept(newline: str) -> None:
     hide(newline.join(["BEGIN KEY", "ab12cd34", "END KEY"]))
@@ -321,8 +351,21 @@ def test_of_a_secret_at_a_cut_nothing_is_kept(length: int, offset: int, edge: in
     filler = "x " * MAX_READ
     head = filler[: edge - offset - len(" https://user:")] + f" https://user:{secret}@example.org/ " + filler
     tail = filler + f" token={secret} " + filler[: edge - length + offset]
-    assert grams(secret).isdisjoint(grams(brief(head, MAX_TEXT)))
-    assert grams(secret).isdisjoint(grams(brief(tail, MAX_TEXT, tail=True)))
+    for kept in (excerpt(head), brief(head, MAX_TEXT), excerpt(tail, tail=True), brief(tail, MAX_TEXT, tail=True)):
+        assert kept
+        assert grams(secret).isdisjoint(grams(kept))
+
+
+@pytest.mark.parametrize("edge", [MAX_TEXT, MAX_READ // 2, MAX_READ])
+def test_of_a_private_key_at_a_cut_no_line_is_kept(edge: int) -> None:
+    secret = "".join(random.Random(edge).choices("aBcDeFgH0123456789", k=3200))
+    lines = "\n".join(secret[at : at + 64] for at in range(0, 3200, 64))
+    key = f"-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n"
+    filler = "x " * MAX_READ
+    for cut in (100, 1000, 3000):
+        tail = excerpt(filler + key + filler[: edge - cut], tail=True)
+        head = excerpt(filler[: edge - cut] + key + filler)
+        assert all(grams(line).isdisjoint(grams(head + tail)) for line in lines.split("\n"))
 
 
 def test_a_hidden_literal_that_is_said_again_and_again_is_not_kept_where_the_text_is_cut() -> None:
