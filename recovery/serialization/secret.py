@@ -27,10 +27,11 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
     reference: str
 
     def __post_init__(self) -> None:
-        kind, _, where = self.reference.partition(":") if isinstance(self.reference, str) else ("", "", "")
+        is_text = isinstance(self.reference, str)
+        kind, _, where = self.reference.partition(":") if is_text else ("", "", "")
         if kind not in ("env", "file") or not where:
             # The value is not shown: it may be the secret.
-            given = f"{len(self.reference)} characters" if kind or where else f"{type(self.reference).__name__}"
+            given = f"{len(self.reference)} characters" if is_text else type(self.reference).__name__
             raise ValueError(f"a reference to a secret is env:NAME or file:PATH; what was given ({given}) is neither")
 
     def reveal(self) -> str:
