@@ -50,7 +50,7 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (seven minutes)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes)
 	$(BIN)/python -m tests.torture
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)

@@ -38,6 +38,9 @@ MOST = 400
 MOST_ARGUMENT = 100
 """Characters of an argument that are shown."""
 
+ADVERT = " For more information check: https://"
+"""What httpx adds to the message of each HTTP status: a page of a manual."""
+
 TELLING = ("name", "id", "url", "path", "file", "key")
 """The members of a mapping that tell calls apart."""
 
@@ -120,7 +123,7 @@ def explain(
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
             said = shown(telling_line(brief(stderr, reshape=as_shown, tail=True), failure.rule))
-        error = shown(evidence.summary)
+        error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
     elif isinstance(event, RetryScheduled | GaveUp):
@@ -229,6 +232,13 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
 
 
 def _plain(value: object) -> str:
+    try:
+        return _text_of(value)
+    except Exception:  # a foreign class may raise anything, and an int have too many digits
+        return ""
+
+
+def _text_of(value: object) -> str:
     if isinstance(value, Mapping):
         tag, content = next(iter(value.items())) if len(value) == 1 else ("", "")
         if isinstance(tag, str) and tag.startswith("$"):  # as the journal writes what JSON lacks

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -39,7 +39,9 @@ OPEN = r"(?P<open>(?:[\w.]{1,40}\(|b)?(?P<escape>\\{0,8})(?P<quote>['\"]))"
 TO_CLOSE = r"(?:(?!(?<!\\)(?P=escape)(?P=quote))[^\r\n])*(?P<close>(?P=escape)(?P=quote))"
 JOINED = r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|\\')*"  # as shells join quoted parts into one word
 WORD = r"(?:\\{0,8}['\"]|%22|%27)?(?:(?!%2[267]|&[\w.%-]{1,40}=)[^\s'\"<>])+"
-VALUE = rf"(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
+UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
+"""Not what is masked already, whose punctuation is not part of a secret: texts are redacted again in a longer line."""
+VALUE = rf"{UNMASKED}(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
 SHOWN_VALUE = rf"\g<open>{MASK}\g<close>"
 AFTER_OPTION = r"(?:=|['\"]?,?\s{1,4}|['\"],)"
 USER = r"(?![a-z]:[\\/]|[0-9]{1,9}:[0-9]{1,9}(?![\w]))[^\s'\":/@]{1,256}:(?!/)"
@@ -52,7 +54,8 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
         (
             ("private",),
-            r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)(?:(?!-----)[^<>{}])*",
+            r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)"
+            rf"{UNMASKED}(?:(?!-----)[^<>{{}}])*",
             rf"\1{MASK}",
         ),
         # scheme://user:password@host; the password may itself hold an @, a quote, or a slash that is no path's.
@@ -82,7 +85,11 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             rf"((?:(?:api|access|secret)[-_ ]?|(?:private|account|subscription)[-_]?)key{IS}){VALUE}",
             rf"\1{SHOWN_VALUE}",
         ),
-        ((*SECRET_NEEDLES, "key"), rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>)[^<]+", rf"\1{MASK}"),
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
+            rf"\1{MASK}",
+        ),
         # --name value, and as the list of arguments that CalledProcessError shows.
         (
             ("-",),
@@ -97,7 +104,7 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         ),
         (
             ("-u", "-user"),
-            rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER})[^\s'\"]+",
+            rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
             rf"\1{MASK}",
         ),
         (
@@ -106,10 +113,10 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             rf"\1{SHOWN_VALUE}",
         ),
         (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}", rf"\1{SHOWN_VALUE}"),
-        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:)[^\s'\"]+", rf"\1{MASK}"),
+        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:){UNMASKED}[^\s'\"]+", rf"\1{MASK}"),
         (
             ("authorization",),
-            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?)"
+            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
             r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
             rf"\1{MASK}",
         ),
@@ -118,11 +125,17 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
         (
             ("cookie",),
-            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?)[^\s;'\"]+(?:\s{{0,2}};\s{{0,2}}[^\s;'\"]+)*",
+            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
+            r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
             rf"\1{MASK}",
         ),
         # Addresses that are secrets: webhooks, bots.
-        (("hooks",), r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)[^\s'\"<>]+", rf"\1{MASK}"),
+        (
+            ("hooks",),
+            r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)"
+            rf"{UNMASKED}[^\s'\"<>]+",
+            rf"\1{MASK}",
+        ),
         (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}", rf"\1{MASK}"),
         # Hugging Face, Replicate, Groq, npm, Docker, DigitalOcean, Together, RubyGems; GitHub, GitLab; OpenAI,
         # Anthropic, NVIDIA; Stripe; AWS; Google; Slack; PyPI.
@@ -261,21 +274,3 @@ def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)
-
-
-def redacted_json(data: bytes) -> bytes:
-    """JSON with its strings redacted: by what they say, by their name, and by the option before them in a list."""
-    return msgspec.json.encode(_redacted_value("", msgspec.json.decode(data)))
-
-
-def _redacted_value(before: str, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _redacted_value(f"'{name}': ", one) for name, one in value.items()}
-    if isinstance(value, list):
-        options = [f"'{one}', " if isinstance(one, str) and one.startswith("-") else "" for one in ("", *value)]
-        return [_redacted_value(option, one) for option, one in zip(options, value, strict=False)]
-    if not isinstance(value, str):
-        return value
-    plain = "".join(c if c.isalnum() else c if c in ":/@" else "_" for c in value[:MAX_READ])
-    is_given_away = before and redact(f"{before}'{plain}'") != f"{before}'{redact(plain)}'"
-    return MASK if is_given_away else excerpt(value)

@@ -20,6 +20,7 @@ from recovery.journal.store import CommandSink, Store
 from recovery.resume.handles import Resumption
 from recovery.resume.resumer import Resumer, RunnerOf
 from recovery.settings import ConfigOf
+from recovery.waiting.daemon_threads import start_daemon
 from recovery.waiting.waiters import Latch
 
 
@@ -100,7 +101,7 @@ class Lifetime:
             with anyio.CancelScope(shield=True):
                 await anyio.lowlevel.checkpoint()  # raises if the loop is gone: a thread started then would never run
                 # A daemon: Ctrl+C while one of anyio's worker threads starts leaves that thread without an end.
-                threading.Thread(target=self._close_and_open, args=(closed,), daemon=True).start()
+                start_daemon("recovery-close", self._close_and_open, closed)
                 await closed.opened()
 
     def _close_and_open(self, closed: Latch) -> None:

@@ -100,14 +100,14 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             yield f"stays: a row of it is damaged, so that no process can resume it; {end} ends it"
         case "quarantined":
             retry = f"`{_command('retry', source, call.call)}`"
-            yield f"stays: {call.reason}; {retry} tries it again while the program runs, {end} ends it"
+            yield f"stays: {call.reason}; {retry} frees it, {end} ends it"
         case "gave up":
             yield f"ended: {call.reason}; {again} tries it again"
         case "rejected":
             yield f"not started: {call.reason}"
         case "failed":
             yield from _outcomes(call)
-            yield f"{again} tries again what is not done"
+            yield f"{again} begins a new launch: it looks at each file, and runs each command again"
 
 
 def _outcomes(call: CallStatus) -> Iterator[str]:

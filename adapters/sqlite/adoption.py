@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +18,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from adapters.sqlite import schema
-from adapters.sqlite.connection import error_for, runs_in
+from adapters.sqlite.connection import runs_in
 from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
 from adapters.sqlite.lock import Lock
-from adapters.sqlite.opening import check_file, open_file
+from adapters.sqlite.opening import check_file, judged, open_file
 from adapters.sqlite.other_files import known_calls
 from adapters.sqlite.reading import reading
 from recovery.journal.errors import DamagedJournalError, JournalError
@@ -170,19 +170,19 @@ class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it
     """A file that cannot be read; its argument is the error."""
 
 
-@contextmanager
-def _reading_orphan(path: Path) -> Iterator[None]:
+@asynccontextmanager
+async def _reading_orphan(path: Path) -> AsyncIterator[None]:
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise Unusable(error_for(error, path, "adopted")) from error
+        raise Unusable(await judged(error, path, "adopted")) from error
     except (JournalError, OSError) as error:
         raise Unusable(error) from error
 
 
 async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
     """The contents of the side file *path*, in slices. Raises Unusable."""
-    with _reading_orphan(path):
+    async with _reading_orphan(path):
         orphan = await open_file(path)
         try:
             yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in await runs_in(orphan)]
@@ -195,7 +195,7 @@ async def slices_of(path: Path) -> AsyncGenerator[Slice, None]:
 
 async def calls_left_in(path: Path, others: Callable[[], list[Path]]) -> list[str]:
     """The calls in the file *path* that are not over, and have no rows in the files *others*. Raises Unusable."""
-    with _reading_orphan(path):
+    async with _reading_orphan(path):
         await check_file(path)
         async with reading(path) as reader:
             calls = await reader.calls(schema.UNFINISHED_CALLS)
@@ -207,14 +207,13 @@ async def slices_of_calls(path: Path, calls: Collection[str]) -> AsyncGenerator[
     """Every row of *calls* in the file *path*; no call is divided between slices. Raises Unusable."""
     if not calls:
         return
-    with _reading_orphan(path):
-        async with reading(path) as reader:
-            runs = await reader.runs()
-            yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in runs]
-            rows = reader.raw(schema.RAW_OF_CALLS, json.dumps(list(calls)))
-            async with aclosing(rows), aclosing(_sliced(rows, divides_calls=False)) as slices:
-                async for one in slices:
-                    yield one
+    async with _reading_orphan(path), reading(path) as reader:
+        runs = await reader.runs()
+        yield schema.INSERT_RUN, [msgspec.structs.astuple(run) for run in runs]
+        rows = reader.raw(schema.RAW_OF_CALLS, json.dumps(list(calls)))
+        async with aclosing(rows), aclosing(_sliced(rows, divides_calls=False)) as slices:
+            async for one in slices:
+                yield one
 
 
 async def _sliced(rows: AsyncIterable[Any], *, divides_calls: bool = True) -> AsyncGenerator[Slice, None]:

@@ -14,8 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from weakref import WeakSet
 
-from adapters.disk import locked_range, try_lock_range, unlock_range
-from adapters.sqlite.files import check, folder_of, is_same_file, open_private, safe_folder_of
+from adapters.disk import is_same_file, locked_range, try_lock_range, unlock_range
+from adapters.sqlite.files import check, folder_of, open_private, safe_folder_of
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Claim, Taken
@@ -32,8 +32,8 @@ _opened: WeakSet[Claims] = WeakSet()
 class Claims:
     """The claims of this process on calls of the journal *path*. Thread-safe.
 
-    The file is opened with the first claim. If it is removed or replaced, the next ``take`` notices and claims again in
-    the new file what is held; until then another process may claim the same.
+    The file is opened with the first claim. If it is removed or replaced, the next ``take`` or ``check`` notices and
+    claims again in the new file what is held; until then another process may claim the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +69,12 @@ class Claims:
                 raise JournalError(f"processes cannot exclude each other's calls: {self.path}: {error}") from error
             self._held[place] = claim = _Held(self, place)
             return claim
+
+    def check(self) -> None:
+        """Claim again what is held, if the file was removed or replaced. Raises OSError, JournalError."""
+        with self._lock:
+            if self._held:
+                self._current()
 
     def _current(self) -> int:
         """The file's descriptor; the file is opened if it is not, or if its name is another file's now."""

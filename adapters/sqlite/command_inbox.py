@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.sqlite.files import PLAIN_FILE, folder_of, open_private
+from adapters.disk import PLAIN_FILE, decode_plain
+from adapters.sqlite.files import folder_of, open_private
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Answer, Command, CommandSink
 
@@ -61,7 +62,7 @@ def send_command(journal: Path, command: Command, *, timeout: float) -> Answer |
     """
     path = submit_command(journal, command)
     answer, end = path.with_suffix(ANSWER_ENDING), time.monotonic() + timeout
-    while not answer.exists():
+    while not os.path.lexists(answer):
         if time.monotonic() > end:
             try:
                 path.unlink()
@@ -69,9 +70,12 @@ def send_command(journal: Path, command: Command, *, timeout: float) -> Answer |
                 return Answer(is_done=False, said=f"a process took the command, but did not answer in {timeout:g} s")
             return None
         time.sleep(POLL_INTERVAL)
-    said = msgspec.json.decode(answer.read_bytes(), type=Answer)
-    answer.unlink()
-    return said
+    try:
+        return decode_plain(answer, Answer, MOST_BYTES)
+    except ValueError as error:
+        return Answer(is_done=False, said=f"a process took the command, and answered what cannot be read: {error}")
+    finally:
+        answer.unlink(missing_ok=True)
 
 
 def take_commands(journal: Path, sink: CommandSink) -> None:

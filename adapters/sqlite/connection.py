@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -84,19 +85,26 @@ def _write(connection: sqlite3.Connection, statements: Iterable[tuple[str, Itera
         raise
 
 
-def error_for(error: sqlite3.Error | UnicodeDecodeError, path: Path, what: str) -> JournalError:
-    """Our error for SQLite's *error*; *what* the file at *path* could not be: "read", "opened", "written", ..."""
+def error_for(error: sqlite3.Error | UnicodeDecodeError | str, path: Path, what: str) -> JournalError:
+    """Our error for SQLite's *error*, or for what its check answers: the one place that tells damage from trouble.
+
+    *what* the file at *path* could not be: "read", "opened", "written", ... See also ``opening.check_file``.
+    """
     code = code_of(error)
     is_damaged = (
         code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         or (code == sqlite3.SQLITE_TOOBIG and what != "written")  # no row of ours is so long
         or isinstance(error, UnicodeDecodeError)  # SQLite's message holds bytes of a damaged schema
+        or (isinstance(error, str) and code == 0)
         or "no such" in str(error)
     )
     kind = DamagedJournalError if is_damaged else JournalError
     return kind(f"{path} cannot be {what}: {error}")
 
 
-def code_of(error: Exception) -> int:
-    """SQLite's primary result code, 0 if *error* has none."""
+def code_of(error: Exception | str) -> int:
+    """SQLite's primary result code, 0 if *error* has none. A check names the code of a page that it did not get."""
+    if isinstance(error, str):
+        found = re.search(r"error code[ =]+(\d+)", error)
+        return int(found[1]) & 0xFF if found is not None else 0
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import aiosqlite
 
 from adapters.sqlite import files, wal
-from adapters.sqlite.connection import connecting, error_for, number_of
+from adapters.sqlite.connection import code_of, connecting, error_for, number_of
 from adapters.sqlite.reading import reading
 from adapters.sqlite.schema import CREATE
 from recovery.journal.errors import DamagedJournalError, JournalError
 
+READ_BYTES = 1024 * 1024
 WAL_LIMIT = 16 * 1024 * 1024
-MAGIC = b"SQLite format 3\0"
 
 
 async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Connection:
@@ -38,21 +39,49 @@ async def open_file(path: Path, *, busy_timeout: float = 5.0) -> aiosqlite.Conne
             await connection.close()
             raise
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise error_for(error, path, "opened") from error
+        raise await judged(error, path, "opened") from error
     return connection
 
 
 async def check_file(path: Path) -> None:
     """Read the file at *path* and the header of its log, without changing them.
 
+    Damage is what two readings find in files whose every byte the disk gives. SQLite cannot tell: it also calls a file
+    malformed when the disk did not give it a page (EIO).
+
     Raises as ``open_file`` does.
     """
+    try:
+        await _check_once(path)
+    except DamagedJournalError:
+        for name in (path, files.log_of(path)):
+            with suppress(FileNotFoundError), name.open("rb") as file:
+                while file.read(READ_BYTES):
+                    pass
+        await _check_once(path)
+
+
+async def judged(error: sqlite3.Error | UnicodeDecodeError, path: Path, what: str) -> JournalError:
+    """Our error for *error*, as ``error_for``; no damage if the file, which is not open now, can be read whole."""
+    ours = error_for(error, path, what)
+    if code_of(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ours
+    try:
+        await check_file(path)
+    except DamagedJournalError as damage:
+        return damage
+    except (JournalError, OSError) as trouble:
+        return JournalError(f"{ours}; {trouble}")
+    return JournalError(f"{ours}; but the file is whole: the disk failed for a moment")
+
+
+async def _check_once(path: Path) -> None:
     async with reading(path) as reader:  # also raises for a file of another owner, without touching it
         await reader.check(path)
     with path.open("rb") as file:
         header = file.read(20)
     # SQLite takes a file of one byte for an empty one, and can read a later file format but never write it.
-    if not header.startswith(MAGIC) or max(header[18:]) > 2:
+    if not header.startswith(files.MAGIC) or max(header[18:]) > 2:
         raise DamagedJournalError(f"{path} does not have the header of a database that can be written")
     if wal.hides_commits(files.log_of(path)):
         raise DamagedJournalError(f"the log of {path} is damaged, and there are commits behind the damage")

@@ -57,14 +57,15 @@ async def known_calls(files: Callable[[], Iterable[Path]], calls: Collection[str
 
 
 async def rows_of_operation(
-    files: Callable[[], Iterable[Path]], operation: str, since: float
+    files: Callable[[], Iterable[Path]], operation: str, since: float | None
 ) -> tuple[Sequence[Run], Sequence[Row]]:
     """The rows that ``Store.calls_of`` returns, and the runs that wrote them."""
     # As msgspec has written it. Arguments may hold the same text.
     member = b'"operation":' + msgspec.json.encode(operation)
+    earliest = schema.NEVER if since is None else int(since)
 
     async def read(reader: Reader) -> tuple[Sequence[Run], Sequence[Row]]:
-        return await reader.runs(), await reader.rows(schema.OF_OPERATION, int(since), member, member)
+        return await reader.runs(), await reader.rows(schema.OF_OPERATION, earliest, member, member)
 
     found = await read_each(files, read)
     runs = {run.id: run for known, _ in found for run in known}

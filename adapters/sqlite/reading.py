@@ -7,7 +7,6 @@ written rows vanish. A row must have its checksum. A longer value than any we wr
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -64,10 +63,7 @@ class Reader:
         pragma = "quick_check" if path.stat().st_size > WHOLE_CHECK else "integrity_check"
         [(answer,)] = await self._connection.execute_fetchall(f"PRAGMA {pragma}(1)")
         if answer != "ok":
-            failure = re.search(r"error code=(\d+)", answer)  # a page that the disk does not give is no damage
-            is_damaged = failure is None or int(failure[1]) & 0xFF == sqlite3.SQLITE_CORRUPT
-            kind = DamagedJournalError if is_damaged else JournalError
-            raise kind(f"{path} {'is damaged' if is_damaged else 'cannot be read'}: {plain(answer)}")
+            raise error_for(plain(answer), path, "read")
 
 
 @asynccontextmanager

@@ -5,11 +5,12 @@ The first process that opens a journal writes the file itself; every further pro
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,8 +22,9 @@ from adapters.sqlite import connection, files, retention, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import take_commands
+from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import RETRY_PAUSES, Lock
-from adapters.sqlite.opening import open_file
+from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, rows_of_operation
 from adapters.sqlite.retention import Retention
 from recovery import validation
@@ -35,6 +37,8 @@ from recovery.journal.errors import (
 )
 from recovery.journal.history import Run
 from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
+
+log = logging.getLogger("recovery.journal")
 
 _of_parents: list[object] = []
 """Connections that a forked child inherited. They are kept from the garbage collector, which would close them."""
@@ -82,7 +86,7 @@ class SQLiteStore(Store):
         self._lock = Lock(self.path)
         self._connection: aiosqlite.Connection | None = None
         self._run = ""
-        self._identity: os.stat_result | None = None
+        self._files: OpenFiles | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
         self._adoption = Adoption(self.path, self._write, self.sync)
@@ -130,8 +134,9 @@ class SQLiteStore(Store):
             await opened.execute(schema.INSERT_RUN, msgspec.structs.astuple(run))
             [known] = [known for known in await connection.runs_in(opened) if known.id == run.id]
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise connection.error_for(error, self.own, "opened") from error
-        self._identity = self.own.stat()
+            await self._disconnect()
+            raise await judged(error, self.own, "opened") from error
+        self._files = await OpenFiles.of(self.own, self._lock, opened)
         if known.pid != run.pid or known.wall != run.wall:
             raise JournalError(
                 f"{self.own}: another run called {run.id!r} has written here; each run needs its own name"
@@ -164,16 +169,32 @@ class SQLiteStore(Store):
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in one transaction."""
         await self._write(*schema.inserts(rows, int(self._wall())))
+        self._damages.clear()
 
     async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
-        opened = self._opened()
-        self._check_place()
-        with self._renaming_errors("written"):
+        async with self._writing("written") as opened:
             await connection.write(opened, *statements)
 
-    def _check_place(self) -> None:
-        if self._identity is None or not files.is_same_file(self.own, self._identity):
-            raise JournalError(f"{self.own} was moved or removed while it was being written")
+    @asynccontextmanager
+    async def _writing(self, what: str) -> AsyncIterator[aiosqlite.Connection]:
+        """The connection, for one transaction. Raises JournalError if it did not go into the files that are there."""
+        opened = self._opened()
+        await self._check_files()
+        with self._renaming_errors(what):
+            yield opened
+        if self._files is not None:
+            self._files.check_names()
+            self._files.note()
+
+    async def _check_files(self) -> None:
+        if self._files is not None:
+            with self._renaming_errors("read"):
+                await self._files.check()
+
+    async def check(self) -> None:
+        """Raise JournalError if a file that is open was moved, removed, replaced, cut or overwritten."""
+        await self._check_files()
+        self._claims.check()
 
     @contextmanager
     def _renaming_errors(self, what: str) -> Iterator[None]:
@@ -191,14 +212,16 @@ class SQLiteStore(Store):
         # SQLite syncs the log only at checkpoints. The journal's file itself must not be opened here: closing it would
         # give up SQLite's locks on it, and the next program that closes it would remove our log. The log has no locks,
         # and what has left the log was synced by the checkpoint.
-        self._check_place()
+        await self._check_files()
         sync_file(files.log_of(self.own))
         sync_file(self.own.parent)
 
     async def close(self) -> None:
         """Close the file, which writes the log back into it, and release every lock."""
         try:
-            await self._disconnect()
+            await self._disconnect(is_last=True)
+            for description in self._kept:
+                log.warning("%s", description)
         finally:
             self._lock.release()  # before that of the journal's own file, if it was adopted: see ``Adoption.run``
             self._adoption.release()
@@ -216,9 +239,12 @@ class SQLiteStore(Store):
         """Claim the calls of *identity*, by a lock on bytes of a file: a few microseconds."""
         return self._claims.take(identity)
 
-    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+    async def calls_of(self, operation: str, since: float | None) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of calls of *operation*: of each file, the latest 10 000."""
-        return await rows_of_operation(lambda: files.journal_files(self.path), operation, since)
+        left_out = self.own if since is None else None
+        return await rows_of_operation(
+            lambda: [path for path in files.journal_files(self.path) if path != left_out], operation, since
+        )
 
     async def take_over(self, calls: Collection[str]) -> None:
         """Copy the rows of *calls* from the journal's other files."""
@@ -226,8 +252,8 @@ class SQLiteStore(Store):
 
     async def prune(self) -> bool:
         """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more."""
-        with self._renaming_errors("pruned"):
-            return await retention.prune(self._opened(), self._retention, self._wall(), self._run)
+        async with self._writing("pruned") as opened:
+            return await retention.prune(opened, self._retention, self._wall(), self._run)
 
     async def commands(self, sink: CommandSink) -> None:
         """Carry out the commands for this process that are in the inbox."""
@@ -244,8 +270,12 @@ class SQLiteStore(Store):
         child._parent = os.getppid()
         return child
 
-    async def _disconnect(self) -> None:
-        opened, self._connection = self._connection, None
+    async def _disconnect(self, *, is_last: bool = False) -> None:
+        if self._files is not None:
+            with self._renaming_errors("closed"):
+                kept = await self._files.keep(is_last=is_last)
+            self._kept += [] if kept is None else [kept]
+        opened, self._connection, self._files = self._files or self._connection, None, None
         if opened is not None:
             await opened.close()
 

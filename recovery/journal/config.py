@@ -17,7 +17,7 @@ class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         recent_bytes: Estimated bytes of recent calls, and of recent results, that lookups answer from memory.
         flush_interval: Seconds after which events are written although they fill no batch.
         poll_after_batch: Seconds after a batch during which the writer polls the queue instead of sleeping.
-        command_interval: Seconds between two looks for commands to this process.
+        command_interval: Seconds between two looks for commands to this process, and at the store's own files.
         first_pause: Seconds before a store that failed is opened again. Each further failure doubles the pause.
         longest_pause: Seconds that this pause never exceeds.
         stall_timeout: Seconds without a written batch after which calls stop waiting for room in the queue.

@@ -64,7 +64,7 @@ class StoreConnection:
     def open(self) -> None:
         """Open the store; raises what the store raises."""
         for description in self.run(self.store.open(self.this_run)):
-            log.warning("an unusable journal file was renamed, and a new one begun: %s", description)
+            log.warning("the journal goes on in another file: %s", description)
             self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=description))
         self.is_open = True
 

@@ -29,6 +29,7 @@ from recovery.journal.receipts import CommitTracker
 from recovery.journal.store import CommandSink, Pending, Query, Store
 from recovery.journal.writer import Writer
 from recovery.settings import ConfigOf
+from recovery.waiting.daemon_threads import is_process_ending, start, wait_for_last_thread
 from recovery.waiting.waiters import Latch
 
 T = TypeVar("T")
@@ -187,15 +188,21 @@ class JournalCore:
     def start(self) -> None:
         """Start the writer, which opens the store. Harmless if it runs already.
 
-        If no thread can be started, the journal is degraded, and the next event tries again.
+        If no thread can be started, the journal is degraded, and the next event tries again. If the process is about to
+        end, the journal is closed instead: no thread would be waited for.
         """
         with self._lock:
             if self._is_started or self._is_closing:
                 return
-            self._is_started = True
+            is_too_late = is_process_ending()
+            self._is_started = not is_too_late
+        if is_too_late:
+            self.finish()
+            self._log_refusal()
+            return
         try:
-            self.writer.thread.start()
-            _watch_main_thread(self._config.close_timeout)
+            start(self.writer.thread)
+            _watch_process(self._config.close_timeout)
         except RuntimeError as error:
             if self.writer.thread.ident is None:
                 self._is_started = False
@@ -265,19 +272,19 @@ class JournalCore:
 # the process: forks, its end, its boot
 
 
-def _watch_main_thread(timeout: float) -> None:
-    """Start one thread that ends all journals after the main thread.
+def _watch_process(timeout: float) -> None:
+    """Start one thread that ends all journals after the last thread that the interpreter waits for.
 
-    This thread is not a daemon, so the interpreter waits for it: all journals together have *timeout* seconds.
+    This thread is not a daemon, so the interpreter waits for it, too: all journals together have *timeout* seconds.
     """
     if not _watchers:
-        thread = threading.Thread(target=_end_with_main_thread, args=(timeout,), name="recovery-journal-watcher")
-        thread.start()
+        thread = threading.Thread(target=_end_with_process, args=(timeout,), name="recovery-journal-watcher")
+        start(thread)
         _watchers.append(thread)
 
 
-def _end_with_main_thread(timeout: float) -> None:
-    threading.main_thread().join()
+def _end_with_process(timeout: float) -> None:
+    wait_for_last_thread()
     journals, end = list(_journals), time.monotonic() + timeout
     for journal in journals:
         journal.finish()
@@ -298,6 +305,6 @@ if hasattr(os, "register_at_fork"):
 def _boot_id() -> str:
     """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
     except OSError:
         return ""

@@ -53,7 +53,7 @@ class Housekeeping:
         self.is_pending_wanted = False
         self._is_urgent = False
         self._was_read = self._must_read = False
-        self._look_at = 0.0
+        self._look_at = self._check_at = 0.0
         self._pruned_at = 0
         self._has_expired = True
 
@@ -122,7 +122,14 @@ class Housekeeping:
             if self.is_pending_wanted and (is_over or self._is_urgent or self._connection.is_refused):
                 self._report()
 
-    # commands, pruning
+    # the files, commands, pruning
+
+    def check(self) -> None:
+        """Check now and then that the store still writes where it was opened: while idle it would not notice."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + self._connection.config.command_interval
+            self._connection.run(self._connection.store.check())
 
     def take_commands(self) -> None:
         """Pass on the commands to this process, if it is time to look for them."""

@@ -116,6 +116,7 @@ class Writer:
                     if not is_closing:
                         continue  # the first batch waits for a flush interval, too
                 if connection.is_open:
+                    housekeeping.check()
                     housekeeping.search()
                     while self._flush() and is_closing:
                         pass

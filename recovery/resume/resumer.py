@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from recovery.joining.shared_call import SharedCall
 from recovery.journal.core import JournalCore
 from recovery.operations import Definition
 from recovery.resume.handles import ResumedCall, Resumption
+from recovery.waiting.daemon_threads import is_process_ending, start_daemon
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
@@ -61,11 +61,13 @@ class Resumer(msgspec.Struct, eq=False):
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
 
-        def start(handle: ResumedCall) -> None:
+        def start(handle: ResumedCall) -> bool:
             todo = self._by_hand(handle)
-            if todo.is_async:
+            if todo is not None and todo.is_async:
                 raise RecoveryError(f"call {handle.record.call}: async calls are resumed under `async with`")
-            self._start_threads([[todo]])
+            if todo is not None:
+                self._start_threads([[todo]])
+            return todo is not None
 
         def pick_up(found: Resumption) -> None:
             plain, _ = self._sort(found, has_loop=False)
@@ -79,7 +81,10 @@ class Resumer(msgspec.Struct, eq=False):
             self._start_threads(plain)
 
         found = Resumption(start, pick_up=pick_up, drop=self._joinable.pending.drop)
-        threading.Thread(target=load_and_run, name="recovery-resume", daemon=True).start()
+        if is_process_ending():
+            found.loaded.open()  # nothing is resumed
+        else:
+            start_daemon("recovery-resume", load_and_run)
         return found
 
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
@@ -87,12 +92,13 @@ class Resumer(msgspec.Struct, eq=False):
         soon = soon_in_this_loop()
         hand_in, handed_in = anyio.create_memory_object_stream[list[Todo]](math.inf)
 
-        def start(handle: ResumedCall) -> None:
+        def start(handle: ResumedCall) -> bool:
             todo = self._by_hand(handle)
-            if todo.is_async:
+            if todo is not None and todo.is_async:
                 soon(take, [todo])
-            else:
+            elif todo is not None:
                 self._start_threads([[todo]])
+            return todo is not None
 
         def take(todos: list[Todo]) -> None:
             try:
@@ -151,14 +157,16 @@ class Resumer(msgspec.Struct, eq=False):
         in_tasks = [todos for todos in groups.values() if todos[0].is_async]
         return [todos for todos in groups.values() if not todos[0].is_async], in_tasks
 
-    def _by_hand(self, handle: ResumedCall) -> Todo:
-        """A quarantined call that is resumed by hand."""
+    def _by_hand(self, handle: ResumedCall) -> Todo | None:
+        """A quarantined call that is resumed by hand; ``None`` for one whose arguments its next caller brings."""
         pending = self._joinable.pending
         shared = pending.quarantined[handle.record.call]
         definition = pending.definition_of(shared)
-        if definition is None or shared.args is None:
-            raise RecoveryError(f"call {handle.record.call}: nothing was stored to resume it with; call it again")
+        assert definition is not None  # it is not sorted, and quarantined, before
         self._joinable.register.watch(shared, handle.take)
+        if shared.args is None:
+            self._joinable.register.add_pending(pending.quarantined.pop(handle.record.call))
+            return None
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
@@ -171,7 +179,7 @@ class Resumer(msgspec.Struct, eq=False):
                     self._resume(todo.popleft())
 
         for number in range(min(THREADS, len(groups))):
-            threading.Thread(target=work, name=f"recovery-resume-{number}", daemon=True).start()
+            start_daemon(f"recovery-resume-{number}", work)
 
     def _resume(self, todos: list[Todo]) -> None:
         for todo in todos:
@@ -194,8 +202,7 @@ class Resumer(msgspec.Struct, eq=False):
         if answer == "equal":
             self._joinable.pending.say_left(todo.shared.name, EQUAL, [todo.handle.record])
             todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: {EQUAL}"))
-        elif answer == "run":
-            self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
+        self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
         return answer == "run"
 
     def _runner(self, todo: Todo) -> Runner:

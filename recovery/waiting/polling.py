@@ -10,6 +10,7 @@ from typing import Protocol
 
 from events.conditions import Condition
 from events.fork_locks import fork_safe
+from recovery.waiting.daemon_threads import start_daemon
 from recovery.waiting.waiters import Clock
 
 SPREAD_PER_CALL = 0.02
@@ -119,7 +120,7 @@ class Conditions:
         name = f"recovery-condition {condition}"
         try:
             # A daemon, and no worker of the loop: calls that wait for this very answer may occupy all of those.
-            threading.Thread(target=self._ask, args=(condition,), name=name, daemon=True).start()
+            start_daemon(name, self._ask, condition)
         except RuntimeError as error:
             log.warning(
                 "cannot poll the condition %r: %s; it counts as not met until the next poll", condition.name, error

@@ -28,21 +28,26 @@ REPEATED = 3
 def leave_pending(path: Path, count: int) -> None:
     """Leave a journal with *count* unfinished calls: some run, some wait, most have a checkpoint."""
     with Recovery(store=SQLiteStore(path)) as service:
-        service.operation("work", durability="journal")
-        for number in range(count):
-            call = service.bus.new_call_id()
-            about: dict[str, Any] = {"at": service.bus.clock(), "operation": "work", "call": call}
-            arguments = msgspec.Raw(msgspec.json.encode([[f"file-{number}", number], {}]))
-            service.bus.publish(OperationStarted(**about, arguments=arguments))
-            if number % 4:
-                data = msgspec.Raw(msgspec.json.encode({"offset": number}))
-                service.bus.publish(CheckpointSaved(**about, data=data))
-            if number % 2:
-                failed = msgspec.structs.replace(failure(number, "connection reset"), operation="work", call=call)
-                service.bus.publish(failed)
-                service.bus.publish(RetryScheduled(**about, after=0.0, retry=1))
-            if number % 500 == 0:
-                service.journal.receipt().wait()
+        publish_pending(service, count)
+
+
+def publish_pending(service: Recovery, count: int) -> None:
+    """The same in a journal that is open."""
+    service.operation("work", durability="journal")
+    for number in range(count):
+        call = service.bus.new_call_id()
+        about: dict[str, Any] = {"at": service.bus.clock(), "operation": "work", "call": call}
+        arguments = msgspec.Raw(msgspec.json.encode([[f"file-{number}", number], {}]))
+        service.bus.publish(OperationStarted(**about, arguments=arguments))
+        if number % 4:
+            data = msgspec.Raw(msgspec.json.encode({"offset": number}))
+            service.bus.publish(CheckpointSaved(**about, data=data))
+        if number % 2:
+            failed = msgspec.structs.replace(failure(number, "connection reset"), operation="work", call=call)
+            service.bus.publish(failed)
+            service.bus.publish(RetryScheduled(**about, after=0.0, retry=1))
+        if number % 500 == 0 or number == count - 1:
+            service.journal.receipt().wait()
 
 
 def restart(path: str, mode: str) -> None:

@@ -270,3 +270,14 @@ def test_d13_a_child_that_is_forked_beside_a_first_claim_has_no_file_open(
     thread.join()
     assert len(opened(claims)) == 1
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("do", [Path.unlink, lambda path: path.write_bytes(b"") or path.rename(path.with_name("away"))])
+def test_d3_claims_are_held_again_soon_after_their_file_was_removed(do: Callable[[Path], Any], tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "calls.db")
+    claim = claims.take(b"a")
+    do(claims.path)
+    claims.check()
+    assert Claims(tmp_path / "calls.db").take(b"a") == Taken(os.getpid())
+    assert not isinstance(claim, Taken)
+    claim.release()

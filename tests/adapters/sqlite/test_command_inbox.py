@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from adapters.disk import UnsafeFileError
 from adapters.sqlite.command_inbox import MOST_BYTES, inbox_of, send_command, submit_command, take_commands
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.store import Answer, Command
@@ -207,3 +208,36 @@ def test_retry_resumes_a_quarantined_call(journal: Path) -> None:
         assert [record.call for record in resumption.quarantined] == ["r0-1"]
         submit_command(journal, Command("retry", "r0-1"))
         assert done.wait(10.0)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_bytes(b"[" * 30_000), "cannot be read"),
+        (lambda path: path.write_bytes(b'{"is_done":true,"said":"\xff"}'), "cannot be read"),
+        (lambda path: path.write_bytes(b" " * (MOST_BYTES + 1)), None),
+        (os.mkfifo, None),
+        (_link, None),
+    ],
+    ids=["nested", "not UTF-8", "endless", "pipe", "link"],
+)
+def test_an_answer_that_was_made_to_harm_is_read_in_bounds(
+    journal: Path, make: Callable[[Path], object], says: str | None
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send_command, journal, COMMAND, timeout=5.0)
+        eventually(lambda: inbox_of(journal).exists() and any(inbox_of(journal).glob("*.json")))
+        [command] = inbox_of(journal).glob("*.json")
+        make(command.with_suffix(".answer"))
+        if says is None:
+            with pytest.raises(UnsafeFileError):
+                sent.result(5.0)
+        else:
+            answer = sent.result(5.0)
+            assert answer is not None
+            assert (answer.is_done, says in answer.said) == (False, True)
+    assert not list(inbox_of(journal).glob("*.answer"))

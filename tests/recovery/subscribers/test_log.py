@@ -68,9 +68,10 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host] a: cancelled in attempt 2"),
         (made(CallSteered, command="give up", reason="late"), "INFO", "fetch[host] a: command: give up (late)"),
         (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host] a: not started: circuit open"),
-        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "fetch[host]: circuit opened for 30 s after 1 failure"),
-        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may begin"),
-        (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
+        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "circuit fetch[host] opened for 30 s after 1 failure"),
+        (made(CircuitHalfOpened), "INFO", "circuit fetch[host] half-open, a probe may begin"),
+        (made(CircuitClosed), "INFO", "circuit fetch[host] closed"),
+        (CircuitClosed(at=0.0, operation="get_token"), "INFO", "circuit get_token closed"),  # it is no secret
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
 )
@@ -88,6 +89,11 @@ def test_an_event_is_one_line_at_its_level(
         (
             AlertRaised(at=0.0, alert="success", value=0.8, threshold=0.9, count=120, operation="fetch", cause="lost"),
             "fetch: success rate 80 % is below 90 % (of 120 calls); most failures are lost",
+        ),
+        (
+            AlertRaised(at=0.0, alert="success", value=0.8, threshold=0.9, cause="transient", failure=a_failure()),
+            "all operations: success rate 80 % is below 90 %; most failures are transient, as that of call a: "
+            "the connection failed: ConnectionError: reset",
         ),
         (
             AlertRaised(at=0.0, alert="overhead", value=0.0712, threshold=0.05, count=30),

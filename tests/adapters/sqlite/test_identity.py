@@ -1,0 +1,235 @@
+"""A journal whose files are removed, replaced, cut or overwritten while it is written (D3)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from adapters.sqlite.lock import Lock, written_files
+from adapters.sqlite.store import SQLiteStore
+from events.journal_events import JournalDegraded, JournalRestored
+from events.operation_events import GaveUp
+from recovery.journal.config import JournalConfig
+from recovery.journal.errors import JournalError, NotDurable
+from recovery.journal.history import Run
+from recovery.service import Recovery
+from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.test_kill import eventually
+from tests.recorded_events import events_of, names
+
+RUN = Run(id="r1", boot="boot", monotonic=1.0, wall=2.0, pid=3)
+OTHER = Run(id="r2", boot="boot", monotonic=1.0, wall=2.0, pid=4)
+RESTORED = [f"restored-{number}" for number in range(600)]
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    path = tmp_path / "backup" / "backup.db"
+    journals.write(path, journals.rows_of([journals.started(call) for call in RESTORED]))
+    return path
+
+
+def remove(*endings: str) -> Callable[[Path, Path], None]:
+    def do(path: Path, _: Path) -> None:
+        for name in path.parent.iterdir() if not endings else [path.with_name(path.name + end) for end in endings]:
+            shutil.rmtree(name) if name.is_dir() else name.unlink()
+
+    return do
+
+
+def cut(ending: str, size: int) -> Callable[[Path, Path], None]:
+    return lambda path, _: os.truncate(path.with_name(path.name + ending), size)
+
+
+def move_backup(path: Path, backup: Path) -> None:
+    shutil.copy(backup, path.with_name("backup.db"))
+    path.with_name("backup.db").rename(path)
+
+
+def copy_backup(path: Path, backup: Path) -> None:
+    shutil.copyfile(backup, path)
+
+
+def replace(ending: str) -> Callable[[Path, Path], None]:
+    def do(path: Path, _: Path) -> None:
+        other = path.with_name("other")
+        other.write_bytes(b"other")
+        other.rename(path.with_name(path.name + ending))
+
+    return do
+
+
+def move_away(path: Path, _: Path) -> None:
+    path.rename(path.with_name("away.db"))
+
+
+def move_folder(path: Path, _: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+WHOLE = {
+    "the file is removed": remove(""),
+    "the file is moved": move_away,
+    "the folder is moved": move_folder,
+    "a backup is moved there": move_backup,
+    "the log is removed": remove("-wal"),
+    "the log is replaced": replace("-wal"),
+    "the index is removed": remove("-shm"),
+    "the lock is removed": remove("-lock"),
+    "the lock is replaced": replace("-lock"),
+    "file and log are removed": remove("", "-wal"),
+    "file and lock are removed": remove("", "-lock"),
+    "all is removed": remove(),
+}
+"""After these, all that was acknowledged is still there."""
+NOT_WHOLE = {
+    "a backup is copied there": copy_backup,
+    "the file is cut": cut("", 0),
+    "the file is cut at a page": cut("", 4096),
+    "the log is cut": cut("-wal", 0),
+    "the log is cut in the middle": cut("-wal", 5000),
+    "the log is overwritten": lambda path, _: path.with_name("calls.db-wal").write_bytes(b"no log" * 50_000),
+}
+"""These destroy something themselves."""
+
+
+def found_in(folder: Path) -> dict[str, list[str]]:
+    """The calls in each database below *folder*, each sound, as a kill at this moment leaves them."""
+    with TemporaryDirectory() as copies:
+        # By a process of its own: this one must not close a file on which its SQLite has locks.
+        subprocess.run(["cp", "-r", folder, copies], check=True)
+        files = [
+            path for path in Path(copies).rglob("*") if path.is_file() and b"SQLite format" in path.read_bytes()[:16]
+        ]
+        whole = [path for path in files if ".damaged-" not in path.name]
+        return {str(path.relative_to(Path(copies) / folder.name)): calls_in(path) for path in whole}
+
+
+def calls_in(path: Path) -> list[str]:
+    with journals.plain(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [call for (call,) in connection.execute("SELECT call FROM events WHERE call <> '' ORDER BY id")]
+
+
+def acknowledge(service: Recovery, calls: list[str]) -> None:
+    """Publish the end of each of *calls*, and wait until a receipt says that it is written."""
+    assert service.journal is not None
+    for call in calls:
+        service.bus.publish(journals.gave_up(call))
+        receipt, end = service.journal.receipt(), time.monotonic() + 10.0
+        while receipt.why_not() is not None:
+            assert time.monotonic() < end, receipt
+            with suppress(NotDurable):
+                receipt.wait(1.0)
+
+
+@pytest.mark.parametrize("mishap", [*WHOLE, *NOT_WHOLE])
+def test_d3_no_receipt_is_false_after_a_mishap_to_an_open_file(mishap: str, backup: Path, tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    early = [f"early-{number}" for number in range(2000)]  # enough for SQLite to write the log back
+    before = [f"before-{number}" for number in range(50)]
+    after = [f"after-{number}" for number in range(30)]
+    with Recovery(store=SQLiteStore(path), journal_config=JournalConfig(first_pause=0.01, capacity=50_000)) as service:
+        received = events_of(service, JournalDegraded, JournalRestored)
+        for call in early:
+            service.bus.publish(GaveUp(at=0.0, operation="render", call=call, reason="no " * 1000))
+        acknowledge(service, before)
+        assert path.stat().st_size > 100_000
+        {**WHOLE, **NOT_WHOLE}[mishap](path, backup)
+        acknowledge(service, after)
+        found = found_in(tmp_path)
+    said = names(received)
+    assert (said[0], said[-1]) == ("JournalDegraded", "JournalRestored")
+    assert found["journal/calls.db"][-30:] == after
+    if mishap in WHOLE:
+        assert {*early, *before, *after} <= {call for calls in found.values() for call in calls}
+    if "backup" in mishap:
+        assert found["journal/calls.db"][:-30] == RESTORED
+    assert found_in(tmp_path) == found, "the close changed something"
+
+
+@pytest.mark.parametrize("mishap", ["the lock is removed", "the log is removed", "a backup is moved there"])
+def test_d3_an_idle_journal_notices_a_mishap_within_a_second(mishap: str, backup: Path, tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    with Recovery(store=SQLiteStore(path)) as service:
+        received = events_of(service, JournalDegraded, JournalRestored)
+        acknowledge(service, ["before"])
+        time.sleep(0.6)  # it has come to rest
+        WHOLE[mishap](path, backup)
+        eventually(lambda: names(received) == ["JournalDegraded", "JournalRestored"], within=1.5)
+        assert written_files(path) == [path]
+        found = found_in(tmp_path)["journal/calls.db"]
+    assert found == (RESTORED if "backup" in mishap else ["before"])
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before another process", "after another process"])
+def test_d3_a_process_whose_lock_was_removed_never_shares_its_file(first: bool, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def main() -> None:
+        store, other = SQLiteStore(path), SQLiteStore(path)
+        await store.open(RUN)
+        await store.append(journals.rows_of([journals.started("call")], run=RUN.id))
+        Lock(path).path.unlink()
+        for one, run in [(store, RUN), (other, OTHER)] if first else [(other, OTHER), (store, RUN)]:
+            if one is store:
+                with pytest.raises(JournalError, match="another process may write"):
+                    await store.append([])
+            await one.open(run)
+        assert (store.own == path, other.own == path) == (first, not first)
+        await store.append(journals.rows_of([journals.gave_up("call")], 2, run=RUN.id))
+        await other.append(journals.rows_of([journals.gave_up("other")], run=OTHER.id))
+        await store.close()
+        await other.close()
+
+    asyncio.run(main())
+    found = found_in(tmp_path)
+    assert sorted(call for calls in found.values() for call in calls) == ["call", "call", "other"]
+
+
+def test_d3_another_program_that_writes_by_sqlites_rules_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])"
+    with Recovery(store=SQLiteStore(path)) as service:
+        received = events_of(service, JournalDegraded)
+        for number in range(5):
+            acknowledge(service, [f"before-{number}", f"after-{number}"])
+            change = f"DELETE FROM events WHERE call = 'before-{number}'; PRAGMA wal_checkpoint(TRUNCATE); VACUUM;"
+            subprocess.run([sys.executable, "-c", script, path, change], check=True)
+        acknowledge(service, ["last"])
+    assert not received
+    assert found_in(tmp_path) == {"journal/calls.db": [*(f"after-{number}" for number in range(5)), "last"]}
+
+
+def test_d3_a_removed_file_is_kept_as_soon_as_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await store.open(RUN)
+        await store.append(journals.rows_of([journals.started(f"call-{number}") for number in range(2000)]))
+        path.unlink()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            with pytest.raises(JournalError, match="what it held cannot be kept"):
+                await store.open(RUN)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        [kept] = await store.open(RUN)
+        assert "what it held is kept as" in kept
+        await store.close()
+
+    asyncio.run(main())
+    assert sorted(map(len, found_in(tmp_path).values())) == [0, 2000]
