@@ -42,128 +42,114 @@ WORD = r"(?:\\{0,8}['\"]|%22|%27)?(?:(?!%2[267]|&[\w.%-]{1,40}=)[^\s'\"<>])+"
 UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
 """Not what is masked already, whose punctuation is not part of a secret: texts are redacted again in a longer line."""
 VALUE = rf"{UNMASKED}(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
-SHOWN_VALUE = rf"\g<open>{MASK}\g<close>"
 AFTER_OPTION = r"(?:=|['\"]?,?\s{1,4}|['\"],)"
 USER = r"(?![a-z]:[\\/]|[0-9]{1,9}:[0-9]{1,9}(?![\w]))[^\s'\":/@]{1,256}:(?!/)"
 WORD_BEGINS = r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
-SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
-    (needles, re.compile(pattern, re.IGNORECASE), replacement)
-    for needles, pattern, replacement in (
+SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
+    (needles, re.compile(pattern, re.IGNORECASE))
+    for needles, pattern in (
         # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
         (
             ("private",),
             r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)"
             rf"{UNMASKED}(?:(?!-----)[^<>{{}}])*",
-            rf"\1{MASK}",
         ),
         # scheme://user:password@host; the password may itself hold an @, a quote, or a slash that is no path's.
-        (("@",), r"(:(?:\\{0,4}/){2})(?:[^\s/?#'\"<>]|'(?![\s,:;)\]}]))+@", rf"\1{MASK}@"),
+        (("@",), r"(:(?:\\{0,4}/){2})(?:[^\s/?#'\"<>]|'(?![\s,:;)\]}]))+(?P<close>@)"),
         (
             ("@",),
-            r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+@",
-            rf"\1{MASK}@",
+            r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
         ),
-        (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}", rf"\1{MASK}"),
-        (("%3a%2f%2f",), r"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&])+(%40|@)", rf"\1{MASK}\2"),
+        (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
+        (("%3a%2f%2f",), r"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&])+(?P<close>%40|@)"),
         # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
         (
             (*SECRET_NEEDLES, "key"),
             rf"((?P<escape>\\{{0,8}})(?P<quote>['\"])-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
-            rf"\1{MASK}\g<close>",
         ),
         # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
-        (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}", rf"\1{SHOWN_VALUE}"),
+        (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
         (
             ("key", "sig", "x-amz-", "pass", "auth"),
             rf"((?:key|sig|signature|(?<![a-z])pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
-            rf"\1{SHOWN_VALUE}",
         ),
         (
             ("key",),
             rf"((?:(?:api|access|secret)[-_ ]?|(?:private|account|subscription)[-_]?)key{IS}){VALUE}",
-            rf"\1{SHOWN_VALUE}",
         ),
         (
             (*SECRET_NEEDLES, "key"),
             rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
-            rf"\1{MASK}",
         ),
         # --name value, and as the list of arguments that CalledProcessError shows.
         (
-            ("-",),
+            (*SECRET_NEEDLES, "key"),
             rf"((?<![\w-])-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}})(?!['\"]?--\w){VALUE}",
-            rf"\1{SHOWN_VALUE}",
         ),
         # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
         (
             ("-u", "-user"),
             rf"((?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}(?P<escape>\\{{0,8}})(?P<quote>['\"]){USER}){TO_CLOSE}",
-            rf"\1{MASK}\g<close>",
         ),
         (
             ("-u", "-user"),
             rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
-            rf"\1{MASK}",
         ),
         (
             ("sshpass", "login"),
             rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s)['\"]?,?\s{{0,4}}['\"]?-p['\"]?,?\s{{0,4}}){VALUE}",
-            rf"\1{SHOWN_VALUE}",
         ),
-        (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}", rf"\1{SHOWN_VALUE}"),
-        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:){UNMASKED}[^\s'\"]+", rf"\1{MASK}"),
+        (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}"),
+        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:){UNMASKED}[^\s'\"]+"),
         (
             ("authorization",),
             rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
             r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
-            rf"\1{MASK}",
         ),
-        (("auth",), r"((?<![a-z])auth['\"]?\s{0,2}[=:]\s{0,2})\([^()\r\n]{1,999}\)", rf"\1({MASK})"),
-        (("auth",), rf"((?<![a-z])auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}", rf"\1{SHOWN_VALUE}"),
-        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
+        (("auth",), r"((?<![a-z])auth['\"]?\s{0,2}[=:]\s{0,2})(?P<open>\()[^()\r\n]{1,999}(?P<close>\))"),
+        (("auth",), rf"((?<![a-z])auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
+        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
         (
             ("cookie",),
             rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
             r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
-            rf"\1{MASK}",
         ),
         # Addresses that are secrets: webhooks, bots.
         (
             ("hooks",),
             r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)"
             rf"{UNMASKED}[^\s'\"<>]+",
-            rf"\1{MASK}",
         ),
-        (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}", rf"\1{MASK}"),
+        (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}"),
         # Hugging Face, Replicate, Groq, npm, Docker, DigitalOcean, Together, RubyGems; GitHub, GitLab; OpenAI,
         # Anthropic, NVIDIA; Stripe; AWS; Google; Slack; PyPI.
         (
             ("hf_", "r8_", "gsk_", "npm_", "pat_", "_v1_", "rubygems_"),
             r"(?:hf|r8|gsk|npm|dckr_pat|dop_v1|tgp_v1|rubygems)_[A-Z0-9]{16,}",
-            MASK,
         ),
         (
             ("gh", "glp", "gld", "glr"),
             r"(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt)-)[A-Z0-9]{16}[A-Z0-9_-]*",
-            MASK,
         ),
-        (("sk-", "nvapi-"), rf"{WORD_BEGINS}(?:sk|nvapi)-(?=[\w-]{{0,60}}[0-9])[\w-]{{16,}}", MASK),
-        (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}", MASK),
+        (("sk-", "nvapi-"), rf"{WORD_BEGINS}(?:sk|nvapi)-(?=[\w-]{{0,60}}[0-9])[\w-]{{16,}}"),
+        (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
         (
             ("akia", "asia", "abia", "acca"),
             r"(?-i:(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,})",
-            MASK,
         ),
-        (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}", MASK),
-        (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}", MASK),
-        (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}", MASK),
+        (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
+        (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
+        (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
         # JSON Web Tokens (RFC 7519); the signature may be missing.
-        (("eyj",), r"(?-i:(?<![\w-])|(?<=%[0-9A-F]{2}))(?-i:eyJ)[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)*", MASK),
+        (("eyj",), r"(?-i:(?<![\w-])|(?<=%[0-9A-F]{2}))(?-i:eyJ)[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)*"),
     )
 )
-"""Needles, pattern and replacement. A pattern is tried only if one of its needles is in the lower-case text."""
+"""Needles and pattern. A pattern is tried only if one of its needles is in the lower-case text.
+
+The first group, and those named "open" and "close", are kept.
+"""
 
 BY_NEEDLE = {
     needle: [number for number, shape in enumerate(SHAPES) if needle in shape[0]]
@@ -191,9 +177,16 @@ def _redacted(text: str, literals: Literals) -> str:
     lower = text.lower()
     if found := [needle for needle in BY_NEEDLE if needle in lower]:
         for number in sorted({number for needle in found for number in BY_NEEDLE[needle]}):
-            _, pattern, replacement = SHAPES[number]
-            text = pattern.sub(replacement, text)
+            text = SHAPES[number][1].sub(_masked, text)
     return text
+
+
+def _masked(found: re.Match[str]) -> str:
+    """What replaces *found*. A function, since ``re`` imports a module for a template, which fails at exit."""
+    if not found.re.groups:
+        return MASK
+    named = found.groupdict(default="")
+    return f"{found[1]}{named.get('open', '')}{MASK}{named.get('close', '')}"
 
 
 _redacted_short = lru_cache(maxsize=1024)(_redacted)

@@ -314,7 +314,7 @@ def test_a_hidden_literal_of_several_lines_is_found_in_one_line() -> None:
     unhide()
 
 
-def test_a_secret_that_colours_interrupt_is_taken_out_of_what_a_process_printed() -> None:
+def test_a_secret_with_escape_codes_in_it_is_taken_out_of_an_error_output() -> None:
     hide("open-sesame-4711")
     said = f"fatal: hf_{SECRET[:9]}\x1b[31m{SECRET[9:]}\x1b[0m, open-ses\x1b[1mame-4711\x1b[0m\n"
     error = subprocess.CalledProcessError(1, "tool", stderr=said)
