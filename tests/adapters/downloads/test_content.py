@@ -37,7 +37,7 @@ def zipped() -> bytes:
         ("MODEL.SafeTensors", SAFETENSORS),
         ("model.gguf", b"GGUF\3\0\0\0"),
         ("nodes.zip", zipped()),
-        ("nodes.tar.gz", gzip.compress(b"x")),
+        ("nodes.tar.gz", gzip.compress(b"x", mtime=0)),
         ("image.png", b"\x89PNG\r\n\x1a\n"),
         ("image.jpg", b"\x89PNG\r\n\x1a\n"),  # another kind of image still opens
         ("model.bin", b"anything"),
