@@ -38,9 +38,10 @@ from events.errors import RecoveryError, StaysPendingError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
+from recovery.explain import MOST_ARGUMENT, shown
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
-from recovery.redact import printable, redact, redacted
+from recovery.redact import brief, redacted
 from recovery.service import Recovery
 
 with extra("launcher"):
@@ -139,7 +140,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
     def warn(text: str) -> None:
-        warnings.print(f"warning: {redact(printable(text))}", soft_wrap=True)
+        warnings.print(f"warning: {brief(text)}", soft_wrap=True)
 
     logging.getLogger("recovery.launch").addHandler(Warnings(warn))
     service = Recovery(store=SQLiteStore(journal))
@@ -231,13 +232,13 @@ def _add_steering(command: CommandName, description: str) -> None:
         except (RecoveryError, OSError) as error:
             _usage_error(error)
         if as_json:
-            _print_json(steered)
+            _print_json(redacted(steered))
         elif not steered.is_done:
-            _print_error(f"cannot {command} {steered.subject:.100}: {steered.said}")
+            _print_error(f"cannot {command} {shown(steered.subject, MOST_ARGUMENT)}: {steered.said}")
         else:
             then = shlex.join(("recovery", "unpause", str(journal), call))
             also = f"; `{then}` continues it" if command == "pause" else ""
-            click.echo(printable(f"{steered.subject}: {steered.said}{also}"))
+            click.echo(brief(f"{steered.subject}: {steered.said}{also}"))
         sys.exit(0 if steered.is_done else 1)
 
 
@@ -270,7 +271,7 @@ def _journal_at(path: Path) -> Path:
 
 
 def _print_error(problem: str) -> None:
-    click.echo(f"recovery: {redact(printable(problem))}", err=True)
+    click.echo(f"recovery: {brief(problem)}", err=True)
 
 
 def _usage_error(error: Exception) -> NoReturn:

@@ -28,18 +28,15 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.policies.error_output import telling_line
+from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.sentences import sentence_of
-from recovery.redact import clipped, printable, redact
+from recovery.redact import brief, printable, redact
 
 MOST = 400
 """Characters of a part that are shown."""
 
 MOST_ARGUMENT = 100
 """Characters of an argument that are shown."""
-
-MOST_READ = 1024
-"""Characters of a part that are looked at: an argument may have megabytes."""
 
 ADVERT = " For more information check: https://"
 """What httpx adds to the message of each HTTP status: a page of a manual."""
@@ -125,7 +122,7 @@ def explain(
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
-            said = shown(telling_line(redact(stderr), failure.rule))
+            said = shown(telling_line(brief(stderr, reshape=as_shown, tail=True), failure.rule))
         error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
@@ -151,7 +148,7 @@ def shown(text: str, most: int = MOST) -> str:
     """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
     if not text:
         return text
-    text = redact(printable(clipped(text, MOST_READ)))  # ``hide`` knows a secret in one line, too
+    text = brief(text)
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
 
 
@@ -231,7 +228,6 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
     plain = [("", text) for one in args if (text := _plain(one))]
     plain += [(name, text) for name, one in kwargs.items() if (text := _plain(one))]
     name, text = next((one for one in plain if "://" in one[1]), plain[0] if plain else ("", ""))
-    # A cut before redaction might leave half a secret.
     return shown(f"{name}={text}" if name else text, MOST_ARGUMENT)
 
 

@@ -14,7 +14,7 @@ from events.bus import Bus
 from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
-from recovery.redact import printable, redact
+from recovery.redact import brief, redact
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.settings import ConfigOf, OperationConfig
 
@@ -116,11 +116,12 @@ class Definition:
             why: Its reason, which is redacted and cut.
             per_reason: Whether another reason is logged again, up to ``MAX_WARNINGS``.
         """
-        problem = f"{what}: {why}" if per_reason else what
+        said = brief(why, MAX_REASON)
+        problem = f"{what}: {said}" if per_reason else what
         if problem not in self._warned and not (per_reason and len(self._warned) >= MAX_WARNINGS):
             self._warned.add(problem)
             if not self.is_silent:
-                log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:MAX_REASON])))
+                log.warning("%s: %s: %s", self.operation.name, what, said)
 
     def warn_of_secret(self, setting: str, key: str) -> None:
         """Warn once that *key*, which *setting* returned, holds a secret: keys are written unredacted."""

@@ -28,9 +28,8 @@ import anyio
 import anyio.abc
 
 from adapters.disk import open_plain, try_lock
+from recovery.subscribers.evidence_extraction import MAX_BYTES
 
-STDERR_TAIL = 4096
-"""Bytes of a failed command's output that are kept as evidence."""
 POLL_INTERVAL = 0.2
 GRACE = 3.0
 """Seconds from SIGTERM to SIGKILL for the processes of a command that must end."""
@@ -200,5 +199,5 @@ def _signal_group(group: int, number: int) -> bool:
 
 def _tail(file: BinaryIO, begin: int) -> str:
     end = file.seek(0, os.SEEK_END)
-    file.seek(max(begin, end - STDERR_TAIL))
+    file.seek(max(begin, end - MAX_BYTES))
     return file.read().decode("utf-8", "replace")

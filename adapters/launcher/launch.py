@@ -27,7 +27,7 @@ from recovery import context
 from recovery.explain import explain
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.service import Recovery
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
@@ -107,7 +107,7 @@ class Launch:
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
-                log.warning(text, self._plan.path, printable(redact(name)), record.call)
+                log.warning(text, self._plan.path, brief(name), record.call)
 
     async def _run_steps(self, _path: str) -> None:
         self._cancel_outdated()  # before what is left resumes

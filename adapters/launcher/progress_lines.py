@@ -12,7 +12,7 @@ from adapters.launcher.view import LaunchView
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
 from recovery.explain import explain
-from recovery.redact import printable, redact
+from recovery.redact import brief, printable
 from recovery.subscribers.log import describe
 
 HEARTBEAT = 30.0
@@ -45,7 +45,7 @@ class ProgressLines:
             case _:
                 line = describe(event) or ""
         if line:
-            line = redact(printable(line))  # without the name: "hf-token: begins" would look like a secret
+            line = brief(line)  # without the name: "hf-token: begins" would look like a secret
             self._say(line if name is None else f"{printable(name)}: {line}")
 
     @contextmanager

@@ -14,7 +14,7 @@ from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord, Run
 from recovery.journal.store import Query, Row, Store, Taken
 from recovery.operations import Definition
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.waiting.waiters import Clock
 
 FIRST_POLL = 0.02
@@ -138,7 +138,7 @@ class ClaimWait:
             if self._definition.config.on_degraded == "refuse":
                 raise CallRejectedError(shared.name, why)
             if not self._definition.is_silent:
-                self._book.warn_once(UNKNOWN, f"{shared}: {printable(redact(why))}; it may be run twice")
+                self._book.warn_once(UNKNOWN, f"{shared}: {brief(why)}; it may be run twice")
         if record is None:
             return False
         before, is_ours = shared.record, journal is not None and record.run == journal.run.id
@@ -154,7 +154,7 @@ class ClaimWait:
         if self.ended is not None:
             record, ended = self.ended, self.ended.state
             why = record.failures[-1] if ended == "gave up" and record.failures else record.reason
-            error = "" if ended == "succeeded" else printable(redact(why))
+            error = "" if ended == "succeeded" else brief(why)
             raise JoinedElsewhere(self._shared.name, record.call, ended, error)
 
     def leave(self) -> None:

@@ -17,7 +17,7 @@ from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, replay
 from recovery.journal.store import Claim, Query, Row, Store, Taken
 from recovery.operations import Definition
-from recovery.redact import printable, redact
+from recovery.redact import brief
 
 NOT_EXCLUDED = "equal calls of two processes may run side by side"
 log = logging.getLogger("recovery")
@@ -118,7 +118,7 @@ class ClaimBook:
             try:
                 claim = journal.store.claim(msgspec.json.encode(identity))
             except (JournalError, OSError) as error:
-                self.warn_once(NOT_EXCLUDED, f"{printable(redact(str(error)))}; {NOT_EXCLUDED}")
+                self.warn_once(NOT_EXCLUDED, f"{brief(str(error))}; {NOT_EXCLUDED}")
                 return None
             if isinstance(claim, Taken) or claim is None:
                 return claim

@@ -21,7 +21,7 @@ from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Definition, Registry
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3
@@ -119,7 +119,7 @@ class PendingCalls:
             raise CallRejectedError(definition.operation.name, why)
         if not has_waited and not definition.is_silent:
             text = "%s: %s: a call that a dead process left may run beside an equal one of this process"
-            log.warning(text, definition.operation.name, printable(redact(why)))
+            log.warning(text, definition.operation.name, brief(why))
 
     def _load(self, journal: JournalCore) -> None:
         self._renew(journal)
@@ -276,7 +276,7 @@ class PendingCalls:
         ids = ", ".join(record.call for record in those[:MAX_NAMED]) + (", ..." if len(those) > MAX_NAMED else "")
         calls = "1 call stays" if len(those) == 1 else f"{len(those)} calls stay"
         if not self._registry.is_silent(name):
-            log.warning("%s: %s pending (%s): %s", name, calls, ids, printable(redact(reason)))
+            log.warning("%s: %s pending (%s): %s", name, calls, ids, brief(reason))
         for one in those:
             left = CallLeftPending(
                 at=self._bus.clock(), operation=name, key=one.key, call=one.call, attempt=one.attempt, reason=reason

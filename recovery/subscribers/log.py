@@ -25,7 +25,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.explain import counted, duration, explain, shown
-from recovery.redact import redact
+from recovery.redact import excerpt
 
 
 class Redacted(logging.Filter):
@@ -35,11 +35,11 @@ class Redacted(logging.Filter):
         """Keep *record*; a message or a traceback with a secret becomes redacted text."""
         with suppress(Exception):  # the handlers report a record that cannot be formatted
             message = record.getMessage()
-            if (harmless := redact(message)) != message:
+            if (harmless := excerpt(message)) != message:
                 record.msg, record.args = harmless, None
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            if (harmless := redact(text)) != text:
+            if (harmless := excerpt(text)) != text:
                 record.exc_info, record.exc_text = None, harmless
         return True
 

@@ -157,7 +157,7 @@ def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
 def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path: Path) -> None:
     says = "import sys; sys.exit('fatal: hf_' + 'abcdefghij' * 3)"
     url = "https://user:hunter22@example.org/x"
-    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says, url))
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says, url, "-u", "me:hunter22"))
     journal = tmp_path / "calls.db"
     as_json = recovery("run", plan, "--journal", journal, "--json")
     for_people = recovery("run", plan, "--journal", tmp_path / "other.db")
@@ -169,7 +169,16 @@ def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path:
     assert "c: the command failed (exit code 1) (transient): fatal: ***; attempt 1 failed" in for_people.out
     assert "fatal: ***" in outcomes
     assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
-    assert "hunter22" not in shown + as_json.out
+    assert "hunter22" not in as_json.out + as_json.errors + shown
+
+
+def test_a_command_says_no_secret_of_the_name_that_it_was_given(tmp_path: Path) -> None:
+    journal = tmp_path / "calls.db"
+    recovery("run", write_plan(tmp_path, command("c", "true")), "--journal", journal)
+    url = f"https://user:{'hunter22' * 20}@example.org/"
+    for refused in (recovery("give-up", journal, url), recovery("give-up", journal, url, "--json")):
+        assert refused.code == 1
+        assert "hunter22" not in refused.out + refused.errors
 
 
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:

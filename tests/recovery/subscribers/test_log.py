@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.redact import MAX_READ
 from recovery.service import Recovery
 from recovery.subscribers.log import Log, Redacted, describe
 from recovery.testing import Script, VirtualClock
@@ -236,6 +238,18 @@ def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(cap
     assert "Traceback" in caplog.text
     assert "https://***@example.org/" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_of_a_record_of_many_megabytes_the_beginning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    huge = "token=abcdefgh " * 1_000_000
+    began = time.thread_time()
+    try:
+        raise ValueError(huge)
+    except ValueError:
+        logging.getLogger("recovery").exception("refused: %s", huge)
+    assert time.thread_time() - began < 5.0  # most of it formats the traceback
+    assert "abcdefgh" not in caplog.text
+    assert len(caplog.text) < 4 * MAX_READ
 
 
 def test_a_record_that_cannot_be_formatted_breaks_no_handler() -> None:
