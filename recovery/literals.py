@@ -52,7 +52,6 @@ BYTES_OF_NO_CHARACTER = {0xDC00 + byte: byte for byte in range(128, 256)}
 CUT = re.compile(r"\.{3,}|\u2026")
 """How a tool says that it has left something out."""
 
-
 CLOSING = ")]}>,;:."
 """What may follow the end of a text that was cut."""
 
@@ -88,8 +87,8 @@ def hide(*secrets: str) -> None:
             raise TypeError(f"a secret is a str, not a {type(secret).__name__}")
         if len(secret) < LEAST_LITERAL:
             raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
-    if any(secret not in _secrets for secret in secrets):
-        with _lock:
+    with _lock:
+        if any(secret not in _secrets for secret in secrets):
             _secrets.update(dict.fromkeys(secrets))
             _renew()
 
