@@ -27,7 +27,7 @@ $(PEERS): $(READY)
 demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run every test, one process per core (a minute and a half)
+test: $(READY) ## run every test, one process per core (three minutes)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 check: lint types arch ## run lint, types and arch: everything that needs no test
