@@ -27,7 +27,7 @@ $(PEERS): $(READY)
 demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run every test, one process per core (a minute and a half)
+test: $(READY) ## run every test, one process per core (three minutes)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 check: lint types arch ## run lint, types and arch: everything that needs no test
@@ -50,7 +50,7 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (seven minutes)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes)
 	$(BIN)/python -m tests.torture
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)

@@ -1,17 +1,20 @@
 """The command ``recovery``: run a launch plan, show its journal, steer its calls, watch the demonstration.
 
 Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started),
-130 Ctrl-C.
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +24,8 @@ import anyio
 import msgspec
 
 from adapters.demo.scenario import run_demo
-from adapters.launcher.launch import Launch, Outcome
+from adapters.downloads.client import EnvironmentVariableError
+from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.screen import live_table, make_console
@@ -31,13 +35,14 @@ from adapters.launcher.steering import steer as steer_call
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
-from events.errors import RecoveryError
+from events.errors import RecoveryError, StaysPendingError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
-from events.operation_events import OperationFailed
+from events.operation_events import OperationFailed, OperationResumed, OperationStarted
+from recovery.explain import MOST_ARGUMENT, shown
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
-from recovery.redact import printable, redact, redacted
+from recovery.redact import brief, redacted
 from recovery.service import Recovery
 
 with extra("launcher"):
@@ -57,12 +62,22 @@ OF_A_CALL = (
 
 AFTER_INTERRUPT = "cancelled; run it again to begin a new launch: downloads go on from the bytes that are there"
 
-PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """A file, which need not be there yet."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that *value* names; fails for a folder, also for "", which is this one."""
+        path = Path(value)
+        return self.fail(f"{path} is a folder", param, ctx) if path.is_dir() else path
+
+
+FILE = FilePath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class Interruptible(click.Group):
-    """Commands that say after Ctrl-C what happens next, and exit with 130."""
+    """Commands that say after Ctrl-C what happens next, and exit with 130; and with 1 where the output is full."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was chosen."""
@@ -71,6 +86,11 @@ class Interruptible(click.Group):
         except KeyboardInterrupt:
             _print_error(AFTER_INTERRUPT if ctx.invoked_subcommand == "run" else "interrupted")
             sys.exit(130)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _print_error(f"there is no room for what is printed: {error.strerror}; `recovery status` shows it again")
+            sys.exit(1)
 
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,20 +103,21 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("plan", type=PATH)
-@click.option("--journal", type=PATH, help="The journal's file [.recovery/PLAN.db beside the plan].")
+@click.argument("plan", type=FILE)
+@click.option("--journal", type=FILE, help="The journal's file [.recovery/PLAN.db beside the plan].")
 @JSON
 def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """Execute the launch plan PLAN, or resume what an earlier run of it left.
 
-    With --json, every event is a line of JSON as it happens; the last line holds the outcomes.
+    With --json, every event is a line of JSON as it happens, with the name of its operation in the plan instead of all
+    arguments; the last line holds the outcomes.
     """
     try:
         loaded = load_plan(plan)
-    except PlanError as error:
+        logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
+        outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
+    except (PlanError, EnvironmentVariableError) as error:
         _usage_error(error)
-    logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
-    outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
     failed = any(outcome.state != "done" for outcome in outcomes.values())
     if as_json:
         _print_json({"outcomes": outcomes})
@@ -120,7 +141,7 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
     def warn(text: str) -> None:
-        warnings.print(f"warning: {redact(printable(text))}", soft_wrap=True)
+        warnings.print(f"warning: {brief(text)}", soft_wrap=True)
 
     logging.getLogger("recovery.launch").addHandler(Warnings(warn))
     service = Recovery(store=SQLiteStore(journal))
@@ -128,22 +149,60 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=journal.parent / "logs")
-    service.bus.subscribe(SEEN, view.feed)
+    shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, console))
         if as_json:
-            service.bus.subscribe(SEEN, _print_event)
+            shows.append(service.bus.subscribe(SEEN, _print_event))
         elif not console.is_terminal:
             lines = ProgressLines(view, click.echo)
-            service.bus.subscribe(SEEN, lines.feed)
+            shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
-        outcomes = anyio.run(launch.run)
+        outcomes = anyio.run(_run_until_signal, launch, [seen.close for seen in shows])
         view.end(outcomes)
     return outcomes
 
 
+async def _run_until_signal(launch: Launch, hide: Iterable[Callable[[], object]]) -> dict[str, Outcome]:
+    """Run *launch*; SIGTERM and SIGHUP end it and its processes, and leave its calls to the next run.
+
+    What happens to it from then on is not for the screen: *hide* is called first.
+    """
+    caught: list[signal.Signals] = []
+    outcomes: dict[str, Outcome] = {}
+    is_over = anyio.Event()
+
+    async def stop_at_signal() -> None:
+        # ``nohup`` ignores SIGHUP, and so does what it starts.
+        numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+        with anyio.open_signal_receiver(*numbers) as signals:
+            caught.append(await anext(signals))
+            await launch.stop()
+            for each in hide:
+                each()
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):  # a second signal must not end it before its processes
+                await is_over.wait()
+
+    async with anyio.create_task_group() as group:
+        if os.name == "posix":
+            group.start_soon(stop_at_signal)
+        try:
+            outcomes = await launch.run()
+        except StaysPendingError:
+            if not caught:
+                raise
+        finally:
+            is_over.set()
+            group.cancel_scope.cancel()
+    if caught:
+        _print_error(f"ended by {caught[0].name}; run it again, and it goes on from here")
+        sys.exit(128 + caught[0])
+    return outcomes
+
+
 @cli.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=FILE)
 @click.option("--all", "show_all", is_flag=True, help="Show every call, those that are done included.")
 @JSON
 def status(path: Path, show_all: bool, as_json: bool) -> None:
@@ -163,7 +222,7 @@ def status(path: Path, show_all: bool, as_json: bool) -> None:
 
 def _add_steering(command: CommandName, description: str) -> None:
     @cli.command(command.replace(" ", "-"), help=f"{description} {OF_A_CALL}")
-    @click.argument("journal", type=PATH)
+    @click.argument("journal", type=FILE)
     @click.argument("call")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
@@ -174,13 +233,13 @@ def _add_steering(command: CommandName, description: str) -> None:
         except (RecoveryError, OSError) as error:
             _usage_error(error)
         if as_json:
-            _print_json(steered)
+            _print_json(redacted(steered))
         elif not steered.is_done:
-            _print_error(f"cannot {command} {steered.subject:.100}: {steered.said}")
+            _print_error(f"cannot {command} {shown(steered.subject, MOST_ARGUMENT)}: {steered.said}")
         else:
             then = shlex.join(("recovery", "unpause", str(journal), call))
             also = f"; `{then}` continues it" if command == "pause" else ""
-            click.echo(printable(f"{steered.subject}: {steered.said}{also}"))
+            click.echo(brief(f"{steered.subject}: {steered.said}{also}"))
         sys.exit(0 if steered.is_done else 1)
 
 
@@ -189,10 +248,15 @@ for _command, _description in STEERING.items():
 
 
 @cli.command()
-@click.option("--keep", type=PATH, help="Work in this folder, and keep it.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
+    if keep is not None and keep.is_dir() and any(keep.iterdir()):
+        _usage_error(
+            FileExistsError(f"{keep} is not empty: --keep wants a new folder, or what is there would be shown")
+        )
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # its launch ends with it
     report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
         _print_json(report)
@@ -208,7 +272,7 @@ def _journal_at(path: Path) -> Path:
 
 
 def _print_error(problem: str) -> None:
-    click.echo(f"recovery: {redact(printable(problem))}", err=True)
+    click.echo(f"recovery: {brief(problem)}", err=True)
 
 
 def _usage_error(error: Exception) -> NoReturn:
@@ -221,9 +285,14 @@ def _print_json(value: object) -> None:
 
 
 def _print_event(event: Event) -> None:
-    if not isinstance(event, OperationFailed):
-        sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
-        sys.stdout.buffer.flush()
+    if isinstance(event, OperationFailed):
+        return
+    if isinstance(event, OperationStarted | OperationResumed):
+        name = name_in_arguments(event.operation, bytes(event.arguments))
+        if name is not None:  # the other arguments may hold secrets: a URL, a command line
+            event = msgspec.structs.replace(event, arguments=msgspec.Raw(msgspec.json.encode([[name], {}])))
+    sys.stdout.buffer.write(encode(redacted(event)) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def main() -> None:

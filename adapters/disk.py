@@ -1,25 +1,126 @@
-"""Locks on files and on parts of them, and syncs of files and folders.
+"""Files that others may have made: opened, read, replaced, locked and synced.
 
-The system frees a lock when its process ends.
+Every file whose name derives from a user's path is opened here. The system frees a lock when its process ends.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from events.errors import Permanent
 
 try:
     import fcntl
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
-PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Flags to open a file: a symbolic link is an error, and a pipe does not block."""
+T = TypeVar("T")
+
+PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Flags to open a file: a symbolic link is an error, a pipe does not block, and bytes stay as they are."""
+
 FLOCK = struct.Struct("hhqqi0q")
 """Linux's ``struct flock``: type, whence, start, length, process id; padded to the alignment of its numbers."""
+
+
+class UnsafeFileError(Permanent, OSError):
+    """A path leads to what must not be opened: a link, a pipe, a device, a folder, a file with a second name."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(errno.EPERM, problem, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}; remove it, or choose another path"
+
+    def __reduce__(self) -> tuple[type[UnsafeFileError], tuple[Path, str]]:
+        """Pickle it by its own arguments."""
+        return type(self), (Path(self.filename), str(self.strerror))
+
+
+def problem_of(found: os.stat_result, *, is_written: bool = True) -> str | None:
+    """Why the file that *found* describes must not be opened; None for a regular one, with one name if *is_written*."""
+    return (
+        "is a symbolic link" if stat.S_ISLNK(found.st_mode)
+        else "is a folder" if stat.S_ISDIR(found.st_mode)
+        else "is a pipe, a socket or a device, and no file" if not stat.S_ISREG(found.st_mode)
+        else "has a second name (a hard link)" if is_written and found.st_nlink > 1
+        else None
+    )  # fmt: skip
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> int:
+    """Open the regular file *path* without following a link or waiting for the other end of a pipe.
+
+    Args:
+        path: Its last part is not followed. The caller has resolved the folder.
+        flags: As for ``os.open``. ``O_TRUNC`` would empty a file before it is checked: use ``os.ftruncate``.
+        mode: The permissions of a file that is made.
+
+    Raises:
+        UnsafeFileError: *path* is no regular file, or is opened for writing and has a second name.
+        OSError: As ``os.open``.
+    """
+
+    def check(found: os.stat_result) -> None:
+        if (problem := problem_of(found, is_written=flags & (os.O_WRONLY | os.O_RDWR) != 0)) is not None:
+            raise UnsafeFileError(path, problem)
+
+    with suppress(FileNotFoundError):
+        check(path.lstat())
+    file = os.open(path, flags | PLAIN_FILE, mode)
+    try:
+        check(os.fstat(file))  # it may have changed in between
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The bytes of the regular file *path*, at most *most*. Raises UnsafeFileError for more, or as ``open_plain``."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UnsafeFileError(path, f"has more than {most} bytes")
+    return data
+
+
+def decode_plain(path: Path, kind: type[T], most: int) -> T:
+    """The value of type *kind* in the JSON file *path*, which others may have written.
+
+    Raises ValueError for bytes that hold none, and as ``read_plain``.
+    """
+    data = read_plain(path, most)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} does not hold what it should: {error}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears whole and replaces what bears its name: it is renamed from ``<path>.new``."""
+    hidden = path.with_name(path.name + ".new")
+    hidden.unlink(missing_ok=True)  # of a process that was killed
+    with os.fdopen(open_plain(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(data)
+    hidden.replace(path)
+
+
+def is_same_file(path: Path, found: os.stat_result) -> bool:
+    """Whether *path* itself, and no link there, still names the file that *found* describes."""
+    try:
+        return os.path.samestat(path.lstat(), found)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def try_lock(file: int, *, is_shared: bool = False) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.event import Event
+from events.operation_events import FailureClassified
 
 
 class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -14,6 +15,7 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
         threshold: What the value has passed.
         count: How many measurements the value comes from.
         cause: The category of most failures of these calls; "" if that is unknown, or no matter.
+        failure: The latest failure of a call that gave up, if it is of that category: an example.
     """
 
     alert: str
@@ -21,6 +23,7 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float
     count: int = 0
     cause: str = ""
+    failure: FailureClassified | None = None
 
 
 class AlertCleared(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ runs on the caller's thread until nothing more is caused; it never waits and doe
 Each kind of event is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
 receiver gets the operation's name as sender and the event as ``event=``. Signals are used for what they do well
 (registration, weak references, senders). A send through blinker builds sets each time, so publishing goes over a
-ready tuple per (event, operation, key) instead, dropped whenever a receiver comes or goes.
+ready tuple per (event, operation, key) instead, dropped when a receiver of such events comes or goes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import logging
 import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import blinker
 
@@ -29,13 +28,14 @@ from events.event import Event
 from events.fork_locks import fork_safe
 from events.isolation import Failures
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
-from events.names import check_name, sender_of
+from events.names import check_name, part_of, sender_of
+from events.parts import WeakParts
+from events.ready import Ready, ReadyTuples
+from events.signal import EventSignal
 from events.subscription import Subscription, call_as_blinker, identity
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
-Subscriber: TypeAlias = Callable[[Any], object]
-Ready: TypeAlias = "tuple[tuple[Subscriber, Subscription | None], ...]"
 
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
@@ -80,22 +80,22 @@ class Bus:
         self._calls = itertools.count(1)
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
-        self._signals: dict[type[Event], blinker.Signal] = {}
-        self._max_ready = max_ready
-        self._ready: dict[tuple[type[Event], str, str], Ready] = {}
-        self._ready_with_details: dict[tuple[type[Event], str, str], Ready] = {}
-        self._operations: weakref.WeakSet[BusOperation] = weakref.WeakSet()
+        self._signals: dict[type[Event], EventSignal] = {}
+        self._ready_tuples = ReadyTuples(max_ready)
+        self._ready, self._ready_with_details = self._ready_tuples.table, self._ready_tuples.with_details
+        self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
-            signal = self._signals[kind] = blinker.Signal(kind.__doc__)
-            signal.receiver_connected.connect(self._receivers_changed, weak=False)
-            signal.receiver_disconnected.connect(self._receivers_changed, weak=False)
+            signal = self._signals[kind] = EventSignal(kind.__doc__)
+            changed = functools.partial(self._receivers_changed, kind)
+            signal.receiver_connected.connect(changed, weak=False)
+            signal.receiver_disconnected.connect(changed, weak=False)
 
     def __repr__(self) -> str:
         subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
         return f"<Bus: run {self.run}, {len(subscribers)} subscribers>"
 
-    def signal(self, kind: type[Event]) -> blinker.Signal:
+    def signal(self, kind: type[Event]) -> EventSignal:
         """The blinker signal of one kind of event. Raises TypeError for a base class or anything else."""
         try:
             return self._signals[kind]
@@ -147,10 +147,10 @@ class Bus:
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        subscription = Subscription(next(self._numbers), function, disconnect, essential, is_detail)
+        subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail)
         with self._lock:
             for kind in expanded:
-                self._signals[kind].connect(subscription, sender=sender, weak=False)
+                self._signals[kind].add(subscription)
         return subscription
 
     def _unsubscribe(self, kinds: tuple[type[Event], ...], subscription: Subscription) -> None:
@@ -184,9 +184,9 @@ class Bus:
         verdicts: list[Verdict] = []
         signals = self._signals
         details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
+        ready_of = self._ready_with_details if details else self._ready
         for current in events:  # grows while it is walked
             kind = type(current)
-            ready_of = self._ready_with_details if details else self._ready  # a subscriber may come meanwhile
             ready = ready_of.get((kind, current.operation, current.key))
             if ready is None:
                 ready = self._make_ready(kind, current.operation, current.key, details=details)
@@ -266,32 +266,28 @@ class Bus:
         """
         check_name(operation.name)
         with self._lock:
-            self._operations.add(operation)
+            self._operations.add((operation.name, operation.key), operation)
             operation.is_observed = self.observes(operation)
 
     def operations(self) -> tuple[BusOperation, ...]:
         """The operations on this bus that are referenced elsewhere."""
         with self._lock:
-            return tuple(self._operations)
+            return tuple(self._operations.within(None))
 
     def observes(self, operation: BusOperation) -> bool:
         """Whether starts or successes of *operation* have a subscriber."""
         return any(self.has_subscribers(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
-    def _receivers_changed(self, signal: blinker.Signal, sender: object = blinker.ANY, **_: object) -> None:
-        # A subscription that is closed leaves by its identity alone, so blinker cannot say what its sender was.
-        def concerns(operation: str, key: str) -> bool:
-            return sender is blinker.ANY or sender in (operation, sender_of(operation, key))
-
+    def _receivers_changed(self, kind: type[Event], _: object, receiver: object, sender: object, **__: object) -> None:
+        """Drop the ready tuples that the change concerns, and set ``is_observed`` of the operations it concerns."""
+        if isinstance(receiver, Subscription):
+            sender = receiver.sender  # one that is closed leaves by its identity alone
+        operation, key = part_of(sender) if isinstance(sender, str) else (None, "")
         with self._lock:
-            self._ready, self._ready_with_details = (
-                {about: ready for about, ready in table.items() if not concerns(*about[1:])}
-                for table in (self._ready, self._ready_with_details)
-            )
-            if any(self._signals.get(kind) is signal for kind in ON_REQUEST):
-                for operation in self._operations:
-                    if concerns(operation.name, operation.key):
-                        operation.is_observed = self.observes(operation)
+            self._ready_tuples.drop(kind, operation, key)
+            if kind in ON_REQUEST:
+                for one in self._operations.within(operation, key):
+                    one.is_observed = self.observes(one)
 
     def _make_ready(self, kind: type[Event], operation: str, key: str, *, details: bool) -> Ready:
         with self._lock:
@@ -304,15 +300,10 @@ class Bus:
             receivers = {identity(one): one for sender in senders for one in signal.receivers_for(sender)}
             if not details:
                 receivers = {name: one for name, one in receivers.items() if not getattr(one, "is_detail", False)}
-            subscriptions = sorted(
-                (one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number
-            )
-            ready: Ready = tuple((subscription.function, subscription) for subscription in subscriptions)
-            if len(subscriptions) == len(receivers):
-                table = self._ready_with_details if details else self._ready
-                if len(table) >= self._max_ready:
-                    table.clear()
-                table[kind, operation, key] = ready
+            ours = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
+            ready: Ready = tuple((one.function, one) for one in ours)
+            if len(ours) == len(receivers):
+                self._ready_tuples.keep(kind, operation, key, ready, details=details)
                 return ready
             # A receiver that was connected to the signal itself may be weakly referenced: a tuple would keep it alive.
             foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]

@@ -4,6 +4,8 @@ RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
+├── EnvironmentVariableError
+│                          (``adapters.downloads.client``) a variable names a proxy that cannot be used
 ├── JournalError           the journal cannot be used
 │   ├── DamagedJournalError    the file is damaged, or has an earlier format
 │   ├── ForeignJournalError    the file belongs to another application
@@ -14,6 +16,7 @@ RecoveryError
 ├── JoinedElsewhere        another process ran an equal call, and recorded no result
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
+├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
 └── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
 
@@ -66,8 +69,10 @@ class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of 
     """
 
     def __init__(self, operation: str, call: str, ended: str, error: str = "") -> None:
-        why = f": {error}" if error else ", and its result was not recorded (remember= records results)"
-        super().__init__(f"{operation}: call {call} {ended} in another process{why}")
+        how = f"was {ended}" if ended in ("cancelled", "rejected") else ended
+        unknown = ", and its result was not recorded (remember= records results)" if ended == "succeeded" else ""
+        why = f": {error}" if error else unknown
+        super().__init__(f"{operation}: call {call} {how} in another process{why}")
         self.operation = operation
         self.call = call
         self.ended = ended

@@ -13,6 +13,12 @@ def sender_of(operation: str, key: str | None) -> str:
     return f"{operation}\0{key}" if key else operation
 
 
+def part_of(sender: str) -> tuple[str, str]:
+    """The operation and the key that blinker knows as *sender*; the key "" for an operation as a whole."""
+    operation, _, key = sender.partition("\0")
+    return operation, key
+
+
 def check_name(operation: str) -> str:
     """*operation*, if it can be an operation's name. Raises ValueError if it holds a NUL."""
     if "\0" in operation:

@@ -18,6 +18,7 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
     Args:
         number: Its place among all subscriptions of the bus.
         function: The subscriber.
+        sender: What blinker knows the operation, or the key of it, by that it asks for; ``blinker.ANY`` for all.
         essential: Whether it stays when the function raises again and again.
         is_detail: Whether it wants its events only while the log wants details.
         failures: How often in a row the function has raised.
@@ -27,6 +28,7 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
     # disconnect empties ``Signal.receivers``, which tells whether a signal has receivers at all.
     number: int
     function: Callable[[Any], object]
+    sender: object
     _disconnect: Callable[[Subscription], object]
     essential: bool = False
     is_detail: bool = False

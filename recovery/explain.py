@@ -28,15 +28,18 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.policies.error_output import telling_line
+from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.sentences import sentence_of
-from recovery.redact import printable, redact
+from recovery.redact import brief, printable, redact
 
 MOST = 400
 """Characters of a part that are shown."""
 
 MOST_ARGUMENT = 100
 """Characters of an argument that are shown."""
+
+ADVERT = " For more information check: https://"
+"""What httpx adds to the message of each HTTP status: a page of a manual."""
 
 TELLING = ("name", "id", "url", "path", "file", "key")
 """The members of a mapping that tell calls apart."""
@@ -119,8 +122,8 @@ def explain(
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
         if stderr := _stderr_of(evidence):
-            said = shown(telling_line(redact(stderr), failure.rule))
-        error = shown(evidence.summary)
+            said = shown(telling_line(brief(stderr, reshape=as_shown, tail=True), failure.rule))
+        error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
     elif isinstance(event, RetryScheduled | GaveUp):
@@ -145,7 +148,7 @@ def shown(text: str, most: int = MOST) -> str:
     """*text* as it may be shown: without secrets, in one line, of at most *most* characters."""
     if not text:
         return text
-    text = redact(printable(text))  # ``hide`` knows a secret in one line, too
+    text = brief(text)
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
 
 
@@ -225,11 +228,17 @@ def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> st
     plain = [("", text) for one in args if (text := _plain(one))]
     plain += [(name, text) for name, one in kwargs.items() if (text := _plain(one))]
     name, text = next((one for one in plain if "://" in one[1]), plain[0] if plain else ("", ""))
-    # A cut before redaction might leave half a secret.
     return shown(f"{name}={text}" if name else text, MOST_ARGUMENT)
 
 
 def _plain(value: object) -> str:
+    try:
+        return _text_of(value)
+    except Exception:  # a foreign class may raise anything, and an int have too many digits
+        return ""
+
+
+def _text_of(value: object) -> str:
     if isinstance(value, Mapping):
         tag, content = next(iter(value.items())) if len(value) == 1 else ("", "")
         if isinstance(tag, str) and tag.startswith("$"):  # as the journal writes what JSON lacks

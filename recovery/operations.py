@@ -14,7 +14,7 @@ from events.bus import Bus
 from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
-from recovery.redact import printable, redact
+from recovery.redact import brief, redact
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.settings import ConfigOf, OperationConfig
 
@@ -42,15 +42,23 @@ class Definition:
     Args:
         config: The checked settings.
         operation: The operation as a whole.
+        is_silent: Whether an operation of that name logs nothing.
         max_keys: How many keys are remembered.
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "_by_key", "_lock", "_max_keys", "_warned", "codec", "config", "is_async", "learned",
-        "operation", "resume",
+        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "codec", "config",
+        "is_async", "learned", "operation", "resume",
     )  # fmt: skip
 
-    def __init__(self, config: OperationConfig, operation: Operation, *, max_keys: int = MAX_KEYS) -> None:
+    def __init__(
+        self,
+        config: OperationConfig,
+        operation: Operation,
+        *,
+        is_silent: Callable[[str], bool] = lambda _name: False,
+        max_keys: int = MAX_KEYS,
+    ) -> None:
         self.config = config
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
@@ -61,6 +69,7 @@ class Definition:
         """Whether the functions of joinable calls are async; None while there is none."""
         self.learned = ""
         """The run of the journal whose pending calls of this operation are known."""
+        self._is_silent = is_silent
         self._max_keys = max_keys
         self._warned: set[str] = set()
         self._lock = fork_safe(threading.Lock())
@@ -94,6 +103,11 @@ class Definition:
             )
         self.is_async = is_async(function)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of the operation is logged."""
+        return self._is_silent(self.operation.name)
+
     def warn_once(self, what: str, why: str, *, per_reason: bool = False) -> None:
         """Log a warning about a call, once for all calls of the operation.
 
@@ -102,10 +116,12 @@ class Definition:
             why: Its reason, which is redacted and cut.
             per_reason: Whether another reason is logged again, up to ``MAX_WARNINGS``.
         """
-        problem = f"{what}: {why}" if per_reason else what
+        said = brief(why, MAX_REASON)
+        problem = f"{what}: {said}" if per_reason else what
         if problem not in self._warned and not (per_reason and len(self._warned) >= MAX_WARNINGS):
             self._warned.add(problem)
-            log.warning("%s: %s: %s", self.operation.name, what, printable(redact(why[:MAX_REASON])))
+            if not self.is_silent:
+                log.warning("%s: %s: %s", self.operation.name, what, said)
 
     def warn_of_secret(self, setting: str, key: str) -> None:
         """Warn once that *key*, which *setting* returned, holds a secret: keys are written unredacted."""
@@ -153,6 +169,8 @@ class Registry:
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
         """The config of the operation of that name, if it is defined: looked up six times for each failure."""
+        self.logging: bool | None = None
+        """What operations that leave it open log: everything, nothing, or (None) retries as details."""
 
     def __len__(self) -> int:
         return len(self._configs)
@@ -194,10 +212,16 @@ class Registry:
     def _add(self, name: str, config: OperationConfig) -> Definition:
         if name in self._definitions:
             self._on_reuse(name)
-        definition = Definition(config, Operation(name, self._bus), max_keys=self._max_keys)
+        definition = Definition(config, Operation(name, self._bus), is_silent=self.is_silent, max_keys=self._max_keys)
         self._definitions[name] = ref(definition, functools.partial(self._gone, name))
         self._configs[name] = config
         return definition
+
+    def forget_pending(self) -> None:
+        """Have each operation ask again which of its calls are pending."""
+        for found in list(self._definitions.values()):
+            if (definition := found()) is not None:
+                definition.learned = ""
 
     def get(self, name: str) -> Definition | None:
         """The operation of that name, ``None`` if it is not defined."""
@@ -210,6 +234,15 @@ class Registry:
         known = self.get(name)
         if known is not None:  # another thread has just defined the name again
             self._configs[name] = known.config
+
+    def logs(self, name: str) -> bool | None:
+        """What the operation of that name logs: everything, nothing, or (None) retries as details."""
+        config = self.config_of(name)
+        return self.logging if config is None or config.logging is None else config.logging
+
+    def is_silent(self, name: str) -> bool:
+        """Whether nothing of the operation of that name is logged."""
+        return self.logs(name) is False
 
     def operation_of(self, name: str, key: str) -> Operation | None:
         """The operation of that name and key, ``None`` if it is not defined. A reference to it keeps its counter."""

@@ -83,7 +83,7 @@ class Options(TypedDict, total=False):
 def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Recovery:
     """A service for launchers: patient, a circuit for each host, and calls that wait for disk, network and persons.
 
-    - Ten retries with delays of 1 to 60 s, 2.5 to 5 minutes together; an attempt that gets further than all before it
+    - Ten retries with delays of 0.5 to 60 s, 2.5 to 5 minutes together; an attempt that gets further than all before it
       (``recovery.context.progress``) gives them back.
     - A call has the key ``recovery.host_of``, the host and port of its first URL, unless its operation has a ``key``.
       Five attempts in a row that do not reach a host open its circuit; other calls to that host then wait.

@@ -1,10 +1,12 @@
 """Redact secrets in texts that leave the process: journal, log and output.
 
 Secrets are recognized by their shape: user names, passwords and query parameters of URLs, headers that authorize,
-options that name a secret, and tokens with a known prefix. ``hide`` adds literals. The caller's own exception keeps its
-text, and so do the arguments and checkpoints of resumable calls, which must come back as they were.
+names that give a secret away, and tokens with a known prefix. ``hide`` adds literals. The caller's own exception keeps
+its text, and so do the arguments and checkpoints of resumable calls, which must come back as they were.
 
-Every pattern takes time in proportion to the text: no repetition can match in two ways.
+The order is always the same, and ``brief`` keeps it: a text is redacted first, then made one line, then cut. Every
+pattern takes time in proportion to the text: no repetition can match in two ways, and of a long text ``MAX_READ``
+characters are read.
 """
 
 from __future__ import annotations
@@ -13,68 +15,148 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
-from urllib.parse import quote, quote_plus
 
 import msgspec
 
 from events.evidence import Evidence
 from events.operation_events import FailureClassified
+from recovery.literals import MASK, Literals, hidden, masked
+from recovery.literals import hide as hide
+from recovery.literals import unhide as unhide
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-MASK = "***"
-"""What replaces a secret."""
+MAX_READ = 32_768
+"""Characters of a text that are read where only a part of it is kept; a secret of half as many is still recognized."""
 
-SUB_DELIMITERS = "/?:@!$&'()*+,;="
-"""Characters that need no percent-encoding in the path or query of a URL (RFC 3986)."""
-
-LEAST_LITERAL = 4
-"""Characters that a literal must have: a shorter one would redact too much else."""
-
-MARGIN = 512
-"""Characters at a cut that may be part of a secret which can no longer be recognized."""
+MOST_OF_A_HOST = 255
+"""Characters of a host and its port: what is longer, between :// and the path, is the beginning of a password."""
 
 NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
-IS = r"(?:['\"]|%22|%27)?\s{0,2}(?:[=:]|%3D|%3A)\s{0,2}(?:%22|%27)?"
-WORD = r"['\"]?(?:(?!%2[267])[^&#\s'\"<>])+"
-VALUE = rf"(?:'(?:[^'\\\r\n]|\\.)*'|\"(?:[^\"\\\r\n]|\\.)*\"|{WORD})"
+QUOTE = r"(?:\\{0,8}['\"]|%22|%27|&quot;|&#39;)"
+IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|%3D|%3A)\s{{0,2}}"
+OPEN = r"(?P<open>(?:[\w.]{1,40}\(|b)?(?P<escape>\\{0,8})(?P<quote>['\"]))"
+TO_CLOSE = r"(?:(?!(?<!\\)(?P=escape)(?P=quote))[^\r\n])*(?P<close>(?P=escape)(?P=quote))"
+JOINED = r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|\\')*"  # as shells join quoted parts into one word
+WORD = r"(?:\\{0,8}['\"]|%22|%27)?(?:(?!%2[267]|&[\w.%-]{1,40}=)[^\s'\"<>])+"
+UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
+"""Not what is masked already, whose punctuation is not part of a secret: texts are redacted again in a longer line."""
+VALUE = rf"{UNMASKED}(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
+AFTER_OPTION = r"(?:=|['\"]?,?\s{1,4}|['\"],)"
+USER = r"(?![a-z]:[\\/]|[0-9]{1,9}:[0-9]{1,9}(?![\w]))[^\s'\":/@]{1,256}:(?!/)"
+WORD_BEGINS = r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))"
+SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
-
-def _masked(found: re.Match[str]) -> str:
-    """The name, and the masked value in its quotes, so that the text around it can still be read and redacted."""
-    value = found[0].removeprefix(found[1])
-    quotes = value[0] if value[0] in "'\"" and value[0] == value[-1] else ""
-    return f"{found[1]}{quotes}{MASK}{quotes}"
-
-
-SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
-    (needles, re.compile(pattern, re.IGNORECASE), replacement)
-    for needles, pattern, replacement in (
-        # scheme://user:password@host; the password may itself hold an @.
-        (("://",), rf"(://)[^\s/?#'\"<>]{{1,{MARGIN}}}@", rf"\1{MASK}@"),
-        (("%3a%2f%2f",), rf"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&]){{1,{MARGIN}}}(%40|@)", rf"\1{MASK}\2"),
-        # name=value or name: value, in queries (also percent-encoded), JSON, headers and prose.
-        (("token", "secret", "pass", "pwd", "credential"), rf"((?:{NAMES}){IS}){VALUE}", _masked),
-        (("key", "sig", "x-amz-"), rf"((?:key|sig|signature|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}", _masked),
-        (("api",), rf"(api[-_ ]?key{IS}){VALUE}", _masked),
+SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
+    (needles, re.compile(pattern, re.IGNORECASE))
+    for needles, pattern in (
+        # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
+        (
+            ("private",),
+            r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)"
+            rf"{UNMASKED}(?:(?!-----)[^<>{{}}])*",
+        ),
+        # scheme://user:password@host; the password may itself hold an @, a quote, or a slash that is no path's.
+        (("@",), r"(:(?:\\{0,4}/){2})(?:[^\s/?#'\"<>]|'(?![\s,:;)\]}]))+(?P<close>@)"),
+        (
+            ("@",),
+            r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
+        ),
+        (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
+        (("%3a%2f%2f",), r"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&])+(?P<close>%40|@)"),
+        # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"((?P<escape>\\{{0,8}})(?P<quote>['\"])-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
+        ),
+        # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
+        (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
+        (
+            ("key", "sig", "x-amz-", "pass", "auth"),
+            rf"((?:key|sig|signature|(?<![a-z])pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
+        ),
+        (
+            ("key",),
+            rf"((?:(?:api|access|secret)[-_ ]?|(?:private|account|subscription)[-_]?)key{IS}){VALUE}",
+        ),
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
+        ),
         # --name value, and as the list of arguments that CalledProcessError shows.
-        (("--",), rf"(--[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}}){VALUE}", _masked),
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"((?<![\w-])-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}})(?!['\"]?--\w){VALUE}",
+        ),
+        # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
+        (
+            ("-u", "-user"),
+            rf"((?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}(?P<escape>\\{{0,8}})(?P<quote>['\"]){USER}){TO_CLOSE}",
+        ),
+        (
+            ("-u", "-user"),
+            rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+        ),
+        (
+            ("sshpass", "login"),
+            rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s)['\"]?,?\s{{0,4}}['\"]?-p['\"]?,?\s{{0,4}}){VALUE}",
+        ),
+        (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}"),
+        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:){UNMASKED}[^\s'\"]+"),
         (
             ("authorization",),
-            r"(authorization['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)(?:digest\s[^\r\n]*|(?:[a-z-]{1,20}\s{1,4})?[^\s'\"]+)",
-            rf"\1{MASK}",
+            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
+            r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
         ),
-        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*", rf"\1{MASK}"),
-        (("cookie",), r"(cookie['\"]?\s{0,2}[:=,]\s{0,2}['\"]?)[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*", rf"\1{MASK}"),
-        # Hugging Face, GitHub, GitLab, OpenAI; JSON Web Tokens (RFC 7519).
-        (("hf_",), r"hf_[A-Z0-9_-]{16,}", MASK),
-        (("gh",), r"(?:gh[pousr]_|github_pat_)[A-Z0-9_-]{16,}", MASK),
-        (("glpat-",), r"glpat-[A-Z0-9_-]{16,}", MASK),
-        (("sk-",), r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))sk-[A-Z0-9_-]{16,}", MASK),
-        (("eyj",), r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.[\w-]*", MASK),
+        (("auth",), r"((?<![a-z])auth['\"]?\s{0,2}[=:]\s{0,2})(?P<open>\()[^()\r\n]{1,999}(?P<close>\))"),
+        (("auth",), rf"((?<![a-z])auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
+        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
+        (
+            ("cookie",),
+            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
+            r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
+        ),
+        # Addresses that are secrets: webhooks, bots.
+        (
+            ("hooks",),
+            r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)"
+            rf"{UNMASKED}[^\s'\"<>]+",
+        ),
+        (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}"),
+        # Hugging Face, Replicate, Groq, npm, Docker, DigitalOcean, Together, RubyGems; GitHub, GitLab; OpenAI,
+        # Anthropic, NVIDIA; Stripe; AWS; Google; Slack; PyPI.
+        (
+            ("hf_", "r8_", "gsk_", "npm_", "pat_", "_v1_", "rubygems_"),
+            r"(?:hf|r8|gsk|npm|dckr_pat|dop_v1|tgp_v1|rubygems)_[A-Z0-9]{16,}",
+        ),
+        (
+            ("gh", "glp", "gld", "glr"),
+            r"(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt)-)[A-Z0-9]{16}[A-Z0-9_-]*",
+        ),
+        (("sk-", "nvapi-"), rf"{WORD_BEGINS}(?:sk|nvapi)-(?=[\w-]{{0,60}}[0-9])[\w-]{{16,}}"),
+        (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
+        (
+            ("akia", "asia", "abia", "acca"),
+            r"(?-i:(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,})",
+        ),
+        (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
+        (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
+        (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
+        # JSON Web Tokens (RFC 7519); the signature may be missing.
+        (("eyj",), r"(?-i:(?<![\w-])|(?<=%[0-9A-F]{2}))(?-i:eyJ)[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)*"),
     )
 )
-"""Needles, pattern and replacement. A pattern is tried only if one of its needles is in the lower-case text."""
+"""Needles and pattern. A pattern is tried only if one of its needles is in the lower-case text.
+
+The first group, and those named "open" and "close", are kept.
+"""
+
+BY_NEEDLE = {
+    needle: [number for number, shape in enumerate(SHAPES) if needle in shape[0]]
+    for shape in SHAPES
+    for needle in shape[0]
+}
+"""The numbers of the patterns of each needle: a text without a secret pays for one look at each needle."""
 
 IDENTITY = frozenset(
     {"operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber", "idempotency_key"}
@@ -84,80 +166,86 @@ IDENTITY = frozenset(
 MAX_CACHED = 256
 """Characters of a text whose redaction is cached: most failures repeat the text of others."""
 
-_literals: tuple[str, ...] = ()
-
-
-def hide(*secrets: str) -> None:
-    """Redact these literals in every text from now on, as they are and percent-encoded.
-
-    Args:
-        secrets: Texts of at least four characters.
-
-    Raises:
-        TypeError: A secret is no text.
-        ValueError: A secret is shorter: it would redact too much else.
-    """
-    for secret in secrets:
-        if not isinstance(secret, str):
-            raise TypeError(f"a secret is a str, not a {type(secret).__name__}")
-        if len(secret) < LEAST_LITERAL:
-            raise ValueError(f"a secret to hide has at least {LEAST_LITERAL} characters, not {len(secret)}")
-    global _literals  # of the whole process
-    literals = {*_literals}.union(*map(_spellings, secrets))
-    _literals = tuple(sorted(literals, key=len, reverse=True))  # the whole before a part of it
-
-
-def unhide(*secrets: str) -> None:
-    """Stop redacting these literals, or all of them if none is given: after a token is revoked, and in tests."""
-    global _literals
-    shown = {*_literals} if not secrets else set[str]().union(*map(_spellings, secrets))
-    _literals = tuple(literal for literal in _literals if literal not in shown)
-
-
-def _spellings(secret: str) -> set[str]:
-    """*secret* as it is, in one line, quoted by ``repr``, and percent-encoded in each way that is allowed."""
-    spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
-    encoded = [*spared, quote_plus(secret, errors="replace")]
-    in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
-    in_line = " ".join(printable(secret).split())
-    return {secret, in_line if len(in_line) >= LEAST_LITERAL else secret, repr(secret)[1:-1], *encoded, *in_lower}
-
 
 def redact(text: str) -> str:
     """*text* with every recognized secret replaced by ``***``; *text* itself if there is none."""
-    return _redacted_short(text, _literals) if len(text) <= MAX_CACHED else _redacted(text, _literals)
+    return _redacted_short(text, hidden()) if len(text) <= MAX_CACHED else _redacted(text, hidden())
 
 
-def _redacted(text: str, literals: tuple[str, ...]) -> str:
-    for secret in literals:
-        text = text.replace(secret, MASK)
+def _redacted(text: str, literals: Literals) -> str:
+    text = masked(text, literals)
     lower = text.lower()
-    for needles, pattern, replacement in SHAPES:
-        for needle in needles:
-            if needle in lower:
-                text = pattern.sub(replacement, text)
-                break
+    if found := [needle for needle in BY_NEEDLE if needle in lower]:
+        for number in sorted({number for needle in found for number in BY_NEEDLE[needle]}):
+            text = SHAPES[number][1].sub(_masked, text)
     return text
+
+
+def _masked(found: re.Match[str]) -> str:
+    """What replaces *found*. A function, since ``re`` imports a module for a template, which fails at exit."""
+    if not found.re.groups:
+        return MASK
+    named = found.groupdict(default="")
+    return f"{found[1]}{named.get('open', '')}{MASK}{named.get('close', '')}"
 
 
 _redacted_short = lru_cache(maxsize=1024)(_redacted)
 
 
-def clipped(text: str, most: int, *, tail: bool = False) -> str:
-    """*text* cut to *most* characters; a text that is longer is redacted before the cut.
+def printable(text: str) -> str:
+    """*text* in one line without control characters or direction marks, for a log or a terminal."""
+    if text.isprintable():
+        return text
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
-    Half a secret could not be recognized. Of a text that is more than twice as long, twice as much is read.
+
+def brief(text: str, most: int = MAX_READ, *, reshape: Callable[[str], str] = printable, tail: bool = False) -> str:
+    """*text* as it may leave the process: redacted first, then in one line, then cut.
+
+    It is redacted again in one line, since what no terminal shows may have interrupted a secret.
+
+    Args:
+        text: The text; ``excerpt`` reads a long one.
+        most: How many characters are kept.
+        reshape: What makes it one line, or lines.
+        tail: Whether the end is kept, not the beginning.
+    """
+    text = redact(text) if len(text) <= MAX_READ else excerpt(text, tail=tail)
+    shaped = reshape(text)
+    if shaped is not text:
+        shaped = redact(shaped)
+    return shaped if len(shaped) <= most else shaped[-most:] if tail else shaped[:most]
+
+
+def excerpt(text: str, *, tail: bool = False) -> str:
+    """*text* redacted; of one longer than ``MAX_READ`` about half as many characters, in a bounded time.
+
+    A secret across a cut may not be recognized. So two parts of different length are redacted, and what both agree on
+    is kept: a secret across the cut of the shorter part is whole in the longer one.
 
     Args:
         text: The text.
-        most: How many characters are kept.
-        tail: Whether the end is kept, not the beginning.
+        tail: Whether its end is read, not its beginning.
     """
-    if len(text) <= most:
-        return text
-    if tail:
-        return redact(text[-2 * most :])[MARGIN if len(text) > 2 * most else 0 :][-most:]
-    return redact(text[: 2 * most])[: -MARGIN if len(text) > 2 * most else None][:most]
+    if len(text) <= MAX_READ:
+        return redact(text)
+    if not tail:
+        longer, shorter = (redact(text[:size]) for size in (MAX_READ, MAX_READ // 2))
+        return shorter[: _agreement(longer, shorter)]
+    longer, shorter = (redact(text[-size:])[::-1] for size in (MAX_READ, MAX_READ // 2))
+    kept = shorter[: _agreement(longer, shorter)][::-1]
+    return kept[
+        len(kept.split(maxsplit=1)[0]) if kept.strip() else 0 :
+    ]  # its first word may be cut, however long it is
+
+
+def _agreement(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one.startswith(other[:middle]) else (low, middle - 1)
+    return low
 
 
 def redacted(event: S) -> S:
@@ -167,7 +255,7 @@ def redacted(event: S) -> S:
         value = getattr(event, name)
         if not value:
             continue
-        after = redact(value) if isinstance(value, str) else redacted(value)
+        after = excerpt(value) if isinstance(value, str) else redacted(value)
         if after is not value and after != value:
             changes[name] = after
     return msgspec.structs.replace(event, **changes) if changes else event
@@ -179,10 +267,3 @@ def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)
-
-
-def printable(text: str) -> str:
-    """*text* in one line without control characters or direction marks, for a log or a terminal."""
-    if text.isprintable():
-        return text
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

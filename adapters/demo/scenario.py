@@ -47,9 +47,9 @@ def _run(stage: Stage, console: Console) -> Report:
     def say(text: str) -> None:
         console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
 
-    with stage.open(), live_table(view, console):
+    with stage.open(), live_table(view, console), ExitStack() as children:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
-        first = Child(stage.plan, take)
+        first = children.enter_context(Child(stage.plan, take))
         first.end(KILL_AFTER - (time.monotonic() - began))
         at_kill = AtKill(
             broken=stage.broken(),
@@ -57,7 +57,7 @@ def _run(stage: Stage, console: Console) -> Report:
             attempts={name: line.attempts for name, line in view.lines.items()},
         )
         say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(at_kill.broken)} broken")
-        second = Child(stage.plan, take)
+        second = children.enter_context(Child(stage.plan, take))
         say(f"started again as process {second.pid}")
         code = second.end(TIMEOUT)
         view.end(second.outcomes)

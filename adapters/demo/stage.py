@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -124,7 +125,10 @@ class Stage:
 
 
 class Child:
-    """``recovery run --json`` in a process of its own; *take* gets its events, ``noise`` every other line."""
+    """``recovery run --json`` in a process of its own; *take* gets its events, ``noise`` every other line.
+
+    As a context manager, it ends with the block.
+    """
 
     def __init__(self, plan: Path, take: Callable[[Event], object]) -> None:
         command = [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"]
@@ -146,12 +150,20 @@ class Child:
                 else:
                     self.noise.append(line)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, if it runs, with the processes that it started."""
+        self._process.terminate()
+        self.end(10.0)
+
     def end(self, timeout: float) -> int:
         """Its exit code, when it ends; it is killed with SIGKILL after *timeout* seconds."""
         try:
-            return self._process.wait(timeout)
+            code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
-        finally:
-            self._reader.join()
+            code = self._process.wait()
+        self._reader.join()
+        return code

@@ -3,7 +3,8 @@
 Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, etag, size, sha256, and how
 many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with 13.1.5
 ``If-Range``) and trusts no response: a 200 starts over, a 206 that begins elsewhere is not written, a 416 is complete
-only if the size is right. The file gets its name only after its size and sha256 were checked.
+only if the size is right. The file gets its name only after its size and sha256 were checked. Without a sha256, its
+first bytes must fit its name (``adapters.downloads.content``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from adapters.downloads.content import HEAD, what_came
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
 from recovery.installation import extra
 
@@ -28,6 +30,11 @@ with extra("launcher"):
 
 SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""
+
+DECODED = ("identity", "gzip", "deflate")
+"""Encodings of a body that the client decodes without a further library."""
+
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 log = logging.getLogger("recovery.downloads")
 
@@ -78,7 +85,7 @@ def read_response(
     is_plain = headers.get("content-encoding", "identity") == "identity"
     content_range = headers.get("content-range", "").strip()
     if status == 206:
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", content_range)
+        match = CONTENT_RANGE.fullmatch(content_range)
         if match is None:
             return "drop", None, "a 206 without a readable Content-Range"
         if not is_plain:
@@ -149,11 +156,10 @@ async def download(
         # The download that held the lock until now may have finished the file.
         if not partial.offset and (there := await finished()) is not None:
             return there
-        start = partial.offset
         if not partial.is_complete:
-            start = await _receive(client, url, partial, on_progress, save_every)
-        received = partial.offset - start
-        whole = total = await anyio.to_thread.run_sync(lambda: partial.finish(was_resumed=start > 0))
+            await _receive(client, url, partial, on_progress, save_every)
+        start, received = partial.start, partial.offset - partial.start
+        whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial.close)
@@ -165,8 +171,8 @@ async def download(
 
 async def _receive(
     client: httpx2.AsyncClient, url: str, partial: PartialFile, on_progress: OnProgress, save_every: int
-) -> int:
-    """Write the rest of the file to *partial*, and return the offset at which it began."""
+) -> None:
+    """Write the rest of the file to *partial*."""
     headers = range_headers(partial.offset, partial.sidecar.etag, partial.sidecar.sha256)
     if partial.offset and not headers:
         await anyio.to_thread.run_sync(partial.restart)
@@ -183,30 +189,39 @@ async def _receive(
             raise StalePartialFileError(f"{partial.destination.name}: {why}; starting over")
         if advice == "complete":
             partial.describe(etag=etag, size=total)
-            return offset
-        if advice == "restart" and offset:
-            log.warning("%s: %s; starting over", partial.destination.name, why)
-            await anyio.to_thread.run_sync(partial.restart)
-        partial.describe(etag=response.headers.get("etag", etag if advice == "append" else None), size=total)
-        partial.is_resumable = response.headers.get("content-encoding", "identity") == "identity"
-        start = saved = partial.offset
-        saved_at = anyio.current_time()
-        async with aclosing(response.aiter_raw() if partial.is_resumable else response.aiter_bytes()) as chunks:
+            return
+        tag = response.headers.get("etag", etag if advice == "append" else None)
+        part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        partial.check_encoding(encoding, is_decoded=encoding in DECODED)
+        is_plain = encoding == "identity"
+        async with aclosing(response.aiter_raw() if is_plain else response.aiter_bytes()) as chunks:
+            if advice == "restart" and offset:
+                first = await anext(chunks, b"")
+                partial.check_page(first)
+                log.warning("%s: %s; starting over", partial.destination.name, why)
+                await anyio.to_thread.run_sync(partial.restart)
+            else:
+                first = b""
+            partial.describe(etag=tag, size=total, end=int(part[2]) + 1 if part and advice == "append" else None)
+            partial.is_resumable = is_plain
+            partial.write(first)
+            saved, saved_at = partial.start, anyio.current_time()
             async for chunk in chunks:
                 partial.write(chunk)
                 now = anyio.current_time()
                 if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
                     saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
                     on_progress(saved, partial.sidecar.size)
-    return start
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
-    """The size of the file at *destination*, if it is there and fits *sha256* and *size*."""
+    """The size of the file at *destination*, if it is there and fits *sha256* and *size*, and is no page."""
     if not destination.is_file() or size not in (None, destination.stat().st_size):
         return None
-    if sha256 is not None:
-        with destination.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256.lower():
-                return None
-    return destination.stat().st_size
+    with destination.open("rb") as file:
+        if sha256 is None:
+            is_right = what_came(destination.name, file.read(HEAD)) is None
+        else:
+            is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
+    return destination.stat().st_size if is_right else None

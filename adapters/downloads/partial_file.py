@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from adapters.disk import sync_file, try_lock
+from adapters.disk import UnsafeFileError, decode_plain, is_same_file, open_plain, sync_file, try_lock, write_whole
+from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
 from events.errors import Permanent, RecoveryError, Retryable
+
+MOST_SIDECAR_BYTES = 64 * 1024
 
 
 class DownloadError(RecoveryError):
@@ -63,16 +66,21 @@ class PartialFile:
 
     The smaller of the sidecar's offset and the file's size is trusted, and only for the same content: the same
     sha256, or the same url where no hash is known. The file is locked while it is open; *size* is what the whole must
-    have. Raises DestinationBusyError or OSError.
+    have. *start* is the byte at which this attempt began: what is before came from earlier ones.
+
+    Raises DestinationBusyError, UnsafeFileError for a link, a pipe or a folder in the place of a file, or OSError.
 
     Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
     """
 
     def __init__(self, destination: Path, *, url: str, sha256: str | None, size: int | None) -> None:
         destination.parent.mkdir(parents=True, exist_ok=True)
+        if destination.exists() and not destination.is_file():
+            raise UnsafeFileError(destination, "is no file, and cannot be replaced by one")
         self.destination = destination
         self.is_resumable = True
         self._promised = size
+        self._end: int | None = None
         self._file = _open_locked(partial_path(destination))
         try:
             fresh = Sidecar(url=_without_secrets(url), sha256=sha256 and sha256.lower(), size=size)
@@ -90,7 +98,7 @@ class PartialFile:
     def _truncate(self, offset: int) -> None:
         self._file.truncate(offset)
         self._file.seek(offset)
-        self.offset = offset
+        self.start = self.offset = offset
 
     @property
     def is_complete(self) -> bool:
@@ -104,15 +112,39 @@ class PartialFile:
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
         self.save()
 
-    def describe(self, *, etag: str | None, size: int | None) -> None:
-        """Take over what the server says of the file. Raises WrongContentError if another size was promised."""
+    def describe(self, *, etag: str | None, size: int | None, end: int | None = None) -> None:
+        """Take over what the server says of the file. Raises WrongContentError if another size was promised.
+
+        Args:
+            etag: Its entity tag.
+            size: Bytes of the whole.
+            end: Where the bytes end that come now, if that is known; by default with the whole.
+        """
         if self._promised is not None and size is not None and size != self._promised:
             raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
         known = size if self._promised is None else self._promised
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
+        self._end = known if end is None else end
+
+    def check_page(self, head: bytes) -> None:
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        """
+        name = self.destination.name
+        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
+            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+
+    def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
+        """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
+        name = self.destination.name
+        if not is_decoded and self.sidecar.sha256 is None and not has_known_beginning(name):
+            raise WrongContentError(f"{name} came encoded ({encoding!r}), which was not asked for and is not decoded")
 
     def write(self, data: bytes) -> None:
-        """Append *data*."""
+        """Append *data*. Raises as ``finish`` does if more comes than the whole has, before a byte too many is kept."""
+        if self._end is not None and self.offset + len(data) > self._end:
+            self._refuse(f"more than {self._end} bytes came")
         self._file.write(data)
         self.offset += len(data)
 
@@ -121,11 +153,7 @@ class PartialFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
-        path = _sidecar_path(self.destination)
-        temporary = path.with_name(path.name + ".new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(self.sidecar))
-        temporary.replace(path)
+        write_whole(_sidecar_path(self.destination), msgspec.json.encode(self.sidecar))
         return self.offset
 
     def close(self) -> None:
@@ -141,7 +169,7 @@ class PartialFile:
         finally:
             self._file.close()
 
-    def finish(self, *, was_resumed: bool) -> int:
+    def finish(self) -> int:
         """Check size and hash, give the file its name, and return its size.
 
         Raises StalePartialFileError if the bytes of several attempts do not fit together, WrongContentError if those of
@@ -149,36 +177,43 @@ class PartialFile:
         """
         self.save()
         known = self.sidecar
-        problem = None
-        if known.size is not None and self.offset != known.size:
-            problem = f"{self.offset} bytes arrived of {known.size}"
-        elif known.sha256 is not None:
+        if known.size not in (None, self.offset):
+            self._refuse(f"{self.offset} bytes arrived of {known.size}")
+        if known.sha256 is not None:
             self._file.seek(0)
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
             if actual != known.sha256:
-                problem = f"its sha256 is {actual}, not {known.sha256}"
-        if problem is not None:
+                self._refuse(f"its sha256 is {actual}, not {known.sha256}")
+        else:
+            self._file.seek(0)
+            if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
+                self._refuse(f"what came is {came}")
+        part = partial_path(self.destination)
+        if not is_same_file(part, os.fstat(self._file.fileno())):
             self.restart()
-            error = StalePartialFileError if was_resumed else WrongContentError
-            raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-        partial_path(self.destination).replace(self.destination)
+            raise StalePartialFileError(f"{part} was removed or replaced while it was written; starting over")
+        part.replace(self.destination)
         _sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
         self._file.close()
         return self.offset
 
+    def _refuse(self, problem: str) -> NoReturn:
+        """Drop every byte, and raise why. The bytes of a single attempt are what the server has: it is no use again."""
+        error = StalePartialFileError if self.start else WrongContentError
+        self.restart()
+        raise error(f"{self.destination.name} is not the file that was promised: {problem}")
+
 
 def _open_locked(path: Path) -> BinaryIO:
     while True:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        file = os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT, mode=0o666), "r+b")
         try:
             if not try_lock(file.fileno()):
                 file.close()
                 raise DestinationBusyError(f"another download writes {path}")
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if is_same_file(path, os.fstat(file.fileno())):
                 return file
-        except FileNotFoundError:
-            pass
         except OSError:
             return file  # a file system without locks or file identities
         # Between opening and locking, another download renamed or removed the file: this one is not ours.
@@ -197,8 +232,8 @@ def _sidecar_path(destination: Path) -> Path:
 
 def _read_sidecar(path: Path) -> Sidecar | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return decode_plain(path, Sidecar, MOST_SIDECAR_BYTES)
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -8,39 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import re
-import subprocess
-import tempfile
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import anyio
+import anyio.to_thread
 import msgspec
 
-from adapters.disk import try_lock
 from adapters.downloads import download
+from adapters.downloads.client import make_client
+from adapters.launcher.command import run_command
 from adapters.launcher.plan import Download, LaunchPlan, Step
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
 from recovery.explain import explain
-from recovery.installation import extra
 from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.service import Recovery
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
-
-with extra("launcher"):
-    import httpx2
-
-STDERR_TAIL = 4096
-"""Bytes of a failed command's output that are kept as evidence."""
-CONNECT_TIMEOUT = 10.0
-LOCK_POLL_INTERVAL = 0.2
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -62,13 +52,18 @@ class Launch:
         plan: What to do.
         service: Must have a store, and is entered by ``run``.
         logs: The folder for the output of commands.
+
+    Raises:
+        EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that cannot
+            be used.
     """
 
     def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
         self._logs = logs
         self._service = service
-        self._client: httpx2.AsyncClient  # set by ``run``
+        has_downloads = any(isinstance(step, Download) for step in plan.steps)
+        self._client = make_client(stall_timeout=plan.stall_timeout) if has_downloads else None
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self.outcomes: dict[str, Outcome] = {}
         define = partial(service.recoverable, resumable=True)
@@ -85,8 +80,10 @@ class Launch:
 
     async def run(self) -> dict[str, Outcome]:
         """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
-        timeout = httpx2.Timeout(self._plan.stall_timeout, connect=min(CONNECT_TIMEOUT, self._plan.stall_timeout))
-        async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as self._client, self._service:
+        async with AsyncExitStack() as stack:
+            if self._client is not None:
+                await stack.enter_async_context(self._client)
+            await stack.enter_async_context(self._service)
             while True:
                 try:
                     await self._launch(str(self._plan.path))
@@ -94,6 +91,10 @@ class Launch:
                     log.warning("%s; it begins again", elsewhere)
                 else:
                     return self.outcomes
+
+    async def stop(self) -> None:
+        """Leave what runs to the next run, before ``run`` is cancelled: in the journal nothing of it is."""
+        await anyio.to_thread.run_sync(self._service.close)
 
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
@@ -106,7 +107,7 @@ class Launch:
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
-                log.warning(text, self._plan.path, printable(redact(name)), record.call)
+                log.warning(text, self._plan.path, brief(name), record.call)
 
     async def _run_steps(self, _path: str) -> None:
         self._cancel_outdated()  # before what is left resumes
@@ -142,40 +143,14 @@ class Launch:
     async def _download_step(
         self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
     ) -> None:
+        assert self._client is not None  # the plan has a download
         place = self._plan.place(destination)
         async with self._slots:
             await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)
 
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
-        # The output goes to a file: it may be long, and a reader wants it after a crash.
-        with self._output_of(name) as file:
-            # The command inherits the file and its lock. A command that outlived a killed launcher still holds it, and
-            # two at once (``pip install`` into one environment) would do harm.
-            while not try_lock(file.fileno()):
-                await anyio.sleep(LOCK_POLL_INTERVAL)
-            self._plan.root.mkdir(parents=True, exist_ok=True)
-            begin = file.seek(0, os.SEEK_END)
-            process = await anyio.run_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-                cwd=self._plan.place(cwd),
-                pass_fds=(file.fileno(),) if os.name == "posix" else (),
-                # Else git waits for ever for a user name.
-                env={"GIT_TERMINAL_PROMPT": "0", **os.environ},
-            )
-            if process.returncode != 0:
-                raise subprocess.CalledProcessError(process.returncode, argv, stderr=_tail(file, begin))
-
-    def _output_of(self, name: str) -> BinaryIO:
-        try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            return (self._logs / (re.sub(r"[^\w.-]", "_", name) + ".log")).open("a+b")
-        except OSError as error:
-            log.warning("the output of %s cannot be kept: %s", name, error)
-            return cast("BinaryIO", tempfile.TemporaryFile())
+        self._plan.root.mkdir(parents=True, exist_ok=True)
+        await run_command(name, argv, cwd=self._plan.place(cwd), logs=self._logs)
 
 
 def _save_progress(offset: int, size: int | None) -> None:
@@ -216,9 +191,3 @@ def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None
-
-
-def _tail(file: BinaryIO, begin: int) -> str:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(begin, end - STDERR_TAIL))
-    return file.read().decode("utf-8", "replace")

@@ -29,6 +29,7 @@ needs = ["model"]
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -39,24 +40,26 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from adapters.disk import read_plain
 from adapters.downloads.partial_file import files_of
-from events.errors import RecoveryError
+from adapters.launcher.limits import too_long, wrong_url
+from events.errors import Permanent
 from recovery import validation
-from recovery.installation import extra
 from recovery.policies.backoff import Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.suggestions import hint
 
-with extra("launcher"):
-    import httpx2
-
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
 
 
-class PlanError(RecoveryError):
+MOST_BYTES = 16 * 1024 * 1024
+"""Bytes of a plan that are read."""
+
+
+class PlanError(Permanent):
     """A plan that cannot be run. The message is one line with the file, the key and the reason."""
 
     def __init__(self, path: Path, key: str, reason: str) -> None:
@@ -168,16 +171,24 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.parent / JOURNALS / f"{self.path.stem}.db"
 
     def place(self, destination: str) -> Path:
-        """*destination* as an absolute path."""
-        return self.root / destination
+        """*destination* as an absolute path, with its links followed as they are now.
+
+        Raises PlanError if that is outside the root: what ran since the plan was loaded may have made a link.
+        """
+        place = (self.root / destination).resolve()
+        if not place.is_relative_to(self.root):
+            raise PlanError(self.path, "", f"{destination!r} leads outside the plan's root by now, to {place}")
+        return place
 
 
 def load_plan(path: Path) -> LaunchPlan:
     """Read and check the plan at *path*. Raises PlanError for the first problem found."""
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise PlanError(path, "", error.strerror or str(error)) from error
+        text = read_plain(path.resolve(), MOST_BYTES).removeprefix(codecs.BOM_UTF8)
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+        raise PlanError(path, "", getattr(error, "strerror", None) or str(error)) from error
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PlanError(path, "", "is in UTF-16, and TOML is in UTF-8: save it as UTF-8")
     try:
         document = msgspec.toml.decode(text, type=Document)
     except msgspec.ValidationError as error:
@@ -259,13 +270,18 @@ def _wrong_places(path: Path, root: Path, steps: Sequence[Step]) -> Iterator[tup
             continue
         if not place.is_relative_to(root):  # when links are followed
             yield key, f"{text!r} is outside the plan's root, {root}"
+        files = files_of(place) if isinstance(step, Download) else (place,)
+        if (reason := too_long(place, files)) is not None:
+            yield key, reason
         if isinstance(step, Command):
             continue
         if place == root:
             yield key, f"{text!r} is the plan's root itself"
         if any(place.is_relative_to(one) for one in ours):
             yield key, f"{text!r} is where the plan and its journal are"
-        for file in files_of(place):
+        if place != root and place.is_dir():
+            yield key, f"{text!r} is a folder that is there"
+        for file in files:
             first = taken.setdefault(file, number)
             if first != number:
                 yield key, f"{text!r} is in the way of operation[{first}]'s destination"
@@ -278,11 +294,7 @@ def _wrong_places(path: Path, root: Path, steps: Sequence[Step]) -> Iterator[tup
 
 
 def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
-    try:
-        url = httpx2.URL(step.url)
-        if url.scheme not in ("http", "https") or not url.host:
-            yield "url", f"{step.url!r} is no http or https URL"
-    except (httpx2.InvalidURL, ValueError) as error:
-        yield "url", f"{step.url!r} is no URL: {error}"
+    if (reason := wrong_url(step.url)) is not None:
+        yield "url", f"{step.url!r} {reason}"
     if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
         yield "sha256", "must be 64 hex digits"

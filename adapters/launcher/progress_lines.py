@@ -12,7 +12,7 @@ from adapters.launcher.view import LaunchView
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
 from recovery.explain import explain
-from recovery.redact import printable, redact
+from recovery.redact import brief, printable
 from recovery.subscribers.log import describe
 
 HEARTBEAT = 30.0
@@ -45,7 +45,8 @@ class ProgressLines:
             case _:
                 line = describe(event) or ""
         if line:
-            self._say(redact(printable(line if name is None else f"{name}: {line}")))
+            line = brief(line)  # without the name: "hf-token: begins" would look like a secret
+            self._say(line if name is None else f"{printable(name)}: {line}")
 
     @contextmanager
     def heartbeat(self, interval: float = HEARTBEAT) -> Iterator[None]:
@@ -54,7 +55,7 @@ class ProgressLines:
 
         def beat() -> None:
             while not is_over.wait(interval):
-                self._say(redact(printable(self.summary(monotonic()))))
+                self._say(printable(self.summary(monotonic())))  # the view is redacted
 
         thread = threading.Thread(target=beat, name="recovery-heartbeat", daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ from adapters.launcher.view import CircuitLine, LaunchView, Line
 from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
 from recovery.installation import extra
-from recovery.redact import printable
+from recovery.redact import brief
 
 with extra("launcher"):
     from rich.console import Console, Group, RenderableType
@@ -82,7 +82,7 @@ def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
     """A line about one circuit."""
     left = "" if circuit.until is None else f" for another {duration(max(0.0, circuit.until - now))}"
     often = f"opened {counted(circuit.opened, 'time')}"
-    text = f"circuit {printable(circuit.name)}: {circuit.state}{left}, {often}"
+    text = f"circuit {brief(circuit.name)}: {circuit.state}{left}, {often}"
     style = STYLES["done" if circuit.state == "closed" else "waiting"]
     return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
@@ -90,11 +90,11 @@ def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
     resumed = f" (+{counted(line.resumed, 'restart')})" if line.resumed else ""
     return (
-        Text(printable(line.name)),
+        Text(brief(line.name)),
         Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
         Text(str(line.attempts or "")),
         _bar(line),
-        Text(printable(detail(line, now, done)) + resumed, style="dim" if line.state in ("done", "queued") else ""),
+        Text(brief(detail(line, now, done)) + resumed, style="dim" if line.state in ("done", "queued") else ""),
     )
 
 

@@ -12,7 +12,7 @@ from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted, moment
 from recovery.installation import extra
-from recovery.redact import printable
+from recovery.redact import brief
 
 with extra("launcher"):
     from rich.console import Group
@@ -49,16 +49,16 @@ def status_table(status: JournalStatus, source: Path, *, now: float, show_all: b
     done = len(calls) - len(shown) + more.pop("succeeded", 0) + more.pop("cancelled", 0)
     others = [f"{done} more that succeeded or were cancelled"] if done else []
     others += [f"{count} more: {state}" for state, count in more.items()]
-    circuits = [Text(f"circuit {printable(name)}: {state}") for name, state in status.circuits.items()]
+    circuits = [Text(f"circuit {brief(name)}: {state}") for name, state in status.circuits.items()]
     problems = [f"{status.unreadable} rows cannot be read"] if status.unreadable else []
-    problems += [f"{printable(name)} cannot be read" for name in status.damaged]
+    problems += [f"{brief(name)} cannot be read" for name in status.damaged]
     writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
     return Group(
         table if calls else Text("no calls"),
         *(Text(f"and {other}; --all shows them", style="dim") for other in others),
         *circuits,
         *(Text(problem, style="red") for problem in problems),
-        Text(f"journal {printable(status.path)}: {writer}", style="dim"),
+        Text(f"journal {brief(status.path)}: {writer}", style="dim"),
     )
 
 
@@ -72,12 +72,12 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
     which = f" ({call.which})" if call.which and not call.name else ""
     restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
     about = f"attempt {call.attempt}{restarts}, call {call.call}, {_when(call.seen, now)}"
-    yield Text.assemble((printable(name), "bold"), f"{which}  ", (printable(about), "dim"))
+    yield Text.assemble((brief(name), "bold"), f"{which}  ", (brief(about), "dim"))
     if call.state not in ("succeeded", "failed") and call.cause:
         often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
-        yield Text(printable(often + call.cause))
+        yield Text(brief(often + call.cause))
     for line in _next(call, status, source, now):
-        yield Text(printable(line))
+        yield Text(brief(line))
 
 
 def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[str]:
@@ -103,14 +103,14 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             yield f"stays: a row of it is damaged, so that no process can resume it; {end} ends it"
         case "quarantined":
             retry = f"`{_command('retry', source, call.call)}`"
-            yield f"stays: {call.reason}; {retry} tries it again while the program runs, {end} ends it"
+            yield f"stays: {call.reason}; {retry} frees it, {end} ends it"
         case "gave up":
             yield f"ended: {call.reason}; {again} tries it again"
         case "rejected":
             yield f"not started: {call.reason}"
         case "failed":
             yield from _outcomes(call)
-            yield f"{again} tries again what is not done"
+            yield f"{again} begins a new launch: it looks at each file, and runs each command again"
 
 
 def _outcomes(call: CallStatus) -> Iterator[str]:

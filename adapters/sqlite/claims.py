@@ -14,8 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from weakref import WeakSet
 
-from adapters.disk import locked_range, try_lock_range, unlock_range
-from adapters.sqlite.files import check, folder_of, is_same_file, open_private, safe_folder_of
+from adapters.disk import is_same_file, locked_range, try_lock_range, unlock_range
+from adapters.sqlite.files import check, folder_of, open_private, safe_folder_of
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Claim, Taken

@@ -18,8 +18,9 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from adapters.disk import decode_plain
 from adapters.sqlite.files import folder_of, open_private
-from adapters.untrusted import UntrustedFileError, read_json
+from recovery.journal.errors import JournalError
 from recovery.journal.store import Answer, Command, CommandSink
 
 MOST_BYTES = 64 * 1024
@@ -82,12 +83,11 @@ def send_command(journal: Path, command: Command, *, timeout: float) -> Answer |
             return None
         time.sleep(POLL_INTERVAL)
     try:
-        said, _ = read_json(answer, Answer, most_bytes=MOST_BYTES)
-    except UntrustedFileError as error:
-        said = Answer(is_done=False, said=f"a process took the command, but its answer cannot be read: {error}")
-    with suppress(OSError):
-        answer.unlink()
-    return said
+        return decode_plain(answer, Answer, MOST_BYTES)
+    except ValueError as error:
+        return Answer(is_done=False, said=f"a process took the command, and answered what cannot be read: {error}")
+    finally:
+        answer.unlink(missing_ok=True)
 
 
 class CommandInbox:
@@ -162,15 +162,18 @@ def _age(entry: os.DirEntry[str]) -> float:
 
 def _carry_out(path: Path, sink: CommandSink) -> None:
     try:
-        command, written = read_json(path, Command, most_bytes=MOST_BYTES)
-        if (age := time.time() - written) > EXPIRES_AFTER:
-            raise UntrustedFileError(f"no process has taken it for {age:.0f} s")
+        found = path.lstat()
+        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+            raise JournalError("it belongs to another user")
+        command = decode_plain(path, Command, MOST_BYTES)
+        if (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
+            raise JournalError(f"no process has taken it for {age:.0f} s")
         if not sink.concerns(command.call):
             return
         path.unlink()  # the process that succeeds with this has the command
     except FileNotFoundError:
         return  # another process took it
-    except (UntrustedFileError, OSError) as error:
+    except (JournalError, OSError, ValueError) as error:
         log.warning("the command %s is refused: %s", path, error)
         with suppress(OSError):  # the next look refuses it again
             path.rename(path.with_suffix(REFUSED_ENDING))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 import time
 from pathlib import Path
 
-from adapters.disk import PLAIN_FILE
+from adapters.disk import open_plain, problem_of
 from recovery.journal.errors import JournalError
 
 MAGIC = b"SQLite format 3\0"
@@ -75,8 +74,8 @@ def companions_of(path: Path) -> tuple[Path, ...]:
 
 
 def open_private(path: Path, flags: int = os.O_RDWR) -> int:
-    """Open *path* for writing, made with mode 0600 if need be. Raises OSError for a symbolic link."""
-    return os.open(path, flags | os.O_CREAT | PLAIN_FILE, 0o600)
+    """Open *path* for writing, made with mode 0600 if need be. Raises as ``open_plain``."""
+    return open_plain(path, flags | os.O_CREAT)
 
 
 def prepare(path: Path) -> bool:
@@ -99,13 +98,9 @@ def prepare(path: Path) -> bool:
 
 def check(path: Path, found: os.stat_result) -> None:
     """Raise JournalError if *path*, which *found* describes, must not be written."""
-    problem = (
-        "is a symbolic link" if stat.S_ISLNK(found.st_mode)
-        else "is no file" if not stat.S_ISREG(found.st_mode)
-        else "has a second name (a hard link)" if found.st_nlink > 1
-        else "belongs to another user" if hasattr(os, "geteuid") and found.st_uid != os.geteuid()
-        else None
-    )  # fmt: skip
+    problem = problem_of(found)
+    if problem is None and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        problem = "belongs to another user"
     if problem is not None:
         raise JournalError(f"{path} {problem}; choose another path for the journal")
 
@@ -138,11 +133,3 @@ def quarantine(path: Path) -> Path:
         if name.exists():
             name.rename(kept)
     return renamed
-
-
-def is_same_file(path: Path, found: os.stat_result) -> bool:
-    """Whether *path* itself, and no link there, still names the file that *found* describes."""
-    try:
-        return os.path.samestat(os.lstat(path), found)
-    except (FileNotFoundError, NotADirectoryError):
-        return False

@@ -16,13 +16,12 @@ from typing import Literal, TypeAlias
 
 import aiosqlite
 
-from adapters.disk import PLAIN_FILE
+from adapters.disk import PLAIN_FILE, is_same_file
 from adapters.sqlite.connection import code_of, error_for, number_of
 from adapters.sqlite.files import (
     MAGIC,
     companions_of,
     index_of,
-    is_same_file,
     kept_name,
     log_of,
     open_private,

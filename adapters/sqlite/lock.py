@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
-from adapters.disk import PLAIN_FILE, try_lock
-from adapters.sqlite.files import is_same_file, journal_files, open_private
+from adapters.disk import PLAIN_FILE, is_same_file, try_lock
+from adapters.sqlite.files import journal_files, open_private
 from adapters.sqlite.fork_guard import fork_guard
 from recovery.journal.errors import JournalError
 

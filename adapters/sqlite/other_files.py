@@ -58,14 +58,15 @@ async def known_calls(files: Callable[[], Iterable[Path]], calls: Collection[str
 
 
 async def rows_of_operation(
-    files: Callable[[], Iterable[Path]], operation: str, boot: str, since: float
+    files: Callable[[], Iterable[Path]], operation: str, boot: str, since: float | None
 ) -> tuple[Sequence[Run], Sequence[Row]]:
     """The rows that ``Store.calls_of`` returns, and the runs that wrote them."""
     # As msgspec has written it. Arguments may hold the same text.
     member = b'"operation":' + msgspec.json.encode(operation)
+    earliest = schema.NEVER if since is None else math.floor(since)
 
     async def read(reader: Reader) -> tuple[Sequence[Run], Sequence[Row]]:
-        return await reader.runs(), await reader.rows(schema.OF_OPERATION, boot, math.floor(since), member, member)
+        return await reader.runs(), await reader.rows(schema.OF_OPERATION, boot, earliest, member, member)
 
     found = await read_each(files, read)
     runs = {run.id: run for known, _ in found for run in known}

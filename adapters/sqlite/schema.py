@@ -75,6 +75,8 @@ LONGEST_BODY = 32 * 1024 * 1024
 """Bytes of a body that is read back: twice the limit of the journal's queue."""
 ROWS_OF_OPERATION = 10_000
 """Rows of a file that are looked at, and returned, for the calls of an operation."""
+NEVER = 2**62
+"""A time after which no row is written."""
 ROWS_PER_INSERT = (64, 32, 16, 8, 4, 2, 1)
 """More rows per statement release the interpreter lock less often, for moments too short for another thread."""
 

@@ -243,9 +243,15 @@ class SQLiteStore(Store):
         """Claim the calls of *identity*, by a lock on bytes of a file: a few microseconds."""
         return self._claims.take(identity)
 
-    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+    async def calls_of(self, operation: str, since: float | None) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of calls of *operation*: of each file, the latest 10 000."""
-        return await rows_of_operation(lambda: files.journal_files(self.path), operation, self._dating.boot, since)
+        left_out = self.own if since is None else None
+        return await rows_of_operation(
+            lambda: [path for path in files.journal_files(self.path) if path != left_out],
+            operation,
+            self._dating.boot,
+            since,
+        )
 
     async def take_over(self, calls: Collection[str]) -> None:
         """Copy the rows of *calls* from the journal's other files."""

@@ -1,4 +1,4 @@
-"""Whether cost grows with size: an event in a full journal, and a hundred thousand calls that wait at once.
+"""Whether cost grows with size: an event in a full journal, a circuit among many, a hundred thousand calls that wait.
 
 The cost of an event is the processor time of all threads, so that other load of the machine is not in it.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.event_stream import publish
-from bench.measure import Effort, ratios, spread
+from bench.measure import Effort, interleave, plain, ratios, spread
 from bench.row import Row, most, thousands
 from bench.workloads import journalled, settle
-from recovery import Counts, NotDurable, Recovery
+from events import Operation
+from recovery import BreakerPolicy, Counts, NotDurable, Recovery
 
 SMALL = 10_000
 LARGE = 1_000_000
+FEW_CIRCUITS = 4
+MANY_CIRCUITS = 1024
 ROUNDS = 25
 EVENTS_PER_ROUND = 3_000
 WAITING = 100_000
@@ -27,7 +30,7 @@ WAIT_TIMEOUT = 120.0
 
 
 def measure(effort: Effort) -> list[Row]:
-    return [_flat(effort), *_waiting(effort)]
+    return [_flat(effort), _circuits(effort), *_waiting(effort)]
 
 
 def _flat(effort: Effort) -> Row:
@@ -48,6 +51,39 @@ def _flat(effort: Effort) -> Row:
         goal=most(1.15, "flat (±15 %)"),
         note=f"{spread(small).middle * 1e6:.1f} and {spread(great).middle * 1e6:.1f} µs of the processor each",
     )
+
+
+def _circuits(effort: Effort) -> Row:
+    rounds = effort.some(ROUNDS * 4, least=ROUNDS)
+    few, many = _open_circuits(FEW_CIRCUITS), _open_circuits(MANY_CIRCUITS)
+    timed = interleave({"few": plain(few, effort.clock), "many": plain(many, effort.clock)}, rounds)
+    change = ratios(timed["many"], timed["few"])
+    return Row(
+        key="growth-circuits",
+        what=f"a circuit opens and closes, as number {thousands(MANY_CIRCUITS)} over as number {FEW_CIRCUITS}",
+        unit="x",
+        measured=change,
+        goal=most(2.0, "flat (≤ 2x)"),
+        note=f"{spread(timed['few']).middle * 1e6:.0f} and {spread(timed['many']).middle * 1e6:.0f} µs",
+    )
+
+
+def _open_circuits(number: int) -> Callable[[], None]:
+    """Open all circuits but one of *number* hosts; the result opens and closes that one."""
+    service = Recovery(breaker=BreakerPolicy(failure_threshold=1, break_duration=3600.0), enable_logging=False)
+    whole = service.operation("circuits", max_retries=0)
+    hosts = [Operation(whole.name, service.bus, key=f"host {one}") for one in range(number)]
+
+    def open_one(host: Operation) -> None:
+        host.start().fail(ConnectionError("reset"))
+
+    def open_and_close() -> None:
+        open_one(hosts[-1])
+        service.circuits.force(whole.name, "auto", key=hosts[-1].key)
+
+    for host in hosts[:-1]:
+        open_one(host)
+    return open_and_close
 
 
 @contextlib.contextmanager

@@ -37,12 +37,15 @@ class Request(msgspec.Struct, gc=False):
 
     Args:
         operation: The operation of its key.
+        args: Its positional arguments; likewise *kwargs*.
         idempotency_key: Its idempotency key; "" for none.
         arguments: Its arguments as JSON; ``None`` if they are not journalled.
         identity: What equal calls have in common; ``None`` for a call that none can join.
     """
 
     operation: Operation
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     idempotency_key: str = ""
     arguments: bytes | None = None
     identity: Identity | None = None
@@ -73,9 +76,15 @@ def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...],
     """The keys, the JSON and the identity of a call with these arguments. A key function's error passes."""
     config = definition.config
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
-    made = Request(operation)
+    made = Request(operation, args, kwargs)
     if config.idempotency_key is not None:
-        made.idempotency_key = str(config.idempotency_key(*args, **kwargs))
+        key = config.idempotency_key(*args, **kwargs)
+        if key is None:  # a forgotten return would make all calls equal
+            name = definition.operation.name
+            raise TypeError(
+                f"{name} was not started: its idempotency_key returned None; return a text, or '' for no key"
+            )
+        made.idempotency_key = str(key)
         definition.warn_of_secret("idempotency_key", made.idempotency_key)
     if config.resumable:
         try:

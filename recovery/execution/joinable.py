@@ -17,15 +17,19 @@ from recovery.execution.attempts import Request, request
 from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.nesting import is_nested
 from recovery.execution.runner import Runner
-from recovery.joining.claims import ClaimBook, ClaimWait
-from recovery.joining.continuation import begin_resumed
+from recovery.joining.claim_wait import ClaimWait
+from recovery.joining.claims import ClaimBook
+from recovery.joining.continuation import begin_resumed, continued
 from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
 from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
 from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Query
 from recovery.operations import Registry
 from recovery.subscribers.exhausted import mark_nested
+from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
@@ -43,6 +47,7 @@ class JoinableCalls:
     """
 
     def __init__(self, registry: Registry, journal: Callable[[], JournalCore | None], bus: Bus) -> None:
+        self._registry = registry
         self.register = CallRegister()
         """The calls that run or are pending, by identity."""
         self.pending = PendingCalls(registry, self.register, journal, bus)
@@ -50,6 +55,7 @@ class JoinableCalls:
         self.claims = ClaimBook(journal)
         """The calls that no other process may run now."""
         self._journal = journal
+        self._is_silent = registry.is_silent
         self._clock = bus.clock
 
     def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
@@ -59,7 +65,7 @@ class JoinableCalls:
         """
         made = request(runner.definition, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
-            if (query := self.pending.ask()) is not None:
+            if (query := self._ask(runner)) is not None:
                 query.wait()
             self.pending.learn(runner.definition)
         found = self._enter(runner, made, args, kwargs)
@@ -71,13 +77,20 @@ class JoinableCalls:
         """As ``call``, for an async function."""
         made = request(runner.definition, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
-            if (query := self.pending.ask()) is not None:
+            if (query := self._ask(runner)) is not None:
                 await query.await_answer()
             self.pending.learn(runner.definition)
         found = self._enter(runner, made, args, kwargs)
         if isinstance(found, Join):
             found = await self._await(found)
         return _deliver(found) if isinstance(found, Outcome) else await self.arun(runner, found, made)
+
+    def _ask(self, runner: Runner) -> Query[bool] | None:
+        """What to wait for before the first call of an operation. Queries are answered in their order."""
+        query, journal = self.pending.ask(), self._journal()
+        if journal is None or (query is None and not journal.loaded.is_open):
+            return None  # a call has waited for it in vain
+        return self.claims.ask(runner.definition) or query
 
     # join
 
@@ -99,7 +112,7 @@ class JoinableCalls:
         try:
             while (seconds := join.next_sleep(waiter := ThreadWaiter())) is not None:
                 if not waiter.wait(seconds) and join.slept():
-                    _say_long(join)
+                    self._say_long(join)
             return join.take()
         finally:
             join.leave()
@@ -109,12 +122,17 @@ class JoinableCalls:
             while (seconds := join.next_sleep(waiter := TaskWaiter())) is not None:
                 try:
                     if not await waiter.wait(seconds) and join.slept():
-                        _say_long(join)
+                        self._say_long(join)
                 finally:
                     waiter.close()
             return join.take()
         finally:
             join.leave()
+
+    def _say_long(self, join: Join) -> None:
+        if not self._is_silent(join.shared.name):
+            text = "%s is joined for %g s now; its caller, or the resumption, still runs it"
+            log.warning(text, join.shared, JOIN_NOTICE)
 
     # run
 
@@ -135,9 +153,9 @@ class JoinableCalls:
                 while (seconds := claim.next_sleep()) is not None:
                     ThreadWaiter().wait(seconds)
                 if (query := claim.query()) is not None:
-                    claim.settle(query.wait())
+                    self._settle(runner, claim, shared, query.wait())
             attempt, recorded = self._begin(runner, run, made, extra, claim), None
-            if (results := runner.results) is not None and run.is_new:
+            if (results := runner.results) is not None and run.may_recall:
                 recorded = results.recall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
@@ -165,9 +183,9 @@ class JoinableCalls:
                 while (seconds := claim.next_sleep()) is not None:
                     await anyio.sleep(seconds)
                 if (query := claim.query()) is not None:
-                    claim.settle(await query.await_answer())
+                    self._settle(runner, claim, shared, await query.await_answer())
             attempt, recorded = self._begin(runner, run, made, extra, claim), None
-            if (results := runner.results) is not None and run.is_new:
+            if (results := runner.results) is not None and run.may_recall:
                 recorded = await results.arecall(attempt.call)
             if results is not None and recorded is not None:
                 result = results.codec.decoded(recorded.result)
@@ -185,13 +203,23 @@ class JoinableCalls:
         run.succeed(result)
         return result
 
+    def _settle(self, runner: Runner, claim: ClaimWait, shared: SharedCall, record: CallRecord | None) -> None:
+        """Note what other processes made of *shared*; it is not gone on with if it crashed its processes too often."""
+        if claim.settle(record):
+            self._registry.forget_pending()  # its process has died, and may have left the calls that its body made
+            self.pending.check_crashes(shared, runner.definition)
+
     def _begin(
         self, runner: Runner, run: SharedRun, made: Request | None, extra: float, claim: ClaimWait | None
     ) -> Attempt:
         """The attempt that this caller makes first: of a new call, or where another caller or process left it."""
         shared, definition = run.shared, runner.definition
-        if claim is not None and made is None:
-            claim.check()
+        if claim is not None and claim.ended is not None:
+            run.may_recall = True
+            if claim.superseded is not None:  # or it would be done a second time
+                continued(claim.superseded, definition.operation).cancel()
+            return continued(claim.ended, definition.operation)
+        run.has_begun, shared.claimed_elsewhere = True, None
         rest, shared.start = shared.start, None
         if rest is None and shared.record is not None:
             journal = self._journal()
@@ -199,11 +227,18 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
-            elif made is None:
-                raise RecoveryError(f"{shared} is not resumed: {begun}")
-        if rest is None:  # of a new call; what is over is not joined
+            else:  # what is over is not joined
+                error = RecoveryError(f"{shared} is not resumed: {begun}")
+                if begun == MAYBE_SENT:  # it is not begun again unasked
+                    raise error
+                shared.record = None
+                if made is None:
+                    run.release(error)
+                    raise error
+        if rest is None:  # of a new call
             assert made is not None
-            rest, run.is_new = Rest(made.begin(definition.config.version)), True
+            shared.args, shared.kwargs = made.args, made.kwargs
+            rest, run.may_recall = Rest(made.begin(definition.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:
             give_up(rest.attempt, GiveUp(rest.refusal))
@@ -235,7 +270,3 @@ def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs
             runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
     except (ValueError, TypeError):
         return  # they cannot be compared
-
-
-def _say_long(join: Join) -> None:
-    log.warning("%s is joined for %g s now; its caller, or the resumption, still runs it", join.shared, JOIN_NOTICE)

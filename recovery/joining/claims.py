@@ -1,48 +1,45 @@
-"""One body among processes: claims on calls, and what to do with a call that another process has claimed."""
+"""The claims of this process on the calls that it runs, and the calls that it may find in the files of others."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from events.errors import CallRejectedError, JoinedElsewhere
 from events.fork_locks import fork_safe
-from recovery.joining.shared_call import Identity, SharedCall
+from recovery.joining.shared_call import Identity
 from recovery.journal.core import JournalCore
 from recovery.journal.encoding import readable
 from recovery.journal.errors import JournalError
-from recovery.journal.history import CallRecord, Run, replay
+from recovery.journal.history import CallRecord, replay
 from recovery.journal.store import Claim, Query, Row, Store, Taken
 from recovery.operations import Definition
-from recovery.redact import printable, redact
-from recovery.waiting.waiters import Clock
+from recovery.redact import brief
 
-FIRST_POLL = 0.02
-"""Seconds until a call that another process has claimed is asked for again; each further wait is half as long again."""
-LONGEST_POLL = 1.0
-
-WRITTEN_BEFORE = 1.0
-"""Seconds that the end of a call may have been written before its claim was found taken: it is released afterwards."""
-
+NOT_EXCLUDED = "equal calls of two processes may run side by side"
 log = logging.getLogger("recovery")
 
 
-class _Held(msgspec.Struct, eq=False):
-    """A claim of this process. Released once the end of its call is committed, unless the call is made again."""
+class Held(msgspec.Struct, eq=False):
+    """A claim of this process, and how many calls need it: those that run, and those whose end is not committed yet."""
 
-    book: ClaimBook
     identity: Identity
     claim: Claim
     uses: int = 1
 
+
+class _Use(msgspec.Struct, eq=False):
+    """A call that is over here, and needs its claim until its end is committed."""
+
+    book: ClaimBook
+    held: Held
+
     def wake(self) -> None:
-        """Release it: what is known of the call is written."""
-        self.book.release(self)
+        """The end is committed, or cannot be."""
+        self.book.release(self.held)
 
     def close(self) -> None:
         """Do nothing: there is no sleep to end."""
@@ -58,18 +55,62 @@ class ClaimBook:
     def __init__(self, journal: Callable[[], JournalCore | None]) -> None:
         self.journal = journal
         self._lock = fork_safe(threading.RLock())
-        self._held: dict[Identity, _Held] = {}
-        self._process = os.getpid()
-        self._has_warned = False
+        self._begin()
+        self._said: set[str] = set()
 
-    def take(self, identity: Identity) -> _Held | Taken | None:
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._held: dict[Identity, Held] = {}
+        self.left: dict[str, dict[Identity, str]] = {}
+        """By operation: the calls that ``ask`` found. Dead processes left them, and this one may not know them."""
+        self.living: set[str] = set()
+        """Runs that went on when those calls were found."""
+
+    def ask(self, definition: Definition) -> Query[bool] | None:
+        """A query to wait for before the first call of *definition*: which of its calls may be in the files of others.
+
+        ``None`` without a journal, or while it has not said which calls are pending.
+        """
+        journal, name = self.journal(), definition.operation.name
+        if journal is None or not (journal.loaded.is_open or journal.writer.reason is None) or not self._can(journal):
+            return None
+
+        async def read(store: Store) -> bool:
+            runs, rows = await store.calls_of(name, None)
+            known = {one.call for one in journal.pending().calls} if journal.loaded.is_open else set()
+            living = {run.id for run in runs if run.boot == journal.run.boot and _is_alive(run.pid)}
+            left = [one for one in replayed(rows) if not one.is_over and one.call not in known]
+            left = [one for one in left if one.resumes or one.run not in living]
+            with self._lock:
+                self._renew()
+                self.living = self.living.difference(run.id for run in runs) | living  # some have died since
+                found = ((identity_of_record(definition, one), one.call) for one in left)
+                self.left[name] = {identity: call for identity, call in found if identity is not None}
+            return True
+
+        return journal.ask(Query(read))
+
+    def _can(self, journal: JournalCore) -> bool:
+        """Whether other processes may use the journal, and exclude each other there."""
+        try:
+            claim = journal.store.claim(b"")
+        except (JournalError, OSError):
+            return False  # ``take`` says so
+        if claim is not None and not isinstance(claim, Taken):
+            claim.release()
+        return claim is not None
+
+    def _renew(self) -> None:
+        if self._process != os.getpid():  # a forked child has none of its parent's claims
+            self._begin()
+
+    def take(self, identity: Identity) -> Held | Taken | None:
         """Claim the calls of *identity*; ``None`` where no other process can run them, or none can be excluded."""
         journal = self.journal()
         if journal is None:
             return None
         with self._lock:
-            if self._process != os.getpid():  # a forked child has none of its parent's claims
-                self._process, self._held = os.getpid(), {}
+            self._renew()
             held = self._held.get(identity)
             if held is not None:  # the end of the call before is not committed yet
                 held.uses += 1
@@ -77,133 +118,61 @@ class ClaimBook:
             try:
                 claim = journal.store.claim(msgspec.json.encode(identity))
             except (JournalError, OSError) as error:
-                if not self._has_warned:
-                    self._has_warned = True
-                    log.warning("%s; equal calls of two processes may run side by side", printable(redact(str(error))))
+                self.warn_once(NOT_EXCLUDED, f"{brief(str(error))}; {NOT_EXCLUDED}")
                 return None
             if isinstance(claim, Taken) or claim is None:
                 return claim
-            held = self._held[identity] = _Held(self, identity, claim)
+            held = self._held[identity] = Held(identity, claim)
             return held
 
-    def leave(self, held: _Held) -> None:
+    def leave(self, held: Held) -> None:
         """The call is over here: release *held* as soon as its end is committed."""
-        journal = self.journal()
+        journal, use = self.journal(), _Use(self, held)
+        if journal is None:
+            use.wake()
+        else:
+            journal.tracker.wake_after_commit(use)
+
+    def release(self, held: Held) -> None:
+        """One call less needs *held*; the last one releases it."""
         with self._lock:
             held.uses -= 1
-        if journal is None:
-            self.release(held)
-        else:
-            journal.tracker.wake_after_commit(held)
-
-    def release(self, held: _Held) -> None:
-        """Release *held*, unless an equal call uses it now."""
-        with self._lock:
-            if not held.uses and self._held.get(held.identity) is held:
-                del self._held[held.identity]
+            if not held.uses:
+                if self._held.get(held.identity) is held:
+                    del self._held[held.identity]
                 held.claim.release()
 
+    def warn_once(self, what: str, text: str) -> None:
+        """Log the warning *text*, once for each *what*."""
+        if what not in self._said:
+            self._said.add(what)
+            log.warning("%s", text)
 
-class ClaimWait:
-    """The wait of one shared call for its claim. The steps neither sleep nor await.
 
-    Args:
-        book: The claims of this process.
-        shared: The call.
-        definition: Its operation.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, book: ClaimBook, shared: SharedCall, definition: Definition, clock: Clock) -> None:
-        self._book = book
-        self._shared = shared
-        self._definition = definition
-        self._clock = clock
-        self._began = clock()
-        self._pause = FIRST_POLL
-        self._since: float | None = None
-        self._held: _Held | None = None
-        self.ended: CallRecord | None = None
-        """The equal call that another process has ended meanwhile."""
-
-    def next_sleep(self) -> float | None:
-        """Seconds to sleep before the next try; ``None`` once the call is claimed.
-
-        Raises:
-            CallRejectedError: Another process runs an equal call for longer than ``max_elapsed``.
-        """
-        assert self._shared.identity is not None
-        found = self._book.take(self._shared.identity)
-        if not isinstance(found, Taken):
-            self._held = found
-            return None
-        process = "another process" if found.pid is None else f"process {found.pid}"
-        if self._since is None:
-            self._since = time.monotonic()
-            log.warning("%s waits: %s runs an equal call", self._shared, process)
-        most = self._definition.config.policy.max_elapsed
-        left = LONGEST_POLL if most is None else self._began + most - self._clock()
-        if left <= 0.0:
-            raise CallRejectedError(self._shared.name, f"{process} still runs an equal call after {most:g} s")
-        pause, self._pause = self._pause, min(self._pause * 1.5, LONGEST_POLL)
-        return min(pause, left)
-
-    def query(self) -> Query[CallRecord] | None:
-        """The query for what other processes know of the call; ``None`` if none can have run it."""
-        journal = self._book.journal()
-        if journal is None or self._held is None or (self._since is None and self._shared.record is None):
-            return None
-
-        async def read(store: Store) -> CallRecord | None:
-            found = self._shared.record
-            if self._since is not None:
-                runs, rows = await store.calls_of(self._shared.name, self._since - WRITTEN_BEFORE)
-                found = self._latest(runs, rows, journal.run) or found
-            return None if found is None else await journal.lookup.taken_over(store, found.call)
-
-        return journal.ask(Query(read))
-
-    def _latest(self, runs: Iterable[Run], rows: Iterable[Row], this: Run) -> CallRecord | None:
-        """The latest equal call that another process has begun: one that is pending, else one that is over."""
-        records: dict[str, CallRecord] = {}
-        for run, event in readable(rows):
-            replay(records, run, (event,))
-        # Within a boot the monotonic clocks agree, however the wall clock is set.
-        epochs = {run.id: (True, 0.0) if run.boot == this.boot else (False, run.wall - run.monotonic) for run in runs}
-
-        def order(record: CallRecord) -> tuple[bool, bool, float]:
-            is_of_this_boot, epoch = epochs.get(record.run, (False, 0.0))
-            return not record.is_over, is_of_this_boot, epoch + record.at
-
-        equal = [one for one in records.values() if one.run != this.id and self._is_equal(one)]
-        return max(equal, key=order, default=None)
-
-    def _is_equal(self, record: CallRecord) -> bool:
-        identity, codec = self._shared.identity, self._definition.codec
-        assert identity is not None
-        if record.idempotency_key or codec is None or not record.is_resumable:
-            return identity[1:] == (record.version, record.idempotency_key)
+def identity_of_record(definition: Definition, record: CallRecord) -> Identity | None:
+    """What calls have in common with that of *record*, as far as it is known."""
+    key: str | bytes = record.idempotency_key
+    if not key and definition.codec is not None and record.arguments is not None:
         try:
-            return identity[1:] == (record.version, codec.identity(*codec.decoded(record.arguments or b"")))
+            key = definition.codec.identity(*definition.codec.decoded(record.arguments))
         except (TypeError, ValueError):
-            return False
+            return None
+    return (record.operation, record.version, key) if key else None
 
-    def settle(self, record: CallRecord | None) -> None:
-        """Note what other processes know of the call: how it ended, or where it stands."""
-        if record is not None and record.is_over:
-            self.ended, self._shared.record = record, None
-        elif record is not None:
-            self._shared.record = record
 
-    def check(self) -> None:
-        """Raise JoinedElsewhere if another process has ended the call."""
-        if self.ended is not None:
-            why = self.ended.reason or (self.ended.failures[-1] if self.ended.failures else "")
-            ended = self.ended.state
-            error = "" if ended == "succeeded" else printable(redact(why))
-            raise JoinedElsewhere(self._shared.name, self.ended.call, ended, error)
+def replayed(rows: Iterable[Row]) -> Iterable[CallRecord]:
+    """The calls of *rows*."""
+    records: dict[str, CallRecord] = {}
+    for run, event in readable(rows):
+        replay(records, run, (event,))
+    return records.values()
 
-    def leave(self) -> None:
-        """The call is over here, or goes on with another caller."""
-        if self._held is not None:
-            self._book.leave(self._held)
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

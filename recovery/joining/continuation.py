@@ -77,7 +77,8 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
     decision = decided(record, definition.config)
     operation = definition.keyed(record.key)
     now = msgspec.structs.replace(journal.run, monotonic=operation.bus.clock(), wall=time.time())
-    delay = remaining(decision, journal.pending().runs, now) or extra
+    # A run that is not known there has begun since: its clock is ours.
+    delay = remaining(decision, {record.run: now, **journal.pending().runs}, now) or extra
     attempt = continued(decision, operation)
     reason = why_over(decision, definition.config)
     if reason is not None:

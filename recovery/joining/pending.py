@@ -16,12 +16,12 @@ from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from recovery.joining.continuation import continued
 from recovery.joining.register import CallRegister
-from recovery.joining.shared_call import Identity, SharedCall
+from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
 from recovery.operations import Definition, Registry
-from recovery.redact import printable, redact
+from recovery.redact import brief
 from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3
@@ -117,9 +117,9 @@ class PendingCalls:
         has_waited, self._has_waited = self._has_waited, True
         if definition.config.on_degraded == "refuse":
             raise CallRejectedError(definition.operation.name, why)
-        if not has_waited:
+        if not has_waited and not definition.is_silent:
             text = "%s: %s: a call that a dead process left may run beside an equal one of this process"
-            log.warning(text, definition.operation.name, printable(redact(why)))
+            log.warning(text, definition.operation.name, brief(why))
 
     def _load(self, journal: JournalCore) -> None:
         self._renew(journal)
@@ -195,8 +195,6 @@ class PendingCalls:
 
     def _sort(self, name: str) -> None:
         definition, left = self._registry.get(name), defaultdict[str, list[CallRecord]](list)
-        if definition is not None:
-            definition.learned = self._run
         records, self._unsorted[name] = self._unsorted.get(name, []), []
         for record in records:
             reason = UNDEFINED if definition is None else self._place(record, definition)
@@ -208,6 +206,8 @@ class PendingCalls:
                 left[reason].append(record)
         if not self._unsorted[name]:
             del self._unsorted[name]
+        if definition is not None:
+            definition.learned = self._run  # at last: a caller that reads it takes no lock
         for reason, those in left.items():
             if reason != UNSTORED:
                 self.say_left(name, reason, those)
@@ -245,10 +245,25 @@ class PendingCalls:
             return False
         reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
         text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` runs it once more"
-        log.error(text, record.call, record.operation, reason, record.call)
+        if not definition.is_silent:
+            log.error(text, record.call, record.operation, reason, record.call)
         quarantined = Call(definition.keyed(record.key), record.call)
         quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
         return True
+
+    def check_crashes(self, shared: SharedCall, definition: Definition) -> None:
+        """*shared* comes from another process: quarantine it if too many processes died in it.
+
+        Raises:
+            CallRejectedError: It is quarantined.
+        """
+        record = shared.record
+        if record is None or not self._is_quarantined(record, definition):
+            return
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, record)
+        self.quarantined[record.call], shared.record = again, None
+        self._register.quarantine(again)
+        raise CallRejectedError(shared.name, why_quarantined(again))
 
     # what stays
 
@@ -260,15 +275,11 @@ class PendingCalls:
             return
         ids = ", ".join(record.call for record in those[:MAX_NAMED]) + (", ..." if len(those) > MAX_NAMED else "")
         calls = "1 call stays" if len(those) == 1 else f"{len(those)} calls stay"
-        log.warning("%s: %s pending (%s): %s", name, calls, ids, printable(redact(reason)))
+        if not self._registry.is_silent(name):
+            log.warning("%s: %s pending (%s): %s", name, calls, ids, brief(reason))
         for one in those:
             left = CallLeftPending(
-                at=self._bus.clock(),
-                operation=name,
-                key=one.key,
-                call=one.call,
-                attempt=one.attempt,
-                reason=reason,
+                at=self._bus.clock(), operation=name, key=one.key, call=one.call, attempt=one.attempt, reason=reason
             )
             self._bus.publish(left)
 

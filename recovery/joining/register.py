@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 from weakref import WeakSet
 
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, carried
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_quarantined
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
-
-log = logging.getLogger("recovery")
 
 _registers: WeakSet[CallRegister] = WeakSet()
 
@@ -39,7 +36,7 @@ class CallRegister:
         self.running: dict[Identity, SharedCall] = {}
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
-        self._quarantined: dict[Identity, SharedCall] = {}
+        self._quarantined: dict[Identity, deque[SharedCall]] = {}
         self._owed: OrderedDict[Identity, Outcome] = OrderedDict()
 
     # asked by callers
@@ -66,10 +63,10 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], _why_quarantined(self._quarantined[identity]))
+                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity][0]))
             if waiting:
                 shared = waiting[0]
-                self._take(identity, shared)
+                self._take(shared)
             else:
                 shared = new()
             self._run(shared)
@@ -89,7 +86,7 @@ class CallRegister:
             self.running[shared.identity] = shared
 
     def _join(self, shared: SharedCall, chain: tuple[SharedCall, ...]) -> Join:
-        circle = _path(shared, chain) if chain else None
+        circle = path_to(shared, chain) if chain else None
         if circle is not None:
             names = " -> ".join(map(str, (circle[-1], *circle)))
             raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
@@ -113,14 +110,16 @@ class CallRegister:
         shared = join.shared
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
+                if shared.identity is not None and self._owed.get(shared.identity) is outcome:
+                    del self._owed[shared.identity]
                 return outcome
-            shared.is_free = False
+            shared.is_free = shared.is_resumed_here = False  # the program gets the result from this caller
             shared.joins.remove(join)
             return shared
 
     def leave(self, join: Join) -> None:
         """*join* waits no longer; a call that it was to go on with passes to the next caller, or is cancelled."""
-        shared, is_abandoned = join.shared, False
+        shared, is_over = join.shared, False
         with self._lock:
             for one in join.chain:
                 if shared in one.waits_for:
@@ -128,33 +127,23 @@ class CallRegister:
             if join in shared.joins:
                 shared.joins.remove(join)
                 if shared.is_free and shared.outcome is None:
-                    is_abandoned = not self._pass_on(shared)
+                    is_over = not self._pass_on(shared)
         if join.waiter is not None:
             join.waiter.close()
-        if is_abandoned:
-            if shared.start is not None:
-                shared.start.attempt.cancel()
-            self._tell_cancelled(shared)
-
-    def _pass_on(self, shared: SharedCall) -> bool:
-        """Have the longest waiting caller go on with *shared*; False if none waits: then it is over."""
-        if shared.joins:
-            _wake(shared.joins[0])
-            return True
-        self._remove(shared)
-        return False
+        if is_over:
+            self._cancel(shared)
 
     # asked by the caller that runs the call
 
     def end(self, shared: SharedCall, outcome: Outcome) -> None:
-        """*shared* has ended: wake its callers, or keep what the resumption owes to the program."""
+        """*shared* has ended: wake its callers, and keep what the resumption owes to the program until one takes it."""
         with self._lock:
             if shared.state == "over":
                 return
             shared.outcome = outcome
             self._remove(shared)
             joins = list(shared.joins)
-            if shared.is_resumed_here and not joins and shared.identity is not None:
+            if shared.is_resumed_here and shared.identity is not None:
                 self._owed[shared.identity] = outcome
                 self._owed.move_to_end(shared.identity)
                 if len(self._owed) > MAX_OWED:
@@ -181,44 +170,69 @@ class CallRegister:
         return is_abandoned
 
     def _tell_cancelled(self, shared: SharedCall) -> None:
+        outcome = Outcome(error=RecoveryError(f"{shared} was cancelled by its caller"))
+        with self._lock:
+            if shared.state == "over":
+                shared.outcome = outcome  # for a resumption that watches it only afterwards
         if shared.on_end is not None:
-            shared.on_end(Outcome(error=RecoveryError(f"{shared} was cancelled by its caller")))
+            shared.on_end(outcome)
 
-    def hand_over(self, shared: SharedCall, start: Rest | None) -> bool:
-        """Let the longest waiting caller go on with *shared* from *start*; False if none waits: then it is over."""
+    def hand_over(self, shared: SharedCall, start: Rest | None) -> None:
+        """Let the longest waiting caller go on with *shared* from *start*; if none waits, it is cancelled.
+
+        Only a call that a dead process left, and that has not begun here, then stays pending.
+        """
         with self._lock:
             shared.start, shared.is_free = start, True
-            return self._pass_on(shared)
+            is_over = not self._pass_on(shared)
+        if is_over:
+            self._cancel(shared)
 
-    def put_back(self, shared: SharedCall, rest: Rest, outcome: Outcome) -> None:
+    def _pass_on(self, shared: SharedCall) -> bool:
+        if shared.joins:
+            _wake(shared.joins[0])
+            return True
+        self._remove(shared)
+        if shared.start is None and shared.record is not None:
+            shared.state, shared.is_free, shared.is_resumed_here = "pending", False, False
+            self._wait_for_caller(shared)
+        return False
+
+    def _cancel(self, shared: SharedCall) -> None:
+        if shared.start is not None:
+            shared.start.attempt.cancel()
+        self._tell_cancelled(shared)
+
+    def put_back(self, shared: SharedCall, rest: Rest | None, outcome: Outcome) -> None:
         """*shared* must not go on now and stays pending: its callers get *outcome*, a later one goes on from *rest*."""
         with self._lock:
-            identity = shared.identity
-            if identity is not None and shared.state != "over":
-                again = SharedCall(identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
-                self._pending.setdefault(identity, deque()).appendleft(again)
+            if shared.state != "over":
+                again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, shared.record, start=rest)
+                self._wait_for_caller(again)
             shared.is_resumed_here = False  # what it gets is no result, and not owed
         self.end(shared, outcome)
 
     # asked by the resumption
 
     def add_pending(self, shared: SharedCall) -> None:
-        """A dead process left *shared*: the first equal call, or the resumption, goes on with it."""
-        if shared.identity is not None:
-            with self._lock:
+        """A dead process left *shared*, or it is freed: the first equal call, or the resumption, goes on with it."""
+        with self._lock:
+            self._take(shared)
+            if shared.identity is not None:
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
         """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
             with self._lock:
-                self._quarantined[shared.identity] = shared
+                self._quarantined.setdefault(shared.identity, deque()).append(shared)
 
     def drop(self, shared: SharedCall) -> bool:
         """No caller and no resumption gets *shared* any more; False if one has it already."""
         with self._lock:
-            is_ours = self.resume(shared) == "run"
+            is_ours = shared.state == "pending"
             if is_ours:
+                self._take(shared)
                 self._remove(shared)
             return is_ours
 
@@ -231,26 +245,32 @@ class CallRegister:
             on_end(outcome)
 
     def resume(self, shared: SharedCall) -> Literal["run", "taken", "equal"]:
-        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs."""
+        """Whether the resumption is to "run" *shared* now; not if a caller has "taken" it, or an "equal" call runs.
+
+        A quarantined call is resumed by hand, and quarantined no longer.
+        """
         identity = shared.identity
         with self._lock:
             if shared.state != "pending":
                 return "taken"
+            self._take(shared)
             if identity is not None and identity in self.running:
+                self._wait_for_caller(shared)
                 return "equal"
-            if identity is not None and self._quarantined.get(identity) is shared:
-                del self._quarantined[identity]
-            elif identity is not None:
-                self._take(identity, shared)
             shared.is_resumed_here = True
             self._run(shared)
             return "run"
 
-    def _take(self, identity: Identity, shared: SharedCall) -> None:
-        waiting = self._pending[identity]
-        waiting.remove(shared)
-        if not waiting:
-            del self._pending[identity]
+    def _wait_for_caller(self, shared: SharedCall) -> None:
+        if shared.identity is not None:
+            self._pending.setdefault(shared.identity, deque()).appendleft(shared)
+
+    def _take(self, shared: SharedCall) -> None:
+        for calls in (self._pending, self._quarantined):
+            if shared.identity is not None and shared in (equal := calls.get(shared.identity, deque())):
+                equal.remove(shared)
+                if not equal:
+                    del calls[shared.identity]
 
     # asked by the service
 
@@ -275,38 +295,16 @@ class CallRegister:
                 _wake(join)
 
     def after_fork(self) -> None:
-        """In a forked child: the calls that run are those of the parent."""
-        carried.set(())
+        """In a forked child: the calls that run are those of the parent.
+
+        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
+        """
         self._begin()
 
 
 def _wake(join: Join) -> None:
     if join.waiter is not None:
         join.waiter.wake()
-
-
-def _why_quarantined(shared: SharedCall) -> str:
-    assert shared.record is not None
-    call = shared.record.call
-    return (
-        f"call {call} is quarantined, its process crashed in it too often; free it with `recovery retry JOURNAL {call}`"
-    )
-
-
-def _path(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCall] | None:
-    """From *shared* along the calls that wait for each other to one of *chain*; ``None`` if there is no way."""
-    seen: set[int] = set()
-
-    def walk(one: SharedCall) -> Iterator[list[SharedCall]]:
-        if one in chain:
-            yield [one]
-        elif id(one) not in seen:
-            seen.add(id(one))
-            for other in one.waits_for:
-                for path in walk(other):
-                    yield [one, *path]
-
-    return next(walk(shared), None)
 
 
 def _after_fork() -> None:

@@ -27,8 +27,10 @@ class SharedRun(msgspec.Struct, eq=False):
     shared: SharedCall
     may_repeat: bool
     rest: Rest | None = None
-    is_new: bool = False
-    """Whether the call begins here, and no other caller or process has begun it."""
+    has_begun: bool = False
+    """Whether this caller has begun, or has taken up, the call; before, it waits for other processes."""
+    may_recall: bool = False
+    """Whether a recorded result may stand for the call: it begins here, or has ended in another process."""
     is_settled: bool = False
     """Whether this caller was cut off: what becomes of the call is decided."""
 
@@ -60,27 +62,34 @@ class SharedRun(msgspec.Struct, eq=False):
         if rest.wait is None and rest.verdict is None and rest.error is None:
             rest.attempt = attempt = interrupt(attempt)
             rest.refusal = None if self.may_repeat or not attempt.call.has_failed else MAYBE_SENT
-        if not self.register.hand_over(self.shared, rest):
-            attempt.cancel()
+        self.register.hand_over(self.shared, rest)
 
     def fail(self, error: BaseException) -> None:
         """The run has ended with *error*: the callers that wait get it, or go on with the call."""
         if self.is_settled:
             return
-        attempt = self.shared.attempt
+        shared, attempt = self.shared, self.shared.attempt
         if not isinstance(error, Exception):
-            if attempt is not None:
+            if self.has_begun and attempt is not None:
                 self.cut_off(self.rest or Rest(attempt), Outcome(is_known=False))  # before the runner began
             else:
-                self.is_settled = True  # before it began: another caller begins
-                if not self.register.abandon(self.shared):
-                    self.register.hand_over(self.shared, None)
+                self.is_settled = True
+                self.register.hand_over(shared, shared.start)
             return
         outcome = Outcome(error=error, traceback=error.__traceback__)
         if isinstance(error, StaysPendingError) and isinstance(error.attempt, Attempt):
-            self.register.put_back(self.shared, Rest(error.attempt), outcome)
+            self.register.put_back(shared, Rest(error.attempt), outcome)
+        elif not self.has_begun and (shared.start is not None or shared.record is not None):
+            self.register.put_back(shared, shared.start, outcome)
         else:
             self.register.end(self.shared, outcome)
+
+    def release(self, error: Exception) -> None:
+        """The call was over before the resumption came to it, hence *error*: callers that wait begin a new call."""
+        self.is_settled, self.shared.is_resumed_here = True, False
+        if self.shared.on_end is not None:
+            self.shared.on_end(Outcome(error=error))
+        self.register.hand_over(self.shared, None)
 
     def succeed(self, result: object) -> None:
         """The run has ended with *result*, which every caller gets."""

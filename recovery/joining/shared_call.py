@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
@@ -68,6 +68,8 @@ class SharedCall(msgspec.Struct, eq=False):
         outcome: How it ended.
         joins: The callers that wait for it, the longest waiting first.
         waits_for: The calls that its own body has joined and waits for.
+        claimed_elsewhere: When another process was found to run an equal call, until this one begins: monotonic
+            seconds.
         is_resumed_here: Whether the resumption runs it, so that its result is owed to the program.
         on_end: Told how it ended.
     """
@@ -84,6 +86,7 @@ class SharedCall(msgspec.Struct, eq=False):
     outcome: Outcome | None = None
     joins: list[Join] = []
     waits_for: list[SharedCall] = []
+    claimed_elsewhere: float | None = None
     is_resumed_here: bool = False
     on_end: Callable[[Outcome], object] | None = None
 
@@ -145,3 +148,26 @@ class Join(msgspec.Struct, eq=False):
     def leave(self) -> None:
         """End the wait, however it ended."""
         self.register.leave(self)
+
+
+def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCall] | None:
+    """From *shared* along the calls that wait for each other to one of *chain*; ``None`` if there is no way."""
+    seen: set[int] = set()
+
+    def walk(one: SharedCall) -> Iterator[list[SharedCall]]:
+        if one in chain:
+            yield [one]
+        elif id(one) not in seen:
+            seen.add(id(one))
+            for other in one.waits_for:
+                for path in walk(other):
+                    yield [one, *path]
+
+    return next(walk(shared), None)
+
+
+def why_quarantined(shared: SharedCall) -> str:
+    """Why a call that equals *shared* is rejected, and what to do."""
+    call = shared.record and shared.record.call
+    free = f"free it with `recovery retry JOURNAL {call}`"
+    return f"call {call} is quarantined, its process crashed in it too often; {free}"

@@ -15,7 +15,7 @@ from recovery.journal.config import JournalConfig
 from recovery.journal.errors import ForeignJournalError, NewerJournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Store
-from recovery.redact import redact
+from recovery.redact import brief
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +81,7 @@ class StoreConnection:
         self.is_refused = isinstance(error, ForeignJournalError | NewerJournalError)
         self.retry_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2.0, self.config.longest_pause)
-        reason = redact(f"{type(error).__name__}: {error}")
+        reason = brief(f"{type(error).__name__}: {error}")
         is_new, self.reason = reason != self.reason, reason
         if is_new:
             log.warning("the journal cannot be written and will try again; operations go on in memory: %s", reason)
@@ -93,6 +93,6 @@ class StoreConnection:
         try:
             self.run(self.store.close())
         except Exception as error:
-            log.warning("the journal ends, but its store could not be closed: %s", redact(str(error)))
+            log.warning("the journal ends, but its store could not be closed: %s", brief(str(error)))
         if self._runner is not None:
             self._runner.close()

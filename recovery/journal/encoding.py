@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
+from events.alert_events import AlertRaised
 from events.codec import decode, encode
 from events.errors import CodecError
 from events.event import CallEvent, Event
@@ -27,7 +28,7 @@ def rows_of(run: str, batch: Iterable[QueuedEvent]) -> tuple[list[Row], list[int
         event = entry.event
         assert event is not None
         try:
-            if isinstance(event, Outcome):
+            if isinstance(event, Outcome | AlertRaised):
                 event = msgspec.structs.replace(event, failure=None)  # its row is there already
             body = encode(redacted(event))
         except CodecError as error:  # its neighbours are written all the same

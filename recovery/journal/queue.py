@@ -32,11 +32,15 @@ BATCH_BYTES = 1024 * 1024
 
 
 class QueuedEvent(msgspec.Struct, eq=False, gc=False):
-    """An event in the queue. *number* counts the events of this run, from 1; *event* is ``None`` once it is removed."""
+    """An event in the queue. *number* counts the events of this run, from 1; *event* is ``None`` once it is removed.
+
+    *since* is the number of the first waiting checkpoint that this one has replaced; 0 for none.
+    """
 
     number: int
     event: Event | None
     size: int
+    since: int = 0
 
 
 class WriteQueue:
@@ -108,10 +112,12 @@ class WriteQueue:
 
     @property
     def first(self) -> int:
-        """The number of the earliest event that waits; one more than ``issued`` if none waits."""
+        """The number of the earliest event that waits, or that was replaced by one; ``issued`` + 1 if none waits."""
         with self._lock:
             earliest = self._earliest()
-            return self.issued + 1 if earliest is None else earliest.number
+            first = self.issued + 1 if earliest is None else earliest.number
+            progress = list(self._progress.values())
+        return min([first, *(entry.since for entry in progress if entry.since)])
 
     def __len__(self) -> int:
         """How many events wait, the batch that is being written included."""
@@ -177,6 +183,8 @@ class WriteQueue:
         entry = QueuedEvent(number, event, size)
         if progress is not None:
             self._progress[progress.call] = entry
+            if old is not None:
+                entry.since = old.since or old.number
         elif size > BASE_SIZE and size_of_texts is size_of_recorded:
             self._note_result(event, entry)
         if not self._queue:

@@ -102,6 +102,7 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Raise JournalError if this store no longer writes where it was opened. Called twice a second when idle."""
+        return  # a body that says nothing would make it abstract
 
     async def adopt(self) -> bool:
         """Take over what processes wrote to other files before they died; whether there was anything."""
@@ -118,12 +119,13 @@ class Store(Protocol):
         """
         return None
 
-    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+    async def calls_of(self, operation: str, since: float | None) -> tuple[Sequence[Run], Sequence[Row]]:
         """The rows of the calls of *operation* in every file of the journal, and the runs that wrote them.
 
         Args:
             operation: Its name.
             since: Monotonic seconds. Calls that are over are found by their rows written since then, in this boot.
+                ``None``: none of them, and only the calls in the files of other processes.
 
         Returns:
             Rows in the order to replay, each once, without checkpoints. The latest rows only, if there are very many. A

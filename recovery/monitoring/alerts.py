@@ -12,7 +12,7 @@ import msgspec
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.event import Event
-from events.operation_events import CallRejected, GaveUp, OperationRecovered
+from events.operation_events import CallRejected, FailureClassified, GaveUp, OperationRecovered
 from recovery import validation
 from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.windows import Window
@@ -115,6 +115,7 @@ class Alerts:
         self.thresholds = thresholds
         self._raised: dict[tuple[str, OperationKey], AlertRaised] = {}
         self._pending: dict[OperationKey, _Pending] = {}
+        self._latest: dict[OperationKey, FailureClassified] = {}
 
     @property
     def raised(self) -> tuple[AlertRaised, ...]:
@@ -125,6 +126,8 @@ class Alerts:
         """Note that *key* may be worse than before, because of *event*."""
         pending = self._pending.get(key) or self._pending.setdefault(key, _Pending(event.at))
         pending.events += 1
+        if isinstance(event, GaveUp) and event.failure is not None:
+            self._latest[key] = self._latest[ALL_OPERATIONS] = event.failure
         lag = self.thresholds.lag
         if isinstance(event, OperationRecovered) and lag is not None and event.lag > lag.raised:
             pending.has_lag = True
@@ -173,8 +176,13 @@ class Alerts:
         fields: dict[str, Any] = {"alert": alert, "operation": key[0], "key": key[1]}
         fields |= {"value": reading.value, "count": reading.count}
         if threshold.is_passed(reading, was_raised=before is not None):
+            latest = self._latest.get(key)
             raised = AlertRaised(
-                at=now if before is None else before.at, threshold=threshold.raised, cause=cause, **fields
+                at=now if before is None else before.at,
+                threshold=threshold.raised,
+                cause=cause,
+                failure=latest if latest is not None and latest.category == cause else None,
+                **fields,
             )
             self._raised[alert, key] = raised
             return [raised] if before is None else []

@@ -27,7 +27,7 @@ MAX_DUE = 32
 """Samples of one operation key that are due at a time."""
 
 MAX_SAMPLED = 8
-"""Operation keys that are sampled at a time: each subscription makes the bus rebuild its ready tuples."""
+"""Operation keys that are sampled at a time: each subscription makes the bus find their subscribers again."""
 
 KINDS = (OperationStarted, OperationSucceeded)
 

@@ -15,7 +15,7 @@ from recovery.journal.journal import Journal
 from recovery.monitoring.counters import CircuitSnapshot, Counters, SubscriberSnapshot
 from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.windows import SUMS, WINDOWS, Tally, Window
-from recovery.redact import redact
+from recovery.redact import brief
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +164,7 @@ def window_counts(window: Window) -> WindowCounts:
         success_rate=window.success_rate,
         attempts=successes + tally.failures,
         categories=dict(tally.categories),
-        waits={redact(cause): Waits(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()},
+        waits={brief(cause): Waits(count=count, seconds=seconds) for cause, (count, seconds) in tally.waits.items()},
         recovery=distribution(tally.recovery),
         lag=distribution(tally.lag),
         **{name: getattr(tally, name) for name in SUMS},
@@ -185,7 +185,7 @@ def journal_snapshot(counters: Counters, journal: Journal, now: float) -> Journa
     return JournalSnapshot(
         bytes=backlog.bytes,
         age=0.0 if backlog.since is None else max(now - backlog.since, 0.0),
-        reason=None if reason is None else redact(reason),
+        reason=None if reason is None else brief(reason),
         **msgspec.structs.asdict(journal.counts),
         **counters.journal,
     )

@@ -250,7 +250,10 @@ def admit(
 
 
 def importance(circuit: Circuit, now: float) -> tuple[int, float]:
-    """Orders circuits by what is lost with them: closed ones first, then by the end of their break or probe."""
+    """Orders circuits by what is lost with them: closed ones first, then by the end of their break or probe.
+
+    *now* is when the circuit came into its state: a probe that has ended, ended then.
+    """
     match circuit:
         case Closed():
             return 0, 0.0

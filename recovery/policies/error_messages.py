@@ -52,7 +52,8 @@ PROCESSES = _rules(
      "the transfer broke off"),
     ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey",
      "it is private, or does not exist: git does not say which"),
-    ("git-missing", P, r"repository .{0,300} not found|requested url returned error: 40[0134]|"
+    ("git-missing", P, r"repository .{0,300} (not found|does not exist)|does not appear to be a git repository|"
+     r"requested url returned error: 40[0134]|"
      r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref", "there is no such repository or commit"),
     ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
     ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),

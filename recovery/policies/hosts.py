@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from events.evidence import Category
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -14,10 +15,9 @@ PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21, "ftps": 990,
 """The schemes of URLs that name a host, with their default ports."""
 
 HOST = r"(?P<host>\[[0-9a-f:.]{2,45}\]|\w[\w.-]{0,252})"
-URL = re.compile(
+URL = (
     rf"(?:[a-z]+\+)?(?P<scheme>{'|'.join(PORTS)})://(?:[^/?#\s\[\]]*@)?{HOST}(?::(?P<port>\d{{0,5}}))?(?=[/?#]|\Z)"
-    r"|git@(?P<remote>\w[\w.-]{0,252}):[^\s]",
-    re.IGNORECASE,
+    r"|git@(?P<remote>\w[\w.-]{0,252}):[^\s]"
 )
 """A URL, also as pip writes one (``git+https://``), or git's short form ``git@host:path`` of an ssh URL."""
 
@@ -37,7 +37,7 @@ def host_of(*args: object, **kwargs: object) -> str:
     """
     for value in (*args, *kwargs.values()):
         text = value if isinstance(value, str) else _text_of(value)
-        found = URL.match(text) if text else None
+        found = _url().match(text) if text else None
         if found is None:
             continue
         scheme, host, port, remote = found.group("scheme", "host", "port", "remote")
@@ -45,6 +45,11 @@ def host_of(*args: object, **kwargs: object) -> str:
             scheme, host = "ssh", remote
         return f"{host.rstrip('.').lower()}:{int(port) if port else PORTS[scheme.lower()]}"
     return ""
+
+
+@cache
+def _url() -> re.Pattern[str]:
+    return re.compile(URL, re.IGNORECASE)  # when it is first needed: importing recovery stays light
 
 
 def _text_of(value: object) -> str:

@@ -89,10 +89,11 @@ class CommandHandler:
             return None
         if command.name == "retry" and is_quarantined:
             try:
-                found.retry(command.call)
+                is_resumed = found.retry(command.call) in found.calls
             except (LookupError, RecoveryError) as error:
                 return _refused(str(error))
-            return Answer(is_done=True, said="it leaves the quarantine, and is resumed now")
+            what_now = ", and is resumed now" if is_resumed else "; the next call with its idempotency key runs it"
+            return Answer(is_done=True, said=f"it leaves the quarantine{what_now}")
         if command.name == "give up" and (record := found.drop(command.call)) is not None:
             give_up_left(record, self._bus, command.reason)
             return Answer(is_done=True, said="given up: it is not resumed any more")

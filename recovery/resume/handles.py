@@ -60,7 +60,7 @@ class Resumption:
     ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged rows.
 
     Args:
-        start: Resumes a call.
+        start: Resumes a call; False if the next equal call goes on with it instead.
         close: Ends ``retry``; the service calls it, in its loop.
         pick_up: Resumes what was left until now and can be resumed meanwhile.
         drop: Makes sure that the call of that id is not run any more; False if it runs already.
@@ -68,7 +68,7 @@ class Resumption:
 
     def __init__(
         self,
-        start: Callable[[ResumedCall], object],
+        start: Callable[[ResumedCall], bool],
         close: Callable[[], object] = lambda: None,
         pick_up: Callable[[Resumption], object] = lambda _: None,
         drop: Callable[[str], bool] = lambda _: True,
@@ -104,6 +104,9 @@ class Resumption:
     def retry(self, call: str) -> ResumedCall:
         """Resume a quarantined call after all; from any thread.
 
+        A call whose arguments were not stored (it has an idempotency key and is not resumable) leaves the quarantine,
+        and the next call with its key goes on with it. ``wait()`` of the resumption does not wait for it.
+
         Raises:
             LookupError: No call with that id is quarantined.
             RecoveryError: The call is async and the service runs under plain ``with``, without a loop. The call stays
@@ -114,9 +117,9 @@ class Resumption:
             if record is None:
                 raise LookupError(f"no call {call!r} is quarantined here")
             again = ResumedCall(record)
-            self._start(again)
+            if self._start(again):
+                self.calls.append(again)
             self.quarantined.remove(record)
-            self.calls.append(again)
         return again
 
     def drop(self, call: str) -> CallRecord | None:

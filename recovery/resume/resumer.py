@@ -61,11 +61,13 @@ class Resumer(msgspec.Struct, eq=False):
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
 
-        def start(handle: ResumedCall) -> None:
+        def start(handle: ResumedCall) -> bool:
             todo = self._by_hand(handle)
-            if todo.is_async:
+            if todo is not None and todo.is_async:
                 raise RecoveryError(f"call {handle.record.call}: async calls are resumed under `async with`")
-            self._start_threads([[todo]])
+            if todo is not None:
+                self._start_threads([[todo]])
+            return todo is not None
 
         def pick_up(found: Resumption) -> None:
             plain, _ = self._sort(found, has_loop=False)
@@ -90,12 +92,13 @@ class Resumer(msgspec.Struct, eq=False):
         soon = soon_in_this_loop()
         hand_in, handed_in = anyio.create_memory_object_stream[list[Todo]](math.inf)
 
-        def start(handle: ResumedCall) -> None:
+        def start(handle: ResumedCall) -> bool:
             todo = self._by_hand(handle)
-            if todo.is_async:
+            if todo is not None and todo.is_async:
                 soon(take, [todo])
-            else:
+            elif todo is not None:
                 self._start_threads([[todo]])
+            return todo is not None
 
         def take(todos: list[Todo]) -> None:
             try:
@@ -154,14 +157,16 @@ class Resumer(msgspec.Struct, eq=False):
         in_tasks = [todos for todos in groups.values() if todos[0].is_async]
         return [todos for todos in groups.values() if not todos[0].is_async], in_tasks
 
-    def _by_hand(self, handle: ResumedCall) -> Todo:
-        """A quarantined call that is resumed by hand."""
+    def _by_hand(self, handle: ResumedCall) -> Todo | None:
+        """A quarantined call that is resumed by hand; ``None`` for one whose arguments its next caller brings."""
         pending = self._joinable.pending
         shared = pending.quarantined[handle.record.call]
         definition = pending.definition_of(shared)
-        if definition is None or shared.args is None:
-            raise RecoveryError(f"call {handle.record.call}: nothing was stored to resume it with; call it again")
+        assert definition is not None  # it is not sorted, and quarantined, before
         self._joinable.register.watch(shared, handle.take)
+        if shared.args is None:
+            self._joinable.register.add_pending(pending.quarantined.pop(handle.record.call))
+            return None
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
@@ -197,8 +202,7 @@ class Resumer(msgspec.Struct, eq=False):
         if answer == "equal":
             self._joinable.pending.say_left(todo.shared.name, EQUAL, [todo.handle.record])
             todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: {EQUAL}"))
-        elif answer == "run":
-            self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
+        self._joinable.pending.quarantined.pop(todo.handle.record.call, None)
         return answer == "run"
 
     def _runner(self, todo: Todo) -> Runner:

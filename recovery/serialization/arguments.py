@@ -129,6 +129,10 @@ class ArgumentCodec:
         self._made: Parameters | None = None
 
     @property
+    def _name(self) -> str:
+        return getattr(self._function, "__qualname__", repr(self._function))
+
+    @property
     def _parameters(self) -> Parameters:
         if self._made is None:  # two threads may make it, without a lock that a forked process could find locked
             self._made = Parameters(self._function)
@@ -172,8 +176,7 @@ class ArgumentCodec:
         try:
             parameters.signature.bind(*args, **kwargs)
         except TypeError as error:
-            name = getattr(self._function, "__qualname__", repr(self._function))
-            raise ValueError(f"the stored arguments do not fit the signature of {name}: {error}") from error
+            raise ValueError(f"the stored arguments do not fit the signature of {self._name}: {error}") from error
         if parameters.name_made or TAG_START in bytes(data):
             args = [parameter.value(name, node) for parameter, name, node in parameters.positional(args)]
             kwargs = {name: parameter.value(name, node) for parameter, name, node in parameters.by_keyword(kwargs)}
@@ -190,7 +193,10 @@ class ArgumentCodec:
             ValueError: As of ``encoded``.
         """
         parameters = self._parameters
-        values = parameters.bound(args, kwargs)
+        try:
+            values = parameters.bound(args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._name}() {error}") from None
         if parameters.name_made or plain(values) is None:
             values = parameters.canonical_nodes(values)
         return msgspec.json.encode(values, order="sorted")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from recovery.redact import LEAST_LITERAL, hide
+from recovery.literals import LEAST_LITERAL, hide
 
 MARK = "$secret"
 """The key that marks a reference to a secret in JSON."""
@@ -27,9 +27,12 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
     reference: str
 
     def __post_init__(self) -> None:
-        kind, _, where = self.reference.partition(":") if isinstance(self.reference, str) else ("", "", "")
+        is_text = isinstance(self.reference, str)
+        kind, _, where = self.reference.partition(":") if is_text else ("", "", "")
         if kind not in ("env", "file") or not where:
-            raise ValueError(f"a reference to a secret is env:NAME or file:PATH, not {self.reference!r:.40}")
+            # The value is not shown: it may be the secret.
+            given = f"{len(self.reference)} characters" if is_text else type(self.reference).__name__
+            raise ValueError(f"a reference to a secret is env:NAME or file:PATH; what was given ({given}) is neither")
 
     def reveal(self) -> str:
         """The value, which is redacted from then on in what is journalled, logged and printed.

@@ -20,6 +20,7 @@ from events.operation_events import (
     OperationRecovered,
     Parked,
 )
+from events.parts import Parts
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
 from recovery.policies.budget import Bucket, RetryBudget, refill, refund, reserve
@@ -59,6 +60,7 @@ class RetryBudgets:
         self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
         self._kept: OrderedDict[OperationKey, Kept] = OrderedDict()
+        self._parts = Parts()  # that have a bucket
         self._reserved: OrderedDict[str, tuple[OperationKey, int]] = OrderedDict()
         self._has_forgotten: set[str] = set()
         self._followed: set[str] = set()
@@ -113,8 +115,9 @@ class RetryBudgets:
     def forget(self, operation: str) -> None:
         """Forget every bucket of *operation*: a new operation gets its name."""
         with self._lock:
-            for operation_key in [one for one in self._kept if one[0] == operation]:
+            for operation_key in self._parts.within(operation):
                 del self._kept[operation_key]
+                self._parts.discard(operation_key)
 
     def _refilled(self, budget: RetryBudget, operation_key: OperationKey, now: float) -> Kept:
         """The bucket with its tokens of now, which becomes the most recently used."""
@@ -124,6 +127,7 @@ class RetryBudgets:
         if kept is None:
             tokens = 0.0 if operation_key[0] in self._has_forgotten else budget.reserve
             kept = self._kept[operation_key] = Kept(Bucket(tokens, now, successes), operation)
+            self._parts.add(operation_key)
         kept.bucket = refill(budget, kept.bucket, now, successes)
         self._kept.move_to_end(operation_key)
         if len(self._kept) > self._max_keys:
@@ -131,7 +135,8 @@ class RetryBudgets:
         return kept
 
     def _forget_one(self, now: float) -> None:
-        (name, _), lost = self._kept.popitem(last=False)
+        (name, key), lost = self._kept.popitem(last=False)
+        self._parts.discard((name, key))
         config = self._config_of(name)
         if config is not None and config.budget is not None:
             successes = 0 if lost.operation is None else lost.operation.successes

@@ -40,7 +40,6 @@ class BuiltIn:
 
     def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], wake: Wake, *, max_keys: int) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
-        self.logging: bool | None = None
         self.classify = Classify(config_of)
         bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
         self.budgets = RetryBudgets(bus, config_of, operation_of, max_keys=max_keys)
@@ -49,9 +48,10 @@ class BuiltIn:
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
         bus.subscribe((CircuitClosed, CircuitOpened), self._on_circuit, essential=True)
         self._bus = bus
+        self._registry = registry
         self._config_of = config_of
         self._wake = wake
-        self._log = Log(self._logs, most_retries=self._most_retries)
+        self._log = Log(registry.logs, most_retries=self._most_retries)
         self._log_subscriptions: dict[bool, list[Subscription]] = {}
         self._logs_all_of_some = False
 
@@ -67,7 +67,7 @@ class BuiltIn:
         if classifiers is not None:
             self.classify.classifiers = classifiers
         if logging is not None:
-            self.logging = logging
+            self._registry.logging = logging
         self._follow_log()
 
     def follow(self, definition: Definition) -> None:
@@ -85,8 +85,9 @@ class BuiltIn:
 
     def _follow_log(self) -> None:
         """Subscribe the log to what some operation wants logged; a call that recovers causes details only."""
-        logs_all = self.logging is True or self._logs_all_of_some
-        wanted = (logs_all,) if logs_all or self.logging is None else ()
+        logging = self._registry.logging
+        logs_all = logging is True or self._logs_all_of_some
+        wanted = (logs_all,) if logs_all or logging is None else ()
         for old in [one for one in self._log_subscriptions if one not in wanted]:
             for subscription in self._log_subscriptions.pop(old):
                 subscription.close()
@@ -96,10 +97,6 @@ class BuiltIn:
                 self._bus.subscribe(notable, self._log, essential=True),
                 self._bus.subscribe(DETAILS, self._log, essential=True, is_detail=not logs_all),
             ]
-
-    def _logs(self, operation: str) -> bool | None:
-        config = self._config_of(operation)
-        return self.logging if config is None or config.logging is None else config.logging
 
     def _most_retries(self, outcome: Outcome) -> int | None:
         config = self._config_of(outcome.operation)

@@ -25,6 +25,7 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
 )
+from events.parts import Parts
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
@@ -41,6 +42,7 @@ from recovery.policies.circuit_breaker import (
 )
 from recovery.policies.retry import parks
 from recovery.settings import ConfigOf
+from recovery.subscribers.ranking import Ranking
 
 Mode: TypeAlias = Literal["auto", "open", "closed", "metrics_only"]
 MODES: tuple[Mode, ...] = ("auto", "open", "closed", "metrics_only")
@@ -58,7 +60,7 @@ class Break:
         config_of: Finds the config of an operation.
         operation_of: Finds an operation and its success counter.
         on_permit: Called with the operation's name and key when a permit to probe is free again.
-        max_keys: How many circuits are remembered.
+        max_keys: How many circuits are remembered; the least important is forgotten first.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Break:
         self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
         self._circuits: dict[OperationKey, Circuit] = {}
+        self._importance: Ranking[OperationKey, tuple[int, float]] = Ranking()
         self._subscriptions: dict[OperationKey, tuple[Subscription, ...]] = {}
         self._kept: dict[OperationKey, Operation | None] = {}  # for their counters
         self._forced: dict[OperationKey, Mode] = {}
+        self._parts = Parts()  # with a circuit or a forced mode
         self._latest: object = None
         bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
 
@@ -95,6 +99,7 @@ class Break:
                 self._forced.pop(operation_key, None)
             else:
                 self._forced[operation_key] = mode
+                self._parts.add(operation_key)
             dropped = self._drop(operation_key)
             if mode == "open":
                 self._subscribe(operation_key)
@@ -116,8 +121,8 @@ class Break:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock."""
         with self._lock:
             for operation_key, circuit in list(states.items())[-self._max_keys :]:
-                if operation_key not in self._circuits and operation_key not in self._forced:
-                    self._circuits[operation_key] = circuit
+                is_known = operation_key in self._circuits or operation_key in self._forced
+                if not is_known and self._remember(operation_key, circuit, self._bus.clock()):
                     self._subscribe(operation_key)
 
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
@@ -179,7 +184,7 @@ class Break:
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: a new operation gets its name."""
         with self._lock:
-            for operation_key in [one for one in {**self._circuits, **self._forced} if one[0] == operation]:
+            for operation_key in self._parts.within(operation):
                 self._forced.pop(operation_key, None)
                 self._drop(operation_key)
 
@@ -199,13 +204,10 @@ class Break:
         operation, key = operation_key
         if isinstance(after, Closed) and after.failures == 0 and policy.failure_rate is None:
             self._drop(operation_key)  # nothing to remember
-        else:
-            self._circuits[operation_key] = after
-            if len(self._circuits) > self._max_keys:
-                least = min(self._circuits, key=lambda one: importance(self._circuits[one], now))
-                self._drop(least)
-                if least == operation_key:
-                    return []
+        elif isinstance(before, Closed) and isinstance(after, Closed) and operation_key in self._circuits:
+            self._circuits[operation_key] = after  # as important as before
+        elif not self._remember(operation_key, after, now):
+            return []
         match before, after:
             case Closed() | HalfOpen(), Open(until, failures, times):
                 if isinstance(before, Closed):
@@ -222,10 +224,24 @@ class Break:
                 return [CircuitClosed(at=now, operation=operation, key=key)]
         return []
 
+    def _remember(self, operation_key: OperationKey, circuit: Circuit, now: float) -> bool:
+        """Note the state of a circuit, and forget the least important one beyond ``max_keys``: False if it is this."""
+        self._circuits[operation_key] = circuit
+        self._importance.put(operation_key, importance(circuit, now))
+        self._parts.add(operation_key)
+        if len(self._circuits) <= self._max_keys:
+            return True
+        least = self._importance.least()
+        self._drop(least)
+        return least != operation_key
+
     def _drop(self, operation_key: OperationKey) -> Circuit | None:
         """Forget the circuit of *operation_key*, and unsubscribe it."""
         self._unsubscribe(operation_key)
         self._kept.pop(operation_key, None)
+        self._importance.remove(operation_key)
+        if operation_key not in self._forced:
+            self._parts.discard(operation_key)
         return self._circuits.pop(operation_key, None)
 
     def _unsubscribe(self, operation_key: OperationKey) -> None:

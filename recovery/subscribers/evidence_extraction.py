@@ -20,7 +20,7 @@ from events.errors import Retryable
 from events.event import FOREVER
 from events.evidence import Evidence
 from recovery.policies.error_output import as_shown
-from recovery.redact import MARGIN, clipped, printable, redact
+from recovery.redact import MAX_READ, brief, printable
 
 MAX_TEXT = 4096
 """Characters of a message, or of an error output, that are kept."""
@@ -28,8 +28,8 @@ MAX_TEXT = 4096
 MAX_RETRY_AFTER = 3600.0
 """The most seconds that a server may ask a call to wait; a launcher's user must not wait longer unnoticed."""
 
-MAX_READ = 8 * MAX_TEXT
-"""Bytes, or characters, of an error output that are looked at."""
+MAX_BYTES = 5 * MAX_READ
+"""Bytes of an error output that are decoded: more than ``MAX_READ`` characters, so that the cut is known of."""
 
 OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 """OSErrors whose errno is a number of another library, not of the system."""
@@ -169,7 +169,7 @@ def _text(error: BaseException) -> str:
         text = str.__str__(text)  # a plain str, not a subclass
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
-    return printable(clipped(text, MAX_TEXT))
+    return brief(text, MAX_TEXT)
 
 
 def _int(value: object) -> int | None:
@@ -242,10 +242,11 @@ def _tail(value: object) -> str | None:
     """The end of what a process said, as a terminal shows it."""
     if not isinstance(value, bytes | str):
         return None
-    whole = str.__str__(value) if isinstance(value, str) else value
-    is_cut = len(whole) > MAX_READ
-    text = whole[-MAX_READ:] if isinstance(whole, str) else whole[-MAX_READ:].decode("utf-8", "replace")
-    # Redacted before a line is dropped, since a secret may span lines. A bar that is drawn again and again is one line.
-    text = as_shown(redact(text)[MARGIN if is_cut else 0 :])
-    lines = (line.rstrip() if line.isprintable() else printable(line) for line in text.split("\n"))
-    return clipped("\n".join(filter(None, lines)), MAX_TEXT, tail=True) or None
+    text = str.__str__(value) if isinstance(value, str) else value[-MAX_BYTES:].decode("utf-8", "replace")
+    return brief(text, MAX_TEXT, reshape=_lines, tail=True) or None
+
+
+def _lines(text: str) -> str:
+    """The lines of *text* that say something; a bar that is drawn again and again is one of them."""
+    lines = (line.rstrip() if line.isprintable() else printable(line) for line in as_shown(text).split("\n"))
+    return "\n".join(filter(None, lines))

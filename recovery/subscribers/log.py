@@ -25,7 +25,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.explain import counted, duration, explain, shown
-from recovery.redact import redact
+from recovery.redact import excerpt
 
 
 class Redacted(logging.Filter):
@@ -35,11 +35,11 @@ class Redacted(logging.Filter):
         """Keep *record*; a message or a traceback with a secret becomes redacted text."""
         with suppress(Exception):  # the handlers report a record that cannot be formatted
             message = record.getMessage()
-            if (harmless := redact(message)) != message:
+            if (harmless := excerpt(message)) != message:
                 record.msg, record.args = harmless, None
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            if (harmless := redact(text)) != text:
+            if (harmless := excerpt(text)) != text:
                 record.exc_info, record.exc_text = None, harmless
         return True
 
@@ -121,28 +121,31 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return None
     if isinstance(event, CallEvent):
         return explain(event, most_retries=most_retries).line
-    match event:
+    name = display_name(event.operation, event.key) or "all operations"
+    match event:  # the name without a colon: "token: closed" would look like a secret
         case CircuitOpened(after=after, failures=failures):
-            line = f"circuit opened for {duration(after)} after {counted(failures, 'failure')}"
+            line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
         case CircuitHalfOpened():
-            line = "circuit half-open, a probe may begin"
+            line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
-            line = "circuit closed"
+            line = f"circuit {name} closed"
         case AlertRaised() | AlertCleared():
-            line = alert_in_words(event)
+            line = f"{name}: {alert_in_words(event)}"
         case _:
             return None
-    return shown(f"{display_name(event.operation, event.key) or 'all operations'}: {line}")
+    return shown(line)
 
 
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:
-    """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable``."""
+    """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable, ...``."""
     what, unit, noun = ALERTS.get(event.alert, (event.alert, "", "measurement"))
     limit = in_unit(event.threshold, unit)
     of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
     side, other = ("below", "above") if event.alert == "success" else ("above", "below")
     if isinstance(event, AlertRaised):
         cause = f"; most failures are {event.cause}" if event.cause else ""
+        if event.failure is not None:
+            cause += f", as that of call {event.failure.call}: {explain(event.failure).short}"
         return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
     on = "the alert was on for"
     if event.value is None:

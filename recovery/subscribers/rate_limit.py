@@ -17,6 +17,7 @@ from events.verdicts import Park
 from recovery.operations import MAX_KEYS, OperationKey
 from recovery.policies.retry import LIMITED
 from recovery.settings import ConfigOf
+from recovery.subscribers.ranking import Ranking
 
 SPREAD = 0.1
 """Share of the remaining seconds over which deferred calls resume, each at a random moment..."""
@@ -44,7 +45,7 @@ class RateLimits:
         self._rng = rng
         self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
-        self._until: dict[OperationKey, float] = {}
+        self._until: Ranking[OperationKey, float] = Ranking()
         self._subscriptions: dict[OperationKey, Subscription] = {}
         bus.subscribe(FailureClassified, self.on_classified, essential=True)
 
@@ -54,14 +55,15 @@ class RateLimits:
             return
         operation_key = (failure.operation, failure.key)
         with self._lock:
-            self._until[operation_key] = max(failure.at + failure.retry_after, self._until.get(operation_key, 0.0))
+            until = failure.at + failure.retry_after
+            self._until.put(operation_key, max(until, self._until.get(operation_key, 0.0)))
             if operation_key not in self._subscriptions:
                 operation, key = operation_key
                 self._subscriptions[operation_key] = self._bus.subscribe(
                     OperationStarted, self.on_start, operation=operation, key=key or None, essential=True
                 )
                 if len(self._subscriptions) > self._max_keys:
-                    self._end(min(self._until, key=self._until.__getitem__))
+                    self._end(self._until.least())
 
     def on_start(self, started: OperationStarted) -> Park | None:
         """Whether an attempt may begin: ``None``, or ``Park`` for the rest of the limit and a random while."""
@@ -75,7 +77,7 @@ class RateLimits:
         return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
 
     def _end(self, operation_key: OperationKey) -> None:
-        self._until.pop(operation_key, None)
+        self._until.remove(operation_key)
         subscription = self._subscriptions.pop(operation_key, None)
         if subscription is not None:
             subscription.close()

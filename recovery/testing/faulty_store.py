@@ -108,7 +108,7 @@ class FaultyStore(Store):
         """Call the store's ``claim``: never counted and never failing, since callers' threads call it."""
         return self.store.claim(identity)
 
-    async def calls_of(self, operation: str, since: float) -> tuple[Sequence[Run], Sequence[Row]]:
+    async def calls_of(self, operation: str, since: float | None) -> tuple[Sequence[Run], Sequence[Row]]:
         """Call the store's ``calls_of``, or fail."""
         return await self._call(self.store.calls_of, operation, since)
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from events.operation_events import CallSteered
+from events.parts import Parts
 from recovery.operations import OperationKey
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
@@ -28,6 +29,7 @@ class WaitingCalls:
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
         self._waits: dict[str, Wait] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
+        self._parts = Parts()  # with deferred calls
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -77,8 +79,7 @@ class WaitingCalls:
         """
         with self.conditions.lock:
             self.wakes += 1
-            keys = [(operation, key)] if key else [one for one in self._deferred if one[0] == operation]
-            deferred = [wait for one in keys for wait in self._deferred.get(one, ())]
+            deferred = [wait for part in self._parts.within(operation, key) for wait in self._deferred.get(part, ())]
             for wait in deferred:
                 wait.release(self.jitter(len(deferred)) if spread else 0.0)
 
@@ -88,6 +89,7 @@ class WaitingCalls:
             self._waits[wait.attempt.call.id] = wait
             if wait.is_deferred:
                 self._deferred[wait.operation_key].add(wait)
+                self._parts.add(wait.operation_key)
                 if self.wakes != wait.since:
                     wait.release(0.0)  # its cause may have ended since it asked
 
@@ -104,3 +106,4 @@ class WaitingCalls:
                 deferred.discard(wait)
                 if not deferred:
                     del self._deferred[wait.operation_key]
+                    self._parts.discard(wait.operation_key)

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from adapters.cli import cli
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
@@ -155,7 +157,7 @@ def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
 def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path: Path) -> None:
     says = "import sys; sys.exit('fatal: hf_' + 'abcdefghij' * 3)"
     url = "https://user:hunter22@example.org/x"
-    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says, url))
+    plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", says, url, "-u", "me:hunter22"))
     journal = tmp_path / "calls.db"
     as_json = recovery("run", plan, "--journal", journal, "--json")
     for_people = recovery("run", plan, "--journal", tmp_path / "other.db")
@@ -167,7 +169,16 @@ def test_no_secret_of_a_command_or_its_output_is_printed_or_journalled(tmp_path:
     assert "c: the command failed (exit code 1) (transient): fatal: ***; attempt 1 failed" in for_people.out
     assert "fatal: ***" in outcomes
     assert "abcdefghijabcdefghij" not in as_json.out + as_json.errors + written + shown
-    assert "hunter22" not in shown
+    assert "hunter22" not in as_json.out + as_json.errors + shown
+
+
+def test_a_command_says_no_secret_of_the_name_that_it_was_given(tmp_path: Path) -> None:
+    journal = tmp_path / "calls.db"
+    recovery("run", write_plan(tmp_path, command("c", "true")), "--journal", journal)
+    url = f"https://user:{'hunter22' * 20}@example.org/"
+    for refused in (recovery("give-up", journal, url), recovery("give-up", journal, url, "--json")):
+        assert refused.code == 1
+        assert "hunter22" not in refused.out + refused.errors
 
 
 def test_a_host_that_stays_down_opens_its_circuit_and_no_other(tmp_path: Path) -> None:
@@ -236,6 +247,18 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     assert "? done" in ended.out
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, more: tuple[str, ...]) -> None:
+    plan = write_plan(tmp_path, touch("c"))
+    command = [sys.executable, "-m", "adapters.cli", "run", str(plan), *more]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert ended.returncode != 0
+    assert "no room for what is printed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert recovery("status", plan).code == 0
+
+
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
     run = ["-m", "adapters.cli", "run", str(plan), "--json"]
@@ -299,11 +322,19 @@ def test_nothing_is_started_of_a_wrong_plan(tmp_path: Path, spoil: Any) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["launch.toml", "models"]
 
 
-@pytest.mark.parametrize("arguments", [("run", "nothing.toml"), ("run",), ("dance",)])
+@pytest.mark.parametrize("arguments", [("run", "nothing.toml"), ("run",), ("dance",), ("demo", "--keep", __file__)])
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     ended = recovery(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.errors
+
+
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+@pytest.mark.parametrize("line", ["status {}", "run {}", "run nothing.toml --journal {}", "give-up {} call"])
+def test_a_folder_is_no_plan_and_no_journal(line: str, folder: str) -> None:
+    result = CliRunner().invoke(cli, [folder if word == "{}" else word for word in line.split()])
+    assert result.exit_code == 2
+    assert "is a folder" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -317,6 +348,26 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
 def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -> None:
     ended = recovery(*arguments)
     assert (ended.code, [word for word in words if word not in ended.out]) == (0, [])
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY=socks5://localhost:1", "https_proxy=foo://h", "SSL_CERT_FILE=/gone"])
+def test_a_variable_of_the_environment_matters_to_downloads_only(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+    assert recovery("run", write_plan(tmp_path, touch("c"))).code == 0
+    ended = recovery("run", write_plan(tmp_path, touch("d"), download("a", "https://example.org")))
+    assert (ended.code, ended.out, len(ended.errors.splitlines())) == (2, "", 1)
+    assert ended.errors.startswith(f"recovery: {name}: ")
+    assert not (tmp_path / "models" / "d").exists()  # nothing was started
+
+
+def test_the_demonstration_does_not_run_among_the_files_of_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = recovery("demo", "--keep", tmp_path)
+    assert (ended.code, len(ended.errors.splitlines())) == (2, 1)
+    assert f"{tmp_path} is not empty" in ended.errors
 
 
 # status
@@ -356,7 +407,7 @@ def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
 def test_status_says_how_a_failed_launch_ended(launched: Path) -> None:
     text = " ".join(recovery("status", launched).out.split())
     assert "done: 1 of 3, 1 failed, 1 skipped failed: bad skipped: after-bad, which needs bad" in text
-    assert f"`recovery run {launched}` tries again what is not done" in text
+    assert f"`recovery run {launched}` begins a new launch: it looks at each file, and runs each command again" in text
 
 
 @pytest.mark.parametrize("name", ["launch.toml", "launch.db"])

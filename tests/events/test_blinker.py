@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+import blinker
 import pytest
 
 from events.bus import Bus
@@ -88,6 +89,17 @@ def test_a_muted_signal_is_silent_until_the_block_ends() -> None:
 def test_sending_through_blinker_reaches_subscribers(bus: Bus) -> None:
     subscription = bus.subscribe(OperationFailed, lambda _: Retry(1.0), operation="fetch")
     assert bus.signal(OperationFailed).send("fetch", event=failed()) == [(subscription, Retry(1.0))]
+
+
+@pytest.mark.parametrize("sender", [blinker.ANY, "a"])
+def test_a_subscription_can_be_disconnected_as_any_receiver(bus: Bus, sender: object) -> None:
+    signal = bus.signal(GaveUp)
+    subscription = bus.subscribe(GaveUp, print, operation="a")
+    signal.disconnect(subscription, sender="b")
+    seen = [bus.has_subscribers(GaveUp, "a"), signal.has_receivers_for("a"), bool(signal.receivers)]
+    signal.disconnect(subscription, sender)
+    left = [bus.has_subscribers(GaveUp, "a"), signal.has_receivers_for("a"), bool(signal.receivers)]
+    assert (seen, left) == ([True] * 3, [False] * 3)
 
 
 def test_a_signal_is_empty_once_all_subscriptions_are_closed(bus: Bus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,10 @@ from events.bus import Bus
 from events.event import Event
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationStarted
+from events.subscription import Subscription
 from tests.events.recorder import Recorder, events_on, gave_up
+
+KINDS = (GaveUp, OperationStarted)
 
 
 @pytest.fixture
@@ -129,26 +133,26 @@ def test_a_subscription_during_a_look_up_receives_later_events(
     assert recorder.events == [gave_up(call="later")]
 
 
-def test_only_one_thread_at_a_time_changes_blinker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_thread_at_a_time_changes_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, left = Bus(), threading.Event()
     subscription = bus.subscribe(GaveUp, lambda event: None)
     signal = bus.signal(GaveUp)
     inside: list[str] = []
-    connect, disconnect = signal.connect, signal.disconnect
+    add, disconnect = signal.add, signal.disconnect
 
-    def connect_slowly(*args: object, **kwargs: object) -> object:
+    def add_slowly(*args: object) -> None:
         inside.append("connecting")
         other.start()
         left.wait(0.01)  # in vain, where a lock is held here
         inside.append("connected")
-        return connect(*args, **kwargs)  # type: ignore[arg-type]
+        add(*args)  # type: ignore[arg-type]
 
     def disconnect_noticed(*args: object) -> None:
         inside.append("disconnected")
         disconnect(*args)  # type: ignore[arg-type]
 
     other = threading.Thread(target=lambda: (subscription.close(), left.set()))
-    monkeypatch.setattr(signal, "connect", connect_slowly)
+    monkeypatch.setattr(signal, "add", add_slowly)
     monkeypatch.setattr(signal, "disconnect", disconnect_noticed)
     bus.subscribe(GaveUp, lambda event: None)
     other.join(5)
@@ -181,6 +185,38 @@ def test_is_observed_is_right_after_threads_have_subscribed(bus: Bus) -> None:
             assert not operation.is_observed
 
     assert together(*(partial(open_and_close, operation) for operation in operations)) == []
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_thousands_of_keys_come_and_go_on_several_threads(bus: Bus) -> None:
+    received: set[str] = set()
+    wrong: list[str] = []
+
+    def note(event: Event) -> None:
+        received.add(event.key)
+
+    def come_and_go(name: str) -> None:
+        rng, still_open = random.Random(name), list[tuple[Operation, Subscription]]()
+        for number in range(300):
+            operation = Operation("fetch", bus, key=f"{name}-{number}")
+            still_open.append((operation, bus.subscribe(KINDS, note, operation="fetch", key=operation.key)))
+            bus.publish(gave_up("fetch", operation.key))
+            if len(still_open) > 20 or number == 299:
+                ended, subscription = still_open.pop(rng.randrange(len(still_open)))
+                subscription.close()
+                wrong.extend([ended.key] if ended.is_observed else [])
+            wrong.extend(one.key for one, _ in still_open if not one.is_observed)
+        for _, subscription in still_open:
+            subscription.close()
+
+    def come_and_go_widely() -> None:
+        for _ in range(100):
+            bus.subscribe(GaveUp, lambda event: None, operation="fetch").close()
+            bus.subscribe(GaveUp, lambda event: None).close()
+
+    assert together(*(partial(come_and_go, name) for name in "abc"), come_and_go_widely) == []
+    assert (wrong, len(received)) == ([], 900)
+    assert not any(bus.signal(kind).receivers for kind in KINDS)
 
 
 @pytest.mark.usefixtures("hasty_threads")

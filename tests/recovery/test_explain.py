@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -175,6 +176,16 @@ def test_a_key_tells_calls_apart_before_an_argument_does() -> None:
 
 def test_arguments_that_cannot_be_read_tell_nothing() -> None:
     assert explain(made(OperationResumed, arguments=msgspec.Raw(b"[7]"))).which == ""
+
+
+def test_an_argument_of_megabytes_is_not_read_whole() -> None:
+    began = time.perf_counter()
+    assert telling_argument(["pass the token, " * 1_000_000], {}).startswith("pass the token, pass")
+    assert time.perf_counter() - began < 0.5  # reading it takes two seconds
+
+
+def test_an_argument_that_is_no_text_does_not_keep_the_others_back() -> None:
+    assert telling_argument([10**5000, "a.bin"], {}) == "a.bin"
 
 
 def test_a_record_of_the_journal_tells_the_same_as_the_event() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from events.bus import Bus
 from events.operation import Operation
-from recovery.operations import Definition, Registry
+from recovery.operations import MAX_REASON, Definition, Registry
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
@@ -95,6 +95,12 @@ def test_a_key_that_is_still_referenced_keeps_its_counter() -> None:
         one.keyed(str(number))
     assert one.keyed("held") is held
     assert one.keyed("not held").successes == 0
+
+
+def test_a_reason_is_redacted_before_it_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    definition().warn_once("not stored", f"{'x' * (MAX_REASON - 40)} https://user:{'hunter22' * 20}@example.org")
+    assert "not stored" in caplog.text
+    assert "hunter22" not in caplog.text
 
 
 def test_a_name_that_is_reused_is_reported() -> None:

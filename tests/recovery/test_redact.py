@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import random
+import shlex
 import subprocess
 import sys
 import time
@@ -21,12 +24,14 @@ from events.codec import decode
 from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import FailureClassified, GaveUp
-from recovery.redact import MASK, clipped, hide, redact, redacted, unhide
+from recovery.literals import MASK
+from recovery.redact import MAX_READ, brief, excerpt, hide, redact, redacted, unhide
 from recovery.service import Recovery
-from recovery.subscribers.evidence_extraction import MAX_READ, MAX_TEXT, extract_evidence
+from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence
 from tests.failures import a_failure
 
 SECRET = "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
+GOLDEN = tomllib.loads((Path(__file__).parents[1] / "golden" / "failures.toml").read_text())["failure"]
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}"
 
 LEAKS = [
@@ -71,6 +76,56 @@ LEAKS = [
     str(subprocess.CalledProcessError(1, ["tool", "--token", SECRET])),
     f"tool --password {SECRET} --verbose",
     f"tool --api-key={SECRET}",
+    f"https://user:{SECRET * 30}@example.org/x.git",
+    f"https://user:{SECRET * 1000}@example.org/x.git",
+    f"https://user:{SECRET * 30} was cut off",
+    f"https://user:{SECRET}/{SECRET}?{SECRET}#{SECRET}@example.org/x",
+    f"https://user:{SECRET}'{SECRET}@example.org/x",
+    f"https:\\/\\/user:{SECRET}@example.org",
+    f"https://example.blob.core.windows.net/c?sv=1&sig={SECRET}%2F%3D&se=2",
+    f"AccountName=a;AccountKey={SECRET}==",
+    "xox" + f"b-123456789012-{SECRET}",
+    "xox" + f"p-{SECRET}",
+    f"pypi-AgEIcHlwaS5vcmc{SECRET}",
+    f"npm_{SECRET}",
+    f"AIza{SECRET}abc",
+    f"sk-ant-api03-{SECRET}",
+    f"r8_{SECRET}",
+    "https://hooks.slack.com/services/" + f"T0/B0/{SECRET}",
+    f"aws_secret_access_key = {SECRET}",
+    json.dumps({"SecretAccessKey": SECRET}),
+    json.dumps({"private_key": SECRET, "auth": SECRET, "api_key": SECRET}),
+    json.dumps(json.dumps({"password": f'{SECRET} "{SECRET}'})),
+    repr(json.dumps({"token": SECRET})),
+    f"{{'token': b'{SECRET}'}}",
+    f"token=SecretStr('{SECRET}')",
+    f"[(b'authorization', b'Basic {SECRET}')]",
+    f"auth=('me', '{SECRET}')",
+    f"<Password>{SECRET} {SECRET}</Password>",
+    f"machine example.org login me password {SECRET}",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+    f"-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n{SECRET}",
+    f"Authorization: AWS4-HMAC-SHA256 Credential=AKIA/x, SignedHeaders=host, Signature={SECRET}",
+    *(
+        str(subprocess.CalledProcessError(22, command))
+        for command in (
+            ["curl", "-u", f"user:{SECRET}", "https://example.org"],
+            ["curl", "--user", f"user:two words {SECRET} '{SECRET}"],
+            ["curl", f"--user=user:{SECRET}"],
+            ["curl", f"-uuser:{SECRET}"],
+            f"curl -u user:{SECRET} https://example.org",
+            f"curl -u 'user:two words {SECRET}' https://example.org",
+            f'curl -H "Authorization: token {SECRET}" https://example.org',
+            ["curl", "-H", f"Authorization: Basic {SECRET}=="],
+            ["curl", "-H", f"PRIVATE-TOKEN: {SECRET}"],
+            ["docker", "login", "-u", "me", "-p", SECRET],
+            ["sshpass", "-p", SECRET, "ssh", "example.org"],
+            ["openssl", "-passin", f"pass:{SECRET}"],
+            ["tool", f"--password=a&{SECRET} {SECRET}'{SECRET}"],
+            ["docker", "run", "-e", f"DB_PASSWORD=a&{SECRET} {SECRET}"],
+            shlex.join(["tool", f"--password={SECRET}'{SECRET}"]),
+        )
+    ),
 ]
 
 
@@ -88,6 +143,17 @@ def test_a_secret_is_taken_out_by_its_shape_once_and_for_all(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
+@pytest.mark.parametrize("text", ["AKIA" + "IOSFODNN7EXAMPLE", "ASIA" + "IOSFODNN7EXAMPLE", f"x%3DAIza{SECRET}"])
+def test_a_key_with_a_known_prefix_is_taken_out(text: str) -> None:
+    assert redact(text).removeprefix("x%3D") == MASK
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_a_redacted_text_is_kept_when_a_longer_line_is_redacted(text: str) -> None:
+    line = f"({redact(text)}): again; attempt 1 failed"
+    assert redact(line) == line
+
+
 def test_what_is_around_a_secret_is_kept() -> None:
     assert redact(f"GET https://u:{SECRET}@host/m?a=1&token={SECRET}&b=2 failed") == (
         "GET https://***@host/m?a=1&token=***&b=2 failed"
@@ -95,13 +161,55 @@ def test_what_is_around_a_secret_is_kept() -> None:
 
 
 def test_what_real_failures_say_is_left_alone() -> None:
-    cases = tomllib.loads((Path(__file__).parents[1] / "golden" / "failures.toml").read_text())
-    texts = json.dumps(cases)
+    texts = json.dumps(GOLDEN)
     assert redact(texts) == texts
 
 
-@pytest.mark.parametrize("text", ["", "disk-full", "sk-learn is missing", "KeyError: 'frame'", "mail a@b.org", "1 + 1"])
+ORDINARY = [
+    *(
+        "",
+        "disk-full",
+        "sk-learn is missing",
+        "KeyError: 'frame'",
+        "mail a@b.org",
+        "1 + 1",
+        "Retry pass 3 of 4: pass: 3",
+    ),
+    *("sk-learn-contrib-extension", "hf_transfer_enabled_flag", "pypi-mirror-2024-01-01-snapshot", "max_tokens=4096"),
+    *("npm_config_cache_directory", "eyjafjallajokull.example.org/volcano", "docker run -u 1000:1000 image", "x://y"),
+    *("python -u C:\\x\\y.py", "rsync -u host:/path .", "git push -u origin main", "http://host:4873/@scope/pkg"),
+    *("https://localhost:5000/img@sha256:abc", "https://example.org:8080/a:b/c@d", "author: me", "s3://bucket/key/a"),
+    *(
+        "C:\\Users\\me\\.cache\\huggingface\\hub\\models--a--b",
+        "no match for torch==2.1.0+cu118",
+        "--user me --no-deps",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
+    assert redact(text) == text
+
+
+TELLING = [
+    *(text for case in GOLDEN for text in case.values() if isinstance(text, str)),
+    *(line for case in GOLDEN for line in str(case.get("stderr", "")).split("\n")),
+    *(text for text in ORDINARY if text),
+]
+PATHS = st.lists(st.from_regex(r"[A-Za-z0-9_.]{1,20}", fullmatch=True), min_size=1, max_size=5).map(
+    lambda parts: "/" + "/".join(parts)
+)
+HASHES = st.binary(min_size=1, max_size=20).flatmap(
+    lambda data: st.sampled_from([hashlib.sha256, hashlib.sha512, hashlib.md5]).map(lambda kind: kind(data).hexdigest())
+)
+WORDS = st.one_of(st.sampled_from(TELLING), PATHS, HASHES, st.uuids().map(str), st.integers().map(str))
+
+
+@given(st.lists(WORDS, max_size=6), st.sampled_from([" ", "\n", ", ", ": ", " -- "]))
+def test_ordinary_texts_are_left_alone(words: list[str], between: str) -> None:
+    hide("x8f7d6s5a4-another-secret", "-----BEGIN KEY-----\nx8f7d6s5a4\n-----END KEY-----")
+    text = between.join(words)
     assert redact(text) == text
 
 
@@ -144,6 +252,29 @@ def test_what_cannot_be_hidden_is_refused(secret: str, error: type[Exception]) -
     "piece",
     [
         *("a", "a;", "-a", "--", "%3D", "token", "token=", "token:  ", "--token ", "X-Amz-", "sk-", "hf_-"),
+        *("-u a:", "'-u', '", "auth=(", '"auth": \'', "<token>", "login -p", "login x password ", "sshpass -p '"),
+        *(
+            "-----BEGIN PRIVATE KEY-----",
+            "://a:",
+            "://a'",
+            'token="',
+            "token='\\",
+            "token=\\'",
+            "\\\\'token='",
+            "key=f(",
+        ),
+        *(
+            "'password='x'\"",
+            "@://a:",
+            "://a:/x@",
+            "pypi-a",
+            "sk-1",
+            "eyJaaaa.eyJaaaa.",
+            "xoxb-",
+            "--token ','",
+            "'",
+            "\\",
+        ),
         *("://", "://a", "://" + "a" * 512, "%3A%2F%2F", "eyJaaaa.", "eyJaaaa-", "Authorization: ", "cookie: a;"),
     ],
 )
@@ -183,6 +314,13 @@ def test_a_hidden_literal_of_several_lines_is_found_in_one_line() -> None:
     unhide()
 
 
+def test_a_secret_with_escape_codes_in_it_is_taken_out_of_an_error_output() -> None:
+    hide("open-sesame-4711")
+    said = f"fatal: hf_{SECRET[:9]}\x1b[31m{SECRET[9:]}\x1b[0m, open-ses\x1b[1mame-4711\x1b[0m\n"
+    error = subprocess.CalledProcessError(1, "tool", stderr=said)
+    assert extract_evidence(error).stderr == "fatal: ***, ***"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n"])
 def test_no_line_of_a_secret_that_a_process_printed_is_kept(newline: str) -> None:
     hide(newline.join(["BEGIN KEY", "ab12cd34", "END KEY"]))
@@ -210,14 +348,55 @@ def test_a_secret_is_not_cut_before_it_is_recognised(offset: int) -> None:
     assert SECRET[-6:] not in str(extract_evidence(process).stderr)
 
 
-@pytest.mark.parametrize("cut", range(1, 36))
-def test_half_a_secret_at_the_end_of_what_is_looked_at_is_dropped(cut: int) -> None:
-    """A long secret that is taken out lets the end of what was looked at move up."""
-    token = f"hf_{SECRET}"
-    shrinks = f"glpat-{'x' * (2 * MAX_TEXT)}"
-    head = shrinks[: 2 * MAX_TEXT - 1 - cut]
-    assert SECRET[:1] not in clipped(f"{head} {token} and more", MAX_TEXT)
-    assert SECRET[-1:] not in clipped(f"and more {token} token={head[: 2 * MAX_TEXT - 7 - cut]}", MAX_TEXT, tail=True)
+@pytest.mark.parametrize("length", [40, 900, MAX_READ // 2 - 100, MAX_READ])
+@pytest.mark.parametrize("offset", [1, 2, 5, 20, 39])
+@pytest.mark.parametrize("edge", [MAX_TEXT, MAX_READ // 2, MAX_READ])
+def test_of_a_secret_at_a_cut_nothing_is_kept(length: int, offset: int, edge: int) -> None:
+    """Neither of a password that is recognized by what follows it, nor of one recognized by what precedes it."""
+    secret = "".join(random.Random(length).choices("aBcDeFgH0123456789", k=length))
+    filler = "x " * MAX_READ
+    head = filler[: edge - offset - len(" https://user:")] + f" https://user:{secret}@example.org/ " + filler
+    tail = filler + f" token={secret} " + filler[: edge - length + offset]
+    for kept in (excerpt(head), brief(head, MAX_TEXT), excerpt(tail, tail=True), brief(tail, MAX_TEXT, tail=True)):
+        assert kept
+        assert grams(secret).isdisjoint(grams(kept))
+
+
+@pytest.mark.parametrize("edge", [MAX_TEXT, MAX_READ // 2, MAX_READ])
+def test_of_a_private_key_at_a_cut_no_line_is_kept(edge: int) -> None:
+    secret = "".join(random.Random(edge).choices("aBcDeFgH0123456789", k=3200))
+    lines = "\n".join(secret[at : at + 64] for at in range(0, 3200, 64))
+    key = f"-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n"
+    filler = "x " * MAX_READ
+    for cut in (100, 1000, 3000):
+        tail = excerpt(filler + key + filler[: edge - cut], tail=True)
+        head = excerpt(filler[: edge - cut] + key + filler)
+        assert all(grams(line).isdisjoint(grams(head + tail)) for line in lines.split("\n"))
+
+
+def test_a_hidden_literal_that_is_said_again_and_again_is_not_kept_where_the_text_is_cut() -> None:
+    secret = "".join(random.Random(7).choices("aBcDeFgH0123456789/+=", k=1700))
+    hide(secret)
+    for times in range(1, 60):
+        said = f"refused {secret}, " * times
+        error = subprocess.CalledProcessError(1, "tool", stderr=said)
+        for evidence in map(extract_evidence, (error, OSError(said))):
+            assert grams(secret).isdisjoint(grams(str(redacted(evidence))))
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_a_message_of_a_hundred_megabytes_takes_milliseconds(tail: bool) -> None:
+    hide("x8f7d6s5a4-another-secret")
+    text = "token=abcdefgh https://user:pw@example.org " * 2_500_000
+    began = time.thread_time()
+    assert 0 < len(brief(text, MAX_TEXT, tail=tail)) <= MAX_TEXT
+    assert len(excerpt(text, tail=tail)) <= MAX_READ
+    assert time.thread_time() - began < 1.0
+
+
+def grams(text: str) -> set[str]:
+    """Every six characters of *text* in a row."""
+    return {text[at : at + 6] for at in range(len(text) - 5)}
 
 
 def test_no_byte_of_a_planted_secret_reaches_the_database_the_log_or_the_events_read_back(

@@ -15,6 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tests.torture.asked_again import asked_again
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
@@ -28,9 +29,11 @@ from tests.torture.restarts import restarts
 from tests.torture.retention import retention
 from tests.torture.stalls import memory, publishing
 from tests.torture.torn import torn_log
+from tests.torture.two_processes import two_processes
 
 ROWS = (
     Row("kills", kill_loop),
+    Row("again", asked_again),
     Row("faults", fault_sweep),
     Row("io errors", io_errors),
     Row("publishing", publishing),
@@ -42,6 +45,7 @@ ROWS = (
     Row("machine", state_machine),
     Row("torn", torn_log),
     Row("power", power),
+    Row("processes", two_processes),
 )
 
 

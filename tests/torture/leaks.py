@@ -96,9 +96,23 @@ def as_a_literal(secret: str) -> Exception:
     return ConnectionError(f"{secret}/ö, {quote(f'{secret}/ö')}, {quote(f'{secret}/ö', safe='')}")
 
 
+def as_a_literal_in_lines(secret: str) -> Exception:
+    hide(f"BEGIN\n\t{secret}  {secret}\r\nEND")
+    said = f"BEGIN\n\t{secret}  {secret}\r\nEND"
+    return subprocess.CalledProcessError(1, ["tool", said], stderr=f"refused:\n{said}\n" * 200)
+
+
+def in_a_long_password(secret: str) -> Exception:
+    return ConnectionError("x " * 2040 + f"https://aws:{secret * 40}@example.org/" + " y" * 100_000)
+
+
+def in_a_command_of_curl(secret: str) -> Exception:
+    return subprocess.CalledProcessError(22, ["curl", "-u", f"user:{secret}", "-H", f"Authorization: Basic {secret}"])
+
+
 CARRIERS: tuple[Callable[[str], Exception], ...] = (
     *(in_url, in_encoded_url, in_header, in_request, in_note, in_cause, in_group, in_command, in_arguments),
-    *(in_the_middle_of_a_long_text, as_a_literal),
+    *(in_the_middle_of_a_long_text, as_a_literal, as_a_literal_in_lines, in_a_long_password, in_a_command_of_curl),
 )
 
 

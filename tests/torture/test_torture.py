@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from recovery.journal.config import JOURNAL_DEFAULTS
+from tests.torture.asked_again import BACKENDS, run_lives
 from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
 from tests.torture.figures import MEMORY_FOLDER, percentile
@@ -67,6 +68,13 @@ def test_d6_kill_9_loses_no_more_than_a_flush_interval_and_a_commit(tally: Tally
 
 def test_d2_the_kill_loop_notices_a_store_that_acknowledges_early(fork_server: ForkServer):
     assert kill_processes(fork_server, 5, seed=3, acknowledges_early=True, folder=MEMORY_FOLDER).lost
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_calls_asked_again_run_once_at_a_time_and_do_no_unit_twice(backend: str, fork_server: ForkServer):
+    tally = run_lives(fork_server, backend, 5, seed=3, folder=MEMORY_FOLDER)
+    assert tally.broken == []
+    assert min(tally.joined, tally.owed, tally.handed_over) > 0
 
 
 @pytest.mark.skipif(not can_inject(), reason="needs a C compiler")

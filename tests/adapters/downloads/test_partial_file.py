@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from adapters.disk import UnsafeFileError
 from adapters.downloads.partial_file import (
     DestinationBusyError,
     PartialFile,
@@ -21,6 +23,7 @@ from adapters.downloads.partial_file import (
     files_of,
     partial_path,
 )
+from recovery.subscribers.classification import classify
 
 URL = "https://example.org/model.bin"
 SHA256 = hashlib.sha256(b"a model").hexdigest()
@@ -107,7 +110,7 @@ def test_a_part_that_another_download_has_just_finished_is_not_touched(
 
     def finished_meanwhile(*args: Any) -> None:
         monkeypatch.undo()
-        first.finish(was_resumed=False)
+        first.finish()
         flock(*args)
 
     monkeypatch.setattr(fcntl, "flock", finished_meanwhile)
@@ -168,13 +171,131 @@ def test_closing_a_part_twice_is_harmless(tmp_path: Path) -> None:
     assert (tmp_path / "model.bin.part").read_bytes() == b"12345"
 
 
-@pytest.mark.parametrize(("was_resumed", "error"), [(False, WrongContentError), (True, StalePartialFileError)])
+@pytest.mark.parametrize(("kept", "error"), [(b"", WrongContentError), (b"1234", StalePartialFileError)])
 def test_wrong_bytes_are_dropped_and_permanent_only_for_one_transfer(
-    tmp_path: Path, was_resumed: bool, error: type[Exception]
+    tmp_path: Path, kept: bytes, error: type[Exception]
 ) -> None:
+    left(tmp_path, kept, sha256=SHA256)
     partial = opened(tmp_path, sha256=SHA256)
     partial.write(b"something else")
     with pytest.raises(error, match=r"model\.bin is not the file that was promised: its sha256 is"):
-        partial.finish(was_resumed=was_resumed)
+        partial.finish()
+    partial.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# What others may have put in the place of its files
+
+
+PLACES = ["model.bin.part", "model.bin.part.json"]
+
+
+def planted(path: Path, kind: str) -> Path:
+    """Put something that is no plain file at *path*, and return the file outside that must stay as it is."""
+    outside = path.parent.parent / "outside"
+    outside.write_bytes(b"precious")
+    match kind:
+        case "link":
+            path.symlink_to(outside)
+        case "dangling link":
+            path.symlink_to(path.parent.parent / "nothing")
+        case "hard link":
+            path.hardlink_to(outside)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+    return outside
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [(PLACES[0], "hard link"), *itertools.product(PLACES, ["link", "dangling link", "pipe", "folder"])],
+)
+def test_what_is_no_plain_file_is_refused_at_once_and_nothing_outside_is_touched(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    if place == PLACES[1]:
+        (folder / PLACES[0]).write_bytes(b"12345")
+    outside = planted(folder / place, kind)
+    with pytest.raises(UnsafeFileError, match=rf"{place} (is|has) a") as caught:
+        opened(folder)
+    assert classify(caught.value).recoverability == "never"
+    assert outside.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "outside"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe"])
+def test_a_leftover_of_the_sidecar_is_replaced_and_nothing_outside_is_touched(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    outside = planted(folder / "model.bin.part.json.new", kind)
+    partial = opened(folder)
+    partial.write(b"12345")
+    partial.close()
+    assert outside.read_bytes() == b"precious"
+    assert msgspec.json.decode((folder / "model.bin.part.json").read_bytes(), type=Sidecar).offset == 5
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_destination_that_a_file_cannot_replace_is_refused_before_anything_comes(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    planted(folder / "model.bin", kind)
+    with pytest.raises(UnsafeFileError, match=r"model\.bin is no file"):
+        opened(folder)
+    assert [path.name for path in folder.iterdir()] == ["model.bin"]
+
+
+@pytest.mark.parametrize("text", [b"[" * 30_000, b'{"url":"' + b"x" * 1_000_000 + b'"}', b'{"url":"\xff"}'])
+def test_a_sidecar_that_was_made_to_harm_is_read_in_bounds(tmp_path: Path, text: bytes) -> None:
+    left(tmp_path)
+    (tmp_path / "model.bin.part.json").write_bytes(text)
+    if len(text) > 100_000:
+        with pytest.raises(UnsafeFileError, match="has more than 65536 bytes"):
+            opened(tmp_path)
+    else:
+        opened(tmp_path).close()
+
+
+@pytest.mark.parametrize("becomes", [b"another file, and a longer one", None])
+def test_a_part_that_is_removed_or_replaced_meanwhile_is_never_given_the_name(
+    tmp_path: Path, becomes: bytes | None
+) -> None:
+    partial = opened(tmp_path)
+    partial.write(b"12345")
+    partial_path(partial.destination).unlink()
+    if becomes is not None:
+        partial_path(partial.destination).write_bytes(becomes)
+    with pytest.raises(StalePartialFileError, match="removed or replaced"):
+        partial.finish()
+    partial.close()
+    assert not partial.destination.exists()
+
+
+def test_a_sidecar_with_a_second_name_is_replaced_and_the_other_name_keeps_its_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    outside = planted(folder / PLACES[1], "hard link")
+    partial = opened(folder)
+    partial.write(b"12345")
+    partial.close()
+    assert outside.read_bytes() == b"precious"
+
+
+# The length that was promised
+
+
+@pytest.mark.parametrize(("kept", "error"), [(b"", WrongContentError), (b"12", StalePartialFileError)])
+def test_a_byte_too_many_is_never_written(tmp_path: Path, kept: bytes, error: type[Exception]) -> None:
+    left(tmp_path, kept, size=5)
+    partial = opened(tmp_path, size=5)
+    partial.describe(etag=None, size=None)
+    partial.write(b"12345"[len(kept) :])
+    with pytest.raises(error, match="more than 5 bytes came"):
+        partial.write(b"6")
     partial.close()
     assert list(tmp_path.iterdir()) == []

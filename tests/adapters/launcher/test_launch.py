@@ -13,7 +13,7 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.journal_events import JournalDegraded
-from events.operation_events import OperationCancelled, OperationResumed
+from events.operation_events import FailureClassified, OperationCancelled, OperationResumed
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
@@ -102,3 +102,18 @@ async def test_a_launch_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> No
         outcomes = await Launch(load_plan(path), Recovery(store=store), logs=tmp_path / "logs").run()
     assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
     assert (len(target.requests), len(slow.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("after", [0, 3900, 4000, 4096, 5000])
+async def test_no_part_of_a_secret_that_a_command_printed_is_evidence(tmp_path: Path, after: int) -> None:
+    path, service = tmp_path / "launch.toml", Recovery(store=MemoryStore())
+    said = f"'https://me:' + 'hunter22' * 20 + '@example.org', 'y ' * {after // 2}"
+    run = f'run = ["{sys.executable}", "-S", "-c", "import sys; print({said}); sys.exit(1)"]'
+    path.write_text(f'[retry]\nmax_retries = 0\n[[operation]]\nname = "c"\nkind = "command"\n{run}\n')
+    failures = events_of(service, FailureClassified)
+    await Launch(load_plan(path), service, logs=tmp_path / "logs").run()
+    [failure] = failures
+    assert isinstance(failure, FailureClassified)
+    assert failure.evidence is not None
+    assert failure.evidence.stderr
+    assert "hunter22" not in failure.evidence.stderr

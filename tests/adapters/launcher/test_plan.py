@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from adapters.launcher.plan import Command, Download, LaunchPlan, PlanError, load_plan
+from adapters.downloads.partial_file import files_of
+from adapters.launcher.plan import MOST_BYTES, Command, Download, LaunchPlan, PlanError, load_plan
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
 
@@ -225,12 +228,112 @@ def test_no_two_operations_write_the_same_file(tmp_path: Path, one: str, other: 
     assert key in ("operation[0].destination", "operation[1].destination")
 
 
+def test_a_place_is_looked_up_again_when_it_is_used(tmp_path: Path) -> None:
+    plan = load(tmp_path, 'root = "models"', download(destination='"files/model"'))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "inside").mkdir()
+    (tmp_path / "models" / "files").symlink_to(tmp_path / "models" / "inside")
+    assert plan.place("files/model") == tmp_path / "models" / "inside" / "model"
+    (tmp_path / "models" / "files").unlink()
+    (tmp_path / "models" / "files").symlink_to(tmp_path)
+    with pytest.raises(PlanError, match="leads outside the plan's root by now"):
+        plan.place("files/model")
+
+
+def test_a_destination_is_no_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    key, reason = refusal(tmp_path, download(destination='"checkpoints"'))
+    assert (key, "is a folder" in reason) == ("operation[0].destination", True)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_too_long"),
+    [
+        ("a" * 241, False),
+        ("a" * 242, True),
+        ("模" * 80, False),
+        ("模" * 81, True),
+        ("a" * 256 + "/model", True),
+        ("/".join(["a" * 200] * 18), False),
+        ("/".join(["a" * 200] * 21), True),
+    ],
+)
+@pytest.mark.parametrize("field", ["destination", "cwd"])
+def test_a_name_that_the_system_cannot_take_is_refused_before_anything_begins(
+    tmp_path: Path, place: str, is_too_long: bool, field: str
+) -> None:
+    if field == "cwd" and len(place) < 256:
+        load(tmp_path, command(cwd=f'"{place}"'))  # nothing is added to it
+    elif is_too_long:
+        make = download if field == "destination" else command
+        key, reason = refusal(tmp_path, make(**{field: f'"{place}"'}))
+        assert (key, "too long" in reason or "is no place" in reason) == (f"operation[0].{field}", True)
+    elif field == "destination":
+        plan = load(tmp_path, download(destination=f'"{place}"'))
+        for file in files_of(plan.place(place)):  # every one of them can be made
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:99999/x", "http://h:65536", "http://h:0/", "http://h:-1/", f"http://{'a' * 64}.org/", "http://a..b/"],
+)
+def test_a_url_that_no_connection_can_be_made_to_is_refused(tmp_path: Path, url: str) -> None:
+    assert refusal(tmp_path, download(url=f'"{url}"'))[0] == "operation[0].url"
+
+
+@pytest.mark.parametrize("url", ["http://h:65535/x", "http://[::1]:80/x", f"http://{'a' * 63}.org./", "http://ä.de/x"])
+def test_a_url_that_may_be_right_is_taken(tmp_path: Path, url: str) -> None:
+    load(tmp_path, download(url=f'"{url}"'))
+
+
 # What is no plan at all
+
+
+def test_a_plan_with_a_byte_order_mark_is_a_plan(tmp_path: Path) -> None:
+    path = tmp_path / "launch.toml"
+    path.write_text(download(), encoding="utf-8-sig")
+    assert len(load_plan(path).steps) == 1
+    path.write_text(download(flavor='"red"'), encoding="utf-8-sig")
+    with pytest.raises(PlanError, match="is no key of a plan"):
+        load_plan(path)
+    path.write_text(download(), encoding="utf-16")
+    with pytest.raises(PlanError, match="is in UTF-16"):
+        load_plan(path)
+
+
+def test_a_plan_may_be_a_link_and_have_a_second_name(tmp_path: Path) -> None:
+    real = tmp_path / "real.toml"
+    real.write_text(download())
+    (tmp_path / "link.toml").symlink_to(real)
+    (tmp_path / "second.toml").hardlink_to(real)
+    assert load_plan(tmp_path / "link.toml").journal == tmp_path / ".recovery" / "link.db"
+    load_plan(tmp_path / "second.toml")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "is a pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a pipe, a socket or a device"),
+        (lambda path: path.write_bytes(b"#" * (MOST_BYTES + 1)), "has more than"),
+        (lambda path: path.symlink_to(path), "Symlink loop"),
+    ],
+    ids=["pipe", "device", "endless", "circle"],
+)
+def test_a_plan_that_cannot_be_read_in_bounds_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    make(tmp_path / "launch.toml")
+    with pytest.raises(PlanError, match=reason) as caught:
+        load_plan(tmp_path / "launch.toml")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"= =", b"\xff\xfe", b"[[operation]", b'name = "\n"', b"{}", b"x = " + b"[" * 20_000, b"a = 1\na = 2"],
+    [b"= =", b"\xe9\xe8", b"[[operation]", b'name = "\n"', b"{}", b"x = " + b"[" * 20_000, b"a = 1\na = 2"],
     ids=["nonsense", "not UTF-8", "unclosed", "unclosed text", "JSON", "too deep", "twice"],
 )
 def test_what_is_not_toml_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None:
@@ -245,7 +348,7 @@ def test_what_is_not_toml_is_refused_in_one_line(tmp_path: Path, text: bytes) ->
     ("name", "reason"),
     [
         ("nothing.toml", "No such file or directory"),
-        ("folder", "Is a directory"),
+        ("folder", "is a folder"),
         ("file/plan.toml", "Not a directory"),
     ],
 )

@@ -6,7 +6,9 @@ import threading
 
 import msgspec
 
+from adapters.launcher.plan import Command
 from adapters.launcher.progress_lines import ProgressLines
+from adapters.launcher.view import LaunchView
 from events.event import Event
 from events.operation_events import (
     CallSteered,
@@ -43,6 +45,14 @@ def test_what_begins_fails_and_ends_is_said_by_name() -> None:
     assert [lines[0], lines[2], lines[3]] == [
         "model: begins", "model: attempt 2 begins", "model: done, 200.0 of 200.0 MB, 100%",
     ]  # fmt: skip
+
+
+def test_a_step_that_is_called_token_is_said_like_any_other() -> None:
+    seen, lines = LaunchView([Command(name="hf-token", run=("true",))]), list[str]()
+    begun = started("hf-token")
+    seen.feed(begun)
+    ProgressLines(seen, lines.append).feed(begun)
+    assert lines == ["hf-token: begins"]
 
 
 def test_the_launch_itself_begins_and_ends_in_silence() -> None:

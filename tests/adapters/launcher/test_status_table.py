@@ -73,7 +73,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "left", "is_resumable": False}, "stays: no process can resume it, since its arguments were not "
          "stored; `recovery give-up launch.toml 1a2b3c4d-17` ends it"),
         ({"state": "quarantined", "reason": "4 processes died in it"}, "stays: 4 processes died in it; "
-         "`recovery retry launch.toml 1a2b3c4d-17` tries it again while the program runs, "
+         "`recovery retry launch.toml 1a2b3c4d-17` frees it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
         ({"state": "unreadable"}, "stays: a row of it is damaged"),
         ({"state": "gave up"}, "ended: out of retries (3); `recovery run launch.toml` tries it again"),
@@ -112,7 +112,7 @@ def test_a_launch_says_what_is_done_and_what_was_skipped_and_why() -> None:
     assert "done: 2 of 4, 1 failed, 1 skipped" in text
     assert "failed: bad" in text
     assert "skipped: after, which needs bad" in text
-    assert "`recovery run launch.toml` tries again what is not done" in text
+    assert "`recovery run launch.toml` begins a new launch: it looks at each file, and runs each command again" in text
 
 
 def test_what_needs_a_reader_comes_first_and_the_latest_of_the_rest() -> None:

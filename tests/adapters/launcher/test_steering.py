@@ -145,10 +145,13 @@ QUARANTINED = OperationQuarantined(at=2.0, operation="render", call="dead-9", re
     [[journals.started("dead-9")], [NOT_RESUMABLE], [journals.started("dead-9"), QUARANTINED]],
     ids=["left", "never resumable", "quarantined"],
 )
-def test_what_no_process_runs_is_given_up_without_one(journal: Path, events: list[Event]) -> None:
+def test_what_no_process_runs_is_given_up_without_one(
+    journal: Path, events: list[Event], caplog: pytest.LogCaptureFixture
+) -> None:
     journals.write(journal, journals.rows_of(events))
     result = recovery("give-up", journal, "dead-9", "--reason", "no use")
     assert said(result) == (0, "call dead-9: given up: no process resumes it any more\n", "")
+    assert caplog.messages == []  # it is said once
     [call] = calls(journal)
     assert (call.state, call.reason) == ("gave up", "given up by hand: no use")
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from adapters.memory import MemoryStore
-from events.errors import CallRejectedError
-from events.operation_events import CallLeftPending, GaveUp, OperationResumed
+from events.errors import CallRejectedError, RecoveryError
+from events.operation_events import CallLeftPending, FailureClassified, OperationResumed
 from recovery import context
 from recovery.joining.register import MAX_OWED, CallRegister
 from recovery.joining.shared_call import Join, Outcome, SharedCall
@@ -24,7 +24,7 @@ from recovery.testing import VirtualClock
 from recovery.waiting.waiters import ThreadWaiter
 from tests.recorded_events import events_of
 from tests.recovery.joining.callers import Body, in_thread, joined
-from tests.recovery.resume.dead_process import SETTINGS, die_again, leave
+from tests.recovery.resume.dead_process import SETTINGS, Killed, die_again, kill, leave
 
 
 def define(service: Recovery, body: Any, **settings: Any) -> Any:
@@ -113,6 +113,25 @@ def test_a_join_says_so_once_after_ten_seconds() -> None:
     join = Join(CallRegister(), SharedCall(("work", "", "a"), "work"))
     assert [join.next_sleep(ThreadWaiter()), join.slept()] == [10.0, True]
     assert [join.next_sleep(ThreadWaiter()), join.slept()] == [math.inf, False]
+
+
+def test_nothing_is_owed_to_the_caller_that_goes_on_with_what_the_resumption_began(store: MemoryStore) -> None:
+    body, runs = Body(KeyboardInterrupt()), []
+
+    def once_cut_off(name: str) -> int:
+        runs.append(name)
+        if len(runs) == 1:
+            body(name)
+        return len(runs)
+
+    with Recovery(store=store) as service:
+        work = define(service, once_cut_off)
+        service.resume()
+        body.begun.acquire()
+        again = in_thread(work, "a")
+        joined(service, 1)
+        body.go_on.set()
+        assert (again.result(10.0), work("a")) == (2, 3)
 
 
 # A caller that comes first
@@ -212,16 +231,35 @@ def test_a_keyed_call_without_stored_arguments_goes_on_with_those_of_its_caller(
     assert seen == [(("o-1", object), 21)]
 
 
-def test_a_pending_call_that_had_failed_for_good_is_not_joined() -> None:
+@pytest.mark.parametrize("resumes_first", [True, False])
+def test_a_pending_call_that_had_failed_for_good_is_neither_joined_nor_owed(resumes_first: bool) -> None:
     store = MemoryStore()
     with Recovery(store=store) as service:
         assert service.journal is not None
         seal = service.journal.seal
-        service.bus.subscribe(GaveUp, lambda _: seal())  # the process dies before that is written
+        service.bus.subscribe(FailureClassified, lambda _: seal())  # the process dies before it has decided
         with pytest.raises(ValueError, match="wrong"):
             define(service, _raise)()
     with Recovery(store=store) as service:
-        assert define(service, lambda: "new")() == "new"
+        work = define(service, lambda: "new")
+        if resumes_first:
+            assert service.resume().wait(10.0)
+        assert work() == "new"
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_pending_call_that_may_have_had_its_effect_is_refused_once(resumes: bool) -> None:
+    store, body = MemoryStore(), Body()
+    body.go_on.set()
+    leave(store, idempotent=False)
+    with Recovery(store=store) as service:
+        work = define(service, body, idempotent=False)
+        if resumes:
+            assert service.resume().wait(10.0)
+        with pytest.raises(RecoveryError, match="not idempotent, and may have had its effect"):
+            work()
+        assert body.runs == []
+        assert work() == 1
 
 
 def _raise() -> None:
@@ -264,6 +302,19 @@ def test_a_later_definition_picks_up_what_was_left(store: MemoryStore, caplog: p
         assert ([call.result for call in resumption.calls], resumption.left) == (["done"], [])
 
 
+@pytest.mark.parametrize("is_of_the_service", [True, False])
+def test_what_stays_and_what_is_not_journalled_is_an_event_only_where_nothing_is_logged(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture, *, is_of_the_service: bool
+) -> None:
+    silent = {"enable_logging": False}
+    with Recovery(store=store, **(silent if is_of_the_service else {})) as service:
+        left = events_of(service, CallLeftPending)
+        work = define(service, lambda one, two: "new", **({} if is_of_the_service else silent))
+        assert service.resume().wait(10.0)
+        assert work("a", object()) == "new"
+    assert (len(left), caplog.messages) == (1, [])
+
+
 @pytest.mark.anyio
 async def test_a_later_async_definition_picks_up_what_was_left(store: MemoryStore) -> None:
     async def body(_: str) -> str:
@@ -286,6 +337,24 @@ def test_a_quarantined_call_is_not_run_by_calling_it_again(store: MemoryStore) -
     with Recovery(store=store) as service, pytest.raises(CallRejectedError, match=reason):
         define(service, body)("a")
     assert body.runs == []
+
+
+def test_a_quarantined_call_without_stored_arguments_is_freed_for_its_next_caller() -> None:
+    store, settings = MemoryStore(), {"resumable": False, "idempotency_key": str}
+    leave(store, "o-1", **settings)
+    for _ in range(3):
+        with Recovery(store=store) as service, pytest.raises(Killed):
+            define(service, lambda _, one=service: kill(one), **settings)("o-1")
+    with Recovery(store=store) as service:
+        work = define(service, lambda _: context.attempt(), **settings)
+        resumption = service.resume()
+        assert resumption.wait(10.0)
+        [record] = resumption.quarantined
+        with pytest.raises(CallRejectedError, match="is quarantined"):
+            work("o-1")
+        handle = resumption.retry(record.call)
+        assert resumption.wait(10.0)
+        assert (work("o-1"), handle.wait(10.0), handle.result) == (1, True, 1)
 
 
 def test_of_two_equal_calls_that_were_left_one_runs_at_a_time() -> None:

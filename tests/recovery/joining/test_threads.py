@@ -96,6 +96,22 @@ def test_an_error_of_the_key_function_reaches_the_caller_before_anything_is_jour
     assert started == []
 
 
+def test_a_key_function_without_a_key_is_told_before_anything_is_journalled(service: Recovery) -> None:
+    started = events_of(service, OperationStarted)
+    work = service.recoverable("work", idempotency_key=lambda _: None)(lambda order: None)
+    with pytest.raises(TypeError, match="work was not started: its idempotency_key returned None; return a text"):
+        work("o-1")
+    assert started == []
+
+
+def test_arguments_that_do_not_fit_the_function_name_it(service: Recovery) -> None:
+    def work(one: int) -> None: ...
+
+    recoverable: Any = service.recoverable("work", resumable=True)(work)
+    with pytest.raises(TypeError, match=r"work\(\) too many positional arguments"):
+        recoverable(1, 2)
+
+
 # Errors
 
 

@@ -94,6 +94,20 @@ def test_d7_progress_coalesces_to_the_latest_of_each_call() -> None:
     assert queue.counts == Counts(issued=200, stored=2, coalesced=198, dropped=0, waiting=0)
 
 
+def test_d2_a_replaced_checkpoint_counts_as_waiting_until_the_newer_one_is_written() -> None:
+    queue = WriteQueue()
+    queue.put(end("b"))
+    queue.take()
+    for _ in range(3):
+        queue.put(progress())
+    queue.done()
+    assert queue.first == 2
+    queue.put(end("c"))
+    queue.take()
+    queue.done()
+    assert queue.first == 6
+
+
 def test_d7_progress_that_is_being_written_is_not_replaced() -> None:
     queue = WriteQueue()
     queue.put(progress("a", 1))

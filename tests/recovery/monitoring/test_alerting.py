@@ -55,7 +55,9 @@ def test_the_success_alert_lasts_until_enough_calls_succeed(
     assert names(alerts) == ["AlertRaised"]
     raised: Any = alerts[0]
     assert (raised.alert, raised.operation, raised.value, raised.count) == ("success", "fetch", 0.0, 20)
-    assert [alert.operation for alert in monitor.snapshot().alerts] == ["fetch", ""]
+    everywhere: Any = monitor.snapshot().alerts
+    assert [alert.operation for alert in everywhere] == ["fetch", ""]
+    assert {alert.failure.category for alert in (raised, *everywhere)} == {raised.cause}  # an example of the cause
     good = service.recoverable("fetch", max_retries=0)(failing(0))
     repeat(good, 21 * 9 + 1)  # 90 %: no more than that, and it is not enough
     monitor.snapshot()
@@ -123,16 +125,21 @@ def test_the_waiting_calls_of_a_service_are_counted():
 
 def test_an_alert_is_journalled_and_logged_like_any_event(caplog: pytest.LogCaptureFixture, clock: VirtualClock):
     caplog.set_level(logging.INFO, "recovery")
-    with service_on(clock, store=MemoryStore(), enable_logging=True) as service:
+    store = MemoryStore()
+    with service_on(clock, store=store, enable_logging=True, run="run") as service:
         monitor = service.monitor()
         give_up(service, 20)
         monitor.snapshot()
         clock.advance(600.0)
         monitor.snapshot()
     assert service.journal.counts.stored == 20 * 2 + 4
+    assert [b"failure" in row.body for row in store.rows if row.kind == "AlertRaised"] == [False, False]  # it has a row
     assert [line for line in caplog.messages if "gave up" not in line] == [
-        "fetch: success rate 0 % is below 90 % (of 20 calls); most failures are transient",
-        "all operations: success rate 0 % is below 90 % (of 20 calls); most failures are transient",
+        *(
+            f"{name}: success rate 0 % is below 90 % (of 20 calls); most failures are transient, "
+            "as that of call run-20: the connection failed: ConnectionError: reset"
+            for name in ("fetch", "all operations")
+        ),
         "fetch: success rate has nothing to measure any more; the alert was on for 10 min",
         "all operations: success rate has nothing to measure any more; the alert was on for 10 min",
     ]

@@ -35,7 +35,7 @@ def waits(waiting: WaitingCalls, bus: Bus) -> str:
     return wait.attempt.call.id
 
 
-def quarantined(call: str, start: Callable[[object], None] = lambda _: None) -> Resumption:
+def quarantined(call: str, start: Callable[[object], bool] = lambda _: True) -> Resumption:
     resumption = Resumption(start)
     resumption.quarantined.append(CallRecord(call=call, operation="fetch"))
     return resumption
@@ -72,7 +72,7 @@ def test_a_process_answers_for_every_call_that_it_began(waiting: WaitingCalls) -
 
 @pytest.mark.parametrize("place", ["left", "quarantined"])
 def test_a_call_that_is_not_resumed_is_given_up(place: str, waiting: WaitingCalls) -> None:
-    bus, events, resumption = Bus(), [], Resumption(lambda _: None)
+    bus, events, resumption = Bus(), [], Resumption(lambda _: True)
     bus.subscribe(GaveUp, lambda event: events.append((event.call, event.operation, event.attempt, event.reason)))
     getattr(resumption, place).append(CallRecord(call="r-1", operation="fetch", state="waiting", attempt=3))
     handler = CommandHandler(waiting, bus, lambda: resumption)

@@ -282,4 +282,4 @@ def test_each_attempt_of_a_resumed_call_starts_once_that_is_committed(store: Mem
 def test_a_resumption_shows_how_far_it_is(store: MemoryStore) -> None:
     leave(store)
     assert repr(resume(store, lambda *_: None)) == "<Resumption: 1 calls, 1 over; 0 left, 0 quarantined>"
-    assert repr(Resumption(lambda _: None)) == "<Resumption: the journal is being read>"
+    assert repr(Resumption(lambda _: True)) == "<Resumption: the journal is being read>"

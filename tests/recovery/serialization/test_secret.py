@@ -56,6 +56,11 @@ def test_a_reference_says_where_to_look(reference: Any) -> None:
         Secret(reference)
 
 
+def test_a_secret_that_is_given_as_a_reference_is_not_told() -> None:
+    with pytest.raises(ValueError, match=r"\(14 characters\) is neither"):
+        Secret("swordfish-1234")
+
+
 def test_a_planted_reference_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="env:NAME or file:PATH"):
         decoded(b'[{"$secret": 5}]')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.redact import MAX_READ
 from recovery.service import Recovery
 from recovery.subscribers.log import Log, Redacted, describe
 from recovery.testing import Script, VirtualClock
@@ -66,9 +68,10 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host] a: cancelled in attempt 2"),
         (made(CallSteered, command="give up", reason="late"), "INFO", "fetch[host] a: command: give up (late)"),
         (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host] a: not started: circuit open"),
-        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "fetch[host]: circuit opened for 30 s after 1 failure"),
-        (made(CircuitHalfOpened), "INFO", "fetch[host]: circuit half-open, a probe may begin"),
-        (made(CircuitClosed), "INFO", "fetch[host]: circuit closed"),
+        (made(CircuitOpened, after=30.0, failures=1), "ERROR", "circuit fetch[host] opened for 30 s after 1 failure"),
+        (made(CircuitHalfOpened), "INFO", "circuit fetch[host] half-open, a probe may begin"),
+        (made(CircuitClosed), "INFO", "circuit fetch[host] closed"),
+        (CircuitClosed(at=0.0, operation="get_token"), "INFO", "circuit get_token closed"),  # it is no secret
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
 )
@@ -86,6 +89,11 @@ def test_an_event_is_one_line_at_its_level(
         (
             AlertRaised(at=0.0, alert="success", value=0.8, threshold=0.9, count=120, operation="fetch", cause="lost"),
             "fetch: success rate 80 % is below 90 % (of 120 calls); most failures are lost",
+        ),
+        (
+            AlertRaised(at=0.0, alert="success", value=0.8, threshold=0.9, cause="transient", failure=a_failure()),
+            "all operations: success rate 80 % is below 90 %; most failures are transient, as that of call a: "
+            "the connection failed: ConnectionError: reset",
         ),
         (
             AlertRaised(at=0.0, alert="overhead", value=0.0712, threshold=0.05, count=30),
@@ -230,6 +238,18 @@ def test_the_traceback_of_a_subscriber_that_failed_is_logged_without_secrets(cap
     assert "Traceback" in caplog.text
     assert "https://***@example.org/" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_of_a_record_of_many_megabytes_the_beginning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    huge = "token=abcdefgh " * 1_000_000
+    began = time.thread_time()
+    try:
+        raise ValueError(huge)
+    except ValueError:
+        logging.getLogger("recovery").exception("refused: %s", huge)
+    assert time.thread_time() - began < 5.0  # most of it formats the traceback
+    assert "abcdefgh" not in caplog.text
+    assert len(caplog.text) < 4 * MAX_READ
 
 
 def test_a_record_that_cannot_be_formatted_breaks_no_handler() -> None:

@@ -1,0 +1,29 @@
+"""Two processes that ask for equal calls, in short: one round of each case of ``make torture processes``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.torture.fork_server import ForkServer
+from tests.torture.two_processes import CASES, ONCE, run_case
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as fork_server:
+        yield fork_server
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ONCE])
+def test_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
+    run_case(fork_server, name, "asyncio", 0)
+
+
+@pytest.mark.parametrize("name", ["killed", "both resume", *ONCE])
+def test_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
+    run_case(fork_server, name, "plain", 1)
