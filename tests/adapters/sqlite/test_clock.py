@@ -164,7 +164,7 @@ def test_d17_what_became_too_old_while_no_process_ran_goes_slice_by_slice(machin
         assert machine.rows == left
 
 
-def test_d17_too_many_calls_are_deleted_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_d17_too_many_calls_are_deleted_by_any_clock(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "calls.db", Retention(calls=100))
     machine.ends(1500)
     machine.reboots(-3650 * DAY)
