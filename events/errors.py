@@ -27,12 +27,19 @@ gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewh
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class RecoveryError(Exception):
     """The root: ``except RecoveryError`` catches every error that this distribution raises by itself."""
 
     def __init__(self, *args: object) -> None:  # or ``inspect.signature`` finds none
         super().__init__(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by its text and attributes: its ``__init__``, which may take other arguments, is not called."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__getstate__()  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class CallRejectedError(RecoveryError):
@@ -78,10 +85,6 @@ class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of 
         self.ended = ended
         self.error = error
 
-    def __reduce__(self) -> tuple[type[JoinedElsewhere], tuple[str, str, str, str]]:
-        """Pickle it by its own arguments."""
-        return type(self), (self.operation, self.call, self.ended, self.error)
-
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
     """Raise it (or a subclass) from an operation: trying again cannot help, even if a rule says otherwise."""
@@ -92,6 +95,10 @@ class StaysPendingError(RecoveryError):
 
     attempt: object = None
     """The attempt that was not made; the register of joinable calls goes on from it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its attributes, without the attempt: another process cannot go on from it."""
+        return {name: value for name, value in vars(self).items() if name != "attempt"}
 
 
 class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until it is refused
