@@ -124,7 +124,8 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            may_repeat = self.definition.config.may_repeat
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
@@ -184,7 +185,8 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            may_repeat = self.definition.config.may_repeat
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
