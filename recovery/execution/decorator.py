@@ -8,14 +8,14 @@ timed. Calls that equal calls may join go through ``JoinableCalls`` first.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from events.attempt import Attempt
 from events.call import Call
-from events.callables import is_async
+from events.callables import is_async, is_generator
 from recovery.execution.attempts import begin, begin_with, cancel_first
+from recovery.execution.invocation import refuse_awaitable
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
@@ -53,8 +53,7 @@ def check_function(function: object, config: OperationConfig) -> None:
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"recoverable() takes a function, not {function!r}")
     name = getattr(function, "__qualname__", repr(function))
-    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
-    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (function, call)):
+    if is_generator(function):
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if is_async(function):
         return
@@ -94,6 +93,19 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
 
 def _plain(runner: Runner) -> Callable[..., Any]:
     function, operation, run = runner.function, runner.definition.operation, runner.run
+    original = function
+
+    # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
+    # runner checks those of later attempts.
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        nonlocal function
+        function = original
+        result = original(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            refuse_awaitable(runner.original, result)
+        return result
+
+    function = checked
 
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:

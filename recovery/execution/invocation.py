@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, NoReturn, TypeAlias
 
 from events.attempt import Attempt
-from events.callables import is_async
-from events.errors import UnwantedResult
+from events.callables import is_async, name_of
+from events.errors import NotAwaitedError, UnwantedResult
 from recovery.context import current
 from recovery.execution.timeouts import in_time
 from recovery.journal.idempotency import RecordedResults
@@ -22,6 +23,20 @@ from recovery.settings import ABSENT, OperationConfig
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
+
+
+def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
+    """End *result*, an awaitable that a plain *function* returned, and raise NotAwaitedError."""
+    for way in ("close", "cancel"):
+        if callable(end := getattr(result, way, None)):
+            with suppress(Exception):
+                end()
+            break
+    raise NotAwaitedError(
+        f"{name_of(function)} is a plain function and returned a {type(result).__name__}, which fails only when it is "
+        "awaited, where no retry sees it; it was not awaited. Make the function an async def that awaits it, or put "
+        "@recoverable below the decorators that hide its async def"
+    )
 
 
 def judged(function: Callable[..., Any], retry_on_result: Callable[[Any], bool] | None) -> Callable[..., Any]:
@@ -69,7 +84,13 @@ def invoker(function: Callable[..., Any], config: OperationConfig, results: Reco
     def invoke(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
         return (again if attempt.call.has_failed else first)(*args, **kwargs)
 
-    surrounded: Invoke = invoke
+    def invoke_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        result = (again if attempt.call.has_failed else first)(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            refuse_awaitable(function, result)
+        return result
+
+    surrounded: Invoke = invoke if is_async(function) else invoke_plain
     if config.policy.attempt_timeout is not None or config.policy.stall_timeout is not None:
         surrounded = _in_time(invoke, config.policy)
     if not config.has_context:
