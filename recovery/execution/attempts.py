@@ -23,7 +23,7 @@ from recovery.operations import Definition
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.subscribers.exhausted import mark_exhausted
 
-DECLINED = frozenset({Category.PERMANENT, Category.AUTH})
+DECLINED = frozenset({Category.AUTH, Category.PERMANENT})
 """Categories of failures that a call declines to retry: it exhausts nothing by that."""
 
 NOT_RESUMABLE = "a call is not resumable"
