@@ -1,6 +1,7 @@
 """Every error of this distribution, as one tree.
 
 RecoveryError
+├── AwaitableResultError   a plain function returned an awaitable, which no retry would see fail
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
@@ -14,7 +15,6 @@ RecoveryError
 ├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
 ├── NotDurable             a receipt: an accepted event is not committed, or not synced
 ├── JoinedElsewhere        another process ran an equal call, and recorded no result
-├── NotAwaitedError        a plain function returned an awaitable, which no retry would see fail
 ├── Permanent              raised by user code: do not try again
 ├── Retryable              raised by user code: do try again
 ├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
@@ -22,8 +22,8 @@ RecoveryError
 └── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
 
 A recoverable call ends with *the caller's own exception*, never with one of these. There are three exceptions:
-``CallRejectedError``, ``NotAwaitedError``, and an error that user code raises itself. A caller that waits for a call of
-the same arguments gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
+``CallRejectedError``, ``AwaitableResultError``, and an error that user code raises itself. A caller that waits for a
+call of the same arguments gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a fai
     """Raise it (or a subclass) from an operation: trying again cannot help, even if a rule says otherwise."""
 
 
-class NotAwaitedError(Permanent, TypeError):
+class AwaitableResultError(Permanent, TypeError):
     """A recoverable plain function returned an awaitable: it would fail later, where no retry sees it."""
 
 

@@ -21,10 +21,10 @@ from adapters.downloads.partial_file import (
 )
 from adapters.launcher.plan import PlanError
 from events.errors import (
+    AwaitableResultError,
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
-    NotAwaitedError,
     Permanent,
     RecoveryError,
     Retryable,
@@ -62,7 +62,7 @@ ERRORS: list[RecoveryError] = [
     JournalBusyError("a.db"),
     JournalError("unusable"),
     NewerJournalError("a.db", 9),
-    NotAwaitedError("a coroutine"),
+    AwaitableResultError("a coroutine"),
     NotDurable("full"),
     OwnError(503, host="example.org"),
     Permanent("no", 404),

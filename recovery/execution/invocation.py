@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from events.attempt import Attempt
 from events.callables import is_async, name_of
-from events.errors import NotAwaitedError, UnwantedResult
+from events.errors import AwaitableResultError, UnwantedResult
 from recovery.context import current
 from recovery.execution.timeouts import in_time
 from recovery.journal.idempotency import RecordedResults
@@ -26,13 +26,13 @@ Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
 
 
 def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
-    """End *result*, an awaitable that a plain *function* returned, and raise NotAwaitedError."""
+    """End *result*, an awaitable that a plain *function* returned, and raise AwaitableResultError."""
     for way in ("close", "cancel"):
         if callable(end := getattr(result, way, None)):
             with suppress(Exception):
                 end()
             break
-    raise NotAwaitedError(
+    raise AwaitableResultError(
         f"{name_of(function)} is a plain function and returned a {type(result).__name__}, which fails only when it is "
         "awaited, where no retry sees it; it was not awaited. Make the function an async def that awaits it, or put "
         "@recoverable below the decorators that hide its async def"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from events.errors import NotAwaitedError
+from events.errors import AwaitableResultError
 from events.operation_events import GaveUp
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -99,7 +99,7 @@ def test_an_awaitable_result_of_a_plain_function_is_refused_by_name(function_of:
         ended = events_of(service, GaveUp)
         made = function_of(client)
         call = service.recoverable("fetch", **FAST, **settings)(lambda: made())
-        with pytest.raises(NotAwaitedError, match="Make the function an async def"):
+        with pytest.raises(AwaitableResultError, match="Make the function an async def"):
             call()
         assert (len(ended), service.operation("fetch").successes) == (1, 0)
         assert client.script.calls == 0
@@ -110,7 +110,7 @@ def test_an_awaitable_result_of_a_plain_function_is_refused_by_name(function_of:
 
 def test_an_awaitable_is_refused_after_retries_too_and_is_never_retried() -> None:
     service, script = Recovery(enable_classification=False), Script(ConnectionError(), *[Lazy()] * 9)
-    with pytest.raises(NotAwaitedError):
+    with pytest.raises(AwaitableResultError):
         service.recoverable("fetch", **FAST)(lambda: script())()
     assert script.calls == 2
 
