@@ -10,6 +10,7 @@ import msgspec
 from events.attempt import Attempt
 from events.call import Call
 from events.errors import RecoveryError, StaysPendingError
+from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
@@ -22,6 +23,9 @@ from recovery.operations import Definition
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.subscribers.exhausted import mark_exhausted
+
+DECLINED = frozenset({Category.AUTH, Category.PERMANENT})
+"""Categories of failures that a call declines to retry: it exhausts nothing by that."""
 
 NOT_RESUMABLE = "a call is not resumable"
 NOT_RESUMABLE_NOR_JOINED = "a call is not resumable, and no equal call can join it"
@@ -156,8 +160,11 @@ def noted(
     kwargs: Mapping[str, Any] | None = None,
     *,
     turned_away: bool = False,
+    may_repeat: bool = False,
 ) -> Exception:
-    """*error*, marked as exhausted, with notes (PEP 678): what it means, how often it was tried, which call it was.
+    """*error*, with notes (PEP 678): what it means, how often it was tried, which call it was.
+
+    It is marked as exhausted, unless the call declined to retry it: an outer call, with other rules, may retry it then.
 
     Args:
         error: The exception that the caller gets.
@@ -168,10 +175,12 @@ def noted(
         args: Its arguments by position.
         kwargs: Its arguments by name.
         turned_away: Whether the next attempt was ready, and not let begin.
+        may_repeat: Whether an attempt may be made after this one, which may have had its effect.
     """
     operation = call.operation
     note_end(error, call, attempts, verdict, turned_away=turned_away)
-    mark_exhausted(error, operation.name, is_nested=is_nested())
+    if not (may_repeat and call.failure is not None and call.failure.category in DECLINED):
+        mark_exhausted(error, operation.name, is_nested=is_nested())
     try:
         event = call.failure or GaveUp(at=0.0, operation=operation.name, key=operation.key, call=call.id)
         rest, named = _named(function, args)

@@ -8,18 +8,18 @@ timed. Calls that equal calls may join go through ``JoinableCalls`` first.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from events.attempt import Attempt
 from events.call import Call
-from events.callables import is_async
+from events.callables import is_async, is_generator
 from events.errors import UnwantedResult
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
 from recovery.execution.hooks import check_hooks, with_fallback
+from recovery.execution.invocation import refuse_awaitable
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.settings import OperationConfig, Settings
@@ -69,8 +69,7 @@ def check_function(function: object, config: OperationConfig) -> None:
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"recoverable() takes a function, not {function!r}")
     name = getattr(function, "__qualname__", repr(function))
-    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
-    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (function, call)):
+    if is_generator(function):
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if is_async(function):
         return
@@ -167,6 +166,19 @@ def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
 def _plain(runner: Runner) -> Callable[..., Any]:
     function, operation, run = runner.function, runner.definition.operation, runner.run
     original, switch = runner.original, runner.definition.switch
+    unchecked = function
+
+    # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
+    # runner checks those of later attempts.
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        nonlocal function
+        function = unchecked
+        result = unchecked(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            refuse_awaitable(original, result)
+        return result
+
+    function = checked
 
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:

@@ -7,10 +7,12 @@ and timeouts end it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, NoReturn, TypeAlias
 
 from events.attempt import Attempt
-from events.callables import is_async
+from events.callables import is_async, name_of
+from events.errors import AwaitableResultError
 from recovery.context import current
 from recovery.execution.hooks import judged, prepared, reconciled
 from recovery.execution.timeouts import in_time
@@ -23,6 +25,20 @@ Kwargs: TypeAlias = dict[str, Any]
 Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
 
 
+def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
+    """End *result*, an awaitable that a plain *function* returned, and raise AwaitableResultError."""
+    for way in ("close", "cancel"):
+        if callable(end := getattr(result, way, None)):
+            with suppress(Exception):
+                end()
+            break
+    raise AwaitableResultError(
+        f"{name_of(function)} is a plain function and returned a {type(result).__name__}, which fails only when it is "
+        "awaited, where no retry sees it; it was not awaited. Make the function an async def that awaits it, or put "
+        "@recoverable below the decorators that hide its async def"
+    )
+
+
 def invoker(function: Callable[..., Any], config: OperationConfig, results: RecordedResults | None) -> Invoke:
     """What runs *function* for an attempt, and records the result; that of an async function is to be awaited."""
     first = judged(function, config.retry_if)
@@ -31,7 +47,14 @@ def invoker(function: Callable[..., Any], config: OperationConfig, results: Reco
     def run(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
         return (again if attempt.call.has_failed else first)(*args, **kwargs)
 
-    invoke = surrounded = prepared(run, config.before_retry, awaits=is_async(function))
+    def run_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        result = (again if attempt.call.has_failed else first)(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            refuse_awaitable(function, result)
+        return result
+
+    awaits = is_async(function)
+    invoke = surrounded = prepared(run if awaits else run_plain, config.before_retry, awaits=awaits)
     if config.policy.attempt_timeout is not None or config.policy.stall_timeout is not None:
         surrounded = _in_time(invoke, config.policy)
     if not config.has_context:

@@ -133,7 +133,8 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            may_repeat = self.definition.config.may_repeat
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
@@ -194,7 +195,8 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            may_repeat = self.definition.config.may_repeat
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from recovery.subscribers.evidence_extraction import attribute_of
 
 EXHAUSTED_MARK = "__recovery_exhausted_by__"
-"""The attribute that tells an outer recoverable call that an inner call has exhausted its retries."""
+"""The attribute that tells an outer recoverable call that an inner call has exhausted its retries.
 
-
-class Exhausted(msgspec.Struct, frozen=True):
-    """What the mark tells.
-
-    Args:
-        operation: The name of the operation whose call gave up.
-        is_nested: Whether another recoverable call was around that call.
-    """
-
-    operation: str
-    is_nested: bool
+It holds the operation whose call gave up, and whether another recoverable call was around that call: plain builtins, so
+that the exception can be unpickled where this library is not installed.
+"""
 
 
 def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False) -> None:
     """Mark *error*: *operation* has exhausted its retries. An error that refuses attributes stays unmarked."""
     try:
-        setattr(error, EXHAUSTED_MARK, Exhausted(operation, is_nested))
+        setattr(error, EXHAUSTED_MARK, (operation, is_nested))
     except Exception:  # a frozen exception, say
         return
 
 
 def mark_nested(error: BaseException) -> None:
     """Note that a caller of the call that marked *error* is inside another recoverable call."""
-    mark = attribute_of(error, EXHAUSTED_MARK)
-    if isinstance(mark, Exhausted) and isinstance(error, Exception) and not mark.is_nested:
-        mark_exhausted(error, mark.operation, is_nested=True)
+    match attribute_of(error, EXHAUSTED_MARK):
+        case tuple((str(operation), False)) if isinstance(error, Exception):
+            mark_exhausted(error, operation, is_nested=True)
 
 
 def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> str | None:
@@ -48,8 +38,8 @@ def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> st
         operation: The name of the operation that asks.
         levels: How many levels of explicit causes may bear the mark, too.
     """
-    mark = attribute_of(error, EXHAUSTED_MARK)
-    if mark is not None and isinstance(mark, Exhausted) and (mark.is_nested or mark.operation != operation):
-        return mark.operation
+    match attribute_of(error, EXHAUSTED_MARK):
+        case tuple((str(inner), bool(is_nested))) if is_nested or inner != operation:
+            return inner
     cause = attribute_of(error, "__cause__") if levels else None
     return exhausted_by(cause, operation, levels=levels - 1) if isinstance(cause, BaseException) else None
