@@ -1,7 +1,7 @@
 """How long to wait before a retry: pure; randomness is an argument.
 
-*full* jitter spreads a herd of retries best, *equal* keeps half of the delay, *decorrelated* draws from the first delay to
-three times the previous one; before the first retry, to three times the first.
+*full* jitter spreads a herd of retries best, *equal* keeps half of the delay, *decorrelated* draws from the first delay
+to three times the previous one; before the first retry, to three times the first.
 
 Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
