@@ -69,7 +69,7 @@ class Runner:
             self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
         self.codec = ArgumentCodec(function)
         self._invoke = invoker(function, config, self.results)
-        self._clock = definition.operation.bus.clock
+        self._bus = definition.operation.bus
         self._policy = config.policy
         self._waiting, self._conditions = waiting, waiting.conditions
         self._barrier = CommitBarrier(config, journal)
@@ -85,7 +85,7 @@ class Runner:
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
-                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
+                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._bus.clock))) is not None:
                             if not waiter.wait(seconds):
                                 wait.slept()
                     finally:
@@ -201,7 +201,7 @@ class Runner:
 
     def _time_left(self, call: Call) -> float:
         most = self._policy.max_elapsed
-        return math.inf if most is None or call.began is None else call.began + most - self._clock()
+        return math.inf if most is None or call.began is None else call.began + most - self._bus.clock()
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""
