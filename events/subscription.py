@@ -12,6 +12,14 @@ from events.callables import name_of
 from events.event import Event
 
 
+class Trouble(msgspec.Struct, gc=False):
+    """How a receiver fails: *failures* in a row, when that was *logged*, and how often since without a line."""
+
+    failures: int = 0
+    logged: float | None = None
+    unlogged: int = 0
+
+
 class Subscription(msgspec.Struct, eq=False, weakref=True):
     """One subscriber on a bus. ``close()`` it, or use it as a context manager, to end it.
 
@@ -21,7 +29,8 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
         sender: What blinker knows the operation, or the key of it, by that it asks for; ``blinker.ANY`` for all.
         essential: Whether it stays when the function raises again and again.
         is_detail: Whether it wants its events only while the log wants details.
-        failures: How often in a row the function has raised.
+        gives_up: Whether it answers with ``GiveUp`` where the function raises.
+        trouble: How the function fails; ``None`` if it never has.
     """
 
     # The subscription, not the function, is blinker's receiver: one function may be subscribed twice, and only a full
@@ -32,7 +41,8 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
     _disconnect: Callable[[Subscription], object]
     essential: bool = False
     is_detail: bool = False
-    failures: int = 0
+    gives_up: bool = False
+    trouble: Trouble | None = None
 
     def __call__(self, sender: object, *, event: Event) -> object:
         """Receive *event* from code that sends through the blinker signal itself."""

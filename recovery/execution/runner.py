@@ -76,7 +76,7 @@ class Runner:
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
         self._judge_error = judge
         self._invoke = invoker(function, config, self.results)
-        self._clock = definition.operation.bus.clock
+        self._bus = definition.operation.bus
         self._policy = config.policy
         self._waiting, self._conditions = waiting, waiting.conditions
         self._journal = journal
@@ -93,7 +93,7 @@ class Runner:
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
-                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
+                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._bus.clock))) is not None:
                             if not waiter.wait(seconds):
                                 wait.slept()
                     finally:
@@ -217,7 +217,7 @@ class Runner:
 
     def _time_left(self, call: Call) -> float:
         most = self._policy.max_elapsed
-        return math.inf if most is None or call.began is None else call.began + most - self._clock()
+        return math.inf if most is None or call.began is None else call.began + most - self._bus.clock()
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""

@@ -142,6 +142,8 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return explain(event, most_retries=most_retries).line
     name = display_name(event.operation, event.key) or "all operations"
     match event:  # the name without a colon: "token: closed" would look like a secret
+        case CircuitOpened(forced=True):
+            line = f"circuit {name} opened by hand, until it is forced again"
         case CircuitOpened(after=after, failures=failures):
             line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
         case CircuitHalfOpened():

@@ -10,7 +10,7 @@ import pytest
 import recovery
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
-from events.operation_events import OperationRecovered
+from events.operation_events import OperationFailed, OperationRecovered
 from events.verdicts import GiveUp, Park, Retry
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -149,3 +149,20 @@ async def test_closing_takes_no_worker_thread_of_the_loop() -> None:
     async with Recovery(store=MemoryStore()):
         pass
     assert [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO")] == []
+
+
+def test_a_subscriber_that_knows_some_errors_alone_still_ends_a_call_after_many_others() -> None:
+    class AnswerError(Exception):
+        code = 404
+
+    def give_up_404(failed: OperationFailed) -> GiveUp | None:
+        return GiveUp("404") if failed.error.code == 404 else None  # type: ignore[attr-defined]  # most errors have none
+
+    service = Recovery()
+    service.bus.subscribe(OperationFailed, give_up_404)
+    fetch = service.recoverable("fetch", initial_delay=0.0, max_retries=None)
+    assert fetch(Script(*[ConnectionError] * 12))() == "done"
+    script = Script(*[AnswerError] * 99)
+    with pytest.raises(AnswerError):
+        fetch(script)()
+    assert script.calls == 1
