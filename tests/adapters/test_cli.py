@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -247,16 +248,16 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     assert "? done" in ended.out
 
 
-@pytest.mark.parametrize("more", [(), ("--json",)])
-def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("line", ["run {}", "run {} --json", "--help"])
+def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -> None:
     plan = write_plan(tmp_path, touch("c"))
-    command = [sys.executable, "-m", "adapters.cli", "run", str(plan), *more]
+    command = [sys.executable, "-m", "adapters.cli", *line.format(plan).split()]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert ended.returncode != 0
     assert "no room for what is printed" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert recovery("status", plan).code == 0
+    assert "--help" in line or recovery("status", plan).code == 0
 
 
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
@@ -335,6 +336,38 @@ def test_a_folder_is_no_plan_and_no_journal(line: str, folder: str) -> None:
     result = CliRunner().invoke(cli, [folder if word == "{}" else word for word in line.split()])
     assert result.exit_code == 2
     assert "is a folder" in result.stderr
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "d/" * 2100 + "x", "loop", "file/x", "/dev/null/x"])
+@pytest.mark.parametrize(
+    "line", ["status {}", "run {}", "run plan.toml --journal {}", "retry {} call", "demo --keep {}"]
+)
+def test_a_path_that_the_system_does_not_take_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    write_plan(tmp_path, touch("c")).rename("plan.toml")
+    result = CliRunner().invoke(cli, [path if word == "{}" else word for word in line.split()])
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert path[:60] in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:calls.db"])
+def test_a_name_that_sqlite_takes_for_no_file_is_no_journal(tmp_path: Path, name: str) -> None:
+    result = CliRunner().invoke(cli, ["run", str(write_plan(tmp_path, touch("c"))), "--journal", name])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert name in result.stderr
+
+
+@pytest.mark.parametrize("name", ["pipe", "file"])
+def test_the_demonstration_wants_a_folder(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(cli, ["demo", "--keep", str(tmp_path / name)])
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert name in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
