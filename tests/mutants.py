@@ -59,7 +59,7 @@ def mutants() -> list[Mutant]:
 
 def passes(tree: Path, node: str) -> bool:
     """Whether the test *node* passes in *tree*; one that hangs does not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", node]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider", node]
     # No bytecode: Python would take two versions of one second and one size for the same.
     # The path is for scripts in processes of their own, which would otherwise import the tree without the bug.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
