@@ -49,7 +49,7 @@ arch: $(READY) ## check layers and import circles (import-linter)
 	$(BIN)/lint-imports
 
 props: $(READY) ## run the property tests alone, with 3000 examples each
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" tests/properties
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" --timeout 900 tests/properties
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
