@@ -6,6 +6,7 @@ attempt meanwhile, and timeouts end it.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -79,8 +80,7 @@ def invoker(function: Callable[..., Any], config: OperationConfig, results: Reco
 
 def _in_time(invoke: Invoke, policy: RetryPolicy) -> Invoke:
     async def invoke_in_time(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
-        with in_time(attempt, policy):
-            return await invoke(attempt, args, kwargs)
+        return await in_time(attempt, policy, functools.partial(invoke, attempt, args, kwargs))
 
     return invoke_in_time
 

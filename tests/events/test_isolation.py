@@ -200,5 +200,5 @@ def test_a_subscriber_may_end_the_call_when_it_raises(kind: type[Event], bus: Bu
 
 @pytest.mark.parametrize(("kind", "on_error"), [(OperationFailed, "GiveUp"), (GaveUp, "give up")])
 def test_what_a_subscriber_answers_on_an_error_is_checked(kind: type[Event], on_error: Any, bus: Bus) -> None:
-    with pytest.raises(ValueError, match="^on_error"):
+    with pytest.raises(ValueError, match=r"^on_error"):
         bus.subscribe(kind, raising, on_error=on_error)
