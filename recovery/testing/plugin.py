@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from events.bus import Bus
 from recovery.installation import extra
@@ -88,7 +87,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def _advance(bus: Bus, wait: Wait, seconds: float) -> None:
     """Move the clock of the service on. A clock never goes back: other tests may use the service, too."""
-    clock: Any = bus.clock
-    if not hasattr(clock, "advance"):
-        bus.clock = wait.conditions.clock = clock = _Moved(clock)
-    clock.advance(seconds)
+    advance = getattr(bus.clock, "advance", None)
+    if advance is None:
+        moved = bus.clock = wait.conditions.clock = _Moved(bus.clock)
+        advance = moved.advance
+    advance(seconds)
