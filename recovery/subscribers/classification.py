@@ -90,7 +90,7 @@ class Classify:
         if not self._switch.is_on:
             return SWITCHED_OFF
         configs = self._call_configs
-        config = (configs and configs.get(failed.call)) or self._config_of(failed.operation)
+        config = (configs.get(failed.call) if configs else None) or self._config_of(failed.operation)
         if config is None:
             return None
         error = failed.error
