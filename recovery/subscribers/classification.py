@@ -16,6 +16,7 @@ from recovery.policies.rules import front_of
 from recovery.settings import ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
+from recovery.subscribers.guarded_reading import is_exception
 
 log = logging.getLogger("recovery")
 
@@ -35,11 +36,11 @@ def classify(error: BaseException | Evidence) -> Classification:
     Raises:
         TypeError: *error* is neither.
     """
-    if not issubclass(type(error), BaseException | Evidence):
-        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
-    if isinstance(error, Evidence):
+    if type(error) is Evidence:  # not isinstance, which asks __class__
         answer = classify_evidence(error)
         return msgspec.structs.replace(answer, retry_after=_asked(answer, error))
+    if not is_exception(error):
+        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
     judged = []
     for leaf in leaves(error):
         if not issubclass(type(leaf), Exception):

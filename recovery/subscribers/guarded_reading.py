@@ -135,7 +135,7 @@ def texts_of(headers: Any, names: frozenset[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         is_plain = issubclass(type(headers), list | tuple)
-        for pair in () if headers is None else islice(headers if is_plain else headers.items(), MAX_ITEMS):
+        for pair in islice(headers if is_plain else called(attribute_of(headers, "items")) or (), MAX_ITEMS):
             name, text = map(plain_text, pair)
             if name is not None and text is not None and (name := name.lower()) in names:
                 found.setdefault(name, text)
