@@ -317,7 +317,7 @@ def test_an_error_leaves_no_cycle() -> None:
             fetch()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        assert [one for one in gc.garbage if isinstance(one, ConnectionError | FrameType)] == []
+        assert [one for one in gc.garbage if type(one) in (ConnectionError, FrameType)] == []
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
