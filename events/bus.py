@@ -19,7 +19,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
 
@@ -32,7 +32,7 @@ from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
-from events.subscription import Subscription, call_as_blinker, identity
+from events.subscription import Narrowing, Subscription, call_as_blinker, identity
 from events.verdicts import VERDICTS, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
@@ -102,10 +102,20 @@ class Bus:
         except KeyError:
             raise TypeError(f"{kind!r} is not a kind of event that has a signal") from None
 
+    @overload
+    def subscribe(
+        self, kinds: type[F], function: Callable[[F], object], **narrowing: Unpack[Narrowing]
+    ) -> Subscription: ...
+
+    @overload  # checkers join several kinds to a base class, which a function of their union does not take: hence Any
+    def subscribe(
+        self, kinds: Iterable[type[Event]], function: Callable[[Any], object], **narrowing: Unpack[Narrowing]
+    ) -> Subscription: ...
+
     def subscribe(
         self,
-        kinds: type[F] | Iterable[type[F]],
-        function: Callable[[F], object],
+        kinds: type[Event] | Iterable[type[Event]],
+        function: Callable[[Any], object],
         *,
         operation: str | None = None,
         key: str | None = None,
@@ -130,7 +140,7 @@ class Bus:
 
         Raises:
             TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
-                awaits), or there is a *key* without an *operation*.
+                awaits), *operation* is no text, or there is a *key* without one.
             ValueError: *operation* holds a NUL, as no operation's name does.
         """
         if isinstance(function, type) and issubclass(function, Event):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import msgspec
 
@@ -50,6 +50,15 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Narrowing(TypedDict, total=False):
+    """The keyword arguments of ``Bus.subscribe``, which describes them."""
+
+    operation: str | None
+    key: str | None
+    essential: bool
+    is_detail: bool
 
 
 def receiver_of(function: Any) -> Any:
