@@ -19,7 +19,7 @@ RecoveryError
 ├── Retryable              raised by user code: do try again
 ├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
-└── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
+└── UnwantedResult         stands on the bus for a result that ``retry_if`` refuses; no caller gets it
 
 A recoverable call ends with *the caller's own exception*, never with one of these. There are three exceptions:
 ``CallRejectedError``, ``AwaitableResultError``, and an error that user code raises itself. A caller that waits for a
@@ -107,10 +107,10 @@ class StaysPendingError(RecoveryError):
 
 
 class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until it is refused
-    """A function returned a *result* that ``retry_on_result`` refuses. The caller gets that result, never this."""
+    """A function returned a *result* that ``retry_if`` refuses. The caller gets that result, never this."""
 
     def __init__(self, result: object) -> None:
-        super().__init__(f"retry_on_result refused the result, a {type(result).__name__}")
+        super().__init__(f"retry_if refused the result, a {type(result).__name__}")
         self.result = result
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import msgspec
 
-from events.errors import Retryable
+from events.errors import CallRejectedError, Retryable
 from events.event import FOREVER
 from events.evidence import Evidence
 from recovery.policies.error_output import as_shown
@@ -77,6 +77,8 @@ def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     status, headers = _http(error)
     if isinstance(error, Retryable):
         retry_after = _seconds(attribute_of(error, "after"), most=FOREVER)
+    elif isinstance(error, CallRejectedError):
+        retry_after = _seconds(attribute_of(error, "retry_after"), most=FOREVER)
     else:
         retry_after = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
     stderr = _tail(attribute_of(error, "stderr"))

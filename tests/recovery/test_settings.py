@@ -10,7 +10,8 @@ import pytest
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
-from recovery.settings import Defaults, OperationConfig, make_config
+from recovery.settings import OperationConfig
+from recovery.settings_check import Defaults, make_config
 
 DEFAULT = RetryPolicy()
 
@@ -52,7 +53,10 @@ WRONG: dict[type[Exception], dict[str, list[Any]]] = {
         "budget": [0.1],
         "key": ["url", coroutine_function, AsyncCallable()],
         "version": [2],
-        "retry_on_result": ["empty", coroutine_function],
+        "retry_if": ["empty"],
+        "retry_if_error": [ConnectionError()],
+        "before_retry": ["login"],
+        "fallback": [list],
         "idempotent": [1],
         "reconcile": ["look"],
         "max_retry": [3],

@@ -16,7 +16,7 @@ from recovery.testing import Script
 from tests.recorded_events import events_of
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
-SETTINGS = [{}, {"max_elapsed": 60.0}, {"key": lambda *_: "host"}, {"retry_on_result": lambda _: False}]
+SETTINGS = [{}, {"max_elapsed": 60.0}, {"key": lambda *_: "host"}, {"retry_if": lambda _: False}]
 
 
 class Client:

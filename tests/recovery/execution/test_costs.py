@@ -140,7 +140,7 @@ def test_of_calls_with_thirty_percent_noise_99_percent_succeed() -> None:
     assert service.journal.counts.dropped == 0
 
 
-def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
+def test_of_two_thousand_permanent_failures_each_is_attempted_once() -> None:
     attempts = 0
     with Recovery(store=MemoryStore(), breaker=None) as service:
 
@@ -150,7 +150,7 @@ def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
             attempts += 1
             raise ValueError
 
-        for _ in range(20_000):
+        for _ in range(2000):
             with pytest.raises(ValueError):
                 wrong()
-    assert attempts == 20_000
+    assert attempts == 2000
