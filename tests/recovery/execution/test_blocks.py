@@ -131,7 +131,7 @@ def test_a_block_that_an_open_circuit_defers_waits_for_its_end(blocks: Blocks) -
     assert blocks.clock() == pytest.approx(30.0, abs=0.1)
 
 
-def test_no_wait_ends_after_max_elapsed(blocks: Blocks) -> None:
+def test_a_block_waits_no_longer_than_max_elapsed(blocks: Blocks) -> None:
     with pytest.raises(ConnectionError) as caught:
         blocks.run(Script(*[ConnectionError] * 9), max_retries=None, max_elapsed=2.5)
     found = outcome_of(caught.value)
