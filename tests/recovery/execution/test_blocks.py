@@ -185,10 +185,8 @@ def test_a_block_runs_once(blocks: Blocks) -> None:
         blocks.each(body)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_ends_the_call_as_cancelled(blocks: Blocks, stop: type[BaseException]) -> None:
-    if blocks.name == "trio" and stop is GeneratorExit:
-        pytest.skip("trio keeps that one for itself")
     blocks.record()
     with pytest.raises(stop):
         blocks.run(Script(stop))
