@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+EVIDENCE := $(VENV)/.evidence
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test check format lint types arch props evidence mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +24,10 @@ $(READY): pyproject.toml
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group peers --group report
 	@touch $(PEERS)
+
+$(EVIDENCE): $(READY)
+	$(BIN)/python -m pip install --quiet --group evidence
+	@touch $(EVIDENCE)
 
 demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
@@ -46,6 +51,9 @@ arch: $(READY) ## check layers and import circles (import-linter)
 
 props: $(READY) ## run the property tests alone, with 3000 examples each
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
+
+evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
+	$(BIN)/python -m pytest tests/evidence
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants

@@ -225,7 +225,7 @@ MEANINGS: list[tuple[Exception, Category]] = [
     (raised("docker.errors.ContainerError", exit_status=127, stderr=b"sh: x: not found"), PERMANENT),
     (raised("docker.errors.InvalidVersion"), PERMANENT),
     # Databases.
-    *((psycopg(state), TRANSIENT) for state in ("08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "25006")),
+    *((psycopg(state), TRANSIENT) for state in ("08006", "40001", "53300", "55P03", "57014", "57P01", "25006")),
     *((psycopg(state), PERMANENT) for state in ("22012", "23505", "42P01", "0A000", "3D000")),
     (psycopg("28P01"), AUTH),
     (psycopg(None), TRANSIENT),
