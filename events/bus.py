@@ -19,20 +19,20 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
 
-from events.callables import is_async, name_of
+from events.callables import name_of
 from events.event import Event
 from events.fork_locks import fork_safe
-from events.isolation import Failures, OnError, gives_up_on_error
+from events.isolation import Failures, gives_up_on_error
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
-from events.subscription import Subscription, call_as_blinker, identity
+from events.subscription import Narrowing, OnError, Subscription, call_as_blinker, check_subscriber, identity
 from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
@@ -102,10 +102,18 @@ class Bus:
         except KeyError:
             raise TypeError(f"{kind!r} is not a kind of event that has a signal") from None
 
+    @overload
+    def subscribe(self, kinds: type[F], function: Callable[[F], object], **how: Unpack[Narrowing]) -> Subscription: ...
+
+    @overload  # checkers join several kinds to a base class, which a function of their union does not take: hence Any
+    def subscribe(
+        self, kinds: Iterable[type[Event]], function: Callable[[Any], object], **how: Unpack[Narrowing]
+    ) -> Subscription: ...
+
     def subscribe(
         self,
-        kinds: type[F] | Iterable[type[F]],
-        function: Callable[[F], object],
+        kinds: type[Event] | Iterable[type[Event]],
+        function: Callable[[Any], object],
         *,
         operation: str | None = None,
         key: str | None = None,
@@ -135,20 +143,11 @@ class Bus:
 
         Raises:
             TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
-                awaits), or there is a *key* without an *operation*.
+                awaits), *operation* is no text, or there is a *key* without one.
             ValueError: *operation* holds a NUL, as no operation's name does, or *on_error* is unknown, or no event of
                 *kinds* asks for a verdict that it could be.
         """
-        if isinstance(function, type) and issubclass(function, Event):
-            raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
-        if not callable(function):
-            raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
-        if is_async(function):
-            raise TypeError(
-                f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
-            )
-        if key is not None and operation is None:
-            raise TypeError("key= narrows an operation down; name the operation too")
+        check_subscriber(function, operation, key)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)

@@ -299,7 +299,7 @@ class Recovery:
         return self._monitor
 
     def close(self) -> None:
-        """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
+        """Write what the journal has accepted and close it for good. Idempotent; later calls run unjournalled."""
         self._lifetime.close()
 
     def __enter__(self) -> Self:

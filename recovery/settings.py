@@ -41,7 +41,7 @@ class Settings(TypedDict, total=False):
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
     policy: RetryPolicy
-    retry_on: type[Exception] | tuple[type[Exception], ...]
+    retry_on: type[Exception] | Sequence[type[Exception]]
     classifier: Classifier | Sequence[Classifier]
     enable_classification: bool | None
     enable_persistence: bool | None

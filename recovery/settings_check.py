@@ -144,6 +144,12 @@ def changed(struct: S, changes: Mapping[str, Any]) -> S:
 def _policy(given: dict[str, Any], policy: RetryPolicy) -> RetryPolicy:
     _refuse_both(given, "policy", (*POLICY_FIELDS, *BACKOFF_FIELDS))
     changes = {name: given[name] for name in POLICY_FIELDS if name in given}
+    if "initial_delay" in given and "max_delay" in given:
+        first, most = (validation.number(name, given[name]) for name in ("initial_delay", "max_delay"))
+        if first > most:
+            raise ValueError(
+                f"initial_delay={first:g} and max_delay={most:g} contradict each other: no delay is longer"
+            )
     shape = {field: given[name] for name, field in BACKOFF_FIELDS.items() if name in given}
     if shape:
         changes["backoff"] = changed(
@@ -172,11 +178,11 @@ def _refuse_both(given: dict[str, Any], whole: str, parts: Iterable[str]) -> Non
 def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
     if "retry_on" not in given:
         return None
-    kinds = given["retry_on"] if isinstance(given["retry_on"], tuple) else (given["retry_on"],)
+    kinds = given["retry_on"] if isinstance(given["retry_on"], list | tuple) else (given["retry_on"],)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"retry_on must be a subclass of Exception, or a tuple of them, not {kind!r}")
-    return kinds
+            raise TypeError(f"retry_on must be a subclass of Exception, or several in a list or tuple, not {kind!r}")
+    return tuple(kinds)
 
 
 def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:

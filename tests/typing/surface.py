@@ -128,7 +128,21 @@ def on_circuit(event: Event) -> None:
     assert_type(event.operation, str)
 
 
+def on_pair(event: RetryScheduled | GaveUp) -> None:
+    assert_type(event, RetryScheduled | GaveUp)
+
+
+def on_three(event: RetryScheduled | GaveUp | CircuitOpened) -> None: ...
+
+
 def subscribe() -> None:
+    service.bus.subscribe((RetryScheduled, GaveUp), on_pair, operation="named", essential=True)
+    service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), on_three)
+    service.bus.subscribe([RetryScheduled, GaveUp], on_pair)
+    service.bus.subscribe((RetryScheduled, GaveUp), lambda event: event.attempt)
+    service.bus.subscribe([RetryScheduled, GaveUp], lambda event: event.attempt)
+    service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), lambda event: event.at, opration="a")  # type: ignore[call-overload]  # misspelled
+    service.bus.subscribe([RetryScheduled, str], on_pair)  # type: ignore[list-item]  # no event
     assert_type(service.operation("by hand", classifier=classifier), Operation)
     assert_type(service.bus.subscribe(FailureClassified, subscriber), Subscription)
     service.bus.subscribe(RetryScheduled, lambda event: event.after + event.retry)
