@@ -55,10 +55,14 @@ class Attempt(msgspec.Struct, eq=False):
             f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
         )
 
-    def fail(self, error: Exception) -> Verdict:
+    def fail(self, error: Exception, retryable: bool | None = None) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
 
         Without a subscriber that answers, the answer is GiveUp.
+
+        Args:
+            error: What it raised.
+            retryable: Whether the caller knows that a retry may help, or cannot; None leaves that to the rules.
 
         Raises:
             RuntimeError: The attempt has ended already.
@@ -83,6 +87,7 @@ class Attempt(msgspec.Struct, eq=False):
             call=call.id,
             attempt=self.number,
             error=error,
+            retryable=retryable,
             retries=call.retries,
             elapsed=now - call.began,
             waited=self.waited,

@@ -36,7 +36,8 @@ class Call(msgspec.Struct, eq=False):
     Args:
         operation: What is run.
         id: Unique among all processes that share a journal; events bear it as ``call``.
-        began: When the first attempt began, on the bus's clock; None until a failure asks for it.
+        began: When the first attempt began, on the bus's clock. Where nothing read the clock then, it is None until
+            that attempt fails, and then the time of that failure.
         retries: How many retries the call has used. A park uses none.
         progress: How far it has come; None until it has said so.
         saved: The JSON of the latest checkpoint.

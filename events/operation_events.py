@@ -65,8 +65,12 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
 
     Args:
         error: What it raised.
+        retryable: What its caller knows of that (``retry_if_error``): a retry may help, or cannot; None: the rules
+            decide.
         retries: How many retries the call has used.
-        elapsed: Seconds since the first attempt of the call began.
+        elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
+            ``attempt_timeout``, key or journal, and no subscriber to its starts, reads no clock before it fails: then
+            it is since that attempt failed, and its own time is not counted.
         waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.
@@ -76,6 +80,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     asks: ClassVar[bool] = True
 
     error: Exception
+    retryable: bool | None = None
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0
@@ -188,7 +193,7 @@ class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """A call succeeded after an attempt of it had failed.
 
     Args:
-        elapsed: Seconds since its first attempt began.
+        elapsed: As in ``OperationFailed``.
         recorded: As in ``OperationSucceeded``.
         lag: How many seconds late a retry of it began; the longest of them.
     """

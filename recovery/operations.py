@@ -36,6 +36,15 @@ MAX_WARNINGS = 100
 log = logging.getLogger("recovery")
 
 
+class Switch:
+    """Whether a service recovers from failures: its functions ask when they fail, those with a runner at each call."""
+
+    __slots__ = ("is_on",)
+
+    def __init__(self) -> None:
+        self.is_on = True
+
+
 class Definition:
     """One operation of a service: its config, and an ``Operation`` for each of its keys.
 
@@ -44,11 +53,13 @@ class Definition:
         operation: The operation as a whole.
         is_silent: Whether an operation of that name logs nothing.
         max_keys: How many keys are remembered.
+        call_configs: As of the ``Registry``.
+        switch: As of the ``Registry``.
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "codec", "config",
-        "is_async", "learned", "operation", "resume",
+        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "call_configs", "codec",
+        "config", "is_async", "learned", "operation", "resume", "switch",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +69,12 @@ class Definition:
         *,
         is_silent: Callable[[str], bool] = lambda _name: False,
         max_keys: int = MAX_KEYS,
+        call_configs: dict[str, OperationConfig] | None = None,
+        switch: Switch | None = None,
     ) -> None:
+        self.switch = switch or Switch()
         self.config = config
+        self.call_configs = {} if call_configs is None else call_configs
         self.operation = operation
         self.resume: Callable[..., Any] | None = None
         """The function that resumed calls run."""
@@ -169,6 +184,10 @@ class Registry:
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
         """The config of the operation of that name, if it is defined: looked up six times for each failure."""
+        self.call_configs: dict[str, OperationConfig] = {}
+        """The configs of calls under way that have their own (``but``), by the call's id."""
+        self.switch = Switch()
+        """Whether the service recovers from failures."""
         self.logging: bool | None = None
         """What operations that leave it open log: everything, nothing, or (None) retries as details."""
 
@@ -212,7 +231,14 @@ class Registry:
     def _add(self, name: str, config: OperationConfig) -> Definition:
         if name in self._definitions:
             self._on_reuse(name)
-        definition = Definition(config, Operation(name, self._bus), is_silent=self.is_silent, max_keys=self._max_keys)
+        definition = Definition(
+            config,
+            Operation(name, self._bus),
+            is_silent=self.is_silent,
+            max_keys=self._max_keys,
+            call_configs=self.call_configs,
+            switch=self.switch,
+        )
         self._definitions[name] = ref(definition, functools.partial(self._gone, name))
         self._configs[name] = config
         return definition

@@ -13,9 +13,9 @@ from events.bus import Bus
 from events.errors import RecoveryError
 from events.runner_api import give_up
 from events.verdicts import GiveUp
+from recovery.call_stack import is_nested
 from recovery.execution.attempts import Request, request
 from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.nesting import is_nested
 from recovery.execution.runner import Runner
 from recovery.joining.claim_wait import ClaimWait
 from recovery.joining.claims import ClaimBook

@@ -123,6 +123,7 @@ BY_TYPE: dict[str, Category] = {
 
 THROTTLED = "the server wants fewer requests"
 
+REJECTED = "events.errors.CallRejectedError"
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
 SEVERITY = (T, U, R, L, E, A, X, P, C)
@@ -152,6 +153,8 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
         answer = None
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
         return Classification(P, BAD_CERTIFICATE)
+    if evidence.type == REJECTED and evidence.retry_after is not None:
+        return Classification(T, REJECTED)  # an open circuit says when it lets a call begin
     if answer is not None and answer.category is not T:
         return answer  # a class made for one problem says more than its errno
     if evidence.errno is not None and evidence.errno in BY_ERRNO:

@@ -86,7 +86,9 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             function from the retry's number (from 1) to seconds.
         jitter: How a delay is randomized: "none", "full" (from 0 to the delay), "equal" (half of the delay is kept) or
             "decorrelated" (grows from the previous delay).
-        max_delay: The most seconds of a delay; a wait that a server asks for is not capped.
+        max_delay: The most seconds of a delay; a wait that a server asks for is not capped. By default a delay grows to
+            at most 60 s, and one that is named (a first delay, a constant, one of a list, the result of a function) is
+            kept, however long.
         max_elapsed: Seconds since the first attempt began, waits included: no wait begins that would end later. None
             means no limit.
         attempt_timeout: Seconds that one attempt may take; None means no limit.
@@ -103,7 +105,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
     max_retries: int | None = 3
     backoff: Backoff = Exponential()
     jitter: Jitter = "full"
-    max_delay: float = 60.0
+    max_delay: float | msgspec.UnsetType = msgspec.UNSET
     max_elapsed: float | None = None
     attempt_timeout: float | None = None
     stall_timeout: float | None = None
@@ -160,8 +162,8 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
         validation.whole("max_retries", fields["max_retries"])
     if "jitter" in fields:
         validation.choice("jitter", fields["jitter"], JITTERS)
-    if "max_delay" in fields:
-        validation.number("max_delay", fields["max_delay"])
+    if (max_delay := fields.get("max_delay", msgspec.UNSET)) is not msgspec.UNSET:
+        validation.number("max_delay", max_delay)
     if "backoff" in fields:
         msgspec.structs.force_setattr(given, "backoff", _checked_backoff(fields["backoff"]))
 
@@ -280,7 +282,9 @@ def _check_cause(cause: object) -> None:
         pass
 
 
-def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:
+def _overridden(
+    policy: RetryPolicy, strategy: Strategy
+) -> tuple[int | None, Backoff, Jitter, float | msgspec.UnsetType]:
     """The retries and delays of the policy, overridden by those of the strategy."""
     return (
         policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries,

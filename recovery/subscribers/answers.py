@@ -9,7 +9,7 @@ import re
 import time
 from typing import Any  # for foreign objects
 
-from events.errors import Retryable
+from events.errors import CallRejectedError, Retryable
 from events.event import FOREVER
 from recovery.policies.libraries import SQLSTATE, meaning_of_code
 from recovery.policies.pacing import HEADERS, asked_to_wait, seconds_of
@@ -129,6 +129,8 @@ def wait_of(error: BaseException, status: int | None, headers: dict[str, str]) -
     """Seconds to wait that user code, a server or its library asks for."""
     if issubclass(type(error), Retryable):
         return seconds(attribute_of(error, "after"), most=FOREVER)
+    if issubclass(type(error), CallRejectedError):
+        return seconds(attribute_of(error, "retry_after"), most=FOREVER)
     now = time.time()
     asked = asked_to_wait(headers, status, now)
     if asked is None:

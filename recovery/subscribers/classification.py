@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 
@@ -10,13 +11,18 @@ from events.callables import name_of
 from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
+from events.verdicts import GiveUp
+from recovery.operations import Switch
 from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
-from recovery.settings import ConfigOf, OperationConfig
+from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
 from recovery.subscribers.guarded_reading import is_exception
+
+ON = Switch()
+SWITCHED_OFF = GiveUp("recovery is switched off")
 
 log = logging.getLogger("recovery")
 
@@ -54,28 +60,45 @@ class Classify:
     """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
     The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, its ``classifier``, the classifiers of the service, and last the built-in rules. A group is as bad as
-    its worst leaf.
+    ``retry_on``, what ``retry_if_error`` has answered, its ``classifier``, the classifiers of the service, and last the
+    built-in rules. A group is as bad as its worst leaf.
 
     Args:
         config_of: Finds the config of an operation.
+        call_configs: The configs of calls that have their own, by the call's id.
+        switch: Whether the service recovers from failures.
         enabled: Whether operations that leave it open use the built-in rules; may be changed at any time.
         classifiers: The classifiers of the service; may be changed at any time.
     """
 
-    def __init__(self, config_of: ConfigOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
+    def __init__(
+        self,
+        config_of: ConfigOf,
+        call_configs: Mapping[str, OperationConfig] = NO_CONFIGS,
+        switch: Switch = ON,
+        *,
+        enabled: bool = True,
+        classifiers: tuple[Classifier, ...] = (),
+    ) -> None:
+        self._switch = switch
         self._config_of = config_of
+        self._call_configs = call_configs
         self.enabled = enabled
         self.classifiers = classifiers
 
-    def on_failure(self, failed: OperationFailed) -> FailureClassified | None:
+    def on_failure(self, failed: OperationFailed) -> FailureClassified | GiveUp | None:
         """The classified failure, ``None`` for an operation that is not the service's."""
-        config = self._config_of(failed.operation)
+        if not self._switch.is_on:
+            return SWITCHED_OFF
+        configs = self._call_configs
+        config = (configs.get(failed.call) if configs else None) or self._config_of(failed.operation)
         if config is None:
             return None
         error = failed.error
         evidence = extract_evidence(error)
         answer = self._declared(error, evidence, config, failed.operation)
+        if answer is None and failed.retryable is not None:
+            answer = Classification(Category.TRANSIENT if failed.retryable else Category.PERMANENT, "retry_if_error")
         if answer is None:
             if issubclass(type(error), ExceptionGroup):  # not isinstance, which asks __class__
                 answer, evidence = self._worst_of(error, config, failed.operation)
@@ -127,7 +150,7 @@ class Classify:
             if exhausted is None and issubclass(kind, Retryable):
                 return Classification(Category.TRANSIENT, "Retryable")
             if issubclass(kind, UnwantedResult):
-                return Classification(Category.TRANSIENT, "retry_on_result")
+                return Classification(Category.TRANSIENT, "retry_if")
         if exhausted is None and evidence.cause is not None and not config.retry_exhausted:
             exhausted = exhausted_by(error, operation, levels=LEVELS)
         if exhausted is not None:

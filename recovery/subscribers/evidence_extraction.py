@@ -126,13 +126,17 @@ def _kind_of(kind: type) -> _Kind:
     )
 
 
+EXCEPTIONS: Any = BaseExceptionGroup.exceptions
+"""The members of a group, past a subclass that defines an attribute of that name."""
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """*error* itself, or every exception of a group that is no group."""
     left = [error]
     while left:
         one = left.pop()
         if issubclass(type(one), BaseExceptionGroup):  # not isinstance, which asks __class__
-            left.extend(reversed(BaseExceptionGroup.exceptions.__get__(one)))
+            left.extend(reversed(EXCEPTIONS.__get__(one)))
         else:
             yield one
 

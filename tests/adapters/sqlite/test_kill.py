@@ -19,6 +19,7 @@ from adapters.downloads.partial_file import Sidecar
 from events.codec import decode
 from events.event import Event
 from events.operation_events import OperationCancelled, OperationResumed
+from tests.slow import few
 
 CONTENT = random.Random("killed").randbytes(6_000_000)
 DELAY = 1.6
@@ -176,7 +177,7 @@ def count(journal: Path, kind: str) -> int:
     return int(number)
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", few(["sync", "async"], "async"))
 def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, kind: str) -> None:
     script, journal = tmp_path / "script.py", tmp_path / "journal" / "calls.db"
     script.write_text(SCRIPT.replace("DELAY", str(DELAY)))

@@ -15,6 +15,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, settle
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import HOPELESS, RetryPolicy, Strategy, decide, parks
+from recovery.settings_check import Defaults, make_config
 
 TRANSIENT = Category.TRANSIENT
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(2.0), jitter="none")
@@ -112,7 +113,7 @@ def test_a_list_of_delays_becomes_a_tuple_of_floats() -> None:
         (TypeError, "max_retries", [True, 2.0, math.nan, msgspec.UNSET]),
         (ValueError, "jitter", ["some", None, msgspec.UNSET]),
         (ValueError, "max_delay", [-1.0, math.nan, math.inf]),
-        (TypeError, "max_delay", [None, msgspec.UNSET]),
+        (TypeError, "max_delay", [None]),
         (ValueError, "max_elapsed", [-1.0]),
         (ValueError, "attempt_timeout", [0]),
         (ValueError, "backoff", [[], [1.0, -1.0]]),
@@ -179,3 +180,19 @@ async def asks_later(_failure: FailureClassified) -> Condition:
 def test_what_is_no_cause_to_wait_for_is_refused_with_what_is_one(cause: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Strategy(wait_for=cause)
+
+
+@pytest.mark.parametrize(
+    ("settings", "waits"),
+    [
+        ({"policy": RetryPolicy(backoff=(5, 15, 960), jitter="none")}, [5.0, 15.0, 960.0]),
+        ({"initial_delay": 120.0, "jitter": "none"}, [120.0, 120.0, 120.0]),
+        ({"initial_delay": 25.0, "jitter": "none"}, [25.0, 50.0, 60.0]),
+        ({"initial_delay": 120.0, "max_delay": 60.0, "jitter": "none"}, [60.0, 60.0, 60.0]),
+        ({"per_category": {Category.TRANSIENT: Strategy(backoff=Constant(300), jitter="none")}}, [300.0] * 3),
+    ],
+)
+def test_a_delay_that_is_named_is_kept_unless_a_cap_is_set(settings: Any, waits: list[float]) -> None:
+    policy = make_config(settings, defaults=Defaults(), has_store=False).policy
+    for retries, after in enumerate(waits):
+        assert decided(policy, retries=retries) == Retry(after)
