@@ -22,6 +22,7 @@ class Block(Protocol):
     @property
     def number(self) -> int:
         """The number of the attempt, from 1."""
+        ...
 
 
 running_block: ContextVar[Block | None] = ContextVar("recovery_block", default=None)

@@ -96,7 +96,7 @@ def kind_of(verdict: Verdict | None, category: Category | None, *, turned_away: 
         return "out of time"
     if turned_away:
         return "rejected"
-    if category is Category.EXHAUSTED:  # an inner call has tried
+    if category == Category.EXHAUSTED:  # an inner call has tried
         return "exhausted"
     for reason in reasons:
         if reason.startswith(EXHAUSTED_REASONS):

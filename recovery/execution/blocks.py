@@ -78,6 +78,7 @@ class BlockAttempt:
         self.state = "running"
         here = inspect.currentframe()
         self.frame = None if here is None else here.f_back
+        del here  # a frame that holds itself is a cycle
         self._tokens = running_block.set(self), current.set(self._attempt) if self._has_context else None
         return self
 

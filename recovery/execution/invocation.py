@@ -6,6 +6,7 @@ and timeouts end it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeAlias
@@ -64,8 +65,7 @@ def invoker(function: Callable[..., Any], config: OperationConfig, results: Reco
 
 def _in_time(invoke: Invoke, policy: RetryPolicy) -> Invoke:
     async def invoke_in_time(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
-        with in_time(attempt, policy):
-            return await invoke(attempt, args, kwargs)
+        return await in_time(attempt, policy, functools.partial(invoke, attempt, args, kwargs))
 
     return invoke_in_time
 

@@ -19,6 +19,7 @@ from recovery.policies.rules import front_of
 from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
+from recovery.subscribers.guarded_reading import is_exception
 
 ON = Switch()
 SWITCHED_OFF = GiveUp("recovery is switched off")
@@ -41,14 +42,14 @@ def classify(error: BaseException | Evidence) -> Classification:
     Raises:
         TypeError: *error* is neither.
     """
-    if not isinstance(error, BaseException | Evidence):
-        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
-    if isinstance(error, Evidence):
+    if type(error) is Evidence:  # not isinstance, which asks __class__
         answer = classify_evidence(error)
         return msgspec.structs.replace(answer, retry_after=_asked(answer, error))
+    if not is_exception(error):
+        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
     judged = []
     for leaf in leaves(error):
-        if not isinstance(leaf, Exception):
+        if not issubclass(type(leaf), Exception):
             return Classification(Category.CANCELLED, type(leaf).__name__)
         judged.append(classify(extract_evidence(leaf)))
     longest = max(answer.retry_after or 0.0 for answer in judged)
@@ -90,7 +91,7 @@ class Classify:
         if not self._switch.is_on:
             return SWITCHED_OFF
         configs = self._call_configs
-        config = (configs and configs.get(failed.call)) or self._config_of(failed.operation)
+        config = (configs.get(failed.call) if configs else None) or self._config_of(failed.operation)
         if config is None:
             return None
         error = failed.error
@@ -99,7 +100,7 @@ class Classify:
         if answer is None and failed.retryable is not None:
             answer = Classification(Category.TRANSIENT if failed.retryable else Category.PERMANENT, "retry_if_error")
         if answer is None:
-            if isinstance(error, ExceptionGroup):
+            if issubclass(type(error), ExceptionGroup):  # not isinstance, which asks __class__
                 answer, evidence = self._worst_of(error, config, failed.operation)
             else:
                 answer = self._rule(evidence, config, failed.operation)
@@ -124,9 +125,7 @@ class Classify:
             progress_resets=progress_resets,
         )
 
-    def _worst_of(
-        self, error: ExceptionGroup[Exception], config: OperationConfig, operation: str
-    ) -> tuple[Classification, Evidence]:
+    def _worst_of(self, error: Exception, config: OperationConfig, operation: str) -> tuple[Classification, Evidence]:
         judged = []
         for leaf in leaves(error):
             evidence = extract_evidence(leaf)
@@ -144,18 +143,19 @@ class Classify:
     ) -> Classification | None:
         """What the error itself, a mark on it, or ``retry_on`` declares, which no rule overrides."""
         exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
-        if isinstance(error, RecoveryError):
-            if exhausted is None and isinstance(error, Permanent):
+        kind = type(error)  # isinstance asks __class__, which may lie or raise
+        if issubclass(kind, RecoveryError):
+            if exhausted is None and issubclass(kind, Permanent):
                 return Classification(Category.PERMANENT, "Permanent")
-            if exhausted is None and isinstance(error, Retryable):
+            if exhausted is None and issubclass(kind, Retryable):
                 return Classification(Category.TRANSIENT, "Retryable")
-            if isinstance(error, UnwantedResult):
+            if issubclass(kind, UnwantedResult):
                 return Classification(Category.TRANSIENT, "retry_if")
         if exhausted is None and evidence.cause is not None and not config.retry_exhausted:
             exhausted = exhausted_by(error, operation, levels=LEVELS)
         if exhausted is not None:
             return Classification(Category.EXHAUSTED, f"{exhausted} has tried already")
-        if config.retry_on is not None and isinstance(error, config.retry_on):
+        if config.retry_on is not None and issubclass(kind, config.retry_on):
             return Classification(Category.TRANSIENT, "retry_on")
         return None
 

@@ -55,7 +55,7 @@ class Schedule:
     def on_classified(self, failure: FailureClassified) -> Verdict | None:
         """The verdict, ``None`` for an operation that is not the service's."""
         configs = self._call_configs
-        config = (configs and configs.get(failure.call)) or self._config_of(failure.operation)
+        config = (configs.get(failure.call) if configs else None) or self._config_of(failure.operation)
         if config is None:
             return None
         verdict = judge(config, failure, self._rng())

@@ -423,7 +423,7 @@ def test_the_demonstration_wants_a_folder(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_help_says_what_there_is(arguments: tuple[str, ...], words: list[str]) -> None:
-    ended = started(*arguments)
+    ended = recovery(*arguments)
     assert (ended.code, [word for word in words if word not in ended.out]) == (0, [])
 
 

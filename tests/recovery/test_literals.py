@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import random
@@ -47,6 +48,11 @@ SECRETS = st.builds(secret_of, st.sampled_from(ALPHABETS), st.integers(8, 2000),
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "repr": repr,
+    "repr in ASCII": ascii,
+    "code points": lambda secret: "".join(f"\\U{ord(one):08x}" if ord(one) > 127 else one for one in secret),
+    "bytes in octal": lambda secret: "".join(f"\\{byte:03o}" if byte > 127 else chr(byte) for byte in secret.encode()),
+    "coloured": lambda secret: f"{secret[:4]}\x1b[1;31m{secret[4:]}\x1b[0m",
+    "repr of coloured": lambda secret: repr(f"{secret[:4]}\x1b[1;31m{secret[4:]}\x1b[0m"),
     "repr of bytes": lambda secret: repr(secret.encode()),
     "repr of an error that says the repr": lambda secret: repr(ValueError(repr(secret))),
     "arguments": lambda secret: str(subprocess.CalledProcessError(1, ["tool", secret])),
@@ -85,6 +91,18 @@ def test_nothing_of_a_hidden_literal_is_kept_in_any_spelling(spelling: str, secr
     text = redact(around.format(SPELLINGS[spelling](secret)))
     assert not is_said(secret, text)
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
+@pytest.mark.parametrize("before", [b"", b"user:", b"x-access-token:", b"u:"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_literal_in_base64_is_masked(encode: Callable[[bytes], bytes], before: bytes, seed: int) -> None:
+    secret = secret_of(ALPHABETS[1][31:], 12 + 40 * seed, seed)
+    hide(secret)
+    said = encode(before + secret.encode()).decode()
+    for text in (said, json.dumps({"auth": said}), f"header: {said[: len(said) - 5]}..."):
+        left = redact(text)
+        assert not is_said(said[len(before) * 4 // 3 + 2 : -4], left), left
 
 
 @pytest.mark.parametrize("width", [16, 40, 76])

@@ -5,6 +5,7 @@ A child runs one function, then ends as any interpreter does: it waits for its t
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -107,11 +108,11 @@ def main() -> None:
     """Answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in PRELOADED:
-        importlib.import_module(name)
+        _import(name)
     while line := os.read(0, 1 << 16):
         match json.loads(line):
             case {"import": name}:
-                importlib.import_module(name)
+                _import(name)
                 answer: object = None
             case {"wait": pid}:
                 answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -124,6 +125,11 @@ def main() -> None:
                     return
                 answer = pid
         os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _import(name: str) -> None:
+    importlib.import_module(name)
+    gc.freeze()  # a child that ends need not look through what it has inherited: that takes 0.1 s
 
 
 def _prepare_child(out: str, errors: str) -> None:

@@ -27,6 +27,7 @@ from events import (
 )
 from recovery import (
     BreakerPolicy,
+    CallOutcome,
     CallRecord,
     Exponential,
     Recovery,
@@ -40,8 +41,10 @@ from recovery import (
     context,
     extract_evidence,
     host_of,
+    outcome_of,
     presets,
     recoverable,
+    recovery_of,
 )
 from recovery.monitoring import Monitor, OperationSnapshot, Snapshot, Threshold, Thresholds, WindowCounts
 from recovery.testing import Script, VirtualClock, seeded_rng
@@ -210,3 +213,27 @@ def test_helpers() -> None:
     assert_type(clock.run(fetch, Script(OSError())), Sequence[str])
     Recovery(clock=clock, rng=seeded_rng(7))
     policies(max_retries=3)
+
+
+# Copies, outcomes and blocks
+
+
+def copies() -> None:
+    patient = recovery_of(bare).but(max_retries=9, fallback=b"")
+    assert_type(patient(1, b="2"), bytes)
+    assert_type(outcome_of(ConnectionError()), CallOutcome | None)
+
+
+async def a_page(service: Recovery) -> str | None:
+    async for attempt in service.attempts("page", max_retries=3):
+        with attempt:
+            return f"page {attempt.number}"
+    return None
+
+
+def a_file(service: Recovery) -> int:
+    number = 0
+    for attempt in service.attempts("file"):
+        with attempt:
+            number = attempt.number
+    return number

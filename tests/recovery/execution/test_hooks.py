@@ -21,17 +21,15 @@ class CodedError(Exception):
         self.code = code
 
 
-def coloured(runtime: Runtime, function: Callable[..., Any], *, awaits: bool) -> Callable[..., Any]:
-    """*function*, async where *awaits* says so; a plain call cannot have it."""
-    if not awaits:
+def hook(runtime: Runtime, function: Callable[..., Any], *, awaits: bool) -> Callable[..., Any]:
+    """*function*, async where *awaits* says so and the call is async too."""
+    if not awaits or runtime.name == "plain":
         return function
-    if runtime.name == "plain":
-        pytest.skip("a plain call has plain hooks")
 
-    async def awaited(*args: Any) -> Any:
+    async def async_hook(*args: Any) -> Any:
         return function(*args)
 
-    return awaited
+    return async_hook
 
 
 awaits = pytest.mark.parametrize("awaits", [False, True])
@@ -40,7 +38,7 @@ awaits = pytest.mark.parametrize("awaits", [False, True])
 @awaits
 def test_a_result_that_retry_if_refuses_is_tried_again(runtime: Runtime, service: Recovery, awaits: bool) -> None:
     script = Script("busy", "busy", "ready")
-    retry_if = coloured(runtime, lambda result: result == "busy", awaits=awaits)
+    retry_if = hook(runtime, lambda result: result == "busy", awaits=awaits)
     assert runtime.decorate(service, script, "poll", retry_if=retry_if, **FAST)() == "ready"
     assert script.calls == 3
 
@@ -49,7 +47,7 @@ def test_a_result_that_retry_if_refuses_is_tried_again(runtime: Runtime, service
 def test_retry_if_error_sees_the_live_exception(runtime: Runtime, service: Recovery, awaits: bool) -> None:
     error = CodedError(7)
     seen: list[Exception] = []
-    retry_if_error = coloured(runtime, lambda one: bool(seen.append(one)) or one.code == 7, awaits=awaits)
+    retry_if_error = hook(runtime, lambda one: bool(seen.append(one)) or one.code == 7, awaits=awaits)
     script = Script(error, CodedError(8))
     fetch = runtime.decorate(service, script, "fetch", retry_if_error=retry_if_error, **FAST)
     with pytest.raises(CodedError, match="code 8") as caught:
@@ -109,7 +107,7 @@ def test_before_retry_runs_before_each_further_attempt(runtime: Runtime, service
     log: list[Any] = []
     script = Script(ConnectionError("one"), TimeoutError("two"))
     service.bus.subscribe(OperationFailed, lambda event: log.append(event.attempt))
-    before = coloured(runtime, lambda failure: log.append((failure.attempt, failure.evidence.message)), awaits=awaits)
+    before = hook(runtime, lambda failure: log.append((failure.attempt, failure.evidence.message)), awaits=awaits)
     assert runtime.decorate(service, script, "fetch", before_retry=before, **FAST)() == "done"
     assert log == [1, (1, "one"), 2, (2, "two")]
 
@@ -134,7 +132,7 @@ def test_the_caller_gets_the_fallback_value(runtime: Runtime, service: Recovery,
 
 @awaits
 def test_a_fallback_function_gets_the_exception(runtime: Runtime, service: Recovery, awaits: bool) -> None:
-    fallback = coloured(runtime, lambda error: (str(error), outcome_of(error).attempts), awaits=awaits)
+    fallback = hook(runtime, lambda error: (str(error), outcome_of(error).attempts), awaits=awaits)
     fetch = runtime.decorate(service, Script(PermissionError("denied")), "fetch", fallback=fallback, **FAST)
     assert fetch() == ("denied", 1)
 
