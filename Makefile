@@ -36,7 +36,7 @@ demo: $(READY) ## show a launch that fails in seven ways, is killed, and still s
 test: $(READY) ## run the tests, of very many cases a few of each kind (a minute and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
-slow: $(READY) ## run the cases that `make test` leaves out (two minutes)
+slow: $(READY) ## run the cases that `make test` leaves out (a minute)
 	$(BIN)/python -m pytest -n logical --dist loadfile -m slow
 
 check: lint types arch ## run lint, types and arch: everything that needs no test

@@ -120,7 +120,8 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
             store = SQLiteStore(journal or loaded.journal)
         except ValueError as error:
             _usage_error(error)
-        logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
+        for name in ("recovery", "asyncio"):  # the screen says it already; after Ctrl-C, asyncio says what it gave up
+            logging.getLogger(name).addHandler(logging.NullHandler())
         outcomes = _run_launch(loaded, store, as_json=as_json)
     except (PlanError, EnvironmentVariableError) as error:
         _usage_error(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from events.bus import Bus
 from events.operation import Operation
@@ -12,7 +13,8 @@ from recovery.execution.decorator import check_by_hand, check_function, wrap
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
-from recovery.operations import Definition, Registry, name_of_function
+from recovery.operations import Definition
+from recovery.registry import Registry, name_of_function
 from recovery.service_lifetime import Lifetime
 from recovery.settings import OperationConfig, Settings
 from recovery.settings_check import Defaults, make_config
@@ -68,9 +70,10 @@ class Definitions:
         check_function(function, config)
         if not is_enabled:
             return function
-        definition = self._define(name or name_of_function(function), config, explicit=name is not None)
+        definition = self._define(name or name_of_function(function), config, name is not None, function)
         definition.add(function)
         wrapped = wrap(self.runner(function, definition), self._joinable)
+        definition.wrapper = ref(wrapped)
         self._lifetime.pick_up(definition.operation.name)
         return wrapped
 
@@ -85,7 +88,7 @@ class Definitions:
         check_by_hand(config, settings)
         if not is_enabled:
             return Operation(name, self._bus)  # unknown to the built-in subscribers: each failure is given up at once
-        return self._define(name, config, explicit=True).operation
+        return self._define(name, config).operation
 
     def attempts(self, name: str, settings: Settings, *, is_enabled: bool) -> Attempts:
         """The attempts of a block of the operation *name*."""
@@ -97,8 +100,10 @@ class Definitions:
         barrier = CommitBarrier(config, lambda: lifetime.journal)
         return Attempts(operation, config, self._waiting, barrier, is_enabled=is_enabled)
 
-    def _define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
-        definition = self._registry.define(name, config, explicit=explicit)
+    def _define(
+        self, name: str, config: OperationConfig, explicit: bool = True, function: Callable[..., Any] | None = None
+    ) -> Definition:
+        definition = self._registry.define(name, config, explicit=explicit, function=function)
         if config.journalled and self._lifetime.journal is not None:
             self._lifetime.journal.follow(definition.operation.name)
         self._subscribers.follow(definition)

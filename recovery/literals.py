@@ -79,9 +79,9 @@ _literals = Literals()
 def hide(*secrets: str) -> None:
     """Redact these literals in every text from now on, whatever quotes, escapes, wraps or cuts them.
 
-    Base64, percent-encoding, the escapes of JSON, HTML, Python, shells and terminals, other blanks and new lines are
-    seen through. So is a cut: at the ends of a text, and at dots that stand for what is left out, parts of six
-    characters are masked. A line of 16 characters is a literal of its own.
+    Base64, percent-encoding, the escapes of JSON, HTML, Python, shells and terminals, and blanks, tabs and new lines
+    in other places are seen through. So is a cut: at the ends of a text, and at dots that stand for what is left out,
+    parts of six characters are masked. A line of 16 characters is a literal of its own.
 
     Args:
         secrets: Texts of at least four characters.
@@ -129,7 +129,7 @@ def _renew() -> None:
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> set[str]:
-    """*secret* as it is, in one line, quoted by ``repr`` and ``ascii``, and percent-encoded in each way."""
+    """*secret* as it is, in one line, quoted by ``repr`` and ``ascii``, and percent-encoded in each way there is."""
     spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
     encoded = [*spared, quote_plus(secret, errors="replace")]
     in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]

@@ -19,12 +19,13 @@ from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
-from recovery.operations import MAX_KEYS, Registry
+from recovery.operations import MAX_KEYS
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
+from recovery.registry import Registry
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service_lifetime import Lifetime

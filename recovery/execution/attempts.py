@@ -22,6 +22,7 @@ from recovery.joining.shared_call import Identity
 from recovery.operations import Definition
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.serialization.arguments import ArgumentCodec
+from recovery.settings import OperationConfig
 from recovery.subscribers.exhausted import mark_exhausted
 
 DECLINED = frozenset({Category.AUTH, Category.PERMANENT})
@@ -69,17 +70,23 @@ class Request(msgspec.Struct, gc=False):
         return Attempt(call)
 
 
-def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
-    """As ``begin``, with the key and the version that the config of the operation declares."""
-    config = definition.config
+def begin_with(
+    definition: Definition, config: OperationConfig, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Attempt:
+    """As ``begin``, with the key and the version that *config* declares."""
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     bus = operation.bus
     return Attempt(Call(operation, bus.new_call_id(), bus.clock(), version=config.version))
 
 
-def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+def request(
+    definition: Definition,
+    config: OperationConfig,
+    codec: ArgumentCodec,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Request:
     """The keys, the JSON and the identity of a call with these arguments. A key function's error passes."""
-    config = definition.config
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     made = Request(operation, args, kwargs)
     if config.idempotency_key is not None:
@@ -158,9 +165,9 @@ def noted(
     function: object = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    config: OperationConfig | None = None,
     *,
     turned_away: bool = False,
-    may_repeat: bool = False,
 ) -> Exception:
     """*error*, with notes (PEP 678): what it means, how often it was tried, which call it was.
 
@@ -174,12 +181,13 @@ def noted(
         function: What was called, with *args* and *kwargs*: they tell the call from others.
         args: Its arguments by position.
         kwargs: Its arguments by name.
+        config: How the call decided; ``None`` if a limit ended it.
         turned_away: Whether the next attempt was ready, and not let begin.
-        may_repeat: Whether an attempt may be made after this one, which may have had its effect.
     """
     operation = call.operation
     note_end(error, call, attempts, verdict, turned_away=turned_away)
-    if not (may_repeat and call.failure is not None and call.failure.category in DECLINED):
+    category = None if config is None or call.failure is None else call.failure.category
+    if config is None or category not in DECLINED or not config.may_repeat:
         mark_exhausted(error, operation.name, is_nested=is_nested())
     try:
         event = call.failure or GaveUp(at=0.0, operation=operation.name, key=operation.key, call=call.id)

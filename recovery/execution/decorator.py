@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from weakref import ref
 
 from events.attempt import Attempt
 from events.call import Call
@@ -105,7 +106,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
     ROLES[wrapper.__code__] = "wrapper"
     wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config), runner.original)
-    wrapped.recovery = FunctionRecovery(runner, joinable)
+    wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
     return cast("Callable[..., Any]", wrapped)
 
 
@@ -115,11 +116,13 @@ class FunctionRecovery(Generic[P, R]):
     Args:
         runner: Runs the calls of the function.
         joinable: Runs those that equal calls may join.
+        wrapper: The recoverable function: ``functools.wraps`` copies its attributes, this one too, to other functions.
     """
 
-    def __init__(self, runner: Runner, joinable: JoinableCalls | None) -> None:
+    def __init__(self, runner: Runner, joinable: JoinableCalls | None, wrapper: Callable[[], object]) -> None:
         self._runner = runner
         self._joinable = joinable
+        self.wrapper = wrapper
 
     def __repr__(self) -> str:
         return f"<recovery of {self._runner.original.__qualname__}: {self.operation}>"
@@ -158,7 +161,7 @@ class FunctionRecovery(Generic[P, R]):
 def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
     """``function.recovery``, with types. Raises TypeError for a function that is not recoverable."""
     found = getattr(function, "recovery", None)
-    if not isinstance(found, FunctionRecovery):
+    if not isinstance(found, FunctionRecovery) or found.wrapper() is not getattr(function, "__func__", function):
         raise TypeError(f"{function!r} is not recoverable; decorate it with @recoverable")
     return found
 
@@ -248,7 +251,7 @@ def _run(runner: Runner) -> Callable[..., Any]:
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
             return original(*args, **kwargs)
-        return runner.run(begin_with(runner.definition, args, kwargs), args, kwargs)
+        return runner.run(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
 
@@ -259,7 +262,7 @@ def _run_async(runner: Runner) -> Callable[..., Any]:
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
             return await original(*args, **kwargs)
-        return await runner.arun(begin_with(runner.definition, args, kwargs), args, kwargs)
+        return await runner.arun(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from events.attempt import Attempt
 from events.callables import is_async
@@ -86,6 +86,7 @@ def prepared(
     return prepare_async if awaits else prepare_sync
 
 
+@final
 class ErrorJudge:
     """Asks *retry_if_error* about the live exception; a function that raises is logged, and has no opinion.
 

@@ -74,8 +74,9 @@ class Runner:
             self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
         self.codec = ArgumentCodec(function)
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
-        self._judge_error = judge
+        self._judge = judge
         self._invoke = invoker(function, config, self.results)
+        self._call_configs = definition.call_configs
         self._bus = definition.operation.bus
         self._policy = config.policy
         self._waiting, self._conditions = waiting, waiting.conditions
@@ -112,8 +113,8 @@ class Runner:
                 if done:
                     break
                 if failed and error is not None:
-                    retryable = None if self._judge_error is None else self._judge_error.judge(error)
-                    failed, verdict = False, attempt.fail(error, retryable)
+                    self._call_configs[call.id] = self.config
+                    failed, verdict = False, attempt.fail(error, self._judge and self._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -133,8 +134,7 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            may_repeat = self.definition.config.may_repeat
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
@@ -142,7 +142,7 @@ class Runner:
                 cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
             raise
         finally:
-            error = None  # the exception's traceback holds this frame: without this, a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
     async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
@@ -172,8 +172,8 @@ class Runner:
                 if done:
                     break
                 if failed and error is not None:
-                    retryable = None if self._judge_error is None else await self._judge_error.ajudge(error)
-                    failed, verdict = False, attempt.fail(error, retryable)
+                    self._call_configs[call.id] = self.config
+                    failed, verdict = False, attempt.fail(error, self._judge and await self._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -195,8 +195,7 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            may_repeat = self.definition.config.may_repeat
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, may_repeat=may_repeat)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
@@ -204,11 +203,11 @@ class Runner:
                 cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
             raise
         finally:
-            error = None  # the exception's traceback holds this frame: without this, a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
     def varied(self, config: OperationConfig) -> Runner:
         """Runs the calls of the same function, of the same operation, as *config* wants it."""
-        return VariedRunner(self.original, self.definition, self._waiting, self._journal, config)
+        return Runner(self.original, self.definition, self._waiting, self._journal, config)
 
     def first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began, *delay* seconds."""
@@ -228,28 +227,6 @@ class Runner:
             raise end_unstarted(attempt, deferred, error, stays_pending=self._barrier.is_refusal(deferred))
         finally:
             del error  # its traceback holds this frame
-
-
-class VariedRunner(Runner):
-    """A runner whose calls have a config of their own, which the subscribers find by the call."""
-
-    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
-        """As of ``Runner``."""
-        configs, call = self.definition.call_configs, attempt.call.id
-        configs[call] = self.config
-        try:
-            return super().run(attempt, args, kwargs, error, run)
-        finally:
-            configs.pop(call, None)
-
-    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
-        """As of ``Runner``."""
-        configs, call = self.definition.call_configs, attempt.call.id
-        configs[call] = self.config
-        try:
-            return await super().arun(attempt, args, kwargs, error, run)
-        finally:
-            configs.pop(call, None)
 
 
 ROLES.update({loop.__code__: "runner" for loop in (Runner.run, Runner.arun)})

@@ -10,8 +10,9 @@ from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from events.operation_events import FailureClassified, OperationFailed, Outcome
 from events.subscription import Subscription
-from recovery.operations import Definition, Registry
+from recovery.operations import Definition
 from recovery.policies.classification import Classifier
+from recovery.registry import Registry
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.classification import Classify

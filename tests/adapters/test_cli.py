@@ -30,6 +30,7 @@ from recovery.journal.history import Run
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.corruptions import execute
 from tests.adapters.sqlite.test_kill import child, eventually
+from tests.slow import few
 from tests.torture.fork_server import ForkServer
 
 CONTENT = b"0123456789abcdef" * 20_000
@@ -292,7 +293,7 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     assert "? done" in ended.out
 
 
-@pytest.mark.parametrize("line", ["run {}", "run {} --json", "--help"])
+@pytest.mark.parametrize("line", few(["run {}", "run {} --json", "--help"], "run {}"))
 def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -> None:
     plan = write_plan(tmp_path, touch("c"))
     command = [sys.executable, "-m", "adapters.cli", *line.format(plan).split()]

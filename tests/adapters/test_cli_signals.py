@@ -101,6 +101,30 @@ def test_an_interrupted_launch_ends_its_processes_too(tmp_path: Path) -> None:
     eventually(lambda: not any(map(is_alive, pids)))  # SIGKILL is on its way to them
 
 
+def test_what_asyncio_has_to_give_up_after_a_second_interrupt_is_not_printed(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, command("c", "true"))
+    program = (
+        "import atexit, logging; from adapters.cli import main; "
+        "atexit.register(logging.getLogger('asyncio').error, 'Unknown child process'); main()"
+    )
+    command_line = [sys.executable, "-c", program, "run", str(plan)]
+    ended = subprocess.run(command_line, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_interrupt_while_the_command_is_imported_is_said_in_one_line() -> None:
+    program = """
+import sys, adapters.__main__
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "adapters.cli": raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+adapters.__main__.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "recovery: interrupted\n")
+
+
 def test_a_terminated_demonstration_ends_its_launch(tmp_path: Path) -> None:
     with running("demo", "--keep", tmp_path / "demo") as process:
         eventually(lambda: list(tmp_path.glob("demo/models/files/*.part")))

@@ -1,4 +1,4 @@
-"""These tests need the dependency group ``evidence``: ``make evidence`` names them, ``make test`` does not."""
+"""These tests need the dependency group ``evidence``: ``make evidence`` runs them, ``make test`` does not."""
 
 from __future__ import annotations
 

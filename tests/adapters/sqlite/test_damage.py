@@ -113,7 +113,7 @@ def find(path: Path, what: bytes) -> int:
     return data.index(what)
 
 
-@pytest.mark.parametrize("bit", [0, 2, 5, 7])
+@pytest.mark.parametrize("bit", few([0, 2, 5, 7], 5))
 def test_d10_a_flipped_bit_in_a_payload_makes_one_call_unreadable(bit: int, sound: Path, tmp_path: Path) -> None:
     for place in range(0, 60, 7):
         path = tmp_path / str(place) / "calls.db"

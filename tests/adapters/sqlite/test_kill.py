@@ -143,6 +143,7 @@ def test_a_killed_launch_resumes_its_download_where_it_stopped(launch: Launch) -
     assert not list(launch.folder.glob("model.part*"))
 
 
+@pytest.mark.slow
 def test_a_step_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
     launch.plan.write_text(launch.plan.read_text().replace('name = "model"', 'name = "renamed"'))

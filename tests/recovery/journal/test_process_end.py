@@ -144,6 +144,32 @@ def test_d12_worker_threads_of_a_loop_that_was_broken_off_keep_no_process(tmp_pa
         assert connection.execute("SELECT count(*) FROM events WHERE call <> ''").fetchall() == [(6,)]
 
 
+LATE_IN_WORKER = """
+import anyio, anyio.to_thread
+
+def late():
+    main_has_ended()
+    time.sleep(0.6)
+    call(2)
+
+async def main():
+    call(1)
+    with anyio.move_on_after(0.1):
+        await anyio.to_thread.run_sync(late, abandon_on_cancel=True)
+
+anyio.run(main)
+"""
+
+
+def test_d12_the_journal_outlives_an_abandoned_worker_thread(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    done = run(STRICT + LATE_IN_WORKER, path)
+    assert done.stderr == ""
+    with journals.plain(path) as connection:
+        assert connection.execute("SELECT count(*) FROM events WHERE call <> ''").fetchall() == [(4,)]
+    assert not path.with_name("calls.db-wal").exists(), "it was not closed"
+
+
 ABANDONED = """
 import anyio, anyio.to_thread, os
 

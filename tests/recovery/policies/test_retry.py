@@ -188,7 +188,7 @@ def test_what_is_no_cause_to_wait_for_is_refused_with_what_is_one(cause: Any, me
         ({"policy": RetryPolicy(backoff=(5, 15, 960), jitter="none")}, [5.0, 15.0, 960.0]),
         ({"initial_delay": 120.0, "jitter": "none"}, [120.0, 120.0, 120.0]),
         ({"initial_delay": 25.0, "jitter": "none"}, [25.0, 50.0, 60.0]),
-        ({"initial_delay": 120.0, "max_delay": 60.0, "jitter": "none"}, [60.0, 60.0, 60.0]),
+        ({"policy": RetryPolicy(backoff=Exponential(120.0), max_delay=60.0, jitter="none")}, [60.0, 60.0, 60.0]),
         ({"per_category": {Category.TRANSIENT: Strategy(backoff=Constant(300), jitter="none")}}, [300.0] * 3),
     ],
 )
