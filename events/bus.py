@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 import blinker
 
-from events.callables import is_async, name_of
+from events.callables import name_of
 from events.event import Event
 from events.fork_locks import fork_safe
 from events.isolation import Failures, OnError, gives_up_on_error
@@ -32,7 +32,7 @@ from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
-from events.subscription import Subscription, call_as_blinker, identity
+from events.subscription import Subscription, call_as_blinker, check_subscriber, identity
 from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
@@ -139,14 +139,7 @@ class Bus:
             ValueError: *operation* holds a NUL, as no operation's name does, or *on_error* is unknown, or no event of
                 *kinds* asks for a verdict that it could be.
         """
-        if isinstance(function, type) and issubclass(function, Event):
-            raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
-        if not callable(function):
-            raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
-        if is_async(function):
-            raise TypeError(
-                f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
-            )
+        check_subscriber(function)
         if key is not None and operation is None:
             raise TypeError("key= narrows an operation down; name the operation too")
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
@@ -190,6 +183,7 @@ class Bus:
         """As ``publish``, and also every event that it caused, *event* itself first."""
         events = [event]
         verdicts: list[Verdict] = []
+        stopped: BaseException | None = None
         signals = self._signals
         details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
         ready_of = self._ready_with_details if details else self._ready
@@ -221,11 +215,17 @@ class Bus:
                         self._add(failed, events)
                     if asks and subscription is not None and subscription.gives_up:
                         verdicts.append(GiveUp(f"subscriber {name_of(function)} failed, {type(error).__name__}"))
+                except BaseException as stop:  # Ctrl-C: every subscriber gets the end of a call
+                    if not kind.ends:
+                        raise
+                    stopped = stop
                 else:
                     if subscription is None:
                         self._failures.forget(function)
                     elif subscription.trouble is not None:
                         subscription.trouble.failures = 0
+        if stopped is not None:
+            raise stopped
         if len(verdicts) == 1 and type(verdicts[0]) is Retry and verdicts[0].after <= verdicts[0].within:
             return verdicts[0], events  # as ``settle``
         return settle(verdicts) if verdicts else None, events

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from events.callables import name_of
+from events.callables import is_async, name_of
 from events.event import Event
 
 
@@ -60,6 +60,16 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_subscriber(function: object) -> None:
+    """Raise TypeError unless *function* is a plain function of an event."""
+    if isinstance(function, type) and issubclass(function, Event):
+        raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
+    if not callable(function):
+        raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
+    if is_async(function):
+        raise TypeError(f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function")
 
 
 def receiver_of(function: Any) -> Any:

@@ -129,7 +129,8 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                rest = Rest(attempt, error if failed or call.is_over else None, wait, verdict)
+                cut_off(run, rest, Outcome(result, is_known=done))
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
@@ -189,7 +190,8 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                rest = Rest(attempt, error if failed or call.is_over else None, wait, verdict)
+                cut_off(run, rest, Outcome(result, is_known=done))
             raise
         finally:
             error = None  # the exception's traceback holds this frame: without this, a cycle
