@@ -110,7 +110,7 @@ def interrupted_at(number: int, outcomes: int) -> tuple[bool, list[Event]]:
 
 
 @pytest.mark.parametrize("outcomes", [1, 2], ids=["recovers", "gives up"])
-def test_at_whatever_moment_it_is_interrupted_a_call_has_one_end(outcomes: int) -> None:
+def test_an_interruption_at_any_moment_leaves_the_call_with_one_end(outcomes: int) -> None:
     number, is_reached = 0, True
     while is_reached:
         number += 1
