@@ -18,7 +18,6 @@ from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
-    OperationInterrupted,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
@@ -288,27 +287,14 @@ def next_attempt(attempt: Attempt) -> Attempt:
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
-        _restart_progress(call.progress)
+        restart_progress(call.progress)
     following = Attempt(call, attempt.number + 1, verdict.after)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
 
 
-def interrupt(attempt: Attempt) -> Attempt:
-    """*attempt* is cut off by its caller: publish that, and return the same attempt to be made again, not begun.
-
-    It charges no retry.
-    """
-    call, attempt._is_ended = attempt.call, True
-    if attempt._is_started:
-        call.has_failed = True  # it may have had its effect
-        call.publish(OperationInterrupted, attempt.number)
-    if call.progress is not None:
-        _restart_progress(call.progress)
-    return Attempt(call, attempt.number, attempt.waited)
-
-
-def _restart_progress(progress: Progress) -> None:
+def restart_progress(progress: Progress) -> None:
+    """Note that an attempt begins, which has made no progress yet."""
     progress.reached = 0.0
     progress.progressed = False
     progress.on_progress = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from events.attempt import Attempt, interrupt
+from events.attempt import Attempt
 from events.errors import StaysPendingError
+from events.runner_api import interrupt
 from events.verdicts import Verdict
 from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Outcome, Rest, SharedCall
@@ -98,17 +99,18 @@ class SharedRun(msgspec.Struct, eq=False):
         self.register.end(self.shared, Outcome(result))
 
 
-def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome) -> None:
+def cut_off(run: SharedRun | None, rest: Rest, result: object, *, done: bool) -> None:
     """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
 
     Args:
         run: The run that is cut off; ``None`` for a call that none can join.
         rest: Where the call stands.
-        outcome: What the body has returned, if that is known: then the call is done.
+        result: What the body has returned.
+        done: Whether it has returned: then the call is done.
     """
-    if outcome.is_known and not rest.attempt.call.is_over:
+    if done and not rest.attempt.call.is_over:
         rest.attempt.succeed()  # it was cut off before it could say so
     if run is None:
         rest.attempt.cancel()
     else:
-        run.cut_off(rest, outcome)
+        run.cut_off(rest, Outcome(result, is_known=done))
