@@ -38,6 +38,7 @@ from events.errors import (
     UnwantedResult,
 )
 from events.operation import Operation
+from recovery.default_service import configure
 from recovery.execution.decorator import recovery_of
 from recovery.journal.errors import (
     DamagedJournalError,
@@ -253,6 +254,17 @@ def test_a_closure_that_calls_itself_is_loaded() -> None:
         return dive(depth - 1) + 1 if depth else 0
 
     assert loaded(dive) == ["7"]
+
+
+def test_a_closure_follows_the_switch_of_the_service_that_loads_it() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    function = pickle.loads(cloudpickle.dumps(make(1)))
+    configure(enabled=False)
+    try:
+        with pytest.raises(ConnectionError):
+            function(7)
+    finally:
+        configure(enabled=True)
 
 
 def test_an_operation_of_no_service_says_that_it_cannot_be_pickled() -> None:
