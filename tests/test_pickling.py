@@ -261,8 +261,9 @@ def test_a_closure_follows_the_switch_of_the_service_that_loads_it() -> None:
     function = pickle.loads(cloudpickle.dumps(make(1)))
     configure(enabled=False)
     try:
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError) as raised:
             function(7)
+        assert outcome_of(raised.value) is None
     finally:
         configure(enabled=True)
 
