@@ -29,6 +29,9 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 
 NO_ANSWER = GiveUp("no subscriber answered")
 
+UNANSWERED = Retry()
+"""The verdict of an attempt while ``fail`` is asking for it."""
+
 _NO_PROGRESS = Progress()
 
 
@@ -70,12 +73,12 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if not isinstance(error, Exception):
             raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
-        if self._is_ended:
+        if self._is_ended and self._verdict is not UNANSWERED:
             end(self)
         call = self.call
+        self._verdict = UNANSWERED  # first: an interruption from here on cancels the call
         self._is_ended = self._is_started = call.has_failed = True
-        operation = call.operation
-        bus = operation.bus
+        operation, bus = call.operation, call.operation.bus
         now = bus.clock()
         if call.began is None:
             call.began = now
@@ -126,13 +129,12 @@ class Attempt(msgspec.Struct, eq=False):
         Raises:
             RuntimeError: The attempt has ended already.
         """
-        if self._is_ended:
+        if self._is_ended and self._verdict is not UNANSWERED:
             end(self)
-        self._is_ended = True
-        call = self.call
-        operation = call.operation
-        operation.successes += 1
+        self._is_ended, self._verdict = True, UNANSWERED
+        call, operation = self.call, self.call.operation
         bus = operation.bus
+        recovered = succeeded = None
         if call.has_failed and bus.has_subscribers(OperationRecovered, operation.name, operation.key):
             now = bus.clock()
             recovered = OperationRecovered(
@@ -145,26 +147,31 @@ class Attempt(msgspec.Struct, eq=False):
                 recorded=call.recorded,
                 lag=call.lag,
             )
-            bus.cascade(recovered)
         if operation.is_observed and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
-            bus.publish(
-                OperationSucceeded(
-                    at=bus.clock(),
-                    operation=operation.name,
-                    key=operation.key,
-                    call=call.id,
-                    attempt=self.number,
-                    recovered=call.has_failed,
-                    recorded=call.recorded,
-                )
+            succeeded = OperationSucceeded(
+                at=bus.clock(),
+                operation=operation.name,
+                key=operation.key,
+                call=call.id,
+                attempt=self.number,
+                recovered=call.has_failed,
+                recorded=call.recorded,
             )
+        self._verdict, call.is_over = None, True
+        operation.successes += 1
+        try:
+            if recovered is not None:
+                bus.cascade(recovered)
+        finally:  # an interruption is raised when every subscriber knows the end
+            if succeeded is not None:
+                bus.cascade(succeeded)
 
     def cancel(self) -> None:
         """Publish that the call was cancelled, in this attempt or in the wait after it. That is never a failure.
 
         Does nothing to a call that has ended.
         """
-        if self._is_ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
+        if self.call.is_over or (self._is_ended and self._verdict is None):
             return
         is_waiting = self._is_ended or not self._is_started
         self._is_ended = True
@@ -277,13 +284,14 @@ def next_attempt(attempt: Attempt) -> Attempt:
         RuntimeError: *attempt* did not fail with a Retry or a Park, or has a next attempt already.
     """
     call, verdict = attempt.call, attempt._verdict
-    if verdict is None or isinstance(verdict, GiveUp):
+    if verdict is None or verdict is UNANSWERED or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
-    attempt._verdict = None
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
         _restart_progress(call.progress)
-    return Attempt(call, attempt.number + 1, verdict.after)
+    following = Attempt(call, attempt.number + 1, verdict.after)
+    attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
+    return following
 
 
 def interrupt(attempt: Attempt) -> Attempt:

@@ -189,6 +189,7 @@ class Bus:
         """As ``publish``, and also every event that it caused, *event* itself first."""
         events = [event]
         verdicts: list[Verdict] = []
+        stopped: BaseException | None = None
         signals = self._signals
         details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
         ready_of = self._ready_with_details if details else self._ready
@@ -220,11 +221,17 @@ class Bus:
                         self._add(failed, events)
                     if asks and subscription is not None and subscription.gives_up:
                         verdicts.append(GiveUp(f"subscriber {name_of(function)} failed, {type(error).__name__}"))
+                except BaseException as stop:  # Ctrl-C: every subscriber gets the end of a call
+                    if not kind.ends:
+                        raise
+                    stopped = stop
                 else:
                     if subscription is None:
                         self._failures.forget(function)
                     elif subscription.trouble is not None:
                         subscription.trouble.failures = 0
+        if stopped is not None:
+            raise stopped
         if len(verdicts) == 1 and type(verdicts[0]) is Retry and verdicts[0].after <= verdicts[0].within:
             return verdicts[0], events  # as ``settle``
         return settle(verdicts) if verdicts else None, events

@@ -56,6 +56,8 @@ class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
         recorded: Its result, if later calls with the same idempotency key are to get it.
     """
 
+    ends: ClassVar[bool] = True
+
     recovered: bool = False
     recorded: Recorded | None = None
 
@@ -186,6 +188,8 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     *attempt* is the last one that was made.
     """
 
+    ends: ClassVar[bool] = True
+
     reason: str = ""
 
 
@@ -197,6 +201,8 @@ class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
         recorded: As in ``OperationSucceeded``.
         lag: How many seconds late a retry of it began; the longest of them.
     """
+
+    ends: ClassVar[bool] = True
 
     elapsed: float = 0.0
     recorded: Recorded | None = None
@@ -211,12 +217,16 @@ class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
         retry_after: Seconds from *at* after which a new call may be allowed; None if that is unknown.
     """
 
+    ends: ClassVar[bool] = True
+
     reason: str = ""
     retry_after: float | None = None
 
 
 class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call was cancelled, in an attempt or, if *waiting*, before that attempt began. That is no failure."""
+
+    ends: ClassVar[bool] = True
 
     waiting: bool = False
 

@@ -139,7 +139,8 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                rest = Rest(attempt, error if failed or call.is_over else None, wait, verdict)
+                cut_off(run, rest, Outcome(result, is_known=done))
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
@@ -200,7 +201,8 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                rest = Rest(attempt, error if failed or call.is_over else None, wait, verdict)
+                cut_off(run, rest, Outcome(result, is_known=done))
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle

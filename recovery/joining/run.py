@@ -53,6 +53,8 @@ class SharedRun(msgspec.Struct, eq=False):
     def cut_off(self, rest: Rest, outcome: Outcome) -> None:
         """As the function ``cut_off``, for this call."""
         self.is_settled, attempt = True, rest.attempt
+        if attempt.call.is_over and not outcome.is_known and rest.error is not None:
+            outcome = Outcome(error=rest.error, traceback=rest.error.__traceback__)  # it was cut off as it gave up
         if outcome.is_known:
             self.register.end(self.shared, outcome)
             return
@@ -104,6 +106,8 @@ def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome) -> None:
         rest: Where the call stands.
         outcome: What the body has returned, if that is known: then the call is done.
     """
+    if outcome.is_known and not rest.attempt.call.is_over:
+        rest.attempt.succeed()  # it was cut off before it could say so
     if run is None:
         rest.attempt.cancel()
     else:

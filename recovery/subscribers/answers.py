@@ -18,6 +18,7 @@ from recovery.subscribers.guarded_reading import (
     called,
     has_attribute,
     items_of,
+    listed,
     plain_text,
     seconds,
     texts_of,
@@ -64,7 +65,7 @@ def status_and_headers(error: BaseException) -> tuple[int | None, dict[str, str]
         held += [value_at(response, "headers"), value_at(response, "ResponseMetadata", "HTTPHeaders")]
     held += [value_at(error, "meta", "headers"), attribute_of(error, "resp")]
     if callable(trailing := attribute_of(error, "trailing_metadata")):
-        held.append(called(trailing))  # grpc
+        held.append(listed(called(trailing)))  # grpc
     headers: dict[str, str] = {}
     for one in held:
         headers = {**texts_of(one, HEADERS), **headers}

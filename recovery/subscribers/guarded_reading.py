@@ -115,11 +115,16 @@ def plain_text(value: Any) -> str | None:
 
 def items_of(value: Any) -> list[Any]:
     """The first items of a list or tuple, or the first values of a dictionary; of any other object none."""
+    if issubclass(type(value), dict):
+        return listed(dict.values(value))
+    return listed(value) if issubclass(type(value), list | tuple) else []
+
+
+def listed(value: Any) -> list[Any]:
+    """The first items of *value*, which may be iterated without harm; or none."""
     try:
-        if issubclass(type(value), dict):
-            return list(islice(dict.values(value), MAX_ITEMS))
-        return list(islice(value, MAX_ITEMS)) if issubclass(type(value), list | tuple) else []
-    except Exception:  # an iterator of its own
+        return list(islice(value, MAX_ITEMS))
+    except Exception:
         return []
 
 

@@ -25,6 +25,6 @@ def test_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server
     run_case(fork_server, name, "asyncio", 0)
 
 
-@pytest.mark.parametrize("name", few(["killed", "both resume", *ONCE], "killed", "busy", "forked"))
+@pytest.mark.parametrize("name", few(["killed", "both resume", *ONCE], "both resume", "busy", "forked"))
 def test_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "plain", 1)

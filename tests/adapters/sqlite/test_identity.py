@@ -164,7 +164,7 @@ def test_d3_no_receipt_is_false_after_a_mishap_to_an_open_file(mishap: str, back
 
 
 @pytest.mark.parametrize(
-    "mishap", few(["the lock is removed", "the log is removed", "a backup is moved there"], every=3)
+    "mishap", few(["the lock is removed", "the log is removed", "a backup is moved there"], "a backup is moved there")
 )
 def test_d3_an_idle_journal_notices_a_mishap_within_a_second(mishap: str, backup: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
