@@ -58,10 +58,14 @@ class Attempt(msgspec.Struct, eq=False):
             f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
         )
 
-    def fail(self, error: Exception) -> Verdict:
+    def fail(self, error: Exception, retryable: bool | None = None) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
 
         Without a subscriber that answers, the answer is GiveUp.
+
+        Args:
+            error: What it raised.
+            retryable: Whether the caller knows that a retry may help, or cannot; None leaves that to the rules.
 
         Raises:
             RuntimeError: The attempt has ended already.
@@ -86,6 +90,7 @@ class Attempt(msgspec.Struct, eq=False):
             call=call.id,
             attempt=self.number,
             error=error,
+            retryable=retryable,
             retries=call.retries,
             elapsed=now - call.began,
             waited=self.waited,
@@ -189,17 +194,8 @@ class Attempt(msgspec.Struct, eq=False):
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
         ``progress_resets`` counts. Does nothing once the attempt has ended.
         """
-        if self._is_ended:
-            return
-        progress = self.call.own_progress()
-        if not done > progress.reached:
-            return
-        progress.reached = done
-        if done > progress.done:
-            progress.done = done
-            progress.progressed = True
-        if progress.on_progress is not None:
-            progress.on_progress()
+        if not self._is_ended:
+            self.call.own_progress().reach(done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
@@ -283,7 +279,7 @@ def next_attempt(attempt: Attempt) -> Attempt:
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
-        _restart_progress(call.progress)
+        call.progress.restart()
     following = Attempt(call, attempt.number + 1, verdict.after)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
@@ -299,14 +295,8 @@ def interrupt(attempt: Attempt) -> Attempt:
         call.has_failed = True  # it may have had its effect
         call.publish(OperationInterrupted, attempt.number)
     if call.progress is not None:
-        _restart_progress(call.progress)
+        call.progress.restart()
     return Attempt(call, attempt.number, attempt.waited)
-
-
-def _restart_progress(progress: Progress) -> None:
-    progress.reached = 0.0
-    progress.progressed = False
-    progress.on_progress = None
 
 
 def end(attempt: Attempt) -> None:

@@ -12,27 +12,26 @@ ready tuple per (event, operation, key) instead, dropped when a receiver of such
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
 
-from events.callables import name_of
+from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
-from events.isolation import Failures, OnError, gives_up_on_error
+from events.isolation import Failures, gives_up_on_error
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
-from events.subscription import Subscription, call_as_blinker, check_subscriber, identity
+from events.subscription import Narrowing, OnError, Subscription, call_as_blinker, check_subscriber, identity
 from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
@@ -102,10 +101,18 @@ class Bus:
         except KeyError:
             raise TypeError(f"{kind!r} is not a kind of event that has a signal") from None
 
+    @overload
+    def subscribe(self, kinds: type[F], function: Callable[[F], object], **how: Unpack[Narrowing]) -> Subscription: ...
+
+    @overload  # checkers join several kinds to a base class, which a function of their union does not take: hence Any
+    def subscribe(
+        self, kinds: Iterable[type[Event]], function: Callable[[Any], object], **how: Unpack[Narrowing]
+    ) -> Subscription: ...
+
     def subscribe(
         self,
-        kinds: type[F] | Iterable[type[F]],
-        function: Callable[[F], object],
+        kinds: type[Event] | Iterable[type[Event]],
+        function: Callable[[Any], object],
         *,
         operation: str | None = None,
         key: str | None = None,
@@ -135,13 +142,10 @@ class Bus:
 
         Raises:
             TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
-                awaits), or there is a *key* without an *operation*.
-            ValueError: *operation* holds a NUL, as no operation's name does, or *on_error* is unknown, or no event of
-                *kinds* asks for a verdict that it could be.
+                awaits), *operation* is no text, or there is a *key* without one.
+            ValueError: *operation* holds a NUL, or *on_error* is unknown, or no event of *kinds* asks for a verdict.
         """
-        check_subscriber(function)
-        if key is not None and operation is None:
-            raise TypeError("key= narrows an operation down; name the operation too")
+        check_subscriber(function, operation, key)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
@@ -240,25 +244,22 @@ class Bus:
             else:
                 self.ignored_verdicts += 1
         elif isinstance(answer, tuple | list):
-            for one in answer:
-                if inspect.iscoroutine(one):
-                    one.close()
+            close_coroutines(*answer)
             for one in answer:
                 self._take(one, received, events, verdicts)
         elif isinstance(answer, Event):
             self.signal(type(answer))  # raises: it has none
         elif answer is not None:
-            if inspect.iscoroutine(answer):
-                answer.close()
+            close_coroutines(answer)
             raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns an event, a verdict or None")
 
     def _add(self, caused: Event, events: list[Event]) -> None:
         if len(events) < MAX_CASCADE:
             events.append(caused)
-            return
-        if self.dropped_events == 0:
-            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
-        self.dropped_events += 1
+        else:
+            if self.dropped_events == 0:
+                log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+            self.dropped_events += 1
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
@@ -271,8 +272,7 @@ class Bus:
     def register(self, operation: BusOperation) -> None:
         """Keep ``is_observed`` of *operation* up to date, for as long as it is referenced elsewhere.
 
-        Raises:
-            ValueError: Its name holds a NUL.
+        Raises ValueError if its name holds a NUL.
         """
         check_name(operation.name)
         with self._lock:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import blinker
 
 from events.bus_events import SubscriberFailed
 from events.callables import name_of
 from events.event import Event
-from events.subscription import Subscription, Trouble, identity, receiver_of
-
-OnError: TypeAlias = Literal["ignore", "give up"]
+from events.subscription import OnError, Subscription, Trouble, identity, receiver_of
 
 MAX_FAILURES = 10
 """Failures in a row after which a subscriber is disabled."""

@@ -31,7 +31,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "successes")
+    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -40,6 +40,7 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.is_observed = False
+        self.owner: object = None  # what a reference to the operation keeps alive
         bus.register(self)
 
     def __repr__(self) -> str:

@@ -67,6 +67,8 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
 
     Args:
         error: What it raised.
+        retryable: What its caller knows of that (``retry_if_error``): a retry may help, or cannot; None: the rules
+            decide.
         retries: How many retries the call has used.
         elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
             ``attempt_timeout``, key or journal, and no subscriber to its starts, reads no clock before it fails: then
@@ -80,6 +82,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     asks: ClassVar[bool] = True
 
     error: Exception
+    retryable: bool | None = None
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
 from events.callables import is_async, name_of
 from events.event import Event
+
+OnError: TypeAlias = Literal["ignore", "give up"]
 
 
 class Trouble(msgspec.Struct, gc=False):
@@ -62,14 +64,26 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
         self.close()
 
 
-def check_subscriber(function: object) -> None:
-    """Raise TypeError unless *function* is a plain function of an event."""
+class Narrowing(TypedDict, total=False):
+    """The keyword arguments of ``Bus.subscribe``, which describes them."""
+
+    operation: str | None
+    key: str | None
+    essential: bool
+    is_detail: bool
+    on_error: OnError
+
+
+def check_subscriber(function: object, operation: str | None, key: str | None) -> None:
+    """Raise TypeError unless *function* is a plain function (publishing never awaits) and a *key* has an operation."""
     if isinstance(function, type) and issubclass(function, Event):
         raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
     if not callable(function):
         raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
     if is_async(function):
         raise TypeError(f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function")
+    if key is not None and operation is None:
+        raise TypeError("key= narrows an operation down; name the operation too")
 
 
 def receiver_of(function: Any) -> Any:

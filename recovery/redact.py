@@ -34,7 +34,8 @@ MOST_OF_A_HOST = 255
 
 NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
 QUOTE = r"(?:\\{0,8}['\"]|%22|%27|&quot;|&#39;)"
-IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|%3D|%3A)\s{{0,2}}"
+CODED = "%(?:25){0,3}"  # what is percent-encoded may be encoded again
+IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|{CODED}3[DA])\s{{0,2}}"
 OPEN = r"(?P<open>(?:[\w.]{1,40}\(|b)?(?P<escape>\\{0,8})(?P<quote>['\"]))"
 TO_CLOSE = r"(?:(?!(?<!\\)(?P=escape)(?P=quote))[^\r\n])*(?P<close>(?P=escape)(?P=quote))"
 JOINED = r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|\\')*"  # as shells join quoted parts into one word
@@ -63,7 +64,10 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
         ),
         (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
-        (("%3a%2f%2f",), r"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&])+(?P<close>%40|@)"),
+        (
+            ("3a%2",),
+            rf"({CODED}3A{CODED}2F{CODED}2F)(?:(?!{CODED}(?:2F|40))[^\s/?#@'\"<>&])+(?P<close>{CODED}40|@)",
+        ),
         # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
         (
             (*SECRET_NEEDLES, "key"),
@@ -83,6 +87,11 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             (*SECRET_NEEDLES, "key"),
             rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
         ),
+        # A pair of headers, as httpx shows them.
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"(\(b?\\{{0,8}}['\"][\w-]{{0,40}}(?:{NAMES}|key)\\{{0,8}}['\"],\s{{0,2}}){UNMASKED}{OPEN}{TO_CLOSE}(?=\))",
+        ),
         # --name value, and as the list of arguments that CalledProcessError shows.
         (
             (*SECRET_NEEDLES, "key"),
@@ -96,6 +105,15 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         (
             ("-u", "-user"),
             rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+        ),
+        (
+            ("curl",),
+            rf"(curl\b[^\r\n]{{0,200}}?[\s'\"]-[a-z#]{{0,12}}u['\"]?,?\s{{0,4}}(?P<escape>\\{{0,8}})(?P<quote>['\"])"
+            rf"{USER}){TO_CLOSE}",
+        ),
+        (
+            ("curl",),
+            rf"(curl\b[^\r\n]{{0,200}}?[\s'\"]-[a-z#]{{0,12}}u['\"]?,?\s{{0,4}}{USER}){UNMASKED}[^\s'\"]+",
         ),
         (
             ("sshpass", "login"),

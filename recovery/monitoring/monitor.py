@@ -24,7 +24,8 @@ from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_w
 from recovery.monitoring.windows import Window
 from recovery.operations import OperationKey
 from recovery.policies.circuit_breaker import Circuit, Forced
-from recovery.settings import ConfigOf, Defaults, make_config
+from recovery.settings import ConfigOf
+from recovery.settings_check import Defaults, make_config
 
 BATCH = 64
 """Events that are counted together, unless the first of them is a second old."""

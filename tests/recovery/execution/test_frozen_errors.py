@@ -36,7 +36,7 @@ def test_a_timeout_lets_it_pass(backend: str, settings: dict[str, Any]) -> None:
         {},
         {"max_elapsed": 99.0},
         {"key": lambda: "host"},
-        {"retry_on_result": bool},
+        {"retry_if": bool},
         {"idempotency_key": lambda: "a"},
         {"resumable": True},
         {"resumable": True, "join": False},

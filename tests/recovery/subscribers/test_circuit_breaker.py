@@ -19,9 +19,9 @@ from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
-from recovery.operations import Registry
 from recovery.policies.circuit_breaker import BreakerPolicy, Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
+from recovery.registry import Registry
 from recovery.settings import OperationConfig
 from recovery.subscribers.circuit_breaker import Break
 from recovery.testing import VirtualClock

@@ -27,7 +27,8 @@ from events.event import FOREVER
 from events.evidence import Evidence
 from recovery.policies.classification import classify_evidence
 from recovery.redact import printable
-from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, extract_evidence, leaves
+from recovery.subscribers.answers import MAX_RETRY_AFTER
+from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by, mark_exhausted
 from tests.recovery.http_errors import answered
 
