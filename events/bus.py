@@ -25,7 +25,7 @@ import blinker
 from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
-from events.isolation import Failures, gives_up_on_error
+from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
@@ -41,8 +41,6 @@ MAX_CASCADE = 64
 
 MAX_READY = 8192
 """Ready tuples that are kept; a new one takes microseconds."""
-
-log = logging.getLogger("recovery.bus")
 
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
