@@ -21,20 +21,20 @@ class OwnLog(logging.LoggerAdapter[logging.Logger]):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name is of logging
         """Whether such a line would be logged now."""
-        return not getattr(_here, "is_heard", False) and self.logger.isEnabledFor(level)
+        return not getattr(_here, "is_handling", False) and self.logger.isEnabledFor(level)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """As of any logger."""
         if not self.isEnabledFor(level):
             return
-        _here.is_heard = True
+        _here.is_handling = True
         try:
             self.logger.log(level, msg, *args, **{"stacklevel": 2, **kwargs})
         except Exception:
             if logging.raiseExceptions:
                 traceback.print_exc()
         finally:
-            _here.is_heard = False
+            _here.is_handling = False
 
 
 def own_log(name: str) -> OwnLog:
