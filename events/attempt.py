@@ -193,17 +193,8 @@ class Attempt(msgspec.Struct, eq=False):
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
         ``progress_resets`` counts. Does nothing once the attempt has ended.
         """
-        if self._is_ended:
-            return
-        progress = self.call.own_progress()
-        if not done > progress.reached:
-            return
-        progress.reached = done
-        if done > progress.done:
-            progress.done = done
-            progress.progressed = True
-        if progress.on_progress is not None:
-            progress.on_progress()
+        if not self._is_ended:
+            self.call.own_progress().reach(done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
@@ -287,17 +278,10 @@ def next_attempt(attempt: Attempt) -> Attempt:
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
-        restart_progress(call.progress)
+        call.progress.restart()
     following = Attempt(call, attempt.number + 1, verdict.after)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
-
-
-def restart_progress(progress: Progress) -> None:
-    """Note that an attempt begins, which has made no progress yet."""
-    progress.reached = 0.0
-    progress.progressed = False
-    progress.on_progress = None
 
 
 def end(attempt: Attempt) -> None:

@@ -11,7 +11,6 @@ so publishing goes over a ready tuple per (event, operation, key), dropped when 
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import secrets
@@ -22,10 +21,10 @@ from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
 
-from events.callables import name_of
+from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
-from events.isolation import Failures, gives_up_on_error
+from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
@@ -41,8 +40,6 @@ MAX_CASCADE = 64
 
 MAX_READY = 8192
 """Ready tuples that are kept; a new one takes microseconds."""
-
-log = logging.getLogger("recovery.bus")
 
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
@@ -240,25 +237,22 @@ class Bus:
             else:
                 self.ignored_verdicts += 1
         elif isinstance(answer, tuple | list):
-            for one in answer:
-                if inspect.iscoroutine(one):
-                    one.close()
+            close_coroutines(*answer)
             for one in answer:
                 self._take(one, received, events, verdicts)
         elif isinstance(answer, Event):
             self.signal(type(answer))  # raises: it has none
         elif answer is not None:
-            if inspect.iscoroutine(answer):
-                answer.close()
+            close_coroutines(answer)
             raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns an event, a verdict or None")
 
     def _add(self, caused: Event, events: list[Event]) -> None:
         if len(events) < MAX_CASCADE:
             events.append(caused)
-            return
-        if self.dropped_events == 0:
-            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
-        self.dropped_events += 1
+        else:
+            if self.dropped_events == 0:
+                log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+            self.dropped_events += 1
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
@@ -271,8 +265,7 @@ class Bus:
     def register(self, operation: BusOperation) -> None:
         """Keep ``is_observed`` of *operation* up to date, for as long as it is referenced elsewhere.
 
-        Raises:
-            ValueError: Its name holds a NUL.
+        Raises ValueError if its name holds a NUL.
         """
         check_name(operation.name)
         with self._lock:

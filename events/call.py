@@ -29,6 +29,23 @@ class Progress(msgspec.Struct, eq=False):
     progressed: bool = False
     on_progress: Callable[[], object] | None = None
 
+    def reach(self, done: float) -> None:
+        """Note that the current attempt has come as far as *done*."""
+        if not done > self.reached:
+            return
+        self.reached = done
+        if done > self.done:
+            self.done = done
+            self.progressed = True
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def restart(self) -> None:
+        """Note that another attempt begins."""
+        self.reached = 0.0
+        self.progressed = False
+        self.on_progress = None
+
 
 class Call(msgspec.Struct, eq=False):
     """One run of an operation, from its first attempt to its end.

@@ -29,3 +29,10 @@ def name_of(function: object) -> str:
     if isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def close_coroutines(*answers: object) -> None:
+    """Close the coroutines among *answers*: Python warns of one that is neither awaited nor closed."""
+    for one in answers:
+        if inspect.iscoroutine(one):
+            one.close()

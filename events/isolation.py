@@ -5,7 +5,6 @@ After ten failures in a row it is disabled, unless it decides about calls: then 
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +14,7 @@ import blinker
 from events.bus_events import SubscriberFailed
 from events.callables import name_of
 from events.event import Event
+from events.own_log import own_log
 from events.subscription import OnError, Subscription, Trouble, identity, receiver_of
 
 MAX_FAILURES = 10
@@ -23,7 +23,7 @@ MAX_FAILURES = 10
 LOG_INTERVAL = 60.0
 """Seconds between two log lines about a subscriber that is not disabled."""
 
-log = logging.getLogger("recovery.bus")
+log = own_log("recovery.bus")
 
 
 def gives_up_on_error(on_error: OnError, kinds: Iterable[type[Event]]) -> bool:

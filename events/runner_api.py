@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from events.attempt import Attempt, end, publish_outcome, restart_progress
+from events.attempt import Attempt, end, publish_outcome
 from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
@@ -28,7 +28,7 @@ def interrupt(attempt: Attempt) -> Attempt:
         call.has_failed = True  # it may have had its effect
         call.publish(OperationInterrupted, attempt.number)
     if call.progress is not None:
-        restart_progress(call.progress)
+        call.progress.restart()
     return Attempt(call, attempt.number, attempt.waited)
 
 

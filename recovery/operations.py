@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from weakref import WeakValueDictionary, ref
 from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
+from events.own_log import own_log
 from recovery.redact import brief, redact
 from recovery.sameness import is_same
 from recovery.serialization.arguments import ArgumentCodec
@@ -33,7 +33,7 @@ MAX_REASON = 1000
 MAX_WARNINGS = 100
 """Warnings of one operation that differ in their reasons."""
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class Switch:

@@ -7,17 +7,17 @@ async as well.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, final
 
 from events.attempt import Attempt
 from events.callables import is_async
 from events.errors import UnwantedResult
+from events.own_log import own_log
 from recovery.outcome import outcome_of
 from recovery.settings import ABSENT, NO_FALLBACK, OperationConfig
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 HOOKS = ("reconcile", "retry_if", "retry_if_error", "before_retry", "fallback")
 """The settings that may be async functions, for an async function only."""

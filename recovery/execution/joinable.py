@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import anyio
 from events.attempt import Attempt
 from events.bus import Bus
 from events.errors import RecoveryError
+from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.call_stack import is_nested
@@ -34,7 +34,7 @@ from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class JoinableCalls:

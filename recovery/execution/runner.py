@@ -20,7 +20,7 @@ from recovery.execution.attempts import end_unstarted, noted
 from recovery.execution.hooks import ErrorJudge, judged
 from recovery.execution.invocation import Args, Kwargs, invoker
 from recovery.joining.run import SharedRun, cut_off
-from recovery.joining.shared_call import Rest
+from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.journal.core import JournalCore
 from recovery.journal.idempotency import RecordedResults
@@ -139,7 +139,7 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed or call.is_over else None, wait, verdict), result, done=done)
+                cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
@@ -200,7 +200,7 @@ class Runner:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed or call.is_over else None, wait, verdict), result, done=done)
+                cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle

@@ -99,18 +99,20 @@ class SharedRun(msgspec.Struct, eq=False):
         self.register.end(self.shared, Outcome(result))
 
 
-def cut_off(run: SharedRun | None, rest: Rest, result: object, *, done: bool) -> None:
+def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
     """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
 
     Args:
         run: The run that is cut off; ``None`` for a call that none can join.
         rest: Where the call stands.
-        result: What the body has returned.
-        done: Whether it has returned: then the call is done.
+        outcome: What the body has returned, if that is known: then the call is done.
+        is_told: Whether the error of *rest* is published already.
     """
-    if done and not rest.attempt.call.is_over:
+    if is_told and not rest.attempt.call.is_over:
+        rest.error = None
+    if outcome.is_known and not rest.attempt.call.is_over:
         rest.attempt.succeed()  # it was cut off before it could say so
     if run is None:
         rest.attempt.cancel()
     else:
-        run.cut_off(rest, Outcome(result, is_known=done))
+        run.cut_off(rest, outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -11,6 +10,7 @@ from events.callables import name_of
 from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
+from events.own_log import own_log
 from events.verdicts import GiveUp
 from recovery.operations import Switch
 from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
@@ -24,7 +24,7 @@ from recovery.subscribers.guarded_reading import is_exception
 ON = Switch()
 SWITCHED_OFF = GiveUp("recovery is switched off")
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 def classify(error: BaseException | Evidence) -> Classification:

@@ -26,6 +26,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.own_log import OwnLog
 from recovery.explain import counted, duration, explain, shown
 from recovery.redact import excerpt
 
@@ -95,12 +96,13 @@ class Log:
         exc_info: bool = False,
     ) -> None:
         self._wanted = wanted
-        self._logger = logger or logging.getLogger("recovery")
+        logger = logger or logging.getLogger("recovery")
+        self._logger = OwnLog(logger, {})
         self._most_retries = most_retries
         self._exc_info = exc_info
         self._latest = threading.local()  # the failure that this thread publishes
-        if exc_info and not any(isinstance(one, Redacted) for one in self._logger.filters):
-            self._logger.addFilter(Redacted())
+        if exc_info and not any(isinstance(one, Redacted) for one in logger.filters):
+            logger.addFilter(Redacted())
 
     def __call__(self, event: Event) -> None:
         """Log *event*, if it is worth a line."""

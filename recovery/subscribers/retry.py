@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from events.operation_events import FailureClassified
+from events.own_log import own_log
 from events.verdicts import GiveUp, Verdict
 from recovery.policies.retry import UNSENT, decide
 from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.budget import RetryBudgets
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 MAYBE_SENT = "not idempotent, and may have had its effect"
 
