@@ -47,7 +47,11 @@ UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
 VALUE = rf"{UNMASKED}(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
 AFTER_OPTION = rf"(?:=|{MARK}?,?\s{{1,4}}|{MARK},)"
 USER = r"(?![a-z]:[\\/]|[0-9]{1,9}:[0-9]{1,9}(?![\w]))[^\s'\":/@]{1,256}:(?!/)"
-WORD_BEGINS = r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))"
+ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4})|(?<=[0-9\[]m)"
+"""Behind what is percent-encoded, a new line as ``repr`` and JSON write it, or a colour."""
+WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
+OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
+NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
@@ -79,7 +83,7 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
         (
             ("key", "sig", "x-amz-", "pass", "auth"),
-            rf"((?:key|sig|signature|(?<![a-z])pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
+            rf"((?:key|sig|signature|{NAME_BEGINS}pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
         ),
         (
             ("key",),
@@ -97,16 +101,16 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         # --name value, and as the list of arguments that CalledProcessError shows.
         (
             (*SECRET_NEEDLES, "key"),
-            rf"((?<![\w-])-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key){MARK}?,?\s{{1,4}})(?!{MARK}?--\w){VALUE}",
+            rf"({OPTION_BEGINS}-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key){MARK}?,?\s{{1,4}})(?!{MARK}?--\w){VALUE}",
         ),
         # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
         (
             ("-u", "-user"),
-            rf"((?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}{BEGINS}{USER}){TO_CLOSE}",
+            rf"({OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}{BEGINS}{USER}){TO_CLOSE}",
         ),
         (
             ("-u", "-user"),
-            rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+            rf"((?:{OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
         ),
         (
             ("curl",),
@@ -128,8 +132,8 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
             r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
         ),
-        (("auth",), r"((?<![a-z])auth['\"]?\s{0,2}[=:]\s{0,2})(?P<open>\()[^()\r\n]{1,999}(?P<close>\))"),
-        (("auth",), rf"((?<![a-z])auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
+        (("auth",), rf"({NAME_BEGINS}auth['\"]?\s{{0,2}}[=:]\s{{0,2}})(?P<open>\()[^()\r\n]{{1,999}}(?P<close>\))"),
+        (("auth",), rf"({NAME_BEGINS}auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
         (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
         (
             ("cookie",),
@@ -157,13 +161,13 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
         (
             ("akia", "asia", "abia", "acca"),
-            r"(?-i:(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,})",
+            rf"(?:(?-i:(?<![A-Z0-9]))|{ESCAPED})(?-i:(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16,}})",
         ),
         (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
         (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
         (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
         # JSON Web Tokens (RFC 7519); the signature may be missing.
-        (("eyj",), r"(?-i:(?<![\w-])|(?<=%[0-9A-F]{2}))(?-i:eyJ)[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)*"),
+        (("eyj",), rf"{OPTION_BEGINS}(?-i:eyJ)[\w-]{{4,}}\.[\w-]{{4,}}(?:\.[\w-]*)*"),
     )
 )
 """Needles and pattern. A pattern is tried only if one of its needles is in the lower-case text.

@@ -162,6 +162,12 @@ QUOTATIONS: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u000a", "\\x0a", "\x1b[31m", "\\x1b[0m", "\x1b[m", "\n", "%0A"])
+def test_a_secret_behind_an_escaped_line_end_or_a_colour_is_taken_out(before: str) -> None:
+    left = [text for text in LEAKS if SECRET in redact(f"refused{before}{text}")]
+    assert left == []
+
+
 @pytest.mark.parametrize("quotation", QUOTATIONS)
 def test_a_secret_in_a_text_that_is_quoted_in_another_is_taken_out(quotation: str) -> None:
     left = [text for text in map(QUOTATIONS[quotation], LEAKS) if SECRET in redact(text)]
