@@ -10,7 +10,7 @@
 
 Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
 (``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
-variable: the tasks and worker threads that the call starts see it.
+variable: the tasks and worker threads that the call starts see it. Only ``attempt`` answers in every call.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from events.attempt import Attempt
+from recovery.call_stack import attempt_number
 
 current: ContextVar[Attempt] = ContextVar("recovery_attempt")
 """The attempt that runs; the runner sets it."""
@@ -82,12 +83,17 @@ def key() -> str:
 
 
 def attempt() -> int:
-    """The number of the attempt that runs, from 1.
+    """The number of the attempt that runs, from 1: in the body of any recoverable call, without declaring anything.
 
     Raises:
-        LookupError: No call with a context runs here.
+        LookupError: No recoverable call runs in this thread or task.
     """
-    return _attempt().number
+    number = attempt_number()
+    if number is not None:
+        return number
+    if is_running():  # in a thread or a task that a call with a context started
+        return _attempt().number
+    raise LookupError("no recoverable call runs in this thread or task")
 
 
 def is_running() -> bool:

@@ -75,7 +75,7 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_retries: int = 5
     initial_delay: float = 0.5
     backoff_factor: float = 2.0
-    max_delay: float = 60.0
+    max_delay: float | msgspec.UnsetType = msgspec.UNSET
     max_elapsed: float | None = None
     jitter: str = "full"
 

@@ -20,8 +20,9 @@ from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
-from recovery.operations import Definition, Registry
+from recovery.operations import Definition
 from recovery.redact import brief
+from recovery.registry import Registry
 from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -52,4 +54,5 @@ def _stop_abandoned(thread: threading.Thread) -> None:
     if type(thread).__name__ == "WorkerThread" and type(thread).__module__.startswith("anyio."):
         loop, stop = getattr(thread, "loop", None), getattr(thread, "stop", None)
         if loop is not None and stop is not None and loop.is_closed():
-            stop()
+            with suppress(queue.Full):  # it works on for a while, and has been told twice
+                stop()

@@ -65,7 +65,7 @@ def classified(error: BaseException) -> Classification:
         (concurrent.futures.CancelledError(), CANCELLED, "concurrent.futures._base.CancelledError"),
         (Permanent("never"), PERMANENT, "events.errors.Permanent"),
         (Retryable("soon", after=3), TRANSIENT, "events.errors.Retryable"),
-        (CallRejectedError("inner", "circuit open"), PERMANENT, "events.errors.CallRejectedError"),
+        (CallRejectedError("inner", "forced open"), PERMANENT, "events.errors.CallRejectedError"),
     ],
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
 )
