@@ -104,15 +104,15 @@ def test_a_literal_in_base64_is_masked(encode: Callable[[bytes], bytes], before:
         assert not is_said(said[len(before) * 4 // 3 + 2 : -4], left), left
 
 
-@pytest.mark.parametrize("escape", ["\x1b[1;31m", "\x1b[K", "\\x1b[0m", "\\u001b[m"])
-def test_a_literal_with_terminal_escapes_in_it_is_masked(escape: str) -> None:
+@pytest.mark.parametrize("color", ["\x1b[1;31m", "\x1b[K", "\\x1b[0m", "\\u001b[m"])
+def test_a_literal_with_colors_in_it_is_masked(color: str) -> None:
     secret = secret_of(ALPHABETS[2], 40, 4)
     hide(secret)
-    said = escape.join(secret[at : at + 5] for at in range(0, 40, 5))
-    assert redact(f"refused: {escape}{said}{escape}!") == f"refused: {escape}***{escape}!"
+    said = color.join(secret[at : at + 5] for at in range(0, 40, 5))
+    assert redact(f"refused: {color}{said}{color}!") == f"refused: {color}***{color}!"
 
 
-def test_a_literal_that_holds_what_looks_like_an_escape_is_masked() -> None:
+def test_a_literal_that_holds_what_looks_like_a_color_is_masked() -> None:
     secret = "3f\x1b[1m9c7a\x1b[0m41be"
     hide(secret)
     for said in (secret, quote(secret), quote(quote(secret)), json.dumps(secret), repr(secret)):

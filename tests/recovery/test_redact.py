@@ -164,7 +164,7 @@ QUOTATIONS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("before", ["\\n", "\\t", "\\u000a", "\\x0a", "\x1b[31m", "\\x1b[0m", "\x1b[m", "\n", "%0A"])
-def test_a_secret_behind_an_escaped_line_end_or_terminal_escape_is_taken_out(before: str) -> None:
+def test_a_secret_behind_an_escaped_line_end_or_a_color_is_taken_out(before: str) -> None:
     left = [text for text in LEAKS if SECRET in redact(f"refused{before}{text}")]
     assert left == []
 
