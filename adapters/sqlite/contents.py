@@ -67,7 +67,8 @@ class Contents:
     def changed(self) -> frozenset[str]:
         """Which of "database" and "log" others have cut or overwritten.
 
-        While another program writes, the answer may be wrong. In a transaction it is right.
+        To be called after each transaction of this process: SQLite may write the log back after one and begin it again
+        with the next. While another program writes, the answer may be wrong. In a transaction it is right.
         """
         end = self._end()
         if end is None:

@@ -16,6 +16,7 @@ from adapters.sqlite import files, schema
 from events.codec import decode
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
@@ -33,7 +34,8 @@ class Notes(msgspec.Struct):
     accepted: dict[str, list[tuple[Event, float]]] = msgspec.field(default_factory=lambda: defaultdict(list))
     acknowledged: list[tuple[str, Event]] = []
     left: set[str] = set()
-    commits: list[float] = []
+    commits: list[tuple[float, float]] = []
+    """When each began and ended; the last one at the kill."""
 
     @classmethod
     def read(cls, path: Path, killed: float) -> Notes:
@@ -61,11 +63,19 @@ class Notes(msgspec.Struct):
                 case ["commit", at]:
                     begun = float(at)
                 case ["committed", at]:
-                    notes.commits.append(float(at) - begun)
+                    notes.commits.append((begun, float(at)))
                     begun = None
         if begun is not None:
-            notes.commits.append(killed - begun)
+            notes.commits.append((begun, killed))
         return notes
+
+    def window(self, accepted: float) -> float:
+        """Seconds for which an event that was *accepted* at that time may be lost: D6.
+
+        It waits for the flush interval, or for the commit that is under way; then for its own commit.
+        """
+        commit = max((ended - begun for begun, ended in self.commits if ended > accepted), default=0.0)
+        return max(JOURNAL_DEFAULTS.flush_interval, commit) + commit
 
 
 class Stored(msgspec.Struct):
