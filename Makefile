@@ -63,7 +63,7 @@ mutants: $(READY) ## plant each known bug, and check that its test fails (four m
 	$(BIN)/python -m tests.mutants
 
 torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes; SHARE=0.05: one)
-	$(BIN)/python -m tests.torture --share $(SHARE)
+	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
 	$(BIN)/python -m bench table

@@ -19,7 +19,6 @@ from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
-    OperationInterrupted,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
@@ -288,20 +287,6 @@ def next_attempt(attempt: Attempt) -> Attempt:
     following = Attempt(call, attempt.number + 1, verdict.after)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
-
-
-def interrupt(attempt: Attempt) -> Attempt:
-    """*attempt* is cut off by its caller: publish that, and return the same attempt to be made again, not begun.
-
-    It charges no retry.
-    """
-    call, attempt._is_ended = attempt.call, True
-    if attempt._is_started:
-        call.has_failed = True  # it may have had its effect
-        call.publish(OperationInterrupted, attempt.number)
-    if call.progress is not None:
-        call.progress.restart()
-    return Attempt(call, attempt.number, attempt.waited)
 
 
 def end(attempt: Attempt) -> None:

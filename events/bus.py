@@ -4,9 +4,8 @@ A subscriber is a function from one event to what that event causes: another eve
 runs on the caller's thread until nothing more is caused; it never waits and does no I/O of its own.
 
 Each kind of event is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
-receiver gets the operation's name as sender and the event as ``event=``. Signals are used for what they do well
-(registration, weak references, senders). A send through blinker builds sets each time, so publishing goes over a
-ready tuple per (event, operation, key) instead, dropped when a receiver of such events comes or goes.
+receiver gets the operation's name as sender and the event as ``event=``. A send through blinker builds sets each time,
+so publishing goes over a ready tuple per (event, operation, key), dropped when a receiver of such events comes or goes.
 """
 
 from __future__ import annotations
@@ -121,27 +120,24 @@ class Bus:
         """Call *function* with every event of these *kinds* from now on; it is strongly referenced until closed.
 
         What the function returns (an event, a verdict, or ``None``) is acted on. If it raises, that is logged and
-        published as ``SubscriberFailed``, and after ten failures in a row the subscriber is disabled. One that names
-        ``OperationStarted``, ``OperationFailed`` or ``FailureClassified`` decides about calls and is never disabled: it
-        has no opinion then, which is logged once a minute.
+        published as ``SubscriberFailed``; after ten failures in a row it is disabled. One that names an event that asks
+        (``OperationStarted``, ``OperationFailed``, ``FailureClassified``) has no opinion then, logged once a minute.
 
         Args:
-            kinds: One kind of event, or several. A base class stands for all kinds below it, except
-                ``OperationStarted`` and ``OperationSucceeded``: name those, because a healthy call costs nothing only
-                while they have no subscriber.
+            kinds: One kind of event, or several. A base class stands for all kinds below it, except the two of a
+                healthy call, ``OperationStarted`` and ``OperationSucceeded``: unheard, they cost nothing. Name those.
             function: A plain function of one argument, the event.
             operation: Only events of the operation of that name.
             key: Only events of that key of the operation.
             essential: Never disable it, however often it raises.
-            is_detail: Build and deliver the event, for this subscriber, only while the logger ``recovery`` is enabled
-                for INFO, or where the publisher says that it is no detail. Not for starts and successes.
-            on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``: the call ends, or does
-                not begin.
+            is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
+                says that it is no detail. Not for starts and successes.
+            on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
 
         Raises:
-            TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
-                awaits), *operation* is no text, or there is a *key* without one.
-            ValueError: *operation* holds a NUL, or *on_error* is unknown, or no event of *kinds* asks for a verdict.
+            TypeError: *kinds* holds no event, *function* is no plain function, *operation* is no text, or there is a
+                *key* without one.
+            ValueError: *operation* holds a NUL, or *on_error* is unknown, or "give up" where no event asks.
         """
         check_subscriber(function, operation, key)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
@@ -199,8 +195,7 @@ class Bus:
             asks = kind.asks
             for function, subscription in ready:
                 try:
-                    answer: Any = function(current)  # a subscriber of a user's may return anything
-                    # The usual answers, as ``_take`` takes them (below, as ``settle``): a failing call takes 2 % less.
+                    answer: Any = function(current)  # the usual answers as ``_take`` takes them, in 2 % less time
                     if answer is None:
                         pass
                     elif type(answer) in signals and len(events) < MAX_CASCADE:

@@ -9,6 +9,9 @@ attempt.succeed()
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from events.attempt import Attempt, request_start
 from events.bus import Bus
 from events.call import Call
@@ -40,11 +43,17 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.is_observed = False
-        self.owner: object = None  # what a reference to the operation keeps alive
+        self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
 
     def __repr__(self) -> str:
         return f"<Operation {display_name(self.name, self.key)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        definition = self.owner()
+        if definition is None:
+            raise TypeError(f"cannot pickle operation {self.name!r}, which no service has defined")
+        return definition.keyed, (self.key,)
 
     def start(self) -> Attempt:
         """Begin a call.

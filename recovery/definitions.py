@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
+import msgspec
+
 from events.bus import Bus
 from events.operation import Operation
 from recovery.execution.blocks import Attempts
@@ -49,19 +51,32 @@ class Definitions:
         self._registry = registry
         self._subscribers = subscribers
         self._waiting = waiting
-        self._joinable = joinable
+        self.joinable = joinable
         self._lifetime = lifetime
         self.defaults = defaults
+        self.switch = registry.switch
 
     def config(self, settings: Settings, caller: str) -> OperationConfig:
         """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""
         has_store = self._lifetime.journal is not None
         return make_config(settings, defaults=self.defaults, has_store=has_store, caller=caller)
 
-    def runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
-        """Runs the calls of *function*."""
+    def runner(
+        self, function: Callable[..., Any], definition: Definition, config: OperationConfig | None = None
+    ) -> Runner:
+        """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Runner(function, definition, self._waiting, lambda: lifetime.journal)
+        return Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
+
+    def load(self, name: str, config: OperationConfig, function: Callable[..., Any] | None) -> Definition:
+        """The operation of a function that another process has pickled.
+
+        It gets a number where its name has other settings here, unless its calls are resumable: without a store, they
+        are not.
+        """
+        if self._lifetime.journal is None and config.resumable:
+            config = msgspec.structs.replace(config, resumable=False)
+        return self._define(name, config, False, function)
 
     def function(
         self, function: Callable[..., Any], name: str | None, config: OperationConfig, *, is_enabled: bool
@@ -72,7 +87,7 @@ class Definitions:
             return function
         definition = self._define(name or name_of_function(function), config, name is not None, function)
         definition.add(function)
-        wrapped = wrap(self.runner(function, definition), self._joinable)
+        wrapped = wrap(self.runner(function, definition), self.joinable)
         definition.wrapper = ref(wrapped)
         self._lifetime.pick_up(definition.operation.name)
         return wrapped

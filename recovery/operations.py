@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from events.callables import is_async
 from events.fork_locks import fork_safe
@@ -82,7 +82,7 @@ class Definition:
         self.wrapper: Callable[[], Any] = lambda: None
         """The wrapper around that function, ``None`` once it is gone."""
         self.call_configs = {} if call_configs is None else call_configs
-        self.operation = operation
+        self.operation = self._owned(operation)
         self.resume: Callable[..., Any] | None = None
         """The function that resumed calls run."""
         self.codec: ArgumentCodec | None = None
@@ -162,6 +162,10 @@ class Definition:
                 setting, "what it returns holds a secret, and is written and shown as it is; return a hash of it"
             )
 
+    def _owned(self, operation: Operation) -> Operation:
+        operation.owner = ref(self)
+        return operation
+
     def keyed(self, key: str) -> Operation:
         """The operation for *key*, with its own success counter and circuit; the operation as a whole for ""."""
         if not key:
@@ -170,7 +174,9 @@ class Definition:
             operation = self._by_key.get(key)
             if operation is None:
                 self.warn_of_secret("key", key)
-                operation = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
+                operation = self._alive.get(key) or self._owned(
+                    Operation(self.operation.name, self.operation.bus, key=key)
+                )
                 self._by_key[key] = self._alive[key] = operation
                 if len(self._by_key) > self._max_keys:
                     self._by_key.popitem(last=False)

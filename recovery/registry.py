@@ -152,7 +152,7 @@ class Registry:
         if definition is None:
             return None
         operation = definition.keyed(key)
-        operation.owner = definition
+        operation.owner = lambda: definition
         return operation
 
 

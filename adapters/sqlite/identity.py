@@ -1,7 +1,7 @@
 """The identity of a journal's open files: whether they are still the files at their names, unchanged by others.
 
-SQLite does not ask. It writes on into a file that was removed, and reads the log of one file into another. So each
-batch is preceded and followed by a look at the database, its log, the log's index and the lock.
+SQLite does not ask. It writes on into a file that was removed or cut, and reads the log of one file into another. So
+each batch is preceded and followed by a look at the database, its log, the log's index and the lock.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import aiosqlite
 
 from adapters.disk import PLAIN_FILE, is_same_file
 from adapters.sqlite.connection import code_of, error_for, number_of
+from adapters.sqlite.contents import Contents, read
 from adapters.sqlite.files import (
     MAGIC,
     companions_of,
@@ -31,9 +32,8 @@ from adapters.sqlite.lock import Lock
 from recovery.journal.errors import JournalError
 
 State: TypeAlias = Literal["here", "gone", "changed"]
+"""Of an open file: at its name, with a name that is free or another file's, or cut or overwritten by others."""
 
-HEAD = 100
-"""Bytes at the beginning of a file that are compared: SQLite's header, with the size and the number of changes."""
 SETTLED_AFTER = 0.3
 """Seconds since the latest change after which a file that was overwritten is taken to be complete."""
 UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
@@ -41,47 +41,31 @@ UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOER
 
 
 class _OpenFile:
-    """One open file, as this process left it.
-
-    *state*: "here", "gone" (its name is free, or names another file), or "changed" (others cut or overwrote it).
-    """
+    """One open file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_RDONLY | PLAIN_FILE)
-        self.note()
-
-    def note(self) -> None:
-        self._size, self._head = self._now()
-
-    def _now(self) -> tuple[int, bytes]:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        return os.fstat(self._file).st_size, os.read(self._file, HEAD)
+        self.file = os.open(path, os.O_RDONLY | PLAIN_FILE)
 
     @property
     def is_here(self) -> bool:
-        return is_same_file(self.path, os.fstat(self._file))
-
-    @property
-    def state(self) -> State:
-        size, head = self._now()
-        return "gone" if not self.is_here else "changed" if size < self._size or head != self._head else "here"
+        return is_same_file(self.path, os.fstat(self.file))
 
     @property
     def is_settled(self) -> bool:
-        return time.time() - os.fstat(self._file).st_mtime >= SETTLED_AFTER
+        return time.time() - os.fstat(self.file).st_mtime >= SETTLED_AFTER
 
     @property
     def is_database(self) -> bool:
-        return self._now()[1].startswith(MAGIC)
+        return read(self.file, len(MAGIC)) == MAGIC
 
     def copy_to(self, path: Path) -> None:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        with open(self._file, "rb", closefd=False) as file, path.open("wb") as copy:  # a descriptor
+        os.lseek(self.file, 0, os.SEEK_SET)
+        with open(self.file, "rb", closefd=False) as file, path.open("wb") as copy:  # a descriptor
             shutil.copyfileobj(file, copy)
 
     def close(self) -> None:
-        os.close(self._file)
+        os.close(self.file)
 
 
 class OpenFiles:
@@ -93,16 +77,13 @@ class OpenFiles:
         self._connection = connection
         self._version = version
         self._database, self._log, self._index = map(_OpenFile, (path, log_of(path), index_of(path)))
+        self._contents = Contents(self._database.file, self._log.file, self._index.file)
+        self._found: frozenset[str] = frozenset()  # what others have changed, as of the latest look
 
     @classmethod
     async def of(cls, path: Path, lock: Lock, connection: aiosqlite.Connection) -> OpenFiles:
         """The open files of *path* as they are now. Raises OSError if one is missing."""
         return cls(path, lock, connection, await number_of(connection, "data_version"))
-
-    def note(self) -> None:
-        """This process has written: what is there now is its own work."""
-        self._database.note()
-        self._log.note()
 
     def check_names(self) -> None:
         """Raise JournalError if a file is not the one at its name any longer."""
@@ -115,18 +96,28 @@ class OpenFiles:
     async def check(self) -> None:
         """Raise JournalError if a file is not the one at its name any longer, or if others have changed it."""
         self.check_names()
-        await self._note_others()
+        self._found = await self._changed()
         for file in (self._database, self._log):
-            if file.state == "changed":
+            if self._state(file) == "changed":
                 raise JournalError(f"{file.path} was cut or overwritten while it was being written")
 
-    async def _note_others(self) -> None:
-        """If another program wrote by SQLite's rules, what it changed is no damage."""
-        if "changed" in (self._database.state, self._log.state):
-            version = await number_of(self._connection, "data_version")
-            if version != self._version:
+    async def _changed(self) -> frozenset[str]:
+        """As ``Contents.changed``, and right also while another program writes."""
+        if not self._contents.changed():
+            return frozenset()
+        # A transaction keeps other programs from writing: they are not half-way.
+        await self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            if (version := await number_of(self._connection, "data_version")) != self._version:
                 self._version = version
-                self.note()
+                self._contents.accept()
+            return self._contents.changed()
+        finally:
+            await self._connection.execute("ROLLBACK")
+
+    def _state(self, file: _OpenFile) -> State:
+        what = "database" if file is self._database else "log"
+        return "gone" if not file.is_here else "changed" if what in self._found else "here"
 
     async def keep(self, *, is_last: bool = False) -> str | None:
         """Keep what is no longer the journal, and return a description that tells where.
@@ -134,8 +125,13 @@ class OpenFiles:
         Raises JournalError if that must be tried again: the disk is full, or a file is being overwritten. If this
         *is_last*, the best is made of it.
         """
-        await self._note_others()
-        database, log = self._database.state, self._log.state
+        try:
+            self._found = await self._changed()
+        except sqlite3.Error as error:
+            if code_of(error) == sqlite3.SQLITE_BUSY and not is_last:
+                raise
+            self._found = self._contents.changed()
+        database, log = self._state(self._database), self._state(self._log)
         if database == "gone" or (log == "gone" and not self._lock.is_held):
             return await self._keep_contents(is_whole=log != "changed", is_last=is_last)
         if not self._lock.is_held:
@@ -154,7 +150,7 @@ class OpenFiles:
     async def close(self) -> None:
         """Close the connection. Then SQLite writes its log back, unless the file was replaced."""
         hidden = None
-        if self._lock.is_held and self._database.state == "changed":
+        if self._lock.is_held and self._state(self._database) == "changed":
             hidden = kept_name(self._path, "restored")
             self._path.rename(hidden)  # SQLite does not touch a file that has another name
         try:
@@ -183,7 +179,7 @@ class OpenFiles:
             codes = code_of(error), getattr(error, "sqlite_errorcode", 0)
             if not is_last and not {*codes} & {*UNREADABLE}:
                 raise JournalError(what) from error
-        if self._log.state == "here" and self._lock.is_held:
+        if self._state(self._log) == "here" and self._lock.is_held:
             self._keep_log()
         return what
 
@@ -204,7 +200,6 @@ class OpenFiles:
             raise error_for(error, self._path, "written back") from error
         if is_busy:
             raise JournalError(f"the log of {self._path} was removed, and a reader keeps it from being written back")
-        self.note()
         kept = kept_name(self._path, "removed")
         for file, name in zip((self._log, self._index), companions_of(kept), strict=False):
             if not file.is_here:

@@ -185,9 +185,7 @@ class SQLiteStore(Store):
         await self._check_files()
         with self._renaming_errors(what):
             yield opened
-        if self._files is not None:
-            self._files.check_names()
-            self._files.note()
+        await self._check_files()
 
     async def _check_files(self) -> None:
         if self._files is not None:

@@ -124,6 +124,14 @@ class FunctionRecovery(Generic[P, R]):
         self._joinable = joinable
         self.wrapper = wrapper
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with its wrapper, which holds it, and is made before it."""
+        return FunctionRecovery, (self._runner, self._joinable, _no_wrapper), self.wrapper()
+
+    def __setstate__(self, wrapper: Callable[..., Any]) -> None:
+        """Note the wrapper of a function that is loaded."""
+        self.wrapper = self._runner.definition.wrapper = ref(wrapper)
+
     def __repr__(self) -> str:
         return f"<recovery of {self._runner.original.__qualname__}: {self.operation}>"
 
@@ -156,6 +164,10 @@ class FunctionRecovery(Generic[P, R]):
         config = vary(self._runner.config, settings)
         check_function(self._runner.original, config)
         return wrap(self._runner.varied(config), self._joinable)
+
+
+def _no_wrapper() -> None:
+    """The wrapper of a function while it is loaded."""
 
 
 def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:

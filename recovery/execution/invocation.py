@@ -7,6 +7,8 @@ and timeouts end it.
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeAlias
@@ -18,6 +20,7 @@ from recovery.context import current
 from recovery.execution.hooks import judged, prepared, reconciled
 from recovery.execution.timeouts import in_time
 from recovery.journal.idempotency import RecordedResults
+from recovery.operations import Definition
 from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
 
@@ -40,15 +43,46 @@ def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
     )
 
 
-def invoker(function: Callable[..., Any], config: OperationConfig, results: RecordedResults | None) -> Invoke:
+def warn_of_used_up(
+    definition: Definition, function: Callable[..., Any], value: object, args: Args, kwargs: Kwargs
+) -> None:
+    """Warn once that a retry gets *value*, an iterator or an open file that the first attempt may have used up."""
+    try:
+        arguments = inspect.signature(function).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # a built-in function may tell no signature
+        arguments = {}
+    name = next((name for name, one in arguments.items() if one is value), "")
+    if name != "self" and all(value is not one for one in (sys.stdin, sys.stdout, sys.stderr)):
+        called = f"argument {name!r}" if name else "an argument"
+        definition.warn_once(
+            "a retry gets an argument that the first attempt may have used up",
+            f"{called} is a {type(value).__name__}; pass a list or a path, or make or rewind it inside the function",
+        )
+
+
+def invoker(
+    function: Callable[..., Any],
+    config: OperationConfig,
+    results: RecordedResults | None,
+    definition: Definition,
+) -> Invoke:
     """What runs *function* for an attempt, and records the result; that of an async function is to be awaited."""
     first = judged(function, config.retry_if)
     again = judged(reconciled(function, config.reconcile), config.retry_if)
 
+    # Both look at the arguments in line: a failing call takes no Python call for it.
     def run(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        if attempt.number == 2:
+            for one in (*args, *kwargs.values()):
+                if hasattr(type(one), "__next__") or hasattr(type(one), "__anext__"):
+                    warn_of_used_up(definition, function, one, args, kwargs)
         return (again if attempt.call.has_failed else first)(*args, **kwargs)
 
     def run_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        if attempt.number == 2:
+            for one in (*args, *kwargs.values()):
+                if hasattr(type(one), "__next__"):
+                    warn_of_used_up(definition, function, one, args, kwargs)
         result = (again if attempt.call.has_failed else first)(*args, **kwargs)
         if hasattr(type(result), "__await__"):
             refuse_awaitable(function, result)

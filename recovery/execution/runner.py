@@ -75,7 +75,7 @@ class Runner:
         self.codec = ArgumentCodec(function)
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
         self._judge = judge
-        self._invoke = invoker(function, config, self.results)
+        self._invoke = invoker(function, config, self.results, definition)
         self._call_configs = definition.call_configs
         self._bus = definition.operation.bus
         self._policy = config.policy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from events.attempt import Attempt, interrupt
+from events.attempt import Attempt
 from events.errors import StaysPendingError
+from events.runner_api import interrupt
 from events.verdicts import Verdict
 from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Outcome, Rest, SharedCall

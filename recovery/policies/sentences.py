@@ -106,6 +106,7 @@ BY_RULE: dict[str, str] = {
             ("EACCES EPERM", NOT_ALLOWED),
             ("ELOOP", "the links of the path go in a circle"),
             ("ENAMETOOLONG", "the name is too long"),
+            ("E2BIG", "the list of arguments is too long"),
             ("EXDEV", "it lies on another disk"),
             ("ENOEXEC", BY_EXIT_CODE[126]),
             ("ENODEV", "there is no such device"),

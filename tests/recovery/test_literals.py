@@ -45,14 +45,13 @@ def secret_of(alphabet: str, length: int, seed: int) -> str:
 
 SECRETS = st.builds(secret_of, st.sampled_from(ALPHABETS), st.integers(8, 2000), st.integers(0, 2**32))
 
+
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "repr": repr,
     "repr in ASCII": ascii,
     "code points": lambda secret: "".join(f"\\U{ord(one):08x}" if ord(one) > 127 else one for one in secret),
     "bytes in octal": lambda secret: "".join(f"\\{byte:03o}" if byte > 127 else chr(byte) for byte in secret.encode()),
-    "coloured": lambda secret: f"{secret[:4]}\x1b[1;31m{secret[4:]}\x1b[0m",
-    "repr of coloured": lambda secret: repr(f"{secret[:4]}\x1b[1;31m{secret[4:]}\x1b[0m"),
     "repr of bytes": lambda secret: repr(secret.encode()),
     "repr of an error that says the repr": lambda secret: repr(ValueError(repr(secret))),
     "arguments": lambda secret: str(subprocess.CalledProcessError(1, ["tool", secret])),
@@ -103,6 +102,21 @@ def test_a_literal_in_base64_is_masked(encode: Callable[[bytes], bytes], before:
     for text in (said, json.dumps({"auth": said}), f"header: {said[: len(said) - 5]}..."):
         left = redact(text)
         assert not is_said(said[len(before) * 4 // 3 + 2 : -4], left), left
+
+
+@pytest.mark.parametrize("color", ["\x1b[1;31m", "\x1b[K", "\\x1b[0m", "\\u001b[m"])
+def test_a_literal_with_colors_in_it_is_masked(color: str) -> None:
+    secret = secret_of(ALPHABETS[2], 40, 4)
+    hide(secret)
+    said = color.join(secret[at : at + 5] for at in range(0, 40, 5))
+    assert redact(f"refused: {color}{said}{color}!") == f"refused: {color}***{color}!"
+
+
+def test_a_literal_that_holds_what_looks_like_a_color_is_masked() -> None:
+    secret = "3f\x1b[1m9c7a\x1b[0m41be"
+    hide(secret)
+    for said in (secret, quote(secret), quote(quote(secret)), json.dumps(secret), repr(secret)):
+        assert not is_said(secret.replace("\x1b", ""), redact(said))
 
 
 @pytest.mark.parametrize("width", [16, 40, 76])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -150,6 +150,29 @@ def test_a_secret_is_taken_out_by_its_shape_once_and_for_all(text: str) -> None:
     assert SECRET not in redact(text)
     assert MASK in redact(text)
     assert redact(redact(text)) == redact(text)
+
+
+QUOTATIONS: dict[str, Callable[[str], str]] = {
+    "repr": repr,
+    "json": json.dumps,
+    "repr of repr": lambda text: repr(repr(text)),
+    "repr of json": lambda text: repr(json.dumps(text)),
+    "bytes": lambda text: repr(text.encode()),
+    "arguments": lambda text: str(subprocess.CalledProcessError(1, ["sh", "-c", text])),
+    "shell": lambda text: shlex.join(["sh", "-c", text.replace(f"'{SECRET}", "").replace(f"\"'\"'{SECRET}", "")]),
+}
+
+
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u000a", "\\x0a", "\x1b[31m", "\\x1b[0m", "\x1b[m", "\n", "%0A"])
+def test_a_secret_behind_an_escaped_line_end_or_a_color_is_taken_out(before: str) -> None:
+    left = [text for text in LEAKS if SECRET in redact(f"refused{before}{text}")]
+    assert left == []
+
+
+@pytest.mark.parametrize("quotation", QUOTATIONS)
+def test_a_secret_in_a_text_that_is_quoted_in_another_is_taken_out(quotation: str) -> None:
+    left = [text for text in map(QUOTATIONS[quotation], LEAKS) if SECRET in redact(text)]
+    assert left == []
 
 
 @pytest.mark.parametrize("text", ["AKIA" + "IOSFODNN7EXAMPLE", "ASIA" + "IOSFODNN7EXAMPLE", f"x%3DAIza{SECRET}"])

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from events.operation_events import GaveUp
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import JournalError, NotDurable
 from recovery.journal.history import Run
+from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
@@ -71,6 +73,13 @@ def replace(ending: str) -> Callable[[Path, Path], None]:
     return do
 
 
+def overwrite_log(path: Path, _: Path) -> None:
+    with path.with_name("calls.db-wal").open("r+b") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(200)
+        log.write(b"no log" * (size // 6))
+
+
 def move_away(path: Path, _: Path) -> None:
     path.rename(path.with_name("away.db"))
 
@@ -101,6 +110,7 @@ NOT_WHOLE = {
     "the log is cut": cut("-wal", 0),
     "the log is cut in the middle": cut("-wal", 5000),
     "the log is overwritten": lambda path, _: path.with_name("calls.db-wal").write_bytes(b"no log" * 50_000),
+    "the log is overwritten behind its beginning": overwrite_log,
 }
 """These destroy something themselves."""
 
@@ -163,6 +173,47 @@ def test_d3_no_receipt_is_false_after_a_mishap_to_an_open_file(mishap: str, back
     assert found_in(tmp_path) == found, "the close changed something"
 
 
+class During(list[Row]):
+    """Rows that let *happen* act while they are being written, in the middle of a transaction."""
+
+    happen: Callable[[], object] = list
+
+    def __getitem__(self, index: Any) -> Any:
+        self.happen()
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    ("mishap", "batches"),
+    # A young file has one page, and everything else is in its log.
+    few(
+        [(one, 2) for one in [*WHOLE, *NOT_WHOLE] if one != "the file is cut at a page"]
+        + [(one, 20) for one in [*WHOLE, *NOT_WHOLE]],
+        every=4,
+    ),
+)
+def test_d3_a_mishap_in_the_middle_of_a_transaction_is_noticed_at_its_end(
+    mishap: str, batches: int, backup: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal" / "calls.db"
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await store.open(RUN)
+        for first in range(1, 100 * batches, 100):
+            events = [GaveUp(at=0.0, operation="render", call=f"call-{n}", reason="no " * 1000) for n in range(100)]
+            await store.append(journals.rows_of(events, first, run=RUN.id))
+        rows = During(journals.rows_of([journals.gave_up("last")], 3001, run=RUN.id))
+        rows.happen = lambda: {**WHOLE, **NOT_WHOLE}[mishap](path, backup)
+        with pytest.raises(JournalError):
+            await store.append(rows)
+        with suppress(JournalError):  # a file is being overwritten
+            await store.open(RUN)
+        await store.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "mishap", few(["the lock is removed", "the log is removed", "a backup is moved there"], "a backup is moved there")
 )
@@ -216,6 +267,36 @@ def test_d3_another_program_that_writes_by_sqlites_rules_does_no_harm(tmp_path: 
         acknowledge(service, ["last"])
     assert not received
     assert found_in(tmp_path) == {"journal/calls.db": [*(f"after-{number}" for number in range(5)), "last"]}
+
+
+CHECKPOINTS = """
+import sqlite3, sys, time
+end = time.monotonic() + 1.5
+print("ready", flush=True)
+while time.monotonic() < end:
+    connection = sqlite3.connect(sys.argv[1])
+    connection.execute(f"PRAGMA wal_checkpoint({sys.argv[2]})")
+    connection.close()
+"""
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+def test_d3_another_program_that_writes_the_log_back_does_no_harm(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "calls.db"
+    with Recovery(store=SQLiteStore(path)) as service:
+        received = events_of(service, JournalDegraded)
+        acknowledge(service, ["first"])
+        other = subprocess.Popen([sys.executable, "-c", CHECKPOINTS, path, mode], stdout=subprocess.PIPE)
+        with other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            calls: list[str] = []
+            while other.poll() is None:
+                acknowledge(service, new := [f"call-{number}" for number in range(len(calls), len(calls) + 10)])
+                calls += new
+    assert other.returncode == 0
+    assert not received
+    assert found_in(tmp_path) == {"journal/calls.db": ["first", *calls]}
 
 
 def test_d3_a_removed_file_is_kept_as_soon_as_there_is_room(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
+from contextvars import copy_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -115,7 +116,7 @@ def test_an_interruption_at_any_moment_leaves_the_call_with_one_end(outcomes: in
     number, is_reached = 0, True
     while is_reached:
         number += 1
-        is_reached, seen = interrupted_at(number, outcomes)
+        is_reached, seen = copy_context().run(interrupted_at, number, outcomes)  # the call may leave its own behind
         if any(isinstance(one, OperationStarted | OperationFailed) for one in seen):
             assert len(ends_of(seen)) == 1, f"interrupted at moment {number}: {names(seen)}"
     assert number > 300

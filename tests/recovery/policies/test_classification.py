@@ -45,6 +45,7 @@ def classified(error: BaseException) -> Classification:
         (OSError(errno.ENETUNREACH, "net"), UNREACHABLE, "errno ENETUNREACH"),
         (OSError(errno.ENOSPC, "full"), ENVIRONMENT, "errno ENOSPC"),
         (OSError(errno.ENAMETOOLONG, "long"), PERMANENT, "errno ENAMETOOLONG"),
+        (OSError(errno.E2BIG, "many"), PERMANENT, "errno E2BIG"),
         (OSError(12345, "who knows"), TRANSIENT, "unknown error"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), TRANSIENT, "errno ECONNRESET"),
         (ConnectionAbortedError("by hand"), TRANSIENT, "ConnectionError"),

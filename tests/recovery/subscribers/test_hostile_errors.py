@@ -191,6 +191,7 @@ def test_what_can_be_read_is_read_beside_what_cannot() -> None:
     assert (extract_evidence(error).status, extract_evidence(error).retry_after) == (503, 7.0)
     assert extract_evidence(HOSTILE["odd numbers"]).status == 503
     assert extract_evidence(HOSTILE["pairs"]).retry_after == 3.0
+    assert extract_evidence(HOSTILE["autospec of an error"]).cause is None  # which only claims to be one
     assert [one.type for one in (extract_evidence(HOSTILE["group"]), extract_evidence(HOSTILE["raising cause"]))] == [
         f"{__name__}.GroupError",
         f"{__name__}.RaisingCauseError",
