@@ -10,6 +10,7 @@ import msgspec
 
 from events.call import Call, Progress
 from events.event import FOREVER
+from events.evidence import Category
 from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
@@ -27,6 +28,8 @@ from events.operation_events import (
 from events.verdicts import GiveUp, Park, Retry, Verdict
 
 NO_ANSWER = GiveUp("no subscriber answered")
+
+CANCELLED = Category.CANCELLED
 
 UNANSWERED = Retry()
 """The verdict of an attempt while ``fail`` is asking for it."""
@@ -231,6 +234,8 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
         case Park(why=why, counts_as_retry=counts):
             after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
             call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
+        case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
+            call.publish(OperationCancelled, attempt)
         case GiveUp(reason=reason):
             call.publish(GaveUp, attempt, reason=reason, **cause)
 

@@ -185,6 +185,8 @@ def noted(
         turned_away: Whether the next attempt was ready, and not let begin.
     """
     operation = call.operation
+    if call.failure is not None and call.failure.category is Category.CANCELLED:
+        return error  # no failure: it passes untouched
     note_end(error, call, attempts, verdict, turned_away=turned_away)
     category = None if config is None or call.failure is None else call.failure.category
     if config is None or category not in DECLINED or not config.may_repeat:

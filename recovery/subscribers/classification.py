@@ -16,6 +16,7 @@ from recovery.operations import Switch
 from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
+from recovery.policies.steering import STEERING
 from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
@@ -51,7 +52,8 @@ def classify(error: BaseException | Evidence) -> Classification:
     for leaf in leaves(error):
         if not issubclass(type(leaf), Exception):
             return Classification(Category.CANCELLED, type(leaf).__name__)
-        judged.append(classify(extract_evidence(leaf)))
+        evidence = extract_evidence(leaf)
+        judged.append(_steers(evidence) or classify(evidence))
     longest = max(answer.retry_after or 0.0 for answer in judged)
     return msgspec.structs.replace(worst(judged), retry_after=longest or None)
 
@@ -59,9 +61,9 @@ def classify(error: BaseException | Evidence) -> Classification:
 class Classify:
     """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
-    The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, what ``retry_if_error`` has answered, its ``classifier``, the classifiers of the service, and last the
-    built-in rules. A group is as bad as its worst leaf.
+    What steers a framework is passed on. The mark of an inner recoverable call comes next, then ``Permanent`` and
+    ``Retryable``, the operation's ``retry_on``, what ``retry_if_error`` has answered, its ``classifier``, the
+    classifiers of the service, and last the built-in rules. A group is as bad as its worst leaf.
 
     Args:
         config_of: Finds the config of an operation.
@@ -142,8 +144,12 @@ class Classify:
         self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
     ) -> Classification | None:
         """What the error itself, a mark on it, or ``retry_on`` declares, which no rule overrides."""
-        exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
         kind = type(error)  # isinstance asks __class__, which may lie or raise
+        if issubclass(kind, ExceptionGroup) or not STEERING.isdisjoint((evidence.type, *evidence.kinds)):
+            for leaf in leaves(error):
+                if (answer := _steers(extract_evidence(leaf, depth=0), config)) is not None:
+                    return answer
+        exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
         if issubclass(kind, RecoveryError):
             if exhausted is None and issubclass(kind, Permanent):
                 return Classification(Category.PERMANENT, "Permanent")
@@ -176,6 +182,16 @@ class Classify:
             log.error("the classifier of %s failed (%s); the next rule decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
+
+
+def _steers(evidence: Evidence, config: OperationConfig | None = None) -> Classification | None:
+    """The classification of an error that steers a framework, unless *config* names such a class in ``retry_on``."""
+    if STEERING.isdisjoint((evidence.type, *evidence.kinds)):
+        return None
+    bases = [base for kind in (config and config.retry_on) or () for base in kind.__mro__]
+    if not STEERING.isdisjoint(f"{base.__module__}.{base.__qualname__}" for base in bases):
+        return None
+    return Classification(Category.CANCELLED, evidence.type)
 
 
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:

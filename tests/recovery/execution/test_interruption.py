@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 from contextvars import copy_context
 from pathlib import Path
@@ -102,7 +103,7 @@ def interrupted_at(number: int, outcomes: int) -> tuple[bool, list[Event]]:
         service.bus.subscribe(kinds, seen.append, essential=True)  # a built-in function: it is never interrupted
         sys.setprofile(profile)
         try:
-            fetch()
+            contextvars.copy_context().run(fetch)  # the interruption may come where the context is put back
         except (KeyboardInterrupt, OSError):
             pass
         finally:
