@@ -262,7 +262,8 @@ class SQLiteStore(Store):
         file, one slice is deleted.
         """
         now, keep = self._dating.now(), self._retention
-        async with self._writing("pruned") as opened:
+        # One transaction: see ``Contents.changed``.
+        async with self._writing("pruned") as opened, connection.transaction(opened):
             there_is_more = await retention.prune(
                 opened, keep, now, self._run, since=self._dating.aged_since - keep.seconds
             )
