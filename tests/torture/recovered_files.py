@@ -84,7 +84,7 @@ class Stored(msgspec.Struct):
     rows: dict[tuple[str, int, str], CallEvent] = {}
     done: int = 0
     shuffled: set[str] = set()
-    """Runs whose events are not in the order of their numbers."""
+    """Calls whose events, of one run, are not in the order of their numbers."""
 
     @classmethod
     def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
@@ -112,11 +112,11 @@ class Stored(msgspec.Struct):
             found = connection.execute(f"{query} ORDER BY id").fetchall()
         else:
             found = [row for run in runs for row in connection.execute(f"{query} AND run = ? ORDER BY id", (run,))]
-        latest: dict[str, int] = {}
+        latest: dict[tuple[str, str], int] = {}
         for run, number, call, body in found:
-            if number <= latest.get(run, 0):
-                self.shuffled.add(run)
-            latest[run] = number
+            if number <= latest.get((run, call), 0):
+                self.shuffled.add(call)
+            latest[run, call] = number
             event = decode(body)
             assert isinstance(event, CallEvent)
             self.rows[run, number, call] = event
