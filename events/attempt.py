@@ -60,6 +60,11 @@ class Attempt(msgspec.Struct, eq=False):
             f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
         )
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether it has failed, succeeded or been cancelled."""
+        return self._is_ended
+
     def fail(self, error: Exception, retryable: bool | None = None) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
 

@@ -23,7 +23,7 @@ import msgspec
 from events.attempt import Attempt
 from recovery.call_stack import attempt_number
 
-current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+current: ContextVar[Attempt | None] = ContextVar("recovery_attempt")
 """The attempt that runs; the runner sets it."""
 
 
@@ -102,10 +102,10 @@ def is_running() -> bool:
 
 
 def _attempt() -> Attempt:
-    try:
-        return current.get()
-    except LookupError:
+    attempt = current.get(None)
+    if attempt is None:
         raise LookupError(
             "no call with a context runs here; declare the operation with resumable=True, durability='journal', "
             "progress_resets or stall_timeout"
-        ) from None
+        )
+    return attempt

@@ -11,7 +11,7 @@ import msgspec
 from events.bus import Bus
 from events.operation import Operation
 from recovery.execution.blocks import Attempts
-from recovery.execution.decorator import check_by_hand, check_function, wrap
+from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
@@ -105,12 +105,11 @@ class Definitions:
             return Operation(name, self._bus)  # unknown to the built-in subscribers: each failure is given up at once
         return self._define(name, config).operation
 
-    def attempts(self, name: str, settings: Settings, *, is_enabled: bool) -> Attempts:
+    def attempts(self, name: str, settings: Settings, *, is_enabled: Callable[[], bool]) -> Attempts:
         """The attempts of a block of the operation *name*."""
-        if settings.get("durability") == "strict":
-            raise ValueError("durability='strict' needs a function to wrap; a block cannot wait for its end")
-        operation = self.operation(name, settings, is_enabled=is_enabled, caller="attempts")
+        operation = self.operation(name, settings, is_enabled=True, caller="attempts")
         config = self._registry.config_of(name) or self.config(settings, "attempts")
+        check_block(name, config)
         lifetime = self._lifetime
         barrier = CommitBarrier(config, lambda: lifetime.journal)
         return Attempts(operation, config, self._waiting, barrier, is_enabled=is_enabled)

@@ -30,6 +30,9 @@ KINDS: tuple[str, ...] = get_args(OutcomeKind)
 EXHAUSTED_REASONS = ("out of retries", "retry budget exhausted")
 """How the reasons of the policy and of the budget begin."""
 
+BY_HAND = "given up by hand"
+"""How the reason of a command begins."""
+
 
 class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a call ended that its caller got an exception from.
@@ -37,7 +40,8 @@ class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         kind: Why there was no further attempt; see ``OutcomeKind``.
         attempts: How many attempts were made; 0 for a call that was rejected before its first.
-        elapsed: Seconds since the call began, waits included.
+        elapsed: Seconds since the call began, waits included. A function whose calls succeed at the first attempt reads
+            no clock (no ``key``, no ``max_elapsed``, not resumable): there it is since the first failure.
         reason: The same as *kind* in words, with its figures.
         category: The category of the last failure; None if there was none, or it was not classified.
         operation: The operation's name.
@@ -94,8 +98,6 @@ def kind_of(verdict: Verdict | None, category: Category | None, *, turned_away: 
     reasons = verdict.reasons if isinstance(verdict, GiveUp) else ()
     if OUT_OF_TIME in reasons:
         return "out of time"
-    if turned_away:
-        return "rejected"
     if category == Category.EXHAUSTED:  # an inner call has tried
         return "exhausted"
     for reason in reasons:
@@ -103,7 +105,9 @@ def kind_of(verdict: Verdict | None, category: Category | None, *, turned_away: 
             return "exhausted"
         if category is not None and (reason == category or reason.startswith(f"{category} (")):
             return "permanent"
-    return "stopped"
+        if reason.startswith(BY_HAND):
+            return "stopped"
+    return "rejected" if turned_away else "stopped"
 
 
 def _attribute(error: BaseException) -> Any:

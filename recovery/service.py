@@ -256,7 +256,7 @@ class Recovery:
             ValueError: As ``operation``.
             CallRejectedError: (by the loop) An open circuit, or a subscriber, turned the call away.
         """
-        return self._definitions.attempts(name, settings, is_enabled=self.is_enabled)
+        return self._definitions.attempts(name, settings, is_enabled=lambda: self.is_enabled)
 
     def resume(self) -> Resumption:
         """Resume the resumable calls that dead processes left in the journal. Never blocks.

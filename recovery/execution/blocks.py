@@ -6,11 +6,8 @@ task. The block itself runs in the frame of its user, so nothing can surround it
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import suppress
-from contextvars import Token
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import FrameType, TracebackType
 from typing import Literal, TypeAlias
 
@@ -19,7 +16,7 @@ import msgspec
 from events.attempt import Attempt, next_attempt, request_start
 from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry
-from recovery.call_stack import Block, running_block
+from recovery.call_stack import Block, calling_frame, innermost, running_block
 from recovery.context import current
 from recovery.execution.attempts import begin, end_unstarted, noted
 from recovery.journal.commit_barrier import CommitBarrier
@@ -49,7 +46,9 @@ class BlockAttempt:
         self._attempt = attempt
         self._has_context = has_context
         self._is_enabled = is_enabled
-        self._tokens: tuple[Token[Block | None], Token[Attempt] | None] | None = None
+        self.outer: Block | None = None
+        """The block around it."""
+        self._outer_attempt: Attempt | None = None
         self.state: Literal["new", "running", "succeeded", "failed", "cancelled"] = "new"
         """How far the block has come."""
         self.verdict: Retry | Park | None = None
@@ -76,10 +75,11 @@ class BlockAttempt:
         if self.state != "new":
             raise RuntimeError(f"{self!r} cannot run again; the loop gives the next attempt")
         self.state = "running"
-        here = inspect.currentframe()
-        self.frame = None if here is None else here.f_back
-        del here  # a frame that holds itself is a cycle
-        self._tokens = running_block.set(self), current.set(self._attempt) if self._has_context else None
+        self.frame = calling_frame()
+        self.outer, self._outer_attempt = running_block.get(), current.get(None)
+        running_block.set(self)
+        if self._has_context:
+            current.set(self._attempt)
         return self
 
     def __exit__(
@@ -87,7 +87,7 @@ class BlockAttempt:
     ) -> bool:
         self._leave()
         attempt, self.state = self._attempt, "succeeded"
-        if not self._is_enabled:
+        if not self._is_enabled or attempt.is_ended:  # by the loop, which was closed while the block ran
             return False
         if error is None:
             attempt.succeed()
@@ -104,12 +104,13 @@ class BlockAttempt:
         return True
 
     def _leave(self) -> None:
-        tokens, self._tokens, self.frame = self._tokens, None, None
-        if tokens is not None:
-            with suppress(ValueError):  # a generator of the user's was resumed in another context
-                running_block.reset(tokens[0])
-                if tokens[1] is not None:
-                    current.reset(tokens[1])
+        self.frame = None
+        if running_block.get() is self:  # not where generators of the user's take turns
+            running_block.set(innermost(self.outer))
+        if current.get(None) is self._attempt:
+            outer = self._outer_attempt
+            current.set(None if outer is None or outer.is_ended else outer)
+        self._outer_attempt = None
 
 
 class Attempts:
@@ -120,7 +121,7 @@ class Attempts:
         config: Its config.
         waiting: Where the call waits.
         barrier: The call's waits for the journal.
-        is_enabled: Whether failures are recovered from; otherwise there is one attempt.
+        is_enabled: Whether a call that begins now recovers from failures; otherwise it has one attempt.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Attempts:
         waiting: WaitingCalls,
         barrier: CommitBarrier,
         *,
-        is_enabled: bool,
+        is_enabled: Callable[[], bool],
     ) -> None:
         self.operation = operation
         self.config = config
@@ -144,7 +145,7 @@ class Attempts:
     def steps(self) -> Generator[Step, None, None]:
         """The steps of one call. Closing them ends it as cancelled, unless it has ended."""
         attempt = begin(self.operation)
-        if not self.is_enabled:
+        if not self.is_enabled():
             yield BlockAttempt(attempt, is_enabled=False)
             return
         ended, error = None, None
@@ -237,6 +238,14 @@ class BlockLoop:
         except BaseException:
             self._steps.close()
             raise
+
+    def close(self) -> None:
+        """End the call as cancelled, unless it has ended. Leaving the loop does it."""
+        self._steps.close()
+
+    async def aclose(self) -> None:
+        """As ``close``."""
+        self._steps.close()
 
     async def __anext__(self) -> BlockAttempt:
         """As ``next``, suspending the task."""

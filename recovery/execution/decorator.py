@@ -19,11 +19,10 @@ from events.errors import UnwantedResult
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
-from recovery.execution.hooks import check_hooks, with_fallback
-from recovery.execution.invocation import refuse_awaitable
+from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
-from recovery.settings import OperationConfig, Settings
+from recovery.settings import NO_FALLBACK, OperationConfig, Settings
 from recovery.settings_check import vary
 
 P = ParamSpec("P")
@@ -53,6 +52,16 @@ def check_by_hand(config: OperationConfig, settings: Settings) -> None:
     unkept += [name for name in wrapped if settings.get(name)]  # of the operation's own: a service's key does no harm
     if unkept:
         raise ValueError(f"{unkept[0]} needs a function to wrap; it cannot be kept for attempts made by hand")
+
+
+def check_block(name: str, config: OperationConfig) -> None:
+    """Raise ValueError if *config*, of the operation *name*, has what a block of code cannot keep."""
+    unkept = [limit for limit in TIMEOUTS if getattr(config.policy, limit) is not None]
+    unkept += [hook for hook in HOOKS if getattr(config, hook) not in (None, NO_FALLBACK)]
+    unkept += [one for one in ("resumable", "idempotency_key") if getattr(config, one)]
+    unkept += ["durability='strict'"] if config.durability == "strict" else []
+    if unkept:
+        raise ValueError(f"{unkept[0]} of {name} needs a function to wrap; a block of code cannot keep it")
 
 
 def check_function(function: object, config: OperationConfig) -> None:
@@ -92,6 +101,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         config.has_context
         or config is not runner.definition.config
         or config.key is not None
+        or config.retry_if is not None  # it must not run while the service is switched off
         or config.policy.attempt_timeout is not None
         or config.policy.max_elapsed is not None
     )
@@ -105,7 +115,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
     else:
         wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
     ROLES[wrapper.__code__] = "wrapper"
-    wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config), runner.original)
+    wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config, runner.definition), runner.original)
     wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
     return cast("Callable[..., Any]", wrapped)
 
@@ -189,7 +199,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
         nonlocal function
         function = unchecked
         result = unchecked(*args, **kwargs)
-        if hasattr(type(result), "__await__"):
+        if hasattr(type(result), "__await__") and switch.is_on:
             refuse_awaitable(original, result)
         return result
 

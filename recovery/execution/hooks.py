@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, final
+from contextlib import suppress
+from typing import Any, NoReturn, final
 
 from events.attempt import Attempt
-from events.callables import is_async
-from events.errors import UnwantedResult
+from events.callables import is_async, name_of
+from events.errors import AwaitableResultError, UnwantedResult
 from events.own_log import own_log
+from recovery.operations import Definition
 from recovery.outcome import outcome_of
 from recovery.settings import ABSENT, NO_FALLBACK, OperationConfig
 
 log = own_log("recovery")
 
-HOOKS = ("reconcile", "retry_if", "retry_if_error", "before_retry", "fallback")
+RETRY_IF_ERROR = "retry_if_error"
+HOOKS = ("reconcile", "retry_if", RETRY_IF_ERROR, "before_retry", "fallback")
 """The settings that may be async functions, for an async function only."""
 
 
@@ -28,6 +31,33 @@ def check_hooks(name: str, config: OperationConfig) -> None:
     for hook in HOOKS:
         if is_async(getattr(config, hook)):
             raise TypeError(f"{hook} must be a plain function for {name}, which is one")
+
+
+def end_awaitable(awaitable: Any) -> None:
+    """Close or cancel *awaitable*, so that nothing says that it was never awaited."""
+    for way in ("close", "cancel"):
+        if callable(end := getattr(awaitable, way, None)):
+            with suppress(Exception):
+                end()
+            break
+
+
+def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
+    """End *result*, an awaitable that a plain *function* returned, and raise AwaitableResultError."""
+    end_awaitable(result)
+    raise AwaitableResultError(
+        f"{name_of(function)} is a plain function and returned a {type(result).__name__}, which fails only when it is "
+        "awaited, where no retry sees it; it was not awaited. Make the function an async def that awaits it, or put "
+        "@recoverable below the decorators that hide its async def"
+    )
+
+
+def refuse_async_answer(hook: str, answer: Any) -> Any:
+    """*answer*; raises AwaitableResultError if it is an awaitable, which a plain call cannot await."""
+    if hasattr(type(answer), "__await__"):
+        end_awaitable(answer)
+        raise AwaitableResultError(f"{hook} returned a {type(answer).__name__}, which a plain function cannot await")
+    return answer
 
 
 def judged(function: Callable[..., Any], retry_if: Callable[[Any], Any] | None) -> Callable[..., Any]:
@@ -43,7 +73,7 @@ def judged(function: Callable[..., Any], retry_if: Callable[[Any], Any] | None) 
 
     def judge_sync(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        if retry_if(result):
+        if refuse_async_answer("retry_if", retry_if(result)):
             raise UnwantedResult(result)
         return result
 
@@ -80,7 +110,7 @@ def prepared(
 
     def prepare_sync(attempt: Attempt, args: Any, kwargs: Any) -> Any:
         if attempt.call.failure is not None:
-            before_retry(attempt.call.failure)
+            refuse_async_answer("before_retry", before_retry(attempt.call.failure))
         return invoke(attempt, args, kwargs)
 
     return prepare_async if awaits else prepare_sync
@@ -102,7 +132,11 @@ class ErrorJudge:
     def judge(self, error: Exception) -> bool | None:
         """Whether to retry after *error*; ``None`` leaves that to the rules."""
         try:
-            return None if isinstance(error, UnwantedResult) else _flag(self._ask(error))
+            return (
+                None
+                if isinstance(error, UnwantedResult)
+                else _flag(refuse_async_answer(RETRY_IF_ERROR, self._ask(error)))
+            )
         except Exception:
             self._log()
             return None
@@ -119,27 +153,36 @@ class ErrorJudge:
         log.exception("retry_if_error of %s failed; the rules decide", self._name)
 
 
-def with_fallback(wrapper: Callable[..., Any], config: OperationConfig) -> Callable[..., Any]:
+def with_fallback(wrapper: Callable[..., Any], config: OperationConfig, definition: Definition) -> Callable[..., Any]:
     """*wrapper*, giving its caller the fallback of *config* instead of the error of a call that has ended badly."""
-    fallback = config.fallback
+    fallback, switch, name = config.fallback, definition.switch, definition.operation.name
+
+    def has_ended(error: Exception) -> bool:
+        outcome = outcome_of(error)
+        return outcome is not None and outcome.operation == name
+
     if fallback is NO_FALLBACK:
         return wrapper
 
     async def fall_back_async(*args: Any, **kwargs: Any) -> Any:
+        if not switch.is_on:
+            return await wrapper(*args, **kwargs)
         try:
             return await wrapper(*args, **kwargs)
         except Exception as error:
-            if outcome_of(error) is None:
+            if not has_ended(error):
                 raise
             return await _answer(fallback(error)) if callable(fallback) else fallback
 
     def fall_back_sync(*args: Any, **kwargs: Any) -> Any:
+        if not switch.is_on:
+            return wrapper(*args, **kwargs)
         try:
             return wrapper(*args, **kwargs)
         except Exception as error:
-            if outcome_of(error) is None:
+            if not has_ended(error):
                 raise
-            return fallback(error) if callable(fallback) else fallback
+            return refuse_async_answer("fallback", fallback(error)) if callable(fallback) else fallback
 
     return fall_back_async if is_async(wrapper) else fall_back_sync
 

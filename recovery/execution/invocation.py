@@ -10,14 +10,12 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from events.attempt import Attempt
-from events.callables import is_async, name_of
-from events.errors import AwaitableResultError
+from events.callables import is_async
 from recovery.context import current
-from recovery.execution.hooks import judged, prepared, reconciled
+from recovery.execution.hooks import judged, prepared, reconciled, refuse_awaitable
 from recovery.execution.timeouts import in_time
 from recovery.journal.idempotency import RecordedResults
 from recovery.operations import Definition
@@ -29,24 +27,13 @@ Kwargs: TypeAlias = dict[str, Any]
 Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
 
 
-def refuse_awaitable(function: Callable[..., Any], result: Any) -> NoReturn:
-    """End *result*, an awaitable that a plain *function* returned, and raise AwaitableResultError."""
-    for way in ("close", "cancel"):
-        if callable(end := getattr(result, way, None)):
-            with suppress(Exception):
-                end()
-            break
-    raise AwaitableResultError(
-        f"{name_of(function)} is a plain function and returned a {type(result).__name__}, which fails only when it is "
-        "awaited, where no retry sees it; it was not awaited. Make the function an async def that awaits it, or put "
-        "@recoverable below the decorators that hide its async def"
-    )
-
-
 def warn_of_used_up(
     definition: Definition, function: Callable[..., Any], value: object, args: Args, kwargs: Kwargs
-) -> None:
-    """Warn once that a retry gets *value*, an iterator or an open file that the first attempt may have used up."""
+) -> bool:
+    """Warn once that a retry gets *value*, an iterator or an open file that the first attempt may have used up.
+
+    Returns whether it is one to warn of.
+    """
     try:
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):  # a built-in function may tell no signature
@@ -58,6 +45,8 @@ def warn_of_used_up(
             "a retry gets an argument that the first attempt may have used up",
             f"{called} is a {type(value).__name__}; pass a list or a path, or make or rewind it inside the function",
         )
+        return True
+    return False
 
 
 def invoker(
@@ -70,19 +59,23 @@ def invoker(
     first = judged(function, config.retry_if)
     again = judged(reconciled(function, config.reconcile), config.retry_if)
 
+    has_warned = False
+
     # Both look at the arguments in line: a failing call takes no Python call for it.
     def run(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
-        if attempt.number == 2:
+        nonlocal has_warned
+        if attempt.number == 2 and not has_warned:
             for one in (*args, *kwargs.values()):
                 if hasattr(type(one), "__next__") or hasattr(type(one), "__anext__"):
-                    warn_of_used_up(definition, function, one, args, kwargs)
+                    has_warned |= warn_of_used_up(definition, function, one, args, kwargs)
         return (again if attempt.call.has_failed else first)(*args, **kwargs)
 
     def run_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
-        if attempt.number == 2:
+        nonlocal has_warned
+        if attempt.number == 2 and not has_warned:
             for one in (*args, *kwargs.values()):
                 if hasattr(type(one), "__next__"):
-                    warn_of_used_up(definition, function, one, args, kwargs)
+                    has_warned |= warn_of_used_up(definition, function, one, args, kwargs)
         result = (again if attempt.call.has_failed else first)(*args, **kwargs)
         if hasattr(type(result), "__await__"):
             refuse_awaitable(function, result)

@@ -16,6 +16,7 @@ from events.operation_events import (
     LONG_WAIT,
     CallRejected,
     CallSteered,
+    FailureClassified,
     GaveUp,
     OperationCancelled,
     OperationFailed,
@@ -106,9 +107,11 @@ class Log:
 
     def __call__(self, event: Event) -> None:
         """Log *event*, if it is worth a line."""
-        if self._exc_info and isinstance(event, OperationFailed):
-            self._latest.failed = event
         wanted = self._wanted(event.operation)
+        if isinstance(event, OperationFailed):
+            self._latest.failed = event if self._exc_info and wanted is not False else None
+            return
+        error = self._error_of(event) if self._exc_info else None
         level = LEVELS.get(type(event))
         if level is None or wanted is False:
             return
@@ -116,12 +119,12 @@ class Log:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
             most = self._most_retries(event) if isinstance(event, Outcome) else None
-            self._logger.log(level, "%s", describe(event, most), exc_info=self._error_of(event))
+            self._logger.log(level, "%s", describe(event, most), exc_info=error)
 
     def _error_of(self, event: Event) -> Exception | None:
         """What the attempt raised that led to *event*; a failure and what comes of it are published together."""
         failed: OperationFailed | None = getattr(self._latest, "failed", None)
-        if failed is None or not isinstance(event, Outcome) or event.call != failed.call:
+        if failed is None or isinstance(event, FailureClassified) or getattr(event, "call", None) != failed.call:
             return None
         self._latest.failed = None  # its traceback holds frames
         return failed.error

@@ -12,6 +12,7 @@ import pytest
 from events import CallRejectedError, GiveUp, OperationFailed, OperationStarted
 from recovery import CallOutcome, Recovery, RetryBudget, outcome_of
 from recovery.testing import Script, VirtualClock
+from tests.recovery.waiting.parked import background
 
 FAST: dict[str, Any] = {"initial_delay": 1.0, "jitter": "none", "backoff_factor": 1.0}
 
@@ -63,6 +64,21 @@ def test_an_open_circuit_turns_a_new_call_away(service: Recovery) -> None:
     service.circuits.force("fetch", "open")
     found = outcome(service, ConnectionError)
     assert (found.kind, found.attempts, found.reason) == ("rejected", 0, "circuit open: fetch")
+
+
+def test_a_command_ends_it(service: Recovery) -> None:
+    script = Script(*[ConnectionError] * 9)
+    fetch = service.recoverable("fetch", **FAST)(script.as_async())
+
+    async def main() -> None:
+        async with background(fetch, seconds=0.5) as errors:
+            [waits] = service.calls.waiting()
+            service.calls.give_up(waits.call)
+        found = outcome_of(errors[0])
+        assert found is not None
+        assert (found.kind, found.attempts, found.reason) == ("stopped", 1, "given up by hand")
+
+    service.bus.clock.run(main)  # type: ignore[attr-defined]  # a virtual clock
 
 
 def test_a_subscriber_turns_the_next_attempt_away(service: Recovery) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from adapters.memory import MemoryStore
 from events import (
     CallRejectedError,
+    Event,
     GaveUp,
     OperationCancelled,
     OperationFailed,
@@ -320,3 +322,69 @@ def test_an_error_leaves_no_cycle() -> None:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+
+
+def test_blocks_of_generators_that_take_turns_leave_no_context_behind() -> None:
+    with Recovery(store=MemoryStore()) as service:
+
+        def keys(name: str) -> Iterator[str]:
+            for attempt in service.attempts(name, durability="journal"):
+                with attempt:
+                    yield context.key()
+
+        one, two = keys("one"), keys("two")
+        next(one)
+        next(two)
+        assert [*one, *two] == []
+        assert not context.is_running()
+        with pytest.raises(LookupError):
+            context.attempt()
+
+
+def test_a_suspended_block_does_not_hide_the_one_around_it() -> None:
+    service = Recovery()
+
+    def inner() -> Iterator[int]:
+        for attempt in service.attempts("inner"):
+            with attempt:
+                yield 1
+
+    for attempt in service.attempts("outer"):
+        with attempt, ExitStack() as stack:
+            suspended = inner()
+            next(suspended)
+            assert context.attempt() == 1
+            for other in service.attempts("stacked"):
+                stack.enter_context(other)
+                assert context.attempt() == 1
+                break
+
+
+def test_a_loop_can_be_closed() -> None:
+    service = Recovery()
+    seen: list[Event] = []
+    service.bus.subscribe(OperationCancelled, seen.append)
+    loop = iter(service.attempts("block"))
+    next(loop)
+    with closing(loop):
+        pass
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("settings", [{"durability": "strict"}, {"fallback": 1}, {"retry_if": bool}])
+def test_a_block_is_refused_the_settings_of_a_function_of_its_name(settings: Any) -> None:
+    service = Recovery(store=MemoryStore())
+    service.recoverable("block", **settings)(Script())
+    with pytest.raises(ValueError, match="of block needs a function to wrap; a block of code cannot keep it"):
+        service.attempts("block")
+
+
+def test_attempts_that_were_made_while_switched_off_recover_once_it_is_on() -> None:
+    service = Recovery(enabled=False)
+    attempts = service.attempts("block", initial_delay=0.0)
+    service.configure(enabled=True)
+    script = Script(ConnectionError)
+    for attempt in attempts:
+        with attempt:
+            script()
+    assert script.calls == 2

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from adapters.memory import MemoryStore
-from events import CallRejectedError, Event, OperationStarted
+from events import AwaitableResultError, CallRejectedError, Event, OperationStarted
 from recovery import Log, Recovery, RetryPolicy, context, outcome_of, recovery_of
 from recovery.testing import Script
 from tests.recovery.execution.runtime import Runtime
@@ -215,3 +215,45 @@ def test_a_log_without_tracebacks_has_none(caplog: pytest.LogCaptureFixture) -> 
     with pytest.raises(ValueError, match="plain"):
         service.recoverable("fetch")(Script(ValueError("plain")))()
     assert "Traceback" not in caplog.text
+
+
+def test_switched_off_no_hook_and_no_fallback_acts(plain: Recovery) -> None:
+    def raises(_: object) -> bool:
+        raise ZeroDivisionError
+
+    inner = Recovery().recoverable("inner", max_retries=0)(Script(ConnectionError, "page"))
+    fetch = plain.recoverable("fetch", retry_if=raises, fallback="cached")(lambda: inner())
+    plain.configure(enabled=False)
+    with pytest.raises(ConnectionError):
+        fetch()
+    assert fetch() == "page"
+
+
+@pytest.mark.parametrize("hook", ["retry_if", "before_retry", "fallback"])
+def test_a_plain_hook_that_answers_with_a_coroutine_is_refused(plain: Recovery, hook: str) -> None:
+    async def answer() -> bool:
+        return True
+
+    settings: Any = {hook: lambda _: answer()}
+    outcomes = (
+        [ConnectionError] if hook == "before_retry" else [PermissionError("denied")] if hook == "fallback" else []
+    )
+    with pytest.raises(AwaitableResultError, match=f"{hook} returned a coroutine"):
+        plain.recoverable("fetch", **FAST, **settings)(Script(*outcomes))()
+
+
+def test_a_log_keeps_no_exception_that_it_does_not_write(plain: Recovery) -> None:
+    class BigError(Exception):
+        pass
+
+    plain.bus.subscribe(Event, Log(wanted=lambda _: False, exc_info=True))
+    plain.bus.subscribe(Event, Log(logger=logging.getLogger("test.silent"), exc_info=True))
+    logging.getLogger("test.silent").setLevel(logging.CRITICAL)
+    gone = None
+    try:
+        plain.recoverable("fetch", max_retries=0)(Script(BigError()))()
+    except BigError as error:
+        gone = weakref.ref(error)
+    gc.collect()
+    assert gone is not None
+    assert gone() is None
