@@ -12,7 +12,7 @@ from typing import Any, final
 
 from events.attempt import Attempt
 from events.callables import is_async
-from events.errors import UnwantedResult
+from events.errors import UnwantedResult, is_a
 from events.own_log import own_log
 from recovery.outcome import outcome_of
 from recovery.settings import ABSENT, NO_FALLBACK, OperationConfig
@@ -102,7 +102,7 @@ class ErrorJudge:
     def judge(self, error: Exception) -> bool | None:
         """Whether to retry after *error*; ``None`` leaves that to the rules."""
         try:
-            return None if isinstance(error, UnwantedResult) else _flag(self._ask(error))
+            return None if is_a(error, UnwantedResult) else _flag(self._ask(error))
         except Exception:
             self._log()
             return None
@@ -110,7 +110,7 @@ class ErrorJudge:
     async def ajudge(self, error: Exception) -> bool | None:
         """As ``judge``; the answer may be awaitable."""
         try:
-            return None if isinstance(error, UnwantedResult) else _flag(await _answer(self._ask(error)))
+            return None if is_a(error, UnwantedResult) else _flag(await _answer(self._ask(error)))
         except Exception:
             self._log()
             return None
