@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def _write(connection: sqlite3.Connection, statements: Iterable[tuple[str, Itera
         if connection.in_transaction:  # some errors end it by themselves
             connection.execute("ROLLBACK")
         raise
+
+
+@asynccontextmanager
+async def transaction(connection: aiosqlite.Connection, *, is_kept: bool = True) -> AsyncIterator[None]:
+    """A transaction that keeps other programs from writing; what it changes is undone on errors or unless *is_kept*."""
+    await connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        if is_kept:
+            await connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # some errors end it by themselves
+            await connection.execute("ROLLBACK")
 
 
 def error_for(error: sqlite3.Error | UnicodeDecodeError | str, path: Path, what: str) -> JournalError:

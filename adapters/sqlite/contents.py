@@ -1,8 +1,8 @@
 """Whether a database and its log hold what SQLite has put there, followed from batch to batch.
 
 The log's index tells where the log ends. Every frame up to there bears the mark of this log, and the last one has the
-checksum that the index names. The database begins with the page that was written back last: page 1 as some frame has
-it. Other programs that write, or write the log back, by SQLite's rules keep all of this true.
+checksum that the index names. The database begins with page 1, as a frame has it that was written back: never with an
+earlier one than before. Other programs that write, or write the log back, by SQLite's rules keep all of this true.
 
 The formats are those of https://www.sqlite.org/walformat.html.
 """
@@ -16,7 +16,6 @@ from typing import NamedTuple
 INDEX = struct.Struct(
     "=14xH2I2I8s8x"
 )  # page size, frames, pages of the database, two sums of the last frame, two salts
-BACKFILLED = struct.Struct("=96xI")
 FRAME = struct.Struct(">16x2I")  # behind page, size and salts: two sums
 FIRST_PAGE = bytes((0, 0, 0, 1))
 LOG_HEADER = 32
@@ -27,14 +26,13 @@ HEAD = 100
 
 
 class LogEnd(NamedTuple):
-    """The end of a log, as its index tells it. *backfilled* frames are written back into the database."""
+    """The end of a log, as its index tells it."""
 
     page_size: int
     frames: int
     pages: int
     sums: tuple[int, int]
     salts: bytes
-    backfilled: int
 
     @property
     def least_size(self) -> int:
@@ -59,7 +57,8 @@ class Contents:
     def accept(self) -> None:
         """Take the database to be right as it is: another program has written it by SQLite's rules."""
         self._size = os.fstat(self._database).st_size
-        self._heads = [(0, read(self._database, HEAD))]  # of page 1, each with its frame; the first is not in the log
+        # Of page 1: as it is in the database, and then as each frame of the log has it that was not written back since.
+        self._heads = [read(self._database, HEAD)]
         self._salts = b""
         self._frames = 0
         self._last = b""
@@ -67,36 +66,35 @@ class Contents:
     def changed(self) -> frozenset[str]:
         """Which of "database" and "log" others have cut or overwritten.
 
-        While another program writes, the answer may be wrong. In a transaction it is right.
+        To be called after each transaction of this process: SQLite may write the log back after one and begin it again
+        with the next. While another program writes, the answer may be wrong. In a transaction it is right.
         """
         end = self._end()
         if end is None:
             return frozenset({"index"})
         if not self._follow(end):
             return frozenset({"log"})
-        while len(self._heads) > 1 and self._heads[1][0] <= end.backfilled:
-            del self._heads[0]
         size = os.fstat(self._database).st_size
         head = read(self._database, HEAD)
-        if size < min(self._size, end.least_size) or all(head != one for _, one in self._heads):
+        if size < min(self._size, end.least_size) or head not in self._heads:
             return frozenset({"database"})
+        del self._heads[: self._heads.index(head)]
         self._size = size
         return frozenset()
 
     def _end(self) -> LogEnd | None:
         """Where the log ends; ``None`` while another program writes that down."""
-        data = read(self._index, BACKFILLED.size)
-        if len(data) < BACKFILLED.size or data[:48] != data[48:96]:
+        data = read(self._index, 2 * INDEX.size)
+        if len(data) < 2 * INDEX.size or data[: INDEX.size] != data[INDEX.size :]:
             return None
         size, frames, pages, first, second, salts = INDEX.unpack_from(data)
-        [backfilled] = BACKFILLED.unpack(data)
-        return LogEnd(65536 if size == 1 else size, frames, pages, (first, second), salts, backfilled)
+        return LogEnd(65536 if size == 1 else size, frames, pages, (first, second), salts)
 
     def _follow(self, end: LogEnd) -> bool:
         """Look at the frames that are new, and return whether the log is right up to *end*."""
         frames, last, heads = self._frames, self._last, list(self._heads)
         if end.salts != self._salts:  # it has begun again: then all of the earlier one is in the database
-            frames, last, heads = 0, b"", [(0, heads[-1][1])]
+            frames, last, heads = 0, b"", heads[-1:]
         if end.frames:
             if read(self._log, LOG_HEADER)[SALTS] != end.salts:
                 return False
@@ -107,7 +105,7 @@ class Contents:
                 if last[FRAME_SALTS] != end.salts:
                     return False
                 if last.startswith(FIRST_PAGE):
-                    heads.append((frame, read(self._log, HEAD, at + FRAME.size)))
+                    heads.append(read(self._log, HEAD, at + FRAME.size))
             if len(last) < FRAME.size or FRAME.unpack(last) != end.sums:
                 return False
         self._salts, self._frames, self._last, self._heads = end.salts, end.frames, last, heads

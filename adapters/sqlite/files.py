@@ -20,17 +20,19 @@ MAGIC = b"SQLite format 3\0"
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:
-    """*path* as a ``Path``. Raises TypeError for what is none, ValueError for a name that SQLite takes for no file."""
+    """*path* as a ``Path``. Raises TypeError for what is none, ValueError for a name that can be no file's."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise TypeError(f"path must be a str or a Path, not {path!r}")
     text = os.fspath(path)
     is_uri = text.lower().startswith("file:")
     if text.strip() in ("", ":memory:") or (is_uri and "memory" in text):
         raise ValueError(f"a journal needs a file, not {text!r}; adapters.memory.MemoryStore keeps it in memory")
-    if is_uri:
+    if is_uri or "://" in text:
         raise ValueError(f"path must be the path of a file, not the URI {text!r}")
     if "\0" in text:
         raise ValueError(f"path must not contain a null character: {text!r}")
+    if os.path.basename(text) in ("", ".", ".."):  # Path("calls.db/") would be the file
+        raise ValueError(f"path must be the path of a file, not of a folder: {text!r}")
     return Path(path)
 
 
@@ -86,14 +88,19 @@ def prepare(path: Path) -> bool:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in (path, *companions_of(path)):
-        try:
-            found = name.lstat()
-        except FileNotFoundError:
-            continue
-        check(name, found)
+        check_name(name)
     if not path.exists():
         os.close(open_private(path, os.O_RDWR | os.O_EXCL))
     return path.stat().st_size > 0
+
+
+def check_name(path: Path) -> None:
+    """Raise JournalError if what is at *path* must not be written; nothing needs to be there."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    check(path, found)
 
 
 def check(path: Path, found: os.stat_result) -> None:

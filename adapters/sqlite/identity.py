@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import aiosqlite
 
 from adapters.disk import PLAIN_FILE, is_same_file
-from adapters.sqlite.connection import code_of, error_for, number_of
+from adapters.sqlite.connection import code_of, error_for, number_of, transaction
 from adapters.sqlite.contents import Contents, read
 from adapters.sqlite.files import (
     MAGIC,
@@ -105,15 +105,11 @@ class OpenFiles:
         """As ``Contents.changed``, and right also while another program writes."""
         if not self._contents.changed():
             return frozenset()
-        # A transaction keeps other programs from writing: they are not half-way.
-        await self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        async with transaction(self._connection, is_kept=False):  # no other program is half-way
             if (version := await number_of(self._connection, "data_version")) != self._version:
                 self._version = version
                 self._contents.accept()
             return self._contents.changed()
-        finally:
-            await self._connection.execute("ROLLBACK")
 
     def _state(self, file: _OpenFile) -> State:
         what = "database" if file is self._database else "log"

@@ -58,8 +58,8 @@ class SQLiteStore(Store):
         wall: Returns Unix time, and *monotonic* monotonic seconds; for tests.
 
     Raises:
-        TypeError, ValueError: An argument is wrong; the message names it. A database in memory (":memory:") and a URI
-            are no path.
+        TypeError, ValueError: An argument is wrong; the message names it. A database in memory (":memory:"), a URI and
+            the name of a folder ("calls/") are no path.
         ForeignJournalError, NewerJournalError: On opening, if the file belongs to another application or release.
         JournalError: On opening, if *path* is a link or no file.
         OSError: On opening, if the file cannot be made. Every message names the path.
@@ -120,6 +120,7 @@ class SQLiteStore(Store):
         if self._lock.is_held:
             return
         self._lock.release()
+        files.check_name(self.path)  # or a lock would be made beside what is refused
         folder = files.safe_folder_of(self.path)
         own, lock = self.path, Lock(self.path)
         # While its parent lives, a forked child leaves the journal to it: the parent may just be about to open it.
@@ -262,7 +263,8 @@ class SQLiteStore(Store):
         file, one slice is deleted.
         """
         now, keep = self._dating.now(), self._retention
-        async with self._writing("pruned") as opened:
+        # One transaction: see ``Contents.changed``.
+        async with self._writing("pruned") as opened, connection.transaction(opened):
             there_is_more = await retention.prune(
                 opened, keep, now, self._run, since=self._dating.aged_since - keep.seconds
             )

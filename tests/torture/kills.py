@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.sqlite import files
-from recovery.journal.config import JOURNAL_DEFAULTS
+from events.operation_events import OperationInterrupted
 from tests.torture.crashed_process import KEEP_FEW, Options, work
 from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -23,6 +23,7 @@ PER_FILE = 40
 """Kills before a new file is begun."""
 MAX_SECONDS = 0.08
 """A process is killed at a random moment of this time after it opened its journal."""
+INTERRUPTED = OperationInterrupted.__name__
 
 
 class Tally(msgspec.Struct):
@@ -96,7 +97,7 @@ class KilledJournal:
         tally = self._tally
         stored = Stored.read(self.path, self._folder, [notes.run for notes in rounds])
         events = stored.events()
-        tally.disordered += [f"events of run {run}" for run in stored.shuffled]
+        tally.disordered += [f"events of {call}" for call in stored.shuffled]
         tally.recovered += sum(map(len, events.values()))
         for notes, at in zip(rounds, killed, strict=True):
             for call, accepted in notes.accepted.items():
@@ -106,15 +107,17 @@ class KilledJournal:
                     self._deletable.add(call)
                     if not found and self._deletes and stored.done >= KEEP_FEW.calls:
                         continue  # it was kept for as long as the retention asks
-                expected = [event for event, _ in accepted]
+                # Another thread publishes the interruption, which may be noted before what was published earlier.
+                found = [event for event in found if event[0] != INTERRUPTED]
+                expected = [event for event, _ in accepted if event[0] != INTERRUPTED]
                 # The kill may have come between accepting an event and noting it.
                 if found[: len(expected)] != expected[: len(found)] or len(found) > len(expected) + 1:
                     tally.disordered.append(f"{call}: {expected} became {found}")
                 if notes.opened is not None and not notes.closed:
-                    lost = [at - when for _, when in accepted[len(found) :] if when > notes.opened]
-                    tally.ages += lost
-                    commit = max(notes.commits, default=0.0)
-                    tally.excesses += [age - commit - max(JOURNAL_DEFAULTS.flush_interval, commit) for age in lost]
+                    times = [when for event, when in accepted if event[0] != INTERRUPTED]
+                    lost = [when for when in times[len(found) :] if when > notes.opened]
+                    tally.ages += [at - when for when in lost]
+                    tally.excesses += [at - when - notes.window(when) for when in lost]
             found_here = {(call, event) for (run, call), found in events.items() if run == notes.run for event in found}
             missing = set(notes.acknowledged) - found_here
             tally.lost += [
@@ -123,7 +126,7 @@ class KilledJournal:
                 if not self._is_deletable(call, stored)
             ]
             tally.acknowledged += len(notes.acknowledged)
-            tally.commits += notes.commits
+            tally.commits += [ended - begun for begun, ended in notes.commits]
             self._acknowledged |= set(notes.acknowledged)
 
     def _is_deletable(self, call: str, stored: Stored) -> bool:
@@ -191,8 +194,11 @@ def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
     kills = f"{tally.kills} kills, {tally.in_recovery} in recovery"
     # One in a hundred may be later: other programs on this machine may delay a process.
     in_time = percentile(tally.excesses, 0.99) <= 0.0
-    ages = f"p99 {percentile(tally.ages, 0.99) * 1e3:.0f} ms, most {max(tally.ages, default=0.0) * 1e3:.0f} ms"
-    commits = f"{len(tally.ages)} lost; commits p99 {percentile(tally.commits, 0.99) * 1e3:.0f} ms"
+    ages = f"{len(tally.ages)} lost, of age p99 {percentile(tally.ages, 0.99) * 1e3:.0f} ms"
+    commits = f"commits p99 {percentile(tally.commits, 0.99) * 1e3:.0f} ms"
+    late = (  # what decides
+        f"p99 {percentile(tally.excesses, 0.99) * 1e3:+.1f} ms, most {max(tally.excesses, default=0.0) * 1e3:+.1f} ms"
+    )
     for one in tally.lost:
         print(f"lost: {one}", file=sys.stderr)
     return [
@@ -200,5 +206,5 @@ def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
         Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
         Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
         Figure("D3: pending, and not found", kills, f"{len(tally.not_found)}", "0", not tally.not_found),
-        Figure("D6: age of what was lost", commits, ages, "p99 20 ms + one commit", in_time),
+        Figure("D6: what was lost, beyond 20 ms and its own commit", f"{ages}; {commits}", late, "p99 0 ms", in_time),
     ]

@@ -16,6 +16,7 @@ from adapters.sqlite import files, schema
 from events.codec import decode
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved
+from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import TERMINAL
 
 Event: TypeAlias = tuple[str, int]
@@ -33,7 +34,8 @@ class Notes(msgspec.Struct):
     accepted: dict[str, list[tuple[Event, float]]] = msgspec.field(default_factory=lambda: defaultdict(list))
     acknowledged: list[tuple[str, Event]] = []
     left: set[str] = set()
-    commits: list[float] = []
+    commits: list[tuple[float, float]] = []
+    """When each began and ended; the last one at the kill."""
 
     @classmethod
     def read(cls, path: Path, killed: float) -> Notes:
@@ -61,11 +63,19 @@ class Notes(msgspec.Struct):
                 case ["commit", at]:
                     begun = float(at)
                 case ["committed", at]:
-                    notes.commits.append(float(at) - begun)
+                    notes.commits.append((begun, float(at)))
                     begun = None
         if begun is not None:
-            notes.commits.append(killed - begun)
+            notes.commits.append((begun, killed))
         return notes
+
+    def window(self, accepted: float) -> float:
+        """Seconds for which an event that was *accepted* at that time may be lost: D6.
+
+        It waits for the flush interval, or for the commit that is under way; then for its own commit.
+        """
+        commit = max((ended - begun for begun, ended in self.commits if ended > accepted), default=0.0)
+        return max(JOURNAL_DEFAULTS.flush_interval, commit) + commit
 
 
 class Stored(msgspec.Struct):
@@ -74,7 +84,7 @@ class Stored(msgspec.Struct):
     rows: dict[tuple[str, int, str], CallEvent] = {}
     done: int = 0
     shuffled: set[str] = set()
-    """Runs whose events are not in the order of their numbers."""
+    """Calls whose events, of one run, are not in the order of their numbers."""
 
     @classmethod
     def read(cls, path: Path, scratch: Path, runs: Iterable[str] | None = None) -> Stored:
@@ -102,11 +112,11 @@ class Stored(msgspec.Struct):
             found = connection.execute(f"{query} ORDER BY id").fetchall()
         else:
             found = [row for run in runs for row in connection.execute(f"{query} AND run = ? ORDER BY id", (run,))]
-        latest: dict[str, int] = {}
+        latest: dict[tuple[str, str], int] = {}
         for run, number, call, body in found:
-            if number <= latest.get(run, 0):
-                self.shuffled.add(run)
-            latest[run] = number
+            if number <= latest.get((run, call), 0):
+                self.shuffled.add(call)
+            latest[run, call] = number
             event = decode(body)
             assert isinstance(event, CallEvent)
             self.rows[run, number, call] = event

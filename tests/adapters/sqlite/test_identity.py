@@ -299,6 +299,24 @@ def test_d3_another_program_that_writes_the_log_back_does_no_harm(mode: str, tmp
     assert found_in(tmp_path) == {"journal/calls.db": ["first", *calls]}
 
 
+def test_d3_a_log_that_readers_keep_from_being_written_back_whole_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await store.open(RUN)
+        for first in range(1, 6000, 150):
+            with journals.plain(path) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM events").fetchall()
+                for number in range(first, first + 150, 50):
+                    events = [GaveUp(at=0.0, operation="o", call=f"call-{n}", reason="no " * 1000) for n in range(50)]
+                    await store.append(journals.rows_of(events, number, run=RUN.id))
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_d3_a_removed_file_is_kept_as_soon_as_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
 

@@ -64,6 +64,23 @@ def test_d14_too_many_calls_are_deleted_the_oldest_first(tmp_path: Path) -> None
     assert set(left) == {f"over-{number}" for number in range(15, 20)}
 
 
+def test_d3_a_log_that_begins_again_between_two_deletions_is_no_damage(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = [NOW]
+        keep = Retention(seconds=10.0)
+        store = SQLiteStore(tmp_path / "calls.db", retention=keep, wall=lambda: clock[0], monotonic=lambda: clock[0])
+        await store.open(RUN)
+        for first in range(1, 15_000, 300):
+            circuits = [journals.circuit_opened("render" * 300) for _ in range(100)]
+            await store.append(journals.rows_of([*circuits, *over(first, 100)], first, RUN.id))
+            clock[0] += 11.0
+            while await store.prune():
+                pass
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_d14_a_file_that_is_too_big_loses_its_oldest_calls(tmp_path: Path) -> None:
     seen = pruned(tmp_path / "calls.db", Retention(bytes=200_000), (NOW, over(0, 2000)))
     assert 0 < len(seen[-1]) < 1500

@@ -288,10 +288,25 @@ def test_a_database_in_memory_is_no_journal(path: str) -> None:
         SQLiteStore(path)
 
 
-@pytest.mark.parametrize("path", ["file:x.db", "FILE:///x.db", Path("./file:x.db")])
+@pytest.mark.parametrize("path", ["file:x.db", "FILE:///x.db", Path("./file:x.db"), "sqlite:///x.db", "https://x.db"])
 def test_a_uri_is_no_path(path: str | Path) -> None:
     with pytest.raises(ValueError, match="not the URI"):
         SQLiteStore(path)
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "calls/", "calls.db/.", "calls/..", Path()])
+def test_the_name_of_a_folder_is_refused(path: str | Path) -> None:
+    with pytest.raises(ValueError, match="path must be the path of a file, not of a folder"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+async def test_a_path_that_is_refused_gets_no_lock(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "calls.db")
+    with pytest.raises(JournalError, match="choose another path"):
+        async with opened(tmp_path / "calls.db"):
+            pass
+    assert [one.name for one in tmp_path.iterdir()] == ["calls.db"]
 
 
 @pytest.mark.parametrize("path", [None, 5, b"calls.db"])

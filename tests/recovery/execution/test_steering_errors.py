@@ -82,7 +82,7 @@ def test_the_end_of_an_iterator_reaches_a_plain_caller(kind: type[Exception]) ->
         {"max_elapsed": 9.0},
         {"breaker": None, "max_retries": None},
     ],
-    ids=str,
+    ids=" ".join,
 )
 @pytest.mark.parametrize("error", [CeleryRetry(), ExceptionGroup("", [OSError(5), CeleryRetry()])], ids=repr)
 def test_no_setting_that_is_about_failures_in_general_retries_it(
