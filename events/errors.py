@@ -29,7 +29,9 @@ call of the same arguments gets ``StaysPendingError`` if the service is closed m
 from __future__ import annotations
 
 import copyreg
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class RecoveryError(Exception):
@@ -125,3 +127,8 @@ class Retryable(RecoveryError):  # noqa: N818  # as Permanent
     def __init__(self, *args: object, after: float | None = None) -> None:
         super().__init__(*args)
         self.after = after
+
+
+def is_a(error: object, kind: type[E]) -> TypeGuard[E]:
+    """Whether *error* really is of that *kind*: ``isinstance`` asks for its ``__class__``, which may lie or raise."""
+    return issubclass(type(error), kind)

@@ -5,11 +5,12 @@ The exception carries plain builtins in one attribute, so that it pickles, and l
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-from events.errors import CallRejectedError
+from events.errors import CallRejectedError, is_a
 from events.evidence import Category
 from events.verdicts import OUT_OF_TIME, GiveUp, Verdict
 
@@ -77,14 +78,15 @@ def outcome_of(error: BaseException) -> CallOutcome | None:
             return msgspec.convert(found, CallOutcome)
         except (msgspec.ValidationError, TypeError):  # an attribute of that name that is not ours
             return None
-    if isinstance(error, CallRejectedError):
+    if is_a(error, CallRejectedError):
         return CallOutcome(kind="rejected", attempts=0, reason=str(error.reason), operation=str(error.operation))
     return None
 
 
 def note_outcome(error: BaseException, outcome: CallOutcome) -> None:
     """Write *outcome* on *error*, past a ``__setattr__`` that refuses (a frozen dataclass)."""
-    BaseException.__setattr__(error, OUTCOME, msgspec.to_builtins(outcome))
+    with suppress(Exception):  # a property of that name
+        BaseException.__setattr__(error, OUTCOME, msgspec.to_builtins(outcome))
 
 
 def kind_of(verdict: Verdict | None, category: Category | None, *, turned_away: bool = False) -> OutcomeKind:

@@ -206,7 +206,9 @@ def noted(
         about = f"recovery: {told.operation} "
         # The same object may be raised again and again: its notes must not pile up.
         old = tuple(about + kind for kind in new)
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(old)]
+        known = getattr(error, "__notes__", ())
+        noted = known if type(known) is list else ()  # what is no list may have no end
+        notes = [note for note in noted if not str(note).startswith(old)]
         error.__notes__ = notes + [f"{about}{kind}{text}" for kind, text in new.items() if text]
     except Exception:  # an error that refuses attributes goes without
         pass

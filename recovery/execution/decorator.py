@@ -15,7 +15,7 @@ from weakref import ref
 from events.attempt import Attempt
 from events.call import Call
 from events.callables import is_async, is_generator
-from events.errors import UnwantedResult
+from events.errors import UnwantedResult, is_a
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
@@ -215,7 +215,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
             result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as raised:  # the runner decides
             if not switch.is_on:
-                if isinstance(raised, UnwantedResult):
+                if is_a(raised, UnwantedResult):
                     return raised.result
                 raise
             error = raised
@@ -247,7 +247,7 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
             result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as raised:  # the runner decides
             if not switch.is_on:
-                if isinstance(raised, UnwantedResult):
+                if is_a(raised, UnwantedResult):
                     return raised.result
                 raise
             error = raised

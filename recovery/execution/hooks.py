@@ -13,7 +13,7 @@ from typing import Any, NoReturn, final
 
 from events.attempt import Attempt
 from events.callables import is_async, name_of
-from events.errors import AwaitableResultError, UnwantedResult
+from events.errors import AwaitableResultError, UnwantedResult, is_a
 from events.own_log import own_log
 from recovery.operations import Definition
 from recovery.outcome import outcome_of
@@ -132,11 +132,7 @@ class ErrorJudge:
     def judge(self, error: Exception) -> bool | None:
         """Whether to retry after *error*; ``None`` leaves that to the rules."""
         try:
-            return (
-                None
-                if isinstance(error, UnwantedResult)
-                else _flag(refuse_async_answer(RETRY_IF_ERROR, self._ask(error)))
-            )
+            return None if is_a(error, UnwantedResult) else _flag(refuse_async_answer(RETRY_IF_ERROR, self._ask(error)))
         except Exception:
             self._log()
             return None
@@ -144,7 +140,7 @@ class ErrorJudge:
     async def ajudge(self, error: Exception) -> bool | None:
         """As ``judge``; the answer may be awaitable."""
         try:
-            return None if isinstance(error, UnwantedResult) else _flag(await _answer(self._ask(error)))
+            return None if is_a(error, UnwantedResult) else _flag(await _answer(self._ask(error)))
         except Exception:
             self._log()
             return None

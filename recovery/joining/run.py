@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from events.attempt import Attempt
-from events.errors import StaysPendingError
+from events.errors import StaysPendingError, is_a
 from events.runner_api import interrupt
 from events.verdicts import Verdict
 from recovery.joining.register import CallRegister
@@ -80,7 +80,7 @@ class SharedRun(msgspec.Struct, eq=False):
                 self.register.hand_over(shared, shared.start)
             return
         outcome = Outcome(error=error, traceback=error.__traceback__)
-        if isinstance(error, StaysPendingError) and isinstance(error.attempt, Attempt):
+        if is_a(error, StaysPendingError) and isinstance(error.attempt, Attempt):
             self.register.put_back(shared, Rest(error.attempt), outcome)
         elif not self.has_begun and (shared.start is not None or shared.record is not None):
             self.register.put_back(shared, shared.start, outcome)

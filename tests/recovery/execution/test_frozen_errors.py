@@ -1,8 +1,9 @@
-"""An exception that refuses attributes is retried, and comes out, as any other."""
+"""An exception that refuses attributes, or lies about its own, is retried, and comes out, as any other."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import anyio
@@ -74,3 +75,58 @@ def test_each_caller_that_joins_a_call_gets_it() -> None:
     with service:
         clock.run(main)
     assert caught == [Busy(1.0)] * 3
+
+
+def liar() -> Exception:
+    """An exception that cannot be asked for its class, keeps no outcome, and has notes without an end."""
+
+    class LiarError(Exception):
+        @property
+        def __class__(self) -> Any:  # hostile on purpose
+            raise LookupError
+
+        @__class__.setter
+        def __class__(self, value: type) -> None:
+            raise LookupError
+
+        __notes__ = itertools.repeat("a note")  # type: ignore[assignment]
+        __recovery_outcome__ = property(lambda _: None)
+
+    return LiarError()
+
+
+@pytest.mark.parametrize(
+    ("settings", "tries"),
+    [({}, 4), ({"resumable": True}, 4), ({"retry_if_error": lambda _: False}, 1)],
+    ids=["a plain call", "a resumable call", "retry_if_error"],
+)
+def test_one_that_lies_comes_out(runtime: Runtime, settings: dict[str, Any], tries: int) -> None:
+    error, caught, made = liar(), list[object](), list[int]()
+    with Recovery(clock=runtime.clock, store=MemoryStore()) as service:
+
+        def body() -> None:
+            made.append(1)
+            raise error
+
+        def outer() -> None:
+            try:
+                inner()
+            except Exception as came:
+                caught.append(came)
+
+        inner = service.recoverable("ask", initial_delay=0.0, **settings)(body)
+        runtime.decorate(service, outer, "outer")()
+    assert ([one is error for one in caught], len(made)) == ([True], tries)
+
+
+def test_one_that_lies_is_replaced_by_no_fallback_and_passes_where_recovery_is_off() -> None:
+    def body() -> None:
+        raise error
+
+    error, service = liar(), Recovery(clock=VirtualClock())
+    asked = service.recoverable("ask", fallback="instead")(body)
+    for is_enabled in (True, False):
+        service.configure(enabled=is_enabled)
+        with pytest.raises(BaseException) as caught:  # which one is what the test asks
+            asked()
+        assert caught.value is error
