@@ -20,10 +20,10 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ONCE])
-def test_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
+def test_d16_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "asyncio", 0)
 
 
 @pytest.mark.parametrize("name", ["killed", "both resume", *ONCE])
-def test_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
+def test_d16_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "plain", 1)
