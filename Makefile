@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+EVIDENCE := $(VENV)/.evidence
+SHARE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types arch props mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test slow check format lint types arch props evidence mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,11 +26,18 @@ $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group peers --group report
 	@touch $(PEERS)
 
+$(EVIDENCE): $(READY)
+	$(BIN)/python -m pip install --quiet --group evidence
+	@touch $(EVIDENCE)
+
 demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run every test, one process per core (three minutes)
+test: $(READY) ## run the tests, of very many cases a few of each kind (a minute and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
+
+slow: $(READY) ## run the cases that `make test` leaves out (a minute)
+	$(BIN)/python -m pytest -n logical --dist loadfile -m slow
 
 check: lint types arch ## run lint, types and arch: everything that needs no test
 
@@ -45,13 +54,16 @@ arch: $(READY) ## check layers and import circles (import-linter)
 	$(BIN)/lint-imports
 
 props: $(READY) ## run the property tests alone, with 3000 examples each
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/properties
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" --timeout 900 tests/properties
+
+evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
+	$(BIN)/python -m pytest tests/evidence
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes)
-	$(BIN)/python -m tests.torture
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes; SHARE=0.05: one)
+	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
 	$(BIN)/python -m bench table

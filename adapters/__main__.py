@@ -6,12 +6,15 @@ import sys
 
 
 def main() -> None:
-    """Run the command; exits with 2 if it cannot be imported."""
+    """Run the command; exits with 2 if it cannot be imported, with 130 if that is interrupted."""
     try:
         from adapters.cli import main as run
     except ImportError as error:
         sys.stderr.write(f"recovery: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:  # half a second may pass
+        sys.stderr.write("recovery: interrupted\n")
+        sys.exit(130)
     run()
 
 

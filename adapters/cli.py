@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ from adapters.downloads.client import EnvironmentVariableError
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
-from adapters.launcher.screen import live_table, make_console
+from adapters.launcher.screen import Warnings, live_table, make_console
 from adapters.launcher.status import read_status
 from adapters.launcher.status_table import status_table
 from adapters.launcher.steering import steer as steer_call
@@ -67,9 +68,15 @@ class FilePath(click.Path):
     """A file, which need not be there yet."""
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path that *value* names; fails for a folder, also for "", which is this one."""
+        """The path that *value* names; fails for a folder, also for "", and for what the system does not take."""
         path = Path(value)
-        return self.fail(f"{path} is a folder", param, ctx) if path.is_dir() else path
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except FileNotFoundError:
+            return path
+        except OSError as error:
+            self.fail(f"{path}: {error.strerror}", param, ctx)
+        return self.fail(f"{path} is a folder", param, ctx) if is_folder else path
 
 
 FILE = FilePath()
@@ -77,7 +84,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 
 
 class Interruptible(click.Group):
-    """Commands that say after Ctrl-C what happens next, and exit with 130; and with 1 where the output is full."""
+    """Commands that say after Ctrl-C what happens next, and exit with 130."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was chosen."""
@@ -86,11 +93,6 @@ class Interruptible(click.Group):
         except KeyboardInterrupt:
             _print_error(AFTER_INTERRUPT if ctx.invoked_subcommand == "run" else "interrupted")
             sys.exit(130)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            _print_error(f"there is no room for what is printed: {error.strerror}; `recovery status` shows it again")
-            sys.exit(1)
 
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,8 +116,13 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     """
     try:
         loaded = load_plan(plan)
-        logging.getLogger("recovery").addHandler(logging.NullHandler())  # the screen says it already
-        outcomes = _run_launch(loaded, journal or loaded.journal, as_json=as_json)
+        try:
+            store = SQLiteStore(journal or loaded.journal)
+        except ValueError as error:
+            _usage_error(error)
+        for name in ("recovery", "asyncio"):  # the screen says it already; after Ctrl-C, asyncio says what it gave up
+            logging.getLogger(name).addHandler(logging.NullHandler())
+        outcomes = _run_launch(loaded, store, as_json=as_json)
     except (PlanError, EnvironmentVariableError) as error:
         _usage_error(error)
     failed = any(outcome.state != "done" for outcome in outcomes.values())
@@ -124,19 +131,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-class Warnings(logging.Handler):
-    """Passes the text of each warning on: what no event says."""
-
-    def __init__(self, warn: Callable[[str], object]) -> None:
-        super().__init__(logging.WARNING)
-        self._warn = warn
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass *record* on."""
-        self._warn(record.getMessage())
-
-
-def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
+def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[str, Outcome]:
     view = LaunchView(plan.steps)
     console, warnings = _console(as_json=as_json), make_console(stderr=True)
 
@@ -144,11 +139,11 @@ def _run_launch(plan: LaunchPlan, journal: Path, *, as_json: bool) -> dict[str, 
         warnings.print(f"warning: {brief(text)}", soft_wrap=True)
 
     logging.getLogger("recovery.launch").addHandler(Warnings(warn))
-    service = Recovery(store=SQLiteStore(journal))
-    degraded = f"the journal {journal} cannot be written; the launch goes on in memory"
+    service = Recovery(store=store)
+    degraded = f"the journal {store.path} cannot be written; the launch goes on in memory"
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
-    launch = Launch(plan, service, logs=journal.parent / "logs")
+    launch = Launch(plan, service, logs=store.path.parent / "logs")
     shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, console))
@@ -252,10 +247,15 @@ for _command, _description in STEERING.items():
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
     """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
-    if keep is not None and keep.is_dir() and any(keep.iterdir()):
-        _usage_error(
-            FileExistsError(f"{keep} is not empty: --keep wants a new folder, or what is there would be shown")
-        )
+    try:
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            if any(keep.iterdir()):
+                raise FileExistsError(
+                    f"{keep} is not empty: --keep wants a new folder, or what is there would be shown"
+                )
+    except OSError as error:
+        _usage_error(error)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # its launch ends with it
     report = run_demo(keep, console=_console(as_json=as_json))
     if as_json:
@@ -300,7 +300,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # the signs of a table are not in every encoding
-    cli()
+    try:
+        cli()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _print_error(
+            f"there is no room for what is printed: {error.strerror}; `recovery status` shows how a launch stands"
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

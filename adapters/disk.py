@@ -12,7 +12,7 @@ import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -41,9 +41,9 @@ class UnsafeFileError(Permanent, OSError):
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}; remove it, or choose another path"
 
-    def __reduce__(self) -> tuple[type[UnsafeFileError], tuple[Path, str]]:
-        """Pickle it by its own arguments."""
-        return type(self), (Path(self.filename), str(self.strerror))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by its own arguments, which set what an ``OSError`` keeps outside its attributes."""
+        return type(self), (Path(self.filename), str(self.strerror)), self.__getstate__()
 
 
 def problem_of(found: os.stat_result, *, is_written: bool = True) -> str | None:

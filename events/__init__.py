@@ -9,6 +9,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import (
+    AwaitableResultError,
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
@@ -44,12 +45,12 @@ from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
-    "AlertCleared", "AlertRaised", "Attempt", "Bus", "Call", "CallEvent", "CallLeftPending", "CallRejected",
-    "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened",
-    "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event", "Evidence", "FailureClassified",
-    "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored",
-    "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined",
-    "OperationRecovered", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
-    "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
-    "Subscription", "Verdict",
+    "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallEvent", "CallLeftPending",
+    "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed",
+    "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event", "Evidence",
+    "FailureClassified", "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined",
+    "JournalRestored", "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted",
+    "OperationQuarantined", "OperationRecovered", "OperationResumed", "OperationStarted", "OperationSucceeded",
+    "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled",
+    "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

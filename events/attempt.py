@@ -10,6 +10,7 @@ import msgspec
 
 from events.call import Call, Progress
 from events.event import FOREVER
+from events.evidence import Category
 from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
@@ -18,7 +19,6 @@ from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
-    OperationInterrupted,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
@@ -28,6 +28,11 @@ from events.operation_events import (
 from events.verdicts import GiveUp, Park, Retry, Verdict
 
 NO_ANSWER = GiveUp("no subscriber answered")
+
+CANCELLED = Category.CANCELLED
+
+UNANSWERED = Retry()
+"""The verdict of an attempt while ``fail`` is asking for it."""
 
 _NO_PROGRESS = Progress()
 
@@ -55,10 +60,19 @@ class Attempt(msgspec.Struct, eq=False):
             f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
         )
 
-    def fail(self, error: Exception) -> Verdict:
+    @property
+    def is_ended(self) -> bool:
+        """Whether it has failed, succeeded or been cancelled."""
+        return self._is_ended
+
+    def fail(self, error: Exception, retryable: bool | None = None) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
 
         Without a subscriber that answers, the answer is GiveUp.
+
+        Args:
+            error: What it raised.
+            retryable: Whether the caller knows that a retry may help, or cannot; None leaves that to the rules.
 
         Raises:
             RuntimeError: The attempt has ended already.
@@ -66,12 +80,12 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if not isinstance(error, Exception):
             raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
-        if self._is_ended:
+        if self._is_ended and self._verdict is not UNANSWERED:
             end(self)
         call = self.call
+        self._verdict = UNANSWERED  # first: an interruption from here on cancels the call
         self._is_ended = self._is_started = call.has_failed = True
-        operation = call.operation
-        bus = operation.bus
+        operation, bus = call.operation, call.operation.bus
         now = bus.clock()
         if call.began is None:
             call.began = now
@@ -83,6 +97,7 @@ class Attempt(msgspec.Struct, eq=False):
             call=call.id,
             attempt=self.number,
             error=error,
+            retryable=retryable,
             retries=call.retries,
             elapsed=now - call.began,
             waited=self.waited,
@@ -121,13 +136,12 @@ class Attempt(msgspec.Struct, eq=False):
         Raises:
             RuntimeError: The attempt has ended already.
         """
-        if self._is_ended:
+        if self._is_ended and self._verdict is not UNANSWERED:
             end(self)
-        self._is_ended = True
-        call = self.call
-        operation = call.operation
-        operation.successes += 1
+        self._is_ended, self._verdict = True, UNANSWERED
+        call, operation = self.call, self.call.operation
         bus = operation.bus
+        recovered = succeeded = None
         if call.has_failed and bus.has_subscribers(OperationRecovered, operation.name, operation.key):
             now = bus.clock()
             recovered = OperationRecovered(
@@ -140,26 +154,31 @@ class Attempt(msgspec.Struct, eq=False):
                 recorded=call.recorded,
                 lag=call.lag,
             )
-            bus.cascade(recovered)
         if operation.is_observed and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
-            bus.publish(
-                OperationSucceeded(
-                    at=bus.clock(),
-                    operation=operation.name,
-                    key=operation.key,
-                    call=call.id,
-                    attempt=self.number,
-                    recovered=call.has_failed,
-                    recorded=call.recorded,
-                )
+            succeeded = OperationSucceeded(
+                at=bus.clock(),
+                operation=operation.name,
+                key=operation.key,
+                call=call.id,
+                attempt=self.number,
+                recovered=call.has_failed,
+                recorded=call.recorded,
             )
+        self._verdict, call.is_over = None, True
+        operation.successes += 1
+        try:
+            if recovered is not None:
+                bus.cascade(recovered)
+        finally:  # an interruption is raised when every subscriber knows the end
+            if succeeded is not None:
+                bus.cascade(succeeded)
 
     def cancel(self) -> None:
         """Publish that the call was cancelled, in this attempt or in the wait after it. That is never a failure.
 
         Does nothing to a call that has ended.
         """
-        if self._is_ended and (self._verdict is None or isinstance(self._verdict, GiveUp)):
+        if self.call.is_over or (self._is_ended and self._verdict is None):
             return
         is_waiting = self._is_ended or not self._is_started
         self._is_ended = True
@@ -182,17 +201,8 @@ class Attempt(msgspec.Struct, eq=False):
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
         ``progress_resets`` counts. Does nothing once the attempt has ended.
         """
-        if self._is_ended:
-            return
-        progress = self.call.own_progress()
-        if not done > progress.reached:
-            return
-        progress.reached = done
-        if done > progress.done:
-            progress.done = done
-            progress.progressed = True
-        if progress.on_progress is not None:
-            progress.on_progress()
+        if not self._is_ended:
+            self.call.own_progress().reach(done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
@@ -229,6 +239,8 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
         case Park(why=why, counts_as_retry=counts):
             after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
             call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
+        case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
+            call.publish(OperationCancelled, attempt)
         case GiveUp(reason=reason):
             call.publish(GaveUp, attempt, reason=reason, **cause)
 
@@ -272,33 +284,14 @@ def next_attempt(attempt: Attempt) -> Attempt:
         RuntimeError: *attempt* did not fail with a Retry or a Park, or has a next attempt already.
     """
     call, verdict = attempt.call, attempt._verdict
-    if verdict is None or isinstance(verdict, GiveUp):
+    if verdict is None or verdict is UNANSWERED or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
-    attempt._verdict = None
     call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
     if call.progress is not None:
-        _restart_progress(call.progress)
-    return Attempt(call, attempt.number + 1, verdict.after)
-
-
-def interrupt(attempt: Attempt) -> Attempt:
-    """*attempt* is cut off by its caller: publish that, and return the same attempt to be made again, not begun.
-
-    It charges no retry.
-    """
-    call, attempt._is_ended = attempt.call, True
-    if attempt._is_started:
-        call.has_failed = True  # it may have had its effect
-        call.publish(OperationInterrupted, attempt.number)
-    if call.progress is not None:
-        _restart_progress(call.progress)
-    return Attempt(call, attempt.number, attempt.waited)
-
-
-def _restart_progress(progress: Progress) -> None:
-    progress.reached = 0.0
-    progress.progressed = False
-    progress.on_progress = None
+        call.progress.restart()
+    following = Attempt(call, attempt.number + 1, verdict.after)
+    attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
+    return following
 
 
 def end(attempt: Attempt) -> None:

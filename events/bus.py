@@ -4,36 +4,34 @@ A subscriber is a function from one event to what that event causes: another eve
 runs on the caller's thread until nothing more is caused; it never waits and does no I/O of its own.
 
 Each kind of event is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
-receiver gets the operation's name as sender and the event as ``event=``. Signals are used for what they do well
-(registration, weak references, senders). A send through blinker builds sets each time, so publishing goes over a
-ready tuple per (event, operation, key) instead, dropped when a receiver of such events comes or goes.
+receiver gets the operation's name as sender and the event as ``event=``. A send through blinker builds sets each time,
+so publishing goes over a ready tuple per (event, operation, key), dropped when a receiver of such events comes or goes.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
 
-from events.callables import is_async, name_of
+from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
-from events.isolation import Failures
+from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
 from events.signal import EventSignal
-from events.subscription import Subscription, call_as_blinker, identity
-from events.verdicts import VERDICTS, Retry, Verdict, check, settle
+from events.subscription import Narrowing, OnError, Subscription, call_as_blinker, check_subscriber, identity
+from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
 
@@ -42,8 +40,6 @@ MAX_CASCADE = 64
 
 MAX_READY = 8192
 """Ready tuples that are kept; a new one takes microseconds."""
-
-log = logging.getLogger("recovery.bus")
 
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
@@ -102,52 +98,55 @@ class Bus:
         except KeyError:
             raise TypeError(f"{kind!r} is not a kind of event that has a signal") from None
 
+    @overload
+    def subscribe(self, kinds: type[F], function: Callable[[F], object], **how: Unpack[Narrowing]) -> Subscription: ...
+
+    @overload  # checkers join several kinds to a base class, which a function of their union does not take: hence Any
+    def subscribe(
+        self, kinds: Iterable[type[Event]], function: Callable[[Any], object], **how: Unpack[Narrowing]
+    ) -> Subscription: ...
+
     def subscribe(
         self,
-        kinds: type[F] | Iterable[type[F]],
-        function: Callable[[F], object],
+        kinds: type[Event] | Iterable[type[Event]],
+        function: Callable[[Any], object],
         *,
         operation: str | None = None,
         key: str | None = None,
         essential: bool = False,
         is_detail: bool = False,
+        on_error: OnError = "ignore",
     ) -> Subscription:
         """Call *function* with every event of these *kinds* from now on; it is strongly referenced until closed.
 
         What the function returns (an event, a verdict, or ``None``) is acted on. If it raises, that is logged and
-        published as ``SubscriberFailed``, and after ten failures in a row the subscriber is disabled.
+        published as ``SubscriberFailed``; after ten failures in a row it is disabled. One that names an event that asks
+        (``OperationStarted``, ``OperationFailed``, ``FailureClassified``) has no opinion then, logged once a minute.
 
         Args:
-            kinds: One kind of event, or several. A base class stands for all kinds below it, except
-                ``OperationStarted`` and ``OperationSucceeded``: name those, because a healthy call costs nothing only
-                while they have no subscriber.
+            kinds: One kind of event, or several. A base class stands for all kinds below it, except the two of a
+                healthy call, ``OperationStarted`` and ``OperationSucceeded``: unheard, they cost nothing. Name those.
             function: A plain function of one argument, the event.
             operation: Only events of the operation of that name.
             key: Only events of that key of the operation.
             essential: Never disable it, however often it raises.
-            is_detail: Build and deliver the event, for this subscriber, only while the logger ``recovery`` is enabled
-                for INFO, or where the publisher says that it is no detail. Not for starts and successes.
+            is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
+                says that it is no detail. Not for starts and successes.
+            on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
 
         Raises:
-            TypeError: *kinds* holds no event, *function* cannot be called or is a coroutine function (publishing never
-                awaits), or there is a *key* without an *operation*.
-            ValueError: *operation* holds a NUL, as no operation's name does.
+            TypeError: *kinds* holds no event, *function* is no plain function, *operation* is no text, or there is a
+                *key* without one.
+            ValueError: *operation* holds a NUL, or *on_error* is unknown, or "give up" where no event asks.
         """
-        if isinstance(function, type) and issubclass(function, Event):
-            raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
-        if not callable(function):
-            raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
-        if is_async(function):
-            raise TypeError(
-                f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function"
-            )
-        if key is not None and operation is None:
-            raise TypeError("key= narrows an operation down; name the operation too")
+        check_subscriber(function, operation, key)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail)
+        gives_up = gives_up_on_error(on_error, expanded)
+        essential = essential or gives_up or any(getattr(one, "asks", False) for one in wanted)
+        subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail, gives_up)
         with self._lock:
             for kind in expanded:
                 self._signals[kind].add(subscription)
@@ -182,6 +181,7 @@ class Bus:
         """As ``publish``, and also every event that it caused, *event* itself first."""
         events = [event]
         verdicts: list[Verdict] = []
+        stopped: BaseException | None = None
         signals = self._signals
         details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
         ready_of = self._ready_with_details if details else self._ready
@@ -195,8 +195,7 @@ class Bus:
             asks = kind.asks
             for function, subscription in ready:
                 try:
-                    answer: Any = function(current)  # a subscriber of a user's may return anything
-                    # The usual answers, as ``_take`` takes them (below, as ``settle``): a failing call takes 2 % less.
+                    answer: Any = function(current)  # the usual answers as ``_take`` takes them, in 2 % less time
                     if answer is None:
                         pass
                     elif type(answer) in signals and len(events) < MAX_CASCADE:
@@ -211,11 +210,19 @@ class Bus:
                     failed = self._failures.note(function, subscription, signals[kind], current, error)
                     if failed is not None:
                         self._add(failed, events)
+                    if asks and subscription is not None and subscription.gives_up:
+                        verdicts.append(GiveUp(f"subscriber {name_of(function)} failed, {type(error).__name__}"))
+                except BaseException as stop:  # Ctrl-C: every subscriber gets the end of a call
+                    if not kind.ends:
+                        raise
+                    stopped = stop
                 else:
                     if subscription is None:
                         self._failures.forget(function)
-                    elif subscription.failures:
-                        subscription.failures = 0
+                    elif subscription.trouble is not None:
+                        subscription.trouble.failures = 0
+        if stopped is not None:
+            raise stopped
         if len(verdicts) == 1 and type(verdicts[0]) is Retry and verdicts[0].after <= verdicts[0].within:
             return verdicts[0], events  # as ``settle``
         return settle(verdicts) if verdicts else None, events
@@ -230,25 +237,22 @@ class Bus:
             else:
                 self.ignored_verdicts += 1
         elif isinstance(answer, tuple | list):
-            for one in answer:
-                if inspect.iscoroutine(one):
-                    one.close()
+            close_coroutines(*answer)
             for one in answer:
                 self._take(one, received, events, verdicts)
         elif isinstance(answer, Event):
             self.signal(type(answer))  # raises: it has none
         elif answer is not None:
-            if inspect.iscoroutine(answer):
-                answer.close()
+            close_coroutines(answer)
             raise TypeError(f"answered with {type(answer).__name__}; a subscriber returns an event, a verdict or None")
 
     def _add(self, caused: Event, events: list[Event]) -> None:
         if len(events) < MAX_CASCADE:
             events.append(caused)
-            return
-        if self.dropped_events == 0:
-            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
-        self.dropped_events += 1
+        else:
+            if self.dropped_events == 0:
+                log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+            self.dropped_events += 1
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
@@ -261,8 +265,7 @@ class Bus:
     def register(self, operation: BusOperation) -> None:
         """Keep ``is_observed`` of *operation* up to date, for as long as it is referenced elsewhere.
 
-        Raises:
-            ValueError: Its name holds a NUL.
+        Raises ValueError if its name holds a NUL.
         """
         check_name(operation.name)
         with self._lock:

@@ -29,6 +29,23 @@ class Progress(msgspec.Struct, eq=False):
     progressed: bool = False
     on_progress: Callable[[], object] | None = None
 
+    def reach(self, done: float) -> None:
+        """Note that the current attempt has come as far as *done*."""
+        if not done > self.reached:
+            return
+        self.reached = done
+        if done > self.done:
+            self.done = done
+            self.progressed = True
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def restart(self) -> None:
+        """Note that another attempt begins."""
+        self.reached = 0.0
+        self.progressed = False
+        self.on_progress = None
+
 
 class Call(msgspec.Struct, eq=False):
     """One run of an operation, from its first attempt to its end.
@@ -36,7 +53,8 @@ class Call(msgspec.Struct, eq=False):
     Args:
         operation: What is run.
         id: Unique among all processes that share a journal; events bear it as ``call``.
-        began: When the first attempt began, on the bus's clock; None until a failure asks for it.
+        began: When the first attempt began, on the bus's clock. Where nothing read the clock then, it is None until
+            that attempt fails, and then the time of that failure.
         retries: How many retries the call has used. A park uses none.
         progress: How far it has come; None until it has said so.
         saved: The JSON of the latest checkpoint.
@@ -49,6 +67,7 @@ class Call(msgspec.Struct, eq=False):
         is_resumed: Whether another process began it.
         due: When the next attempt was to begin, on the bus's clock.
         lag: How many seconds after that a retry began; the longest of them.
+        is_over: Whether its end has been published.
     """
 
     operation: BusOperation
@@ -66,6 +85,7 @@ class Call(msgspec.Struct, eq=False):
     is_resumed: bool = False
     due: float | None = None
     lag: float = 0.0
+    is_over: bool = False
 
     @property
     def raw_arguments(self) -> msgspec.Raw:
@@ -86,5 +106,8 @@ class Call(msgspec.Struct, eq=False):
         operation, bus = self.operation, self.operation.bus
         name, key = operation.name, operation.key
         if not bus.has_subscribers(kind, name, key):
+            self.is_over = self.is_over or kind.ends
             return None
-        return bus.publish(kind(at=bus.clock(), operation=name, key=key, call=self.id, attempt=attempt, **fields))
+        event = kind(at=bus.clock(), operation=name, key=key, call=self.id, attempt=attempt, **fields)
+        self.is_over = self.is_over or kind.ends  # now: what interrupts the call earlier, cancels it
+        return bus.publish(event)

@@ -13,12 +13,15 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
         failures: How many failures were counted.
         times: How often in a row the circuit has opened, without a success in between.
         metrics_only: Whether the circuit only counts, and stops no attempt.
+        forced: Whether ``service.circuits.force`` opened it: it stays open until it is forced again, at most as long as
+            this process lives.
     """
 
     after: float
     failures: int = 0
     times: int = 1
     metrics_only: bool = False
+    forced: bool = False
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,4 +29,4 @@ class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A probe succeeded; every attempt may begin."""
+    """A probe succeeded, or the circuit was forced or forgotten; every attempt may begin."""

@@ -1,6 +1,7 @@
 """Every error of this distribution, as one tree.
 
 RecoveryError
+├── AwaitableResultError   a plain function returned an awaitable, which no retry would see fail
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
@@ -18,14 +19,19 @@ RecoveryError
 ├── Retryable              raised by user code: do try again
 ├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
-└── UnwantedResult         stands on the bus for a result that ``retry_on_result`` refuses; no caller gets it
+└── UnwantedResult         stands on the bus for a result that ``retry_if`` refuses; no caller gets it
 
-A recoverable call ends with *the caller's own exception*, never with one of these. There are two exceptions:
-``CallRejectedError``, and an error that user code raises itself. A caller that waits for a call of the same arguments
-gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
+A recoverable call ends with *the caller's own exception*, never with one of these. There are three exceptions:
+``CallRejectedError``, ``AwaitableResultError``, and an error that user code raises itself. A caller that waits for a
+call of the same arguments gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
 """
 
 from __future__ import annotations
+
+import copyreg
+from typing import Any, TypeGuard, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class RecoveryError(Exception):
@@ -33,6 +39,10 @@ class RecoveryError(Exception):
 
     def __init__(self, *args: object) -> None:  # or ``inspect.signature`` finds none
         super().__init__(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by its text and attributes: its ``__init__``, which may take other arguments, is not called."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__getstate__()  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class CallRejectedError(RecoveryError):
@@ -78,13 +88,13 @@ class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of 
         self.ended = ended
         self.error = error
 
-    def __reduce__(self) -> tuple[type[JoinedElsewhere], tuple[str, str, str, str]]:
-        """Pickle it by its own arguments."""
-        return type(self), (self.operation, self.call, self.ended, self.error)
-
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is
     """Raise it (or a subclass) from an operation: trying again cannot help, even if a rule says otherwise."""
+
+
+class AwaitableResultError(Permanent, TypeError):
+    """A recoverable plain function returned an awaitable: it would fail later, where no retry sees it."""
 
 
 class StaysPendingError(RecoveryError):
@@ -93,12 +103,16 @@ class StaysPendingError(RecoveryError):
     attempt: object = None
     """The attempt that was not made; the register of joinable calls goes on from it."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Its attributes, without the attempt: another process cannot go on from it."""
+        return {name: value for name, value in vars(self).items() if name != "attempt"}
+
 
 class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until it is refused
-    """A function returned a *result* that ``retry_on_result`` refuses. The caller gets that result, never this."""
+    """A function returned a *result* that ``retry_if`` refuses. The caller gets that result, never this."""
 
     def __init__(self, result: object) -> None:
-        super().__init__(f"retry_on_result refused the result, a {type(result).__name__}")
+        super().__init__(f"retry_if refused the result, a {type(result).__name__}")
         self.result = result
 
 
@@ -113,3 +127,8 @@ class Retryable(RecoveryError):  # noqa: N818  # as Permanent
     def __init__(self, *args: object, after: float | None = None) -> None:
         super().__init__(*args)
         self.after = after
+
+
+def is_a(error: object, kind: type[E]) -> TypeGuard[E]:
+    """Whether *error* really is of that *kind*: ``isinstance`` asks for its ``__class__``, which may lie or raise."""
+    return issubclass(type(error), kind)

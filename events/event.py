@@ -31,6 +31,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="even
     """
 
     asks: ClassVar[bool] = False  # whether the publisher acts on the verdicts that subscribers return
+    ends: ClassVar[bool] = False  # whether it is the end of a call, which every subscriber gets, Ctrl-C or not
 
     at: float
     operation: str = ""

@@ -30,10 +30,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
         message: At most 4 KiB.
         errno: The system's number.
         status: An HTTP status.
+        code: The library's or the database's own code, if it is a known one: "UNAVAILABLE" (gRPC), "SlowDown" (AWS),
+            "SQLITE_BUSY", "SQLSTATE 40001", ...
         retry_after: Seconds that a server asked us to wait.
         exit_code: Of a process; negative if a signal of that number killed it.
         stderr: The last 4 KiB that a process wrote there, as a terminal shows them: lines without colours, of a line
-            that was written over the last state.
+            that was written over the last state. Of more than that, bars are left out, and up to 1 KiB of the
+            beginning is kept.
         bytes_done: How far a transfer came.
         cause: The evidence of what the exception came from, at most four levels deep.
     """
@@ -43,6 +46,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     message: str = ""
     errno: int | None = None
     status: int | None = None
+    code: str | None = None
     retry_after: float | None = None
     exit_code: int | None = None
     stderr: str | None = None

@@ -20,7 +20,9 @@ def part_of(sender: str) -> tuple[str, str]:
 
 
 def check_name(operation: str) -> str:
-    """*operation*, if it can be an operation's name. Raises ValueError if it holds a NUL."""
+    """*operation*, if it can be an operation's name. Raises TypeError for no text, ValueError for a NUL in it."""
+    if not isinstance(operation, str):
+        raise TypeError(f"an operation is named by a text, not by {operation!r}")
     if "\0" in operation:
         raise ValueError(f"the name of an operation must not hold a NUL: {operation!r}")
     return operation

@@ -9,6 +9,9 @@ attempt.succeed()
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from events.attempt import Attempt, request_start
 from events.bus import Bus
 from events.call import Call
@@ -31,7 +34,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "successes")
+    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -40,10 +43,17 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.is_observed = False
+        self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
 
     def __repr__(self) -> str:
         return f"<Operation {display_name(self.name, self.key)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        definition = self.owner()
+        if definition is None:
+            raise TypeError(f"cannot pickle operation {self.name!r}, which no service has defined")
+        return definition.keyed, (self.key,)
 
     def start(self) -> Attempt:
         """Begin a call.

@@ -56,6 +56,8 @@ class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
         recorded: Its result, if later calls with the same idempotency key are to get it.
     """
 
+    ends: ClassVar[bool] = True
+
     recovered: bool = False
     recorded: Recorded | None = None
 
@@ -65,8 +67,12 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
 
     Args:
         error: What it raised.
+        retryable: What its caller knows of that (``retry_if_error``): a retry may help, or cannot; None: the rules
+            decide.
         retries: How many retries the call has used.
-        elapsed: Seconds since the first attempt of the call began.
+        elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
+            ``attempt_timeout``, key or journal, and no subscriber to its starts, reads no clock before it fails: then
+            it is since that attempt failed, and its own time is not counted.
         waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.
@@ -76,6 +82,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     asks: ClassVar[bool] = True
 
     error: Exception
+    retryable: bool | None = None
     retries: int = 0
     elapsed: float = 0.0
     waited: float = 0.0
@@ -181,6 +188,8 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     *attempt* is the last one that was made.
     """
 
+    ends: ClassVar[bool] = True
+
     reason: str = ""
 
 
@@ -188,10 +197,12 @@ class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """A call succeeded after an attempt of it had failed.
 
     Args:
-        elapsed: Seconds since its first attempt began.
+        elapsed: As in ``OperationFailed``.
         recorded: As in ``OperationSucceeded``.
         lag: How many seconds late a retry of it began; the longest of them.
     """
+
+    ends: ClassVar[bool] = True
 
     elapsed: float = 0.0
     recorded: Recorded | None = None
@@ -206,12 +217,16 @@ class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
         retry_after: Seconds from *at* after which a new call may be allowed; None if that is unknown.
     """
 
+    ends: ClassVar[bool] = True
+
     reason: str = ""
     retry_after: float | None = None
 
 
 class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call was cancelled, in an attempt or, if *waiting*, before that attempt began. That is no failure."""
+
+    ends: ClassVar[bool] = True
 
     waiting: bool = False
 

@@ -1,4 +1,4 @@
-"""Steps of a call that only a runner takes: park, give up, reject."""
+"""Steps of a call that only a runner takes: park, interrupt, give up, reject."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from events.attempt import Attempt, end, publish_outcome
 from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
-from events.operation_events import CallRejected, Parked
+from events.operation_events import CallRejected, OperationInterrupted, Parked
 from events.verdicts import GiveUp, Park, Verdict
 
 
@@ -16,6 +16,20 @@ def park(attempt: Attempt, deferred: Verdict) -> None:
     after = min(deferred.after or 0.0, FOREVER)
     key = attempt.call.idempotency_key
     attempt.call.publish(Parked, attempt.number, after=after, within=min(within, FOREVER), why=why, idempotency_key=key)
+
+
+def interrupt(attempt: Attempt) -> Attempt:
+    """*attempt* is cut off by its caller: publish that, and return the same attempt to be made again, not begun.
+
+    It charges no retry.
+    """
+    call, attempt._is_ended = attempt.call, True
+    if attempt._is_started:
+        call.has_failed = True  # it may have had its effect
+        call.publish(OperationInterrupted, attempt.number)
+    if call.progress is not None:
+        call.progress.restart()
+    return Attempt(call, attempt.number, attempt.waited)
 
 
 def give_up(attempt: Attempt, verdict: GiveUp) -> None:

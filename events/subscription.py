@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
-from events.callables import name_of
+from events.callables import is_async, name_of
 from events.event import Event
+
+OnError: TypeAlias = Literal["ignore", "give up"]
+
+
+class Trouble(msgspec.Struct, gc=False):
+    """How a receiver fails: *failures* in a row, when that was *logged*, and how often since without a line."""
+
+    failures: int = 0
+    logged: float | None = None
+    unlogged: int = 0
 
 
 class Subscription(msgspec.Struct, eq=False, weakref=True):
@@ -21,7 +31,8 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
         sender: What blinker knows the operation, or the key of it, by that it asks for; ``blinker.ANY`` for all.
         essential: Whether it stays when the function raises again and again.
         is_detail: Whether it wants its events only while the log wants details.
-        failures: How often in a row the function has raised.
+        gives_up: Whether it answers with ``GiveUp`` where the function raises.
+        trouble: How the function fails; ``None`` if it never has.
     """
 
     # The subscription, not the function, is blinker's receiver: one function may be subscribed twice, and only a full
@@ -32,7 +43,8 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
     _disconnect: Callable[[Subscription], object]
     essential: bool = False
     is_detail: bool = False
-    failures: int = 0
+    gives_up: bool = False
+    trouble: Trouble | None = None
 
     def __call__(self, sender: object, *, event: Event) -> object:
         """Receive *event* from code that sends through the blinker signal itself."""
@@ -50,6 +62,28 @@ class Subscription(msgspec.Struct, eq=False, weakref=True):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Narrowing(TypedDict, total=False):
+    """The keyword arguments of ``Bus.subscribe``, which describes them."""
+
+    operation: str | None
+    key: str | None
+    essential: bool
+    is_detail: bool
+    on_error: OnError
+
+
+def check_subscriber(function: object, operation: str | None, key: str | None) -> None:
+    """Raise TypeError unless *function* is a plain function (publishing never awaits) and a *key* has an operation."""
+    if isinstance(function, type) and issubclass(function, Event):
+        raise TypeError(f"the kind of event comes first: subscribe({function.__name__}, function)")
+    if not callable(function):
+        raise TypeError(f"a subscriber is called with the event; {function!r} cannot be called")
+    if is_async(function):
+        raise TypeError(f"{name_of(function)} is a coroutine function; publishing never awaits, pass a plain function")
+    if key is not None and operation is None:
+        raise TypeError("key= narrows an operation down; name the operation too")
 
 
 def receiver_of(function: Any) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Callable
 
 from events.bus import Bus
 from events.conditions import Condition
+from events.own_log import own_log
 from recovery.execution.joinable import JoinableCalls
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
@@ -15,7 +15,7 @@ from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class Calls:

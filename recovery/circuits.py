@@ -6,7 +6,7 @@ from events.conditions import Condition
 from events.names import display_name
 from recovery import validation
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, Closed, Open
+from recovery.policies.circuit_breaker import Circuit, Closed, Forced, Open
 from recovery.subscribers.circuit_breaker import MODES, Break, Mode
 
 
@@ -22,15 +22,18 @@ class Circuits:
     def __init__(self, break_: Break) -> None:
         self._break = break_
 
-    def states(self) -> dict[OperationKey, Circuit]:
-        """The state of each circuit by operation name and key; a circuit without a failure is left out.
+    def states(self) -> dict[OperationKey, Circuit | Forced]:
+        """The state of each circuit by operation name and key, as it stands now.
 
-        A state is a ``Closed``, ``Open`` or ``HalfOpen`` of ``recovery.policies.circuit_breaker``.
+        A closed circuit without a failure that still counts is left out, unless it is forced. A state is a ``Closed``,
+        ``Open``, ``HalfOpen`` or ``Forced`` of ``recovery.policies.circuit_breaker``.
         """
         return self._break.states()
 
     def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
         """Put a circuit into *mode* until it is forced again; an operation without a breaker can be forced, too.
+
+        Where that opens or closes the circuit, ``CircuitOpened`` (*forced*) or ``CircuitClosed`` says so.
 
         Args:
             operation: The name of the operation.
@@ -58,9 +61,16 @@ class Circuits:
         return Condition(name, lambda: self._break.lets_pass(operation, key))
 
     def __repr__(self) -> str:
-        shown = {one: f"forced {mode}" for one, mode in self._break.modes().items()}
-        for operation_key, circuit in self.states().items():
-            closed = f"closed, {circuit.failures} failed" if isinstance(circuit, Closed) else ""
-            shown.setdefault(operation_key, closed or ("open" if isinstance(circuit, Open) else "half-open"))
-        states = "; ".join(f"{display_name(*one)} {state}" for one, state in shown.items())
+        states = "; ".join(f"{display_name(*one)} {_in_words(state)}" for one, state in self.states().items())
         return f"<Circuits: {states or 'all closed'}>"
+
+
+def _in_words(state: Circuit | Forced) -> str:
+    match state:
+        case Forced(mode):
+            return f"forced {mode}"
+        case Closed():
+            return f"closed, {state.failures} failed"
+        case Open():
+            return "open"
+    return "half-open"

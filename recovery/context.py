@@ -10,7 +10,7 @@
 
 Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
 (``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
-variable: the tasks and worker threads that the call starts see it.
+variable: the tasks and worker threads that the call starts see it. Only ``attempt`` answers in every call.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 import msgspec
 
 from events.attempt import Attempt
+from recovery.call_stack import attempt_number
 
-current: ContextVar[Attempt] = ContextVar("recovery_attempt")
+current: ContextVar[Attempt | None] = ContextVar("recovery_attempt")
 """The attempt that runs; the runner sets it."""
 
 
@@ -82,12 +83,17 @@ def key() -> str:
 
 
 def attempt() -> int:
-    """The number of the attempt that runs, from 1.
+    """The number of the attempt that runs, from 1: in the body of any recoverable call, without declaring anything.
 
     Raises:
-        LookupError: No call with a context runs here.
+        LookupError: No recoverable call runs in this thread or task.
     """
-    return _attempt().number
+    number = attempt_number()
+    if number is not None:
+        return number
+    if is_running():  # in a thread or a task that a call with a context started
+        return _attempt().number
+    raise LookupError("no recoverable call runs in this thread or task")
 
 
 def is_running() -> bool:
@@ -96,10 +102,10 @@ def is_running() -> bool:
 
 
 def _attempt() -> Attempt:
-    try:
-        return current.get()
-    except LookupError:
+    attempt = current.get(None)
+    if attempt is None:
         raise LookupError(
             "no call with a context runs here; declare the operation with resumable=True, durability='journal', "
             "progress_resets or stall_timeout"
-        ) from None
+        )
+    return attempt

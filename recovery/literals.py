@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import threading
@@ -34,20 +35,27 @@ HEX = "[0-9A-F]"
 PERCENT = "%(?:25)*"  # what is percent-encoded may be encoded again
 BACKSLASH = rf"(?:\\|{PERCENT}5C)"
 ESCAPE = re.compile(
-    rf"(?P<utf8>(?:(?:{PERCENT}|{BACKSLASH}+x)[89A-F]{HEX})+)"
+    rf"(?:\x1b|{BACKSLASH}+(?:x1b|u001b|033))\[[0-9;?]{{0,20}}[A-Z]"
+    rf"|(?P<utf8>(?:(?:{PERCENT}|{BACKSLASH}+x)[89A-F]{HEX}|{BACKSLASH}+[23][0-7]{{2}})+)"
     rf"|{BACKSLASH}+(?:(?-i:[abefnrtv])|x(?P<byte>[0-7]{HEX})|u(?P<high>D[89AB]{HEX}{{2}}){BACKSLASH}+u(?P<low>D[C-F]{HEX}{{2}})"
-    rf"|u(?P<unit>{HEX}{{4}})|U(?P<code>{HEX}{{8}})|(?P<octal>[0-3][0-7]{{2}}))?"
+    rf"|(?-i:u)(?P<unit>{HEX}{{4}})|(?-i:U)(?P<code>{HEX}{{8}})|(?P<octal>[01][0-7]{{2}}))?"
     rf"|{PERCENT}(?P<ascii>[0-7]{HEX})"
     rf"|&(?:amp;)*(?P<entity>(?:amp|lt|gt|quot|apos|#[0-9]{{1,7}}|#x{HEX}{{1,6}});)",
     re.IGNORECASE,
 )
 """What a tool may write in place of a character: no two parts match alike."""
 
+BYTE = re.compile(r"(?<=[\\C])([23][0-7]{2})|([89A-F][0-9A-F])(?=[%\\]|$)", re.IGNORECASE)
+"""A byte of the part ``utf8``: in octal behind a backslash (``%5C``, too), or two hex digits."""
+
 LEFT_OUT = dict.fromkeys([*range(33), *map(ord, "'\"\\+"), *range(127, 161)])
 """Characters that differ between the spellings of a text: blanks, and what quotes and escapes."""
 
 BYTES_OF_NO_CHARACTER = {0xDC00 + byte: byte for byte in range(128, 256)}
 """What Python decodes a byte to that is not UTF-8, and its character in ISO 8859-1."""
+
+OF_URLS = str.maketrans("+/", "-_")
+"""From base64 to that of URLs and file names (RFC 4648, 5)."""
 
 CUT = re.compile(r"\.{3,}|\u2026")
 """How a tool says that it has left something out."""
@@ -71,9 +79,9 @@ _literals = Literals()
 def hide(*secrets: str) -> None:
     """Redact these literals in every text from now on, whatever quotes, escapes, wraps or cuts them.
 
-    Percent-encoding, the escapes of JSON, HTML, Python and shells, and blanks, tabs and new lines in other places are
-    seen through. So is a cut: at the ends of a text, and at dots that stand for what is left out, parts of six
-    characters are masked. A line of 16 characters is a literal of its own.
+    Base64, percent-encoding, the escapes of JSON, HTML, Python, shells and terminals, and blanks, tabs and new lines
+    in other places are seen through. So is a cut: at the ends of a text, and at dots that stand for what is left out,
+    parts of six characters are masked. A line of 16 characters is a literal of its own.
 
     Args:
         secrets: Texts of at least four characters.
@@ -113,18 +121,32 @@ def _renew() -> None:
         *(line for secret in _secrets for line in secret.splitlines() if len(folded(line)) >= LEAST_LINE),
     ]
     spelt = set[str]().union(*map(_spellings, parts))
-    folds = {fold for fold in map(folded, parts) if len(fold) >= LEAST_FOLDED}
+    encoded = (one for secret in _secrets for one in _in_base64(secret))
+    bare = (part.replace("\x1b", "") for part in parts)  # where it is percent-encoded, no colour is seen
+    folds = {fold for fold in map(folded, (*parts, *bare, *encoded)) if len(fold) >= LEAST_FOLDED}
     _literals = Literals(*(tuple(sorted(one, key=len, reverse=True)) for one in (spelt, folds)))
 
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> set[str]:
-    """*secret* as it is, in one line, quoted by ``repr``, and percent-encoded in each way that is allowed."""
+    """*secret* as it is, in one line, quoted by ``repr`` and ``ascii``, and percent-encoded in each way there is."""
     spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
     encoded = [*spared, quote_plus(secret, errors="replace")]
     in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
     in_line = " ".join("".join(c if c.isprintable() else " " for c in secret).split())
-    return {secret, in_line if len(in_line) >= LEAST_LITERAL else secret, repr(secret)[1:-1], *encoded, *in_lower}
+    quoted = repr(secret)[1:-1], ascii(secret)[1:-1]
+    return {secret, in_line if len(in_line) >= LEAST_LITERAL else secret, *quoted, *encoded, *in_lower}
+
+
+@lru_cache(maxsize=256)
+def _in_base64(secret: str) -> set[str]:
+    """What is the same of *secret* in base64, also in that of URLs, behind any number of other bytes."""
+    data = secret.encode(errors="surrogatepass")
+    found = set[str]()
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + data).decode()[before and before + 1 : (before + len(data)) * 8 // 6]
+        found |= {text, text.translate(OF_URLS)}
+    return found
 
 
 def masked(text: str, literals: Literals) -> str:
@@ -154,7 +176,7 @@ def _occurrences(text: str, literal: str) -> Iterator[tuple[int, int]]:
 
 def folded(text: str) -> str:
     """*text* without what differs between its spellings."""
-    if any(sign in text for sign in "\\%&"):
+    if any(sign in text for sign in "\\%&\x1b"):
         text = ESCAPE.sub(_said, text)
     said = text.translate(LEFT_OUT)
     return said if said.isprintable() else "".join(filter(str.isprintable, said))
@@ -190,11 +212,11 @@ def _is_kept(character: str) -> bool:
 def _said(found: re.Match[str]) -> str:
     kind = found.lastgroup
     if kind is None:
-        return ""  # a blank, or the backslash before a quote
+        return ""  # a colour, a blank, or the backslash before a quote
     digits = found[kind]
     match kind:
         case "utf8":
-            said = bytes.fromhex("".join(re.findall(r"([89A-Fa-f][0-9A-Fa-f])(?=[%\\]|$)", digits)))
+            said = bytes(int(octal or "0", 8) or int(pair, 16) for octal, pair in BYTE.findall(digits))
             return said.decode(errors="surrogateescape").translate(BYTES_OF_NO_CHARACTER)
         case "low":
             units = int(found["high"], 16) - 0xD800, int(digits, 16) - 0xDC00

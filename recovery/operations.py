@@ -1,22 +1,22 @@
-"""The operations of a service: their settings, their keys, and the functions that resume their calls."""
+"""An operation of a service: its settings, its keys, and the function that resumes its calls."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary, ref
 
-from events.bus import Bus
 from events.callables import is_async
 from events.fork_locks import fork_safe
 from events.operation import Operation
+from events.own_log import own_log
 from recovery.redact import brief, redact
+from recovery.sameness import is_same
 from recovery.serialization.arguments import ArgumentCodec
-from recovery.settings import ConfigOf, OperationConfig
+from recovery.settings import OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
 """An operation's name, and one of its keys; the key "" stands for the operation as a whole."""
@@ -33,7 +33,16 @@ MAX_REASON = 1000
 MAX_WARNINGS = 100
 """Warnings of one operation that differ in their reasons."""
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
+
+
+class Switch:
+    """Whether a service recovers from failures: its functions ask when they fail, those with a runner at each call."""
+
+    __slots__ = ("is_on",)
+
+    def __init__(self) -> None:
+        self.is_on = True
 
 
 class Definition:
@@ -44,11 +53,13 @@ class Definition:
         operation: The operation as a whole.
         is_silent: Whether an operation of that name logs nothing.
         max_keys: How many keys are remembered.
+        call_configs: As of the ``Registry``.
+        switch: As of the ``Registry``.
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "codec", "config",
-        "is_async", "learned", "operation", "resume",
+        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "call_configs", "code",
+        "codec", "config", "homes", "is_async", "learned", "operation", "resume", "switch", "wrapper",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +69,20 @@ class Definition:
         *,
         is_silent: Callable[[str], bool] = lambda _name: False,
         max_keys: int = MAX_KEYS,
+        call_configs: dict[str, OperationConfig] | None = None,
+        switch: Switch | None = None,
     ) -> None:
+        self.switch = switch or Switch()
         self.config = config
-        self.operation = operation
+        """The settings of the latest definition; functions of an earlier one keep theirs."""
+        self.homes: set[str] = set()
+        """Where its functions were written; one that is written there again may change the settings."""
+        self.code: CodeType | None = None
+        """The code of the function that was defined last."""
+        self.wrapper: Callable[[], Any] = lambda: None
+        """The wrapper around that function, ``None`` once it is gone."""
+        self.call_configs = {} if call_configs is None else call_configs
+        self.operation = self._owned(operation)
         self.resume: Callable[..., Any] | None = None
         """The function that resumed calls run."""
         self.codec: ArgumentCodec | None = None
@@ -76,6 +98,16 @@ class Definition:
         self._by_key: OrderedDict[str, Operation] = OrderedDict()
         # An operation that is forgotten here, but held by its circuit, its budget or a call, keeps its counter.
         self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
+
+    def is_again(self, function: object, code: CodeType | None) -> bool:
+        """Whether the closure *function* is the one that was defined last, or takes its place: that one is gone."""
+        last = self.wrapper()
+        return code is not None and code == self.code and (last is None or is_same(last.__wrapped__, function))
+
+    def redefine(self, config: OperationConfig) -> None:
+        """Take the settings of a new definition of a function of the operation."""
+        self.config = config
+        self.resume = self.codec = self.is_async = None
 
     def add(self, function: Callable[..., Any]) -> None:
         """Note a function of the operation, if its calls can be resumed or joined. Raises ValueError for a conflict."""
@@ -130,6 +162,10 @@ class Definition:
                 setting, "what it returns holds a secret, and is written and shown as it is; return a hash of it"
             )
 
+    def _owned(self, operation: Operation) -> Operation:
+        operation.owner = ref(self)
+        return operation
+
     def keyed(self, key: str) -> Operation:
         """The operation for *key*, with its own success counter and circuit; the operation as a whole for ""."""
         if not key:
@@ -138,119 +174,12 @@ class Definition:
             operation = self._by_key.get(key)
             if operation is None:
                 self.warn_of_secret("key", key)
-                operation = self._alive.get(key) or Operation(self.operation.name, self.operation.bus, key=key)
+                operation = self._alive.get(key) or self._owned(
+                    Operation(self.operation.name, self.operation.bus, key=key)
+                )
                 self._by_key[key] = self._alive[key] = operation
                 if len(self._by_key) > self._max_keys:
                     self._by_key.popitem(last=False)
             else:
                 self._by_key.move_to_end(key)
             return operation
-
-
-class Registry:
-    """Operations by name. One name is one operation: one config and one circuit, which all its calls share.
-
-    Args:
-        bus: Where the operations emit their events.
-        on_reuse: Called with a name that is given to a new operation after the operation that had it is gone.
-        max_keys: How many keys of one operation are remembered.
-    """
-
-    def __init__(
-        self, bus: Bus, on_reuse: Callable[[str], object] = lambda _name: None, *, max_keys: int = MAX_KEYS
-    ) -> None:
-        self._bus = bus
-        self._on_reuse = on_reuse
-        self._max_keys = max_keys
-        self._lock = fork_safe(threading.Lock())
-        # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
-        self._definitions: dict[str, ref[Definition]] = {}
-        self._kept: set[Definition] = set()
-        self._configs: dict[str, OperationConfig] = {}
-        self.config_of: ConfigOf = self._configs.get
-        """The config of the operation of that name, if it is defined: looked up six times for each failure."""
-        self.logging: bool | None = None
-        """What operations that leave it open log: everything, nothing, or (None) retries as details."""
-
-    def __len__(self) -> int:
-        return len(self._configs)
-
-    def define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
-        """The operation *name* with *config*: a new one, or the one that has the same name and config.
-
-        A function's own name is used by that function alone: the next function of that name (a closure, a lambda) gets
-        a number. A name that was chosen, or that belongs to a resumable operation, is never numbered, since callers or
-        the journal find the operation by it.
-
-        Args:
-            name: The operation's name.
-            config: Its checked settings.
-            explicit: Whether the name was chosen, rather than taken from a function.
-
-        Raises:
-            ValueError: The name has other settings already, or holds a NUL, which separates names from keys.
-        """
-        if "\0" in name:
-            raise ValueError(f"the name of an operation must not hold a NUL: {name!r}")
-        with self._lock:
-            chosen = name
-            number = 1
-            is_shared = explicit or config.resumable
-            while (known := self.get(chosen)) is not None and not (is_shared and known.config == config):
-                if is_shared:
-                    raise ValueError(
-                        f"operation {name!r} is already defined with other settings; give this one its own name"
-                    )
-                number += 1
-                chosen = f"{name}#{number}"
-            if known is None:
-                known = self._add(chosen, config)
-            if is_shared:
-                self._kept.add(known)
-            return known
-
-    def _add(self, name: str, config: OperationConfig) -> Definition:
-        if name in self._definitions:
-            self._on_reuse(name)
-        definition = Definition(config, Operation(name, self._bus), is_silent=self.is_silent, max_keys=self._max_keys)
-        self._definitions[name] = ref(definition, functools.partial(self._gone, name))
-        self._configs[name] = config
-        return definition
-
-    def forget_pending(self) -> None:
-        """Have each operation ask again which of its calls are pending."""
-        for found in list(self._definitions.values()):
-            if (definition := found()) is not None:
-                definition.learned = ""
-
-    def get(self, name: str) -> Definition | None:
-        """The operation of that name, ``None`` if it is not defined."""
-        found = self._definitions.get(name)
-        return None if found is None else found()
-
-    def _gone(self, name: str, _end: object) -> None:
-        # No lock: the collector may call this anywhere, also where the lock is held.
-        self._configs.pop(name, None)
-        known = self.get(name)
-        if known is not None:  # another thread has just defined the name again
-            self._configs[name] = known.config
-
-    def logs(self, name: str) -> bool | None:
-        """What the operation of that name logs: everything, nothing, or (None) retries as details."""
-        config = self.config_of(name)
-        return self.logging if config is None or config.logging is None else config.logging
-
-    def is_silent(self, name: str) -> bool:
-        """Whether nothing of the operation of that name is logged."""
-        return self.logs(name) is False
-
-    def operation_of(self, name: str, key: str) -> Operation | None:
-        """The operation of that name and key, ``None`` if it is not defined. A reference to it keeps its counter."""
-        definition = self.get(name)
-        return None if definition is None else definition.keyed(key)
-
-
-def name_of_function(function: Any) -> str:
-    """The default name of an operation: module and qualified name of the function, or of a callable's class."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"

@@ -33,18 +33,25 @@ MOST_OF_A_HOST = 255
 """Characters of a host and its port: what is longer, between :// and the path, is the beginning of a password."""
 
 NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
-QUOTE = r"(?:\\{0,8}['\"]|%22|%27|&quot;|&#39;)"
-IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|%3D|%3A)\s{{0,2}}"
-OPEN = r"(?P<open>(?:[\w.]{1,40}\(|b)?(?P<escape>\\{0,8})(?P<quote>['\"]))"
+MARK = r"(?:'\"'\"'|\\{0,8}['\"])"  # a quote, as a shell or a further quotation spells it
+QUOTE = rf"(?:{MARK}|%22|%27|&quot;|&#39;)"
+CODED = "%(?:25){0,3}"  # what is percent-encoded may be encoded again
+IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|{CODED}3[DA])\s{{0,2}}"
+BEGINS = r"(?P<escape>\\{0,8})(?P<quote>'\"'\"'|['\"])"
+OPEN = rf"(?P<open>(?:[\w.]{{1,40}}\(|b)?{BEGINS})"
 TO_CLOSE = r"(?:(?!(?<!\\)(?P=escape)(?P=quote))[^\r\n])*(?P<close>(?P=escape)(?P=quote))"
-JOINED = r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|\\')*"  # as shells join quoted parts into one word
-WORD = r"(?:\\{0,8}['\"]|%22|%27)?(?:(?!%2[267]|&[\w.%-]{1,40}=)[^\s'\"<>])+"
+JOINED = r"(?:\\{0,8}\"[^\"\r\n]*\"|(?P=escape)'[^'\r\n]*'|\\')*"  # as shells join quoted parts into one word
+WORD = rf"(?:{MARK}|%22|%27)?(?:(?!%2[267]|&[\w.%-]{{1,40}}=)[^\s'\"<>])+"
 UNMASKED = r"(?!\*{3}[^\w\s]{0,3}(?:\s|\Z))"
 """Not what is masked already, whose punctuation is not part of a secret: texts are redacted again in a longer line."""
 VALUE = rf"{UNMASKED}(?:{OPEN}{TO_CLOSE}{JOINED}|{WORD})"
-AFTER_OPTION = r"(?:=|['\"]?,?\s{1,4}|['\"],)"
+AFTER_OPTION = rf"(?:=|{MARK}?,?\s{{1,4}}|{MARK},)"
 USER = r"(?![a-z]:[\\/]|[0-9]{1,9}:[0-9]{1,9}(?![\w]))[^\s'\":/@]{1,256}:(?!/)"
-WORD_BEGINS = r"(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))"
+ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4})|(?<=[0-9\[]m)"
+"""Behind what is percent-encoded, a new line as ``repr`` and JSON write it, or a colour."""
+WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
+OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
+NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
@@ -63,17 +70,20 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
         ),
         (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
-        (("%3a%2f%2f",), r"(%3A%2F%2F)(?:(?!%2F|%40)[^\s/?#@'\"<>&])+(?P<close>%40|@)"),
+        (
+            ("3a%2",),
+            rf"({CODED}3A{CODED}2F{CODED}2F)(?:(?!{CODED}(?:2F|40))[^\s/?#@'\"<>&])+(?P<close>{CODED}40|@)",
+        ),
         # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
         (
             (*SECRET_NEEDLES, "key"),
-            rf"((?P<escape>\\{{0,8}})(?P<quote>['\"])-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
+            rf"({BEGINS}-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
         ),
         # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
         (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
         (
             ("key", "sig", "x-amz-", "pass", "auth"),
-            rf"((?:key|sig|signature|(?<![a-z])pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
+            rf"((?:key|sig|signature|{NAME_BEGINS}pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
         ),
         (
             ("key",),
@@ -83,37 +93,51 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             (*SECRET_NEEDLES, "key"),
             rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
         ),
+        # A pair of headers, as httpx shows them.
+        (
+            (*SECRET_NEEDLES, "key"),
+            rf"(\(b?{MARK}[\w-]{{0,40}}(?:{NAMES}|key){MARK},\s{{0,2}}){UNMASKED}{OPEN}{TO_CLOSE}(?=\))",
+        ),
         # --name value, and as the list of arguments that CalledProcessError shows.
         (
             (*SECRET_NEEDLES, "key"),
-            rf"((?<![\w-])-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key)['\"]?,?\s{{1,4}})(?!['\"]?--\w){VALUE}",
+            rf"({OPTION_BEGINS}-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key){MARK}?,?\s{{1,4}})(?!{MARK}?--\w){VALUE}",
         ),
         # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
         (
             ("-u", "-user"),
-            rf"((?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}(?P<escape>\\{{0,8}})(?P<quote>['\"]){USER}){TO_CLOSE}",
+            rf"({OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}{BEGINS}{USER}){TO_CLOSE}",
         ),
         (
             ("-u", "-user"),
-            rf"((?:(?<![\w-])(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+            rf"((?:{OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+        ),
+        (
+            ("curl",),
+            rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{BEGINS}"
+            rf"{USER}){TO_CLOSE}",
+        ),
+        (
+            ("curl",),
+            rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{USER}){UNMASKED}[^\s'\"]+",
         ),
         (
             ("sshpass", "login"),
-            rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s)['\"]?,?\s{{0,4}}['\"]?-p['\"]?,?\s{{0,4}}){VALUE}",
+            rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s){MARK}?,?\s{{0,4}}{MARK}?-p{MARK}?,?\s{{0,4}}){VALUE}",
         ),
         (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}"),
-        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}['\"]?pass:){UNMASKED}[^\s'\"]+"),
+        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}{MARK}?pass:){UNMASKED}[^\s'\"]+"),
         (
             ("authorization",),
-            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
+            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
             r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
         ),
-        (("auth",), r"((?<![a-z])auth['\"]?\s{0,2}[=:]\s{0,2})(?P<open>\()[^()\r\n]{1,999}(?P<close>\))"),
-        (("auth",), rf"((?<![a-z])auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
+        (("auth",), rf"({NAME_BEGINS}auth['\"]?\s{{0,2}}[=:]\s{{0,2}})(?P<open>\()[^()\r\n]{{1,999}}(?P<close>\))"),
+        (("auth",), rf"({NAME_BEGINS}auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
         (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
         (
             ("cookie",),
-            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?\\{{0,8}}['\"])?+){UNMASKED}"
+            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
             r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
         ),
         # Addresses that are secrets: webhooks, bots.
@@ -137,13 +161,13 @@ SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
         (
             ("akia", "asia", "abia", "acca"),
-            r"(?-i:(?:(?<![A-Z0-9])|(?<=%[0-9A-F]{2}))(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,})",
+            rf"(?:(?-i:(?<![A-Z0-9]))|{ESCAPED})(?-i:(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16,}})",
         ),
         (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
         (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
         (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
         # JSON Web Tokens (RFC 7519); the signature may be missing.
-        (("eyj",), r"(?-i:(?<![\w-])|(?<=%[0-9A-F]{2}))(?-i:eyJ)[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)*"),
+        (("eyj",), rf"{OPTION_BEGINS}(?-i:eyJ)[\w-]{{4,}}\.[\w-]{{4,}}(?:\.[\w-]*)*"),
     )
 )
 """Needles and pattern. A pattern is tried only if one of its needles is in the lower-case text.

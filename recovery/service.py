@@ -6,29 +6,31 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, Self, TypeVar, Unpack, overload
 
 from events.bus import Bus
 from events.operation import Operation
 from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
-from recovery.execution.decorator import check_by_hand, check_function, wrap
+from recovery.definitions import Definitions
+from recovery.execution.blocks import Attempts
 from recovery.execution.joinable import JoinableCalls
-from recovery.execution.runner import Runner
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.journal import Journal
 from recovery.journal.store import Store, check_store
-from recovery.operations import MAX_KEYS, Definition, Registry, name_of_function
+from recovery.operations import MAX_KEYS
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
+from recovery.registry import Registry
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service_lifetime import Lifetime
-from recovery.settings import Defaults, OperationConfig, Settings, WhenOpen, changed, make_config
+from recovery.settings import Settings, WhenOpen
+from recovery.settings_check import Defaults, changed
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
@@ -104,8 +106,7 @@ class Recovery:
                 raise TypeError(f"{name} must be a function without arguments, not {function!r}")
         validation.whole("max_keys", max_keys, least=1)
         self.bus = Bus(clock=clock, run=run)
-        self._defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
-        self._enabled = True
+        defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
@@ -113,6 +114,9 @@ class Recovery:
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self._lifetime = Lifetime(journal_config, self._joinable)
+        self._definitions = Definitions(
+            self.bus, self._registry, self._subscribers, self._waiting, self._joinable, self._lifetime, defaults
+        )
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -129,7 +133,7 @@ class Recovery:
     @property
     def is_enabled(self) -> bool:
         """Whether ``recoverable`` does anything: the option *enabled*, unless RECOVERY_DISABLED=1 is set."""
-        return self._enabled and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
+        return self._registry.switch.is_on and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
 
     @property
     def journal(self) -> Journal | None:
@@ -151,8 +155,9 @@ class Recovery:
     ) -> None:
         """Change the service in place; an option that is ``None`` stays as it is.
 
-        *enabled*, *policy*, *breaker* and *budget* hold for operations defined from now on, everything else at once.
-        The options are those of ``Recovery``.
+        *policy*, *breaker* and *budget* hold for operations defined from now on, everything else at once.
+        ``enabled=False`` lets every failure pass, also of functions that are decorated already; a call that waits for
+        its retry still makes it. The options are those of ``Recovery``.
 
         Raises:
             TypeError: An unknown option, or a value of the wrong type.
@@ -162,14 +167,17 @@ class Recovery:
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
-        defaults = changed(self._defaults, {name: value for name, value in changes.items() if value is not None})
+        defaults = changed(
+            self._definitions.defaults, {name: value for name, value in changes.items() if value is not None}
+        )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
-        self._enabled = self._enabled if enabled is None else enabled
-        self._defaults = defaults
+        if enabled is not None:
+            self._registry.switch.is_on = enabled
+        self._definitions.defaults = defaults
         self._subscribers.configure(
             classification=enable_classification, logging=enable_logging, classifiers=classifiers
         )
@@ -205,17 +213,10 @@ class Recovery:
             return self.recoverable(None)(name)
         if name == "":
             raise ValueError("the name of an operation must not be empty")
-        config = self._config(settings, "recoverable")
+        config = self._definitions.config(settings, "recoverable")
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            check_function(function, config)
-            if not self.is_enabled:
-                return function
-            definition = self._define(name or name_of_function(function), config, explicit=name is not None)
-            definition.add(function)
-            wrapped = wrap(self._runner(function, definition), self._joinable)
-            self._lifetime.pick_up(definition.operation.name)
-            return cast("Callable[P, R]", wrapped)
+            return self._definitions.function(function, name, config, is_enabled=self.is_enabled)
 
         return decorate
 
@@ -234,16 +235,28 @@ class Recovery:
             ValueError: A value out of range, a contradiction, a setting that needs a wrapper, or a name that is
                 already defined with other settings.
         """
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"the name of an operation must be a text that is not empty, not {name!r}")
-        known = self._registry.get(name)
-        if known is not None and not settings:
-            return known.operation
-        config = self._config(settings, "operation")
-        check_by_hand(config, settings)
-        if not self.is_enabled:
-            return Operation(name, self.bus)  # unknown to the built-in subscribers: each failure is given up at once
-        return self._define(name, config, explicit=True).operation
+        return self._definitions.operation(name, settings, is_enabled=self.is_enabled)
+
+    def attempts(self, name: str, **settings: Unpack[Settings]) -> Attempts:
+        """Make a block of code recover by itself, in a plain function or an async one.
+
+            async for attempt in service.attempts("fetch", max_retries=5):
+                with attempt:
+                    return await client.get(url)
+
+        Each loop is one call of the operation *name*. A block that ends without an error, also by ``return``, ends the
+        call as succeeded; a loop that is left otherwise ends it as cancelled. The last failure leaves the block.
+
+        Args:
+            name: The operation's name on the bus, in logs and in the journal.
+            settings: As of ``operation``; durability "strict" is refused, since a block cannot wait for its end.
+
+        Raises:
+            TypeError: A setting is unknown or has a wrong type.
+            ValueError: As ``operation``.
+            CallRejectedError: (by the loop) An open circuit, or a subscriber, turned the call away.
+        """
+        return self._definitions.attempts(name, settings, is_enabled=lambda: self.is_enabled)
 
     def resume(self) -> Resumption:
         """Resume the resumable calls that dead processes left in the journal. Never blocks.
@@ -259,7 +272,7 @@ class Recovery:
         Raises:
             ValueError: The service has no store.
         """
-        return self._lifetime.resume(self._runner, self._waiting.jitter)
+        return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
@@ -287,7 +300,7 @@ class Recovery:
         return self._monitor
 
     def close(self) -> None:
-        """Write what the journal has accepted and close it. Idempotent; later calls run unjournalled."""
+        """Write what the journal has accepted and close it for good. Idempotent; later calls run unjournalled."""
         self._lifetime.close()
 
     def __enter__(self) -> Self:
@@ -303,18 +316,3 @@ class Recovery:
 
     async def __aexit__(self, *raised: object) -> None:
         await self._lifetime.end(has_failed=raised[0] is not None)
-
-    def _config(self, settings: Settings, caller: str) -> OperationConfig:
-        has_store = self.journal is not None
-        return make_config(settings, defaults=self._defaults, has_store=has_store, caller=caller)
-
-    def _define(self, name: str, config: OperationConfig, *, explicit: bool) -> Definition:
-        definition = self._registry.define(name, config, explicit=explicit)
-        if config.journalled and self._lifetime.journal is not None:
-            self._lifetime.journal.follow(definition.operation.name)
-        self._subscribers.follow(definition)
-        return definition
-
-    def _runner(self, function: Callable[..., Any], definition: Definition) -> Runner:
-        lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Runner(function, definition, self._waiting, lambda: lifetime.journal)

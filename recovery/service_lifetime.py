@@ -39,6 +39,7 @@ class Lifetime:
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
         self._group: anyio.abc.TaskGroup | None = None
+        self._is_closed = False
         self._resuming = fork_safe(threading.Lock())
 
     def add_store(self, store: Store, bus: Bus, config_of: ConfigOf, restore: Restore, commands: CommandSink) -> None:
@@ -66,12 +67,18 @@ class Lifetime:
             self.resumption.pick_up()
 
     def start(self) -> None:
-        """Start the journal's thread."""
+        """Start the journal's thread. Raises RuntimeError after ``close``: a journal is not opened again."""
         if self.journal is not None:
+            if self._is_closed:
+                raise RuntimeError(
+                    "this service was closed, and its journal with it: nothing would be written; "
+                    "make a new service for each `with`, as in `with Recovery(store=...) as service`"
+                )
             self.journal.start()
 
     def close(self) -> None:
         """Leave the calls that run pending, write what the journal has accepted, and close it."""
+        self._is_closed = True
         self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()

@@ -1,24 +1,21 @@
-"""The settings of an operation, checked once, at definition."""
+"""The settings of an operation, and its checked config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
-from events.callables import is_async
 from events.evidence import Category
-from recovery import validation
-from recovery.policies.backoff import Exponential, Jitter
+from events.operation_events import FailureClassified
+from recovery.policies.backoff import Jitter
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
-from recovery.policies.durability import Durability, OnDegraded, durability_of, on_degraded_of
+from recovery.policies.durability import Durability, OnDegraded
 from recovery.policies.retry import RetryPolicy, Strategy
-from recovery.policies.rules import in_order
-from recovery.suggestions import refuse_unknown
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -44,7 +41,7 @@ class Settings(TypedDict, total=False):
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
     policy: RetryPolicy
-    retry_on: type[Exception] | tuple[type[Exception], ...]
+    retry_on: type[Exception] | Sequence[type[Exception]]
     classifier: Classifier | Sequence[Classifier]
     enable_classification: bool | None
     enable_persistence: bool | None
@@ -63,35 +60,28 @@ class Settings(TypedDict, total=False):
     durability: Durability
     on_degraded: OnDegraded
     retry_exhausted: bool
-    retry_on_result: Callable[[Any], bool]
+    retry_if: Callable[[Any], Any]
+    retry_if_error: Callable[[Exception], Any]
+    before_retry: Callable[[FailureClassified], Any]
+    fallback: Any
     idempotent: bool
     reconcile: Callable[..., Any]
-
-
-class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of operations that declare none. Raises TypeError or ValueError for a wrong value."""
-
-    policy: RetryPolicy = RetryPolicy()
-    breaker: BreakerPolicy | None = BreakerPolicy()
-    budget: RetryBudget | None = None
-    key: Any = None  # a Callable[..., str]
-    when_open: WhenOpen = "reject"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.policy, RetryPolicy):
-            raise TypeError(f"policy must be a RetryPolicy, not {self.policy!r}")
-        if not isinstance(self.breaker, BreakerPolicy | None):
-            raise TypeError(f"breaker must be a BreakerPolicy or None, not {self.breaker!r}")
-        if not isinstance(self.budget, RetryBudget | None):
-            raise TypeError(f"budget must be a RetryBudget or None, not {self.budget!r}")
-        _plain("key", self.key, "of the call's arguments")
-        validation.choice("when_open", self.when_open, ("reject", "wait"))
 
 
 class Absent(Enum):
     """The type of ``ABSENT``."""
 
     ABSENT = "absent"
+
+
+class NoFallback(Enum):
+    """The type of ``NO_FALLBACK``."""
+
+    NO_FALLBACK = "no fallback"
+
+
+NO_FALLBACK = NoFallback.NO_FALLBACK
+"""The fallback of an operation without one: the caller gets the exception. ``None`` is a fallback like any other."""
 
 
 class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +104,10 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     join: bool | None = None
     key: Any = None  # a Callable[..., str]
     retry_exhausted: bool = False
-    retry_on_result: Any = None  # a Callable[[Any], bool]
+    retry_if: Any = None  # a Callable[[Any], bool]
+    retry_if_error: Any = None  # a Callable[[Exception], bool | None]
+    before_retry: Any = None  # a Callable[[FailureClassified], object]
+    fallback: Any = NO_FALLBACK
     idempotent: bool = True
     reconcile: Any = None  # a Callable[..., Any]
 
@@ -142,147 +135,8 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
 ConfigOf: TypeAlias = Callable[[str], OperationConfig | None]
 """Finds the config of an operation by name; ``None`` for an operation that the service does not know."""
 
+NO_CONFIGS: Mapping[str, OperationConfig] = {}
+"""Where no call has a config of its own."""
+
 ABSENT = Absent.ABSENT
 """What ``reconcile`` returns if the effect is not there, so that the attempt is made again."""
-
-FLAGS = (
-    "enable_classification", "enable_persistence", "enable_logging", "resumable", "join", "retry_exhausted",
-    "idempotent",
-)  # fmt: skip
-POLICY_FIELDS = (
-    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
-    "jitter",
-)  # fmt: skip
-BACKOFF_FIELDS = {"initial_delay": "initial", "backoff_factor": "factor"}
-BREAKER_FIELDS = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
-
-
-def make_config(
-    settings: Settings, *, defaults: Defaults, has_store: bool, caller: str = "recoverable"
-) -> OperationConfig:
-    """Check *settings* and complete them with the service's *defaults*.
-
-    Args:
-        settings: The settings as the user gave them.
-        defaults: The defaults of the service.
-        has_store: Whether the service has a store.
-        caller: What errors call the function that was called with the settings.
-
-    Raises:
-        TypeError: An unknown setting, or a value of the wrong type.
-        ValueError: A value out of range, or a contradiction.
-    """
-    given: dict[str, Any] = dict(settings)
-    refuse_unknown(caller, given, Settings.__annotations__)
-    validation.flags({name: given.get(name) for name in FLAGS})
-    policies = changed(defaults, {name: given[name] for name in defaults.__struct_fields__ if name in given})
-    return OperationConfig(
-        policy=_policy(given, policies.policy),
-        breaker=_breaker(given, policies.breaker),
-        budget=policies.budget,
-        when_open=policies.when_open,
-        retry_on=_retry_on(given),
-        classifiers=_classifiers(given),
-        classification=given.get("enable_classification"),
-        logging=given.get("enable_logging"),
-        durability=durability_of(given, has_store=has_store),
-        on_degraded=on_degraded_of(given),
-        resumable=bool(given.get("resumable")),
-        version=_version(given),
-        idempotency_key=_plain("idempotency_key", given.get("idempotency_key"), "of the call's arguments"),
-        remember=_remember(given),
-        join=_join(given),
-        key=policies.key,
-        retry_exhausted=bool(given.get("retry_exhausted")),
-        retry_on_result=_plain("retry_on_result", given.get("retry_on_result"), "of the result"),
-        idempotent=_idempotent(given),
-        reconcile=given.get("reconcile"),
-    )
-
-
-def changed(struct: S, changes: Mapping[str, Any]) -> S:
-    """*struct* with *changes*, checked; ``msgspec.structs.replace`` checks nothing before msgspec 0.21."""
-    return type(struct)(**{**msgspec.structs.asdict(struct), **changes}) if changes else struct
-
-
-def _policy(given: dict[str, Any], policy: RetryPolicy) -> RetryPolicy:
-    _refuse_both(given, "policy", (*POLICY_FIELDS, *BACKOFF_FIELDS))
-    changes = {name: given[name] for name in POLICY_FIELDS if name in given}
-    shape = {field: given[name] for name, field in BACKOFF_FIELDS.items() if name in given}
-    if shape:
-        changes["backoff"] = changed(
-            policy.backoff if isinstance(policy.backoff, Exponential) else Exponential(), shape
-        )
-    return changed(policy, changes)
-
-
-def _breaker(given: dict[str, Any], breaker: BreakerPolicy | None) -> BreakerPolicy | None:
-    _refuse_both(given, "breaker", BREAKER_FIELDS)
-    threshold, timeout = BREAKER_FIELDS
-    if threshold in given:
-        validation.whole(threshold, given[threshold], least=1)
-    if timeout in given:
-        validation.number(timeout, given[timeout], above=0.0)
-    changes = {field: given[name] for name, field in BREAKER_FIELDS.items() if name in given}
-    return changed(breaker or BreakerPolicy(), changes) if changes else breaker
-
-
-def _refuse_both(given: dict[str, Any], whole: str, parts: Iterable[str]) -> None:
-    for part in parts:
-        if whole in given and part in given:
-            raise ValueError(f"{part} and {whole} contradict each other; set it in the {whole}")
-
-
-def _retry_on(given: dict[str, Any]) -> tuple[type[Exception], ...] | None:
-    if "retry_on" not in given:
-        return None
-    kinds = given["retry_on"] if isinstance(given["retry_on"], tuple) else (given["retry_on"],)
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"retry_on must be a subclass of Exception, or a tuple of them, not {kind!r}")
-    return kinds
-
-
-def _classifiers(given: dict[str, Any]) -> tuple[Classifier, ...]:
-    if given.get("classifier") is None:
-        return ()
-    if given.get("enable_classification") is False:
-        raise ValueError("classifier and enable_classification=False contradict each other")
-    return in_order("classifier", given["classifier"])
-
-
-def _plain(name: str, function: Callable[..., Any] | None, what: str) -> Callable[..., Any] | None:
-    if function is not None and (not callable(function) or is_async(function)):
-        raise TypeError(f"{name} must be a plain function {what}, not {function!r}")
-    return function
-
-
-def _idempotent(given: dict[str, Any]) -> bool:
-    reconcile, idempotent = given.get("reconcile"), given.get("idempotent")
-    if reconcile is not None and not callable(reconcile):
-        raise TypeError(f"reconcile must be a function of the call's arguments, not {reconcile!r}")
-    if reconcile is not None and idempotent:
-        raise ValueError("reconcile and idempotent=True contradict each other: reconcile implies idempotent=False")
-    return idempotent is not False and reconcile is None
-
-
-def _remember(given: dict[str, Any]) -> float | None:
-    if "remember" not in given:
-        return None
-    if given.get("idempotency_key") is None:
-        raise ValueError("remember needs an idempotency_key, by which results are recorded")
-    return validation.number("remember", given["remember"], least=0.0)
-
-
-def _join(given: dict[str, Any]) -> bool | None:
-    join: bool | None = given.get("join")
-    if join and not given.get("resumable") and given.get("idempotency_key") is None:
-        raise ValueError("join=True needs resumable=True or an idempotency_key, which tell equal calls from others")
-    return join
-
-
-def _version(given: dict[str, Any]) -> str:
-    version = given.get("version", "")
-    if not isinstance(version, str):
-        raise TypeError(f"version must be a str, not {version!r}")
-    return version

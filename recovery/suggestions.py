@@ -28,7 +28,11 @@ FACTOR = (("backoff_factor", ""), ("backoff", SHAPE))
 TOTAL = (("max_elapsed", "the whole call"), ("wait_timeout", "the wait for conditions"))
 THRESHOLD = (("circuit_breaker_threshold", ""), ("failure_threshold", ""))
 BREAK = (("circuit_breaker_timeout", ""), ("break_duration", ""))
-ON_ERROR = (("retry_on", "exception classes"), ("retry_on_result", "a function of the result"))
+ON_ERROR = (
+    ("retry_on", "exception classes"),
+    ("retry_if_error", "a function of the exception"),
+    ("retry_if", "a function of the result"),
+)
 
 PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "timeout": (
@@ -49,8 +53,16 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "wait_jitter": (("jitter", '"none", "full", "equal" or "decorrelated"'),),
     **dict.fromkeys(("max_time", "stop_after_delay", "deadline"), TOTAL),
     "stop": (*RETRIES, *TOTAL),
-    **dict.fromkeys(("retry", "retry_if", "on", "exception", "exceptions", "retry_if_exception_type"), ON_ERROR),
-    "retry_if_result": ON_ERROR[1:],
+    **dict.fromkeys(
+        ("retry", "on", "exception", "exceptions", "retry_if_exception_type", "retry_if_exception"),
+        ON_ERROR,
+    ),
+    "retry_if_result": ON_ERROR[2:],
+    "giveup": (("retry_if_error", "says true to what is retried"),),
+    **dict.fromkeys(
+        ("before_sleep", "on_backoff"), (("before_retry", "it prepares the attempt, a bus subscriber watches"),)
+    ),
+    "retry_error_callback": (("fallback", "a value, or a function of the exception"),),
     **dict.fromkeys(("wait_for", "wait_timeout"), (("per_category", "a Strategy for each category has it"),)),
     **dict.fromkeys(("backoff", "max_retries"), (("policy", "a RetryPolicy has it"),)),
     **dict.fromkeys(("fail_max", "threshold", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
@@ -61,7 +73,6 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
 WORDS = {
     "name": "the name comes first: recoverable('fetch', max_retries=5)",
     "reraise": "leave it out: the caller always gets the function's own exception",
-    "retry_error_callback": "catch the function's own exception after the call, or subscribe to GaveUp",
 }
 """A word of another library that no setting here corresponds to -> what to write instead."""
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -44,11 +45,16 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _only_file(folders: tuple[str, ...], text: str) -> Path:
-    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
-    found = [file for file in files for _ in range(file.read_text(encoding="utf-8").count(text))]
+    texts = [one for folder in folders for one in _texts(folder)]
+    found = [file for file, source in texts for _ in range(source.count(text))]
     if len(found) != 1:
         raise LookupError(f"{text!r} stands in {len(found)} places of {', '.join(folders)}, not in one")
     return found[0].relative_to(ROOT)
+
+
+@cache
+def _texts(folder: str) -> list[tuple[Path, str]]:
+    return [(file, file.read_text(encoding="utf-8")) for file in (ROOT / folder).rglob("*.py")]
 
 
 def mutants() -> list[Mutant]:
@@ -59,7 +65,7 @@ def mutants() -> list[Mutant]:
 
 def passes(tree: Path, node: str) -> bool:
     """Whether the test *node* passes in *tree*; one that hangs does not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", node]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider", node]
     # No bytecode: Python would take two versions of one second and one size for the same.
     # The path is for scripts in processes of their own, which would otherwise import the tree without the bug.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}

@@ -8,10 +8,10 @@ import inspect
 import pkgutil
 import pydoc
 import types
+import typing
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import is_typeddict
 
 import pytest
 
@@ -73,9 +73,18 @@ def test_every_public_name_has_a_help_text(name: str):
 @every_name
 def test_every_public_callable_has_a_signature(name: str):
     value = PUBLIC[name]
-    if callable(value) and not isinstance(value, types.UnionType) and not is_typeddict(value):
+    if callable(value) and not isinstance(value, types.UnionType) and not typing.is_typeddict(value):
         parameters = inspect.signature(value).parameters
         assert [one for one in parameters if one.startswith("__")] == []
+
+
+@every_name
+def test_the_annotations_of_every_public_name_can_be_evaluated(name: str):
+    value = PUBLIC[name]
+    if isinstance(value, type) or inspect.isfunction(value):
+        for one in (value, *(member for _, member in inspect.getmembers(value, inspect.isfunction))):
+            if one.__module__.split(".")[0] in PACKAGES:
+                typing.get_type_hints(one)
 
 
 @every_name
@@ -95,7 +104,7 @@ def test_every_public_method_has_a_help_text(name: str):
 def test_a_service_completes_to_its_faces():
     shown = {name for name in dir(Recovery()) if not name.startswith("_")}
     faces = {"bus", "calls", "circuits", "journal", "monitor"}
-    assert shown == faces | {"close", "configure", "is_enabled", "operation", "recoverable", "resume"}
+    assert shown == faces | {"attempts", "close", "configure", "is_enabled", "operation", "recoverable", "resume"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

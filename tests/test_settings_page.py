@@ -16,7 +16,7 @@ import pytest
 import recovery
 from recovery import BreakerPolicy, JournalConfig, Recovery, RetryBudget, RetryPolicy, Rule, Settings, Strategy
 from recovery.policies.backoff import Exponential
-from recovery.settings import Defaults, make_config
+from recovery.settings_check import Defaults, make_config
 
 PAGE = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
 NAMES = {**vars(recovery), "UNSET": msgspec.UNSET, "time": time, "random": random}

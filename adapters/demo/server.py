@@ -79,7 +79,7 @@ class FileServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.05,), name="demo-server", daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), name="demo-server", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from events.errors import RecoveryError
 from recovery.installation import extra
@@ -24,28 +25,42 @@ def make_client(*, stall_timeout: float) -> httpx2.AsyncClient:
     Raises EnvironmentVariableError for a proxy, or for a file or folder of certificates, that cannot be used.
     """
     timeout = httpx2.Timeout(stall_timeout, connect=min(CONNECT_TIMEOUT, stall_timeout))
-    folders = os.environ.get("SSL_CERT_DIR", "")
-    if folders and not os.environ.get("SSL_CERT_FILE") and not any(map(os.path.isdir, folders.split(os.pathsep))):
+    folders, certificates = os.environ.get("SSL_CERT_DIR", ""), os.environ.get("SSL_CERT_FILE", "")
+    if certificates and not os.path.isfile(certificates):  # a pipe would block, and a device has no end
+        raise EnvironmentVariableError(f"SSL_CERT_FILE: no certificates can be read from {certificates}: it is no file")
+    if folders and not certificates and not any(map(os.path.isdir, folders.split(os.pathsep))):
         raise EnvironmentVariableError(f"SSL_CERT_DIR: no such folder of certificates: {folders}")
+    for name, url in _proxies():
+        if (reason := _wrong_proxy(url)) is not None:
+            raise EnvironmentVariableError(f"{name}: the proxy cannot be used: {reason}")
     try:
         return httpx2.AsyncClient(timeout=timeout, follow_redirects=True)
     except OSError as error:
-        path = os.environ.get("SSL_CERT_FILE", "")
-        raise EnvironmentVariableError(f"SSL_CERT_FILE: no certificates can be read from {path}: {error}") from error
+        reason = f"no certificates can be read from {certificates}: {error}"
+        raise EnvironmentVariableError(f"SSL_CERT_FILE: {reason}") from error
     except (ImportError, ValueError, httpx2.InvalidURL) as error:
-        name, reason = _unusable_proxy() or ("NO_PROXY", str(error))
-        raise EnvironmentVariableError(f"{name}: the proxy cannot be used: {reason}") from error
+        raise EnvironmentVariableError(f"NO_PROXY: the proxy cannot be used: {error}") from error
 
 
-def _unusable_proxy() -> tuple[str, str] | None:
-    """The first variable with a proxy that cannot be used, and the reason."""
-    for name in PROXIES:
-        if not (url := os.environ.get(name, "")):
-            continue
-        try:
-            httpx2.AsyncHTTPTransport(proxy=url if "://" in url else f"http://{url}", verify=False)
-        except ImportError:
-            return name, "a SOCKS proxy needs the package socksio (pip install socksio)"
-        except (ValueError, httpx2.InvalidURL) as error:
-            return name, str(error)
+def _proxies() -> Iterator[tuple[str, str]]:
+    """The variables that name a proxy, with its URL. One in upper case counts where that in lower case is empty."""
+    for lower, upper in zip(PROXIES[:3], PROXIES[3:], strict=True):
+        name = lower if os.environ.get(lower) else upper
+        if url := os.environ.get(name, ""):
+            yield name, url
+
+
+def _wrong_proxy(text: str) -> str | None:
+    """Why no connection can be made to the proxy *text*."""
+    try:
+        url = httpx2.URL(text if "://" in text else f"http://{text}")
+        httpx2.AsyncHTTPTransport(proxy=url, verify=False)
+    except ImportError:
+        return "a SOCKS proxy needs the package socksio (pip install socksio)"
+    except (ValueError, httpx2.InvalidURL) as error:
+        return str(error)
+    if not url.host:
+        return "it has no host"
+    if url.port is not None and not 0 < url.port < 65536:
+        return f"it has the port {url.port}, and ports are 1 to 65535"
     return None

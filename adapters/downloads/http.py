@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -31,10 +31,13 @@ with extra("launcher"):
 SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""
 
-DECODED = ("identity", "gzip", "deflate")
-"""Encodings of a body that the client decodes without a further library."""
+DECODED = ("gzip", "deflate")
+"""Encodings of a body that are decoded: the client needs no further library for them."""
 
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
+ENTITY_TAG = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?")
+"""An entity tag that can be sent back. Another one is as good as none."""
 
 log = logging.getLogger("recovery.downloads")
 
@@ -52,16 +55,27 @@ Advice: TypeAlias = Literal["append", "restart", "complete", "drop"]
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 
 
+def sendable(etag: str | None) -> str | None:
+    """*etag* if it can be sent back: printable ASCII, and at most 1 000 characters."""
+    return etag if etag is not None and ENTITY_TAG.fullmatch(etag) else None
+
+
 def range_headers(offset: int, etag: str | None, sha256: str | None) -> dict[str, str]:
     """The headers that ask for the bytes from *offset* on.
 
     None for the whole file, which must be asked for if nothing (no strong *etag*, no *sha256*) would tell that the file
     has changed.
     """
+    etag = sendable(etag)
     is_strong = etag is not None and not etag.startswith("W/")
     if not offset or not (is_strong or sha256):
         return {}
     return {"Range": f"bytes={offset}-"} | ({"If-Range": etag} if etag and is_strong else {})
+
+
+def encoding_of(headers: Mapping[str, str]) -> str:
+    """How the body is encoded, in lower case; "identity" if it is not."""
+    return headers.get("content-encoding", "").strip().lower() or "identity"
 
 
 def read_response(
@@ -82,7 +96,7 @@ def read_response(
         The size of the whole file, if known, the reason, and advice: "append" writes the body at *offset*, "restart"
         truncates and writes it from 0, "complete" needs no body, "drop" must not write it.
     """
-    is_plain = headers.get("content-encoding", "identity") == "identity"
+    is_plain = encoding_of(headers) == "identity"
     content_range = headers.get("content-range", "").strip()
     if status == 206:
         match = CONTENT_RANGE.fullmatch(content_range)
@@ -179,23 +193,25 @@ async def _receive(
     # Encoded bytes could not be resumed in the middle, and their length would say nothing.
     headers["Accept-Encoding"] = "identity"
     offset, size, etag = partial.offset, partial.sidecar.size, partial.sidecar.etag
-    async with client.stream("GET", url, headers=headers) as response:
+    async with _response(client, client.build_request("GET", url, headers=headers)) as response:
         if response.status_code not in (200, 206, 416):
             response.raise_for_status()
             raise DownloadError(f"{url} answered {response.status_code}, which is neither a file nor an error")
         advice, total, why = read_response(response.status_code, response.headers, offset=offset, size=size, etag=etag)
+        if advice == "append" and total is None and partial.sidecar.sha256 is None:
+            advice, why = "drop", "the server does not say how long the file is"  # nothing would tell a part from it
         if advice == "drop":
             await anyio.to_thread.run_sync(partial.restart)
             raise StalePartialFileError(f"{partial.destination.name}: {why}; starting over")
         if advice == "complete":
             partial.describe(etag=etag, size=total)
             return
-        tag = response.headers.get("etag", etag if advice == "append" else None)
+        tag = sendable(response.headers.get("etag", etag if advice == "append" else None))
         part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-        encoding = response.headers.get("content-encoding", "identity").lower()
-        partial.check_encoding(encoding, is_decoded=encoding in DECODED)
-        is_plain = encoding == "identity"
-        async with aclosing(response.aiter_raw() if is_plain else response.aiter_bytes()) as chunks:
+        encoding = encoding_of(response.headers)
+        is_plain, is_decoded = encoding == "identity", encoding in DECODED
+        partial.check_encoding(encoding, is_decoded=is_plain or is_decoded)
+        async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
             if advice == "restart" and offset:
                 first = await anext(chunks, b"")
                 partial.check_page(first)
@@ -213,6 +229,25 @@ async def _receive(
                 if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
                     saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
                     on_progress(saved, partial.sidecar.size)
+
+
+@asynccontextmanager
+async def _response(client: httpx2.AsyncClient, request: httpx2.Request) -> AsyncIterator[httpx2.Response]:
+    """The response to *request*, after redirects if *client* follows them.
+
+    The client would read the body of a redirect, which may have no end.
+    """
+    response = await client.send(request, stream=True, follow_redirects=False)
+    passed = 0
+    try:
+        while client.follow_redirects and (following := response.next_request) is not None:
+            await response.aclose()
+            if (passed := passed + 1) > client.max_redirects:
+                raise httpx2.TooManyRedirects("Exceeded maximum allowed redirects.", request=request)
+            response = await client.send(following, stream=True, follow_redirects=False, auth=None)
+        yield response
+    finally:
+        await response.aclose()
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:

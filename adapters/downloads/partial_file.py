@@ -18,7 +18,8 @@ from adapters.disk import UnsafeFileError, decode_plain, is_same_file, open_plai
 from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
 from events.errors import Permanent, RecoveryError, Retryable
 
-MOST_SIDECAR_BYTES = 64 * 1024
+MOST_SIDECAR_BYTES = 512 * 1024
+"""A URL has at most 65 536 characters."""
 
 
 class DownloadError(RecoveryError):
@@ -110,7 +111,13 @@ class PartialFile:
         self._truncate(0)
         self.is_resumable = True
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
-        self.save()
+        if self._has_its_name:
+            self.save()
+
+    @property
+    def _has_its_name(self) -> bool:
+        """Whether the path still leads to this file. If not, what is beside it is not ours either."""
+        return is_same_file(partial_path(self.destination), os.fstat(self._file.fileno()))
 
     def describe(self, *, etag: str | None, size: int | None, end: int | None = None) -> None:
         """Take over what the server says of the file. Raises WrongContentError if another size was promised.
@@ -118,13 +125,13 @@ class PartialFile:
         Args:
             etag: Its entity tag.
             size: Bytes of the whole.
-            end: Where the bytes end that come now, if that is known; by default with the whole.
+            end: Where the bytes end that come now, if that is known; at the latest with the whole.
         """
         if self._promised is not None and size is not None and size != self._promised:
             raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
         known = size if self._promised is None else self._promised
         self.sidecar = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
-        self._end = known if end is None else end
+        self._end = min((one for one in (known, end) if one is not None), default=None)
 
     def check_page(self, head: bytes) -> None:
         """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
@@ -149,7 +156,13 @@ class PartialFile:
         self.offset += len(data)
 
     def save(self) -> int:
-        """Sync the file, then record its size in the sidecar; return that size."""
+        """Sync the file, then record its size in the sidecar; return that size.
+
+        Raises StalePartialFileError if another process has removed or replaced the file, or a folder above it.
+        """
+        if not self._has_its_name:
+            part = partial_path(self.destination)
+            raise StalePartialFileError(f"{part} was removed or replaced while it was written; starting over")
         self._file.flush()
         os.fsync(self._file.fileno())
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
@@ -161,6 +174,8 @@ class PartialFile:
         if self._file.closed:
             return
         try:
+            if not self._has_its_name:
+                return
             if self.offset and self.is_resumable:
                 self.save()
             else:
@@ -189,9 +204,8 @@ class PartialFile:
             if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
                 self._refuse(f"what came is {came}")
         part = partial_path(self.destination)
-        if not is_same_file(part, os.fstat(self._file.fileno())):
-            self.restart()
-            raise StalePartialFileError(f"{part} was removed or replaced while it was written; starting over")
+        if not self._has_its_name:  # hashing takes long
+            self.save()
         part.replace(self.destination)
         _sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)

@@ -37,7 +37,7 @@ GRACE = 3.0
 log = logging.getLogger("recovery.launch")
 
 
-async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path) -> None:
+async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path, grace: float = GRACE) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
     Args:
@@ -45,6 +45,7 @@ async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path) 
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
+        grace: Seconds from SIGTERM to SIGKILL for its processes, once it is cancelled.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the end of its output.
@@ -69,7 +70,7 @@ async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path) 
             try:
                 code = await process.wait()
             except BaseException:
-                await _end_group(process)
+                await _end_group(process, grace)
                 raise
         if code != 0:
             raise subprocess.CalledProcessError(code, argv, stderr=_tail(output, begin))
@@ -166,14 +167,14 @@ def _file_name(name: str) -> str:
 # The end
 
 
-async def _end_group(process: anyio.abc.Process) -> None:
-    """End *process* and all that it started in its group: with SIGTERM, and after ``GRACE`` with SIGKILL."""
+async def _end_group(process: anyio.abc.Process, grace: float) -> None:
+    """End *process* and all that it started in its group: with SIGTERM, and after *grace* seconds with SIGKILL."""
     if os.name != "posix":
         process.kill()
         return
     try:
         _signal_group(process.pid, signal.SIGTERM)
-        with anyio.move_on_after(GRACE, shield=True):
+        with anyio.move_on_after(grace, shield=True):
             await process.wait()
             while _is_alive(process.pid):
                 await anyio.sleep(POLL_INTERVAL / 4)

@@ -75,7 +75,7 @@ class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_retries: int = 5
     initial_delay: float = 0.5
     backoff_factor: float = 2.0
-    max_delay: float = 60.0
+    max_delay: float | msgspec.UnsetType = msgspec.UNSET
     max_elapsed: float | None = None
     jitter: str = "full"
 
@@ -274,6 +274,8 @@ def _wrong_places(path: Path, root: Path, steps: Sequence[Step]) -> Iterator[tup
         if (reason := too_long(place, files)) is not None:
             yield key, reason
         if isinstance(step, Command):
+            if not step.run[0] or any("\0" in word for word in step.run):
+                yield f"operation[{number}].run", "names no program, or has a null character, which no system passes on"
             continue
         if place == root:
             yield key, f"{text!r} is the plan's root itself"

@@ -1,8 +1,9 @@
-"""The terminal: tables of a launch and of a journal, drawn with rich."""
+"""The terminal: tables of a launch and of a journal, drawn with rich, and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from time import monotonic
 
@@ -157,3 +158,15 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = max(console.width, 160)
     return console
+
+
+class Warnings(logging.Handler):
+    """Passes the text of each warning on: what no event says."""
+
+    def __init__(self, warn: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass *record* on."""
+        self._warn(record.getMessage())

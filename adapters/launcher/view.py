@@ -115,7 +115,8 @@ class CircuitLine(msgspec.Struct):
         """Apply *event*."""
         match event:
             case CircuitOpened(after=after):
-                self.state, self.until, self.opened = "open", event.at + after, self.opened + 1
+                until = event.at + after if after < FOREVER else None  # none: it was forced open
+                self.state, self.until, self.opened = "open", until, self.opened + 1
             case CircuitHalfOpened():
                 self.state, self.until = "half-open", None
             case CircuitClosed():

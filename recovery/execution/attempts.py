@@ -10,17 +10,23 @@ import msgspec
 from events.attempt import Attempt
 from events.call import Call
 from events.errors import RecoveryError, StaysPendingError
+from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
-from recovery.execution.nesting import is_nested
+from recovery.call_stack import is_nested
 from recovery.explain import Explanation, counted, explain, shown
 from recovery.joining.pending import identity_of
 from recovery.joining.shared_call import Identity
 from recovery.operations import Definition
+from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.serialization.arguments import ArgumentCodec
+from recovery.settings import OperationConfig
 from recovery.subscribers.exhausted import mark_exhausted
+
+DECLINED = frozenset({Category.AUTH, Category.PERMANENT})
+"""Categories of failures that a call declines to retry: it exhausts nothing by that."""
 
 NOT_RESUMABLE = "a call is not resumable"
 NOT_RESUMABLE_NOR_JOINED = "a call is not resumable, and no equal call can join it"
@@ -64,17 +70,23 @@ class Request(msgspec.Struct, gc=False):
         return Attempt(call)
 
 
-def begin_with(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt:
-    """As ``begin``, with the key and the version that the config of the operation declares."""
-    config = definition.config
+def begin_with(
+    definition: Definition, config: OperationConfig, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Attempt:
+    """As ``begin``, with the key and the version that *config* declares."""
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     bus = operation.bus
     return Attempt(Call(operation, bus.new_call_id(), bus.clock(), version=config.version))
 
 
-def request(definition: Definition, codec: ArgumentCodec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+def request(
+    definition: Definition,
+    config: OperationConfig,
+    codec: ArgumentCodec,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Request:
     """The keys, the JSON and the identity of a call with these arguments. A key function's error passes."""
-    config = definition.config
     operation = definition.operation if config.key is None else definition.keyed(str(config.key(*args, **kwargs)))
     made = Request(operation, args, kwargs)
     if config.idempotency_key is not None:
@@ -118,11 +130,31 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
         stays.attempt = attempt
         return stays
     if error is None and not call.has_failed:
-        return reject(attempt, verdict)
+        rejected = reject(attempt, verdict)
+        note_end(rejected, call, 0, verdict, turned_away=True)
+        return rejected
     give_up(attempt, verdict)
     if error is None:
-        return RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
-    return noted(error, call, max(attempt.number - 1, 1), verdict)
+        not_resumed = RecoveryError(f"{call.operation.name}: call {call.id} is not resumed: {verdict.reason}")
+        note_end(not_resumed, call, max(attempt.number - 1, 1), verdict, turned_away=True)
+        return not_resumed
+    return noted(error, call, max(attempt.number - 1, 1), verdict, turned_away=True)
+
+
+def note_end(error: Exception, call: Call, attempts: int, verdict: Verdict | None, *, turned_away: bool) -> None:
+    """Write on *error* how *call* has ended, for ``recovery.outcome_of``."""
+    operation, category = call.operation, None if call.failure is None else call.failure.category
+    outcome = CallOutcome(
+        kind=kind_of(verdict, category, turned_away=turned_away),
+        attempts=attempts,
+        elapsed=0.0 if call.began is None else operation.bus.clock() - call.began,
+        reason=verdict.reason if isinstance(verdict, GiveUp) else "",
+        category=category,
+        operation=operation.name,
+        key=operation.key,
+        call=call.id,
+    )
+    note_outcome(error, outcome)
 
 
 def noted(
@@ -133,8 +165,13 @@ def noted(
     function: object = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    config: OperationConfig | None = None,
+    *,
+    turned_away: bool = False,
 ) -> Exception:
-    """*error*, marked as exhausted, with notes (PEP 678): what it means, how often it was tried, which call it was.
+    """*error*, with notes (PEP 678): what it means, how often it was tried, which call it was.
+
+    It is marked as exhausted, unless the call declined to retry it: an outer call, with other rules, may retry it then.
 
     Args:
         error: The exception that the caller gets.
@@ -144,9 +181,16 @@ def noted(
         function: What was called, with *args* and *kwargs*: they tell the call from others.
         args: Its arguments by position.
         kwargs: Its arguments by name.
+        config: How the call decided; ``None`` if a limit ended it.
+        turned_away: Whether the next attempt was ready, and not let begin.
     """
     operation = call.operation
-    mark_exhausted(error, operation.name, is_nested=is_nested())
+    if call.failure is not None and call.failure.category is Category.CANCELLED:
+        return error  # no failure: it passes untouched
+    note_end(error, call, attempts, verdict, turned_away=turned_away)
+    category = None if config is None or call.failure is None else call.failure.category
+    if config is None or category not in DECLINED or not config.may_repeat:
+        mark_exhausted(error, operation.name, is_nested=is_nested())
     try:
         event = call.failure or GaveUp(at=0.0, operation=operation.name, key=operation.key, call=call.id)
         rest, named = _named(function, args)
@@ -162,7 +206,9 @@ def noted(
         about = f"recovery: {told.operation} "
         # The same object may be raised again and again: its notes must not pile up.
         old = tuple(about + kind for kind in new)
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(old)]
+        known = getattr(error, "__notes__", ())
+        noted = known if type(known) is list else ()  # what is no list may have no end
+        notes = [note for note in noted if not str(note).startswith(old)]
         error.__notes__ = notes + [f"{about}{kind}{text}" for kind, text in new.items() if text]
     except Exception:  # an error that refuses attributes goes without
         pass

@@ -8,18 +8,25 @@ timed. Calls that equal calls may join go through ``JoinableCalls`` first.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from weakref import ref
 
 from events.attempt import Attempt
 from events.call import Call
-from events.callables import is_async
+from events.callables import is_async, is_generator
+from events.errors import UnwantedResult, is_a
+from events.operation import Operation
+from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
+from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
 from recovery.execution.joinable import JoinableCalls
-from recovery.execution.nesting import ROLES
 from recovery.execution.runner import Runner
-from recovery.settings import OperationConfig, Settings
+from recovery.settings import NO_FALLBACK, OperationConfig, Settings
+from recovery.settings_check import vary
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NO_KEYWORDS: dict[str, Any] = {}
 """Instead of an empty dictionary for each call that waits: it is only ever unpacked."""
@@ -30,12 +37,31 @@ TIMEOUTS = ("attempt_timeout", "stall_timeout")
 
 
 def check_by_hand(config: OperationConfig, settings: Settings) -> None:
-    """Raise ValueError for *settings* that need a function to wrap, where attempts are made by hand."""
+    """Raise ValueError for *settings* that need a function to wrap, where attempts are made by hand or by a loop."""
     unkept = [name for name in TIMEOUTS if getattr(config.policy, name) is not None]
-    wrapped = ("key", "idempotency_key", "resumable", "retry_on_result", "reconcile")
+    wrapped = (
+        "key",
+        "idempotency_key",
+        "resumable",
+        "retry_if",
+        "retry_if_error",
+        "before_retry",
+        "reconcile",
+        "fallback",
+    )
     unkept += [name for name in wrapped if settings.get(name)]  # of the operation's own: a service's key does no harm
     if unkept:
         raise ValueError(f"{unkept[0]} needs a function to wrap; it cannot be kept for attempts made by hand")
+
+
+def check_block(name: str, config: OperationConfig) -> None:
+    """Raise ValueError if *config*, of the operation *name*, has what a block of code cannot keep."""
+    unkept = [limit for limit in TIMEOUTS if getattr(config.policy, limit) is not None]
+    unkept += [hook for hook in HOOKS if getattr(config, hook) not in (None, NO_FALLBACK)]
+    unkept += [one for one in ("resumable", "idempotency_key") if getattr(config, one)]
+    unkept += ["durability='strict'"] if config.durability == "strict" else []
+    if unkept:
+        raise ValueError(f"{unkept[0]} of {name} needs a function to wrap; a block of code cannot keep it")
 
 
 def check_function(function: object, config: OperationConfig) -> None:
@@ -53,16 +79,14 @@ def check_function(function: object, config: OperationConfig) -> None:
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"recoverable() takes a function, not {function!r}")
     name = getattr(function, "__qualname__", repr(function))
-    call = getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it exists
-    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (function, call)):
+    if is_generator(function):
         raise TypeError(f"{name} is a generator; wrap what it iterates over, or collect it in a function")
     if is_async(function):
         return
     for limit in TIMEOUTS:
         if getattr(config.policy, limit) is not None:
             raise ValueError(f"{limit} cannot be kept for {name}: a plain function cannot be stopped from outside")
-    if is_async(config.reconcile):
-        raise TypeError(f"reconcile must be a plain function for {name}, which is one")
+    check_hooks(name, config)
 
 
 def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[..., Any]:
@@ -72,10 +96,12 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         runner: Runs its calls.
         joinable: Runs those that equal calls may join; ``None`` where there are none.
     """
-    config = runner.definition.config
+    config = runner.config
     needs_runner = (
         config.has_context
+        or config is not runner.definition.config
         or config.key is not None
+        or config.retry_if is not None  # it must not run while the service is switched off
         or config.policy.attempt_timeout is not None
         or config.policy.max_elapsed is not None
     )
@@ -89,22 +115,113 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
     else:
         wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
     ROLES[wrapper.__code__] = "wrapper"
-    return functools.update_wrapper(wrapper, runner.original)
+    wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config, runner.definition), runner.original)
+    wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
+    return cast("Callable[..., Any]", wrapped)
+
+
+class FunctionRecovery(Generic[P, R]):
+    """What a recoverable function has as ``f.recovery``; ``recovery_of(f)`` is the same, with types.
+
+    Args:
+        runner: Runs the calls of the function.
+        joinable: Runs those that equal calls may join.
+        wrapper: The recoverable function: ``functools.wraps`` copies its attributes, this one too, to other functions.
+    """
+
+    def __init__(self, runner: Runner, joinable: JoinableCalls | None, wrapper: Callable[[], object]) -> None:
+        self._runner = runner
+        self._joinable = joinable
+        self.wrapper = wrapper
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with its wrapper, which holds it, and is made before it."""
+        return FunctionRecovery, (self._runner, self._joinable, _no_wrapper), self.wrapper()
+
+    def __setstate__(self, wrapper: Callable[..., Any]) -> None:
+        """Note the wrapper of a function that is loaded."""
+        self.wrapper = self._runner.definition.wrapper = ref(wrapper)
+
+    def __repr__(self) -> str:
+        return f"<recovery of {self._runner.original.__qualname__}: {self.operation}>"
+
+    @property
+    def operation(self) -> Operation:
+        """The operation, with its name and its count of successes."""
+        return self._runner.definition.operation
+
+    @property
+    def function(self) -> Callable[P, R]:
+        """The function without recovery."""
+        return self._runner.original
+
+    def but(self, **settings: Unpack[Settings]) -> Callable[P, R]:
+        """A copy of the function whose calls decide otherwise: the same operation, circuit and journal.
+
+            patient = fetch.recovery.but(max_retries=9)
+
+        A call that is resumed after a restart, or joined, keeps the settings it began with there. The copy of a method
+        takes the object as its first argument.
+
+        Args:
+            settings: What one call decides with: the retries, delays and limits of a ``RetryPolicy`` (or a whole one),
+                ``retry_on``, ``retry_if``, ``retry_if_error``, ``retry_exhausted``, ``before_retry``, ``fallback``.
+
+        Raises:
+            TypeError: An unknown setting, one that all calls of the operation share, or a value of the wrong type.
+            ValueError: A value out of range, or a contradiction.
+        """
+        config = vary(self._runner.config, settings)
+        check_function(self._runner.original, config)
+        return wrap(self._runner.varied(config), self._joinable)
+
+
+def _no_wrapper() -> None:
+    """The wrapper of a function while it is loaded."""
+
+
+def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
+    """``function.recovery``, with types. Raises TypeError for a function that is not recoverable."""
+    found = getattr(function, "recovery", None)
+    if not isinstance(found, FunctionRecovery) or found.wrapper() is not getattr(function, "__func__", function):
+        raise TypeError(f"{function!r} is not recoverable; decorate it with @recoverable")
+    return found
 
 
 def _plain(runner: Runner) -> Callable[..., Any]:
     function, operation, run = runner.function, runner.definition.operation, runner.run
+    original, switch = runner.original, runner.definition.switch
+    unchecked = function
+
+    # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
+    # runner checks those of later attempts.
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        nonlocal function
+        function = unchecked
+        result = unchecked(*args, **kwargs)
+        if hasattr(type(result), "__await__") and switch.is_on:
+            refuse_awaitable(original, result)
+        return result
+
+    function = checked
 
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.is_observed:
+            if not switch.is_on:
+                return original(*args, **kwargs)
             return run(begin(operation), args, kwargs)
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as raised:  # the runner decides
+            if not switch.is_on:
+                if is_a(raised, UnwantedResult):
+                    return raised.result
+                raise
             error = raised
         except BaseException:
-            cancel_first(operation)
+            if switch.is_on:
+                cancel_first(operation)
             raise
         else:
             operation.successes += 1
@@ -119,16 +236,24 @@ def _plain(runner: Runner) -> Callable[..., Any]:
 
 def _plain_async(runner: Runner) -> Callable[..., Any]:
     function, operation, run = runner.function, runner.definition.operation, runner.arun
+    original, switch = runner.original, runner.definition.switch
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if operation.is_observed:
+            if not switch.is_on:
+                return await original(*args, **kwargs)
             return await run(begin(operation), args, kwargs)
         try:
             result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as raised:  # the runner decides
+            if not switch.is_on:
+                if is_a(raised, UnwantedResult):
+                    return raised.result
+                raise
             error = raised
         except BaseException:
-            cancel_first(operation)
+            if switch.is_on:
+                cancel_first(operation)
             raise
         else:
             operation.successes += 1
@@ -143,28 +268,44 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
 
 
 def _run(runner: Runner) -> Callable[..., Any]:
+    original, switch = runner.original, runner.definition.switch
+
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        return runner.run(begin_with(runner.definition, args, kwargs), args, kwargs)
+        if not switch.is_on:
+            return original(*args, **kwargs)
+        return runner.run(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
 
 
 def _run_async(runner: Runner) -> Callable[..., Any]:
+    original, switch = runner.original, runner.definition.switch
+
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        return await runner.arun(begin_with(runner.definition, args, kwargs), args, kwargs)
+        if not switch.is_on:
+            return await original(*args, **kwargs)
+        return await runner.arun(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
 
 
 def _run_joinable(runner: Runner, joinable: JoinableCalls) -> Callable[..., Any]:
+    original, switch = runner.original, runner.definition.switch
+
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
+        if not switch.is_on:
+            return original(*args, **kwargs)
         return joinable.call(runner, args, kwargs)
 
     return recoverable_call
 
 
 def _run_joinable_async(runner: Runner, joinable: JoinableCalls) -> Callable[..., Any]:
+    original, switch = runner.original, runner.definition.switch
+
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
+        if not switch.is_on:
+            return await original(*args, **kwargs)
         return await joinable.acall(runner, args, kwargs)
 
     return recoverable_call

@@ -1,75 +1,88 @@
 """One run of the function for one attempt, with what surrounds it.
 
-``retry_on_result`` may refuse the result, ``reconcile`` may find it without a run, ``recovery.context`` knows the
-attempt meanwhile, and timeouts end it.
+The user's hooks surround the function (``recovery.execution.hooks``), ``recovery.context`` knows the attempt meanwhile,
+and timeouts end it.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from events.attempt import Attempt
 from events.callables import is_async
-from events.errors import UnwantedResult
 from recovery.context import current
+from recovery.execution.hooks import judged, prepared, reconciled, refuse_awaitable
 from recovery.execution.timeouts import in_time
 from recovery.journal.idempotency import RecordedResults
+from recovery.operations import Definition
 from recovery.policies.retry import RetryPolicy
-from recovery.settings import ABSENT, OperationConfig
+from recovery.settings import OperationConfig
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
 
 
-def judged(function: Callable[..., Any], retry_on_result: Callable[[Any], bool] | None) -> Callable[..., Any]:
-    """*function*, raising UnwantedResult instead of returning a result that *retry_on_result* says true to."""
-    if retry_on_result is None:
-        return function
+def warn_of_used_up(
+    definition: Definition, function: Callable[..., Any], value: object, args: Args, kwargs: Kwargs
+) -> bool:
+    """Warn once that a retry gets *value*, an iterator or an open file that the first attempt may have used up.
 
-    def judge(result: Any) -> Any:
-        if retry_on_result(result):
-            raise UnwantedResult(result)
-        return result
-
-    async def judge_async(*args: Any, **kwargs: Any) -> Any:
-        return judge(await function(*args, **kwargs))
-
-    def judge_sync(*args: Any, **kwargs: Any) -> Any:
-        return judge(function(*args, **kwargs))
-
-    return judge_async if is_async(function) else judge_sync
-
-
-def reconciled(function: Callable[..., Any], reconcile: Callable[..., Any] | None) -> Callable[..., Any]:
-    """*function*, run only where *reconcile* says ABSENT: otherwise the effect is there, and that is the result."""
-    if reconcile is None:
-        return function
-
-    async def reconcile_async(*args: Any, **kwargs: Any) -> Any:
-        found = reconcile(*args, **kwargs)
-        if inspect.isawaitable(found):
-            found = await found
-        return await function(*args, **kwargs) if found is ABSENT else found
-
-    def reconcile_sync(*args: Any, **kwargs: Any) -> Any:
-        found = reconcile(*args, **kwargs)
-        return function(*args, **kwargs) if found is ABSENT else found
-
-    return reconcile_async if is_async(function) else reconcile_sync
+    Returns whether it is one to warn of.
+    """
+    try:
+        arguments = inspect.signature(function).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # a built-in function may tell no signature
+        arguments = {}
+    name = next((name for name, one in arguments.items() if one is value), "")
+    if name != "self" and all(value is not one for one in (sys.stdin, sys.stdout, sys.stderr)):
+        called = f"argument {name!r}" if name else "an argument"
+        definition.warn_once(
+            "a retry gets an argument that the first attempt may have used up",
+            f"{called} is a {type(value).__name__}; pass a list or a path, or make or rewind it inside the function",
+        )
+        return True
+    return False
 
 
-def invoker(function: Callable[..., Any], config: OperationConfig, results: RecordedResults | None) -> Invoke:
+def invoker(
+    function: Callable[..., Any],
+    config: OperationConfig,
+    results: RecordedResults | None,
+    definition: Definition,
+) -> Invoke:
     """What runs *function* for an attempt, and records the result; that of an async function is to be awaited."""
-    first = judged(function, config.retry_on_result)
-    again = judged(reconciled(function, config.reconcile), config.retry_on_result)
+    first = judged(function, config.retry_if)
+    again = judged(reconciled(function, config.reconcile), config.retry_if)
 
-    def invoke(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+    has_warned = False
+
+    # Both look at the arguments in line: a failing call takes no Python call for it.
+    def run(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        nonlocal has_warned
+        if attempt.number == 2 and not has_warned:
+            for one in (*args, *kwargs.values()):
+                if hasattr(type(one), "__next__") or hasattr(type(one), "__anext__"):
+                    has_warned |= warn_of_used_up(definition, function, one, args, kwargs)
         return (again if attempt.call.has_failed else first)(*args, **kwargs)
 
-    surrounded: Invoke = invoke
+    def run_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        nonlocal has_warned
+        if attempt.number == 2 and not has_warned:
+            for one in (*args, *kwargs.values()):
+                if hasattr(type(one), "__next__"):
+                    has_warned |= warn_of_used_up(definition, function, one, args, kwargs)
+        result = (again if attempt.call.has_failed else first)(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            refuse_awaitable(function, result)
+        return result
+
+    awaits = is_async(function)
+    invoke = surrounded = prepared(run if awaits else run_plain, config.before_retry, awaits=awaits)
     if config.policy.attempt_timeout is not None or config.policy.stall_timeout is not None:
         surrounded = _in_time(invoke, config.policy)
     if not config.has_context:
@@ -79,8 +92,7 @@ def invoker(function: Callable[..., Any], config: OperationConfig, results: Reco
 
 def _in_time(invoke: Invoke, policy: RetryPolicy) -> Invoke:
     async def invoke_in_time(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
-        with in_time(attempt, policy):
-            return await invoke(attempt, args, kwargs)
+        return await in_time(attempt, policy, functools.partial(invoke, attempt, args, kwargs))
 
     return invoke_in_time
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,12 @@ import anyio
 from events.attempt import Attempt
 from events.bus import Bus
 from events.errors import RecoveryError
+from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
+from recovery.call_stack import is_nested
 from recovery.execution.attempts import Request, request
 from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.nesting import is_nested
 from recovery.execution.runner import Runner
 from recovery.joining.claim_wait import ClaimWait
 from recovery.joining.claims import ClaimBook
@@ -27,14 +27,14 @@ from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, Share
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
-from recovery.operations import Registry
+from recovery.registry import Registry
 from recovery.subscribers.exhausted import mark_nested
 from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class JoinableCalls:
@@ -63,7 +63,7 @@ class JoinableCalls:
 
         Raises what the function raises, and CallRejectedError or RecoveryError as ``recoverable`` documents.
         """
-        made = request(runner.definition, runner.codec, args, kwargs)
+        made = request(runner.definition, runner.config, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
             if (query := self._ask(runner)) is not None:
                 query.wait()
@@ -75,7 +75,7 @@ class JoinableCalls:
 
     async def acall(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
         """As ``call``, for an async function."""
-        made = request(runner.definition, runner.codec, args, kwargs)
+        made = request(runner.definition, runner.config, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
             if (query := self._ask(runner)) is not None:
                 await query.await_answer()
@@ -145,7 +145,7 @@ class JoinableCalls:
             made: What its arguments make, for a call that is new.
             extra: Seconds that a call waits which a dead process left, if nothing is left of its delay.
         """
-        run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        run = SharedRun(self.register, shared, runner.config.may_repeat)
         claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:
@@ -175,7 +175,7 @@ class JoinableCalls:
 
     async def arun(self, runner: Runner, shared: SharedCall, made: Request | None = None, extra: float = 0.0) -> Any:
         """As ``run``, in this task."""
-        run = SharedRun(self.register, shared, runner.definition.config.may_repeat)
+        run = SharedRun(self.register, shared, runner.config.may_repeat)
         claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:
@@ -238,7 +238,7 @@ class JoinableCalls:
         if rest is None:  # of a new call
             assert made is not None
             shared.args, shared.kwargs = made.args, made.kwargs
-            rest, run.may_recall = Rest(made.begin(definition.config.version)), True
+            rest, run.may_recall = Rest(made.begin(runner.config.version)), True
         run.rest, shared.attempt = rest, rest.attempt
         if rest.refusal is not None:
             give_up(rest.attempt, GiveUp(rest.refusal))
@@ -263,7 +263,7 @@ def _deliver(outcome: Outcome) -> Any:
 
 def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:
     """Say once that an idempotency key stands for calls with different arguments."""
-    if runner.definition.config.idempotency_key is None or shared.args is None:
+    if runner.config.idempotency_key is None or shared.args is None:
         return
     try:
         if runner.codec.identity(args, kwargs) != runner.codec.identity(shared.args, shared.kwargs):

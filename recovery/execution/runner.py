@@ -15,9 +15,10 @@ from events.attempt import Attempt, next_attempt, request_start
 from events.call import Call
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.call_stack import ROLES
 from recovery.execution.attempts import end_unstarted, noted
-from recovery.execution.invocation import Args, Kwargs, invoker, judged
-from recovery.execution.nesting import ROLES
+from recovery.execution.hooks import ErrorJudge, judged
+from recovery.execution.invocation import Args, Kwargs, invoker
 from recovery.joining.run import SharedRun, cut_off
 from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
@@ -26,6 +27,7 @@ from recovery.journal.idempotency import RecordedResults
 from recovery.operations import Definition
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.serialization.results import ResultCodec
+from recovery.settings import OperationConfig
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
 from recovery.waiting.wait import Wait
@@ -48,6 +50,7 @@ class Runner:
         definition: Its operation.
         waiting: Where its calls wait.
         journal: The journal, once there is one.
+        config: How its calls decide, where that differs from the config of the operation.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Runner:
         definition: Definition,
         waiting: WaitingCalls,
         journal: Callable[[], JournalCore | None],
+        config: OperationConfig | None = None,
     ) -> None:
-        config = definition.config
+        self.config = config = config or definition.config
+        """How its calls decide."""
         self.original = function
         self.definition = definition
-        self.function = judged(function, config.retry_on_result)
+        self.function = judged(function, config.retry_if)
         """What a first attempt runs."""
         self.results: RecordedResults | None = None
         """The results that calls have recorded under their idempotency keys, where the config wants that."""
@@ -68,10 +73,14 @@ class Runner:
             warn = functools.partial(definition.warn_once, NOT_RECORDED, per_reason=True)
             self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
         self.codec = ArgumentCodec(function)
-        self._invoke = invoker(function, config, self.results)
-        self._clock = definition.operation.bus.clock
+        judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
+        self._judge = judge
+        self._invoke = invoker(function, config, self.results, definition)
+        self._call_configs = definition.call_configs
+        self._bus = definition.operation.bus
         self._policy = config.policy
         self._waiting, self._conditions = waiting, waiting.conditions
+        self._journal = journal
         self._barrier = CommitBarrier(config, journal)
         self._is_strict = self._barrier.is_strict
         self._is_journalled = self._barrier.are_journalled
@@ -85,7 +94,7 @@ class Runner:
                 if wait is not None:
                     self._waiting.enter(wait)
                     try:
-                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._clock))) is not None:
+                        while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._bus.clock))) is not None:
                             if not waiter.wait(seconds):
                                 wait.slept()
                     finally:
@@ -104,7 +113,8 @@ class Runner:
                 if done:
                     break
                 if failed and error is not None:
-                    failed, verdict = False, attempt.fail(error)
+                    self._call_configs[call.id] = self.config
+                    failed, verdict = False, attempt.fail(error, self._judge and self._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -124,15 +134,15 @@ class Runner:
                 self._barrier.end()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
-            error = None  # the exception's traceback holds this frame: without this, a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
     async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
@@ -162,7 +172,8 @@ class Runner:
                 if done:
                     break
                 if failed and error is not None:
-                    failed, verdict = False, attempt.fail(error)
+                    self._call_configs[call.id] = self.config
+                    failed, verdict = False, attempt.fail(error, self._judge and await self._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -184,15 +195,19 @@ class Runner:
                 await self._barrier.aend()
             if done or error is None:
                 return result
-            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs)
+            raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
         except UnwantedResult as unwanted:
             return unwanted.result
         except BaseException as stopped:
             if not isinstance(stopped, Exception):  # that is published already
-                cut_off(run, Rest(attempt, error if failed else None, wait, verdict), Outcome(result, is_known=done))
+                cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
-            error = None  # the exception's traceback holds this frame: without this, a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+
+    def varied(self, config: OperationConfig) -> Runner:
+        """Runs the calls of the same function, of the same operation, as *config* wants it."""
+        return Runner(self.original, self.definition, self._waiting, self._journal, config)
 
     def first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began, *delay* seconds."""
@@ -201,7 +216,7 @@ class Runner:
 
     def _time_left(self, call: Call) -> float:
         most = self._policy.max_elapsed
-        return math.inf if most is None or call.began is None else call.began + most - self._clock()
+        return math.inf if most is None or call.began is None else call.began + most - self._bus.clock()
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""

@@ -1,11 +1,15 @@
-"""How long an attempt may take: seconds in all, and seconds without progress."""
+"""How long an attempt may take: seconds in all, and seconds without progress.
+
+No generator of ``contextlib`` is around user code: it assigns ``__traceback__`` to the exceptions that pass, and one
+that refuses attributes (a frozen dataclass) would become another error.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -14,20 +18,26 @@ from events.attempt import Attempt
 from recovery.policies.retry import RetryPolicy
 from recovery.waiting.waiters import soon_in_this_loop
 
-
-def in_time(attempt: Attempt, policy: RetryPolicy) -> AbstractContextManager[object]:
-    """Raise TimeoutError inside *attempt* once it takes, or makes no progress for, longer than *policy* allows."""
-    if policy.stall_timeout is None:
-        return anyio.fail_after(policy.attempt_timeout)
-    return _moving(attempt, policy.stall_timeout, policy.attempt_timeout)
+R = TypeVar("R")
 
 
-@contextmanager
-def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[None]:
+async def in_time(attempt: Attempt, policy: RetryPolicy, body: Callable[[], Awaitable[R]]) -> R:
+    """What *body* returns.
+
+    Raises:
+        TimeoutError: *attempt* took, or made no progress for, longer than *policy* allows.
+    """
+    timeout, stall = policy.attempt_timeout, policy.stall_timeout
+    with anyio.CancelScope(deadline=math.inf if timeout is None else anyio.current_time() + timeout):
+        return await (body() if stall is None else _while_it_moves(attempt, stall, body))
+    raise TimeoutError
+
+
+async def _while_it_moves(attempt: Attempt, stall: float, body: Callable[[], Awaitable[R]]) -> R:
     token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
     soon = soon_in_this_loop()
     home = threading.get_ident()
-    with anyio.fail_after(timeout), anyio.CancelScope() as scope:
+    with anyio.CancelScope() as scope:
         # The loop's own clock: a callback of asyncio's runs in no task, and anyio finds the clock by the task.
         now = getattr(token, "time", None) or anyio.current_time
 
@@ -44,8 +54,7 @@ def _moving(attempt: Attempt, stall: float, timeout: float | None) -> Iterator[N
         progress = attempt.call.own_progress()
         progress.on_progress = on_progress
         try:
-            yield
+            return await body()
         finally:
             progress.on_progress = None
-    if scope.cancelled_caught:
-        raise TimeoutError(f"no progress for {stall:g} s")
+    raise TimeoutError(f"no progress for {stall:g} s")

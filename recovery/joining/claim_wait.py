@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from typing import cast
 
 from events.errors import CallRejectedError, JoinedElsewhere
+from events.own_log import own_log
 from recovery.joining.claims import ClaimBook, Held, identity_of_record, replayed
 from recovery.joining.shared_call import Identity, SharedCall
 from recovery.journal.core import JournalCore
@@ -26,7 +26,7 @@ WRITTEN_BEFORE = 1.0
 
 UNKNOWN = "the journal cannot say what another process made of the call"
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class ClaimWait:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from events.fork_locks import fork_safe
+from events.own_log import own_log
 from recovery.joining.shared_call import Identity
 from recovery.journal.core import JournalCore
 from recovery.journal.encoding import readable
@@ -20,7 +20,7 @@ from recovery.operations import Definition
 from recovery.redact import brief
 
 NOT_EXCLUDED = "equal calls of two processes may run side by side"
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class Held(msgspec.Struct, eq=False):

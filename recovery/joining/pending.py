@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -14,14 +13,16 @@ from events.errors import CallRejectedError
 from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
+from events.own_log import own_log
 from recovery.joining.continuation import continued
 from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
 from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Query
-from recovery.operations import Definition, Registry
+from recovery.operations import Definition
 from recovery.redact import brief
+from recovery.registry import Registry
 from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3
@@ -36,7 +37,7 @@ EQUAL = "an equal call runs in this process; a later equal call goes on with it"
 NOT_JOINED = "a call runs by itself, no equal call can join it"
 UNKNOWN = "the journal has not said yet which calls are pending"
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class PendingCalls:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from events.attempt import Attempt, interrupt
-from events.errors import StaysPendingError
+from events.attempt import Attempt
+from events.errors import StaysPendingError, is_a
+from events.runner_api import interrupt
 from events.verdicts import Verdict
 from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Outcome, Rest, SharedCall
@@ -53,6 +54,8 @@ class SharedRun(msgspec.Struct, eq=False):
     def cut_off(self, rest: Rest, outcome: Outcome) -> None:
         """As the function ``cut_off``, for this call."""
         self.is_settled, attempt = True, rest.attempt
+        if attempt.call.is_over and not outcome.is_known and rest.error is not None:
+            outcome = Outcome(error=rest.error, traceback=rest.error.__traceback__)  # it was cut off as it gave up
         if outcome.is_known:
             self.register.end(self.shared, outcome)
             return
@@ -77,7 +80,7 @@ class SharedRun(msgspec.Struct, eq=False):
                 self.register.hand_over(shared, shared.start)
             return
         outcome = Outcome(error=error, traceback=error.__traceback__)
-        if isinstance(error, StaysPendingError) and isinstance(error.attempt, Attempt):
+        if is_a(error, StaysPendingError) and isinstance(error.attempt, Attempt):
             self.register.put_back(shared, Rest(error.attempt), outcome)
         elif not self.has_begun and (shared.start is not None or shared.record is not None):
             self.register.put_back(shared, shared.start, outcome)
@@ -96,14 +99,19 @@ class SharedRun(msgspec.Struct, eq=False):
         self.register.end(self.shared, Outcome(result))
 
 
-def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome) -> None:
+def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
     """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
 
     Args:
         run: The run that is cut off; ``None`` for a call that none can join.
         rest: Where the call stands.
         outcome: What the body has returned, if that is known: then the call is done.
+        is_told: Whether the error of *rest* is published already.
     """
+    if is_told and not rest.attempt.call.is_over:
+        rest.error = None
+    if outcome.is_known and not rest.attempt.call.is_over:
+        rest.attempt.succeed()  # it was cut off before it could say so
     if run is None:
         rest.attempt.cancel()
     else:

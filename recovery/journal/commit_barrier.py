@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import closing
 
+from events.own_log import own_log
 from events.verdicts import GiveUp
 from recovery.journal.back_pressure import BackPressure, Slot
 from recovery.journal.core import JournalCore
@@ -17,7 +17,7 @@ from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
 MAX_ADMISSION_WAIT = 60.0
 """Seconds that a call waits for admission, however slowly the store writes; then its events may be dropped."""
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class Refusal(GiveUp, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +10,7 @@ import msgspec
 
 from events.bus import Bus
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
+from events.own_log import own_log
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import ForeignJournalError, NewerJournalError
 from recovery.journal.history import Run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("recovery.journal")
+log = own_log("recovery.journal")
 
 
 class StoreConnection:

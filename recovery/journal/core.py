@@ -5,7 +5,6 @@ The service, the runner and the resumer use it; users see ``recovery.journal.jou
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from events.event import Event
 from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
+from events.own_log import own_log
 from recovery.journal.back_pressure import BackPressure
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
@@ -34,7 +34,7 @@ from recovery.waiting.waiters import Latch
 
 T = TypeVar("T")
 
-log = logging.getLogger("recovery.journal")
+log = own_log("recovery.journal")
 
 _journals: weakref.WeakSet[JournalCore] = weakref.WeakSet()
 _watchers: list[threading.Thread] = []

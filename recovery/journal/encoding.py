@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -13,12 +12,13 @@ from events.codec import decode, encode
 from events.errors import CodecError
 from events.event import CallEvent, Event
 from events.operation_events import Outcome
+from events.own_log import own_log
 from recovery.journal.history import CallRecord, OpenCircuit, Run, recorded_in, replay, replay_circuits, result_key
 from recovery.journal.queue import QueuedEvent
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted
 
-log = logging.getLogger("recovery.journal")
+log = own_log("recovery.journal")
 
 
 def rows_of(run: str, batch: Iterable[QueuedEvent]) -> tuple[list[Row], list[int]]:

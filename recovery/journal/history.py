@@ -264,11 +264,11 @@ def replay_circuits(
     for event in events:
         key = (event.operation, event.key)
         match event:
+            case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
+                circuits.pop(key, None)
             case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
                 circuits.pop(key, None)
                 circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
-            case CircuitClosed():
-                circuits.pop(key, None)
     return circuits
 
 

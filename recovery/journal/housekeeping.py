@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from events.own_log import own_log
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import unfinished
 from recovery.journal.history import OpenCircuit, Restore, Run, reopened
@@ -21,7 +21,7 @@ PRUNE_EVENTS = 4096
 PRUNE_STEPS = 2
 """Slices pruned after each batch: a little more than the batch may have brought."""
 
-log = logging.getLogger("recovery.journal")
+log = own_log("recovery.journal")
 
 
 class Unanswered(Exception):  # noqa: N818  # named for what it says of a query; it never leaves this module

@@ -31,7 +31,7 @@ from events.operation_events import (
 )
 from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, new_sketch
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, HalfOpen, Open
+from recovery.policies.circuit_breaker import Circuit, Forced, HalfOpen, Open
 
 MAX_KEYS = 256
 """Operation keys with counters of their own; the calls of further keys are counted together, under ``OVERFLOW``."""
@@ -69,7 +69,7 @@ class OperationCounters(msgspec.Struct):
     circuit: CircuitSnapshot = CircuitSnapshot()
     opened_at: float | None = None
 
-    def circuit_at(self, now: float, current: Circuit | None = None) -> CircuitSnapshot:
+    def circuit_at(self, now: float, current: Circuit | Forced | None = None) -> CircuitSnapshot:
         """The circuit, with the time that it has been open until *now*; *current* may be open by an earlier run."""
         if self.opened_at is not None:
             return replace(self.circuit, open_for=self.circuit.open_for + max(now - self.opened_at, 0.0))

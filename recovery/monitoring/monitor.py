@@ -23,8 +23,9 @@ from recovery.monitoring.sampling import Sampler, SuccessReader
 from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_windows, counts_of, journal_snapshot
 from recovery.monitoring.windows import Window
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit
-from recovery.settings import ConfigOf, Defaults, make_config
+from recovery.policies.circuit_breaker import Circuit, Forced
+from recovery.settings import ConfigOf
+from recovery.settings_check import Defaults, make_config
 
 BATCH = 64
 """Events that are counted together, unless the first of them is a second old."""
@@ -49,7 +50,7 @@ class Monitor:
         config_of: Finds the config of an operation by its name.
         journal: Returns the journal, or None.
         waiting: Returns how many calls wait.
-        circuits: Returns the circuits that are not closed.
+        circuits: Returns the circuits that are forced, or not closed without a failure.
 
     Raises:
         ImportError: The extra ``monitor`` is not installed.
@@ -63,7 +64,7 @@ class Monitor:
         config_of: ConfigOf = lambda _name: None,
         journal: Callable[[], Journal | None] = lambda: None,
         waiting: Callable[[], int] = lambda: 0,
-        circuits: Callable[[], Mapping[OperationKey, Circuit]] = dict,
+        circuits: Callable[[], Mapping[OperationKey, Circuit | Forced]] = dict,
     ) -> None:
         if not isinstance(thresholds, Thresholds | None):
             raise TypeError(f"thresholds must be Thresholds, not {thresholds!r}")

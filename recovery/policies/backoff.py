@@ -1,7 +1,7 @@
 """How long to wait before a retry: pure; randomness is an argument.
 
-*full* jitter spreads a herd of retries best, *equal* keeps half of the delay, *decorrelated* grows from the previous
-delay.
+*full* jitter spreads a herd of retries best, *equal* keeps half of the delay, *decorrelated* draws from the first delay
+to three times the previous one; before the first retry, to three times the first.
 
 Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
@@ -22,7 +22,10 @@ Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
 JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
 
 LARGEST = 1e9
-"""The most seconds that a backoff asks for; a policy's ``max_delay`` is far below."""
+"""The most seconds that a backoff asks for."""
+
+MAX_GROWTH = 60.0
+"""The most seconds that a delay grows to where no cap is set; a delay that is named is kept, however long."""
 
 
 class Constant(msgspec.Struct, metaclass=Suggesting, frozen=True, tag=True):
@@ -103,7 +106,9 @@ def base_delay(backoff: Backoff, retry: int) -> float:
     return 0.0 if asked < 0.0 else LARGEST
 
 
-def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous: float, draw: float) -> float:
+def delay(
+    backoff: Backoff, jitter: Jitter, cap: float | msgspec.UnsetType, *, retry: int, previous: float, draw: float
+) -> float:
     """Seconds to wait before a retry: at least 0, at most *cap*.
 
     The base delay is capped first and jittered within the cap: jittered first, all capped delays would be equal.
@@ -111,12 +116,17 @@ def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous:
     Args:
         backoff: The delays without jitter.
         jitter: How they are randomized.
-        cap: The most seconds.
+        cap: The most seconds. Unset caps growth alone, at ``MAX_GROWTH``: the first delay of a ``Linear`` or an
+            ``Exponential`` is kept, and so is each delay of a ``Constant``, a list or a function.
         retry: The retry's number, from 1.
         previous: Seconds of the wait before the last attempt, 0 before the first.
         draw: A random number from [0, 1).
     """
     base = base_delay(backoff, retry)
+    if isinstance(cap, msgspec.UnsetType):
+        cap = backoff.initial if isinstance(backoff, Exponential | Linear) else base
+        if cap < MAX_GROWTH:
+            cap = MAX_GROWTH
     if base > cap:
         base = cap
     if jitter == "full":
@@ -128,4 +138,4 @@ def delay(backoff: Backoff, jitter: Jitter, cap: float, *, retry: int, previous:
             return base / 2 + base / 2 * draw
         case "decorrelated":
             first = min(base_delay(backoff, 1), cap)
-            return first + (max(first, min(previous * 3, cap)) - first) * draw
+            return first + (min(max(first, previous) * 3, cap) - first) * draw

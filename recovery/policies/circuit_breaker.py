@@ -34,6 +34,9 @@ from recovery.suggestions import Suggesting
 STAGGER = 0.05
 """Share of a break by which a call asks later to probe for each attempt after its first: other calls go first."""
 
+MIN_PROBE = 1.0
+"""Seconds that a probe is expected to take at least."""
+
 MAX_EXPIRED_PERMITS = 8
 """How many probes with an expired lease are remembered: their success still closes the circuit."""
 
@@ -151,6 +154,13 @@ class HalfOpen(msgspec.Struct, frozen=True):
 Circuit: TypeAlias = Closed | Open | HalfOpen
 
 
+class Forced(msgspec.Struct, frozen=True):
+    """A circuit that ``service.circuits.force`` has put into a *mode*; *circuit* is what it counts meanwhile."""
+
+    mode: Literal["open", "closed", "metrics_only"]
+    circuit: Circuit | None = None
+
+
 def break_length(policy: BreakerPolicy, times: int) -> float:
     """Seconds that a circuit stays open when it opens for the *times*-th time in a row."""
     longest = max(policy.max_break, policy.break_duration)
@@ -196,6 +206,18 @@ def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: i
                 case GaveUp() | OperationCancelled() | CallRejected() | Parked(category=None):
                     return others
     return circuit
+
+
+def as_of_now(policy: BreakerPolicy, circuit: Closed, successes: int) -> Closed:
+    """*circuit* as it stands now: since its latest failure, *successes* may have ended the row or filled the window.
+
+    A closed circuit without a failure that still counts is ``Closed()``.
+    """
+    if policy.failure_rate is None:
+        return circuit if successes == circuit.successes else Closed()
+    oldest = circuit.failures + successes - circuit.base - policy.window
+    recent = tuple(one for one in circuit.recent if one > oldest)
+    return msgspec.structs.replace(circuit, recent=recent) if recent else Closed()
 
 
 def _after_failure(policy: BreakerPolicy, circuit: Closed, successes: int, *, counts: bool) -> Closed:
@@ -247,6 +269,20 @@ def admit(
         return HalfOpen(permits, times), min(permit.expires for permit in live) - now
     permits = (*[permit for permit in permits if permit.expires <= now][-MAX_EXPIRED_PERMITS:], *live)
     return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
+
+
+def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float | None:
+    """Seconds after which a probe may have answered: as long as it has taken so far, and never beyond its lease.
+
+    ``None`` if no call probes.
+    """
+    permits = circuit.permits if isinstance(circuit, HalfOpen) else ()
+    waits = [
+        min(max(now - (permit.expires - policy.lease), MIN_PROBE), permit.expires - now)
+        for permit in permits
+        if permit.expires > now
+    ]
+    return min(waits, default=None)
 
 
 def importance(circuit: Circuit, now: float) -> tuple[int, float]:

@@ -1,8 +1,9 @@
 """The category of a failure: pure, from its evidence alone.
 
-The most specific evidence decides, in this order: an HTTP status, the error output of a process, its exit code, a class
-made for one problem, an errno, a class that says little, the cause. Classes are looked up by qualified name, nearest
-base first, so no library need be imported to be known; answers by class are cached.
+The most specific evidence decides, in this order: a code of a library or a database, an HTTP status, the error output
+of a process, its exit code, a class made for one problem, an errno, a class that says little, the cause, a sentence of
+git, pip or CUDA in the message. Classes are looked up by qualified name, nearest base first, so no library need be
+imported to be known; answers by class are cached.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from events.evidence import Category, Evidence
-from recovery.policies.error_messages import GPU, match_error_message
+from recovery.policies.error_messages import IN_MESSAGES, match_error_message
+from recovery.policies.libraries import ASK_THE_CAUSE, BY_CLASS, LIMITED, meaning_of_code
 
 T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
 
@@ -78,7 +80,8 @@ BY_ERRNO: dict[int, Category] = {
         ("ECONNREFUSED EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH EADDRNOTAVAIL", U),
         ("ECONNABORTED ECONNRESET EPIPE ESHUTDOWN ENOTCONN ENETRESET ETIMEDOUT EAGAIN EINTR EBUSY EIO ESTALE", T),
         ("ENOSPC EDQUOT EFBIG EROFS EMFILE ENFILE ENOMEM ENOBUFS EADDRINUSE ETXTBSY ENOLCK", E),
-        ("ENOENT ENOTDIR EISDIR EEXIST ENOTEMPTY EACCES EPERM ELOOP ENAMETOOLONG EINVAL EXDEV ENOEXEC ENODEV EBADF", P),
+        ("ENOENT ENOTDIR EISDIR EEXIST ENOTEMPTY EACCES EPERM ELOOP ENAMETOOLONG", P),
+        ("E2BIG EINVAL EXDEV ENOEXEC ENODEV EBADF", P),
     )
     for name in names.split()
     if hasattr(errno, name)
@@ -117,8 +120,11 @@ BY_TYPE: dict[str, Category] = {
         (E, "torch", "OutOfMemoryError cuda.OutOfMemoryError"),
     )
     for name in names.split()
-}
+} | {f"{module}.{name}": category for category, module, names, _ in BY_CLASS for name in names.split()}
 
+THROTTLED = "the server wants fewer requests"
+
+REJECTED = "events.errors.CallRejectedError"
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
 SEVERITY = (T, U, R, L, E, A, X, P, C)
@@ -133,24 +139,32 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
     """
     if front is not None and (chosen := front(evidence)) is not None:
         return chosen
-    if evidence.status is not None:
-        return by_status(evidence.status)
+    if evidence.code is not None and (meaning := meaning_of_code(evidence.code)) is not None:
+        return Classification(meaning, f"code {evidence.code}")
+    if evidence.status is not None and evidence.status >= 300:  # an answer that succeeded says nothing of the failure
+        is_limited = evidence.status == 403 and (evidence.retry_after is not None or LIMITED.search(evidence.message))
+        return Classification(R, "status 403", THROTTLED) if is_limited else by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)
         # The output of a process that was killed does not tell the reason.
         said = match_error_message(evidence.stderr) if code.category is T else None
         return code if said is None else Classification(said.category, said.name, said.why)
     answer = by_type(evidence.type, evidence.kinds)
+    if evidence.cause is not None and not ASK_THE_CAUSE.isdisjoint((evidence.type, *evidence.kinds)):
+        answer = None
     if answer is not None and answer.category is U and _has_bad_certificate(evidence):
         return Classification(P, BAD_CERTIFICATE)
+    if evidence.type == REJECTED and evidence.retry_after is not None:
+        return Classification(T, REJECTED)  # an open circuit says when it lets a call begin
     if answer is not None and answer.category is not T:
         return answer  # a class made for one problem says more than its errno
     if evidence.errno is not None and evidence.errno in BY_ERRNO:
         return Classification(BY_ERRNO[evidence.errno], f"errno {errno.errorcode[evidence.errno]}")
     if answer is None and evidence.cause is not None:
         return classify_evidence(evidence.cause, front)
-    if answer is None and (said := match_error_message(evidence.message, GPU)) is not None:
-        return Classification(said.category, said.name, said.why)  # frameworks raise RuntimeError for everything
+    if answer is None and (said := match_error_message(evidence.message, IN_MESSAGES)) is not None:
+        # Frameworks raise RuntimeError for everything. What is transient need not be of git or pip: it is unknown.
+        answer = None if said.category is T else Classification(said.category, said.name, said.why)
     return answer or Classification(T, "unknown error")
 
 

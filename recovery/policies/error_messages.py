@@ -37,6 +37,9 @@ def _rules(*rules: tuple[str, Category, str, str]) -> tuple[ErrorPattern, ...]:
 
 
 GPU = _rules(
+    ("gpu-missing", P, r"not compiled with cuda|no nvidia driver|no cuda gpus are available|no cuda-capable device|"
+     r"cuda driver version is insufficient|no kernel image is available|invalid device ordinal|"
+     r"driver/library version mismatch|libcuda\.so.{0,40}cannot open", "there is no GPU or driver here that fits"),
     ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device",
      "the GPU's memory is full"),
     ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_",
@@ -53,8 +56,9 @@ PROCESSES = _rules(
     ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey",
      "it is private, or does not exist: git does not say which"),
     ("git-missing", P, r"repository .{0,300} (not found|does not exist)|does not appear to be a git repository|"
-     r"requested url returned error: 40[0134]|"
-     r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref", "there is no such repository or commit"),
+     r"requested url returned error: 40[0134]|remote branch .{0,300} not found|"
+     r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref|not a git repository|"
+     r"unknown revision or path|unable to find remote helper", "there is no such repository or commit"),
     ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
     ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),
     ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches",
@@ -82,6 +86,10 @@ PROCESSES = _rules(
     ("network", T, r"temporary failure in name resolution|connection (reset|timed out|refused)|network is unreachable",
      "the network failed"),
 )  # fmt: skip
+
+
+IN_MESSAGES = tuple(one for one in PROCESSES if one.name.partition("-")[0] in ("git", "pip", "uv", "gpu"))
+"""The messages that are also looked for in what an unknown exception says: programs put an error output there."""
 
 
 @lru_cache(maxsize=256)

@@ -14,10 +14,14 @@ VERDICT = r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|[A-Za-z_][\w.]{0,100}(?
 
 FRAME = r"\s*File \".{0,400}\", line [0-9]+|Traceback \(most recent call last\)|\s*\+ Exception Group Trace"
 
-NOISE = (
-    # A bar, or a share of something: pip, uv, git, curl, tqdm.
+BAR = (
     r"[\W\d_]*$|.{0,200}[0-9]{1,3}(?:\.[0-9]+)?% ?(?:\||\(|\[|of )|.{0,200}[\u2501\u2578\u257a\u2588#=-]{8}"
     r"|.{0,100}[0-9.]+ ?[kMG]i?B/s"
+)
+"""How a line begins that is a bar, or a share of something: pip, uv, git, curl, tqdm."""
+
+NOISE = (
+    f"{BAR}"
     # Advice, and what says nothing about this failure.
     r"|\W{0,4}(?:hint|note|help|notice|tip)\b|(?:deprecation|warning|info|debug)\b.{0,20}:|\[notice\]"
     r"|for more information|see above for|please make sure you have|and the repository exists|aborting$|exiting$"
@@ -33,6 +37,11 @@ def as_shown(text: str) -> str:
         lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
         text = "\n".join(lines)
     return text
+
+
+def without_bars(text: str) -> str:
+    """*text* without the lines that only show how far something is."""
+    return "\n".join(line for line in text.split("\n") if not compiled(BAR).match(line.lstrip()))
 
 
 def telling_line(text: str | None, rule: str = "") -> str:

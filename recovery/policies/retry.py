@@ -15,7 +15,7 @@ from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
-from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
+from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, base_delay, delay
 from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
@@ -24,6 +24,12 @@ HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Cat
 
 NEVER = HOPELESS - {Category.AUTH}
 """Categories that no strategy may retry: waiting changes nothing."""
+
+UNTOLD_LIMIT = 10.0
+"""How many times longer than other failures a rate limit is waited for if the server does not say how long..."""
+
+MOST_UNTOLD = 60.0
+"""...and to how many seconds that extends a delay."""
 
 UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 """The server did not get the attempt, or refused it: a retry cannot have the effect twice."""
@@ -80,7 +86,9 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             function from the retry's number (from 1) to seconds.
         jitter: How a delay is randomized: "none", "full" (from 0 to the delay), "equal" (half of the delay is kept) or
             "decorrelated" (grows from the previous delay).
-        max_delay: The most seconds of a delay; a wait that a server asks for is not capped.
+        max_delay: The most seconds of a delay; a wait that a server asks for is not capped. By default a delay grows to
+            at most 60 s, and one that is named (a first delay, a constant, one of a list, the result of a function) is
+            kept, however long.
         max_elapsed: Seconds since the first attempt began, waits included: no wait begins that would end later. None
             means no limit.
         attempt_timeout: Seconds that one attempt may take; None means no limit.
@@ -97,7 +105,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
     max_retries: int | None = 3
     backoff: Backoff = Exponential()
     jitter: Jitter = "full"
-    max_delay: float = 60.0
+    max_delay: float | msgspec.UnsetType = msgspec.UNSET
     max_elapsed: float | None = None
     attempt_timeout: float | None = None
     stall_timeout: float | None = None
@@ -154,8 +162,8 @@ def _check_shape(given: RetryPolicy | Strategy) -> None:
         validation.whole("max_retries", fields["max_retries"])
     if "jitter" in fields:
         validation.choice("jitter", fields["jitter"], JITTERS)
-    if "max_delay" in fields:
-        validation.number("max_delay", fields["max_delay"])
+    if (max_delay := fields.get("max_delay", msgspec.UNSET)) is not msgspec.UNSET:
+        validation.number("max_delay", max_delay)
     if "backoff" in fields:
         msgspec.structs.force_setattr(given, "backoff", _checked_backoff(fields["backoff"]))
 
@@ -187,7 +195,8 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
 
     A hopeless category ends the call. The wait that a server asked for is added to the jittered delay, so that no call
     is early and not all resume at one moment. A rate limit with such a wait parks the call, and so does a category with
-    conditions to wait for; neither uses a retry. Every other failure uses one.
+    conditions to wait for; neither uses a retry. Every other failure uses one. After a rate limit of unknown length the
+    delay is ``UNTOLD_LIMIT`` times longer, unless its ``Strategy`` has a backoff of its own.
 
     Args:
         policy: The operation's policy.
@@ -213,6 +222,8 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     if not is_parked and most is not None and failure.retries >= most:
         return GiveUp(f"out of retries ({most})")
     retry = failure.attempt if is_parked else failure.retries + 1
+    if category is LIMITED and not is_limited and (strategy is None or strategy.backoff is msgspec.UNSET):
+        backoff, jitter = _slower(backoff), "equal" if jitter == "full" else jitter
     wait = delay(backoff, jitter, max_delay, retry=retry, previous=failure.waited, draw=draw)
     if not is_parked:
         return Retry(wait + (asked or 0.0), within)
@@ -220,6 +231,16 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
         wait = max(0.0, min(wait, within))  # wait_timeout bounds the conditions, not our delay
     return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+
+
+def _slower(backoff: Backoff) -> Backoff:
+    """*backoff* for a rate limit of unknown length: the server wants fewer requests than after other failures."""
+
+    def slower(retry: int) -> float:
+        base = base_delay(backoff, retry)
+        return max(base, min(UNTOLD_LIMIT * base, MOST_UNTOLD))
+
+    return slower
 
 
 def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
@@ -261,7 +282,9 @@ def _check_cause(cause: object) -> None:
         pass
 
 
-def _overridden(policy: RetryPolicy, strategy: Strategy) -> tuple[int | None, Backoff, Jitter, float]:
+def _overridden(
+    policy: RetryPolicy, strategy: Strategy
+) -> tuple[int | None, Backoff, Jitter, float | msgspec.UnsetType]:
     """The retries and delays of the policy, overridden by those of the strategy."""
     return (
         policy.max_retries if isinstance(strategy.max_retries, msgspec.UnsetType) else strategy.max_retries,

@@ -33,7 +33,7 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults
         name: The name of the rule in events and logs.
         category: The category of a failure that matches.
         types: Exception classes, or their qualified names ("httpx2.ReadTimeout"); subclasses match, too.
-        statuses: HTTP statuses, of a response or of an exception that has headers.
+        statuses: HTTP statuses, of a response or of the exception itself.
         errnos: Numbers of system errors.
         exit_codes: Exit codes of processes.
         text: A regular expression that is searched for in the message and in the error output; case is ignored, ``.``

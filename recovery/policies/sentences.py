@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.evidence import Category
+from recovery.policies.libraries import BY_CLASS
 
 UNCLASSIFIED = "an error that was not classified"
 
@@ -69,7 +70,8 @@ BY_RULE: dict[str, str] = {
     "classification is off": UNCLASSIFIED,
     "classifier": "a classifier of the program decided",
     "retry_on": "the setting retry_on decided",
-    "retry_on_result": "the result is one to try again",
+    "retry_if_error": "the setting retry_if_error decided",
+    "retry_if": "the result is one to try again",
     "Permanent": "the program says that trying again is no use",
     "Retryable": "the program says that trying again may help",
     "events.errors.Permanent": "the program says that trying again is no use",
@@ -104,6 +106,7 @@ BY_RULE: dict[str, str] = {
             ("EACCES EPERM", NOT_ALLOWED),
             ("ELOOP", "the links of the path go in a circle"),
             ("ENAMETOOLONG", "the name is too long"),
+            ("E2BIG", "the list of arguments is too long"),
             ("EXDEV", "it lies on another disk"),
             ("ENOEXEC", BY_EXIT_CODE[126]),
             ("ENODEV", "there is no such device"),
@@ -160,8 +163,19 @@ BY_RULE: dict[str, str] = {
         )
         for name in names.split()
     },
+    **{f"{module}.{name}": sentence for _, module, names, sentence in BY_CLASS for name in names.split()},
 }
 
+
+BY_CODE: dict[Category, str] = {
+    Category.TRANSIENT: "it failed for the moment",
+    Category.RATE_LIMITED: "the server wants fewer requests",
+    Category.ENVIRONMENT: "the disk or the memory is full",
+    Category.AUTH: "a login is needed, or a right",
+    Category.PERMANENT: "it is refused",
+    Category.CANCELLED: "it was cancelled",
+}
+"""What the codes of libraries and databases mean."""
 
 SAYS_LITTLE = ("unknown error", "httpx.TransportError", "httpx2.TransportError")
 """The rules whose sentence the name of the exception may better."""
@@ -194,6 +208,8 @@ def sentence_of(category: Category | None, rule: str, why: str = "", kind: str =
     match what:
         case "status" if value.isdigit():
             return f"{_of_status(int(value))} (HTTP {value})"
+        case "code" if category in BY_CODE:
+            return f"{UNREADABLE if value == 'cut-off' else BY_CODE[category]} ({value})"
         case "signal" if value.isdigit():
             return f"the process was killed ({SIGNALS.get(int(value), rule)})"
         case "exception" if value.startswith("0x"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from events.bus import Bus
 from events.errors import RecoveryError
 from events.operation import Operation
 from events.operation_events import CallSteered
+from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.joining.continuation import continued
@@ -18,7 +18,7 @@ from recovery.resume.handles import Resumption
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class CommandHandler:

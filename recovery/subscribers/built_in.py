@@ -10,8 +10,9 @@ from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from events.operation_events import FailureClassified, OperationFailed, Outcome
 from events.subscription import Subscription
-from recovery.operations import Definition, Registry
+from recovery.operations import Definition
 from recovery.policies.classification import Classifier
+from recovery.registry import Registry
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.classification import Classify
@@ -40,10 +41,14 @@ class BuiltIn:
 
     def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], wake: Wake, *, max_keys: int) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
-        self.classify = Classify(config_of)
+        self.classify = Classify(config_of, registry.call_configs, registry.switch)
         bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
         self.budgets = RetryBudgets(bus, config_of, operation_of, max_keys=max_keys)
-        bus.subscribe(FailureClassified, Schedule(config_of, rng, self.budgets).on_classified, essential=True)
+        bus.subscribe(
+            FailureClassified,
+            Schedule(config_of, rng, self.budgets, registry.call_configs).on_classified,
+            essential=True,
+        )
         self.circuit_breaker = Break(bus, config_of, operation_of, wake, max_keys=max_keys)
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
         bus.subscribe((CircuitClosed, CircuitOpened), self._on_circuit, essential=True)
@@ -99,7 +104,7 @@ class BuiltIn:
             ]
 
     def _most_retries(self, outcome: Outcome) -> int | None:
-        config = self._config_of(outcome.operation)
+        config = self._registry.call_configs.get(outcome.call) or self._config_of(outcome.operation)
         return None if config is None else config.policy.retries_for(outcome.category)
 
     def _on_circuit(self, event: Event) -> None:

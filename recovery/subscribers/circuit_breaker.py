@@ -33,12 +33,15 @@ from recovery.policies.circuit_breaker import (
     BreakerPolicy,
     Circuit,
     Closed,
+    Forced,
     HalfOpen,
     Open,
     admit,
+    as_of_now,
     importance,
     stagger,
     step,
+    until_probed,
 )
 from recovery.policies.retry import parks
 from recovery.settings import ConfigOf
@@ -76,35 +79,47 @@ class Break:
         self._importance: Ranking[OperationKey, tuple[int, float]] = Ranking()
         self._subscriptions: dict[OperationKey, tuple[Subscription, ...]] = {}
         self._kept: dict[OperationKey, Operation | None] = {}  # for their counters
-        self._forced: dict[OperationKey, Mode] = {}
+        self._forced: dict[OperationKey, Literal["open", "closed", "metrics_only"]] = {}
         self._parts = Parts()  # with a circuit or a forced mode
         self._latest: object = None
         bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
 
-    def states(self) -> dict[OperationKey, Circuit]:
-        """A copy of every circuit that is not closed without a failure."""
+    def states(self) -> dict[OperationKey, Circuit | Forced]:
+        """Every circuit that is forced, or not closed without a failure, as it stands now."""
+        found: dict[OperationKey, Circuit | Forced] = {}
         with self._lock:
-            return dict(self._circuits)
+            for operation_key, circuit in self._circuits.items():
+                if isinstance(circuit, Closed):
+                    circuit = self._as_of_now(operation_key, circuit)
+                if circuit != Closed():
+                    found[operation_key] = circuit
+            for operation_key, mode in self._forced.items():
+                found[operation_key] = Forced(mode, self._circuits.get(operation_key))
+        return found
 
-    def modes(self) -> dict[OperationKey, Mode]:
-        """A copy of every mode that ``force`` has set."""
-        with self._lock:
-            return dict(self._forced)
+    def _as_of_now(self, operation_key: OperationKey, circuit: Closed) -> Closed:
+        config, operation = self._config_of(operation_key[0]), self._kept.get(operation_key)
+        if config is None or config.breaker is None or operation is None:
+            return circuit
+        return as_of_now(config.breaker, circuit, operation.successes)
 
     def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
         """Put a circuit into *mode*, as ``Circuits.force`` documents it."""
         operation_key = (operation, key)
         with self._lock:
-            if mode == "auto":
-                self._forced.pop(operation_key, None)
-            else:
+            before = self._forced.pop(operation_key, None)
+            if mode != "auto":
                 self._forced[operation_key] = mode
                 self._parts.add(operation_key)
-            dropped = self._drop(operation_key)
+            was_open = isinstance(self._drop(operation_key), Open | HalfOpen) or before == "open"
             if mode == "open":
                 self._subscribe(operation_key)
-        if isinstance(dropped, Open | HalfOpen):  # or the next run would restore it
-            self._bus.publish(CircuitClosed(at=self._bus.clock(), operation=operation, key=key))
+        now = self._bus.clock()
+        if mode == "open":
+            if before != "open":
+                self._bus.publish(CircuitOpened(at=now, operation=operation, key=key, after=FOREVER, forced=True))
+        elif was_open:  # a journal must know, too: the next run would restore the circuit
+            self._bus.publish(CircuitClosed(at=now, operation=operation, key=key))
         self._on_permit(operation, key)
 
     def lets_pass(self, operation: str, key: str) -> bool:
@@ -119,11 +134,16 @@ class Break:
 
     def restore(self, states: dict[OperationKey, Open]) -> None:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock."""
+        closed: list[Event] = []
         with self._lock:
             for operation_key, circuit in list(states.items())[-self._max_keys :]:
-                is_known = operation_key in self._circuits or operation_key in self._forced
-                if not is_known and self._remember(operation_key, circuit, self._bus.clock()):
+                if operation_key in self._circuits or operation_key in self._forced:
+                    continue
+                closed += self._remember(operation_key, circuit, self._bus.clock())
+                if operation_key in self._circuits:
                     self._subscribe(operation_key)
+        for event in closed:
+            self._bus.publish(event)
 
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
         """Count *event*: what it does to the circuit, and a later retry if the circuit is open now."""
@@ -171,14 +191,16 @@ class Break:
             mode, before = self._mode(operation_key), self._circuits.get(operation_key)
             if mode == "open":
                 return [GiveUp(_why(event)) if rejects else Park(FOREVER, (_why(event),))]
-            if config is not None and policy is None:
-                self._drop(operation_key)  # restored, for an operation that has no circuit any more
+            if config is not None and policy is None and self._drop(operation_key) is not None:
+                # It was restored, for an operation that has no circuit any more.
+                return [CircuitClosed(at=event.at, operation=event.operation, key=event.key)]
             if policy is None or before is None or mode == "closed":
                 return None
             after, wait = admit(policy, before, event.call, event.at, attempt=event.attempt)
             answers = self._move(operation_key, policy, before, after, event.at)
         if wait is not None and mode != "metrics_only":
-            answers.append(GiveUp(_why(event), wait) if rejects else Park(wait, (_why(event),)))
+            come_back = until_probed(policy, after, event.at) or wait
+            answers.append(GiveUp(_why(event), come_back) if rejects else Park(wait, (_why(event),)))
         return answers
 
     def forget(self, operation: str) -> None:
@@ -202,12 +224,15 @@ class Break:
     ) -> list[Event | Verdict]:
         """Note the new state, subscribe or unsubscribe as it needs, and return the events that say what changed."""
         operation, key = operation_key
+        answers: list[Event | Verdict] = []
         if isinstance(after, Closed) and after.failures == 0 and policy.failure_rate is None:
             self._drop(operation_key)  # nothing to remember
         elif isinstance(before, Closed) and isinstance(after, Closed) and operation_key in self._circuits:
             self._circuits[operation_key] = after  # as important as before
-        elif not self._remember(operation_key, after, now):
-            return []
+        else:
+            answers += self._remember(operation_key, after, now)
+            if operation_key not in self._circuits:  # less important than all others
+                return answers
         match before, after:
             case Closed() | HalfOpen(), Open(until, failures, times):
                 if isinstance(before, Closed):
@@ -216,24 +241,27 @@ class Break:
                 opened = CircuitOpened(
                     at=now, operation=operation, key=key, after=rest, failures=failures, times=times, metrics_only=muted
                 )
-                return [opened]
+                answers.append(opened)
             case Open(), HalfOpen():
-                return [CircuitHalfOpened(at=now, operation=operation, key=key)]
+                answers.append(CircuitHalfOpened(at=now, operation=operation, key=key))
             case Open() | HalfOpen(), Closed():
                 self._unsubscribe(operation_key)
-                return [CircuitClosed(at=now, operation=operation, key=key)]
-        return []
+                answers.append(CircuitClosed(at=now, operation=operation, key=key))
+        return answers
 
-    def _remember(self, operation_key: OperationKey, circuit: Circuit, now: float) -> bool:
-        """Note the state of a circuit, and forget the least important one beyond ``max_keys``: False if it is this."""
+    def _remember(self, operation_key: OperationKey, circuit: Circuit, now: float) -> list[Event]:
+        """Note the state of a circuit, and forget the least important one beyond ``max_keys``, which may be this.
+
+        Returns the event that says so where that one was open.
+        """
         self._circuits[operation_key] = circuit
         self._importance.put(operation_key, importance(circuit, now))
         self._parts.add(operation_key)
         if len(self._circuits) <= self._max_keys:
-            return True
-        least = self._importance.least()
-        self._drop(least)
-        return least != operation_key
+            return []
+        operation, key = least = self._importance.least()
+        was_open = isinstance(self._drop(least), Open | HalfOpen) and least != operation_key
+        return [CircuitClosed(at=now, operation=operation, key=key)] if was_open else []
 
     def _drop(self, operation_key: OperationKey) -> Circuit | None:
         """Forget the circuit of *operation_key*, and unsubscribe it."""

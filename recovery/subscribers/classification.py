@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 
 import msgspec
 
@@ -10,14 +10,22 @@ from events.callables import name_of
 from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
+from events.own_log import own_log
+from events.verdicts import GiveUp
+from recovery.operations import Switch
 from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
-from recovery.settings import ConfigOf, OperationConfig
+from recovery.policies.steering import STEERING
+from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
+from recovery.subscribers.guarded_reading import is_exception
 
-log = logging.getLogger("recovery")
+ON = Switch()
+SWITCHED_OFF = GiveUp("recovery is switched off")
+
+log = own_log("recovery")
 
 
 def classify(error: BaseException | Evidence) -> Classification:
@@ -35,16 +43,17 @@ def classify(error: BaseException | Evidence) -> Classification:
     Raises:
         TypeError: *error* is neither.
     """
-    if not isinstance(error, BaseException | Evidence):
-        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
-    if isinstance(error, Evidence):
+    if type(error) is Evidence:  # not isinstance, which asks __class__
         answer = classify_evidence(error)
         return msgspec.structs.replace(answer, retry_after=_asked(answer, error))
+    if not is_exception(error):
+        raise TypeError(f"classify() takes an exception or Evidence, not {error!r}")
     judged = []
     for leaf in leaves(error):
-        if not isinstance(leaf, Exception):
+        if not issubclass(type(leaf), Exception):
             return Classification(Category.CANCELLED, type(leaf).__name__)
-        judged.append(classify(extract_evidence(leaf)))
+        evidence = extract_evidence(leaf)
+        judged.append(_steers(evidence) or classify(evidence))
     longest = max(answer.retry_after or 0.0 for answer in judged)
     return msgspec.structs.replace(worst(judged), retry_after=longest or None)
 
@@ -52,31 +61,48 @@ def classify(error: BaseException | Evidence) -> Classification:
 class Classify:
     """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
-    The mark of an inner recoverable call comes first, then ``Permanent`` and ``Retryable``, the operation's
-    ``retry_on``, its ``classifier``, the classifiers of the service, and last the built-in rules. A group is as bad as
-    its worst leaf.
+    What steers a framework is passed on. The mark of an inner recoverable call comes next, then ``Permanent`` and
+    ``Retryable``, the operation's ``retry_on``, what ``retry_if_error`` has answered, its ``classifier``, the
+    classifiers of the service, and last the built-in rules. A group is as bad as its worst leaf.
 
     Args:
         config_of: Finds the config of an operation.
+        call_configs: The configs of calls that have their own, by the call's id.
+        switch: Whether the service recovers from failures.
         enabled: Whether operations that leave it open use the built-in rules; may be changed at any time.
         classifiers: The classifiers of the service; may be changed at any time.
     """
 
-    def __init__(self, config_of: ConfigOf, *, enabled: bool = True, classifiers: tuple[Classifier, ...] = ()) -> None:
+    def __init__(
+        self,
+        config_of: ConfigOf,
+        call_configs: Mapping[str, OperationConfig] = NO_CONFIGS,
+        switch: Switch = ON,
+        *,
+        enabled: bool = True,
+        classifiers: tuple[Classifier, ...] = (),
+    ) -> None:
+        self._switch = switch
         self._config_of = config_of
+        self._call_configs = call_configs
         self.enabled = enabled
         self.classifiers = classifiers
 
-    def on_failure(self, failed: OperationFailed) -> FailureClassified | None:
+    def on_failure(self, failed: OperationFailed) -> FailureClassified | GiveUp | None:
         """The classified failure, ``None`` for an operation that is not the service's."""
-        config = self._config_of(failed.operation)
+        if not self._switch.is_on:
+            return SWITCHED_OFF
+        configs = self._call_configs
+        config = (configs.get(failed.call) if configs else None) or self._config_of(failed.operation)
         if config is None:
             return None
         error = failed.error
         evidence = extract_evidence(error)
         answer = self._declared(error, evidence, config, failed.operation)
+        if answer is None and failed.retryable is not None:
+            answer = Classification(Category.TRANSIENT if failed.retryable else Category.PERMANENT, "retry_if_error")
         if answer is None:
-            if isinstance(error, ExceptionGroup):
+            if issubclass(type(error), ExceptionGroup):  # not isinstance, which asks __class__
                 answer, evidence = self._worst_of(error, config, failed.operation)
             else:
                 answer = self._rule(evidence, config, failed.operation)
@@ -101,9 +127,7 @@ class Classify:
             progress_resets=progress_resets,
         )
 
-    def _worst_of(
-        self, error: ExceptionGroup[Exception], config: OperationConfig, operation: str
-    ) -> tuple[Classification, Evidence]:
+    def _worst_of(self, error: Exception, config: OperationConfig, operation: str) -> tuple[Classification, Evidence]:
         judged = []
         for leaf in leaves(error):
             evidence = extract_evidence(leaf)
@@ -120,19 +144,24 @@ class Classify:
         self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
     ) -> Classification | None:
         """What the error itself, a mark on it, or ``retry_on`` declares, which no rule overrides."""
+        kind = type(error)  # isinstance asks __class__, which may lie or raise
+        if issubclass(kind, ExceptionGroup) or not STEERING.isdisjoint((evidence.type, *evidence.kinds)):
+            for leaf in leaves(error):
+                if (answer := _steers(extract_evidence(leaf, depth=0), config)) is not None:
+                    return answer
         exhausted = None if config.retry_exhausted else exhausted_by(error, operation)
-        if isinstance(error, RecoveryError):
-            if exhausted is None and isinstance(error, Permanent):
+        if issubclass(kind, RecoveryError):
+            if exhausted is None and issubclass(kind, Permanent):
                 return Classification(Category.PERMANENT, "Permanent")
-            if exhausted is None and isinstance(error, Retryable):
+            if exhausted is None and issubclass(kind, Retryable):
                 return Classification(Category.TRANSIENT, "Retryable")
-            if isinstance(error, UnwantedResult):
-                return Classification(Category.TRANSIENT, "retry_on_result")
+            if issubclass(kind, UnwantedResult):
+                return Classification(Category.TRANSIENT, "retry_if")
         if exhausted is None and evidence.cause is not None and not config.retry_exhausted:
             exhausted = exhausted_by(error, operation, levels=LEVELS)
         if exhausted is not None:
             return Classification(Category.EXHAUSTED, f"{exhausted} has tried already")
-        if config.retry_on is not None and isinstance(error, config.retry_on):
+        if config.retry_on is not None and issubclass(kind, config.retry_on):
             return Classification(Category.TRANSIENT, "retry_on")
         return None
 
@@ -153,6 +182,16 @@ class Classify:
             log.error("the classifier of %s failed (%s); the next rule decides", operation, name, exc_info=error)
 
         return front_of(classifiers, failed)
+
+
+def _steers(evidence: Evidence, config: OperationConfig | None = None) -> Classification | None:
+    """The classification of an error that steers a framework, unless *config* names such a class in ``retry_on``."""
+    if STEERING.isdisjoint((evidence.type, *evidence.kinds)):
+        return None
+    bases = [base for kind in (config and config.retry_on) or () for base in kind.__mro__]
+    if not STEERING.isdisjoint(f"{base.__module__}.{base.__qualname__}" for base in bases):
+        return None
+    return Classification(Category.CANCELLED, evidence.type)
 
 
 def _asked(answer: Classification, evidence: Evidence | None) -> float | None:

@@ -1,32 +1,28 @@
-"""The evidence that an exception carries, as data: the one module that looks into exceptions.
+"""The evidence that an exception carries, as data.
 
-Libraries are recognized by the attributes of their errors, not by importing them: ``response.status_code``
-(httpx, httpx2, requests), ``status`` and ``headers`` (aiohttp), ``code`` (urllib), ``returncode`` and ``stderr``
-(subprocess).
+``recovery.subscribers.answers`` reads what a server answered. All that is foreign is read by way of
+``recovery.subscribers.guarded_reading``, which lets nothing out.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any  # for foreign objects
 
 import msgspec
 
-from events.errors import Retryable
-from events.event import FOREVER
 from events.evidence import Evidence
-from recovery.policies.error_output import as_shown
+from recovery.policies.error_output import as_shown, without_bars
 from recovery.redact import MAX_READ, brief, printable
+from recovery.subscribers.answers import READ, code_of, status_and_headers, wait_of
+from recovery.subscribers.guarded_reading import attribute_of, is_exception, items_of, whole_number
 
 MAX_TEXT = 4096
 """Characters of a message, or of an error output, that are kept."""
 
-MAX_RETRY_AFTER = 3600.0
-"""The most seconds that a server may ask a call to wait; a launcher's user must not wait longer unnoticed."""
+MAX_HEAD = 1024
+"""Characters of these that are kept of the beginning of a long error output."""
 
 MAX_BYTES = 5 * MAX_READ
 """Bytes of an error output that are decoded: more than ``MAX_READ`` characters, so that the cut is known of."""
@@ -34,53 +30,55 @@ MAX_BYTES = 5 * MAX_READ
 OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 """OSErrors whose errno is a number of another library, not of the system."""
 
-LOOKED_FOR = frozenset(
-    {
-        "after", "args", "bytes_done", "code", "headers", "output", "partial", "reason", "response", "returncode",
-        "status", "stderr", "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
-    }
-)  # fmt: skip
+LOOKED_FOR = READ | {
+    "args", "bytes_done", "errors", "exit_code", "exit_status", "output", "partial", "reason", "returncode",
+    "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
+}  # fmt: skip
 """The attributes of exceptions that are read, and those by which a class may compute them."""
 
 LEVELS = 4
 """How many levels of causes are extracted."""
 
-QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
+MAX_NAME = 512
+"""Characters of the name of a class that are kept."""
 
 
 def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
     """The evidence that an exception carries: its type, message, errno, HTTP status, exit code, error output, cause.
 
-    Raises nothing, even where reading an attribute of the exception raises.
+    Raises nothing, even where reading an attribute of the exception raises: then the type and the message are left.
 
     Args:
         error: The exception.
         depth: How many levels of causes are extracted.
     """
     try:
-        kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
-        is_bare = kind.is_bare and not error.__dict__
-    except Exception:  # its metaclass or its __dict__ raises
-        kind = _kind_of.__wrapped__(type(error))
-        is_bare = False
-    is_outermost = depth == LEVELS
-    if is_bare and is_outermost and error.__cause__ is None and len(error.args) == 1 and type(error.args[0]) is str:
-        came_from = None  # as ``_cause`` would find, for most of what is raised
-    else:
-        came_from = _cause(error, is_outermost=is_outermost, is_bare=is_bare)
-    cause = None if came_from is None or depth == 0 else extract_evidence(came_from, depth=depth - 1)
-    errno = None
-    if kind.has_errno and (number := attribute_of(error, "errno")) is not None:
-        errno = _int(number)
-    if is_bare or kind.is_builtin:
-        return Evidence(type=kind.name, kinds=kind.bases, message=_text(error), errno=errno, cause=cause)
-    status, headers = _http(error)
-    if isinstance(error, Retryable):
-        retry_after = _seconds(attribute_of(error, "after"), most=FOREVER)
-    else:
-        retry_after = _seconds(_retry_after(headers), most=MAX_RETRY_AFTER)
-    stderr = _tail(attribute_of(error, "stderr"))
-    code = _int(attribute_of(error, "returncode"))
+        try:
+            kind = _kind_of(type(error))  # type: ignore[arg-type]  # a class is hashable, mypy looks at its instances
+            is_bare = kind.is_bare and not error.__dict__
+        except Exception:  # its metaclass or its __dict__ raises
+            kind = _kind_of.__wrapped__(type(error))
+            is_bare = False
+        is_outermost = depth == LEVELS
+        if is_bare and is_outermost and error.__cause__ is None and len(error.args) == 1 and type(error.args[0]) is str:
+            came_from = None  # as ``_cause`` would find, for most of what is raised
+        else:
+            came_from = _cause(error, is_outermost=is_outermost, is_bare=is_bare)
+        cause = None if came_from is None or depth == 0 else extract_evidence(came_from, depth=depth - 1)
+        errno = None
+        if kind.has_errno:
+            number = error.errno if kind.is_builtin else attribute_of(error, "errno")  # type: ignore[attr-defined]
+            errno = None if number is None else whole_number(number)
+        if is_bare or kind.is_builtin:
+            return Evidence(type=kind.name, kinds=kind.bases, message=_text(error), errno=errno, cause=cause)
+        return _with_attributes(error, kind, errno, cause)
+    except Exception:  # a lie that is not known yet
+        return _bare(error)
+
+
+def _with_attributes(error: BaseException, kind: _Kind, errno: int | None, cause: Evidence | None) -> Evidence:
+    status, headers = status_and_headers(error)
+    exit_code, stderr = _exit(error, status)
     return Evidence(
         type=kind.name,
         kinds=kind.bases,
@@ -88,11 +86,21 @@ def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
         errno=errno,
         cause=cause,
         status=status,
-        retry_after=retry_after,
-        exit_code=_int(attribute_of(error, "status")) if code is None and stderr and status is None else code,
-        stderr=stderr or _tail(attribute_of(error, "output")),
+        code=code_of(error, status, headers),
+        retry_after=wait_of(error, status, headers),
+        exit_code=exit_code,
+        stderr=stderr,
         bytes_done=_bytes_done(error),
     )
+
+
+def _bare(error: BaseException) -> Evidence:
+    """The type and the message alone; its bases, too, where its class tells them."""
+    try:
+        own = [_name(base) for base in type.mro(type(error)) if base not in (Exception, BaseException, object)]
+        return Evidence(type=own[0], kinds=tuple(own[1:]), message=_text(error))
+    except Exception:
+        return Evidence(type="builtins.Exception", message=_text(error))
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -118,27 +126,24 @@ def _kind_of(kind: type) -> _Kind:
     )
 
 
+EXCEPTIONS: Any = BaseExceptionGroup.exceptions
+"""The members of a group, past a subclass that defines an attribute of that name."""
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """*error* itself, or every exception of a group that is no group."""
     left = [error]
     while left:
         one = left.pop()
-        if isinstance(one, BaseExceptionGroup):
-            left.extend(reversed(one.exceptions))
+        if issubclass(type(one), BaseExceptionGroup):  # not isinstance, which asks __class__
+            left.extend(reversed(EXCEPTIONS.__get__(one)))
         else:
             yield one
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def attribute_of(holder: object, name: str) -> object:
-    """The attribute of that name, ``None`` if there is none or if reading it raises."""
-    try:
-        return getattr(holder, name, None)
-    except Exception:  # a property may raise anything (httpx's ``request`` does)
-        return None
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return name if name.isprintable() and len(name) <= MAX_NAME else printable(name)[:MAX_NAME]
 
 
 def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseException | None:
@@ -150,13 +155,13 @@ def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseEx
     if not (is_bare and is_outermost and error.__cause__ is None):
         for name in ("__cause__", "reason") if is_outermost else ("__cause__", "__context__", "reason"):
             came_from = attribute_of(error, name)
-            if isinstance(came_from, BaseException):
+            if is_exception(came_from):
                 return came_from
     args = error.args if is_bare else attribute_of(error, "args")  # requests and urllib3 hold their cause there
-    if isinstance(args, tuple):
-        for one in args:
-            if issubclass(type(one), BaseException):  # not isinstance, which asks __class__
-                return None if isinstance(error, BaseExceptionGroup) else one
+    errors = () if is_bare else items_of(attribute_of(error, "errors"))  # elastic_transport, google, paramiko
+    for one in (*items_of(args), *errors):
+        if is_exception(one):
+            return None if issubclass(type(error), BaseExceptionGroup) else one
     return None
 
 
@@ -172,78 +177,47 @@ def _text(error: BaseException) -> str:
     return brief(text, MAX_TEXT)
 
 
-def _int(value: object) -> int | None:
-    if value is None:
-        return None
-    # A plain int, not a subclass.
-    return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _http(error: BaseException) -> tuple[int | None, object]:
-    response = attribute_of(error, "response")
-    for holder, name in ((response, "status_code"), (response, "status"), (error, "status"), (error, "code")):
-        status, headers = _int(attribute_of(holder, name)), attribute_of(holder, "headers")
-        # A status of an error without headers means something else (a parser's code, GitPython's exit status).
-        if status is not None and 100 <= status <= 599 and (holder is response or headers is not None):
-            return status, headers
-    return None, None
-
-
-def _retry_after(headers: object) -> object:
-    """Seconds to wait: ``Retry-After`` (seconds or a date), or until an exhausted quota is renewed.
-
-    A quota is announced by ``RateLimit: "name";r=left;t=seconds`` or, in older drafts, by ``RateLimit-Remaining`` and
-    ``RateLimit-Reset``. One second is added, since these are rounded.
-
-    Source: RFC 9110, 10.2.3; draft-ietf-httpapi-ratelimit-headers-10.
-    """
-    get = attribute_of(headers, "get")
-    if not callable(get):
-        return None
-    try:
-        value = str(get("Retry-After") or get("retry-after") or "").strip()
-        try:
-            if value.isdigit():
-                return float(value)
-            date = parsedate_to_datetime(value)
-            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
-        except (ValueError, OverflowError):  # absent or unreadable
-            return _quota_renewed(get)
-    except Exception:  # headers of a foreign class may raise anything
-        return None
-
-
-def _quota_renewed(get: Callable[[str], object]) -> float | None:
-    waits = []
-    for quota in str(get("RateLimit") or "").split(","):
-        found = {name: int(value) for name, value in QUOTA.findall(quota)}
-        if found.get("r") == 0 and "t" in found:
-            waits.append(found["t"])
-    left, wait = str(get("RateLimit-Remaining") or ""), str(get("RateLimit-Reset") or "")
-    if left.strip() == "0" and re.fullmatch("[0-9]{1,9}", wait.strip()):
-        waits.append(int(wait))
-    return max(waits) + 1.0 if waits else None
-
-
-def _seconds(value: object, *, most: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
-        return None
-    return float(min(max(value, 0.0), most))
+def _exit(error: BaseException, status: int | None) -> tuple[int | None, str | None]:
+    """The exit code of a process, and what it said: of an error with an error output, a status is an exit code."""
+    every = (whole_number(attribute_of(error, name)) for name in ("returncode", "exit_status", "exit_code"))
+    code = next((one for one in every if one is not None), None)
+    stderr = _output(attribute_of(error, "stderr"))
+    if code is None and stderr and status is None:
+        code = whole_number(attribute_of(error, "status"))  # GitPython
+    return code, stderr or _output(attribute_of(error, "output"))
 
 
 def _bytes_done(error: BaseException) -> int | None:
-    """The bytes that a transfer got: ``bytes_done``, or the ``partial`` of the standard library's incomplete reads."""
-    done = _int(attribute_of(error, "bytes_done"))
+    """The bytes that a transfer got: ``bytes_done``, or the ``partial`` of incomplete reads (in urllib3 a number)."""
+    done = whole_number(attribute_of(error, "bytes_done"))
+    if done is not None:
+        return done
     partial = attribute_of(error, "partial")
-    return len(partial) if done is None and isinstance(partial, bytes | bytearray) else done
+    return len(partial) if type(partial) in (bytes, bytearray) else whole_number(partial)
 
 
-def _tail(value: object) -> str | None:
-    """The end of what a process said, as a terminal shows it."""
-    if not isinstance(value, bytes | str):
+def _output(value: Any) -> str | None:
+    """What a process said, as a terminal shows it; of a long output its beginning and its end, without bars."""
+    kind = type(value)
+    if issubclass(kind, str):
+        text = str.__str__(value)
+    elif issubclass(kind, bytes):
+        value = bytes.__getitem__(value, slice(None))
+        if len(value) > 2 * MAX_BYTES:
+            value = value[:MAX_BYTES] + b"\n" + value[-MAX_BYTES:]
+        text = value.decode("utf-8", "replace")
+    else:
         return None
-    text = str.__str__(value) if isinstance(value, str) else value[-MAX_BYTES:].decode("utf-8", "replace")
-    return brief(text, MAX_TEXT, reshape=_lines, tail=True) or None
+    tail = brief(text, MAX_READ, reshape=_lines, tail=True)
+    if len(tail) <= MAX_TEXT and len(text) <= MAX_READ:
+        return tail or None
+    tail = without_bars(tail)
+    if len(tail) <= MAX_TEXT and len(text) <= MAX_READ:
+        return tail or None
+    head = without_bars(brief(text, MAX_READ, reshape=_lines))
+    if len(head) > MAX_HEAD:
+        head = head[:MAX_HEAD].rpartition("\n")[0]  # whole lines
+    return f"{head}\n{tail[len(head) + 1 - MAX_TEXT :]}" if head else tail[-MAX_TEXT:]
 
 
 def _lines(text: str) -> str:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from recovery.subscribers.evidence_extraction import attribute_of
+from recovery.subscribers.guarded_reading import attribute_of, is_exception
 
 EXHAUSTED_MARK = "__recovery_exhausted_by__"
-"""The attribute that tells an outer recoverable call that an inner call has exhausted its retries."""
+"""The attribute that tells an outer recoverable call that an inner call has exhausted its retries.
+
+It holds the operation whose call gave up, and whether another recoverable call was around that call: plain builtins, so
+that the exception can be unpickled where this library is not installed.
+"""
 
 
-class Exhausted(msgspec.Struct, frozen=True):
-    """What the mark tells.
-
-    Args:
-        operation: The name of the operation whose call gave up.
-        is_nested: Whether another recoverable call was around that call.
-    """
-
-    operation: str
-    is_nested: bool
-
-
-def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False) -> None:
+def mark_exhausted(error: BaseException, operation: str, *, is_nested: bool = False) -> None:
     """Mark *error*: *operation* has exhausted its retries. An error that refuses attributes stays unmarked."""
     try:
-        setattr(error, EXHAUSTED_MARK, Exhausted(operation, is_nested))
+        setattr(error, EXHAUSTED_MARK, (operation, is_nested))
     except Exception:  # a frozen exception, say
         return
 
@@ -33,8 +23,8 @@ def mark_exhausted(error: Exception, operation: str, *, is_nested: bool = False)
 def mark_nested(error: BaseException) -> None:
     """Note that a caller of the call that marked *error* is inside another recoverable call."""
     mark = attribute_of(error, EXHAUSTED_MARK)
-    if isinstance(mark, Exhausted) and isinstance(error, Exception) and not mark.is_nested:
-        mark_exhausted(error, mark.operation, is_nested=True)
+    if type(mark) is tuple and len(mark) == 2 and issubclass(type(error), Exception) and not mark[1]:
+        mark_exhausted(error, str(mark[0]), is_nested=True)
 
 
 def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> str | None:
@@ -48,8 +38,11 @@ def exhausted_by(error: BaseException, operation: str, *, levels: int = 0) -> st
         operation: The name of the operation that asks.
         levels: How many levels of explicit causes may bear the mark, too.
     """
-    mark = attribute_of(error, EXHAUSTED_MARK)
-    if mark is not None and isinstance(mark, Exhausted) and (mark.is_nested or mark.operation != operation):
-        return mark.operation
+    try:
+        mark = getattr(error, EXHAUSTED_MARK, None)  # as attribute_of, without the call: every failure comes by
+    except Exception:
+        mark = None
+    if type(mark) is tuple and len(mark) == 2 and (mark[1] or mark[0] != operation):  # not isinstance: it may lie
+        return str(mark[0])
     cause = attribute_of(error, "__cause__") if levels else None
-    return exhausted_by(cause, operation, levels=levels - 1) if isinstance(cause, BaseException) else None
+    return exhausted_by(cause, operation, levels=levels - 1) if cause is not None and is_exception(cause) else None

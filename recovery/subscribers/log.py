@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +16,10 @@ from events.operation_events import (
     LONG_WAIT,
     CallRejected,
     CallSteered,
+    FailureClassified,
     GaveUp,
     OperationCancelled,
+    OperationFailed,
     OperationInterrupted,
     OperationRecovered,
     OperationResumed,
@@ -24,6 +27,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.own_log import OwnLog
 from recovery.explain import counted, duration, explain, shown
 from recovery.redact import excerpt
 
@@ -81,6 +85,7 @@ class Log:
             unless the wait takes ten seconds and more, and circuits that open at WARNING. Everything by default.
         logger: Where to log; the logger ``recovery`` by default.
         most_retries: How many retries the policy of an outcome's operation allows; None if that is unknown.
+        exc_info: Whether the lines of a failure have its traceback, redacted.
     """
 
     def __init__(
@@ -88,14 +93,25 @@ class Log:
         wanted: Callable[[str], bool | None] = lambda _: True,
         logger: logging.Logger | None = None,
         most_retries: Callable[[Outcome], int | None] = lambda _: None,
+        *,
+        exc_info: bool = False,
     ) -> None:
         self._wanted = wanted
-        self._logger = logger or logging.getLogger("recovery")
+        logger = logger or logging.getLogger("recovery")
+        self._logger = OwnLog(logger, {})
         self._most_retries = most_retries
+        self._exc_info = exc_info
+        self._latest = threading.local()  # the failure that this thread publishes
+        if exc_info and not any(isinstance(one, Redacted) for one in logger.filters):
+            logger.addFilter(Redacted())
 
     def __call__(self, event: Event) -> None:
         """Log *event*, if it is worth a line."""
         wanted = self._wanted(event.operation)
+        if isinstance(event, OperationFailed):
+            self._latest.failed = event if self._exc_info and wanted is not False else None
+            return
+        error = self._error_of(event) if self._exc_info else None
         level = LEVELS.get(type(event))
         if level is None or wanted is False:
             return
@@ -103,7 +119,15 @@ class Log:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
             most = self._most_retries(event) if isinstance(event, Outcome) else None
-            self._logger.log(level, "%s", describe(event, most))
+            self._logger.log(level, "%s", describe(event, most), exc_info=error)
+
+    def _error_of(self, event: Event) -> Exception | None:
+        """What the attempt raised that led to *event*; a failure and what comes of it are published together."""
+        failed: OperationFailed | None = getattr(self._latest, "failed", None)
+        if failed is None or isinstance(event, FailureClassified) or getattr(event, "call", None) != failed.call:
+            return None
+        self._latest.failed = None  # its traceback holds frames
+        return failed.error
 
 
 def _quiet_level(event: Event, level: int) -> int:
@@ -123,6 +147,8 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return explain(event, most_retries=most_retries).line
     name = display_name(event.operation, event.key) or "all operations"
     match event:  # the name without a colon: "token: closed" would look like a secret
+        case CircuitOpened(forced=True):
+            line = f"circuit {name} opened by hand, until it is forced again"
         case CircuitOpened(after=after, failures=failures):
             line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
         case CircuitHalfOpened():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from events.operation_events import FailureClassified
+from events.own_log import own_log
 from events.verdicts import GiveUp, Verdict
 from recovery.policies.retry import UNSENT, decide
-from recovery.settings import ConfigOf, OperationConfig
+from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.budget import RetryBudgets
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 MAYBE_SENT = "not idempotent, and may have had its effect"
 
@@ -37,16 +37,25 @@ class Schedule:
         config_of: Finds the config of an operation.
         rng: Draws from [0, 1).
         budgets: Gives the token for a retry.
+        call_configs: The configs of calls that have their own, by the call's id.
     """
 
-    def __init__(self, config_of: ConfigOf, rng: Callable[[], float], budgets: RetryBudgets) -> None:
+    def __init__(
+        self,
+        config_of: ConfigOf,
+        rng: Callable[[], float],
+        budgets: RetryBudgets,
+        call_configs: Mapping[str, OperationConfig] = NO_CONFIGS,
+    ) -> None:
         self._config_of = config_of
+        self._call_configs = call_configs
         self._rng = rng
         self._budgets = budgets
 
     def on_classified(self, failure: FailureClassified) -> Verdict | None:
         """The verdict, ``None`` for an operation that is not the service's."""
-        config = self._config_of(failure.operation)
+        configs = self._call_configs
+        config = (configs.get(failure.call) if configs else None) or self._config_of(failure.operation)
         if config is None:
             return None
         verdict = judge(config, failure, self._rng())

@@ -32,7 +32,7 @@ from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
-from recovery.settings import Defaults, make_config
+from recovery.settings_check import Defaults, make_config
 from recovery.subscribers.retry import judge
 from recovery.testing.clock import VirtualClock
 from recovery.testing.invariants import EPSILON, check_calls_end_once, check_verdict

@@ -5,9 +5,11 @@ It is not loaded by itself: installing this distribution changes no tests.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
+from events.bus import Bus
 from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
@@ -18,6 +20,23 @@ with extra("testing"):
     import pytest
 
 MAX_WAITS = 1000
+"""Sleeps before one attempt."""
+MAX_SLEEPS = 10_000
+"""Sleeps of one call."""
+
+
+class _Moved:
+    """A service's *clock*, and the seconds that its calls would have waited."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._moved = 0.0
+
+    def __call__(self) -> float:
+        return self._clock() + self._moved
+
+    def advance(self, seconds: float) -> None:
+        self._moved += seconds
 
 
 @pytest.fixture
@@ -36,9 +55,10 @@ def seeded_rng() -> Callable[[], float]:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Recoverable calls of every service wait no time; returns the list of the seconds that they would have waited.
 
-    The list grows with each wait, to the millisecond. Conditions are checked as always, one after another. Clocks stand
-    still: where time must pass, use ``virtual_clock``. A wait that would never end (1 000 sleeps before one attempt)
-    raises RuntimeError.
+    The list grows with each wait, to the millisecond. Conditions are checked as always, one after another. The clock of
+    the service moves on by each wait instead, so that ``max_elapsed``, circuits and rate limits end as they would; it
+    is not moved back after the test. A wait that would never end (1 000 sleeps before one attempt, or 10 000 of one
+    call) raises RuntimeError.
     """
     waited: list[float] = []
     sleeps: Counter[tuple[str, int]] = Counter()
@@ -49,13 +69,26 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if seconds is None:
             return None
         waited.append(round(seconds, 3))
-        attempt = (wait.attempt.call.id, wait.number)
-        sleeps[attempt] += 1
-        if sleeps[attempt] > MAX_WAITS:
+        call = wait.attempt.call
+        for one, most in (((call.id, wait.number), MAX_WAITS), ((call.id, 0), MAX_SLEEPS)):
+            sleeps[one] += 1
+            if sleeps[one] <= most:
+                continue
             waiting = wait.describe()
             causes = ", ".join(waiting.until) or "something that no time ends"
             raise RuntimeError(f"{waiting.operation} would wait for ever, for: {causes}; use a VirtualClock")
+        if math.isfinite(seconds):
+            _advance(call.operation.bus, wait, seconds)
         return 0.0  # not None: a task lets others run
 
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
     return waited
+
+
+def _advance(bus: Bus, wait: Wait, seconds: float) -> None:
+    """Move the clock of the service on. A clock never goes back: other tests may use the service, too."""
+    advance = getattr(bus.clock, "advance", None)
+    if advance is None:
+        moved = bus.clock = wait.conditions.clock = _Moved(bus.clock)
+        advance = moved.advance
+    advance(seconds)

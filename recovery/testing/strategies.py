@@ -116,13 +116,14 @@ def categories() -> SearchStrategy[Category]:
 
 
 def evidences() -> SearchStrategy[Evidence]:
-    """Evidence, sometimes with a status, an errno, an exit code or a server's ``Retry-After``."""
+    """Evidence, sometimes with a status, a library's code, an errno, an exit code or a server's ``Retry-After``."""
     return st.builds(
         Evidence,
         type=st.sampled_from(["builtins.OSError", "builtins.ValueError", "httpx2.ReadTimeout"]),
         kinds=st.sampled_from([(), ("builtins.OSError",), ("httpx2.TransportError",)]),
         errno=st.none() | st.integers(0, 133),
         status=st.none() | st.integers(100, 599),
+        code=st.none() | st.sampled_from(["UNAVAILABLE", "SlowDown", "SQLITE_BUSY", "SQLSTATE 23505"]),
         exit_code=st.none() | st.integers(-15, 255),
         retry_after=st.none() | seconds(3600.0),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from events.conditions import Condition
 from events.fork_locks import fork_safe
+from events.own_log import own_log
 from recovery.waiting.daemon_threads import start_daemon
 from recovery.waiting.waiters import Clock
 
@@ -24,7 +24,7 @@ MAX_REPORTED = 1024
 
 AT_ONCE = -math.inf
 
-log = logging.getLogger("recovery")
+log = own_log("recovery")
 
 
 class Watcher(Protocol):

@@ -17,6 +17,7 @@ from events.operation_events import OperationCancelled, OperationResumed
 from tests.adapters.launcher.test_command import HELPER, is_alive, pids_in
 from tests.adapters.sqlite.test_kill import eventually
 from tests.adapters.test_cli import CONTENT, Ended, command, download, recovery, write_plan
+from tests.slow import few
 
 SLOW = f"[ -e go ] || {{ {HELPER}; echo $$ >> leaders; sleep 40; }}; echo done >> done"
 
@@ -41,7 +42,7 @@ def stopped(process: subprocess.Popen[str], number: int) -> Ended:
     return Ended(process.returncode, out, errors)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGHUP], signal.SIGHUP))
 def test_a_terminated_launch_ends_its_processes_and_goes_on_the_next_time(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "models"
     with FileServer({"/a": Hosted(CONTENT, rate=len(CONTENT) / 20)}) as server:
@@ -71,6 +72,7 @@ def test_a_terminated_launch_ends_its_processes_and_goes_on_the_next_time(tmp_pa
     assert (folder / "done").read_text() == "done\n"
 
 
+@pytest.mark.slow
 def test_many_terminations_are_no_crashes(tmp_path: Path) -> None:
     plan, folder = write_plan(tmp_path, command("c", "sh", "-c", SLOW)), tmp_path / "models"
     for times in range(1, 6):
@@ -96,7 +98,31 @@ def test_an_interrupted_launch_ends_its_processes_too(tmp_path: Path) -> None:
     with running("run", plan) as process:
         pids = pids_in(folder / "leaders") + pids_in(folder / "helpers")
         assert stopped(process, signal.SIGINT).code == 130
-    assert [pid for pid in pids if is_alive(pid)] == []
+    eventually(lambda: not any(map(is_alive, pids)))  # SIGKILL is on its way to them
+
+
+def test_what_asyncio_has_to_give_up_after_a_second_interrupt_is_not_printed(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, command("c", "true"))
+    program = (
+        "import atexit, logging; from adapters.cli import main; "
+        "atexit.register(logging.getLogger('asyncio').error, 'Unknown child process'); main()"
+    )
+    command_line = [sys.executable, "-c", program, "run", str(plan)]
+    ended = subprocess.run(command_line, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_interrupt_while_the_command_is_imported_is_said_in_one_line() -> None:
+    program = """
+import sys, adapters.__main__
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "adapters.cli": raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+adapters.__main__.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "recovery: interrupted\n")
 
 
 def test_a_terminated_demonstration_ends_its_launch(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""The kinds of events, what a base class stands for, and type hints that can be resolved."""
+"""The kinds of events, and what a base class stands for."""
 
 from __future__ import annotations
 
-import inspect
 import typing
 
 import pytest
@@ -22,8 +21,6 @@ from events.operation_events import (
     RetryScheduled,
 )
 from tests.events.recorder import Unlisted
-
-CLASSES = [public for name in events.__all__ if inspect.isclass(public := getattr(events, name))]
 
 
 def below(kind: type[Event]) -> set[type[Event]]:
@@ -79,10 +76,3 @@ def test_brief_names_the_rule_where_a_number_decided(evidence: dict[str, typing.
     found, rule = Evidence(type="x.E", **evidence), "HTTP status"
     event = FailureClassified(at=0.0, call="c", category=Category.TRANSIENT, rule=rule, evidence=found)
     assert event.brief == brief
-
-
-@pytest.mark.parametrize("public", CLASSES)
-def test_type_hints_of_a_public_class_can_be_resolved(public: type) -> None:
-    typing.get_type_hints(public)
-    for _, method in inspect.getmembers(public, inspect.isfunction):
-        typing.get_type_hints(method)

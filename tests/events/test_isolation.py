@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from events.bus import MAX_CASCADE, Bus
 from events.bus_events import SubscriberFailed
 from events.event import Event
+from events.evidence import Category, Evidence
 from events.isolation import MAX_FAILURES
 from events.operation import Operation
-from events.operation_events import GaveUp, OperationFailed, OperationSucceeded
-from events.verdicts import Retry
+from events.operation_events import FailureClassified, GaveUp, OperationFailed, OperationStarted, OperationSucceeded
+from events.verdicts import GiveUp, Retry
 from tests.events.recorder import events_on, failed, gave_up, raising
 
 
@@ -136,3 +138,67 @@ def test_a_disabled_subscriber_no_longer_observes(bus: Bus) -> None:
     for _ in range(MAX_FAILURES):
         operation.start().succeed()
     assert not operation.is_observed
+
+
+ASKING = [OperationStarted, OperationFailed, FailureClassified]
+"""What decides about calls."""
+
+
+def about(kind: type[Event]) -> Event:
+    """An event of that *kind*."""
+    if kind is OperationFailed:
+        return failed()
+    fields = {"category": Category.TRANSIENT, "evidence": Evidence(type="OSError")} if kind is FailureClassified else {}
+    return kind(at=0.0, operation="fetch", call="a", **fields)
+
+
+@pytest.mark.parametrize("connect", ["subscribe", "subscribe with others", "signal"])
+@pytest.mark.parametrize("kind", ASKING)
+def test_a_subscriber_that_decides_about_calls_is_never_disabled(
+    kind: type[Event], connect: str, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    if connect == "signal":
+        bus.signal(kind).connect(lambda _, event: raising(event), weak=False)
+    else:
+        bus.subscribe(kind if connect == "subscribe" else (GaveUp, kind), raising)
+    received = events_on(bus)
+    assert [bus.publish(about(kind)) for _ in range(50)] == [None] * 50
+    assert [event.disabled for event in received] == [False] * 50  # type: ignore[attr-defined]
+    assert len(caplog.messages) == 1
+
+
+def test_a_subscriber_that_decides_about_calls_is_logged_once_a_minute_with_a_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    bus = Bus(clock=lambda: now[0])
+    bus.subscribe(OperationFailed, raising)
+    for second in (0.0, 1.0, 59.9, 60.0, 61.0, 120.0, 180.0):
+        now[0] = second
+        bus.publish(failed())
+    line = "subscriber raising failed on OperationFailed"
+    more = (f", and {count} since the line before" for count in ("2 times", "1 time"))
+    assert caplog.messages == [line, *(line + one for one in more), line]
+
+
+def test_a_subscriber_that_fails_now_and_then_is_logged_once_a_minute_too(caplog: pytest.LogCaptureFixture) -> None:
+    bus, answers = Bus(clock=lambda: 0.0), ["no", None] * 9
+    bus.subscribe(OperationFailed, lambda _: answers.pop())
+    while answers:
+        bus.publish(failed())
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("kind", ASKING)
+def test_a_subscriber_may_end_the_call_when_it_raises(kind: type[Event], bus: Bus) -> None:
+    bus.subscribe((kind, GaveUp), raising, on_error="give up")
+    bus.subscribe(kind, lambda _: Retry(1.0))
+    assert [bus.publish(about(kind)) for _ in range(20)] == [GiveUp("subscriber raising failed, OSError")] * 20
+    assert bus.publish(gave_up()) is None
+    assert bus.ignored_verdicts == 0
+
+
+@pytest.mark.parametrize(("kind", "on_error"), [(OperationFailed, "GiveUp"), (GaveUp, "give up")])
+def test_what_a_subscriber_answers_on_an_error_is_checked(kind: type[Event], on_error: Any, bus: Bus) -> None:
+    with pytest.raises(ValueError, match=r"^on_error"):
+        bus.subscribe(kind, raising, on_error=on_error)

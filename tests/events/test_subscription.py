@@ -263,3 +263,8 @@ def test_a_subscription_to_one_operation_observes_no_other(bus: Bus) -> None:
         assert (one.is_observed, other.is_observed) == (True, False)
     with bus.subscribe(OperationStarted, print, operation="one", key="x"):
         assert (one.is_observed, other.is_observed) == (False, False)
+
+
+def test_an_operation_is_named_by_a_text(bus: Bus) -> None:
+    with pytest.raises(TypeError, match=r"named by a text, not by <Operation fetch>"):
+        bus.subscribe(GaveUp, print, operation=Operation("fetch", bus))  # type: ignore[call-overload]

@@ -155,5 +155,5 @@ class BusMachine(RuleBasedStateMachine):
         assert not any(operation.is_observed for operation in self.operations)
 
 
-BusMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+BusMachine.TestCase.settings = settings(stateful_step_count=40)
 TestBus = BusMachine.TestCase

@@ -16,7 +16,9 @@ from recovery.service import Recovery
 from recovery.subscribers.retry import Schedule
 from recovery.testing.machine import RecoveryMachine
 
-RecoveryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+HALF = settings.default.max_examples // 2
+
+RecoveryMachine.TestCase.settings = settings(stateful_step_count=40)
 TestTheServiceAlone = RecoveryMachine.TestCase
 
 
@@ -27,7 +29,7 @@ class WithAPlugIn(RecoveryMachine):
         service.bus.subscribe((FailureClassified, OperationStarted), lambda _: next_answer())
 
 
-WithAPlugIn.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+WithAPlugIn.TestCase.settings = settings(max_examples=HALF, stateful_step_count=40)
 TestAPlugInCanOnlyMakeItStricter = WithAPlugIn.TestCase
 
 
@@ -35,7 +37,7 @@ class WithOnePolicy(RecoveryMachine):
     policies = st.just(RetryPolicy(max_retries=2, max_elapsed=30.0))
 
 
-WithOnePolicy.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+WithOnePolicy.TestCase.settings = settings(max_examples=HALF, stateful_step_count=40)
 TestAUsersPolicy = WithOnePolicy.TestCase
 
 

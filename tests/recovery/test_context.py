@@ -14,9 +14,11 @@ from tests.recorded_events import events_of, names
 
 
 def test_there_is_no_context_outside_a_journalled_call() -> None:
-    for ask in (context.saved, context.key, context.attempt, lambda: context.checkpoint(1)):
+    for ask in (context.saved, context.key, lambda: context.checkpoint(1)):
         with pytest.raises(LookupError, match="resumable=True"):
             ask()
+    with pytest.raises(LookupError, match="no recoverable call runs"):
+        context.attempt()
     assert not context.is_running()
 
 

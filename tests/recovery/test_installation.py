@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recovery.installation import EXTRAS
+from tests.slow import few
 
 ROOT = Path(__file__).parents[2]
 LOUD = "raise SystemExit('a module of the program was run')\n"
@@ -138,14 +139,17 @@ NEEDED = [
 ]
 
 
-@pytest.mark.parametrize(("extra", "package", "module"), NEEDED)
+FEW = (NEEDED[0], NEEDED[2], NEEDED[6], NEEDED[9], NEEDED[12])  # one of each package
+
+
+@pytest.mark.parametrize(("extra", "package", "module"), few(NEEDED, *FEW))
 def test_a_module_without_its_extra_says_which_one_to_install(extra: str, package: str, module: str) -> None:
     ended = run("-c", f"import sys; sys.modules[{package!r}] = None; import {module}")
     says = f"ModuleNotFoundError: recovery needs the extra {extra!r}: pip install 'launcher-recovery[{extra}]'"
     assert (ended.returncode, last_line(ended)) == (1, says)
 
 
-@pytest.mark.parametrize("package", EXTRAS["launcher"])
+@pytest.mark.parametrize("package", few(EXTRAS["launcher"], "click"))
 def test_the_command_without_its_extra_says_so_in_one_line(package: str) -> None:
     main = f"import sys; sys.modules[{package!r}] = None; from adapters.__main__ import main; main()"
     ended = run("-c", main, "--help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import random
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from recovery.literals import LEAST_FOLDED, LEAST_PART, MASK, folded, hide, unhide
 from recovery.redact import printable, redact
+from tests.slow import few
 
 KEY = "-----BEGIN KEY-----\n\tab12cd34ef56gh78/+\r\n  ij90kl12mn34op56==\n-----END KEY-----"
 ALPHABETS = (
@@ -43,9 +45,13 @@ def secret_of(alphabet: str, length: int, seed: int) -> str:
 
 SECRETS = st.builds(secret_of, st.sampled_from(ALPHABETS), st.integers(8, 2000), st.integers(0, 2**32))
 
+
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "repr": repr,
+    "repr in ASCII": ascii,
+    "code points": lambda secret: "".join(f"\\U{ord(one):08x}" if ord(one) > 127 else one for one in secret),
+    "bytes in octal": lambda secret: "".join(f"\\{byte:03o}" if byte > 127 else chr(byte) for byte in secret.encode()),
     "repr of bytes": lambda secret: repr(secret.encode()),
     "repr of an error that says the repr": lambda secret: repr(ValueError(repr(secret))),
     "arguments": lambda secret: str(subprocess.CalledProcessError(1, ["tool", secret])),
@@ -75,7 +81,7 @@ def is_said(secret: str, text: str) -> bool:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @given(secret=SECRETS, around=st.sampled_from(["{}", "at {}: no", "<{}>", "'{}'", "a={}&b=2", "{0} and {0}"]))
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples // 3)
 @example(secret=KEY, around="refused: {}")
 def test_nothing_of_a_hidden_literal_is_kept_in_any_spelling(spelling: str, secret: str, around: str) -> None:
     assume(len(folded(secret)) >= LEAST_FOLDED and not is_said(secret, around))
@@ -84,6 +90,33 @@ def test_nothing_of_a_hidden_literal_is_kept_in_any_spelling(spelling: str, secr
     text = redact(around.format(SPELLINGS[spelling](secret)))
     assert not is_said(secret, text)
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
+@pytest.mark.parametrize("before", [b"", b"user:", b"x-access-token:", b"u:"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_literal_in_base64_is_masked(encode: Callable[[bytes], bytes], before: bytes, seed: int) -> None:
+    secret = secret_of(ALPHABETS[1][31:], 12 + 40 * seed, seed)
+    hide(secret)
+    said = encode(before + secret.encode()).decode()
+    for text in (said, json.dumps({"auth": said}), f"header: {said[: len(said) - 5]}..."):
+        left = redact(text)
+        assert not is_said(said[len(before) * 4 // 3 + 2 : -4], left), left
+
+
+@pytest.mark.parametrize("color", ["\x1b[1;31m", "\x1b[K", "\\x1b[0m", "\\u001b[m"])
+def test_a_literal_with_colors_in_it_is_masked(color: str) -> None:
+    secret = secret_of(ALPHABETS[2], 40, 4)
+    hide(secret)
+    said = color.join(secret[at : at + 5] for at in range(0, 40, 5))
+    assert redact(f"refused: {color}{said}{color}!") == f"refused: {color}***{color}!"
+
+
+def test_a_literal_that_holds_what_looks_like_a_color_is_masked() -> None:
+    secret = "3f\x1b[1m9c7a\x1b[0m41be"
+    hide(secret)
+    for said in (secret, quote(secret), quote(quote(secret)), json.dumps(secret), repr(secret)):
+        assert not is_said(secret.replace("\x1b", ""), redact(said))
 
 
 @pytest.mark.parametrize("width", [16, 40, 76])
@@ -158,25 +191,28 @@ LITERAL = "aaaaaaab" * 200
 
 @pytest.mark.parametrize(
     "piece",
-    [
-        *(
-            "a",
-            "aaaaaaab",
-            "aaaaaa...",
-            "...",
-            "\\",
-            "\\x",
-            "\\u",
-            "\\ud83d",
-            "%",
-            "%25",
-            "%5C",
-            "%C3",
-            "%255C",
-            "&amp;",
-        ),
-        *("&#", "\\\\n", " '", "\u00e9", LITERAL, f"{LITERAL[:-1]} ", f"{LITERAL[1:]}..."),
-    ],
+    few(
+        [
+            *(
+                "a",
+                "aaaaaaab",
+                "aaaaaa...",
+                "...",
+                "\\",
+                "\\x",
+                "\\u",
+                "\\ud83d",
+                "%",
+                "%25",
+                "%5C",
+                "%C3",
+                "%255C",
+                "&amp;",
+            ),
+            *("&#", "\\\\n", " '", "\u00e9", LITERAL, f"{LITERAL[:-1]} ", f"{LITERAL[1:]}..."),
+        ],
+        every=3,
+    ),
 )
 def test_looking_for_literals_takes_time_in_proportion_to_the_text(piece: str) -> None:
     hide(LITERAL, "b" + LITERAL, "\u00e9" * 100)

@@ -119,7 +119,7 @@ def own_literals() -> Iterator[None]:
 
 @pytest.mark.parametrize("raises", [in_message, in_group, in_cause, in_process, in_output])
 @given(secret=SECRETS, text=TEXTS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=settings.default.max_examples // 12)
 @example(
     secret="-----BEGIN KEY-----\n\tab12cd34ef56 gh78\n  ij90kl12mn34\n-----END KEY-----", text=text_of("", 0, 0, 0)
 )
@@ -152,7 +152,7 @@ CARRIERS: tuple[Callable[[str], str], ...] = (
     text=TEXTS,
     carrier=st.sampled_from(CARRIERS),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=settings.default.max_examples // 12)
 def test_nothing_of_a_secret_that_has_a_known_shape_is_left_behind(
     raises: Raises, secret: str, text: Callable[[str], str], carrier: Callable[[str], str]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import recovery
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
-from events.operation_events import OperationRecovered
+from events.operation_events import OperationFailed, OperationRecovered
 from events.verdicts import GiveUp, Park, Retry
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -65,9 +65,8 @@ def test_settings_that_need_a_wrapper_are_refused_by_hand(settings: Any) -> None
 
 
 def test_a_disabled_service_gives_up_at_once_by_hand() -> None:
-    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == GiveUp(
-        "no subscriber answered"
-    )
+    switched_off = GiveUp("recovery is switched off")
+    assert Recovery(enabled=False).operation("render").start().fail(ConnectionError()) == switched_off
 
 
 @pytest.mark.parametrize(("outcomes", "settings"), [([], {}), ([ConnectionError()], {"enable_logging": False})])
@@ -150,3 +149,41 @@ async def test_closing_takes_no_worker_thread_of_the_loop() -> None:
     async with Recovery(store=MemoryStore()):
         pass
     assert [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO")] == []
+
+
+@pytest.mark.anyio
+async def test_a_closed_service_is_not_opened_again() -> None:
+    service = Recovery(store=MemoryStore())
+    call = service.recoverable("fetch")(lambda: "page")
+    with service:
+        service.close()
+    with pytest.raises(RuntimeError, match=r"this service was closed.*make a new service"), service:
+        pass
+    with pytest.raises(RuntimeError, match=r"this service was closed"):
+        async with service:
+            pass
+    assert call() == "page"
+
+
+def test_a_service_without_a_store_may_be_opened_again() -> None:
+    service = Recovery()
+    for _ in range(2):
+        with service:
+            assert service.recoverable(lambda: "page")() == "page"
+
+
+def test_a_subscriber_that_knows_some_errors_alone_still_ends_a_call_after_many_others() -> None:
+    class AnswerError(Exception):
+        code = 404
+
+    def give_up_404(failed: OperationFailed) -> GiveUp | None:
+        return GiveUp("404") if failed.error.code == 404 else None  # type: ignore[attr-defined]  # most errors have none
+
+    service = Recovery()
+    service.bus.subscribe(OperationFailed, give_up_404)
+    fetch = service.recoverable("fetch", initial_delay=0.0, max_retries=None)
+    assert fetch(Script(*[ConnectionError] * 12))() == "done"
+    script = Script(*[AnswerError] * 99)
+    with pytest.raises(AnswerError):
+        fetch(script)()
+    assert script.calls == 1

@@ -10,7 +10,8 @@ import pytest
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
-from recovery.settings import Defaults, OperationConfig, make_config
+from recovery.settings import OperationConfig
+from recovery.settings_check import Defaults, make_config
 
 DEFAULT = RetryPolicy()
 
@@ -40,7 +41,7 @@ WRONG: dict[type[Exception], dict[str, list[Any]]] = {
         "progress_resets": [True],
         "per_category": [[], {"transient": 3}],
         "policy": [None, {"max_retries": 3}],
-        "retry_on": [BaseException, KeyboardInterrupt, OSError(), [OSError], (OSError, "KeyError"), None],
+        "retry_on": [BaseException, KeyboardInterrupt, OSError(), {OSError}, (OSError, "KeyError"), [[OSError]], None],
         "classifier": ["strict", coroutine_function, AsyncCallable()],
         "enable_classification": [1],
         "enable_persistence": ["yes"],
@@ -52,7 +53,10 @@ WRONG: dict[type[Exception], dict[str, list[Any]]] = {
         "budget": [0.1],
         "key": ["url", coroutine_function, AsyncCallable()],
         "version": [2],
-        "retry_on_result": ["empty", coroutine_function],
+        "retry_if": ["empty"],
+        "retry_if_error": [ConnectionError()],
+        "before_retry": ["login"],
+        "fallback": [list],
         "idempotent": [1],
         "reconcile": ["look"],
         "max_retry": [3],
@@ -92,6 +96,7 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(setting: str, value: An
         {"policy": RetryPolicy(), "max_retries": 3},
         {"policy": RetryPolicy(), "initial_delay": 0.1},
         {"policy": RetryPolicy(), "attempt_timeout": None},
+        {"initial_delay": 5, "max_delay": 0.01},
         {"breaker": BreakerPolicy(), "circuit_breaker_threshold": 5},
         {"breaker": None, "circuit_breaker_timeout": 5.0},
         {"classifier": lambda _: None, "enable_classification": False},
@@ -197,7 +202,7 @@ def test_single_settings_change_the_services_breaker_and_a_breaker_replaces_it(
     assert config(services_breaker=BreakerPolicy(lease=9.0), **settings).breaker == breaker
 
 
-@pytest.mark.parametrize(("given", "kept"), [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError))])
+@pytest.mark.parametrize(("given", "kept"), [(OSError, (OSError,)), ([OSError, KeyError], (OSError, KeyError))])
 def test_retry_on_takes_a_class_or_several(given: Any, kept: Any) -> None:
     assert config(retry_on=given).retry_on == kept
 

@@ -53,15 +53,19 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
         ("max_time", "use max_elapsed (the whole call)"),
         ("wait_timeout", "use per_category (a Strategy for each category has it)"),
         ("backoff", "use policy (a RetryPolicy has it)"),
-        ("on", "use retry_on (exception classes) or retry_on_result (a function of the result)"),
+        (
+            "on",
+            "use retry_on (exception classes) or retry_if_error (a function of the exception) "
+            "or retry_if (a function of the result)",
+        ),
         ("wait", "use initial_delay (its seconds) or backoff_factor (its growth) or max_delay (its limit)"),
         ("name", "the name comes first: recoverable('fetch', max_retries=5)"),
         ("reraise", "leave it out: the caller always gets the function's own exception"),
-        ("retry_error_callback", "catch the function's own exception after the call, or subscribe to GaveUp"),
+        ("retry_error_callback", "use fallback (a value, or a function of the exception)"),
         ("before", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("after", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
-        ("on_backoff", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
-        ("before_sleep", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
+        ("on_backoff", "use before_retry (it prepares the attempt, a bus subscriber watches)"),
+        ("before_sleep", "use before_retry (it prepares the attempt, a bus subscriber watches)"),
     ],
 )
 def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(given: str, hint: str) -> None:

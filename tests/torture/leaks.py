@@ -141,7 +141,7 @@ def fail_with(folder: str, secret: str) -> None:
                 _fail(service, "a condition", ConnectionError())
         _fail(service, "a failing classifier", ConnectionError(), classifier=lambda _: _raise(in_header(secret)))
         try:
-            unwanted = service.recoverable("a result", policy=POLICY, retry_on_result=lambda _: True)
+            unwanted = service.recoverable("a result", policy=POLICY, retry_if=lambda _: True)
             unwanted(lambda: f"https://user:{secret}@example.org/")()
         except Exception:
             logging.info("the unwanted result is not returned")

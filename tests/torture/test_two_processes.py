@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.slow import few
 from tests.torture.fork_server import ForkServer
 from tests.torture.two_processes import CASES, ONCE, run_case
 
@@ -19,11 +20,11 @@ def fork_server() -> Iterator[ForkServer]:
         yield fork_server
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ONCE])
+@pytest.mark.parametrize("name", few([name for name in CASES if name not in ONCE], "recorded", "killed", "both resume"))
 def test_d16_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "asyncio", 0)
 
 
-@pytest.mark.parametrize("name", ["killed", "both resume", *ONCE])
+@pytest.mark.parametrize("name", few(["killed", "both resume", *ONCE], "both resume", "busy", "forked"))
 def test_d16_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "plain", 1)

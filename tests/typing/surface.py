@@ -27,6 +27,7 @@ from events import (
 )
 from recovery import (
     BreakerPolicy,
+    CallOutcome,
     CallRecord,
     Exponential,
     Recovery,
@@ -40,8 +41,10 @@ from recovery import (
     context,
     extract_evidence,
     host_of,
+    outcome_of,
     presets,
     recoverable,
+    recovery_of,
 )
 from recovery.monitoring import Monitor, OperationSnapshot, Snapshot, Threshold, Thresholds, WindowCounts
 from recovery.testing import Script, VirtualClock, seeded_rng
@@ -125,7 +128,21 @@ def on_circuit(event: Event) -> None:
     assert_type(event.operation, str)
 
 
+def on_pair(event: RetryScheduled | GaveUp) -> None:
+    assert_type(event, RetryScheduled | GaveUp)
+
+
+def on_three(event: RetryScheduled | GaveUp | CircuitOpened) -> None: ...
+
+
 def subscribe() -> None:
+    service.bus.subscribe((RetryScheduled, GaveUp), on_pair, operation="named", essential=True)
+    service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), on_three)
+    service.bus.subscribe([RetryScheduled, GaveUp], on_pair)
+    service.bus.subscribe((RetryScheduled, GaveUp), lambda event: event.attempt)
+    service.bus.subscribe([RetryScheduled, GaveUp], lambda event: event.attempt)
+    service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), lambda event: event.at, opration="a")  # type: ignore[call-overload]  # misspelled
+    service.bus.subscribe([RetryScheduled, str], on_pair)  # type: ignore[list-item]  # no event
     assert_type(service.operation("by hand", classifier=classifier), Operation)
     assert_type(service.bus.subscribe(FailureClassified, subscriber), Subscription)
     service.bus.subscribe(RetryScheduled, lambda event: event.after + event.retry)
@@ -196,3 +213,27 @@ def test_helpers() -> None:
     assert_type(clock.run(fetch, Script(OSError())), Sequence[str])
     Recovery(clock=clock, rng=seeded_rng(7))
     policies(max_retries=3)
+
+
+# Copies, outcomes and blocks
+
+
+def copies() -> None:
+    patient = recovery_of(bare).but(max_retries=9, fallback=b"")
+    assert_type(patient(1, b="2"), bytes)
+    assert_type(outcome_of(ConnectionError()), CallOutcome | None)
+
+
+async def a_page(service: Recovery) -> str | None:
+    async for attempt in service.attempts("page", max_retries=3):
+        with attempt:
+            return f"page {attempt.number}"
+    return None
+
+
+def a_file(service: Recovery) -> int:
+    number = 0
+    for attempt in service.attempts("file"):
+        with attempt:
+            number = attempt.number
+    return number

@@ -266,6 +266,46 @@ async def test_what_another_download_has_finished_meanwhile_is_not_fetched_again
 # What no decent server does
 
 
+@pytest.mark.parametrize("content_range", ["bytes 4-6/*", "bytes 4-9/*"])
+async def test_a_part_of_a_file_of_unknown_length_is_not_taken_for_the_whole(
+    tmp_path: Path, content_range: str
+) -> None:
+    with Target(
+        tmp_path, faults=[Answer(206, {"Content-Range": content_range, "Content-Length": "3"}, b"567")]
+    ) as target:
+        target.leave(b"1234")
+        with pytest.raises(StalePartialFileError, match="how long the file is"):
+            await target.attempt()
+        await target.attempt()
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", ['"\u00e9t\u00e9"', '"' + "\\" * 40_000 + '"'], ids=["not ASCII", "long"])
+async def test_an_entity_tag_that_cannot_be_sent_back_is_as_good_as_none(tmp_path: Path, etag: str) -> None:
+    with Target(tmp_path, faults=[Reset(0.5)]) as target:
+        target.hosted.etag = etag
+        await target.broken_attempt()
+        await target.attempt()
+    assert "if-range" not in target.asked[1]
+    assert target.destination.read_bytes() == CONTENT
+
+
+async def test_an_entity_tag_that_was_made_to_harm_is_not_sent(tmp_path: Path) -> None:
+    with Target(tmp_path) as target:
+        target.leave(CONTENT[:4], etag='"x"\r\nEvil: 1')
+        await target.attempt()
+    assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["", "Identity"])
+async def test_an_encoding_that_is_none_is_none(tmp_path: Path, encoding: str) -> None:
+    with Target(
+        tmp_path, faults=[Answer(200, {"Content-Encoding": encoding, "Content-Length": "3"}, b"123")]
+    ) as target:
+        await target.attempt()
+    assert target.destination.read_bytes() == b"123"
+
+
 async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path) -> None:
     notes: list[int] = []
     body = gzip.compress(CONTENT)

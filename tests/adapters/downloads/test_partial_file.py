@@ -255,7 +255,7 @@ def test_a_sidecar_that_was_made_to_harm_is_read_in_bounds(tmp_path: Path, text:
     left(tmp_path)
     (tmp_path / "model.bin.part.json").write_bytes(text)
     if len(text) > 100_000:
-        with pytest.raises(UnsafeFileError, match="has more than 65536 bytes"):
+        with pytest.raises(UnsafeFileError, match="has more than 524288 bytes"):
             opened(tmp_path)
     else:
         opened(tmp_path).close()
@@ -274,6 +274,23 @@ def test_a_part_that_is_removed_or_replaced_meanwhile_is_never_given_the_name(
         partial.finish()
     partial.close()
     assert not partial.destination.exists()
+
+
+@pytest.mark.parametrize("end", ["save", "finish"])
+def test_a_folder_that_takes_the_place_of_the_parts_folder_is_not_touched(tmp_path: Path, end: str) -> None:
+    folder, outside = tmp_path / "models", tmp_path / "outside"
+    outside.mkdir()
+    partial = opened(folder)
+    partial.write(b"12345")
+    partial.save()
+    for name in PLACES:
+        (outside / name).write_bytes(b"precious")
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(outside)
+    with pytest.raises(StalePartialFileError, match="removed or replaced"):
+        getattr(partial, end)()
+    partial.close()
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == dict.fromkeys(PLACES, b"precious")
 
 
 def test_a_sidecar_with_a_second_name_is_replaced_and_the_other_name_keeps_its_bytes(tmp_path: Path) -> None:

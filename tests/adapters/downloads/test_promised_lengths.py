@@ -80,7 +80,7 @@ def no_file_above(size: int) -> Iterator[None]:
 
 
 async def fetch(url: str, destination: Path, *, size: int | None = None, sha256: str | None = None) -> Downloaded:
-    async with httpx2.AsyncClient(timeout=5.0) as client:
+    async with httpx2.AsyncClient(timeout=5.0, follow_redirects=True) as client:
         return await download(client, url, destination, size=size, sha256=sha256)
 
 
@@ -96,15 +96,25 @@ async def test_a_body_without_end_stops_at_the_first_byte_too_many(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("total", ["1000", "*"])
-async def test_a_range_ends_where_the_server_said(tmp_path: Path, total: str) -> None:
-    head = f'206 Partial Content\r\nContent-Range: bytes 4-999/{total}\r\nETag: "x"'
+@pytest.mark.parametrize(
+    ("last", "total", "size"), [(999, "1000", None), (999, "*", 1200), (10**12, "1000", None), (10**12, "*", 1000)]
+)
+async def test_a_range_ends_where_the_server_said_and_not_behind_the_file(
+    tmp_path: Path, last: int, total: str, size: int | None
+) -> None:
+    head = f'206 Partial Content\r\nContent-Range: bytes 4-{last}/{total}\r\nETag: "x"'
     with serving(head) as server, Target(tmp_path) as target:
         target.url = server.url
         target.leave(b"1234", etag='"x"')
         with no_file_above(1000), pytest.raises(StalePartialFileError, match="more than 1000 bytes came"):
-            await target.attempt()
+            await target.attempt(size=size)
         assert target.files() == set()
+
+
+async def test_a_redirect_whose_body_has_no_end_is_followed(tmp_path: Path) -> None:
+    with Target(tmp_path) as target, serving(f"302 Found\r\nLocation: {target.url}") as server:
+        await fetch(server.url, target.destination, sha256=SHA256)
+        assert server.sent < TWO_GIGABYTES // 10
 
 
 async def test_a_body_within_its_promise_arrives(tmp_path: Path) -> None:

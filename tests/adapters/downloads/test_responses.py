@@ -18,6 +18,9 @@ SHA256 = "0123456789abcdef" * 4
         (None, SHA256, {"Range": "bytes=5-"}),
         ('W/"x"', None, {}),
         (None, None, {}),
+        ('"\u00e9"', SHA256, {"Range": "bytes=5-"}),
+        ('"x"\r\nX: 1', None, {}),
+        ('"' + "x" * 60_000 + '"', None, {}),
     ],
 )
 def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from adapters.launcher.command import run_command
+from adapters.launcher.command import GRACE, run_command
 from tests.adapters.sqlite.test_kill import eventually
 
 pytestmark = pytest.mark.anyio
@@ -33,8 +34,8 @@ DEAF = (
 )
 
 
-async def run(folder: Path, *argv: str, name: str = "c") -> None:
-    await run_command(name, argv, cwd=folder, logs=folder / "logs")
+async def run(folder: Path, *argv: str, name: str = "c", grace: float = GRACE) -> None:
+    await run_command(name, argv, cwd=folder, logs=folder / "logs", grace=grace)
 
 
 def is_alive(pid: int) -> bool:
@@ -158,8 +159,9 @@ async def test_a_cancelled_command_ends_with_all_that_it_started(folder: Path) -
 
 
 async def test_a_command_that_ignores_sigterm_is_killed(folder: Path) -> None:
+    deaf = f'echo $$ > leader; exec "{sys.executable}" -S -c "{DEAF}"'
     async with anyio.create_task_group() as group:
-        group.start_soon(run, folder, "sh", "-c", f'echo $$ > leader; exec "{sys.executable}" -S -c "{DEAF}"')
+        group.start_soon(partial(run, folder, "sh", "-c", deaf, grace=0.2))
         while not (folder / "deaf").exists():
             await anyio.sleep(0.01)
         group.cancel_scope.cancel()

@@ -291,6 +291,11 @@ def test_a_url_that_may_be_right_is_taken(tmp_path: Path, url: str) -> None:
 # What is no plan at all
 
 
+@pytest.mark.parametrize("run", ['["true\\u0000"]', '["true", "a\\u0000"]', '[""]'])
+def test_a_command_that_no_system_can_start_is_refused(tmp_path: Path, run: str) -> None:
+    assert refusal(tmp_path, command(run=run))[0] == "operation[0].run"
+
+
 def test_a_plan_with_a_byte_order_mark_is_a_plan(tmp_path: Path) -> None:
     path = tmp_path / "launch.toml"
     path.write_text(download(), encoding="utf-8-sig")

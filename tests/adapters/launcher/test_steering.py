@@ -23,17 +23,18 @@ from events.operation_events import CallSteered, OperationQuarantined, Operation
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
+from tests.slow import few
 
 WAITING = """
 import sys
 from adapters.sqlite.store import SQLiteStore
-from recovery import Recovery
+from recovery import JournalConfig, Recovery
 answers = [ConnectionError(), "done"]
 def fetch(name):
     answer = answers.pop(0)
     if isinstance(answer, Exception): raise answer
     print(answer, flush=True)
-with Recovery(store=SQLiteStore(sys.argv[1]), run="r") as service:
+with Recovery(store=SQLiteStore(sys.argv[1]), journal_config=JournalConfig(command_interval=0.05), run="r") as service:
     settings = {"initial_delay": 3600.0, "max_delay": 3600.0, "jitter": "none", "resumable": True}
     service.recoverable("download", **settings)(fetch)("model")
 """
@@ -71,7 +72,7 @@ def waiting(journal: Path) -> Iterator[Path]:
             process.kill()
 
 
-@pytest.mark.parametrize("call", ["r-1", "model"])
+@pytest.mark.parametrize("call", few(["r-1", "model"], "model"))
 def test_the_command_line_steers_a_call_of_a_running_process(journal: Path, call: str) -> None:
     with waiting(journal) as out:
         paused = recovery("pause", journal, call, "--reason", "to pause")
@@ -103,16 +104,23 @@ def test_a_command_that_changes_nothing_is_refused_with_its_reason(journal: Path
         )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def of_another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The journal of one waiting process for all tests that change nothing in it."""
+    journal = tmp_path_factory.mktemp("waiting") / "calls.db"
+    with waiting(journal):
+        yield journal
+
+
 @pytest.mark.parametrize("call", ["x-1", "r-99", "nothing"])
 @pytest.mark.parametrize("verb", ["retry", "pause", "unpause", "give-up"])
-def test_a_call_that_is_unknown_is_refused_at_once(journal: Path, verb: str, call: str) -> None:
-    with waiting(journal):
-        began = time.monotonic()
-        code, out, errors = said(recovery(verb, journal, call, "--timeout", "60"))
-        assert time.monotonic() - began < 10.0
+def test_a_call_that_is_unknown_is_refused_at_once(of_another: Path, verb: str, call: str) -> None:
+    began = time.monotonic()
+    code, out, errors = said(recovery(verb, of_another, call, "--timeout", "60"))
+    assert time.monotonic() - began < 10.0
     assert (code, out) == (1, "")
     assert errors.startswith(f"recovery: cannot {verb.replace('-', ' ')} {call}: ")
-    assert not list(inbox_of(journal).glob("*")) if inbox_of(journal).exists() else True
+    assert not list(inbox_of(of_another).glob("*")) if inbox_of(of_another).exists() else True
 
 
 def test_a_call_that_is_over_is_refused_at_once(journal: Path) -> None:
@@ -178,8 +186,8 @@ def test_what_a_killed_process_left_in_a_side_file_is_given_up_too(journal: Path
 LEAVES = """
 import sys, time
 from adapters.sqlite.store import SQLiteStore
-from recovery import Recovery
-with Recovery(store=SQLiteStore(sys.argv[1]), run="r") as service:
+from recovery import JournalConfig, Recovery
+with Recovery(store=SQLiteStore(sys.argv[1]), journal_config=JournalConfig(command_interval=0.05), run="r") as service:
     service.resume().wait()
     print("resumed", flush=True)
     time.sleep(60)

@@ -237,4 +237,5 @@ def _hostile() -> Iterator[Corruption]:
     yield Corruption("statistics", to("", execute, "ANALYZE"), ("used",))
 
 
-CORRUPTIONS = [*_header(), *_pages(), *_truncations(), *_log(), *_shared(), *_others(), *_hostile()]
+DAMAGED = [*_header(), *_pages(), *_truncations(), *_log(), *_shared()]
+FOREIGN = [*_others(), *_hostile()]

@@ -275,23 +275,37 @@ def test_status_shows_the_calls_of_orphans_and_changes_nothing(tmp_path: Path) -
 
 def test_status_during_an_adoption_misses_and_doubles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    for number in range(15):
+    for number in range(6):
         orphan(path, f"o{number}")
     script = """if True:
         import sys
         from adapters.sqlite.store import SQLiteStore
         from recovery.service import Recovery
-        with Recovery(store=SQLiteStore(sys.argv[1])) as service:
-            service.journal.pending(10.0)
+        class Stepwise(SQLiteStore):
+            async def sync(self):
+                print("copied", flush=True)
+                sys.stdin.readline()
+                await super().sync()
+        with Recovery(store=Stepwise(sys.argv[1])) as service:
+            service.journal.pending(20.0)
     """
-    looks = 0
-    with subprocess.Popen([sys.executable, "-c", script, str(path)]) as process:
-        while process.poll() is None:
-            status = asyncio.run(read_status(path))
-            assert len(status.calls) == 45
-            assert all(call.attempt == 1 for call in status.calls)
-            assert (status.unreadable, status.damaged) == (0, ())
-            looks += 1
-    assert looks > 5
+
+    def look() -> None:
+        status = asyncio.run(read_status(path))
+        assert len(status.calls) == 18
+        assert all(call.attempt == 1 for call in status.calls)
+        assert (status.unreadable, status.damaged) == (0, ())
+
+    command, steps = [sys.executable, "-c", script, str(path)], 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in process.stdout:
+            steps += 1
+            look()  # the rows stand in two files
+            process.stdin.write("\n")
+            process.stdin.flush()
+            look()  # while that file is removed, and the next one is copied
+    assert steps == 6
     assert process.returncode == 0
     assert not list(files.folder_of(path).glob("*.db"))

@@ -27,6 +27,7 @@ from recovery.journal.history import Run
 from recovery.journal.store import Row
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -197,7 +198,7 @@ async def test_d3_a_copy_that_breaks_off_loses_and_divides_no_call(at: int, path
 
         adoption = Adoption(path, copy, sync)
         try:
-            await adoption.run(own)
+            await adoption.run(own, seconds=60.0)
             assert at == STEPS
         except KeyboardInterrupt:
             assert at < STEPS
@@ -299,8 +300,10 @@ def notes(path: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("successor", ["living", "new"])
-@pytest.mark.parametrize("die_at", [1, 3, 5, 8, 11])
+KILLS = [*itertools.product([1, 3, 5, 8, 11], ["living", "new"])]
+
+
+@pytest.mark.parametrize(("die_at", "successor"), few(KILLS, (3, "new"), (8, "living")))
 def test_d3_after_a_kill_of_the_heir_nothing_is_lost_or_done_twice(die_at: int, successor: str, path: Path) -> None:
     first = Process(path, "first")
     eventually(lambda: len(notes(path)) == JOBS)

@@ -20,6 +20,7 @@ from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
+from tests.slow import few
 
 READ = """
 import json, sys
@@ -100,7 +101,7 @@ def test_what_a_planted_row_names_is_never_imported_or_run(tmp_path: Path) -> No
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("size", [schema.LONGEST_BODY + 1, 100_000_000])
+@pytest.mark.parametrize("size", few([schema.LONGEST_BODY + 1, 100_000_000], every=2))
 def test_a_body_longer_than_any_we_write_makes_its_call_unreadable(size: int, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("huge"), journals.started("small")]))

@@ -29,6 +29,7 @@ from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of, names
+from tests.slow import few
 
 RUN = Run(id="r1", boot="boot", monotonic=1.0, wall=2.0, pid=3)
 OTHER = Run(id="r2", boot="boot", monotonic=1.0, wall=2.0, pid=4)
@@ -144,7 +145,10 @@ def acknowledge(service: Recovery, calls: list[str]) -> None:
                 receipt.wait(1.0)
 
 
-@pytest.mark.parametrize("mishap", [*WHOLE, *NOT_WHOLE])
+FEW = ("a backup is moved there", "the log is removed", "all is removed", "the lock is replaced", "the log is cut")
+
+
+@pytest.mark.parametrize("mishap", few([*WHOLE, *NOT_WHOLE], *FEW))
 def test_d3_no_receipt_is_false_after_a_mishap_to_an_open_file(mishap: str, backup: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
     early = [f"early-{number}" for number in range(2000)]  # enough for SQLite to write the log back
@@ -182,8 +186,11 @@ class During(list[Row]):
 @pytest.mark.parametrize(
     ("mishap", "batches"),
     # A young file has one page, and everything else is in its log.
-    [(one, 2) for one in [*WHOLE, *NOT_WHOLE] if one != "the file is cut at a page"]
-    + [(one, 20) for one in [*WHOLE, *NOT_WHOLE]],
+    few(
+        [(one, 2) for one in [*WHOLE, *NOT_WHOLE] if one != "the file is cut at a page"]
+        + [(one, 20) for one in [*WHOLE, *NOT_WHOLE]],
+        every=4,
+    ),
 )
 def test_d3_a_mishap_in_the_middle_of_a_transaction_is_noticed_at_its_end(
     mishap: str, batches: int, backup: Path, tmp_path: Path
@@ -207,7 +214,9 @@ def test_d3_a_mishap_in_the_middle_of_a_transaction_is_noticed_at_its_end(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("mishap", ["the lock is removed", "the log is removed", "a backup is moved there"])
+@pytest.mark.parametrize(
+    "mishap", few(["the lock is removed", "the log is removed", "a backup is moved there"], "a backup is moved there")
+)
 def test_d3_an_idle_journal_notices_a_mishap_within_a_second(mishap: str, backup: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
     with Recovery(store=SQLiteStore(path)) as service:

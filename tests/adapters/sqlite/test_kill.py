@@ -19,6 +19,7 @@ from adapters.downloads.partial_file import Sidecar
 from events.codec import decode
 from events.event import Event
 from events.operation_events import OperationCancelled, OperationResumed
+from tests.slow import few
 
 CONTENT = random.Random("killed").randbytes(6_000_000)
 DELAY = 1.6
@@ -142,6 +143,7 @@ def test_a_killed_launch_resumes_its_download_where_it_stopped(launch: Launch) -
     assert not list(launch.folder.glob("model.part*"))
 
 
+@pytest.mark.slow
 def test_a_step_edited_after_the_kill_starts_over_with_the_bytes_it_had(launch: Launch) -> None:
     kept = launch.kill_in_mid_download()
     launch.plan.write_text(launch.plan.read_text().replace('name = "model"', 'name = "renamed"'))
@@ -176,7 +178,7 @@ def count(journal: Path, kind: str) -> int:
     return int(number)
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", few(["sync", "async"], "async"))
 def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, kind: str) -> None:
     script, journal = tmp_path / "script.py", tmp_path / "journal" / "calls.db"
     script.write_text(SCRIPT.replace("DELAY", str(DELAY)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from recovery.service import Recovery
-from recovery.testing import Script, VirtualClock
+from recovery.testing import VirtualClock
 
 
 class Runtime:
@@ -18,8 +19,16 @@ class Runtime:
         self.name = name
         self.clock = VirtualClock()
 
-    def decorate(self, service: Recovery, script: Script, *args: Any, **settings: Any) -> Any:
-        function = script.as_async() if self.name != "plain" else functools.wraps(script.__call__)(lambda: script())
+    def decorate(self, service: Recovery, script: Callable[[], Any], *args: Any, **settings: Any) -> Any:
+        @functools.wraps(script.__call__)
+        def plain() -> Any:
+            return script()
+
+        @functools.wraps(script.__call__)
+        async def task() -> Any:
+            return script()
+
+        function: Any = plain if self.name == "plain" else task
         decorated = service.recoverable(*args, **settings)(function)
         if self.name == "plain":
             return decorated

@@ -10,7 +10,7 @@ import pytest
 
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
-from events.operation_events import CallRejected, Parked
+from events.operation_events import CallRejected, Parked, RetryScheduled
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
@@ -34,6 +34,38 @@ def test_calls_that_give_up_open_the_circuit_until_a_probe_succeeds(runtime: Run
     assert call() == "done"
     assert names(events) == ["CircuitOpened", "CallRejected", "CircuitClosed"]
     assert not service.operation("fetch").is_observed  # a healthy call costs nothing again
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True], ids=["as it is", "as the cause of another error"])
+def test_a_call_around_an_open_circuit_comes_back_when_the_circuit_says(
+    runtime: Runtime, service: Recovery, *, is_wrapped: bool
+) -> None:
+    inner = service.recoverable("inner", max_retries=0, circuit_breaker_threshold=1)(Script(ConnectionError()))
+    with pytest.raises(ConnectionError):
+        inner()
+
+    def body() -> Any:
+        try:
+            return inner()
+        except CallRejectedError as error:
+            if is_wrapped:
+                raise RuntimeError("no page") from error
+            raise
+
+    assert runtime.decorate(service, body, "outer", initial_delay=1.0, jitter="none")() == "done"
+    assert runtime.clock() == pytest.approx(31.0)
+
+
+def test_a_call_around_a_probe_asks_again_until_the_probe_has_answered(runtime: Runtime, service: Recovery) -> None:
+    inner = service.recoverable("inner", max_retries=0, circuit_breaker_threshold=1)(Script(ConnectionError()))
+    with pytest.raises(ConnectionError):
+        inner()
+    runtime.clock.advance(30.0)
+    probe = service.operation("inner").start()
+    events = events_of(service, RetryScheduled)
+    service.bus.subscribe(RetryScheduled, lambda event: probe.succeed() if event.retry == 3 else None)
+    assert runtime.decorate(service, inner, "outer", initial_delay=0.0)() == "done"
+    assert [event.after for event in events] == [1.0, 1.0, 2.0]
 
 
 def test_a_call_that_may_wait_for_the_circuit_is_not_rejected(runtime: Runtime, service: Recovery) -> None:

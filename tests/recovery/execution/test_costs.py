@@ -31,7 +31,7 @@ def test_a_rejected_call_leaves_no_cycle() -> None:
         for _ in range(50):
             with contextlib.suppress(CallRejectedError):
                 call()
-        left = [one for one in gc.get_objects() if isinstance(one, CallRejectedError) and one.operation == "sick"]
+        left = [one for one in gc.get_objects() if type(one) is CallRejectedError and one.operation == "sick"]
     finally:
         gc.enable()
     assert left == []
@@ -111,7 +111,7 @@ def test_a_call_that_gave_up_leaves_no_cycle(kind: str) -> None:
     gc.disable()
     try:
         plainly() if kind == "plain" else anyio.run(main)
-        errors = [one for one in gc.get_objects() if isinstance(one, SickError) and one.__traceback__ is not None]
+        errors = [one for one in gc.get_objects() if type(one) is SickError and one.__traceback__ is not None]
     finally:
         gc.enable()
     assert errors == []
@@ -140,7 +140,7 @@ def test_of_calls_with_thirty_percent_noise_99_percent_succeed() -> None:
     assert service.journal.counts.dropped == 0
 
 
-def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
+def test_of_two_thousand_permanent_failures_each_is_attempted_once() -> None:
     attempts = 0
     with Recovery(store=MemoryStore(), breaker=None) as service:
 
@@ -150,7 +150,7 @@ def test_of_twenty_thousand_permanent_failures_each_is_attempted_once() -> None:
             attempts += 1
             raise ValueError
 
-        for _ in range(20_000):
+        for _ in range(2000):
             with pytest.raises(ValueError):
                 wrong()
-    assert attempts == 20_000
+    assert attempts == 2000

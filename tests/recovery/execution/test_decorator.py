@@ -53,6 +53,16 @@ def test_recoverable_works_bare_called_and_named() -> None:
         recovery.recoverable(lambda: None, max_retries=0)  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("settings", [{}, {"retry_if": lambda _: True}, {"max_elapsed": 9.0}, {"key": str}])
+def test_the_wrapped_function_is_the_callers_own(settings: Any) -> None:
+    def function(_: int) -> int:
+        return 5
+
+    wrapped: Any = recovery.recoverable(**settings)(function)
+    assert wrapped.__wrapped__ is function
+    assert recovery.recoverable(wrapped).__wrapped__ is wrapped  # type: ignore[attr-defined]
+
+
 def generator() -> Iterator[int]:
     yield 1
 

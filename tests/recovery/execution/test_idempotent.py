@@ -41,33 +41,33 @@ def test_a_refused_result_is_retried(kind: str) -> None:
     answers = ["", "", "page"]
     service = quick()
     failures = events_of(service, FailureClassified)
-    assert run(kind, service, lambda: answers.pop(0), retry_on_result=lambda page: not page) == "page"
-    assert [(event.rule, event.category) for event in failures] == [("retry_on_result", Category.TRANSIENT)] * 2  # type: ignore[attr-defined]
+    assert run(kind, service, lambda: answers.pop(0), retry_if=lambda page: not page) == "page"
+    assert [(event.rule, event.category) for event in failures] == [("retry_if", Category.TRANSIENT)] * 2  # type: ignore[attr-defined]
 
 
 @KINDS
 def test_after_the_last_attempt_the_caller_gets_the_refused_result(kind: str) -> None:
     service = quick()
     gave_up = events_of(service, GaveUp)
-    assert run(kind, service, lambda: None, retry_on_result=lambda page: page is None, max_retries=2) is None
+    assert run(kind, service, lambda: None, retry_if=lambda page: page is None, max_retries=2) is None
     assert (len(gave_up), service.operation("post").successes) == (1, 0)
 
 
 def test_retry_on_does_not_stop_the_retry_of_a_refused_result() -> None:
     answers = ["", "page"]
-    settings = {"retry_on_result": lambda page: not page, "retry_on": OSError}
+    settings = {"retry_if": lambda page: not page, "retry_on": OSError}
     assert run("plain", quick(), lambda: answers.pop(0), **settings) == "page"
 
 
 def test_an_outer_call_gets_the_refused_result() -> None:
     service = quick()
-    inner = service.recoverable("inner", retry_on_result=lambda page: not page, max_retries=1)(lambda: "")
+    inner = service.recoverable("inner", retry_if=lambda page: not page, max_retries=1)(lambda: "")
     assert service.recoverable("outer")(inner)() == ""
 
 
-def test_a_retry_on_result_that_raises_fails_the_attempt() -> None:
+def test_a_retry_if_that_raises_fails_the_attempt() -> None:
     with pytest.raises(ZeroDivisionError):
-        run("plain", quick(), lambda: 0, retry_on_result=lambda n: 1 / n)
+        run("plain", quick(), lambda: 0, retry_if=lambda n: 1 / n)
 
 
 NOT_REPEATED = "not idempotent, and may have had its effect"
@@ -144,7 +144,7 @@ def test_a_reconcile_that_raises_fails_the_attempt(kind: str) -> None:
     assert script.calls == 1
 
 
-@pytest.mark.parametrize("setting", ["retry_on_result", "reconcile", "stall_timeout"])
+@pytest.mark.parametrize("setting", ["retry_if", "reconcile", "stall_timeout"])
 def test_a_setting_that_needs_a_function_is_refused_for_attempts_by_hand(setting: str) -> None:
     value: Any = 1.0 if setting == "stall_timeout" else bool
     with pytest.raises(ValueError, match=f"^{setting} needs a function"):
@@ -179,7 +179,7 @@ def test_after_a_crash_in_an_attempt_the_call_is_reconciled_first() -> None:
 
 def test_a_resumed_call_ends_with_the_refused_result() -> None:
     store, script = MemoryStore(), Script(*[None] * 9)
-    settings: dict[str, Any] = {"retry_on_result": lambda result: result is None}
+    settings: dict[str, Any] = {"retry_if": lambda result: result is None}
     leave(store, **settings)
     [resumed] = resume(store, script, **settings).calls
     assert (resumed.result, resumed.error, script.calls) == (None, None, 4)
@@ -202,7 +202,7 @@ def test_a_hopeless_call_is_not_resumed(error: Exception, settings: dict[str, An
 def test_a_reconciled_result_may_be_refused() -> None:
     script = Script(TimeoutError(), "receipt")
     looked = iter(["pending", ABSENT])
-    settings = {"reconcile": lambda: next(looked), "retry_on_result": lambda result: result == "pending"}
+    settings = {"reconcile": lambda: next(looked), "retry_if": lambda result: result == "pending"}
     assert run("plain", quick(), script, **settings) == "receipt"
     assert script.calls == 2
 

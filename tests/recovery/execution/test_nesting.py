@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
+from collections import UserList
 from typing import Any
 
 import pytest
 
+from events.evidence import Category
+from recovery.policies.rules import Rule
 from recovery.service import Recovery
+from recovery.subscribers.exhausted import EXHAUSTED_MARK
 from recovery.testing import Script
 from tests.recovery.execution.runtime import Runtime
 
@@ -83,3 +90,69 @@ def test_the_same_exception_object_is_retried_in_an_unrelated_call(runtime: Runt
         with pytest.raises(ConnectionError):
             runtime.decorate(service, script, "fetch", max_retries=1)()
         assert script.calls == 2
+
+
+def two_errors(script: Script, *settings: dict[str, Any]) -> int:
+    """How many tries a call with a decorator of each *settings* makes, the innermost first."""
+    service, call = Recovery(), lambda: script()
+    for one in settings:
+        call = service.recoverable(**FAST, **one)(call)
+    with contextlib.suppress(Exception):
+        call()
+    return script.calls
+
+
+def test_each_of_two_decorators_retries_its_own_error() -> None:
+    script = Script(ConnectionError(), KeyError(), ConnectionError(), KeyError())
+    assert two_errors(script, {"retry_on": KeyError}, {"retry_on": ConnectionError}) == 5
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"retry_on": KeyError},
+        {"classifier": lambda _: Category.PERMANENT},
+        {"classifier": lambda _: Category.AUTH},
+        {"classifier": Rule("final", Category.PERMANENT, types=ConnectionError)},
+    ],
+    ids=["retry_on", "classifier", "auth", "rule"],
+)
+def test_an_inner_call_that_declined_to_retry_has_exhausted_nothing(inner: Any) -> None:
+    assert two_errors(Script(*[ConnectionError()] * 99), inner, {"max_retries": 4}) == 5
+
+
+@pytest.mark.parametrize("inner", [{"retry_on": KeyError}, {}], ids=["declined", "may have had its effect"])
+def test_an_inner_call_that_is_not_idempotent_is_not_repeated_from_outside(inner: Any) -> None:
+    assert two_errors(Script(*[TimeoutError()] * 99), {"idempotent": False, **inner}, {"retry_on": TimeoutError}) == 1
+
+
+def test_a_declined_failure_is_still_permanent_for_an_outer_call_with_the_same_rules() -> None:
+    assert two_errors(Script(*[ValueError()] * 9), {}, {}) == 1
+
+
+def test_the_mark_of_a_hostile_exception_is_no_mark() -> None:
+    class HostileError(ConnectionError):
+        def __getattr__(self, name: str) -> Any:
+            return UserList(["inner", False]) if name == EXHAUSTED_MARK else super().__getattribute__(name)
+
+    assert two_errors(Script(*[HostileError()] * 99), {}) == 4
+
+
+def test_a_function_made_with_wraps_of_a_recoverable_one_has_its_own_settings() -> None:
+    service, script = Recovery(), Script(*[ConnectionError()] * 2)
+
+    class Client:
+        @service.recoverable(max_retries=0)
+        def fetch(self) -> int:
+            return 1
+
+    class Patient(Client):
+        @service.recoverable(max_retries=4, **FAST)
+        @functools.wraps(Client.fetch)
+        def fetch(self) -> int:
+            script()
+            return super().fetch() + 1
+
+    gc.collect()
+    assert (Patient().fetch(), script.calls) == (2, 3)
+    assert Client().fetch() == 1

@@ -12,7 +12,7 @@ import pytest
 from events.circuit_events import CircuitClosed
 from events.errors import Permanent, Retryable
 from events.evidence import Category, Evidence
-from events.operation_events import FailureClassified, OperationStarted, OperationSucceeded, Parked
+from events.operation_events import FailureClassified, OperationRecovered, OperationStarted, OperationSucceeded, Parked
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.service import Recovery
 from recovery.testing import Script
@@ -155,3 +155,29 @@ def test_the_traceback_leads_to_where_the_function_raised() -> None:
     with pytest.raises(ConnectionError) as caught:
         call()
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_observed", "first"),
+    [
+        ({}, False, 0.0),  # no clock is read before the failure, so that a healthy call costs none
+        ({}, True, 60.0),
+        ({"max_elapsed": 600.0}, False, 60.0),
+        ({"key": lambda: "host"}, False, 60.0),
+    ],
+    ids=["a plain function", "starts are observed", "max_elapsed", "key"],
+)
+def test_elapsed_counts_the_first_attempt_where_its_start_reads_the_clock(
+    runtime: Runtime, service: Recovery, settings: dict[str, Any], first: float, *, is_observed: bool
+) -> None:
+    def body() -> None:
+        runtime.clock.advance(60.0)
+        if len(failed) == 0:
+            raise ConnectionError
+
+    failed = events_of(service, FailureClassified)
+    ended = events_of(service, OperationRecovered)
+    if is_observed:
+        service.bus.subscribe(OperationStarted, lambda _: None)
+    runtime.decorate(service, body, initial_delay=1.0, jitter="none", **settings)()
+    assert [event.elapsed for event in (*failed, *ended)] == [first, first + 61.0]

@@ -244,6 +244,7 @@ class Slow(SQLiteStore):
         return await super().unfinished()
 
 
+@pytest.mark.slow
 def test_only_the_first_call_waits_for_a_journal_that_is_slow(tmp_path: Path) -> None:
     with Recovery(store=Slow(tmp_path / "calls.db")) as service:
         define = service.recoverable

@@ -18,7 +18,7 @@ from recovery.journal.config import JournalConfig
 from recovery.journal.core import JournalCore
 from recovery.journal.store import Row
 from recovery.service import Recovery
-from recovery.settings import Defaults, make_config
+from recovery.settings_check import Defaults, make_config
 from recovery.testing import Script
 from tests.recovery.journal.stores import Gated, core_of, gave_up, kinds
 from tests.recovery.journal.test_admission import Bell

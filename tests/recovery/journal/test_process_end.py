@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.sqlite import journals
+from tests.slow import few
 
 BEGIN = """
 import atexit, sys, threading, time
@@ -58,7 +60,10 @@ def run(script: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("what", OUTLIVING)
+FEW = ("a thread of a service of its own", "a thread whose first call comes late", "a worker of a pool")
+
+
+@pytest.mark.parametrize("what", few(OUTLIVING, *FEW))
 def test_d12_the_journal_outlives_the_main_thread_as_long_as(what: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     done = run(STRICT + OUTLIVING[what], path)
@@ -92,9 +97,10 @@ atexit.register(in_a_thread)""",
 }
 
 
-@pytest.mark.parametrize("begin", ["call", "resume"])
-@pytest.mark.parametrize("durability", ["lazy", "strict"])
-@pytest.mark.parametrize("when", LATE_WHEN)
+LATE_CASES = [*itertools.product(LATE_WHEN, ["lazy", "strict"], ["call", "resume"])]
+
+
+@pytest.mark.parametrize(("when", "durability", "begin"), few(LATE_CASES, every=5))
 def test_d12_a_first_call_that_comes_too_late_runs_unjournalled(
     when: str, durability: str, begin: str, tmp_path: Path
 ) -> None:
@@ -186,7 +192,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", few(["asyncio", "trio"], "asyncio"))
 def test_d12_abandoned_worker_threads_do_not_delay_the_close(backend: str, tmp_path: Path) -> None:
     done = run(STRICT + ABANDONED.replace("BACKEND", repr(backend)), tmp_path / "calls.db")
     assert float(done.stdout.split()[1]) < 5.0, done.stderr
@@ -213,7 +219,7 @@ anyio.run(main, backend=BACKEND)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("pause", [0.0005, 0.002, 0.01])
+@pytest.mark.parametrize("pause", few([0.0005, 0.002, 0.01], 0.002))
 def test_d12_three_interrupts_in_a_row_end_a_process(pause: float, backend: str, tmp_path: Path) -> None:
     script = BEGIN + INTERRUPTED.replace("BACKEND", repr(backend))
     command = [sys.executable, "-c", script, str(tmp_path / "calls.db")]

@@ -16,7 +16,7 @@ from recovery.monitoring.calibration import calibrate
 from recovery.monitoring.monitor import UNDEFINED_CONFIG, Monitor
 from recovery.monitoring.sampling import MAX_DUE, SAMPLE_ONE_IN
 from recovery.service import Recovery
-from recovery.settings import Defaults, make_config
+from recovery.settings_check import Defaults, make_config
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
 from tests.recovery.monitoring.monitored import failing, operation_of, repeat

@@ -12,7 +12,7 @@ from events.bus import Bus
 from events.circuit_events import CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.event import Event
-from events.operation_events import FailureClassified, RetryScheduled
+from events.operation_events import RetryScheduled
 from events.verdicts import GiveUp
 from recovery.journal.store import Row
 from recovery.monitoring.monitor import Monitor
@@ -102,7 +102,7 @@ def test_subscribers_that_failed_are_shown(service: Recovery, monitor: Monitor):
     def broken(_: Event) -> None:
         raise ValueError("a bug")
 
-    service.bus.subscribe(FailureClassified, broken)
+    service.bus.subscribe(RetryScheduled, broken)
     for _ in range(11):
         service.recoverable("fetch", initial_delay=0.0)(failing(1))()
     [(name, seen)] = monitor.snapshot().subscribers.items()

@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from recovery.policies.backoff import JITTERS, LARGEST, Backoff, Constant, Exponential, Linear, base_delay, delay
 
 STEADY = Constant(8.0)
 
 
-def wait(backoff: Backoff = STEADY, jitter: Any = "none", cap: float = 60.0, **given: Any) -> float:
+def wait(backoff: Backoff = STEADY, jitter: Any = "none", cap: Any = 60.0, **given: Any) -> float:
     return delay(backoff, jitter, cap, **{"retry": 1, "previous": 0.0, "draw": 0.5, **given})
 
 
@@ -60,7 +61,8 @@ def test_what_a_function_raises_passes() -> None:
         ("full", 0.5, 4.0),
         ("equal", 0.0, 4.0),
         ("equal", 0.5, 6.0),
-        ("decorrelated", 0.5, 8.0),
+        ("decorrelated", 0.0, 8.0),
+        ("decorrelated", 0.5, 16.0),
     ],
 )
 def test_a_jitter_spreads_the_delay_as_brooker_describes(jitter: str, draw: float, seconds: float) -> None:
@@ -72,6 +74,30 @@ def test_the_decorrelated_jitter_draws_between_the_first_delay_and_three_times_t
     draw: float, seconds: float
 ) -> None:
     assert wait(Constant(1.0), "decorrelated", previous=4.0, draw=draw) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("backoff", [Exponential(1.0), Linear(1.0, 5.0), Constant(1.0), (1.0, 9.0)])
+def test_the_first_retries_of_a_herd_are_spread_by_the_decorrelated_jitter(backoff: Backoff) -> None:
+    draws = [0.0, 0.25, 0.5, math.nextafter(1.0, 0.0)]
+    assert [wait(backoff, "decorrelated", draw=draw) for draw in draws] == pytest.approx([1.0, 1.5, 2.0, 3.0])
+    assert wait(backoff, "decorrelated", previous=0.1, draw=0.5) == 2.0  # of a category with shorter delays
+
+
+@pytest.mark.parametrize(
+    ("backoff", "delays"),
+    [
+        ((5.0, 15.0, 960.0), [5.0, 15.0, 960.0, 960.0]),
+        (Constant(300.0), [300.0] * 4),
+        (lambda retry: 100.0 * retry, [100.0, 200.0, 300.0, 400.0]),
+        (Exponential(120.0), [120.0] * 4),
+        (Exponential(20.0), [20.0, 40.0, 60.0, 60.0]),
+        (Linear(120.0, 1.0), [120.0] * 4),
+        (Linear(50.0, 9.0), [50.0, 59.0, 60.0, 60.0]),
+    ],
+)
+def test_a_cap_that_is_not_set_limits_growth_and_keeps_what_is_named(backoff: Backoff, delays: list[float]) -> None:
+    assert [wait(backoff, cap=UNSET, retry=retry) for retry in (1, 2, 3, 4)] == delays
+    assert wait(backoff, "decorrelated", UNSET, previous=1e6, draw=0.999) <= max(60.0, *delays)
 
 
 @pytest.mark.parametrize("jitter", JITTERS)

@@ -45,6 +45,7 @@ def classified(error: BaseException) -> Classification:
         (OSError(errno.ENETUNREACH, "net"), UNREACHABLE, "errno ENETUNREACH"),
         (OSError(errno.ENOSPC, "full"), ENVIRONMENT, "errno ENOSPC"),
         (OSError(errno.ENAMETOOLONG, "long"), PERMANENT, "errno ENAMETOOLONG"),
+        (OSError(errno.E2BIG, "many"), PERMANENT, "errno E2BIG"),
         (OSError(12345, "who knows"), TRANSIENT, "unknown error"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), TRANSIENT, "errno ECONNRESET"),
         (ConnectionAbortedError("by hand"), TRANSIENT, "ConnectionError"),
@@ -64,7 +65,7 @@ def classified(error: BaseException) -> Classification:
         (concurrent.futures.CancelledError(), CANCELLED, "concurrent.futures._base.CancelledError"),
         (Permanent("never"), PERMANENT, "events.errors.Permanent"),
         (Retryable("soon", after=3), TRANSIENT, "events.errors.Retryable"),
-        (CallRejectedError("inner", "circuit open"), PERMANENT, "events.errors.CallRejectedError"),
+        (CallRejectedError("inner", "forced open"), PERMANENT, "events.errors.CallRejectedError"),
     ],
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
 )

@@ -15,7 +15,9 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, settle
 from recovery.policies.backoff import Constant, Exponential
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import HOPELESS, RetryPolicy, Strategy, decide, parks
+from recovery.settings_check import Defaults, make_config
 
+TRANSIENT = Category.TRANSIENT
 STEADY = RetryPolicy(max_retries=3, backoff=Constant(2.0), jitter="none")
 
 
@@ -61,9 +63,29 @@ def test_a_rate_limit_with_a_wish_parks_for_longer_each_time_however_many_retrie
     assert verdicts == [Park(wait, ("rate limit",)) for wait in (2.0, 3.0, 5.0)]
 
 
-@pytest.mark.parametrize(("retries", "verdict"), [(0, Retry(2.0)), (3, GiveUp("out of retries (3)"))])
+@pytest.mark.parametrize(("retries", "verdict"), [(0, Retry(20.0)), (3, GiveUp("out of retries (3)"))])
 def test_a_rate_limit_without_a_wish_uses_up_retries(retries: int, verdict: Verdict) -> None:
     assert decided(category=Category.RATE_LIMITED, retries=retries) == verdict
+
+
+@pytest.mark.parametrize("jitter", ["none", "full", "equal"])
+@pytest.mark.parametrize("backoff", [Exponential(), (0.1, 1.0), lambda retry: retry / 4])
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
+def test_a_rate_limit_of_unknown_length_is_waited_for_longer(jitter: Any, backoff: Any, draw: float) -> None:
+    policy = RetryPolicy(backoff=backoff, jitter=jitter)
+    limited, transient = (decide(policy, failed(category=one), draw) for one in (Category.RATE_LIMITED, TRANSIENT))
+    assert limited.after > transient.after
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(0.0, 0.0), (2.0, 20.0), (30.0, 60.0), (300.0, 300.0)])
+def test_a_rate_limit_of_unknown_length_extends_a_delay_to_a_minute_at_most(seconds: float, wait: float) -> None:
+    policy = RetryPolicy(backoff=Constant(seconds), jitter="none", max_delay=600.0)
+    assert decided(policy, category=Category.RATE_LIMITED) == Retry(wait)
+
+
+def test_a_strategy_for_rate_limits_is_kept_to_its_own_backoff() -> None:
+    policy = RetryPolicy(jitter="none", per_category={Category.RATE_LIMITED: Strategy(backoff=Constant(3.0))})
+    assert decided(policy, category=Category.RATE_LIMITED) == Retry(3.0)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +113,7 @@ def test_a_list_of_delays_becomes_a_tuple_of_floats() -> None:
         (TypeError, "max_retries", [True, 2.0, math.nan, msgspec.UNSET]),
         (ValueError, "jitter", ["some", None, msgspec.UNSET]),
         (ValueError, "max_delay", [-1.0, math.nan, math.inf]),
-        (TypeError, "max_delay", [None, msgspec.UNSET]),
+        (TypeError, "max_delay", [None]),
         (ValueError, "max_elapsed", [-1.0]),
         (ValueError, "attempt_timeout", [0]),
         (ValueError, "backoff", [[], [1.0, -1.0]]),
@@ -158,3 +180,19 @@ async def asks_later(_failure: FailureClassified) -> Condition:
 def test_what_is_no_cause_to_wait_for_is_refused_with_what_is_one(cause: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Strategy(wait_for=cause)
+
+
+@pytest.mark.parametrize(
+    ("settings", "waits"),
+    [
+        ({"policy": RetryPolicy(backoff=(5, 15, 960), jitter="none")}, [5.0, 15.0, 960.0]),
+        ({"initial_delay": 120.0, "jitter": "none"}, [120.0, 120.0, 120.0]),
+        ({"initial_delay": 25.0, "jitter": "none"}, [25.0, 50.0, 60.0]),
+        ({"policy": RetryPolicy(backoff=Exponential(120.0), max_delay=60.0, jitter="none")}, [60.0, 60.0, 60.0]),
+        ({"per_category": {Category.TRANSIENT: Strategy(backoff=Constant(300), jitter="none")}}, [300.0] * 3),
+    ],
+)
+def test_a_delay_that_is_named_is_kept_unless_a_cap_is_set(settings: Any, waits: list[float]) -> None:
+    policy = make_config(settings, defaults=Defaults(), has_store=False).policy
+    for retries, after in enumerate(waits):
+        assert decided(policy, retries=retries) == Retry(after)

@@ -19,9 +19,9 @@ from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
-from recovery.operations import Registry
-from recovery.policies.circuit_breaker import BreakerPolicy, Closed, HalfOpen, Open
+from recovery.policies.circuit_breaker import BreakerPolicy, Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
+from recovery.registry import Registry
 from recovery.settings import OperationConfig
 from recovery.subscribers.circuit_breaker import Break
 from recovery.testing import VirtualClock
@@ -164,7 +164,7 @@ def test_a_late_failure_does_not_extend_the_break() -> None:
 
 def test_after_the_break_one_probe_may_pass() -> None:
     service, _ = Service().half_opened()
-    assert (service.kinds, asked(service)) == ([CircuitOpened, CircuitHalfOpened], GiveUp("circuit open: fetch", 5.0))
+    assert (service.kinds, asked(service)) == ([CircuitOpened, CircuitHalfOpened], GiveUp("circuit open: fetch", 1.0))
 
 
 def test_a_probe_that_succeeds_closes_the_circuit_which_then_unsubscribes() -> None:
@@ -226,7 +226,7 @@ def test_an_operation_and_its_key_may_be_open_at_once() -> None:
     service = Service().opened()
     service.give_up(times=2, key="host")
     service.clock.advance(10.0)
-    assert (asked(service, key="host"), asked(service, key="host")) == (None, GiveUp("circuit open: fetch[host]", 5.0))
+    assert (asked(service, key="host"), asked(service, key="host")) == (None, GiveUp("circuit open: fetch[host]", 1.0))
 
 
 def test_a_circuit_of_a_host_opens_when_attempts_do_not_reach_it() -> None:
@@ -295,7 +295,32 @@ def test_a_circuit_that_is_auto_again_starts_closed() -> None:
     service.circuits.force("fetch", "open")
     service.circuits.force("fetch", "auto")
     assert (asked(service), service.keyed().is_observed) == (None, False)
-    assert service.opened().kinds == [CircuitOpened]
+    assert service.opened().kinds == [CircuitOpened, CircuitClosed, CircuitOpened]
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed before", "open before"])
+def test_every_transition_by_hand_is_one_event(is_open: bool) -> None:
+    service = Service().opened() if is_open else Service()
+    service.events.clear()
+    opened, closed = (
+        CircuitOpened(at=0.0, operation="fetch", after=FOREVER, forced=True),
+        CircuitClosed(at=0.0, operation="fetch"),
+    )
+    for mode in ("open", "open", "closed", "metrics_only", "open", "metrics_only", "auto", "open", "auto"):
+        service.circuits.force("fetch", mode)  # type: ignore[arg-type]  # each is a mode
+    assert service.events == [opened, closed, opened, closed, opened, closed]
+
+
+def test_a_circuit_that_is_forced_open_is_listed_and_closed_for_the_next_run() -> None:
+    service = Service().opened()
+    service.circuits.force("fetch", "open")
+    service.circuits.force("fetch", "metrics_only", key="host")
+    service.give_up(key="host")
+    assert service.circuits.states() == {
+        ("fetch", ""): Forced("open"),
+        ("fetch", "host"): Forced("metrics_only", Closed(1)),
+    }
+    assert replay_circuits({}, "run", service.events) == {}
 
 
 def test_an_operation_without_a_breaker_can_be_forced_open_but_into_no_unknown_mode() -> None:
@@ -374,7 +399,17 @@ def test_a_restored_circuit_of_an_operation_without_a_breaker_is_dropped() -> No
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert service.circuits.closed("fetch").is_met()
     assert asked(service) is None
-    assert not service.keyed().is_observed
+    assert (service.keyed().is_observed, service.kinds) == (False, [CircuitClosed])
+
+
+@pytest.mark.parametrize(("taken", "seconds"), [(0.0, 1.0), (0.5, 1.0), (2.0, 2.0), (3.0, 2.0), (4.5, 0.5)], ids=str)
+def test_a_call_beside_a_probe_is_told_to_come_back_after_as_long_as_the_probe_has_taken(
+    taken: float, seconds: float
+) -> None:
+    service, _ = Service().half_opened()
+    service.clock.advance(taken)
+    assert asked(service) == GiveUp("circuit open: fetch", seconds)  # never beyond the lease of 5 s
+    assert asked(service, again=True) == Park(5.0 - taken, ("circuit open: fetch",))  # it is woken earlier
 
 
 def test_a_probe_that_takes_longer_than_its_lease_still_closes_the_circuit() -> None:
@@ -428,6 +463,32 @@ def test_the_circuit_of_a_host_counts_on_though_very_many_others_were_asked_mean
     assert service.events == []
 
 
+def test_an_open_circuit_that_is_forgotten_for_another_is_closed_by_an_event() -> None:
+    service = Service(BreakerPolicy(failure_threshold=1, break_duration=10.0))
+    for number in range(FEW + 1):
+        service.give_up(key=f"host {number}")
+        service.clock.advance(0.001)
+    closed = [event.key for event in service.events if isinstance(event, CircuitClosed)]
+    assert closed == ["host 0"]
+    assert len(replay_circuits({}, "run", service.events)) == FEW == len(service.circuits.states())
+
+
+def test_a_row_that_a_success_has_ended_is_not_shown() -> None:
+    service = Service()
+    service.give_up()
+    service.keyed().start().succeed()
+    assert (service.circuits.states(), repr(service.circuits)) == ({}, "<Circuits: all closed>")
+
+
+def test_a_rate_shows_the_failures_that_are_still_in_the_window() -> None:
+    service = Service(BreakerPolicy(failure_rate=0.5, window=10))
+    service.give_up(times=3)
+    service.keyed().successes += 9
+    assert service.circuits.states() == {("fetch", ""): Closed(3, 0, (3,), 0)}
+    service.keyed().successes += 1
+    assert service.circuits.states() == {}
+
+
 def test_what_succeeded_before_the_first_failure_counts_for_a_rate() -> None:
     service = Service(BreakerPolicy(failure_rate=0.5, window=100))
     service.keyed().successes = 1000
@@ -475,7 +536,7 @@ def test_the_circuits_show_what_is_open_and_what_is_forced() -> None:
     service.give_up(key="a")
     service.give_up(times=2, key="b")
     service.circuits.force("fetch", "closed", key="c")
-    assert repr(service.circuits) == "<Circuits: fetch[c] forced closed; fetch[a] closed, 1 failed; fetch[b] open>"
+    assert repr(service.circuits) == "<Circuits: fetch[a] closed, 1 failed; fetch[b] open; fetch[c] forced closed>"
     service.clock.advance(10.0)
     service.keyed("b").start()
     assert "fetch[b] half-open" in repr(service.circuits)

@@ -15,7 +15,8 @@ from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
 from recovery.policies.classification import Classification
 from recovery.policies.retry import decide
-from recovery.settings import ConfigOf, Defaults, Settings, make_config
+from recovery.settings import ConfigOf, Settings
+from recovery.settings_check import Defaults, make_config
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.classification import Classify, classify
 from recovery.subscribers.evidence_extraction import extract_evidence

@@ -27,7 +27,8 @@ from events.event import FOREVER
 from events.evidence import Evidence
 from recovery.policies.classification import classify_evidence
 from recovery.redact import printable
-from recovery.subscribers.evidence_extraction import MAX_RETRY_AFTER, MAX_TEXT, extract_evidence, leaves
+from recovery.subscribers.answers import MAX_RETRY_AFTER
+from recovery.subscribers.evidence_extraction import MAX_TEXT, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by, mark_exhausted
 from tests.recovery.http_errors import answered
 
@@ -186,6 +187,37 @@ def test_what_user_code_asks_for_is_taken_into_range(after: Any, seconds: float 
 )
 def test_a_process_is_quoted_with_the_end_of_what_it_said(stderr: Any, tail: str | None) -> None:
     assert extract_evidence(died(1, stderr)).stderr == tail
+
+
+BAR = (
+    "\x1b[2K   \x1b[90m━━━━━━━━╸\x1b[0m\x1b[90m━━━\x1b[0m \x1b[32m{}.0/99.0 MB\x1b[0m \x1b[31m5.1 MB/s\x1b[0m eta 0:01"
+)
+PIP = (
+    "ERROR: Could not find a version that satisfies the requirement torchx (from versions: none)\n"
+    "ERROR: No matching distribution found for torchx"
+)
+
+
+@pytest.mark.parametrize("lines", [100, 10_000])
+@pytest.mark.parametrize("make", [str, str.encode], ids=["text", "bytes"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ("\n\r", "\r", BAR),
+        ("\n", "\n", BAR),
+        ("\r\n", "\r\n", BAR),
+        ("\n", "\n\x1b[1A", BAR),
+        ("\n", "\n", "Progress {} of 99000"),
+        ("\n", "\n", "Downloading wheel {} of many things"),
+    ],
+    ids=["CR", "LF", "CRLF", "cursor up", "raw", "words"],
+)
+def test_the_verdict_of_pip_is_found_before_a_long_tail(tail: tuple[str, str, str], make: Any, lines: int) -> None:
+    first, between, line = tail
+    gathered = extract_evidence(died(1, make(PIP + first + between.join(line.format(n) for n in range(lines)))))
+    assert classify_evidence(gathered).rule == "pip-missing"
+    assert (gathered.stderr or "").startswith(PIP)
+    assert len(gathered.stderr or "") <= MAX_TEXT
 
 
 @pytest.mark.parametrize("code", [True, 0, 99, 600, "500", None, 404.0])

@@ -13,6 +13,7 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recovery.http_errors import answered
+from tests.slow import few
 from tests.steps import steps_of
 
 FEW, MANY = 4, 1024
@@ -48,8 +49,10 @@ class Hosts:
         return sum(operation.is_observed for operation in self.operations)
 
 
-@pytest.mark.parametrize("error", [DOWN, LIMITED])
-@pytest.mark.parametrize("is_keyed", [True, False])
+KINDS = [(True, DOWN), (True, LIMITED), (False, DOWN), (False, LIMITED)]
+
+
+@pytest.mark.parametrize(("is_keyed", "error"), few(KINDS, every=3))
 def test_among_a_thousand_circuits_or_limits_one_comes_and_goes_as_among_four(is_keyed: bool, error: Exception) -> None:
     coming, going = {}, {}
     for number in (FEW, MANY):
@@ -65,7 +68,7 @@ def test_among_a_thousand_circuits_or_limits_one_comes_and_goes_as_among_four(is
     assert going[MANY] <= 1.2 * going[FEW]
 
 
-@pytest.mark.parametrize("error", [DOWN, LIMITED])
+@pytest.mark.parametrize("error", few([DOWN, LIMITED], DOWN))
 def test_one_that_takes_the_place_of_another_costs_the_same_among_any_number(error: Exception) -> None:
     costs = {}
     for number in (FEW, MANY):

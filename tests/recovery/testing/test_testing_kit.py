@@ -221,6 +221,7 @@ PLUGIN_TEST = """
 import anyio, pytest
 from recovery import Recovery, recoverable
 from recovery.testing import Script
+from recovery.testing.strategies import LimitedError
 
 def test_plain(no_waiting):
     script = Script(ConnectionError(), ConnectionError())
@@ -245,18 +246,45 @@ def test_a_wait_without_an_end(no_waiting):
     service.circuits.force("fetch", "open")
     with pytest.raises(RuntimeError, match="fetch would wait for ever"):
         service.recoverable("fetch", when_open="wait")(Script())()
+
+@pytest.mark.parametrize("backend", ["plain", "asyncio", "trio"])
+def test_a_limit_of_time_ends_endless_retries(no_waiting, backend):
+    script = Script(*[ConnectionError] * 999)
+    fetch = recoverable(max_retries=None, max_elapsed=600.0, initial_delay=60.0, jitter="none")(
+        script if backend == "plain" else script.as_async()
+    )
+    with pytest.raises(ConnectionError):
+        fetch() if backend == "plain" else anyio.run(fetch, backend=backend)
+    assert (no_waiting, script.calls) == (pytest.approx([60.0] * 9, abs=1.0), 10)
+
+def test_retries_without_any_limit(no_waiting):
+    with pytest.raises(RuntimeError, match="would wait for ever"):
+        recoverable(max_retries=None, initial_delay=0.001, max_delay=0.001)(Script(*[ConnectionError] * 99_999))()
+
+def test_a_rate_limit_and_an_open_circuit_end(no_waiting):
+    fetch = Recovery().recoverable("fetch", when_open="wait", circuit_breaker_threshold=1, max_retries=0)
+    fetch = fetch(Script(LimitedError(30), TimeoutError(), "done"))
+    with pytest.raises(TimeoutError):
+        fetch()
+    assert no_waiting.pop(0) >= 30.0
+    assert fetch() == "done"
+    assert sum(no_waiting) == pytest.approx(30.0, abs=1.0)
+
+def test_a_clock_of_the_test_is_moved(no_waiting, virtual_clock):
+    Recovery(clock=virtual_clock).recoverable("fetch", initial_delay=9.0, jitter="none")(Script(ConnectionError()))()
+    assert virtual_clock() == 9.0
 """
 
 
 def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester):
     pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=5)
+    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=11)
 
 
 def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester):
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest().assert_outcomes(errors=5)
+    pytester.runpytest().assert_outcomes(errors=11)
 
 
 def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester):

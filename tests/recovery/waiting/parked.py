@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from events.conditions import Condition
@@ -59,6 +60,8 @@ async def background(*calls: Callable[[], Awaitable[Any]], seconds: float = 1.0)
         for call in calls:
             group.start_soon(noted, call)
         await anyio.sleep(seconds)
+        for _ in range(10):  # on a busy machine the time passes before the calls have had their turns
+            await anyio.lowlevel.checkpoint()
         yield errors
 
 

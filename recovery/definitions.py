@@ -1,0 +1,124 @@
+"""What a service defines: operations by name, the functions made recoverable, and blocks of code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+import msgspec
+
+from events.bus import Bus
+from events.operation import Operation
+from recovery.execution.blocks import Attempts
+from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
+from recovery.execution.joinable import JoinableCalls
+from recovery.execution.runner import Runner
+from recovery.journal.commit_barrier import CommitBarrier
+from recovery.operations import Definition
+from recovery.registry import Registry, name_of_function
+from recovery.service_lifetime import Lifetime
+from recovery.settings import OperationConfig, Settings
+from recovery.settings_check import Defaults, make_config
+from recovery.subscribers.built_in import BuiltIn
+from recovery.waiting.calls import WaitingCalls
+
+
+class Definitions:
+    """Defines operations, and makes functions and blocks recoverable, for one service.
+
+    Args:
+        bus: The service's bus.
+        registry: The operations that are defined.
+        subscribers: Follow what an operation's config asks for.
+        waiting: Where calls wait.
+        joinable: Runs the calls that equal calls may join.
+        lifetime: Has the journal, and the calls to resume.
+        defaults: The settings of operations that declare none; may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        registry: Registry,
+        subscribers: BuiltIn,
+        waiting: WaitingCalls,
+        joinable: JoinableCalls,
+        lifetime: Lifetime,
+        defaults: Defaults,
+    ) -> None:
+        self._bus = bus
+        self._registry = registry
+        self._subscribers = subscribers
+        self._waiting = waiting
+        self.joinable = joinable
+        self._lifetime = lifetime
+        self.defaults = defaults
+        self.switch = registry.switch
+
+    def config(self, settings: Settings, caller: str) -> OperationConfig:
+        """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""
+        has_store = self._lifetime.journal is not None
+        return make_config(settings, defaults=self.defaults, has_store=has_store, caller=caller)
+
+    def runner(
+        self, function: Callable[..., Any], definition: Definition, config: OperationConfig | None = None
+    ) -> Runner:
+        """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
+        lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
+        return Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
+
+    def load(self, name: str, config: OperationConfig, function: Callable[..., Any] | None) -> Definition:
+        """The operation of a function that another process has pickled.
+
+        It gets a number where its name has other settings here, unless its calls are resumable: without a store, they
+        are not.
+        """
+        if self._lifetime.journal is None and config.resumable:
+            config = msgspec.structs.replace(config, resumable=False)
+        return self._define(name, config, False, function)
+
+    def function(
+        self, function: Callable[..., Any], name: str | None, config: OperationConfig, *, is_enabled: bool
+    ) -> Callable[..., Any]:
+        """*function*, made recoverable; untouched where the service is switched off."""
+        check_function(function, config)
+        if not is_enabled:
+            return function
+        definition = self._define(name or name_of_function(function), config, name is not None, function)
+        definition.add(function)
+        wrapped = wrap(self.runner(function, definition), self.joinable)
+        definition.wrapper = ref(wrapped)
+        self._lifetime.pick_up(definition.operation.name)
+        return wrapped
+
+    def operation(self, name: str, settings: Settings, *, is_enabled: bool, caller: str = "operation") -> Operation:
+        """The operation *name*, defined with *settings* if it is new."""
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"the name of an operation must be a text that is not empty, not {name!r}")
+        known = self._registry.get(name)
+        if known is not None and not settings:
+            return known.operation
+        config = self.config(settings, caller)
+        check_by_hand(config, settings)
+        if not is_enabled:
+            return Operation(name, self._bus)  # unknown to the built-in subscribers: each failure is given up at once
+        return self._define(name, config).operation
+
+    def attempts(self, name: str, settings: Settings, *, is_enabled: Callable[[], bool]) -> Attempts:
+        """The attempts of a block of the operation *name*."""
+        operation = self.operation(name, settings, is_enabled=True, caller="attempts")
+        config = self._registry.config_of(name) or self.config(settings, "attempts")
+        check_block(name, config)
+        lifetime = self._lifetime
+        barrier = CommitBarrier(config, lambda: lifetime.journal)
+        return Attempts(operation, config, self._waiting, barrier, is_enabled=is_enabled)
+
+    def _define(
+        self, name: str, config: OperationConfig, explicit: bool = True, function: Callable[..., Any] | None = None
+    ) -> Definition:
+        definition = self._registry.define(name, config, explicit=explicit, function=function)
+        if config.journalled and self._lifetime.journal is not None:
+            self._lifetime.journal.follow(definition.operation.name)
+        self._subscribers.follow(definition)
+        return definition

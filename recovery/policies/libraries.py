@@ -1,0 +1,122 @@
+"""What libraries' own codes and exception classes mean: tables by name, so that no library need be imported. Pure.
+
+A code is more exact than an HTTP status: AWS answers 400 for a throttled request, Google 409 for an aborted one.
+
+Source: gRPC's status codes; botocore's ``retries/standard.py``; PostgreSQL's appendix A (SQLSTATE, SQL:2016); SQLite's
+result codes; the error codes of OpenAI's API.
+"""
+
+from __future__ import annotations
+
+import re
+
+from events.evidence import Category
+
+T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
+
+BY_CODE: dict[str, Category] = {
+    name: category
+    for category, names in (
+        # gRPC, also as Google's APIs write it in JSON.
+        (T, "UNAVAILABLE DEADLINE_EXCEEDED ABORTED INTERNAL UNKNOWN"),
+        (R, "RESOURCE_EXHAUSTED"),
+        (A, "UNAUTHENTICATED PERMISSION_DENIED"),
+        (P, "INVALID_ARGUMENT NOT_FOUND ALREADY_EXISTS FAILED_PRECONDITION OUT_OF_RANGE UNIMPLEMENTED DATA_LOSS"),
+        (C, "CANCELLED"),
+        # AWS and the stores that speak S3.
+        (R, "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException SlowDown"),
+        (R, "TooManyRequestsException ProvisionedThroughputExceededException RequestLimitExceeded"),
+        (R, "BandwidthLimitExceeded LimitExceededException EC2ThrottledException"),
+        (T, "RequestTimeout RequestTimeoutException PriorRequestNotComplete TransactionInProgressException"),
+        (T, "InternalError InternalFailure InternalServerError ServiceUnavailable ServiceUnavailableException"),
+        (A, "AccessDenied AccessDeniedException AuthFailure ExpiredToken ExpiredTokenException InvalidAccessKeyId"),
+        (A, "InvalidClientTokenId SignatureDoesNotMatch UnauthorizedOperation UnrecognizedClientException"),
+        (P, "NoSuchBucket NoSuchKey ResourceNotFoundException ValidationError ValidationException"),
+        (P, "ConditionalCheckFailedException InvalidParameterValue"),
+        # OpenAI, and what its clients are told by "x-should-retry".
+        (R, "rate_limit_exceeded"),
+        (A, "insufficient_quota billing_hard_limit_reached invalid_api_key"),
+        (P, "context_length_exceeded model_not_found should-not-retry"),
+        (T, "should-retry"),
+        # SQLite.
+        (T, "SQLITE_BUSY SQLITE_LOCKED SQLITE_INTERRUPT SQLITE_IOERR SQLITE_PROTOCOL SQLITE_SCHEMA"),
+        (E, "SQLITE_FULL SQLITE_NOMEM"),
+        (P, "SQLITE_ERROR SQLITE_PERM SQLITE_READONLY SQLITE_CORRUPT SQLITE_CANTOPEN SQLITE_TOOBIG SQLITE_CONSTRAINT"),
+        (P, "SQLITE_MISMATCH SQLITE_MISUSE SQLITE_AUTH SQLITE_RANGE SQLITE_NOTADB"),
+        # A JSON text that ends too early: a transfer that was cut.
+        (T, "cut-off"),
+    )
+    for name in names.split()
+}
+BY_SQLSTATE: dict[str, Category] = {
+    # By class: the first two characters. Lost connections, rollbacks, resources, locks, a server that restarts.
+    "08": T, "40": T, "53": T, "55": T, "57": T, "58": T,
+    "28": A,
+    "0A": P, "21": P, "22": P, "23": P, "25": P, "26": P, "2D": P, "34": P, "3D": P, "3F": P, "42": P, "44": P,
+    "25006": T,  # read-only: after a failover, the connection leads to a server that is not the primary
+}  # fmt: skip
+
+SQLSTATE = "SQLSTATE "
+"""What begins the code of a database error: ``SQLSTATE 40001``."""
+
+
+def meaning_of_code(code: str) -> Category | None:
+    """The category of a library's code, ``None`` if it is not known. A refined code counts as the one that it refines.
+
+    Args:
+        code: "UNAVAILABLE", "SlowDown", "SQLITE_BUSY_SNAPSHOT", "SQLSTATE 40001".
+    """
+    if code.startswith(SQLSTATE):
+        state = code[len(SQLSTATE) :]
+        return BY_SQLSTATE.get(state, BY_SQLSTATE.get(state[:2]))
+    if code.startswith("SQLITE_"):
+        code = "_".join(code.split("_", 2)[:2])
+    return BY_CODE.get(code)
+
+
+LOGIN = "a login is needed"
+REJECTED = "the database or its driver refuses what it was given"
+MISUSED = "the program or its settings are wrong"
+BUSY = "the server is ill or busy"
+UNCONNECTED = "the host was not reached"
+BROKE_OFF = "the connection failed"
+UNREADABLE = "the answer cannot be read"
+DB_API = ("sqlite3", "psycopg", "psycopg2", "pymysql.err", "MySQLdb", "mysql.connector.errors", "sqlalchemy.exc")
+
+BY_CLASS: tuple[tuple[Category, str, str, str], ...] = (
+    # Category, module, names of classes, what it means.
+    (T, "redis.exceptions", "ConnectionError", BROKE_OFF),
+    (T, "redis.exceptions", "TimeoutError", "it timed out"),
+    (T, "redis.exceptions", "BusyLoadingError ReadOnlyError ClusterError ClusterDownError TryAgainError", BUSY),
+    (T, "redis.exceptions", "AskError", "the key has moved to another server"),
+    (T, "redis.exceptions", "WatchError LockError", "another client was faster"),
+    (E, "redis.exceptions", "OutOfMemoryError", "the server's memory is full"),
+    (A, "redis.exceptions", "AuthenticationError AuthorizationError NoPermissionError", LOGIN),
+    (A, "redis.exceptions", "AuthenticationWrongNumberOfArgsError", LOGIN),
+    (P, "redis.exceptions", "ResponseError DataError LockNotOwnedError PubSubError", REJECTED),
+    (A, "paramiko.ssh_exception", "AuthenticationException", LOGIN),
+    (U, "paramiko.ssh_exception", "NoValidConnectionsError", UNCONNECTED),
+    (P, "paramiko.ssh_exception", "BadHostKeyException IncompatiblePeer", "the host is not the one that is expected"),
+    (P, "paramiko.ssh_exception", "ConfigParseError", MISUSED),
+    (U, "botocore.exceptions", "EndpointConnectionError ConnectTimeoutError", UNCONNECTED),
+    (A, "botocore.exceptions", "NoCredentialsError PartialCredentialsError NoAuthTokenError", LOGIN),
+    (A, "botocore.exceptions", "SSOError LoginError", LOGIN),
+    (P, "botocore.exceptions", "ValidationError ParamValidationError MissingParametersError", MISUSED),
+    (P, "botocore.exceptions", "DataNotFoundError BaseEndpointResolverError UnknownRegionError", MISUSED),
+    (P, "botocore.exceptions", "ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError", MISUSED),
+    (P, "docker.errors", "InvalidVersion InvalidRepository InvalidConfigFile InvalidArgument", MISUSED),
+    (P, "docker.errors", "DeprecatedMethod TLSParameterError ContextException ContextNotFound", MISUSED),
+    (P, "huggingface_hub.errors", "OfflineModeIsEnabled", "the program was told to stay offline"),
+    (T, "requests.exceptions", "JSONDecodeError", UNREADABLE),
+    (U, "aiohttp.client_exceptions", "ConnectionTimeoutError", UNCONNECTED),
+    (P, "aiohttp.client_exceptions", "NonHttpUrlClientError", "the URL is not usable"),
+    (P, "aiohttp.client_exceptions", "ServerFingerprintMismatch", "the host is not the one that is expected"),
+    (P, "aiohttp.client_exceptions", "TooManyRedirects", "the server redirects without end"),
+    *((P, module, "IntegrityError ProgrammingError NotSupportedError DataError", REJECTED) for module in DB_API),
+)  # fmt: skip
+
+ASK_THE_CAUSE = frozenset({"huggingface_hub.errors.LocalEntryNotFoundError"})
+"""Classes whose cause decides if there is one: not in the cache, since the network failed."""
+
+LIMITED = re.compile(r"rate.?limit|too many requests|quota exceeded", re.IGNORECASE)
+"""What the message of a 403 says that is no lack of rights (GitHub, Google)."""

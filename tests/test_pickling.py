@@ -1,0 +1,273 @@
+"""What passes from one process to another: errors of ours and of the caller's, and recoverable functions."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.disk import UnsafeFileError
+from adapters.downloads.client import EnvironmentVariableError
+from adapters.downloads.partial_file import (
+    DestinationBusyError,
+    DownloadError,
+    StalePartialFileError,
+    WrongContentError,
+)
+from adapters.launcher.plan import PlanError
+from adapters.memory import MemoryStore
+from events.bus import Bus
+from events.errors import (
+    AwaitableResultError,
+    CallRejectedError,
+    CodecError,
+    JoinedElsewhere,
+    Permanent,
+    RecoveryError,
+    Retryable,
+    StaysPendingError,
+    UnwantedResult,
+)
+from events.operation import Operation
+from recovery.default_service import configure
+from recovery.execution.decorator import recovery_of
+from recovery.journal.errors import (
+    DamagedJournalError,
+    ForeignJournalError,
+    JournalBusyError,
+    JournalError,
+    NewerJournalError,
+    NotDurable,
+)
+from recovery.outcome import outcome_of
+from recovery.service import Recovery
+from recovery.testing import Script
+
+
+class OwnError(Retryable):
+    """An error of a user's, with other arguments than its text."""
+
+    def __init__(self, code: int, *, host: str) -> None:
+        super().__init__(f"{host} answered {code}", after=2.0)
+        self.code = code
+
+
+ERRORS: list[RecoveryError] = [
+    CallRejectedError("fetch", "circuit open", 2.0),
+    CodecError("no event"),
+    DamagedJournalError("damaged"),
+    DestinationBusyError("busy"),
+    DownloadError("broken"),
+    EnvironmentVariableError("no proxy"),
+    ForeignJournalError("a.db"),
+    JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
+    JournalBusyError("a.db"),
+    JournalError("unusable"),
+    NewerJournalError("a.db", 9),
+    AwaitableResultError("a coroutine"),
+    NotDurable("full"),
+    OwnError(503, host="example.org"),
+    Permanent("no", 404),
+    PlanError(Path("plan.toml"), "retry", "is missing"),
+    RecoveryError(),
+    Retryable("later", after=3.0),
+    StalePartialFileError("stale"),
+    StaysPendingError("pending"),
+    UnsafeFileError(Path("a.db"), "is a pipe"),
+    UnwantedResult([1]),
+    WrongContentError("wrong"),
+]
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from subclasses(below)
+
+
+def ours(kind: type) -> bool:
+    return kind.__module__.split(".")[0] in ("events", "recovery", "adapters")
+
+
+def test_each_error_of_ours_is_tested_here() -> None:
+    assert {type(error) for error in ERRORS} - {OwnError} == set(filter(ours, subclasses(RecoveryError)))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL, "copy"])
+def test_an_error_is_whole_after_it_was_pickled_or_copied(error: RecoveryError, protocol: int | str) -> None:
+    error.__notes__ = ["a note"]
+    loaded = copy.copy(error) if isinstance(protocol, str) else pickle.loads(pickle.dumps(error, protocol))
+    assert (type(loaded), str(loaded), loaded.args, vars(loaded)) == (type(error), str(error), error.args, vars(error))
+    if isinstance(error, OSError):
+        assert (loaded.errno, loaded.filename) == (error.errno, error.filename)
+
+
+def reject() -> None:
+    service = Recovery()
+    service.circuits.force("fetch", "open")
+    service.recoverable("fetch")(print)()
+
+
+def leave_pending() -> None:
+    error = StaysPendingError("pending")
+    error.attempt = Recovery().operation("fetch").start()
+    raise error
+
+
+def test_errors_reach_the_parent_of_a_pool_which_works_on() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.raises(CallRejectedError, match="circuit open") as rejected:
+            pool.submit(reject).result()
+        with pytest.raises(StaysPendingError, match="pending"):
+            pool.submit(leave_pending).result()
+        assert pool.submit(len, "four").result() == 4
+    assert rejected.value.operation == "fetch"
+
+
+module_service = Recovery()
+
+
+@module_service.recoverable(max_retries=1, initial_delay=0.0)
+def fetch(outcomes: list[type[Exception]]) -> int:
+    if outcomes:
+        raise outcomes.pop()
+    return os.getpid()
+
+
+class Client:
+    @module_service.recoverable("client", initial_delay=0.0)
+    def fetch(self) -> int:
+        return os.getpid()
+
+
+def test_decorated_functions_and_methods_work_in_a_pool() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pids = {pool.submit(fetch, [ConnectionError]).result(), pool.submit(Client().fetch).result()}
+        with pytest.raises(KeyError) as raised:
+            pool.submit(fetch, [KeyError]).result()
+    assert os.getpid() not in pids
+    assert outcome_of(raised.value) is not None
+
+
+def given_up(error: Exception, **settings: Any) -> Exception:
+    try:
+        Recovery().recoverable("fetch", max_retries=1, initial_delay=0.0, **settings)(Script(error, error))()
+    except Exception as raised:
+        return raised
+    raise AssertionError
+
+
+@pytest.mark.parametrize("settings", [{}, {"retry_on": KeyError}, {"max_elapsed": 9.0}, {"key": lambda: "host"}])
+@pytest.mark.parametrize("error", [ConnectionError("reset"), KeyError(3), ExceptionGroup("two", [OSError(5, "I/O")])])
+def test_an_error_of_the_callers_own_is_loaded_without_this_library(error: Exception, settings: Any) -> None:
+    sent = pickle.dumps(given_up(error, **settings))
+    code = (
+        "import pickle, sys; error = pickle.load(sys.stdin.buffer); print(len(error.__notes__) > 0)\n"
+        "print([one for one in sys.modules if one.split('.')[0] in ('events', 'recovery', 'msgspec')])"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], input=sent, capture_output=True, check=True)
+    assert ran.stdout.decode().split("\n")[:2] == ["True", "[]"]
+
+
+CLOSURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "runner": {"max_elapsed": 60.0},
+    "keyed": {"key": lambda _: "host"},
+    "resumable": {"resumable": True},
+    "joinable": {"idempotency_key": str},
+    "judged": {"retry_if": lambda result: not result},
+    "fallback": {"fallback": lambda _: "fallen back"},
+    "strict": {"durability": "strict"},
+}
+
+
+def make(failures: int, *, is_async: bool = False, max_retries: int = 2, **settings: Any) -> Any:
+    service, calls = Recovery(store=MemoryStore()), []
+
+    def fetch(value: int) -> tuple[int, int]:
+        calls.append(value)
+        if len(calls) <= failures:
+            raise ConnectionError
+        return value, len(calls)
+
+    async def afetch(value: int) -> tuple[int, int]:
+        return fetch(value)
+
+    return service.recoverable(max_retries=max_retries, initial_delay=0.0, **settings)(afetch if is_async else fetch)
+
+
+LOAD = """
+import asyncio, inspect, pickle, sys
+from recovery import recovery_of
+
+def call(sent):
+    function = pickle.loads(sent)
+    assert recovery_of(function).operation.name.startswith("tests.test_pickling.")
+    try:
+        result = function(7)
+        return asyncio.run(result) if inspect.isawaitable(result) else result
+    except Exception as error:
+        return type(error).__name__
+
+for sent in pickle.load(sys.stdin.buffer):
+    print(call(sent))
+"""
+
+
+def loaded(*functions: Any) -> list[str]:
+    """What another process gets from each of *functions*, called with 7."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    sent = pickle.dumps([cloudpickle.dumps(function) for function in functions])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", LOAD], input=sent, capture_output=True, check=False, env=environment)
+    assert ran.returncode == 0, ran.stderr.decode()
+    return ran.stdout.decode().splitlines()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_closure_recovers_in_the_process_that_loads_it(is_async: bool) -> None:
+    assert loaded(*(make(2, is_async=is_async, **one) for one in CLOSURES.values())) == ["(7, 3)"] * len(CLOSURES)
+
+
+def test_closures_of_one_code_and_equal_settings_share_a_circuit_where_they_are_loaded() -> None:
+    sick = [make(9, max_retries=0, circuit_breaker_threshold=2) for _ in range(3)]
+    assert loaded(*sick) == ["ConnectionError", "ConnectionError", "CallRejectedError"]
+
+
+def test_a_varied_copy_keeps_its_settings_where_it_is_loaded() -> None:
+    assert loaded(recovery_of(make(3)).but(max_retries=3)) == ["(7, 4)"]
+
+
+def test_a_closure_that_calls_itself_is_loaded() -> None:
+    @Recovery().recoverable(initial_delay=0.0)
+    def dive(depth: int) -> int:
+        return dive(depth - 1) + 1 if depth else 0
+
+    assert loaded(dive) == ["7"]
+
+
+def test_a_closure_follows_the_switch_of_the_service_that_loads_it() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    function = pickle.loads(cloudpickle.dumps(make(1)))
+    configure(enabled=False)
+    try:
+        with pytest.raises(ConnectionError) as raised:
+            function(7)
+        assert outcome_of(raised.value) is None
+    finally:
+        configure(enabled=True)
+
+
+def test_an_operation_of_no_service_says_that_it_cannot_be_pickled() -> None:
+    with pytest.raises(TypeError, match="operation 'fetch', which no service has defined"):
+        pickle.dumps(Operation("fetch", Bus()))
