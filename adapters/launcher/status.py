@@ -99,7 +99,7 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
 
     Args:
         path: The journal's file.
-        show_all: Read every call. Takes a kilobyte of memory for each.
+        show_all: Read every call. Takes four kilobytes of memory for each.
         also: The ids of further calls to read.
 
     Raises:

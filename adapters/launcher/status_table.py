@@ -132,6 +132,9 @@ def _command(verb: str, *arguments: object) -> str:
 
 def _when(moment: float, now: float) -> str:
     """*moment*, a Unix time, as the local time of day; with the date if that is another day than *now*'s."""
-    then = time.localtime(moment)
+    try:
+        then = time.localtime(moment)
+    except (OverflowError, ValueError, OSError):  # another program wrote it
+        return "at an unknown time"
     is_today = then[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -38,6 +39,9 @@ from recovery.journal.history import Run
 SLICE = 500
 SLICE_BYTES = 1024 * 1024
 """Rows, and about how many bytes, that are copied in one transaction."""
+
+LOOK_SECONDS = 0.05
+"""How long an adoption takes at a time, about: commits wait for it."""
 
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
@@ -69,27 +73,53 @@ class Adoption:
         self._main = Lock(path)
         self._has_main = False
         self._said: set[str] = set()
+        self._steps: AsyncGenerator[None, None] | None = None  # of an adoption that is not finished
 
-    async def run(self, own: Path, *, with_main: bool = True) -> bool:
-        """Adopt every orphan but *own*, and return whether there was one; the journal's own file only *with_main*.
+    async def run(self, own: Path, *, with_main: bool = True, seconds: float = LOOK_SECONDS) -> bool:
+        """Adopt every orphan but *own*, and the journal's own file only *with_main*; whether there was anything.
 
-        One process at a time adopts. To repeat an adoption that broke off adds nothing: rows have an identity.
+        It takes about *seconds*, and the next call continues: until it returns False, there may be more. One process at
+        a time adopts. To repeat an adoption that broke off adds nothing: rows have an identity.
         """
+        end, found = time.monotonic() + seconds, False
+        if self._steps is None:
+            self._steps = self._adopt_all(own, with_main=with_main)
+        try:
+            async for _ in self._steps:
+                found = True
+                if time.monotonic() >= end:
+                    return True
+        except BaseException:
+            self._steps = None
+            raise
+        self._steps = None
+        return found
+
+    async def break_off(self) -> None:
+        """Let the next ``run`` begin again: it may write another file."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            await steps.aclose()
+
+    async def _adopt_all(self, own: Path, *, with_main: bool) -> AsyncGenerator[None, None]:
+        """Adopt, a step after another."""
         lock = Lock(folder_of(self._path) / "adopting")
         if not lock.path.parent.is_dir() or not lock.take():
-            return False
+            return
         try:
             # Before the side files: an earlier heir of the journal releases its side file first, so it is found here.
             inherits = with_main and own != self._path and self._take_main()
-            found = False
             for path, orphan in chain(list(self._locks.items()), self._orphans(own)):
                 self._locks[path] = orphan
-                found = await self._adopt(path, orphan) or found
+                async with aclosing(self._adopt(path, orphan)) as steps:
+                    async for _ in steps:
+                        yield
             if inherits:
-                found = await self._copy_main(own) or found
+                async with aclosing(self._copy_main(own)) as steps:
+                    async for _ in steps:
+                        yield
         finally:
             lock.release()
-        return found
 
     def _orphans(self, own: Path) -> Iterator[tuple[Path, Lock]]:
         """The side files whose lock was free, each with that lock, which is ours now."""
@@ -103,9 +133,11 @@ class Adoption:
             if is_free:
                 yield path, lock
 
-    async def _adopt(self, path: Path, lock: Lock) -> bool:
+    async def _adopt(self, path: Path, lock: Lock) -> AsyncGenerator[None, None]:
         try:
-            await self._copy(slices_of(path, self._dating))
+            async with aclosing(self._copy(slices_of(path, self._dating))) as steps:
+                async for _ in steps:
+                    yield
         except Unusable as unusable:
             [error] = unusable.args
             if isinstance(error, DamagedJournalError):
@@ -114,14 +146,14 @@ class Adoption:
             else:
                 self._warn(error)
             self._locks.pop(path).release()
-            return False
+            return
         await self._sync()
         # The log goes before its file: what a kill in between leaves is whole.
         for name in (*companions_of(path), path):
             name.unlink(missing_ok=True)
         lock.retire()
         del self._locks[path]
-        return True
+        yield
 
     def _take_main(self) -> bool:
         """Whether the journal's own file is to be copied: its process is dead, and this has not been done."""
@@ -133,17 +165,18 @@ class Adoption:
             self._warn(error)
             return False
 
-    async def _copy_main(self, own: Path) -> bool:
+    async def _copy_main(self, own: Path) -> AsyncGenerator[None, None]:
         try:
             calls = await calls_left_in(self._path, lambda: self.elsewhere(own))
-            found = await self._copy(slices_of_calls(self._path, calls, self._dating))
+            async with aclosing(self._copy(slices_of_calls(self._path, calls, self._dating))) as steps:
+                async for _ in steps:
+                    yield
         except Unusable as unusable:
             self._warn(unusable.args[0])
             self._main.release()  # the process that opens it next can quarantine it
-            return False
+            return
         await self._sync()
         self._has_main = True
-        return found
 
     async def take_over(self, own: Path, calls: Collection[str]) -> None:
         """Copy every row of *calls* from the other files that can be read, those of living processes too."""
@@ -151,18 +184,18 @@ class Adoption:
             paths = [path for path in journal_files(self._path) if path != own]
             for path in paths:
                 with suppress(Unusable):
-                    await self._copy(slices_of_calls(path, calls, self._dating))
+                    async with aclosing(self._copy(slices_of_calls(path, calls, self._dating))) as steps:
+                        async for _ in steps:
+                            pass
             if all(path.exists() for path in paths):
                 return  # otherwise a file was adopted meanwhile: its rows are in another one
 
-    async def _copy(self, slices: AsyncGenerator[Slice, None]) -> bool:
-        """Write *slices*, and return whether there were any."""
-        found = False
+    async def _copy(self, slices: AsyncGenerator[Slice, None]) -> AsyncGenerator[None, None]:
+        """Write *slices*, one at each step."""
         async with aclosing(slices):
             async for one in slices:
                 await self._write(one)
-                found = True
-        return found
+                yield
 
     def elsewhere(self, own: Path) -> list[Path]:
         """The side files that are not ours: those of living processes."""

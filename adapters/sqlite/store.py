@@ -40,7 +40,7 @@ from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
 log = logging.getLogger("recovery.journal")
 
 _of_parents: list[object] = []
-"""Connections that a forked child inherited. They are kept from the garbage collector, which would close them."""
+"""What a forked child inherited that has connections. It is kept from the garbage collector, which would close them."""
 
 
 class SQLiteStore(Store):
@@ -231,7 +231,7 @@ class SQLiteStore(Store):
             self._inbox.close()
 
     async def adopt(self) -> bool:
-        """Copy the side files of dead processes into ours, and remove them.
+        """Copy the side files of dead processes into ours, and remove them; for 50 ms at a time.
 
         A process that writes a side file also copies what is not over in the journal's own file, if that one's process
         is dead, and keeps its lock until ``close``.
@@ -278,7 +278,7 @@ class SQLiteStore(Store):
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""
         if self._connection is not None:
-            _of_parents.append(self._connection)
+            _of_parents.extend((self._connection, self._adoption))
         self._lock.release()
         child = type(self)(
             self.path,
@@ -292,6 +292,7 @@ class SQLiteStore(Store):
         return child
 
     async def _disconnect(self, *, is_last: bool = False) -> None:
+        await self._adoption.break_off()
         if self._files is not None:
             with self._renaming_errors("closed"):
                 kept = await self._files.keep(is_last=is_last)

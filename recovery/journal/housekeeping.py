@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from events.own_log import own_log
@@ -21,6 +22,10 @@ PRUNE_STEPS = 2
 """Slices pruned after each batch: a little more than the batch may have brought."""
 
 log = own_log("recovery.journal")
+
+
+class Unanswered(Exception):  # noqa: N818  # named for what it says of a query; it never leaves this module
+    """A query is to be asked again after the next batch."""
 
 
 class Housekeeping:
@@ -74,15 +79,21 @@ class Housekeeping:
                 self._restore({key: reopened(circuit, self.pending.runs, now) for key, circuit in circuits.items()})
 
     def search(self) -> None:
-        """If that is wanted: adopt the files of dead processes, read their calls, and report."""
-        if self.is_pending_wanted:
-            # An adoption that failed half-way may have brought some calls, too.
-            must_read, self._must_read = self._must_read, True
-            if self._connection.run(self._connection.store.adopt()) or must_read:
+        """If that is wanted: adopt the files of dead processes, batch by batch, read their calls, and report."""
+        if self.is_pending_wanted and not self._connection.run(self._adopt_some(self._connection.store)):
+            if self._must_read:
                 self._recent_calls.forget_results()
                 self._read()
-            self._must_read = False
+                self._must_read = False
             self._report()
+
+    async def _adopt_some(self, store: Store) -> bool:
+        """Adopt for a moment; whether there may be more. Notes that there are calls to read."""
+        # An adoption that fails half-way may have brought some calls, too.
+        must_read, self._must_read = self._must_read, True
+        found = await store.adopt()
+        self._must_read = must_read or found
+        return found
 
     def _read(self) -> dict[tuple[str, str], OpenCircuit]:
         return self._note(*self._connection.run(self._connection.store.unfinished()))
@@ -94,7 +105,8 @@ class Housekeeping:
     async def renew(self, store: Store) -> Pending:
         """Adopt the files of processes that died since, and read again what is pending."""
         try:
-            await store.adopt()
+            if await store.adopt():
+                raise Unanswered
         finally:  # an adoption that failed half-way may have brought some results, too
             self._recent_calls.forget_results()
         self._note(*await store.unfinished())
@@ -107,12 +119,13 @@ class Housekeeping:
     # queries
 
     def answer(self) -> None:
-        """Answer all queries."""
-        while self.queries:
-            query = self.queries[0]
-            query.answer = self._connection.run(query.run(self._connection.store))
-            query.end()
-            self.queries.popleft()
+        """Answer all queries, up to one that is asked again after the next batch; none while a search goes on."""
+        with suppress(Unanswered):
+            while self.queries and not self.is_pending_wanted:
+                query = self.queries[0]
+                query.answer = self._connection.run(query.run(self._connection.store))
+                query.end()
+                self.queries.popleft()
 
     def settle(self, *, is_over: bool = False) -> None:
         """End, without an answer, what waits for a store that cannot be read now, or that is closed: *is_over*."""

@@ -105,7 +105,11 @@ class Store(Protocol):
         return  # a body that says nothing would make it abstract
 
     async def adopt(self) -> bool:
-        """Take over what processes wrote to other files before they died; whether there was anything."""
+        """Take over what processes wrote to other files before they died; whether there was anything.
+
+        Commits wait for it. What takes longer may be left for the next call: until this returns False, it is called
+        again after the next batch.
+        """
         return False
 
     def claim(self, identity: bytes) -> Claim | Taken | None:

@@ -48,6 +48,13 @@ def words(*calls: CallStatus, **changes: Any) -> str:
     return " ".join(drawn(*calls, **changes).split())
 
 
+@pytest.mark.parametrize("at", [1e308, -1e308, 2.0**63, -(2.0**62)])
+@pytest.mark.parametrize("waits_for", ["", "disk space"])
+def test_a_time_that_no_calendar_has_is_shown_as_unknown(at: float, waits_for: str) -> None:
+    text = words(call(state="waiting", seen=at, due=at, deadline=at, waits_for=waits_for))
+    assert "call 1a2b3c4d-17, at an unknown time" in text
+
+
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("state", [state for state in STATES if state not in ("failed", "succeeded")])
 def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int, state: str) -> None:

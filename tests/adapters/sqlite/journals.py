@@ -95,6 +95,14 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
+async def adopted(store: SQLiteStore) -> bool:
+    """Whether *store* has adopted anything, look after look."""
+    found = False
+    while await store.adopt():
+        found = True
+    return found
+
+
 @contextmanager
 def plain(path: Path) -> Iterator[sqlite3.Connection]:
     """The file through plain sqlite3, in autocommit mode, without a lock of ours."""

@@ -21,6 +21,7 @@ from adapters.sqlite.adoption import Adoption, Slice, slices_of
 from adapters.sqlite.connection import write
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.store import SQLiteStore
+from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
 from recovery.service import Recovery
@@ -49,7 +50,7 @@ def adopt(path: Path) -> bool:
         store = SQLiteStore(path)
         try:
             await store.open(RUN)
-            return await store.adopt()
+            return await journals.adopted(store)
         finally:
             await store.close()
 
@@ -74,7 +75,7 @@ async def adopting(path: Path, step: Callable[[object], object]) -> bool:
 
         adoption = Adoption(path, copy, sync)
         try:
-            return await adoption.run(path)
+            return await adoption.run(path, seconds=60.0)
         finally:
             adoption.release()
 
@@ -126,6 +127,47 @@ def test_d3_an_adoption_that_breaks_off_is_repeated_harmlessly(
     counts = Counter(calls_in(path))
     assert counts == Counter([*(f"a-{number}" for number in range(1200)), *(f"b-{number}" for number in range(30))])
     assert {one.name for one in files.folder_of(path).iterdir()} <= {"a.db-lock", "b.db-lock", "adopting-lock"}
+
+
+def test_d18_an_adoption_of_many_files_takes_a_moment_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    for number in range(40):
+        orphan(path, f"o{number}")
+
+    async def main() -> list[float]:
+        store, took = SQLiteStore(path), [time.process_time()]
+        await store.open(RUN)
+        while await store.adopt():
+            took.append(time.process_time())
+        await store.close()
+        return [later - earlier for earlier, later in itertools.pairwise(took)]
+
+    took = asyncio.run(main())
+    assert len(took) > 2
+    assert max(took) < 0.3
+    assert len(calls_in(path)) == 120
+
+
+def test_d18_an_adoption_goes_on_in_the_file_that_is_opened_next(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    for number in range(40):
+        orphan(path, f"o{number}")
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await store.open(RUN)
+        assert await store.adopt()
+        path.unlink()
+        Lock(path).path.unlink()
+        with pytest.raises(JournalError):
+            await store.adopt()
+        await store.open(RUN)
+        await journals.adopted(store)
+        await store.close()
+
+    asyncio.run(main())
+    [kept] = tmp_path.glob("calls.db.removed-*")
+    assert {*calls_in(path), *calls_in(kept)} == {f"o{one}-{two}" for one in range(40) for two in range(3)}
 
 
 def test_a_copied_file_that_could_not_be_removed_stays_locked(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_d17_a_jump_between_two_processes_of_a_boot_is_no_age_when_one_adopts_th
         assert other.own.parent == folder_of(machine.path)
         await other.append(journals.rows_of([journals.started("a"), journals.succeeded("a")], run=side.id))
         await other.close()
-        assert await store.adopt()
+        assert await journals.adopted(store)
         for _ in range(5):
             await store.prune()
 

@@ -88,7 +88,7 @@ async def pending_in(path: Path) -> list[str]:
     store = SQLiteStore(path)
     try:
         await store.open(NEXT)
-        await store.adopt()
+        await journals.adopted(store)
         return await unfinished(store)
     finally:
         await store.close()
@@ -99,11 +99,11 @@ async def test_what_a_dead_writer_left_is_copied_and_its_file_not_touched(write:
     await leave(path, write=write)
     heir = await heir_of(path)
     before = contents(path)
-    assert await heir.adopt()
+    assert await journals.adopted(heir)
     assert await unfinished(heir) == ["a", "b"]
     assert [run.id for run in (await heir.unfinished())[0]] == [HEIR.id, journals.DEAD.id]
     assert await heir.history("over") == []
-    assert not await heir.adopt()
+    assert not await journals.adopted(heir)
     await heir.close()
     assert contents(path) == before
 
@@ -111,15 +111,15 @@ async def test_what_a_dead_writer_left_is_copied_and_its_file_not_touched(write:
 async def test_no_third_process_writes_the_file_of_a_dead_writer_while_its_heir_lives(path: Path) -> None:
     await leave(path)
     heir = await heir_of(path)
-    await heir.adopt()
+    await journals.adopted(heir)
     third = SQLiteStore(path)
     await third.open(NEXT)
     assert third.own != path
-    assert not await third.adopt()
+    assert not await journals.adopted(third)
     assert await unfinished(third) == []
     await heir.append(ended("a"))
     await heir.close()
-    assert await third.adopt()
+    assert await journals.adopted(third)
     assert await unfinished(third) == ["b"]
     await third.close()
     assert await pending_in(path) == ["b"]
@@ -128,7 +128,7 @@ async def test_no_third_process_writes_the_file_of_a_dead_writer_while_its_heir_
 async def test_the_next_process_finds_ended_what_the_heir_has_ended(path: Path) -> None:
     await leave(path)
     heir = await heir_of(path)
-    await heir.adopt()
+    await journals.adopted(heir)
     await heir.append(ended("a"))
     await heir.close()
     assert await pending_in(path) == ["b"]
@@ -143,7 +143,7 @@ async def test_a_call_that_goes_on_in_the_file_of_a_living_process_is_not_pendin
     with written_by_another(side):
         assert await pending_in(path) == ["b"]
         heir = await heir_of(path)
-        await heir.adopt()
+        await journals.adopted(heir)
         assert await heir.history("a") == []
         assert await unfinished(heir) == ["b"]
         await heir.close()
@@ -154,7 +154,7 @@ async def test_a_forked_child_leaves_the_journal_to_its_parent(path: Path) -> No
     await leave(path)
     child = SQLiteStore(path).forked()  # as in a child: the parent is the process that started this one
     await child.open(HEIR)
-    assert not await child.adopt()
+    assert not await journals.adopted(child)
     await child.close()
 
 
@@ -164,7 +164,7 @@ async def test_a_damaged_file_of_a_dead_writer_is_left_to_the_next_process(
     path.write_bytes(b"garbage" * 1000)
     heir = await heir_of(path)
     for _ in range(3):
-        assert not await heir.adopt()
+        assert not await journals.adopted(heir)
     assert caplog.text.count("the file of a dead process is not adopted") == 1
     assert await pending_in(path) == []
     assert [one.name for one in path.parent.glob("calls.db.damaged-*")]
@@ -198,7 +198,7 @@ async def test_d3_a_copy_that_breaks_off_loses_and_divides_no_call(at: int, path
 
         adoption = Adoption(path, copy, sync)
         try:
-            await adoption.run(own)
+            await adoption.run(own, seconds=60.0)
             assert at == STEPS
         except KeyboardInterrupt:
             assert at < STEPS

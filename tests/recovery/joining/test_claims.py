@@ -95,7 +95,7 @@ class Gated(SQLiteStore):
         await super().append(rows)
 
 
-def test_a_claim_is_kept_until_the_end_of_the_last_call_is_committed(path: Path) -> None:
+def test_d16_a_claim_is_kept_until_the_end_of_the_last_call_is_committed(path: Path) -> None:
     store = Gated(path)
     with Recovery(store=store) as service:
         work = service.recoverable("work", **KEYED)(lambda _: None)
@@ -195,7 +195,7 @@ def test_a_resumption_that_comes_too_late_owes_the_recorded_result(
             assert [call.result for call in resumption.calls] == ["done"]
 
 
-def test_where_claims_are_not_possible_one_warning_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_d16_where_claims_are_not_possible_one_warning_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.with_name("calls.db.d").mkdir()
     path.with_name("calls.db.d").joinpath("claims").mkdir()
     body = Body("done")

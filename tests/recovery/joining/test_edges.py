@@ -53,7 +53,7 @@ class Item:
             while_read.pop()()
 
 
-def test_a_caller_waits_while_the_resumption_reads_the_pending_calls() -> None:
+def test_d16_a_caller_waits_while_the_resumption_reads_the_pending_calls() -> None:
     store, asked = MemoryStore(), list[Future[Any]]()
 
     def define(service: Recovery, body: Callable[[], object]) -> Any:

@@ -39,7 +39,7 @@ def store() -> MemoryStore:
     return store
 
 
-def test_a_resumed_call_that_still_runs_is_joined(store: MemoryStore) -> None:
+def test_d16_a_resumed_call_that_still_runs_is_joined(store: MemoryStore) -> None:
     body = Body("done")
     with Recovery(store=store) as service:
         work = define(service, body)
@@ -53,7 +53,7 @@ def test_a_resumed_call_that_still_runs_is_joined(store: MemoryStore) -> None:
     assert (body.runs, resumption.calls[0].result) == ([("a",)], "done")
 
 
-def test_what_a_resumption_finished_is_owed_once(store: MemoryStore) -> None:
+def test_d16_what_a_resumption_finished_is_owed_once(store: MemoryStore) -> None:
     results = iter(["resumed", "new"])
     with Recovery(store=store) as service:
         work = define(service, lambda _: next(results))
@@ -61,7 +61,7 @@ def test_what_a_resumption_finished_is_owed_once(store: MemoryStore) -> None:
         assert [work("a"), work("a")] == ["resumed", "new"]
 
 
-def test_the_error_of_a_resumed_call_is_owed_as_well(store: MemoryStore) -> None:
+def test_d16_the_error_of_a_resumed_call_is_owed_as_well(store: MemoryStore) -> None:
     outcomes: list[Any] = [ValueError("wrong"), "new"]
 
     def body(_: str) -> Any:
@@ -78,7 +78,7 @@ def test_the_error_of_a_resumed_call_is_owed_as_well(store: MemoryStore) -> None
         assert work("a") == "new"
 
 
-def test_a_debt_is_paid_by_those_who_joined(store: MemoryStore) -> None:
+def test_d16_a_debt_is_paid_by_those_who_joined(store: MemoryStore) -> None:
     body = Body("resumed", "new")
     with Recovery(store=store) as service:
         work = define(service, body)
@@ -137,7 +137,7 @@ def test_nothing_is_owed_to_the_caller_that_goes_on_with_what_the_resumption_beg
 # A caller that comes first
 
 
-def test_a_caller_goes_on_with_a_pending_call_in_its_own_thread(store: MemoryStore) -> None:
+def test_d16_a_caller_goes_on_with_a_pending_call_in_its_own_thread(store: MemoryStore) -> None:
     seen: list[Any] = []
 
     def body(name: str) -> str:
@@ -185,7 +185,7 @@ def test_a_call_keeps_its_retries_and_the_rest_of_its_delay() -> None:
     assert seen == [1, 2, 2, 3]  # two retries in all
 
 
-def test_the_resumption_leaves_a_call_that_a_caller_has_taken(store: MemoryStore) -> None:
+def test_d16_the_resumption_leaves_a_call_that_a_caller_has_taken(store: MemoryStore) -> None:
     body = Body("done")
     with Recovery(store=store) as service:
         work = define(service, body)
@@ -405,7 +405,7 @@ class Late(MemoryStore):
         return await super().unfinished()
 
 
-def test_the_first_call_waits_until_the_journal_has_said_what_is_pending(store: MemoryStore) -> None:
+def test_d16_the_first_call_waits_until_the_journal_has_said_what_is_pending(store: MemoryStore) -> None:
     is_ready = threading.Event()
     with Recovery(store=Late(store, is_ready)) as service:
         work = define(service, lambda _: context.saved())

@@ -34,7 +34,7 @@ async def until(is_true: Callable[[], object]) -> None:
             await anyio.sleep(0.001)
 
 
-async def test_an_equal_call_joins_the_one_that_runs(service: Recovery) -> None:
+async def test_d16_an_equal_call_joins_the_one_that_runs(service: Recovery) -> None:
     runs, go_on, results = [], anyio.Event(), []
 
     @service.recoverable("work", resumable=True)

@@ -22,7 +22,7 @@ def service() -> Any:
         yield one
 
 
-def test_an_equal_call_joins_the_one_that_runs_and_gets_its_result(service: Recovery) -> None:
+def test_d16_an_equal_call_joins_the_one_that_runs_and_gets_its_result(service: Recovery) -> None:
     body = Body({"a": 1})
     work = service.recoverable("work", resumable=True)(lambda number, upto=9: body(number, upto))
     first = in_thread(work, 1)

@@ -80,6 +80,30 @@ def test_a_look_that_fails_has_no_answer_and_the_next_finds_all(tmp_path: Path) 
         assert [record.call for record in found.calls] == ["a"]
 
 
+class Adopting(MemoryStore):
+    """Adopts for a while: an event is published during each of five looks."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__()
+        self.bus = bus
+        self.calls_at: list[list[str]] = []
+
+    async def adopt(self) -> bool:
+        self.calls_at.append([row.call for row in self.rows])
+        self.bus.publish(journals.gave_up(f"call-{len(self.calls_at)}"))
+        return len(self.calls_at) % 5 > 0
+
+
+def test_d18_events_are_committed_while_an_adoption_goes_on() -> None:
+    bus = Bus()
+    store = Adopting(bus)
+    with closing(core_of(store, bus)) as core:
+        core.ask_for_pending().wait()
+        assert len(store.calls_at) == 5
+        assert core.look_again().wait() is not None
+    assert [calls[-1:] for calls in store.calls_at] == [[], *([f"call-{number}"] for number in range(1, 10))]
+
+
 class Elsewhere(MemoryStore):
     """Another process has the rows of a call that succeeded there."""
 
