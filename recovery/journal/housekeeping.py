@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
 """Events written before the store is asked again whether it has something to prune."""
+ANSWER_SECONDS = 0.02
+"""How long commits wait for answers to queries: each of ten thousand calls that are resumed asks one."""
 PRUNE_STEPS = 2
 """Slices pruned after each batch: a little more than the batch may have brought."""
 
@@ -118,14 +121,20 @@ class Housekeeping:
 
     # queries
 
-    def answer(self) -> None:
-        """Answer all queries, up to one that is asked again after the next batch; none while a search goes on."""
+    def answer(self, *, all_of_them: bool = False) -> None:
+        """Answer queries for ``ANSWER_SECONDS``, or *all_of_them*; the others are answered after the next batch.
+
+        So is one that is asked again after the next batch. None is answered while a search goes on.
+        """
+        latest = math.inf if all_of_them else time.monotonic() + ANSWER_SECONDS
         with suppress(Unanswered):
             while self.queries and not self.is_pending_wanted:
                 query = self.queries[0]
                 query.answer = self._connection.run(query.run(self._connection.store))
                 query.end()
                 self.queries.popleft()
+                if time.monotonic() >= latest:
+                    break
 
     def settle(self, *, is_over: bool = False) -> None:
         """End, without an answer, what waits for a store that cannot be read now, or that is closed: *is_over*."""

@@ -120,7 +120,7 @@ class Writer:
                     housekeeping.search()
                     while self._flush() and is_closing:
                         pass
-                    housekeeping.answer()
+                    housekeeping.answer(all_of_them=is_closing)
             except Exception as error:  # operations go on, however the store fails
                 connection.fail(error)
             housekeeping.settle()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from events.operation_events import OperationResumed, OperationSucceeded, Recorded
 from recovery.journal.history import Run, result_key
-from recovery.journal.store import Query
+from recovery.journal.store import Query, Row, Store
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recovery.journal.stores import core_of
@@ -128,3 +129,40 @@ def test_a_call_that_is_taken_over_is_known_with_its_result() -> None:
         recorded = found.wait()
         assert recorded is not None
         assert bytes(recorded.result) == b"7"
+
+
+def test_commits_do_not_wait_for_all_queries() -> None:
+    order: list[str] = []
+
+    class Noting(MemoryStore):
+        async def append(self, rows: Sequence[Row]) -> None:
+            await super().append(rows)
+            order.append("batch")
+
+    async def slow(_: Store) -> None:
+        await asyncio.sleep(0.011)  # two of them take the time of one turn
+        order.append("answer")
+
+    bus = Bus()
+    with closing(core_of(Noting(), bus)) as core:
+        core.pending(5.0)
+        queries = [core.ask(Query(slow)) for _ in range(8)]
+        for _ in range(20):
+            bus.publish(OperationResumed(at=1.0, operation="render", call=bus.new_call_id()))
+            core.tracker.receipt().wait(5.0)
+        for query in queries:
+            query.wait()
+        assert order.index("batch") < len(queries), order
+        assert order.count("answer") == len(queries)
+
+
+def test_queries_are_answered_before_the_journal_is_closed() -> None:
+    async def slow(_: Store) -> str:
+        await asyncio.sleep(0.011)
+        return "known"
+
+    core = core_of(MemoryStore())
+    core.pending(5.0)
+    queries = [core.ask(Query(slow)) for _ in range(8)]
+    core.close()
+    assert [query.wait() for query in queries] == ["known"] * 8
