@@ -1,4 +1,4 @@
-"""Which recoverable call runs here: read from the stack, when somebody asks.
+"""Which recoverable call runs here: read from the stack, only when it is asked.
 
 A count or a context variable that is kept on the way in would burden every call that succeeds.
 """

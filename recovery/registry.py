@@ -15,6 +15,9 @@ from recovery.operations import MAX_KEYS, Definition, Switch
 from recovery.sameness import code_of, differences, home_of
 from recovery.settings import ConfigOf, OperationConfig
 
+MOST_COMPARED = 32
+"""Closures of one name that a new one is compared with; to compare thousands would make each definition slow."""
+
 
 class Registry:
     """Operations by name. One name is one operation: one config and one circuit, which all its calls share.
@@ -55,9 +58,9 @@ class Registry:
         """The operation *name* with *config*: a new one, or the one that it is again.
 
         The same function, defined again (a cell of a notebook, a reloaded module), is the same operation, with the new
-        settings. A closure or a lambda is written anew each time: one of the same code and settings is the same
-        operation, another one gets a number. A name that was chosen, or that belongs to a resumable operation, is never
-        numbered, since callers or the journal find the operation by it.
+        settings. A closure or a lambda is another function each time: one of the same code and settings is the same
+        operation (of the first ``MOST_COMPARED`` of its name), another one gets a number. A name that was chosen, or
+        that belongs to a resumable operation, is never numbered, since callers or the journal find it by the name.
 
         Args:
             name: The operation's name.
@@ -75,19 +78,21 @@ class Registry:
         with self._lock:
             chosen, number = name, 1
             while (known := self.get(chosen)) is not None:
-                others = differences(known.config, config)
                 if home in known.homes:
-                    if others:
+                    if differences(known.config, config):
                         known.redefine(config)
                         self._configs[chosen] = config
                     break
-                if not others and (is_shared or known.is_again(function, code)):
-                    break
                 if is_shared:
-                    raise ValueError(
-                        f"operation {name!r} is already defined with other settings: {'; '.join(others)}. "
-                        "Give this one its own name, or the same settings"
-                    )
+                    if others := differences(known.config, config):
+                        raise ValueError(
+                            f"operation {name!r} is already defined with other settings: {'; '.join(others)}. "
+                            "Give this one its own name, or the same settings"
+                        )
+                    break
+                is_compared = number <= MOST_COMPARED
+                if is_compared and known.is_again(function, code) and not differences(known.config, config):
+                    break
                 number += 1
                 chosen = f"{name}#{number}"
             if known is None:

@@ -117,7 +117,7 @@ def code_of(function: Any) -> CodeType | None:
 
 
 def home_of(function: object) -> str | None:
-    """Where *function* was written: module and qualified name. ``None`` for one that is made anew, as in a closure.
+    """Where *function* was written: module and qualified name. ``None`` for one that each call makes, as a closure.
 
     They are those of its code: ``functools.wraps`` gives a function the names of another.
     """
