@@ -85,7 +85,9 @@ class ClaimBook:
                 self._renew()
                 self.living = self.living.difference(run.id for run in runs) | living  # some have died since
                 found = ((identity_of_record(definition, one), one.call) for one in left)
-                self.left[name] = {identity: call for identity, call in found if identity is not None}
+                # What an earlier question found may have ended elsewhere since, which its next caller is told.
+                known_before = self.left.get(name, {})
+                self.left[name] = known_before | {identity: call for identity, call in found if identity is not None}
             return True
 
         return journal.ask(Query(read))
