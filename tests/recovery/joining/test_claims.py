@@ -20,6 +20,7 @@ from events.operation_events import RetryScheduled
 from recovery import context
 from recovery.journal.store import Claim, Row, Taken
 from recovery.service import Recovery
+from tests.adapters.sqlite import journals
 from tests.recovery.joining.callers import Body, in_thread, joined
 from tests.recovery.resume.dead_process import Killed, kill, kill_at
 
@@ -193,6 +194,20 @@ def test_a_resumption_that_comes_too_late_owes_the_recorded_result(
             assert resumption.wait(10.0)
             assert ours("a") == "done"
             assert [call.result for call in resumption.calls] == ["done"]
+
+
+def test_a_call_that_ended_elsewhere_between_two_questions_is_not_run_again(path: Path) -> None:
+    """The second question is asked since this process has taken over a call, which may have left calls of its body."""
+    left = [msgspec.structs.replace(journals.started(one, "work"), idempotency_key=one) for one in ("a", "b")]
+    journals.write_and_die(path, journals.rows_of(left))
+    with service_of(path, lambda call: f"their {call}") as (they, theirs), service_of(path, str.upper) as (_, ours):
+        assert ours("a") == "A"
+        assert theirs("b") == "their b"
+        assert they.journal is not None
+        they.journal.receipt().wait()
+        with pytest.raises(JoinedElsewhere, match="succeeded in another process"):
+            ours("b")
+        assert ours("b") == "B"
 
 
 def test_d16_where_claims_are_not_possible_one_warning_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
