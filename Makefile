@@ -62,7 +62,7 @@ evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (ten minutes; SHARE=0.05: one)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twelve minutes; SHARE=0.05: one)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
