@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -54,121 +54,118 @@ OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
 NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
-SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
-    (needles, re.compile(pattern, re.IGNORECASE))
-    for needles, pattern in (
-        # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
-        (
-            ("private",),
-            r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)"
-            rf"{UNMASKED}(?:(?!-----)[^<>{{}}])*",
-        ),
-        # scheme://user:password@host; the password may itself hold an @, a quote, or a slash that is no path's.
-        (("@",), r"(:(?:\\{0,4}/){2})(?:[^\s/?#'\"<>]|'(?![\s,:;)\]}]))+(?P<close>@)"),
-        (
-            ("@",),
-            r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
-        ),
-        (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
-        (
-            ("3a%2",),
-            rf"({CODED}3A{CODED}2F{CODED}2F)(?:(?!{CODED}(?:2F|40))[^\s/?#@'\"<>&])+(?P<close>{CODED}40|@)",
-        ),
-        # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
-        (
-            (*SECRET_NEEDLES, "key"),
-            rf"({BEGINS}-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
-        ),
-        # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
-        (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
-        (
-            ("key", "sig", "x-amz-", "pass", "auth"),
-            rf"((?:key|sig|signature|{NAME_BEGINS}pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
-        ),
-        (
-            ("key",),
-            rf"((?:(?:api|access|secret)[-_ ]?|(?:private|account|subscription)[-_]?)key{IS}){VALUE}",
-        ),
-        (
-            (*SECRET_NEEDLES, "key"),
-            rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
-        ),
-        # A pair of headers, as httpx shows them.
-        (
-            (*SECRET_NEEDLES, "key"),
-            rf"(\(b?{MARK}[\w-]{{0,40}}(?:{NAMES}|key){MARK},\s{{0,2}}){UNMASKED}{OPEN}{TO_CLOSE}(?=\))",
-        ),
-        # --name value, and as the list of arguments that CalledProcessError shows.
-        (
-            (*SECRET_NEEDLES, "key"),
-            rf"({OPTION_BEGINS}-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key){MARK}?,?\s{{1,4}})(?!{MARK}?--\w){VALUE}",
-        ),
-        # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
-        (
-            ("-u", "-user"),
-            rf"({OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}{BEGINS}{USER}){TO_CLOSE}",
-        ),
-        (
-            ("-u", "-user"),
-            rf"((?:{OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
-        ),
-        (
-            ("curl",),
-            rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{BEGINS}"
-            rf"{USER}){TO_CLOSE}",
-        ),
-        (
-            ("curl",),
-            rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{USER}){UNMASKED}[^\s'\"]+",
-        ),
-        (
-            ("sshpass", "login"),
-            rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s){MARK}?,?\s{{0,4}}{MARK}?-p{MARK}?,?\s{{0,4}}){VALUE}",
-        ),
-        (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}"),
-        (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}{MARK}?pass:){UNMASKED}[^\s'\"]+"),
-        (
-            ("authorization",),
-            rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
-            r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
-        ),
-        (("auth",), rf"({NAME_BEGINS}auth['\"]?\s{{0,2}}[=:]\s{{0,2}})(?P<open>\()[^()\r\n]{{1,999}}(?P<close>\))"),
-        (("auth",), rf"({NAME_BEGINS}auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
-        (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
-        (
-            ("cookie",),
-            rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
-            r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
-        ),
-        # Addresses that are secrets: webhooks, bots.
-        (
-            ("hooks",),
-            r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)"
-            rf"{UNMASKED}[^\s'\"<>]+",
-        ),
-        (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}"),
-        # Hugging Face, Replicate, Groq, npm, Docker, DigitalOcean, Together, RubyGems; GitHub, GitLab; OpenAI,
-        # Anthropic, NVIDIA; Stripe; AWS; Google; Slack; PyPI.
-        (
-            ("hf_", "r8_", "gsk_", "npm_", "pat_", "_v1_", "rubygems_"),
-            r"(?:hf|r8|gsk|npm|dckr_pat|dop_v1|tgp_v1|rubygems)_[A-Z0-9]{16,}",
-        ),
-        (
-            ("gh", "glp", "gld", "glr"),
-            r"(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt)-)[A-Z0-9]{16}[A-Z0-9_-]*",
-        ),
-        (("sk-", "nvapi-"), rf"{WORD_BEGINS}(?:sk|nvapi)-(?=[\w-]{{0,60}}[0-9])[\w-]{{16,}}"),
-        (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
-        (
-            ("akia", "asia", "abia", "acca"),
-            rf"(?:(?-i:(?<![A-Z0-9]))|{ESCAPED})(?-i:(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16,}})",
-        ),
-        (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
-        (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
-        (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
-        # JSON Web Tokens (RFC 7519); the signature may be missing.
-        (("eyj",), rf"{OPTION_BEGINS}(?-i:eyJ)[\w-]{{4,}}\.[\w-]{{4,}}(?:\.[\w-]*)*"),
-    )
+SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
+    # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
+    (
+        ("private",),
+        r"(-----BEGIN[A-Z0-9%+ ]{0,40}PRIVATE(?:\s|%20|\+)KEY(?:(?:\s|%20|\+)BLOCK)?-----)"
+        rf"{UNMASKED}(?:(?!-----)[^<>{{}}])*",
+    ),
+    # scheme://user:password@host; the password may itself hold an @, a quote, or a slash that is no path's.
+    (("@",), r"(:(?:\\{0,4}/){2})(?:[^\s/?#'\"<>]|'(?![\s,:;)\]}]))+(?P<close>@)"),
+    (
+        ("@",),
+        r"(://)[^\s/?#'\"<>:@]*:(?![0-9]{0,5}[/?#\\])(?:(?!://)[^\s'\"<>@])+(?P<close>@)",
+    ),
+    (("://",), rf"(://)[^\s/?#'\"<>@]{{{MOST_OF_A_HOST + 1},}}"),
+    (
+        ("3a%2",),
+        rf"({CODED}3A{CODED}2F{CODED}2F)(?:(?!{CODED}(?:2F|40))[^\s/?#@'\"<>&])+(?P<close>{CODED}40|@)",
+    ),
+    # A quoted word of name=value, as in a list of arguments: to its quote, whatever is in it.
+    (
+        (*SECRET_NEEDLES, "key"),
+        rf"({BEGINS}-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
+    ),
+    # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
+    (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
+    (
+        ("key", "sig", "x-amz-", "pass", "auth"),
+        rf"((?:key|sig|signature|{NAME_BEGINS}pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",
+    ),
+    (
+        ("key",),
+        rf"((?:(?:api|access|secret)[-_ ]?|(?:private|account|subscription)[-_]?)key{IS}){VALUE}",
+    ),
+    (
+        (*SECRET_NEEDLES, "key"),
+        rf"(<[\w:.-]{{0,40}}(?:{NAMES}|(?:api|access|secret)_?key)>){UNMASKED}[^<]+",
+    ),
+    # A pair of headers, as httpx shows them.
+    (
+        (*SECRET_NEEDLES, "key"),
+        rf"(\(b?{MARK}[\w-]{{0,40}}(?:{NAMES}|key){MARK},\s{{0,2}}){UNMASKED}{OPEN}{TO_CLOSE}(?=\))",
+    ),
+    # --name value, and as the list of arguments that CalledProcessError shows.
+    (
+        (*SECRET_NEEDLES, "key"),
+        rf"({OPTION_BEGINS}-{{1,2}}[\w-]{{0,40}}(?:{NAMES}|key){MARK}?,?\s{{1,4}})(?!{MARK}?--\w){VALUE}",
+    ),
+    # curl -u user:password, sshpass -p password, docker login -p password, a line of .netrc, openssl -pass pass:...
+    (
+        ("-u", "-user"),
+        rf"({OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}{BEGINS}{USER}){TO_CLOSE}",
+    ),
+    (
+        ("-u", "-user"),
+        rf"((?:{OPTION_BEGINS}(?:-u|--(?:proxy-)?user){AFTER_OPTION}|(?<=['\"])-u){USER}){UNMASKED}[^\s'\"]+",
+    ),
+    (
+        ("curl",),
+        rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{BEGINS}"
+        rf"{USER}){TO_CLOSE}",
+    ),
+    (
+        ("curl",),
+        rf"(curl\b[^\r\n]{{0,100}}?[\s'\"]-[a-z#]{{0,12}}u{MARK}?,?\s{{0,4}}{USER}){UNMASKED}[^\s'\"]+",
+    ),
+    (
+        ("sshpass", "login"),
+        rf"((?:sshpass|login\b[^\r\n]{{0,200}}?\s){MARK}?,?\s{{0,4}}{MARK}?-p{MARK}?,?\s{{0,4}}){VALUE}",
+    ),
+    (("login",), rf"(login\s{{1,4}}\S{{1,200}}\s{{1,4}}password\s{{1,4}}){VALUE}"),
+    (("pass:",), rf"(-pass(?:in|out)?{AFTER_OPTION}{MARK}?pass:){UNMASKED}[^\s'\"]+"),
+    (
+        ("authorization",),
+        rf"(authorization{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
+        r"(?:digest\s[^\r\n]*|(?:[a-z][a-z0-9-]{0,29}\s{1,4})?[^\s'\"\\]+)",
+    ),
+    (("auth",), rf"({NAME_BEGINS}auth['\"]?\s{{0,2}}[=:]\s{{0,2}})(?P<open>\()[^()\r\n]{{1,999}}(?P<close>\))"),
+    (("auth",), rf"({NAME_BEGINS}auth\\{{0,8}}['\"]\s{{0,2}}:\s{{0,2}})(?!\(){VALUE}"),
+    (("bearer",), r"(bearer\s{1,4})[\w.~+/-]{16,}=*"),
+    (
+        ("cookie",),
+        rf"(cookie{QUOTE}?\s{{0,2}}[:=,]\s{{0,2}}(?:b?{MARK})?+){UNMASKED}"
+        r"[^\s;'\"]+(?:\s{0,2};\s{0,2}[^\s;'\"]+)*",
+    ),
+    # Addresses that are secrets: webhooks, bots.
+    (
+        ("hooks",),
+        r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks)/)"
+        rf"{UNMASKED}[^\s'\"<>]+",
+    ),
+    (("bot",), r"(/bot)[0-9]{6,12}:[\w-]{30,}"),
+    # Hugging Face, Replicate, Groq, npm, Docker, DigitalOcean, Together, RubyGems; GitHub, GitLab; OpenAI,
+    # Anthropic, NVIDIA; Stripe; AWS; Google; Slack; PyPI.
+    (
+        ("hf_", "r8_", "gsk_", "npm_", "pat_", "_v1_", "rubygems_"),
+        r"(?:hf|r8|gsk|npm|dckr_pat|dop_v1|tgp_v1|rubygems)_[A-Z0-9]{16,}",
+    ),
+    (
+        ("gh", "glp", "gld", "glr"),
+        r"(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt)-)[A-Z0-9]{16}[A-Z0-9_-]*",
+    ),
+    (("sk-", "nvapi-"), rf"{WORD_BEGINS}(?:sk|nvapi)-(?=[\w-]{{0,60}}[0-9])[\w-]{{16,}}"),
+    (("k_live_", "k_test_"), rf"{WORD_BEGINS}[spr]k_(?:live|test)_[A-Z0-9]{{10,}}"),
+    (
+        ("akia", "asia", "abia", "acca"),
+        rf"(?:(?-i:(?<![A-Z0-9]))|{ESCAPED})(?-i:(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16,}})",
+    ),
+    (("aiza", "ya29.", "gocspx-"), rf"{WORD_BEGINS}(?-i:AIza|ya29\.|GOCSPX-)[\w-]{{20,}}"),
+    (("xox", "xapp-"), rf"{WORD_BEGINS}(?:xox[a-z](?:\.xox[a-z])?|xapp)-[\w-]{{10,}}"),
+    (("pypi-",), rf"{WORD_BEGINS}pypi-(?=[\w-]{{0,60}}[0-9])(?=[\w-]{{0,60}}(?-i:[A-Z]))[\w-]{{16,}}"),
+    # JSON Web Tokens (RFC 7519); the signature may be missing.
+    (("eyj",), rf"{OPTION_BEGINS}(?-i:eyJ)[\w-]{{4,}}\.[\w-]{{4,}}(?:\.[\w-]*)*"),
 )
 """Needles and pattern. A pattern is tried only if one of its needles is in the lower-case text.
 
@@ -196,12 +193,17 @@ def redact(text: str) -> str:
     return _redacted_short(text, hidden()) if len(text) <= MAX_CACHED else _redacted(text, hidden())
 
 
+@cache
+def _pattern(number: int) -> re.Pattern[str]:
+    return re.compile(SHAPES[number][1], re.IGNORECASE)  # when it is first needed: importing recovery stays light
+
+
 def _redacted(text: str, literals: Literals) -> str:
     text = masked(text, literals)
     lower = text.lower()
     if found := [needle for needle in BY_NEEDLE if needle in lower]:
         for number in sorted({number for needle in found for number in BY_NEEDLE[needle]}):
-            text = SHAPES[number][1].sub(_masked, text)
+            text = _pattern(number).sub(_masked, text)
     return text
 
 
