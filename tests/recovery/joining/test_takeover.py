@@ -21,7 +21,8 @@ with Recovery(store=SQLiteStore(sys.argv[1])) as service:
     @service.recoverable("count", resumable=True)
     def count(upto):
         start = context.saved(default=0)
-        print(os.getpid(), "counts from", start, context.key(), flush=True)
+        if upto == 10:
+            print(os.getpid(), "counts from", start, context.key(), flush=True)
         for number in range(start, upto):
             context.checkpoint(number + 1)
             if number == 4 and sys.argv[2] == "stays":
@@ -35,6 +36,7 @@ with Recovery(store=SQLiteStore(sys.argv[1])) as service:
         return count(10)
 
     service.resume()
+    count(1)  # so that this process has asked which calls of count are left
     print("got", launch(), flush=True)
 """
 

@@ -481,3 +481,10 @@ def test_a_number_with_comparisons_of_its_own_is_looked_into_all_the_same() -> N
         headers: ClassVar = {}
 
     assert extract_evidence(HostileError()).status == 503
+
+
+def test_a_message_is_redacted_before_it_is_cut() -> None:
+    token = "hf_" + "a1" * 20
+    evidence = extract_evidence(ConnectionError("x" * (MAX_TEXT - 20) + token))
+    assert token[:10] not in evidence.message
+    assert "***" in evidence.message
