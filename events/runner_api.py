@@ -7,7 +7,19 @@ from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
 from events.operation_events import CallRejected, OperationInterrupted, Parked
-from events.verdicts import GiveUp, Park, Verdict
+from events.verdicts import GiveUp, Park, Retry, Verdict
+
+
+def retry_of(attempt: Attempt) -> Retry:
+    """The Retry that came of the failure of *attempt*, until the attempt after it is made.
+
+    Raises:
+        RuntimeError: *attempt* did not fail with a Retry, or has a next attempt already.
+    """
+    verdict = attempt._verdict
+    if isinstance(verdict, Retry):
+        return verdict
+    raise RuntimeError(f"attempt {attempt.number} of {attempt.call.id} does not wait for a retry")
 
 
 def park(attempt: Attempt, deferred: Verdict) -> None:
