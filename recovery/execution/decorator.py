@@ -19,7 +19,9 @@ from events.errors import UnwantedResult, is_a
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
+from recovery.execution.exact_wrapper import exact_wrapper
 from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
+from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.settings import NO_FALLBACK, OperationConfig, Settings
@@ -113,7 +115,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
     elif needs_runner:
         wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
     else:
-        wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
+        wrapper = _exact(runner) or (_plain_async(runner) if is_async(runner.original) else _plain(runner))
     ROLES[wrapper.__code__] = "wrapper"
     wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config, runner.definition), runner.original)
     wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
@@ -186,6 +188,36 @@ def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
     if not isinstance(found, FunctionRecovery) or found.wrapper() is not getattr(function, "__func__", function):
         raise TypeError(f"{function!r} is not recoverable; decorate it with @recoverable")
     return found
+
+
+def _exact(runner: Runner) -> Callable[..., Any] | None:
+    """The wrapper with the parameters of the function, where there is one."""
+    original, operation, switch = runner.original, runner.definition.operation, runner.definition.switch
+    is_plain = not is_async(original)
+    run = runner.run if is_plain else runner.arun
+
+    def observed(args: Args, kwargs: Kwargs) -> Any:
+        if not switch.is_on:
+            return original(*args, **kwargs)
+        return run(begin(operation), args, kwargs)
+
+    def failed(error: Exception, args: Args, kwargs: Kwargs) -> Any:
+        try:
+            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
+        finally:
+            del error  # its traceback holds this frame
+
+    def first(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if hasattr(type(result), "__await__") and switch.is_on:
+            refuse_awaitable(original, result)
+        return result
+
+    if runner.config.reconcile is not None:  # it is called as the function was: by position or by name
+        return None
+    return exact_wrapper(
+        original, operation, switch, observed=observed, failed=failed, first=first if is_plain else None
+    )
 
 
 def _plain(runner: Runner) -> Callable[..., Any]:
