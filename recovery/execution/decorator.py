@@ -12,8 +12,6 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from weakref import ref
 
-from events.attempt import Attempt
-from events.call import Call
 from events.callables import is_async, is_generator
 from events.errors import UnwantedResult, is_a
 from events.operation import Operation
@@ -201,12 +199,6 @@ def _exact(runner: Runner) -> Callable[..., Any] | None:
             return original(*args, **kwargs)
         return run(begin(operation), args, kwargs)
 
-    def failed(error: Exception, args: Args, kwargs: Kwargs) -> Any:
-        try:
-            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
-        finally:
-            del error  # its traceback holds this frame
-
     def first(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         if hasattr(type(result), "__await__") and switch.is_on:
@@ -215,9 +207,7 @@ def _exact(runner: Runner) -> Callable[..., Any] | None:
 
     if runner.config.reconcile is not None:  # it is called as the function was: by position or by name
         return None
-    return exact_wrapper(
-        original, operation, switch, observed=observed, failed=failed, first=first if is_plain else None
-    )
+    return exact_wrapper(original, runner, observed=observed, first=first if is_plain else None)
 
 
 def _plain(runner: Runner) -> Callable[..., Any]:
@@ -259,7 +249,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
             operation.successes += 1
             return result
         try:
-            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
+            return runner.failed(error, args, kwargs)
         finally:
             del error  # its traceback holds this frame
 
@@ -290,9 +280,8 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
         else:
             operation.successes += 1
             return result
-        call, kwargs = Call(operation, operation.bus.new_call_id()), kwargs or NO_KEYWORDS
         try:
-            return await run(Attempt(call), args, kwargs, error)
+            return await runner.failed(error, args, kwargs or NO_KEYWORDS)
         finally:
             del error  # its traceback holds this frame
 

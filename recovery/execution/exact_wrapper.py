@@ -18,9 +18,8 @@ from keyword import iskeyword
 from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
-from events.operation import Operation
 from recovery.execution.attempts import cancel_first
-from recovery.operations import Switch
+from recovery.execution.runner import Runner
 
 Wrapper: TypeAlias = Callable[..., Any]
 
@@ -30,8 +29,8 @@ MAX_BRANCHED = 3
 MAX_SHAPES = 4096
 """Shapes that are generated in one process; functions of further ones have the general wrapper."""
 
-SOURCE = '''\
-def recoverable(original, first, operation~, switch~, observed~, failed~):
+SOURCE = """\
+def recoverable(original, first, runner~, operation~, switch~, observed~):
     def checked(*args, **kwargs):
         nonlocal function~
         function~ = original
@@ -62,7 +61,7 @@ def recoverable(original, first, operation~, switch~, observed~, failed~):
             del error~  # its traceback holds this frame
 
     return recoverable_call
-'''
+"""
 """What is generated: ``~`` becomes as many underscores as keep the names apart from the parameters."""
 
 OWN_NAMES = frozenset(re.findall(r"(\w+)~", SOURCE)) | {"OMITTED", "NO_KEYWORDS", "args", "kwargs"}
@@ -125,21 +124,17 @@ FACTORIES: dict[Shape, Callable[..., Wrapper] | None] = {}
 
 def exact_wrapper(
     function: Callable[..., Any],
-    operation: Operation,
-    switch: Switch,
+    runner: Runner,
     *,
     observed: Callable[..., Any],
-    failed: Callable[..., Any],
     first: Callable[..., Any] | None,
 ) -> Wrapper | None:
     """A wrapper with the parameters of *function*; ``None`` if it is not written in Python, or cannot be spelt.
 
     Args:
         function: What the wrapper calls.
-        operation: Its operation, whose successes are counted.
-        switch: While it is off, failures pass.
-        observed: Runs a call that is observed from its start: ``observed(args, kwargs)``, awaited for an async function.
-        failed: Goes on after a failed first attempt: ``failed(error, args, kwargs)``, likewise.
+        runner: Goes on after a failed first attempt, and knows the operation and the switch.
+        observed: Runs a call that is observed from its start: ``observed(args, kwargs)``, awaited for an async one.
         first: What the first call runs instead of the function, ``None`` for the function itself.
     """
     shape = shape_of(function)
@@ -150,11 +145,13 @@ def exact_wrapper(
     factory = FACTORIES[shape]
     if factory is None:
         return None
-    wrapper: Any = factory(function, first, operation, switch, observed, failed)
+    definition = runner.definition
+    wrapper: Any = factory(function, first, runner, definition.operation, definition.switch, observed)
     if wrapper.__code__.co_varnames[: len(shape.names)] != shape.names:  # Python normalizes the names in a source
         return None
     wrapper.__name__, wrapper.__qualname__ = function.__name__, function.__qualname__  # a TypeError tells them
-    return wrapper
+    made: Wrapper = wrapper
+    return made
 
 
 def shape_of(function: Callable[..., Any]) -> Shape | None:
@@ -189,7 +186,7 @@ def _factory(shape: Shape) -> Callable[..., Wrapper] | None:
     known = {"Exception": Exception, "OMITTED": OMITTED, "NO_KEYWORDS": {}, "cancel_first": cancel_first}
     made: dict[str, Any] = {"__name__": __name__} | {own + end: value for own, value in known.items()}
     try:
-        exec(compile(source, name, "exec"), made)  # noqa: S102  # its only foreign part are the names, which are checked
+        exec(compile(source, name, "exec"), made)  # its only foreign part are the names, which are checked
     except (SyntaxError, RecursionError, MemoryError):
         return None
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
@@ -203,7 +200,7 @@ def _source(shape: Shape) -> str:
     uses = {
         "observed": f"return {wait}observed~(<args>, <kwargs>)",
         "call": f"result~ = {wait}function~(<passed>)",
-        "failed": f"return {wait}failed~(error~, <args>, <kwargs>)",
+        "failed": f"return {wait}runner~.failed(error~, <args>, <kwargs>)",
     }
     if len(shape.optional) <= MAX_BRANCHED:
         lines = {use: [*_branches(shape, text, (), shape.optional)] for use, text in uses.items()} | {"given": []}
@@ -276,7 +273,11 @@ def _collected(shape: Shape) -> Iterator[str]:
             yield from (f"if {name} is not OMITTED~:", f"    args~ += ({name},)")
     named = [one for one in optional if one in shape.named]
     if shape.rest:
-        yield from (f"if {shape.rest}:", f"    args~ += ({''.join(f'{one}, ' for one in named)}*{shape.rest},)", "else:")
+        yield from (
+            f"if {shape.rest}:",
+            f"    args~ += ({''.join(f'{one}, ' for one in named)}*{shape.rest},)",
+            "else:",
+        )
         yield from _indented([*_kept(named)] or ["pass"])
     else:
         yield from _kept(named)
