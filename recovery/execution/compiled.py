@@ -308,7 +308,7 @@ def _in_task(path: FailurePath) -> Failed:
                     if observers is not None or (long and after >= LONG_WAIT):
                         path.announce(record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if is_odd or (after > 0.0 and not may_sleep(clock)):
+                    if is_odd or (after > 0.0 and not may_sleep()):
                         attempt, answered = path.ended(record), Retry(after)
                         break
                     if after > 0.0:
@@ -319,7 +319,7 @@ def _in_task(path: FailurePath) -> Failed:
                         attempt = path.ended(record) if wait is None else wait.attempt
                         answered = Retry(after)
                         break
-                    lag, is_waiting = max(clock() - at - after, lag), False
+                    lag, is_waiting = max(clock() - (at + after), lag), False
                     number += 1
                     try:
                         result = await function(*args, **kwargs)

@@ -99,6 +99,7 @@ class Route:
             retries=attempt - 1,
             elapsed=at - began,
             waited=waited,
+            done=0.0,  # written, as it is by the general path
         )
 
     def scheduled(self, record: Any, classified: FailureClassified | None = None) -> RetryScheduled:
