@@ -9,7 +9,7 @@ attempt.succeed()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from events.attempt import Attempt, request_start
@@ -22,8 +22,8 @@ from events.runner_api import reject
 class Operation:
     """A named kind of work, on a bus.
 
-    ``successes`` counts the calls that succeeded. ``is_observed`` is true while starts or successes have a subscriber;
-    the bus keeps it up to date.
+    ``successes`` counts the calls that succeeded. ``observers`` is empty while starts and successes have no subscriber:
+    a healthy call tests no more. The bus keeps it up to date; ``is_observed`` says it in a word.
 
     Args:
         name: What events, logs and the journal call it. It holds no NUL.
@@ -34,7 +34,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "owner", "successes")
+    __slots__ = ("__weakref__", "bus", "key", "name", "observers", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Operation:
         self.key = key
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
-        self.is_observed = False
+        self.observers: Sequence[object] = ()
         self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
 
@@ -54,6 +54,11 @@ class Operation:
         if definition is None:
             raise TypeError(f"cannot pickle operation {self.name!r}, which no service has defined")
         return definition.keyed, (self.key,)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether its starts or successes have a subscriber."""
+        return bool(self.observers) and self.bus.observes(self)
 
     def start(self) -> Attempt:
         """Begin a call.
