@@ -25,9 +25,10 @@ from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
 from events.isolation import Failures, gives_up_on_error, log
-from events.kinds import EVENTS, ON_REQUEST, kinds_of
+from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
+from events.ready import Ready
 from events.signal import EventSignal
 from events.subscription import Narrowing, OnError, Subscription, check_subscriber
 from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
@@ -53,6 +54,7 @@ class BusOperation(Protocol):
     bus: Bus
     successes: int
     observers: Sequence[object]
+    generation: int
 
 
 class Bus:
@@ -69,7 +71,10 @@ class Bus:
         self.run = run or secrets.token_hex(4)
         self.ignored_verdicts = 0
         self.dropped_events = 0
-        self._calls = itertools.count(1)
+        self.call_numbers = itertools.count(1)
+        """The next of them makes, after the run and a dash, the id of a new call."""
+        self.generation = 0
+        """Changes of what the failures of all operations depend on; those of one are in ``Operation.generation``."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
@@ -79,7 +84,7 @@ class Bus:
         self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
-            signal = self._signals[kind] = EventSignal(kind.__doc__, self._lock)
+            signal = self._signals[kind] = EventSignal(kind.__doc__, self.invalidate, self._lock)
             changed = functools.partial(self._receivers_changed, kind)
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
@@ -172,8 +177,10 @@ class Bus:
         """
         return self.cascade(event)[0]
 
-    def cascade(self, event: Event, *, is_detail: bool = True) -> tuple[Verdict | None, list[Event]]:
-        """As ``publish``, and also every event that it caused, *event* itself first."""
+    def cascade(
+        self, event: Event, *, is_detail: bool = True, to: Ready | None = None
+    ) -> tuple[Verdict | None, list[Event]]:
+        """As ``publish``, and also every event that it caused, *event* itself first; *to* are its own subscribers."""
         events = [event]
         verdicts: list[Verdict] = []
         stopped: BaseException | None = None
@@ -182,8 +189,9 @@ class Bus:
         for current in events:  # grows while it is walked
             kind = type(current)
             signal = signals.get(kind) or self.signal(kind)
-            ready = (signal.everywhere or signal.ready_for(current.operation, current.key))[details]
-            if not ready or signal.is_muted:
+            ready = to or (signal.everywhere or signal.ready_for(current.operation, current.key))[details]
+            to = None
+            if not ready or signal.is_silent:
                 continue
             asks = kind.asks
             for function, subscription in ready:
@@ -253,7 +261,7 @@ class Bus:
 
     def new_call_id(self) -> str:
         """An id for a new call, unique among all runs."""
-        return f"{self.run}-{next(self._calls)}"
+        return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
         """Keep ``observers`` of *operation* up to date, for as long as it is referenced elsewhere.
@@ -304,3 +312,18 @@ class Bus:
                 if operation is not None and not key:
                     for one in self._operations.of((operation, "")):
                         one.observers = self._observers_of(one)
+            elif kind in OF_RETRIES:
+                self.invalidate(operation, key)
+
+    def invalidate(self, operation: str | None = None, key: str = "") -> None:
+        """Begin a new generation of *operation* and *key* (None: of all): what their failures depend on has changed."""
+        with self._lock:
+            if operation is None:
+                self.generation += 1
+            else:
+                for one in self._operations.of((operation, key)):
+                    one.generation += 1
+
+    def subscribers(self, kind: type[Event], operation: str, key: str = "", *, details: bool) -> Ready:
+        """The subscribers of such events, in order; those of details where the log wants *details*."""
+        return self.signal(kind).ready_for(operation, key)[details]

@@ -23,7 +23,9 @@ class Operation:
     """A named kind of work, on a bus.
 
     ``successes`` counts the calls that succeeded. ``observers`` is empty while starts and successes have no subscriber:
-    a healthy call tests no more. The bus keeps it up to date; ``is_observed`` says it in a word.
+    a healthy call tests no more; ``is_observed`` says it in a word. ``generation``, added to that of the bus, changes
+    with what its failures depend on (subscribers, settings of the service): what is compiled for one sum is not used
+    with the next. The bus keeps both up to date.
 
     Args:
         name: What events, logs and the journal call it. It holds no NUL.
@@ -34,7 +36,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "key", "name", "observers", "owner", "successes")
+    __slots__ = ("__weakref__", "bus", "generation", "key", "name", "observers", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -43,6 +45,7 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.observers: Sequence[object] = ()
+        self.generation = 0
         self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias
+from typing import Any
 
 import blinker
 
 from events.fork_locks import fork_safe
 from events.names import part_of, sender_of
+from events.ready import Ready, ReadyPair, ReadyParts
 from events.subscription import Subscription, call_as_blinker, identity
-
-Subscriber: TypeAlias = Callable[[Any], object]
-Ready: TypeAlias = tuple[tuple[Subscriber, Subscription | None], ...]
-ReadyPair: TypeAlias = tuple[Ready, Ready]
-"""The subscribers while the log wants no details, and those while it does."""
 
 
 class EventSignal(blinker.Signal):
@@ -30,16 +26,25 @@ class EventSignal(blinker.Signal):
     have others: their number bounds what is kept.
 
     Args:
-        doc: As for ``blinker.Signal``.
+        doc: Its docstring.
+        on_muted: Called when it is muted, or no longer.
         lock: Guards the subscriptions; subscribers that are ready are read without it.
     """
 
-    def __init__(self, doc: str | None = None, lock: threading.RLock | None = None) -> None:
+    def __init__(
+        self,
+        doc: str | None = None,
+        on_muted: Callable[[], object] = lambda: None,
+        lock: threading.RLock | None = None,
+    ) -> None:
+        self.is_silent = False
+        """As ``is_muted``: a plain attribute, which each event reads."""
+        self._on_muted = on_muted
         super().__init__(doc)
         self._lock = lock or fork_safe(threading.RLock())
         self._to_any: dict[int, Subscription] = {}
         self._narrow: dict[str, dict[str, dict[int, Subscription]]] = {}  # by operation, then by key
-        self._ready: dict[str, dict[str, ReadyPair]] = {}  # for a key of ``_narrow``
+        self._ready = ReadyParts()  # those of ``_narrow``
         self._elsewhere: ReadyPair | None = None  # for all other parts
         self._count = 0
         self.everywhere: ReadyPair | None = None
@@ -56,6 +61,17 @@ class EventSignal(blinker.Signal):
     @property
     def _has_foreign(self) -> bool:
         return len(self.receivers) != self._count  # those that blinker itself has connected
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether nothing is received now, as for ``blinker.Signal``."""
+        return self.is_silent
+
+    @is_muted.setter
+    def is_muted(self, is_muted: bool) -> None:
+        if is_muted is not self.is_silent:
+            self.is_silent = is_muted
+            self._on_muted()
 
     def add(self, subscription: Subscription) -> None:
         """Connect *subscription* to the sender that it asks for."""
@@ -108,11 +124,9 @@ class EventSignal(blinker.Signal):
 
     def ready_for(self, operation: str, key: str) -> ReadyPair:
         """The subscribers of the events of *operation* and *key*, in the order in which they subscribed."""
-        keys, ready = self._narrow.get(operation), None
-        if keys is not None and (key in keys or "" in keys):
-            ready = self._ready.get(operation, {}).get(key if key in keys else "")
-        else:
-            ready = self._elsewhere
+        keys = self._narrow.get(operation, ())
+        is_named = key in keys or "" in keys
+        ready = self._ready.get(operation, key if key in keys else "") if is_named else self._elsewhere
         return self._make_ready(operation, key) if ready is None else ready
 
     def _make_ready(self, operation: str, key: str) -> ReadyPair:
@@ -134,7 +148,7 @@ class EventSignal(blinker.Signal):
                 return quiet + called, details + called
             ready = (quiet, details)
             if key in keys or "" in keys:
-                self._ready.setdefault(operation, {})[key if key in keys else ""] = ready
+                self._ready.keep(operation, key if key in keys else "", ready)
             else:
                 self._elsewhere = ready
                 self._note_whether_uniform()
@@ -146,12 +160,8 @@ class EventSignal(blinker.Signal):
             if operation is None or self._has_foreign:
                 self._ready.clear()
                 self._elsewhere = None
-            elif not key:
-                self._ready.pop(operation, None)
-            elif operation in self._ready:
-                self._ready[operation].pop(key, None)
-                if not self._ready[operation]:
-                    del self._ready[operation]
+            else:
+                self._ready.drop(operation, key)
             self._note_whether_uniform()
 
     def _note_whether_uniform(self) -> None:
