@@ -16,7 +16,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import blinker
@@ -38,12 +38,22 @@ F = TypeVar("F", bound=Event)
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
 
-NAMED = (True,)
-"""The observers of an operation whose starts or successes a subscription names."""
-
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
+
+
+class Observed:
+    """Whether starts or successes of the operations that share this may have a subscriber."""
+
+    __slots__ = ("is_on",)
+
+    def __init__(self, *, is_on: bool = False) -> None:
+        self.is_on = is_on
+
+
+NAMED = Observed(is_on=True)
+"""For an operation whose starts or successes a subscription names."""
 
 
 class BusOperation(Protocol):
@@ -53,7 +63,7 @@ class BusOperation(Protocol):
     key: str
     bus: Bus
     successes: int
-    observers: Sequence[object]
+    observed: Observed
     generation: int
 
 
@@ -78,9 +88,8 @@ class Bus:
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
-        # Shared by operations, so that a subscription to all of them changes one list: see ``_observers_of``.
-        self._reach_any: list[object] = []
-        self._reach_some: list[object] = []
+        # Shared, so that a subscription to all operations takes no walk over them: see ``_observed_of``.
+        self._any_observed, self._some_observed = Observed(), Observed()
         self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
@@ -264,14 +273,14 @@ class Bus:
         return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
-        """Keep ``observers`` of *operation* up to date, for as long as it is referenced elsewhere.
+        """Keep ``observed`` of *operation* up to date, for as long as it is referenced elsewhere.
 
         Raises ValueError if its name holds a NUL.
         """
         check_name(operation.name)
         with self._lock:
             self._operations.add((operation.name, operation.key), operation)
-            operation.observers = self._observers_of(operation)
+            operation.observed = self._observed_of(operation)
 
     def operations(self) -> tuple[BusOperation, ...]:
         """The operations on this bus that are referenced elsewhere."""
@@ -282,26 +291,26 @@ class Bus:
         """Whether starts or successes of *operation* have a subscriber."""
         return any(self.has_subscribers(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
-    def _observers_of(self, operation: BusOperation) -> Sequence[object]:
-        """What is empty while starts and successes of *operation* have no subscriber.
+    def _observed_of(self, operation: BusOperation) -> Observed:
+        """What tells whether starts or successes of *operation* have a subscriber.
 
-        It is exact for an operation as a whole, whose healthy calls are fast. For a key it is empty while no
-        subscription at all wants such events.
+        It is exact for an operation as a whole, whose healthy calls are fast. For a key it is on while there is any
+        subscription to such events.
         """
         if operation.key:
-            return self._reach_some
+            return self._some_observed
         is_named = any(self._signals[kind].names(operation.name) for kind in ON_REQUEST)
-        return NAMED if is_named else self._reach_any
+        return NAMED if is_named else self._any_observed
 
     def look_for_observers(self) -> None:
         """Look again whether starts and successes have subscribers: a weak receiver goes without notice."""
         with self._lock:
             signals = [self._signals[kind] for kind in ON_REQUEST]
-            self._reach_any[:] = [signal for signal in signals if signal.reaches_any]
-            self._reach_some[:] = [signal for signal in signals if signal.receivers]
+            self._any_observed.is_on = any(signal.reaches_any for signal in signals)
+            self._some_observed.is_on = any(signal.receivers for signal in signals)
 
     def _receivers_changed(self, kind: type[Event], _: object, receiver: object, sender: object, **__: object) -> None:
-        """Have the subscribers found again that the change concerns, and set ``observers`` of the operations."""
+        """Have the subscribers found again that the change concerns, and set ``observed`` of the operations."""
         if isinstance(receiver, Subscription):
             sender = receiver.sender  # one that is closed leaves by its identity alone
         operation, key = part_of(sender) if isinstance(sender, str) else (None, "")
@@ -311,7 +320,7 @@ class Bus:
                 self.look_for_observers()
                 if operation is not None and not key:
                     for one in self._operations.of((operation, "")):
-                        one.observers = self._observers_of(one)
+                        one.observed = self._observed_of(one)
             elif kind in OF_RETRIES:
                 self.invalidate(operation, key)
 

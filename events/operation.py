@@ -9,11 +9,11 @@ attempt.succeed()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from events.attempt import Attempt, request_start
-from events.bus import Bus
+from events.bus import NAMED, Bus
 from events.call import Call
 from events.names import display_name
 from events.runner_api import reject
@@ -22,10 +22,10 @@ from events.runner_api import reject
 class Operation:
     """A named kind of work, on a bus.
 
-    ``successes`` counts the calls that succeeded. ``observers`` is empty while starts and successes have no subscriber:
-    a healthy call tests no more; ``is_observed`` says it in a word. ``generation``, added to that of the bus, changes
-    with what its failures depend on (subscribers, settings of the service): what is compiled for one sum is not used
-    with the next. The bus keeps both up to date.
+    ``successes`` counts the calls that succeeded. ``observed.is_on`` is true while starts or successes have a
+    subscriber: a healthy call tests no more. ``generation``, added to that of the bus, grows with what its failures
+    depend on (subscribers, settings of the service): what is compiled for one sum is not used with the next. The bus
+    keeps both up to date.
 
     Args:
         name: What events, logs and the journal call it. It holds no NUL.
@@ -36,7 +36,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "generation", "key", "name", "observers", "owner", "successes")
+    __slots__ = ("__weakref__", "bus", "generation", "key", "name", "observed", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Operation:
         self.key = key
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
-        self.observers: Sequence[object] = ()
+        self.observed = NAMED
         self.generation = 0
         self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
@@ -61,7 +61,7 @@ class Operation:
     @property
     def is_observed(self) -> bool:
         """Whether its starts or successes have a subscriber."""
-        return bool(self.observers) and self.bus.observes(self)
+        return self.observed.is_on and self.bus.observes(self)
 
     def start(self) -> Attempt:
         """Begin a call.

@@ -219,7 +219,7 @@ def _in_thread(path: FailurePath) -> Failed:
                     if observers is not None or (long and after >= LONG_WAIT):
                         path.announce(record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if after > 0.0 or operation.observers or is_odd:
+                    if after > 0.0 or operation.observed.is_on or is_odd:
                         attempt, answered = path.ended(record), Retry(after)
                         break
                     number += 1
@@ -235,7 +235,11 @@ def _in_thread(path: FailurePath) -> Failed:
                 raise
             if attempt is not None:
                 return run(attempt, args, kwargs, error, None, answered)
-            if operation.observers or generation != operation.generation + bus.generation or len(lane) >= intake.limit:
+            if (
+                operation.observed.is_on
+                or generation != operation.generation + bus.generation
+                or len(lane) >= intake.limit
+            ):
                 attempt = path.next(record)
                 try:
                     if barrier.must_wait:
@@ -320,7 +324,7 @@ def _in_task(path: FailurePath) -> Failed:
                         wait = await Sleep(waiting, f"{operation.bus.run}-{call}", after, path.ended, record)
                     else:
                         await yield_once()
-                    if wait is not None or operation.observers:
+                    if wait is not None or operation.observed.is_on:
                         attempt = path.ended(record) if wait is None else wait.attempt
                         answered = Retry(after)
                         break
@@ -336,7 +340,11 @@ def _in_task(path: FailurePath) -> Failed:
                 raise
             if attempt is not None:
                 return await run(attempt, args, kwargs, error, None, answered, wait)
-            if operation.observers or generation != operation.generation + bus.generation or len(lane) >= intake.limit:
+            if (
+                operation.observed.is_on
+                or generation != operation.generation + bus.generation
+                or len(lane) >= intake.limit
+            ):
                 attempt = path.retried(record, lag)
                 try:
                     if barrier.must_wait:

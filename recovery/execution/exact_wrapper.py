@@ -40,7 +40,7 @@ def recoverable(original, first, runner~, operation~, switch~, observed~):
 
     <def> recoverable_call(<parameters>):
         <given>
-        if operation~.observers:
+        if operation~.observed.is_on:
             <observed>
         try:
             <call>
