@@ -27,7 +27,7 @@ from events.fork_locks import fork_safe
 from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
-from events.parts import WeakParts
+from events.observed import Members, Observed
 from events.ready import Ready
 from events.signal import EventSignal
 from events.subscription import Narrowing, OnError, Subscription, check_subscriber
@@ -41,19 +41,6 @@ MAX_CASCADE = 64
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
-
-
-class Observed:
-    """Whether starts or successes of the operations that share this may have a subscriber."""
-
-    __slots__ = ("is_on",)
-
-    def __init__(self, *, is_on: bool = False) -> None:
-        self.is_on = is_on
-
-
-NAMED = Observed(is_on=True)
-"""For an operation whose starts or successes a subscription names."""
 
 
 class BusOperation(Protocol):
@@ -88,15 +75,13 @@ class Bus:
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
-        # Shared, so that a subscription to all operations takes no walk over them: see ``_observed_of``.
-        self._any_observed, self._some_observed = Observed(), Observed()
-        self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
             signal = self._signals[kind] = EventSignal(kind.__doc__, self.invalidate, self._lock)
             changed = functools.partial(self._receivers_changed, kind)
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
+        self._operations: Members[BusOperation] = Members([self._signals[kind] for kind in ON_REQUEST])
 
     def __repr__(self) -> str:
         subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
@@ -279,35 +264,26 @@ class Bus:
         """
         check_name(operation.name)
         with self._lock:
-            self._operations.add((operation.name, operation.key), operation)
-            operation.observed = self._observed_of(operation)
+            self._operations.add(operation)
 
     def operations(self) -> tuple[BusOperation, ...]:
         """The operations on this bus that are referenced elsewhere."""
         with self._lock:
             return tuple(self._operations.all())
 
+    def operations_of(self, name: str, key: str = "") -> list[BusOperation]:
+        """Those of that name and key."""
+        with self._lock:
+            return self._operations.of((name, key))
+
     def observes(self, operation: BusOperation) -> bool:
         """Whether starts or successes of *operation* have a subscriber."""
         return any(self.has_subscribers(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
-    def _observed_of(self, operation: BusOperation) -> Observed:
-        """What tells whether starts or successes of *operation* have a subscriber.
-
-        It is exact for an operation as a whole, whose healthy calls are fast. For a key it is on while there is any
-        subscription to such events.
-        """
-        if operation.key:
-            return self._some_observed
-        is_named = any(self._signals[kind].names(operation.name) for kind in ON_REQUEST)
-        return NAMED if is_named else self._any_observed
-
     def look_for_observers(self) -> None:
         """Look again whether starts and successes have subscribers: a weak receiver goes without notice."""
         with self._lock:
-            signals = [self._signals[kind] for kind in ON_REQUEST]
-            self._any_observed.is_on = any(signal.reaches_any for signal in signals)
-            self._some_observed.is_on = any(signal.receivers for signal in signals)
+            self._operations.look_again()
 
     def _receivers_changed(self, kind: type[Event], _: object, receiver: object, sender: object, **__: object) -> None:
         """Have the subscribers found again that the change concerns, and set ``observed`` of the operations."""
@@ -317,10 +293,7 @@ class Bus:
         with self._lock:
             self._signals[kind].changed(operation, key)
             if kind in ON_REQUEST:
-                self.look_for_observers()
-                if operation is not None and not key:
-                    for one in self._operations.of((operation, "")):
-                        one.observed = self._observed_of(one)
+                self._operations.changed(operation, key)
             elif kind in OF_RETRIES:
                 self.invalidate(operation, key)
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from events.attempt import Attempt, request_start
-from events.bus import NAMED, Bus
+from events.bus import Bus
 from events.call import Call
 from events.names import display_name
+from events.observed import NAMED
 from events.runner_api import reject
 
 
