@@ -112,8 +112,7 @@ class Registry:
                             "Give this one its own name, or the same settings"
                         )
                     break
-                is_compared = number <= MOST_COMPARED
-                if is_compared and known.is_again(function, code) and not differences(known.config, config):
+                if known.is_again(function, code) and not differences(known.config, config):
                     break
                 # A function that may be written again is looked for among all of its name.
                 number = number + 1 if home or number < MOST_COMPARED else self._numbers_of(name).take()
