@@ -229,7 +229,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
 
     # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.is_observed:
+        if operation.observed.is_on:
             if not switch.is_on:
                 return original(*args, **kwargs)
             return run(begin(operation), args, kwargs)
@@ -261,7 +261,7 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
     original, switch = runner.original, runner.definition.switch
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.is_observed:
+        if operation.observed.is_on:
             if not switch.is_on:
                 return await original(*args, **kwargs)
             return await run(begin(operation), args, kwargs)

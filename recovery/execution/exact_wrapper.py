@@ -40,7 +40,7 @@ def recoverable(original, first, runner~, operation~, switch~, observed~):
 
     <def> recoverable_call(<parameters>):
         <given>
-        if operation~.is_observed:
+        if operation~.observed.is_on:
             <observed>
         try:
             <call>

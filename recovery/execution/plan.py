@@ -162,7 +162,7 @@ class Plan(NamedTuple):
     """What the failures of one function depend on, for one generation of its operation.
 
     Args:
-        generation: That generation.
+        generation: That generation: the operation's own, and that of the bus, added.
         details: Whether the log wants details.
         routes: What is known of classes of errors; ``None`` for those that take the general path.
         intake: Takes the records for the journal.
@@ -209,7 +209,8 @@ class Planner:
 
     def plan(self, operation: Operation, config: OperationConfig) -> Plan:
         """The plan of the functions of *operation* with that *config*, as of now."""
-        generation, bus, journal = operation.generation, self.bus, self._journal()
+        bus, journal = self.bus, self._journal()
+        generation = operation.generation + bus.generation
         own = self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
         details, is_usual = wants_details(), is_simple(config)
         is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config
