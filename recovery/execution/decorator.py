@@ -13,8 +13,6 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from weakref import ref
 
-from events.attempt import Attempt
-from events.call import Call
 from events.callables import is_async, is_generator
 from events.operation import Operation
 from recovery.call_stack import ROLES
@@ -200,12 +198,6 @@ def _exact(runner: Runner) -> Callable[..., Any] | None:
             return original(*args, **kwargs)
         return run(begin(operation), args, kwargs)
 
-    def failed(error: Exception, args: Args, kwargs: Kwargs) -> Any:
-        try:
-            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
-        finally:
-            del error  # its traceback holds this frame
-
     # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
     # runner checks those of later attempts.
     def first(*args: Any, **kwargs: Any) -> Any:
@@ -214,7 +206,7 @@ def _exact(runner: Runner) -> Callable[..., Any] | None:
             refuse_awaitable(original, result)
         return result
 
-    return exact_wrapper(original, operation, Detours(switch, observed, failed), first if is_plain else None)
+    return exact_wrapper(original, operation, Detours(switch, observed, runner), first if is_plain else None)
 
 
 def _run(runner: Runner) -> Callable[..., Any]:

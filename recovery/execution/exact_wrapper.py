@@ -24,6 +24,7 @@ import msgspec
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import cancel_first
+from recovery.execution.runner import Runner
 from recovery.operations import Switch
 
 Factory: TypeAlias = Callable[..., Callable[..., Any]]
@@ -64,7 +65,7 @@ def recoverable(original, first, operation~, detours~):
         try:
             if error~ is None:
                 return <await>detours~.observed(args~, kwargs~)
-            return <await>detours~.failed(error~, args~, kwargs~)
+            return <await>detours~.runner.failed(error~, args~, kwargs~)
         finally:
             del error~  # its traceback holds this frame
 
@@ -97,12 +98,12 @@ class Detours(msgspec.Struct, frozen=True):
     Args:
         switch: While it is off, failures pass.
         observed: Runs a call that is observed from its start: ``observed(args, kwargs)``, awaited if async.
-        failed: Goes on after a failed first attempt: ``failed(error, args, kwargs)``; likewise.
+        runner: Goes on after a failed first attempt: ``runner.failed(error, args, kwargs)``, likewise.
     """
 
     switch: Switch
     observed: Callable[..., Any]
-    failed: Callable[..., Any]
+    runner: Runner
 
 
 class Shape(NamedTuple):

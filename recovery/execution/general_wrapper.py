@@ -6,8 +6,6 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from events.attempt import Attempt
-from events.call import Call
 from events.callables import is_async
 from recovery.execution.attempts import begin, cancel_first
 from recovery.execution.hooks import refuse_awaitable
@@ -68,7 +66,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
             operation.successes += 1
             return result
         try:
-            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
+            return runner.failed(error, args, kwargs)
         finally:
             del error  # its traceback holds this frame
 
@@ -97,9 +95,8 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
         else:
             operation.successes += 1
             return result
-        call, kwargs = Call(operation, operation.bus.new_call_id()), kwargs or NO_KEYWORDS
         try:
-            return await run(Attempt(call), args, kwargs, error)
+            return await runner.failed(error, args, kwargs or NO_KEYWORDS)
         finally:
             del error  # its traceback holds this frame
 

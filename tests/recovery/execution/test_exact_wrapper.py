@@ -217,7 +217,7 @@ def test_a_traceback_shows_the_line_of_the_wrapper() -> None:
     shown = "".join(traceback.format_exception(raised.value))
     assert 'File "<recoverable (url, *, timeout=...)>"' in shown
     assert "result = function(url)\n" in shown
-    assert "detours.failed(error, args, kwargs)\n" in shown
+    assert "detours.runner.failed(error, args, kwargs)\n" in shown
 
 
 def test_a_debugger_steps_through_the_wrapper() -> None:
