@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events.event import Event
@@ -94,6 +94,7 @@ def answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 @settings(max_examples=300)
 @given(signatures(), st.lists(calls, min_size=1, max_size=6), st.booleans())
+@example("a=0, b=1, *, self=2", [((), {"b": 20}), ((10,), {"self": 20}), ((), {"b": 20, "self": 21})], False)
 def test_a_wrapped_function_answers_any_call_as_the_bare_one(parameters: str, made: Any, is_async: bool) -> None:
     bare = defined(parameters, is_async=is_async)
     wrapped = Recovery().recoverable(**FAST)(bare)
