@@ -13,7 +13,7 @@ from typing import Any
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.operations import Definition, Switch
-from recovery.service import Recovery
+from recovery.service import Recovery as Recovery  # its home in ``recovery``: this module lets its functions be pickled
 from recovery.settings import OperationConfig
 
 default = Recovery()
