@@ -95,7 +95,7 @@ class Lifetime:
 
     async def begin(self) -> None:
         """Start, with a task group for the calls to resume."""
-        import anyio  # here, for ``async with``: it takes milliseconds
+        import anyio.lowlevel  # here, for ``async with``, with what ``end`` needs: it takes milliseconds
 
         self.start()
         self._group = anyio.create_task_group()
