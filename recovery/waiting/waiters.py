@@ -9,7 +9,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -58,7 +59,7 @@ class TaskWaiter:
 
     def __init__(self) -> None:
         self._timer: Any = None
-        self._loop = _asyncio_loop()
+        self._loop = asyncio_loop()
         if self._loop is None:
             import anyio  # here, for trio: it takes milliseconds
 
@@ -111,15 +112,19 @@ def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method wou
 def yield_once() -> Awaitable[None]:
     """Let other tasks run once; a pending cancellation is raised here."""
     # As anyio does on asyncio, without its detection of the loop: that takes longer than the yield.
-    if _asyncio_loop() is None:
+    if "trio" in sys.modules and asyncio_loop() is None:
         from anyio.lowlevel import checkpoint  # here, for trio: it takes milliseconds
 
         return checkpoint()
-    nothing: Awaitable[None] = sys.modules["asyncio"].sleep(0)
-    return nothing
+    return _yield_to_asyncio()
 
 
-def _asyncio_loop() -> Any:  # a foreign type
+@types.coroutine
+def _yield_to_asyncio() -> Generator[None, None, None]:
+    yield
+
+
+def asyncio_loop() -> Any:  # a foreign type
     """The asyncio loop of the current task; ``None`` for a trio task."""
     asyncio = sys.modules.get("asyncio")  # never imported for this
     loop = None if asyncio is None else asyncio._get_running_loop()
