@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -65,7 +65,7 @@ class Bus:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None) -> None:
         self.clock = clock
-        self.run = run or secrets.token_hex(4)
+        self.run = run or os.urandom(4).hex()
         self.ignored_verdicts = 0
         self.dropped_events = 0
         self.call_numbers = itertools.count(1)
@@ -251,7 +251,7 @@ class Bus:
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
-        self.run = secrets.token_hex(4)
+        self.run = os.urandom(4).hex()
 
     def new_call_id(self) -> str:
         """An id for a new call, unique among all runs."""

@@ -14,7 +14,7 @@ from recovery.execution.exact_wrapper import factory_of
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.operations import Definition, Switch
-from recovery.service import Recovery
+from recovery.service import Recovery as Recovery  # its home in ``recovery``: this module lets its functions be pickled
 from recovery.settings import OperationConfig
 
 default = Recovery()

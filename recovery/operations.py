@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 from events.callables import is_async
@@ -15,8 +15,10 @@ from events.operation import Operation
 from events.own_log import own_log
 from recovery.redact import brief, redact
 from recovery.sameness import is_same
-from recovery.serialization.arguments import ArgumentCodec
-from recovery.settings import OperationConfig
+
+if TYPE_CHECKING:
+    from recovery.serialization.arguments import ArgumentCodec
+    from recovery.settings import OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
 """An operation's name, and one of its keys; the key "" stands for the operation as a whole."""
@@ -122,6 +124,8 @@ class Definition:
                 f"operation {self.operation.name!r} already resumes its calls with {before}; "
                 f"give {after} an operation name of its own"
             )
+        from recovery.serialization.arguments import ArgumentCodec  # here, for resumable calls: it takes milliseconds
+
         self.resume, self.codec = function, ArgumentCodec(function)
 
     def _check_kind(self, function: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events.bus import Bus
 from events.event import Event
@@ -18,7 +18,6 @@ from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
 from events.subscription import Subscription
-from recovery.journal.core import JournalCore
 from recovery.journal.intake import Intake
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
@@ -27,6 +26,9 @@ from recovery.settings import OperationConfig
 from recovery.subscribers.built_in import BuiltIn
 from recovery.subscribers.classification import Meaning
 from recovery.subscribers.evidence_extraction import is_plain, message_of
+
+if TYPE_CHECKING:
+    from recovery.journal.core import JournalCore
 
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
