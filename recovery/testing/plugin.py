@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from events.bus import Bus
 from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
+from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.sleep import Sleep
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
 
@@ -62,7 +65,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """
     waited: list[float] = []
     sleeps: Counter[tuple[str, int]] = Counter()
-    next_sleep = Wait.next_sleep
+    next_sleep, new_sleep = Wait.next_sleep, Sleep.__new__
 
     def sleep_no_time(wait: Wait, waiter: Waiter) -> float | None:
         seconds = next_sleep(wait, waiter)
@@ -81,7 +84,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             _advance(call.operation.bus, wait, seconds)
         return 0.0  # not None: a task lets others run
 
+    def short_sleep(kind: type[Sleep], waiting: WaitingCalls, call: str, after: float, *record: Any) -> Sleep:
+        sleep = new_sleep(kind, waiting, call, after, *record)
+        sleep_no_time(sleep.as_wait(), sleep)
+        return new_sleep(kind, waiting, call, 0.0, *record)
+
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
+    monkeypatch.setattr(Sleep, "__new__", short_sleep)
     return waited
 
 

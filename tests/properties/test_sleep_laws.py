@@ -1,0 +1,130 @@
+"""Laws of sleeps: for every order in which calls fall asleep, are steered and cancelled while time passes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.verdicts import Retry
+from recovery.testing import VirtualClock
+from recovery.waiting.wait import Wait, WaitCommand
+from recovery.waiting.waiters import ThreadWaiter
+from tests.recovery.waiting.sleepers import Sleepers, python_task, turns
+
+SECONDS = st.integers(-1, 12).map(float)
+COMMANDS: st.SearchStrategy[WaitCommand] = st.sampled_from(["retry now", "give up", "pause", "unpause"])
+STEPS = st.one_of(
+    st.tuples(st.just("sleep"), SECONDS),
+    st.tuples(st.just("pass"), st.integers(0, 6).map(float)),
+    st.tuples(st.just("overslept"), SECONDS),
+    st.tuples(st.just("cancel"), st.integers(0, 20)),
+    st.tuples(COMMANDS, st.integers(0, 20)),
+)
+
+
+class Night:
+    """Calls that sleep on a virtual clock, how each of them is to end, and how it did."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.sleepers = Sleepers(self.clock)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.due: list[float] = []
+        self.expected: list[str] = []
+        self.ends: list[tuple[int, str, float]] = []
+
+    async def _sleep(self, number: int, after: float) -> None:
+        end = "interrupted"
+        try:
+            end = "slept" if await self.sleepers.sleep(after) is None else "steered"
+        except asyncio.CancelledError:
+            end = "cancelled"
+        finally:
+            self.ends.append((number, end, self.clock()))
+
+    def begin(self, after: float) -> None:
+        self.due.append(max(self.clock() + after, self.clock()))
+        self.expected.append("slept")
+        self.tasks.append(asyncio.get_running_loop().create_task(self._sleep(len(self.tasks), after)))
+
+    def act(self, what: Any, number: int) -> None:
+        """Cancel or steer one of the calls that have fallen asleep, and note what that must lead to."""
+        if number < len(self.sleepers.ids) and what == "cancel":
+            if self.tasks[number].cancel():
+                self.expected[number] = "cancelled"
+        elif number < len(self.sleepers.ids) and self.sleepers.waiting.steer(self.sleepers.ids[number], what):
+            self.expected[number] = "steered"
+
+    async def pass_by(self, steps: list[tuple[str, Any]]) -> None:
+        for what, value in steps:
+            match what:
+                case "sleep":
+                    self.begin(value)
+                    await turns(1)
+                case "pass":
+                    await asyncio.sleep(value)
+                case "overslept":
+                    self.clock.advance(value if value > 0.0 else 0.0)
+                case _:
+                    self.act(what, value)
+        for task in self.tasks:
+            await task
+
+
+@given(st.lists(STEPS, max_size=60), st.sampled_from([None, python_task]))
+def test_each_sleep_ends_once_and_in_time(steps: list[tuple[str, Any]], tasks: Callable[..., Any] | None) -> None:
+    night = Night()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(tasks)
+        async with asyncio.timeout(1e5):
+            await night.pass_by(steps)
+
+    night.clock.run(main)
+    assert sorted(number for number, _, _ in night.ends) == list(range(len(night.tasks)))
+    assert {number: end for number, end, _ in night.ends} == dict(enumerate(night.expected))
+    slept = [(number, at) for number, end, at in night.ends if end == "slept"]
+    assert all(at >= night.due[number] for number, at in slept)
+    assert [night.due[number] for number, _ in slept] == sorted(night.due[number] for number, _ in slept)
+    if not any(what == "overslept" for what, _ in steps):
+        assert all(at == night.due[number] for number, at in slept)
+    assert len(night.sleepers.waiting) == 0
+
+
+@given(
+    after=st.floats(0.5, 1e5),
+    within=st.sampled_from([1e5, 2e5, math.inf]),
+    steps=st.lists(st.one_of(COMMANDS, st.floats(0.0, 1e4)), max_size=9),
+)
+def test_a_sleep_is_shown_and_steered_as_the_wait_of_such_a_call(
+    after: float, within: float, steps: list[WaitCommand | float]
+) -> None:
+    clock = VirtualClock()
+    asleep, awake = Sleepers(clock), Sleepers(clock)
+
+    async def main() -> None:
+        task = asleep.task(after, within)
+        await turns(1)
+        attempt = awake.failed(after, within)
+        wait = Wait(awake.waiting.conditions, attempt, 2, Retry(after, within))
+        awake.waiting.enter(wait)
+        for step in steps:
+            if isinstance(step, float):
+                clock.advance(step)  # without a turn of the loop
+            else:
+                assert asleep.waiting.steer(asleep.ids[0], step) == awake.waiting.steer(attempt.call.id, step)
+            [one], [other] = asleep.waiting.describe_all(), awake.waiting.describe_all()
+            assert one == msgspec.structs.replace(other, call=one.call)
+        clock.advance(1e6)
+        made = await task
+        if made is not None:
+            assert made.next_sleep(ThreadWaiter()) == wait.next_sleep(ThreadWaiter())
+            assert (made.ended, made.deadline) == (wait.ended, wait.deadline)
+
+    clock.run(main)
