@@ -23,7 +23,7 @@ from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.sleep import Sleep
 from recovery.waiting.wait import Wait, WaitCommand
 from recovery.waiting.waiters import ThreadWaiter
-from tests.recovery.waiting.sleepers import EVERY_LOOP, LONG, Sleepers, run, turns
+from tests.recovery.waiting.sleepers import EVERY_LOOP, LONG, Sleepers, run, turns, uvloop
 
 # How long it sleeps
 
@@ -63,7 +63,7 @@ def test_a_long_sleep_does_not_delay_a_later_and_shorter_one(loop_factory: Calla
     assert run(loop_factory, main) is False
 
 
-def test_a_sleep_ends_by_the_clock_of_its_loop_whatever_the_clock_of_the_service_says(clock: VirtualClock) -> None:
+def test_a_sleep_ends_by_the_clock_of_its_loop_not_by_that_of_the_service(clock: VirtualClock) -> None:
     assert clock.run(Sleepers(lambda: 7.0).sleep, 5.0) is None
     assert clock() == 5.0
 
@@ -186,7 +186,8 @@ def test_a_sleep_is_steered_from_a_thread_at_once(loop_factory: Callable[[], Any
         await turns()
         began = time.perf_counter()
         assert await asyncio.to_thread(sleepers.waiting.steer, sleepers.ids[-1], "retry now")
-        assert await task is not None
+        async with asyncio.timeout(10.0):
+            assert await task is not None
         return time.perf_counter() - began
 
     async def main() -> list[float]:
@@ -382,10 +383,10 @@ def test_cancelled_sleeps_leave_no_timer_behind(clock: VirtualClock) -> None:
     clock.run(main)
 
 
-@EVERY_LOOP
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop], ids=["asyncio", "uvloop"])
 def test_a_cancelled_sleep_takes_no_memory(loop_factory: Callable[[], Any]) -> None:
     waiting = WaitingCalls(time.monotonic, lambda: 0.0)
-    ids = [str(number) for number in range(1000)]
+    ids = [str(number) for number in range(300)]
 
     async def sleep(call: str) -> None:
         await Sleep(waiting, call, LONG, lambda record: record, None)
@@ -405,7 +406,7 @@ def test_a_cancelled_sleep_takes_no_memory(loop_factory: Callable[[], Any]) -> N
 
     async def main() -> float:
         alone = asyncio.ensure_future(sleep("alone"))  # the heap and the register never are empty
-        taken = [await left() for _ in range(4)]  # asyncio's own table of tasks grows now and then
+        taken = [await left() for _ in range(3)]  # asyncio's own table of tasks grows now and then
         alone.cancel()
         return min(taken)
 
