@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from events.bus import Bus
+from recovery.execution import compiled
 from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
-from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.sleep import Sleep
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
 
@@ -65,7 +63,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """
     waited: list[float] = []
     sleeps: Counter[tuple[str, int]] = Counter()
-    next_sleep, new_sleep = Wait.next_sleep, Sleep.__new__
+    next_sleep = Wait.next_sleep
 
     def sleep_no_time(wait: Wait, waiter: Waiter) -> float | None:
         seconds = next_sleep(wait, waiter)
@@ -84,13 +82,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             _advance(call.operation.bus, wait, seconds)
         return 0.0  # not None: a task lets others run
 
-    def short_sleep(kind: type[Sleep], waiting: WaitingCalls, call: str, after: float, *record: Any) -> Sleep:
-        sleep = new_sleep(kind, waiting, call, after, *record)
-        sleep_no_time(sleep.as_wait(), sleep)
-        return new_sleep(kind, waiting, call, 0.0, *record)
-
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
-    monkeypatch.setattr(Sleep, "__new__", short_sleep)
+    monkeypatch.setattr(compiled, "may_sleep", lambda _clock: False)  # every wait is a Wait
     return waited
 
 
@@ -99,5 +92,6 @@ def _advance(bus: Bus, wait: Wait, seconds: float) -> None:
     advance = getattr(bus.clock, "advance", None)
     if advance is None:
         moved = bus.clock = wait.conditions.clock = _Moved(bus.clock)
+        bus.invalidate()
         advance = moved.advance
     advance(seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
@@ -19,9 +20,15 @@ from events.attempt import Attempt
 from events.runner_api import retry_of
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
+from recovery.waiting.waiters import Clock, asyncio_loop
 
 PENDING: Any = object()
 """The outcome of a sleep that has not ended."""
+
+
+def may_sleep(clock: Clock) -> bool:
+    """Whether a call of a service with that *clock* may ``Sleep`` here: real time passes, in an asyncio task."""
+    return clock is time.monotonic and asyncio_loop() is not None
 
 
 class Sleep(float, Generator[Any, None, Wait | None]):

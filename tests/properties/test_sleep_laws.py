@@ -123,15 +123,19 @@ def test_a_sleep_is_shown_and_steered_as_the_wait_of_such_a_call(
         attempt = awake.failed(after, within)
         wait = Wait(awake.waiting.conditions, attempt, 2, Retry(after, within))
         awake.waiting.enter(wait)
+        was_steered = False
         for step in steps:
             if isinstance(step, float):
                 clock.advance(step)  # without a turn of the loop
             else:
-                assert asleep.waiting.steer(asleep.ids[0], step) == awake.waiting.steer(attempt.call.id, step)
+                is_done = asleep.waiting.steer(asleep.ids[0], step)
+                assert is_done == awake.waiting.steer(attempt.call.id, step)
+                was_steered |= is_done
             [one], [other] = asleep.waiting.describe_all(), awake.waiting.describe_all()
             assert one == msgspec.structs.replace(other, call=one.call)
         clock.advance(1e6)
         made = await task
+        assert (made is not None) == was_steered
         if made is not None:
             assert made.next_sleep(ThreadWaiter()) == wait.next_sleep(ThreadWaiter())
             assert (made.ended, made.deadline) == (wait.ended, wait.deadline)

@@ -472,21 +472,3 @@ def test_a_forked_child_ends_no_sleep_of_its_parent() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert loop.run_until_complete(task) is None
     loop.close()
-
-
-def test_no_sleep_takes_time_where_no_call_waits(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import asyncio
-        from tests.recovery.waiting.sleepers import Sleepers
-        pytest_plugins = ["recovery.testing.plugin"]
-
-        def test_it(no_waiting):
-            sleepers = Sleepers()
-            began = sleepers.bus.clock()
-            assert asyncio.run(sleepers.sleep(3600.0)) is None
-            assert no_waiting == [3600.0]
-            assert sleepers.bus.clock() >= began + 3600.0
-        """
-    )
-    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=1)
