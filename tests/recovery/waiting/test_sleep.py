@@ -177,6 +177,19 @@ def test_a_paused_sleep_keeps_the_rest_of_its_time_and_its_deadline(clock: Virtu
     clock.run(main)
 
 
+def test_a_sleep_that_is_steered_just_before_it_is_due_goes_on_in_its_wait(clock: VirtualClock) -> None:
+    sleepers = Sleepers(clock)
+
+    async def main() -> list[Wait | None]:
+        tasks = [sleepers.task(10.0) for _ in range(5)]
+        await turns()
+        sleepers.waiting.steer(sleepers.ids[2], "pause")
+        clock.advance(20.0)
+        return await asyncio.gather(*tasks)
+
+    assert [wait is not None for wait in clock.run(main)] == [False, False, True, False, False]
+
+
 @EVERY_LOOP
 def test_a_sleep_is_steered_from_a_thread_at_once(loop_factory: Callable[[], Any]) -> None:
     sleepers = Sleepers()
