@@ -243,7 +243,7 @@ class _Heap:
 
     def _ring(self) -> None:
         now = max(self.loop.time(), self._rings_at)  # a timer may be early by the resolution of the loop's clock
-        sleeps = self.sleeps
+        self._timer, sleeps = None, self.sleeps
         try:
             while sleeps and sleeps[0] <= now:
                 sleeps[0].end()
