@@ -26,7 +26,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
-from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES
+from recovery.journal.size_estimate import BASE_SIZE
 
 LANE_RECORDS = 512
 """Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
@@ -117,6 +117,9 @@ class Intake:
         self._gathered = []
 
 
+_SIZES: dict[type[Event], int] = {FailureClassified: 2 * BASE_SIZE + LONGEST_TEXT // 2}
+
+
 def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent], int, int]:
     """An entry for each of *records*, numbered after *number*; then the latest number, and the bytes of all."""
     entries, size_of_all = [], 0
@@ -128,8 +131,7 @@ def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent
             number += weight
         else:
             number += 1
-            size_of_texts = TEXT_SIZES.get(type(record))  # type: ignore[arg-type]  # mypy does not narrow by ``is tuple``
-            size = BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(record)
+            size = _SIZES.get(type(record), BASE_SIZE)  # type: ignore[arg-type]  # mypy does not narrow by ``is tuple``
             entries.append(QueuedEvent(number, record, size))  # type: ignore[arg-type]  # likewise
         size_of_all += size
     return entries, number, size_of_all
