@@ -116,6 +116,11 @@ class WriteQueue:
         """Whether callers that can wait should."""
         return self._live >= self._half or self._bytes >= self._half_bytes
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next batch waits already while one is written: then the writer makes no pauses."""
+        return self._live >= min(2 * BATCH_EVENTS, self._half) or self._bytes >= self._half_bytes
+
     def has_room(self, events: int) -> bool:
         """Whether *events* more of average size leave the queue at most half full."""
         size = events * self.max_bytes // self.capacity
@@ -165,15 +170,14 @@ class WriteQueue:
             self._refuse(number)
             return False
         with self._lock:
-            length = self._live + self._cancelled
             self._absorb()
             is_accepted = self._accept(event)
-            is_batch = length < BATCH_EVENTS <= self._live + self._cancelled
+            length = self._live + self._cancelled
             if self._is_lane_open:
                 self._set_limit()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
-        if is_batch:
+        if length == BATCH_EVENTS:
             self.hurry.set()
         return is_accepted
 
@@ -195,12 +199,15 @@ class WriteQueue:
             return
         if not self._queue:
             self.since = self._taken_at
+        length = self._live + self._cancelled
         self._issued = number
         self._live += number - first
         self._bytes += size
         self.intake.forget()
         self._queue.extend(entries)
         self._set_limit()
+        if length < BATCH_EVENTS <= length + number - first:
+            self.hurry.set()
 
     def open_lane(self) -> None:
         """Let events take the lane: the writer looks at it every flush interval."""
@@ -305,10 +312,10 @@ class WriteQueue:
     def take(self) -> list[QueuedEvent]:
         """The batch to write next, oldest event first; the same batch again until ``done()``."""
         with self._lock:
+            self._absorb()
             self.hurry.clear()
             if self._writing:
                 return self._writing
-            self._absorb()
             self._taken_at = time.monotonic()
             queue, batch, size, events = self._queue, self._writing, 0, 0
             while queue and events < BATCH_EVENTS and size < BATCH_BYTES:

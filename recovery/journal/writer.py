@@ -210,7 +210,7 @@ class Writer:
             if len(part) >= CHUNK_EVENTS:
                 yield part
                 part = []
-                if not (self._queue.is_half_full or self._stir.is_set):
+                if not (self._queue.is_behind or self._stir.is_set):
                     time.sleep(GIL_YIELD)
         if part:
             yield part
