@@ -106,7 +106,9 @@ class Admission:
         self._admit()
 
     def _must_wait(self) -> bool:
-        return not self._is_stalled and bool(self.waiting or self._queue.is_half_full) and not self._is_unwritable()
+        return (
+            not self._is_stalled and bool(self.waiting or self._queue.room.is_half_full) and not self._is_unwritable()
+        )
 
     def _admit(self) -> None:
         """Admit as many as there is room for. The caller does not hold the lock.
@@ -120,7 +122,7 @@ class Admission:
                 slot.is_admitted = True
                 self._admitted += 1
                 admitted.append(slot.waiter)
-            if not self.waiting and not self._queue.is_half_full:
+            if not self.waiting and not self._queue.room.is_half_full:
                 self._is_stalled, self._idle_since = False, None
         for waiter in filter(None, admitted):
             waiter.wake()
@@ -128,7 +130,7 @@ class Admission:
     def _has_room(self) -> bool:
         if self._is_stalled or self._is_unwritable():
             return self._admitted < MAX_ADMITTED
-        return self._queue.has_room((self._admitted + 1) * EVENTS_PER_CALL)
+        return self._queue.room.leaves_half((self._admitted + 1) * EVENTS_PER_CALL)
 
 
 class BackPressure:
@@ -149,7 +151,7 @@ class BackPressure:
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
         tasks, threads = self._both
-        queue.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
+        queue.intake.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""

@@ -8,7 +8,7 @@ admission. Then ``WriteQueue.put`` accepts the event under its lock, after the r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat, starmap
 from typing import Any, Protocol, TypeAlias
 
@@ -26,6 +26,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
+from recovery.journal.accounting import Room
 from recovery.journal.size_estimate import BASE_SIZE
 
 LANE_RECORDS = 512
@@ -70,6 +71,11 @@ class QueuedEvent(msgspec.Struct, eq=False, gc=False):
     record: tuple[Any, ...] | None = None
     weight: int = 1
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is not to be written: a newer one has replaced it, or it had to make room."""
+        return self.event is None and self.record is None
+
 
 def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
     """*entry* itself, or one entry for each event of its record."""
@@ -80,20 +86,40 @@ def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
 
 
 class Intake:
-    """The *lane* and its *limit*, for any thread. It lives as long as its journal, in forked children too."""
+    """The *lane* and its *limit*. It lives as long as its journal, in forked children too.
 
-    __slots__ = ("_gathered", "lane", "limit")
+    Any thread appends; the other methods are for the holder of the queue's lock.
+    """
+
+    __slots__ = ("_gathered", "_is_open", "_room", "is_crowded", "lane", "limit")
 
     def __init__(self) -> None:
         self.lane: deque[Record] = deque()
-        self.limit = 0
-        self._gathered: list[Record] = []
+        self.is_crowded: Callable[[], bool] = lambda: False
+        """Whether calls wait for admission: then no event takes the lane."""
 
-    def begin(self) -> None:
+    def begin(self, room: Room) -> None:
         """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
         self.limit = 0
+        self._is_open = False
+        self._room = room
         self.lane.clear()
-        self._gathered = []
+        self._gathered: list[Record] = []
+
+    def open(self) -> None:
+        """Let events take the lane: from now on the writer looks at it every flush interval."""
+        self._is_open = True
+        self.set_limit()
+
+    def shut(self) -> bool:
+        """Let no event take the lane; whether one could until now."""
+        was_open, self._is_open, self.limit = self._is_open, False, 0
+        return was_open
+
+    def set_limit(self) -> None:
+        """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
+        is_open = self._is_open and not self.is_crowded()
+        self.limit = min(LANE_RECORDS, self._room.until_half_full(MAX_WEIGHT, RECORD_SIZE)) if is_open else 0
 
     @property
     def is_empty(self) -> bool:
@@ -106,7 +132,7 @@ class Intake:
         return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.lane])
 
     def gather(self) -> list[Record]:
-        """The records that wait, the earliest first; the same again, and later ones, until ``gathered()``."""
+        """The records that wait, the earliest first; the same again, and later ones, until ``forget()``."""
         lane = self.lane
         # All in C: no signal handler can raise between the one container and the other.
         self._gathered.extend(starmap(lane.popleft, repeat((), len(lane))))

@@ -226,7 +226,7 @@ class Lookup:
         It may have expired. ``None``: there is none.
         """
         recent, stored_key = self._recent_calls, result_key(operation, key)
-        known = self._queue.waiting_result(stored_key) or recent.result(stored_key)
+        known = self._queue.results.find(stored_key) or recent.result(stored_key)
         if known is not None or recent.knows_every_result:
             return known
 

@@ -20,6 +20,8 @@ CHUNK_EVENTS = 64
 """Events that are encoded without a pause: less than a tenth of a millisecond."""
 GIL_YIELD = 0.0001
 """Seconds of that pause: enough for a thread that waits for the interpreter lock to wake and take it."""
+MANY_EVENTS = 2 * BATCH_EVENTS
+"""Waiting events from which the writer makes no pauses: the next batch is full already."""
 
 
 class Writer:
@@ -187,8 +189,6 @@ class Writer:
                 self._recent_calls.add(part)
             self._queue.done(unwritable)
             self._poll_until = time.monotonic() + self._config.poll_after_batch
-            if not self._is_closing:
-                self._queue.open_lane()
         self.committed = self._queue.first - 1
         if wants_sync:
             connection.run(connection.store.sync())
@@ -210,7 +210,7 @@ class Writer:
             if len(part) >= CHUNK_EVENTS:
                 yield part
                 part = []
-                if not (self._queue.is_behind or self._stir.is_set):
+                if not (len(self._queue) >= MANY_EVENTS or self._queue.room.is_half_full or self._stir.is_set):
                     time.sleep(GIL_YIELD)
         if part:
             yield part
