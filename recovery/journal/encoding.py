@@ -26,11 +26,12 @@ _RECORDING = (OperationSucceeded, OperationRecovered)
 
 def rows_of(run: str, batch: Sequence[QueuedEvent]) -> tuple[list[Row], list[int]]:
     """The rows of *batch*, and the numbers of the events that cannot be encoded: these are logged, and have no row."""
+    unwritable = [entry.number for entry in batch if entry.event is None]
     events = [_as_written(entry.event) for entry in batch if entry.event is not None]
     bodies: Sequence[bytes | None] = encode_all(events) or [_encoded(event) for event in events]
     rows: list[Row] = []
-    unwritable: list[int] = []
-    for entry, event, body in zip(batch, events, bodies, strict=True):
+    whole = [entry for entry in batch if entry.event is not None] if unwritable else batch
+    for entry, event, body in zip(whole, events, bodies, strict=True):
         if body is None:
             unwritable.append(entry.number)
             continue

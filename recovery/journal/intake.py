@@ -26,8 +26,11 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
+from events.own_log import own_log
 from recovery.journal.accounting import Room
 from recovery.journal.size_estimate import BASE_SIZE
+
+log = own_log("recovery.journal")
 
 LANE_RECORDS = 512
 """Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
@@ -78,10 +81,15 @@ class QueuedEvent(msgspec.Struct, eq=False, gc=False):
 
 
 def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
-    """*entry* itself, or one entry for each event of its record."""
+    """*entry* itself, or one entry for each event of its record; these have no event if it cannot be made."""
     if entry.record is None:
         return (entry,)
-    events, size = entry.record[0].events(entry.record), entry.size // entry.weight
+    size = entry.size // entry.weight
+    try:
+        events: Sequence[Event | None] = entry.record[0].events(entry.record)
+    except Exception as error:  # its neighbours are written all the same
+        log.warning("an event of the journal is dropped, it cannot be made: %s: %s", type(error).__name__, error)
+        events = [None] * entry.weight
     return [QueuedEvent(number, event, size) for number, event in enumerate(events, entry.number)]
 
 
