@@ -187,6 +187,7 @@ class Writer:
             connection.run(connection.store.append(rows))
             for part in parts:
                 self._recent_calls.add(part)
+                self._pause()
             self._queue.done(unwritable)
             self._poll_until = time.monotonic() + self._config.poll_after_batch
         self.committed = self._queue.first - 1
@@ -199,18 +200,21 @@ class Writer:
         return bool(batch)
 
     def _in_chunks(self, batch: list[QueuedEvent]) -> Iterator[list[QueuedEvent]]:
-        """*batch* in chunks, with a pause in between that lets other threads run.
-
-        Without it a thread that wants the interpreter lock waits 5 ms, and the timers of its loop with it. There is no
-        pause while a wait depends on this batch.
-        """
+        """*batch*, its records made into events, in chunks, with a pause in between."""
         part: list[QueuedEvent] = []
         for entry in batch:
             part += expanded(entry)
             if len(part) >= CHUNK_EVENTS:
                 yield part
                 part = []
-                if not (len(self._queue) >= MANY_EVENTS or self._queue.room.is_half_full or self._stir.is_set):
-                    time.sleep(GIL_YIELD)
+                self._pause()
         if part:
             yield part
+
+    def _pause(self) -> None:
+        """Let other threads run, unless a wait depends on this batch, or the next one is full already.
+
+        Without it a thread that wants the interpreter lock waits up to 5 ms, and the timers of its loop with it.
+        """
+        if not (self._stir.is_set or len(self._queue) >= MANY_EVENTS or self._queue.room.is_half_full):
+            time.sleep(GIL_YIELD)
