@@ -15,7 +15,7 @@ import msgspec
 from events.fork_locks import fork_safe
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import WriteQueue
-from recovery.waiting.waiters import Clock, Waiter
+from recovery.waiting.waiters import Clock, Waiter, wake_all
 
 EVENTS_PER_CALL = 4
 """Events that an admitted call is assumed to publish: two are usual, and a third if a circuit opens."""
@@ -96,7 +96,7 @@ class Admission:
                 self._admitted = max(self._admitted - 1, 0)
             elif slot in self.waiting:
                 del self.waiting[slot]
-        self._admit()
+        self._admit(from_task=True)
 
     def move(self, written: int) -> None:
         """Admit calls as far as there is room: events up to number *written* are stored, or nothing can be."""
@@ -110,7 +110,7 @@ class Admission:
             not self._is_stalled and bool(self.waiting or self._queue.room.is_half_full) and not self._is_unwritable()
         )
 
-    def _admit(self) -> None:
+    def _admit(self, *, from_task: bool = False) -> None:
         """Admit as many as there is room for. The caller does not hold the lock.
 
         Nor are they woken under it: a signal handler that interrupts a waiter in its sleep may ask for admission, too.
@@ -124,8 +124,8 @@ class Admission:
                 admitted.append(slot.waiter)
             if not self.waiting and not self._queue.room.is_half_full:
                 self._is_stalled, self._idle_since = False, None
-        for waiter in filter(None, admitted):
-            waiter.wake()
+        if admitted:
+            wake_all(filter(None, admitted), from_task=from_task)
 
     def _has_room(self) -> bool:
         if self._is_stalled or self._is_unwritable():
