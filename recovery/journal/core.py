@@ -70,10 +70,13 @@ class JournalCore:
         self._config = config
         self._followed: set[str] = set()
         self.intake = Intake()
+        """Takes ordinary events, and the records of the compiled failure path."""
         self.back_pressure = BackPressure(self._is_unwritable, config.stall_timeout)
         self._begin()
         _journals.add(self)
-        bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
+        kinds = (kind for kind in kinds_of(Event) if kind is not OperationFailed)
+        self.subscription = bus.subscribe(kinds, self.record, essential=True)
+        """To all that is written, but for the starts and successes of ``follow``."""
 
     def _begin(self) -> None:
         """Make everything that belongs to this process: at first, and again in a forked child."""

@@ -151,10 +151,9 @@ class WriteQueue:
     def _absorb(self) -> None:
         if self.intake.is_empty:
             return
-        first = -1
+        entries, number, size = entries_of(self.intake.gather(), first := self._issued)
         while first != self._issued:  # a signal handler that interrupts this takes a number, too
-            first = self._issued
-            entries, number, size = entries_of(self.intake.gather(), first)
+            entries, number, size = entries_of(self.intake.gather(), first := self._issued)
         self._issued = number  # no call comes before the queue has the entries: see ``_accept``
         if self._is_over:
             self.dropped += number - first
