@@ -58,7 +58,7 @@ class CommitBarrier:
             self._back_pressure = journal.back_pressure  # for good: a failing call asks twice
         pressure = self._back_pressure
         return pressure is not None and (
-            pressure.queue.is_half_full or bool(pressure.threads.waiting or pressure.tasks.waiting)
+            pressure.queue.room.is_half_full or bool(pressure.threads.waiting or pressure.tasks.waiting)
         )
 
     def wait_for_admission(self, time_left: float) -> None:

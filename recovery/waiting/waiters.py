@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -107,6 +107,28 @@ def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method wou
     if not waiter._end.done():
         waiter._end.set_result(is_woken)
     waiter.close()
+
+
+def wake_all(waiters: Iterable[Waiter], *, from_task: bool = False) -> None:
+    """Wake each of *waiters*. Tasks of one loop are woken at once: each message to a loop takes a system call.
+
+    With *from_task* the caller is a task, not a signal handler: its own loop is awake and needs no message.
+    """
+    by_loop: dict[Any, list[TaskWaiter]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, TaskWaiter) and waiter._loop is not None:
+            by_loop.setdefault(waiter._loop, []).append(waiter)
+        else:
+            waiter.wake()
+    here: Any = asyncio_loop() if by_loop and from_task else None
+    for loop, together in by_loop.items():
+        with suppress(RuntimeError):  # the loop has ended
+            (loop.call_soon if loop is here else loop.call_soon_threadsafe)(_end_waits, together)
+
+
+def _end_waits(waiters: Iterable[TaskWaiter]) -> None:
+    for waiter in waiters:
+        _end_wait(waiter, True)
 
 
 def yield_once() -> Awaitable[None]:
