@@ -30,10 +30,10 @@ $(EVIDENCE): $(READY)
 	$(BIN)/python -m pip install --quiet --group evidence
 	@touch $(EVIDENCE)
 
-demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
+demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (three quarters of a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run the tests, of very many cases a few of each kind (a minute and a half)
+test: $(READY) ## run the tests, of very many cases a few of each kind (two minutes and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 slow: $(READY) ## run the cases that `make test` leaves out (a minute)
@@ -56,7 +56,7 @@ arch: $(READY) ## check layers and import circles (import-linter)
 props: $(READY) ## run the property tests alone, with 3000 examples each
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" --timeout 900 tests/properties
 
-evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
+evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (three quarters of a minute)
 	$(BIN)/python -m pytest tests/evidence
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
@@ -65,19 +65,19 @@ mutants: $(READY) ## plant each known bug, and check that its test fails (four m
 torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twelve minutes; SHARE=0.05: one)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
-bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
+bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)
 	$(BIN)/python -m bench table
 
 bench-quick: $(PEERS) ## the same in fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
 
-report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (six minutes)
+report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (seven minutes)
 	$(BIN)/python -m bench report
 
-bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (half a minute)
+bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (three quarters of a minute)
 	$(BIN)/python -m bench check
 
-bench-baseline: $(READY) ## write the figures of this tree to bench/baseline.json (a minute and a half)
+bench-baseline: $(READY) ## write the figures of this tree to bench/baseline.json (two minutes and a half)
 	$(BIN)/python -m bench baseline
 
 bench-quiet: $(READY) ## test bench-check for false alarms: 20 checks on a busy machine (twenty minutes)

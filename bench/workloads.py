@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adapters.sqlite.store import Retention, SQLiteStore
+from bench.measure import Timed
+from events.operation_events import OperationFailed, OperationRecovered, RetryScheduled
 from recovery import Recovery
 
 NO_RETENTION = Retention(seconds=1e9, calls=10**9, bytes=10**12)
@@ -39,6 +43,20 @@ def handwritten_async(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def handwritten_yielding(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but it leaves one pass of the event loop to other tasks before it retries."""
+
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except ConnectionError:
+            await asyncio.sleep(0)
+            return await function(*args, **kwargs)
+
+    return wrapper
+
+
 def do_nothing() -> None:
     return None
 
@@ -60,6 +78,21 @@ def fails_every_other() -> Callable[[], None]:
         is_odd = not is_odd
         if is_odd:
             raise ConnectionError("reset")
+
+    return function
+
+
+def fails_every_other_with_note() -> Callable[[], None]:
+    """The same, but the exception has a note, as an unusual failure has: the general path decides about it."""
+    is_odd = False
+
+    def function() -> None:
+        nonlocal is_odd
+        is_odd = not is_odd
+        if is_odd:
+            error = ConnectionError("reset")
+            error.add_note("while it was read")
+            raise error
 
     return function
 
@@ -99,8 +132,31 @@ def journalled(**settings: Any) -> Iterator[Recovery]:
         yield service
 
 
+def hear(_: object) -> None:
+    return None
+
+
+def observed(service: Recovery, operation: str, observer: Callable[[Any], None] = hear) -> None:
+    """Subscribe three observers of *operation*: of its failures, its retries and its recoveries."""
+    for kind in (OperationFailed, RetryScheduled, OperationRecovered):
+        service.bus.subscribe(kind, observer, operation=operation)
+
+
 def settle(*services: Recovery) -> None:
     """Wait until the journals have written their queues, so that their threads do not disturb the next measurement."""
     for service in services:
         if service.journal is not None:
             service.journal.receipt().wait(60.0)
+
+
+def on_all_threads(call: Callable[[], object], service: Recovery) -> Timed:
+    """Make *call* a candidate, timed by the processor time of all threads until its events are committed."""
+
+    def timed(times: int) -> float:
+        began = time.process_time()
+        for _ in range(times):
+            call()
+        settle(service)
+        return time.process_time() - began
+
+    return timed
