@@ -6,10 +6,12 @@ subscribers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from events.call import Call, Progress
-from events.event import FOREVER
+from events.event import FOREVER, Event
 from events.evidence import Category
 from events.names import display_name
 from events.operation_events import (
@@ -105,18 +107,7 @@ class Attempt(msgspec.Struct, eq=False):
             done=progress.done,
             progress_resets=progress.resets,
         )
-        verdict, events = bus.cascade(failed)
-        for event in events:
-            if type(event) is FailureClassified:
-                call.retries, call.failure = event.retries, event
-                if event.progress_resets != progress.resets:
-                    call.own_progress().resets = event.progress_resets
-                break
-        if isinstance(verdict, Retry):
-            call.due = now + verdict.after
-        self._verdict = verdict = verdict or NO_ANSWER
-        publish_outcome(call, self.number, verdict)
-        return verdict
+        return conclude(self, now, *bus.cascade(failed))
 
     def next(self) -> Attempt:
         """The attempt after this one, begun. Call it once the wait that ``fail`` asked for is over.
@@ -206,6 +197,22 @@ class Attempt(msgspec.Struct, eq=False):
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
+
+
+def conclude(attempt: Attempt, now: float, verdict: Verdict | None, events: Sequence[Event]) -> Verdict:
+    """Note and publish what came of a failure at *now*: *events* were published, and *verdict* is the answer."""
+    call = attempt.call
+    for event in events:
+        if type(event) is FailureClassified:
+            call.retries, call.failure = event.retries, event
+            if event.progress_resets != (call.progress or _NO_PROGRESS).resets:
+                call.own_progress().resets = event.progress_resets
+            break
+    if isinstance(verdict, Retry):
+        call.due = now + verdict.after
+    attempt._verdict = verdict = verdict or NO_ANSWER
+    publish_outcome(call, attempt.number, verdict)
+    return verdict
 
 
 def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:

@@ -25,7 +25,7 @@ from events.callables import close_coroutines, name_of
 from events.event import Event
 from events.fork_locks import fork_safe
 from events.isolation import Failures, gives_up_on_error, log
-from events.kinds import EVENTS, ON_REQUEST, kinds_of
+from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.parts import WeakParts
 from events.ready import Ready, ReadyTuples
@@ -54,6 +54,7 @@ class BusOperation(Protocol):
     bus: Bus
     successes: int
     is_observed: bool
+    generation: int
 
 
 class Bus:
@@ -73,7 +74,8 @@ class Bus:
         self.run = run or secrets.token_hex(4)
         self.ignored_verdicts = 0
         self.dropped_events = 0
-        self._calls = itertools.count(1)
+        self.call_numbers = itertools.count(1)
+        """The next of them makes, after the run and a dash, the id of a new call."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
@@ -82,7 +84,7 @@ class Bus:
         self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
-            signal = self._signals[kind] = EventSignal(kind.__doc__)
+            signal = self._signals[kind] = EventSignal(kind.__doc__, self.invalidate)
             changed = functools.partial(self._receivers_changed, kind)
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
@@ -177,8 +179,10 @@ class Bus:
         """
         return self.cascade(event)[0]
 
-    def cascade(self, event: Event, *, is_detail: bool = True) -> tuple[Verdict | None, list[Event]]:
-        """As ``publish``, and also every event that it caused, *event* itself first."""
+    def cascade(
+        self, event: Event, *, is_detail: bool = True, to: Ready | None = None
+    ) -> tuple[Verdict | None, list[Event]]:
+        """As ``publish``, and also every event that it caused, *event* itself first; *to* are its own subscribers."""
         events = [event]
         verdicts: list[Verdict] = []
         stopped: BaseException | None = None
@@ -187,10 +191,10 @@ class Bus:
         ready_of = self._ready_with_details if details else self._ready
         for current in events:  # grows while it is walked
             kind = type(current)
-            ready = ready_of.get((kind, current.operation, current.key))
+            ready, to = to or ready_of.get((kind, current.operation, current.key)), None
             if ready is None:
                 ready = self._make_ready(kind, current.operation, current.key, details=details)
-            if not ready or signals[kind].is_muted:
+            if not ready or signals[kind].is_silent:
                 continue
             asks = kind.asks
             for function, subscription in ready:
@@ -260,7 +264,7 @@ class Bus:
 
     def new_call_id(self) -> str:
         """An id for a new call, unique among all runs."""
-        return f"{self.run}-{next(self._calls)}"
+        return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
         """Keep ``is_observed`` of *operation* up to date, for as long as it is referenced elsewhere.
@@ -291,6 +295,18 @@ class Bus:
             if kind in ON_REQUEST:
                 for one in self._operations.within(operation, key):
                     one.is_observed = self.observes(one)
+            elif kind in OF_RETRIES:
+                self.invalidate(operation, key)
+
+    def invalidate(self, operation: str | None = None, key: str = "") -> None:
+        """Begin a new generation of *operation* and *key* (None: of all): what their failures depend on has changed."""
+        with self._lock:
+            for one in self._operations.within(operation, key):
+                one.generation += 1
+
+    def subscribers(self, kind: type[Event], operation: str, key: str = "", *, details: bool) -> Ready:
+        """The subscribers of such events, in order; those of details where the log wants *details*."""
+        return self._make_ready(kind, operation, key, details=details)
 
     def _make_ready(self, kind: type[Event], operation: str, key: str, *, details: bool) -> Ready:
         with self._lock:

@@ -6,10 +6,20 @@ from typing import Any
 
 from events import alert_events, bus_events, circuit_events, journal_events, operation_events
 from events.event import Event
-from events.operation_events import OperationStarted, OperationSucceeded
+from events.operation_events import (
+    FailureClassified,
+    OperationFailed,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+    RetryScheduled,
+)
 
 ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
 """The events of the healthy path: a subscriber must name them, for a base class does not stand for them."""
+
+OF_RETRIES: tuple[type[Event], ...] = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
+"""The events of a call that fails, is retried at once or after a delay, and succeeds."""
 
 EVENTS: tuple[type[Event], ...] = tuple(
     kind

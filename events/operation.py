@@ -22,8 +22,9 @@ from events.runner_api import reject
 class Operation:
     """A named kind of work, on a bus.
 
-    ``successes`` counts the calls that succeeded. ``is_observed`` is true while starts or successes have a subscriber;
-    the bus keeps it up to date.
+    ``successes`` counts the calls that succeeded. ``is_observed`` is true while starts or successes have a subscriber.
+    ``generation`` counts the changes of what its failures depend on (subscribers, settings of the service): what is
+    compiled for one generation is not used in the next. The bus keeps both up to date.
 
     Args:
         name: What events, logs and the journal call it. It holds no NUL.
@@ -34,7 +35,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "is_observed", "key", "name", "owner", "successes")
+    __slots__ = ("__weakref__", "bus", "generation", "is_observed", "key", "name", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -43,6 +44,7 @@ class Operation:
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
         self.is_observed = False
+        self.generation = 0
         self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
 

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from events.attempt import Attempt, end, publish_outcome
+from events.attempt import UNANSWERED, Attempt, conclude, end, publish_outcome
+from events.call import Call
 from events.errors import CallRejectedError
 from events.event import FOREVER
 from events.names import display_name
-from events.operation_events import CallRejected, OperationInterrupted, Parked
-from events.verdicts import GiveUp, Park, Verdict
+from events.operation_events import CallRejected, FailureClassified, OperationFailed, OperationInterrupted, Parked
+from events.ready import Ready
+from events.verdicts import GiveUp, Park, Retry, Verdict
+
+
+def retry_of(attempt: Attempt) -> Retry:
+    """The Retry that came of the failure of *attempt*, until the attempt after it is made.
+
+    Raises:
+        RuntimeError: *attempt* did not fail with a Retry, or has a next attempt already.
+    """
+    verdict = attempt._verdict
+    if isinstance(verdict, Retry):
+        return verdict
+    raise RuntimeError(f"attempt {attempt.number} of {attempt.call.id} does not wait for a retry")
+
+
+def begun(call: Call, number: int, waited: float) -> Attempt:
+    """Attempt *number* of *call*, which has begun without events."""
+    attempt = Attempt(call, number, waited)
+    attempt._is_started = True
+    return attempt
+
+
+def failed(call: Call, number: int, waited: float, verdict: Retry) -> Attempt:
+    """Attempt *number* of *call*, whose failure was answered with *verdict* without events."""
+    call.has_failed = True
+    attempt = begun(call, number, waited)
+    attempt._is_ended, attempt._verdict = True, verdict
+    return attempt
+
+
+def answer(attempt: Attempt, event: OperationFailed | FailureClassified, to: Ready) -> Verdict:
+    """Publish *event*, of the failure of *attempt*, to the subscribers *to*; the answer is that of ``Attempt.fail``."""
+    attempt._verdict = UNANSWERED
+    attempt._is_ended = attempt._is_started = attempt.call.has_failed = True
+    return conclude(attempt, event.at, *attempt.call.operation.bus.cascade(event, to=to))
 
 
 def park(attempt: Attempt, deferred: Verdict) -> None:

@@ -15,11 +15,29 @@ class EventSignal(blinker.Signal):
 
     blinker keeps a set for each sender that it ever had, and walks them all when a receiver disconnects. Subscriptions
     are kept by sender here, and nothing is kept of a closed one. All other receivers are blinker's.
+
+    Args:
+        doc: Its docstring.
+        on_muted: Called when it is muted, or no longer.
     """
 
-    def __init__(self, doc: str | None = None) -> None:
+    def __init__(self, doc: str | None = None, on_muted: Callable[[], object] = lambda: None) -> None:
+        self.is_silent = False
+        """As ``is_muted``: a plain attribute, which each event reads."""
+        self._on_muted = on_muted
         super().__init__(doc)
         self._subscriptions: dict[object, dict[int, Subscription]] = {}
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether nothing is received now, as for ``blinker.Signal``."""
+        return self.is_silent
+
+    @is_muted.setter
+    def is_muted(self, is_muted: bool) -> None:
+        if is_muted is not self.is_silent:
+            self.is_silent = is_muted
+            self._on_muted()
 
     def add(self, subscription: Subscription) -> None:
         """Connect *subscription* to the sender that it asks for."""

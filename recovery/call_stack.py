@@ -82,9 +82,9 @@ def attempt_number() -> int | None:
         role = ROLES.get(frame.f_code)
         if role == "wrapper":  # it runs first attempts itself; the runner makes the others
             return 1
-        if role == "runner":
+        if role in ("runner", "compiled"):
             variables = frame.f_locals
-            number: int = variables["attempt"].number
+            number: int = variables["number"] if role == "compiled" else variables["attempt"].number
             if isinstance(variables, dict):  # before Python 3.13 a copy, which would keep the exception alive
                 variables.clear()
             return number

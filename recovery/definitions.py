@@ -9,10 +9,13 @@ from weakref import ref
 import msgspec
 
 from events.bus import Bus
+from events.callables import is_async
 from events.operation import Operation
 from recovery.execution.blocks import Attempts
+from recovery.execution.compiled import compiled
 from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
 from recovery.execution.joinable import JoinableCalls
+from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.operations import Definition
@@ -55,6 +58,7 @@ class Definitions:
         self._lifetime = lifetime
         self.defaults = defaults
         self.switch = registry.switch
+        self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal)
 
     def config(self, settings: Settings, caller: str) -> OperationConfig:
         """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""
@@ -66,7 +70,9 @@ class Definitions:
     ) -> Runner:
         """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        return Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
+        runner = Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
+        runner.failed = compiled(runner, self._planner, awaits=is_async(function))
+        return runner
 
     def load(self, name: str, config: OperationConfig, function: Callable[..., Any] | None) -> Definition:
         """The operation of a function that another process has pickled.

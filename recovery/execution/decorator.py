@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from weakref import ref
 
-from events.attempt import Attempt
-from events.call import Call
 from events.callables import is_async, is_generator
 from events.errors import UnwantedResult, is_a
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with, cancel_first
+from recovery.execution.exact_wrapper import exact_wrapper
 from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
+from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.settings import NO_FALLBACK, OperationConfig, Settings
@@ -113,7 +113,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
     elif needs_runner:
         wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
     else:
-        wrapper = _plain_async(runner) if is_async(runner.original) else _plain(runner)
+        wrapper = _exact(runner) or (_plain_async(runner) if is_async(runner.original) else _plain(runner))
     ROLES[wrapper.__code__] = "wrapper"
     wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config, runner.definition), runner.original)
     wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
@@ -188,6 +188,28 @@ def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
     return found
 
 
+def _exact(runner: Runner) -> Callable[..., Any] | None:
+    """The wrapper with the parameters of the function, where there is one."""
+    original, operation, switch = runner.original, runner.definition.operation, runner.definition.switch
+    is_plain = not is_async(original)
+    run = runner.run if is_plain else runner.arun
+
+    def observed(args: Args, kwargs: Kwargs) -> Any:
+        if not switch.is_on:
+            return original(*args, **kwargs)
+        return run(begin(operation), args, kwargs)
+
+    def first(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if hasattr(type(result), "__await__") and switch.is_on:
+            refuse_awaitable(original, result)
+        return result
+
+    if runner.config.reconcile is not None:  # it is called as the function was: by position or by name
+        return None
+    return exact_wrapper(original, runner, observed=observed, first=first if is_plain else None)
+
+
 def _plain(runner: Runner) -> Callable[..., Any]:
     function, operation, run = runner.function, runner.definition.operation, runner.run
     original, switch = runner.original, runner.definition.switch
@@ -227,7 +249,7 @@ def _plain(runner: Runner) -> Callable[..., Any]:
             operation.successes += 1
             return result
         try:
-            return run(Attempt(Call(operation, operation.bus.new_call_id())), args, kwargs, error)
+            return runner.failed(error, args, kwargs)
         finally:
             del error  # its traceback holds this frame
 
@@ -258,9 +280,8 @@ def _plain_async(runner: Runner) -> Callable[..., Any]:
         else:
             operation.successes += 1
             return result
-        call, kwargs = Call(operation, operation.bus.new_call_id()), kwargs or NO_KEYWORDS
         try:
-            return await run(Attempt(call), args, kwargs, error)
+            return await runner.failed(error, args, kwargs or NO_KEYWORDS)
         finally:
             del error  # its traceback holds this frame
 

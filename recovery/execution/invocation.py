@@ -49,6 +49,11 @@ def warn_of_used_up(
     return False
 
 
+def may_be_used_up(args: Args, kwargs: Kwargs) -> bool:
+    """Whether an argument is an iterator or an open file, which a first attempt may have used up."""
+    return any(hasattr(type(one), "__next__") or hasattr(type(one), "__anext__") for one in (*args, *kwargs.values()))
+
+
 def invoker(
     function: Callable[..., Any],
     config: OperationConfig,

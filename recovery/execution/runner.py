@@ -34,6 +34,7 @@ from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
 Failure: TypeAlias = Exception | None
+Failed: TypeAlias = Callable[[Exception, Args, Kwargs], Any]
 Run: TypeAlias = SharedRun | None
 
 NOT_RECORDED = "a result is not recorded"
@@ -73,40 +74,56 @@ class Runner:
             warn = functools.partial(definition.warn_once, NOT_RECORDED, per_reason=True)
             self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
         self.codec = ArgumentCodec(function)
+        self.failed: Failed
+        """Goes on with a call whose first attempt has raised, with no event before: the compiled failure path."""
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
         self._judge = judge
         self._invoke = invoker(function, config, self.results, definition)
         self._call_configs = definition.call_configs
         self._bus = definition.operation.bus
         self._policy = config.policy
-        self._waiting, self._conditions = waiting, waiting.conditions
+        self.waiting, self._conditions = waiting, waiting.conditions
+        """Where its calls wait, and by what."""
         self._journal = journal
-        self._barrier = CommitBarrier(config, journal)
-        self._is_strict = self._barrier.is_strict
-        self._is_journalled = self._barrier.are_journalled
+        self.barrier = CommitBarrier(config, journal)
+        """What its calls wait for on account of the journal."""
+        self._is_strict = self.barrier.is_strict
+        self._is_journalled = self.barrier.are_journalled
 
-    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
-        """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*."""
-        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait, verdict = (None, None) if run is None else run.begin(attempt)
+    def run(
+        self,
+        attempt: Attempt,
+        args: Args,
+        kwargs: Kwargs,
+        error: Failure = None,
+        run: Run = None,
+        answered: Verdict | None = None,
+        wait: Wait | None = None,
+    ) -> Any:
+        """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*.
+
+        *answered* is the verdict on that failure, if it is published already; *wait* the wait that has begun since.
+        """
+        call, failed, done, ended, result = attempt.call, error is not None and wait is None, False, None, None
+        wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
-                    self._waiting.enter(wait)
+                    self.waiting.enter(wait)
                     try:
                         while (seconds := wait.next_sleep(waiter := ThreadWaiter(self._bus.clock))) is not None:
                             if not waiter.wait(seconds):
                                 wait.slept()
                     finally:
-                        self._waiting.leave(wait)
+                        self.waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
                 if verdict is not None:
                     if ended is None and self._is_journalled:
-                        self._barrier.before_next(self._time_left(call))
+                        self.barrier.before_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
-                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
-                        self._barrier.wait_for_admission(self._time_left(call))
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
+                        self.barrier.wait_for_admission(self._time_left(call))
                 finally:
                     if done:
                         attempt.succeed()  # also where that wait is cancelled: it is done
@@ -114,15 +131,16 @@ class Runner:
                     break
                 if failed and error is not None:
                     self._call_configs[call.id] = self.config
-                    failed, verdict = False, attempt.fail(error, self._judge and self._judge.judge(error))
+                    failed, verdict = False, answered or attempt.fail(error, self._judge and self._judge.judge(error))
+                    answered = None
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
                         wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
                     continue
-                since, deferred = self._waiting.wakes, ended or request_start(attempt)
+                since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
-                    deferred = self._barrier.start(self._time_left(call))
+                    deferred = self.barrier.start(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
@@ -131,7 +149,7 @@ class Runner:
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
             if self._is_strict:
-                self._barrier.end()
+                self.barrier.end()
             if done or error is None:
                 return result
             raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
@@ -144,28 +162,37 @@ class Runner:
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
-    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
+    async def arun(
+        self,
+        attempt: Attempt,
+        args: Args,
+        kwargs: Kwargs,
+        error: Failure = None,
+        run: Run = None,
+        answered: Verdict | None = None,
+        wait: Wait | None = None,
+    ) -> Any:
         """As ``run``, for an async function."""
-        call, failed, done, ended, result = attempt.call, error is not None, False, None, None
-        wait, verdict = (None, None) if run is None else run.begin(attempt)
+        call, failed, done, ended, result = attempt.call, error is not None and wait is None, False, None, None
+        wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
-                    self._waiting.enter(wait)
+                    self.waiting.enter(wait)
                     try:
                         while (seconds := wait.next_sleep(waiter := TaskWaiter())) is not None:
                             if not await waiter.wait(seconds):
                                 wait.slept()
                     finally:
-                        self._waiting.leave(wait)
+                        self.waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
                 if verdict is not None:
                     if ended is None and self._is_journalled:
-                        await self._barrier.abefore_next(self._time_left(call))
+                        await self.barrier.abefore_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
-                    if (failed or self._is_journalled or (done and call.has_failed)) and self._barrier.must_wait:
-                        await self._barrier.await_admission(self._time_left(call))
+                    if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
+                        await self.barrier.await_admission(self._time_left(call))
                 finally:
                     if done:
                         attempt.succeed()  # also where that wait is cancelled: it is done
@@ -173,7 +200,11 @@ class Runner:
                     break
                 if failed and error is not None:
                     self._call_configs[call.id] = self.config
-                    failed, verdict = False, attempt.fail(error, self._judge and await self._judge.ajudge(error))
+                    failed, verdict = (
+                        False,
+                        answered or attempt.fail(error, self._judge and await self._judge.ajudge(error)),
+                    )
+                    answered = None
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -181,9 +212,9 @@ class Runner:
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
-                since, deferred = self._waiting.wakes, ended or request_start(attempt)
+                since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
-                    deferred = await self._barrier.astart(self._time_left(call))
+                    deferred = await self.barrier.astart(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
@@ -192,7 +223,7 @@ class Runner:
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
             if self._is_strict:
-                await self._barrier.aend()
+                await self.barrier.aend()
             if done or error is None:
                 return result
             raise noted(error, call, attempt.number, verdict, self.original, args, kwargs, self.config)
@@ -207,7 +238,7 @@ class Runner:
 
     def varied(self, config: OperationConfig) -> Runner:
         """Runs the calls of the same function, of the same operation, as *config* wants it."""
-        return Runner(self.original, self.definition, self._waiting, self._journal, config)
+        return Runner(self.original, self.definition, self.waiting, self._journal, config)
 
     def first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began, *delay* seconds."""
@@ -224,7 +255,7 @@ class Runner:
         if isinstance(deferred, Park):
             return Wait(self._conditions, attempt, attempt.number, deferred, since)
         try:
-            raise end_unstarted(attempt, deferred, error, stays_pending=self._barrier.is_refusal(deferred))
+            raise end_unstarted(attempt, deferred, error, stays_pending=self.barrier.is_refusal(deferred))
         finally:
             del error  # its traceback holds this frame
 

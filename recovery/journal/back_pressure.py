@@ -148,6 +148,8 @@ class BackPressure:
         self.tasks, self.threads = self._both = [
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
+        tasks, threads = self._both
+        queue.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""

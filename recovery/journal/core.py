@@ -23,6 +23,7 @@ from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
 from recovery.journal.history import Restore, Run
 from recovery.journal.housekeeping import Housekeeping
+from recovery.journal.intake import IS_ORDINARY, Intake
 from recovery.journal.lookup import Lookup, RecentCallCache
 from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import CommitTracker
@@ -68,10 +69,14 @@ class JournalCore:
         self._commands = commands
         self._config = config
         self._followed: set[str] = set()
+        self.intake = Intake()
+        """Takes ordinary events, and the records of the compiled failure path."""
         self.back_pressure = BackPressure(self._is_unwritable, config.stall_timeout)
         self._begin()
         _journals.add(self)
-        bus.subscribe((kind for kind in kinds_of(Event) if kind is not OperationFailed), self.record, essential=True)
+        kinds = (kind for kind in kinds_of(Event) if kind is not OperationFailed)
+        self.subscription = bus.subscribe(kinds, self.record, essential=True)
+        """To all that is written, but for the starts and successes of ``follow``."""
 
     def _begin(self) -> None:
         """Make everything that belongs to this process: at first, and again in a forked child."""
@@ -83,7 +88,7 @@ class JournalCore:
         """Opens when ``pending()`` is known."""
         self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         """This process, and what its clocks mean."""
-        self.queue = queue = WriteQueue(config.capacity, config.max_bytes)
+        self.queue = queue = WriteQueue(config.capacity, config.max_bytes, self.intake)
         self.back_pressure.begin(queue)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
         self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
@@ -114,6 +119,10 @@ class JournalCore:
             return
         if type(event) is OperationSucceeded and event.recovered:
             return  # OperationRecovered has been recorded
+        intake, is_ordinary = self.intake, IS_ORDINARY.get(type(event), False)
+        if len(intake.lane) < intake.limit and (is_ordinary is None or (is_ordinary and is_ordinary(event))):
+            intake.lane.append(event)
+            return
         if type(event) is CallLeftPending or (
             self._is_closing and isinstance(event, JournalDegraded | JournalRestored)
         ):

@@ -15,13 +15,20 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, OperationCancelled, Recorded
 from recovery.journal.accounting import Backlog, Counts, DroppedRanges, note_own_drop
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.history import recorded_in, result_key
+from recovery.journal.intake import (
+    LANE_RECORDS,
+    MAX_WEIGHT,
+    RECORD_SIZE,
+    Intake,
+    QueuedEvent,
+    entries_of,
+    expanded,
+)
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
 from recovery.waiting.waiters import Flag
 
@@ -31,18 +38,6 @@ BATCH_EVENTS = 512
 BATCH_BYTES = 1024 * 1024
 
 
-class QueuedEvent(msgspec.Struct, eq=False, gc=False):
-    """An event in the queue. *number* counts the events of this run, from 1; *event* is ``None`` once it is removed.
-
-    *since* is the number of the first waiting checkpoint that this one has replaced; 0 for none.
-    """
-
-    number: int
-    event: Event | None
-    size: int
-    since: int = 0
-
-
 class WriteQueue:
     """Takes events from any thread and gives them to the writer in batches.
 
@@ -50,7 +45,18 @@ class WriteQueue:
     before the flush interval ends.
     """
 
-    def __init__(self, capacity: int = JOURNAL_DEFAULTS.capacity, max_bytes: int = JOURNAL_DEFAULTS.max_bytes) -> None:
+    def __init__(
+        self,
+        capacity: int = JOURNAL_DEFAULTS.capacity,
+        max_bytes: int = JOURNAL_DEFAULTS.max_bytes,
+        intake: Intake | None = None,
+    ) -> None:
+        self.intake = intake or Intake()
+        self.intake.begin()
+        self._is_lane_open = False
+        self._taken_at = 0.0
+        self.is_crowded: Callable[[], bool] = lambda: False
+        """Whether calls wait for admission: then the lane is shut, and all go through the line."""
         self.capacity = capacity
         self.max_bytes = max_bytes
         self._half = capacity // 2
@@ -67,9 +73,8 @@ class WriteQueue:
         self._live = 0  # without cancellations
         self._cancelled = 0
         self._bytes = 0
-        self.is_closed = False
-        self.issued = 0
-        """The number of the latest event."""
+        self.is_closed = self._is_over = False
+        self._issued = 0
         self.since = 0.0
         """When, in monotonic seconds, the earliest event that is not being written arrived; or earlier."""
         self.stored = 0
@@ -82,18 +87,29 @@ class WriteQueue:
     # questions
 
     @property
+    def issued(self) -> int:
+        """The number of the latest event."""
+        if self.is_interrupted():
+            return self._issued + self.intake.weight
+        self.absorb()
+        return self._issued
+
+    @property
     def counts(self) -> Counts:
         """What became of all events until now."""
         with self._lock:
-            return Counts(self.issued, self.stored, self.coalesced, self.dropped, len(self))
+            self._absorb()
+            waiting = self._live + self._cancelled
+            return Counts(self._issued, self.stored, self.coalesced, self.dropped, waiting)
 
     @property
     def backlog(self) -> Backlog:
         """The events that wait now, the batch that is being written included."""
         with self._lock:
+            self._absorb()
             earliest = self._earliest()
-            event = None if earliest is None else earliest.event
-            return Backlog(len(self), self._bytes, None if event is None else event.at)
+            event = None if earliest is None else expanded(earliest)[0].event
+            return Backlog(self._live + self._cancelled, self._bytes, None if event is None else event.at)
 
     @property
     def is_half_full(self) -> bool:
@@ -115,18 +131,21 @@ class WriteQueue:
         """The number of the earliest event that waits, or that was replaced by one; ``issued`` + 1 if none waits."""
         with self._lock:
             earliest = self._earliest()
-            first = self.issued + 1 if earliest is None else earliest.number
+            first = self._issued + 1 if earliest is None else earliest.number
             progress = list(self._progress.values())
         return min([first, *(entry.since for entry in progress if entry.since)])
 
     def __len__(self) -> int:
         """How many events wait, the batch that is being written included."""
+        self.absorb()
         return self._live + self._cancelled
 
     def waiting(self, call: str) -> list[QueuedEvent]:
         """The events of *call* that wait, the earliest first. Looks at every event."""
         with self._lock:
+            self._absorb()
             entries = [*self._writing, *self._queue]
+        entries = [one for entry in entries for one in expanded(entry)]
         return [entry for entry in entries if isinstance(entry.event, CallEvent) and entry.event.call == call]
 
     def waiting_result(self, key: str) -> Recorded | None:
@@ -142,24 +161,75 @@ class WriteQueue:
         Refuses it if there is no room, after ``close()``, and from a signal handler that interrupts this queue.
         """
         if self.is_interrupted():  # the interrupted method must find everything else unchanged
-            self.issued = number = self.issued + 1
+            self._issued = number = self._issued + 1
             self._refuse(number)
             return False
         with self._lock:
-            length = self._accept(event)
+            length = self._live + self._cancelled
+            self._absorb()
+            is_accepted = self._accept(event)
+            is_batch = length < BATCH_EVENTS <= self._live + self._cancelled
+            if self._is_lane_open:
+                self._set_limit()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
-        if length == BATCH_EVENTS:
+        if is_batch:
             self.hurry.set()
-        return length > 0
+        return is_accepted
 
-    def _accept(self, event: Event) -> int:
-        """The number of waiting events, *event* included; 0 if it is refused."""
+    def absorb(self) -> None:
+        """Number and count the records of the lane, unless a signal handler interrupts this queue."""
+        if not self.intake.is_empty and not self.is_interrupted():
+            with self._lock:
+                self._absorb()
+
+    def _absorb(self) -> None:
+        if self.intake.is_empty:
+            return
+        records = self.intake.gather()
+        entries, number, size = entries_of(records, first := self._issued)
+        if self._is_over:
+            self._issued, self.dropped = number, self.dropped + number - first
+            self.intake.forget()
+            self._dropped_ranges.add(first + 1, number)
+            return
+        if not self._queue:
+            self.since = self._taken_at
+        self._issued = number
+        self._live += number - first
+        self._bytes += size
+        self.intake.forget()
+        self._queue.extend(entries)
+        self._set_limit()
+
+    def open_lane(self) -> None:
+        """Let events take the lane: the writer looks at it every flush interval."""
+        with self._lock:
+            self._is_lane_open = True
+            self._set_limit()
+
+    def shut_lane(self) -> bool:
+        """Let no event take the lane; whether one could until now."""
+        with self._lock:
+            was_open, self._is_lane_open = self._is_lane_open, False
+            self.intake.limit = 0
+            return was_open
+
+    def _set_limit(self) -> None:
+        """Let the lane hold so much that the queue is at most half full with it."""
+        limit = 0
+        if self._is_lane_open and not self.is_closed and not self.is_crowded():
+            room = (self._half - self._live) // MAX_WEIGHT
+            limit = min(LANE_RECORDS, room, (self._half_bytes - self._bytes) // RECORD_SIZE)
+        self.intake.limit = max(limit, 0)
+
+    def _accept(self, event: Event) -> bool:
+        """Whether *event* is accepted, not refused."""
         kind = type(event)
         size_of_texts = TEXT_SIZES.get(kind)
         size = BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(event)
         progress = event if type(event) is CheckpointSaved else None
-        self.issued = number = self.issued + 1
+        self._issued = number = self._issued + 1
         # A newer checkpoint replaces a waiting one only if it is accepted itself: otherwise both would be lost.
         old = None if progress is None else self._progress.pop(progress.call, None)
         if old is not None:
@@ -176,7 +246,7 @@ class WriteQueue:
             if old is not None and progress is not None:
                 self._put_back(progress.call, old)
             self._refuse(number)
-            return 0
+            return False
         if old is not None:
             old.event = None
             self.coalesced += 1
@@ -195,7 +265,7 @@ class WriteQueue:
             self._live += 1
         self._bytes += size
         self._queue.append(entry)  # the last call: a signal handler that raises here leaves the counts right
-        return self._live + self._cancelled
+        return True
 
     def _note_result(self, event: Event, entry: QueuedEvent) -> None:
         recorded = recorded_in(event)
@@ -238,14 +308,17 @@ class WriteQueue:
             self.hurry.clear()
             if self._writing:
                 return self._writing
-            queue, batch, size = self._queue, self._writing, 0
-            while queue and len(batch) < BATCH_EVENTS and size < BATCH_BYTES:
+            self._absorb()
+            self._taken_at = time.monotonic()
+            queue, batch, size, events = self._queue, self._writing, 0, 0
+            while queue and events < BATCH_EVENTS and size < BATCH_BYTES:
                 entry = queue.popleft()
-                if entry.event is None:
+                if entry.event is None and entry.record is None:
                     continue
                 if type(entry.event) is CheckpointSaved:
                     self._progress.pop(entry.event.call, None)
                 batch.append(entry)
+                events += entry.weight
                 size += entry.size
             return batch
 
@@ -253,20 +326,24 @@ class WriteQueue:
         """The batch is stored, except the events numbered *unwritable*, which could not be encoded."""
         with self._lock:
             batch, self._writing = self._writing, []
-            self.stored += len(batch) - len(unwritable)
+            self.stored += (events := sum(entry.weight for entry in batch)) - len(unwritable)
             for number in unwritable:
                 self._drop(number)
             while self._results and next(iter(self._results.values())).number <= batch[-1].number:
                 self._results.popitem(last=False)
             cancelled = sum(entry.size == 0 for entry in batch) if self._cancelled else 0
             self._cancelled -= cancelled
-            self._live -= len(batch) - cancelled
+            self._live -= events - cancelled
             self._bytes -= sum(entry.size for entry in batch)
+            self._set_limit()
 
     def rest(self) -> bool:
-        """Clear *filled*, so that the next event sets it, unless an event waits; whether none waits."""
+        """Shut the lane and clear *filled*, so that the next event sets it, unless an event waits; whether none waits.
+
+        After the lane is shut the writer looks at it once more, before it rests: a caller may be just about to append.
+        """
         with self._lock:
-            if len(self):
+            if self.shut_lane() or len(self):
                 return False
             self.filled.clear()
             return True
@@ -277,26 +354,29 @@ class WriteQueue:
         return waiting[0] if waiting else None
 
     def _skip_removed(self) -> None:
-        while self._queue and self._queue[0].event is None:
+        while self._queue and self._queue[0].event is None and self._queue[0].record is None:
             self._queue.popleft()
 
     # the end
 
     def close(self) -> None:
-        """Accept no more events: from now on each is dropped, and counted."""
+        """Accept no more events: from now on each is dropped, and counted. What reaches the lane is still written."""
         with self._lock:
             self.is_closed = True
+            self.intake.limit = 0
 
     def give_up(self) -> None:
         """Close, drop all waiting events, and count them: they will not be written."""
         with self._lock:
-            self.is_closed = True
-            self.dropped += len(self)
+            self.is_closed = self._is_over = True
+            self.intake.limit = 0
+            self.dropped += self._live + self._cancelled
             waiting = self._writing or self._queue
             if waiting:
-                self._dropped_ranges.add(waiting[0].number, self.issued)
+                self._dropped_ranges.add(waiting[0].number, self._issued)
             self._queue.clear()
             self._progress.clear()
             self._results.clear()
             self._writing = []
             self._live = self._cancelled = self._bytes = 0
+            self._absorb()

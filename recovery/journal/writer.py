@@ -11,8 +11,9 @@ from typing import Any
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import rows_of
 from recovery.journal.housekeeping import Housekeeping
+from recovery.journal.intake import QueuedEvent, expanded
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.queue import BATCH_EVENTS, QueuedEvent, WriteQueue
+from recovery.journal.queue import BATCH_EVENTS, WriteQueue
 from recovery.journal.store import Query
 from recovery.waiting.waiters import Flag
 
@@ -122,6 +123,7 @@ class Writer:
                         pass
                     housekeeping.answer(all_of_them=is_closing)
             except Exception as error:  # operations go on, however the store fails
+                self._queue.shut_lane()
                 connection.fail(error)
             housekeeping.settle()
             housekeeping.take_commands()
@@ -181,6 +183,8 @@ class Writer:
                 self._recent_calls.add(part)
             self._queue.done(unwritable)
             self._poll_until = time.monotonic() + self._config.poll_after_batch
+            if not self._is_closing:
+                self._queue.open_lane()
         self.committed = self._queue.first - 1
         if wants_sync:
             connection.run(connection.store.sync())
@@ -199,4 +203,4 @@ class Writer:
         for first in range(0, len(batch), CHUNK_EVENTS):
             if first and not (self._queue.is_half_full or self._stir.is_set):
                 time.sleep(GIL_YIELD)
-            yield batch[first : first + CHUNK_EVENTS]
+            yield [one for entry in batch[first : first + CHUNK_EVENTS] for one in expanded(entry)]

@@ -124,6 +124,9 @@ BY_TYPE: dict[str, Category] = {
 
 THROTTLED = "the server wants fewer requests"
 
+UNKNOWN = "unknown error"
+"""The rule for an exception that says nothing."""
+
 REJECTED = "events.errors.CallRejectedError"
 BAD_CERTIFICATE = "ssl.SSLCertVerificationError"
 
@@ -165,7 +168,7 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
     if answer is None and (said := match_error_message(evidence.message, IN_MESSAGES)) is not None:
         # Frameworks raise RuntimeError for everything. What is transient need not be of git or pip: it is unknown.
         answer = None if said.category is T else Classification(said.category, said.name, said.why)
-    return answer or Classification(T, "unknown error")
+    return answer or Classification(T, UNKNOWN)
 
 
 def _has_bad_certificate(evidence: Evidence | None) -> bool:

@@ -34,6 +34,9 @@ MOST_UNTOLD = 60.0
 UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 """The server did not get the attempt, or refused it: a retry cannot have the effect twice."""
 
+MOST_LISTED = 64
+"""Delays that are worked out in advance."""
+
 ConditionOf: TypeAlias = Callable[[FailureClassified], Condition | None]
 """What a failure waits for, where that depends on the failure (its host); ``None``: it does not wait."""
 
@@ -231,6 +234,29 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
         wait = max(0.0, min(wait, within))  # wait_timeout bounds the conditions, not our delay
     return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+
+
+def delays(policy: RetryPolicy, category: Category) -> tuple[tuple[float, float], ...] | None:
+    """The delays that ``decide`` answers with after failures of *category*, where the retries used alone tell them.
+
+    One pair for each retry, at most ``MOST_LISTED``: a failure with *n* retries used is retried after the first number
+    of pair *n*, plus the second times the draw. A failure beyond them, and one that asks for a wait, is not covered.
+    ``None`` where more decides: a deadline, conditions, a function of the user's, the delay before.
+    """
+    strategy = policy.per_category.get(category)
+    is_hopeless = category in HOPELESS and (strategy is None or category in NEVER)
+    if is_hopeless or category is LIMITED or policy.max_elapsed is not None or (strategy and strategy.wait_for):
+        return None
+    most, backoff, jitter, cap = (
+        (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
+        if strategy is None
+        else _overridden(policy, strategy)
+    )
+    if jitter == "decorrelated" or not isinstance(backoff, Constant | Linear | Exponential | tuple):
+        return None
+    listed = range(1, (MOST_LISTED if most is None else min(most, MOST_LISTED)) + 1)
+    ends = ((delay(backoff, jitter, cap, retry=one, previous=0.0, draw=draw) for draw in (0.0, 1.0)) for one in listed)
+    return tuple((least, longest - least) for least, longest in ends)
 
 
 def _slower(backoff: Backoff) -> Backoff:

@@ -41,16 +41,19 @@ class BuiltIn:
 
     def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], wake: Wake, *, max_keys: int) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
+        self.rng = rng
         self.classify = Classify(config_of, registry.call_configs, registry.switch)
-        bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
+        classify = bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
         self.budgets = RetryBudgets(bus, config_of, operation_of, max_keys=max_keys)
-        bus.subscribe(
+        schedule = bus.subscribe(
             FailureClassified,
             Schedule(config_of, rng, self.budgets, registry.call_configs).on_classified,
             essential=True,
         )
         self.circuit_breaker = Break(bus, config_of, operation_of, wake, max_keys=max_keys)
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
+        self.subscriptions = {classify, schedule, self.circuit_breaker.subscription, self.rate_limits.subscription}
+        """Those that decide about failures."""
         bus.subscribe((CircuitClosed, CircuitOpened), self._on_circuit, essential=True)
         self._bus = bus
         self._registry = registry
@@ -74,6 +77,7 @@ class BuiltIn:
         if logging is not None:
             self._registry.logging = logging
         self._follow_log()
+        self._bus.invalidate()
 
     def follow(self, definition: Definition) -> None:
         """Subscribe to what the operation's config asks for."""

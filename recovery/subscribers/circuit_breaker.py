@@ -7,7 +7,7 @@ one key of it) and unsubscribes when it is closed again: a healthy operation sta
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, TypeAlias
 
 from events.bus import Bus
@@ -82,7 +82,13 @@ class Break:
         self._forced: dict[OperationKey, Literal["open", "closed", "metrics_only"]] = {}
         self._parts = Parts()  # with a circuit or a forced mode
         self._latest: object = None
-        bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
+        self.subscription = bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
+        """To the failures."""
+
+    @property
+    def known(self) -> Collection[OperationKey]:
+        """The operation keys whose circuits are not closed without a failure, as they were left; always the same."""
+        return self._circuits
 
     def states(self) -> dict[OperationKey, Circuit | Forced]:
         """Every circuit that is forced, or not closed without a failure, as it stands now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from events.operation_events import FailureClassified, OperationFailed
 from events.own_log import own_log
 from events.verdicts import GiveUp
 from recovery.operations import Switch
-from recovery.policies.classification import Classification, Classifier, Front, classify_evidence, worst
+from recovery.policies.classification import Classification, Classifier, Front, by_type, classify_evidence, worst
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.policies.steering import STEERING
@@ -56,6 +57,14 @@ def classify(error: BaseException | Evidence) -> Classification:
         judged.append(_steers(evidence) or classify(evidence))
     longest = max(answer.retry_after or 0.0 for answer in judged)
     return msgspec.structs.replace(worst(judged), retry_after=longest or None)
+
+
+class Meaning(NamedTuple):
+    """What the errors of a class mean, the evidence of one, and whether their text decides, too."""
+
+    answer: Classification
+    evidence: Evidence
+    is_by_text: bool = False
 
 
 class Classify:
@@ -127,6 +136,17 @@ class Classify:
             progress_resets=progress_resets,
         )
 
+    def of_class(self, error: Exception, config: OperationConfig, operation: str) -> Meaning | None:
+        """What every error of the class of *error* means for which ``is_plain`` holds; ``None`` where more decides."""
+        if config.classifiers or self.classifiers or not self._switch.is_on:
+            return None
+        evidence = extract_evidence(error)
+        answer = self._declared(error, evidence, config, operation)
+        if answer is not None:
+            return Meaning(answer, evidence) if answer.rule == "retry_on" else None
+        is_by_text = config.retry_on is None and self._asks_rules(config) and not by_type(evidence.type, evidence.kinds)
+        return Meaning(self._rule(evidence, config, operation), evidence, is_by_text)
+
     def _worst_of(self, error: Exception, config: OperationConfig, operation: str) -> tuple[Classification, Evidence]:
         judged = []
         for leaf in leaves(error):
@@ -170,9 +190,12 @@ class Classify:
             return Classification(Category.PERMANENT, "retry_on")
         classifiers = config.classifiers + self.classifiers
         front = self._front(classifiers, operation) if classifiers else None
-        if self.enabled if config.classification is None else config.classification:
+        if self._asks_rules(config):
             return classify_evidence(evidence, front)
         return (front and front(evidence)) or Classification(Category.TRANSIENT, "classification is off")
+
+    def _asks_rules(self, config: OperationConfig) -> bool:
+        return self.enabled if config.classification is None else config.classification
 
     def _front(self, classifiers: tuple[Classifier, ...], operation: str) -> Front:
         """The classifiers of the operation and of the service as one; one that raises is logged and skipped."""

@@ -36,6 +36,9 @@ LOOKED_FOR = READ | {
 }  # fmt: skip
 """The attributes of exceptions that are read, and those by which a class may compute them."""
 
+PLAIN_TEXT = (BaseException.__str__, OSError.__str__)
+"""How an error with a text as its only argument tells that text."""
+
 LEVELS = 4
 """How many levels of causes are extracted."""
 
@@ -74,6 +77,24 @@ def extract_evidence(error: BaseException, *, depth: int = LEVELS) -> Evidence:
         return _with_attributes(error, kind, errno, cause)
     except Exception:  # a lie that is not known yet
         return _bare(error)
+
+
+def is_plain(error: Exception) -> bool:
+    """Whether class and text are all the evidence of *error*: no attribute, no cause, no number, one text or none.
+
+    The compiled failure path asks the same of each error of a class that it knows (``has_plain_class``), in line.
+    """
+    try:
+        if not has_plain_class(error) or error.__dict__ or error.__cause__ is not None or len(error.args) > 1:
+            return False
+        return getattr(error, "errno", None) is None and type(error.args[0] if error.args else "") is str
+    except Exception:
+        return False
+
+
+def has_plain_class(error: Exception) -> bool:
+    """Whether nothing in the class of *error* computes its evidence."""
+    return _kind_of(type(error)).is_bare and type(error).__str__ in PLAIN_TEXT  # type: ignore[arg-type]
 
 
 def _with_attributes(error: BaseException, kind: _Kind, errno: int | None, cause: Evidence | None) -> Evidence:
@@ -167,9 +188,13 @@ def _cause(error: BaseException, *, is_outermost: bool, is_bare: bool) -> BaseEx
 
 def _text(error: BaseException) -> str:
     try:
-        text = str(error)
+        return message_of(str(error))
     except Exception:  # a hostile __str__ must not hide the failure
         return "(its message cannot be read)"
+
+
+def message_of(text: str) -> str:
+    """*text* as evidence holds it."""
     if type(text) is not str:
         text = str.__str__(text)  # a plain str, not a subclass
     if len(text) <= MAX_TEXT and text.isprintable():

@@ -47,7 +47,8 @@ class RateLimits:
         self._lock = fork_safe(threading.RLock())
         self._until: Ranking[OperationKey, float] = Ranking()
         self._subscriptions: dict[OperationKey, Subscription] = {}
-        bus.subscribe(FailureClassified, self.on_classified, essential=True)
+        self.subscription = bus.subscribe(FailureClassified, self.on_classified, essential=True)
+        """To the failures."""
 
     def on_classified(self, failure: FailureClassified) -> None:
         """Note a rate limit that a server asked for; of several, the longest counts."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from events.bus import Bus
+from recovery.execution import compiled
 from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
@@ -82,6 +83,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.0  # not None: a task lets others run
 
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
+    monkeypatch.setattr(compiled, "may_sleep", lambda _clock: False)  # every wait is a Wait
     return waited
 
 
@@ -90,5 +92,6 @@ def _advance(bus: Bus, wait: Wait, seconds: float) -> None:
     advance = getattr(bus.clock, "advance", None)
     if advance is None:
         moved = bus.clock = wait.conditions.clock = _Moved(bus.clock)
+        bus.invalidate()
         advance = moved.advance
     advance(seconds)

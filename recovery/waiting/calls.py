@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Protocol
 
 from events.operation_events import CallSteered
 from events.parts import Parts
@@ -11,6 +12,20 @@ from recovery.operations import OperationKey
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
+
+
+class Sleeping(Protocol):
+    """What the register needs of a call that sleeps without a ``Wait`` (``recovery.waiting.sleep``)."""
+
+    def as_wait(self) -> Wait:
+        """A new wait, as it stands now."""
+        ...
+
+    def steered(self, wait: Wait) -> None:
+        """End the sleep: the call goes on in *wait*. The caller holds the lock of the waits."""
+
+    def wake(self) -> None:
+        """Resume the call, after ``steered``; never blocks."""
 
 
 class WaitingCalls:
@@ -27,7 +42,7 @@ class WaitingCalls:
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
-        self._waits: dict[str, Wait] = {}
+        self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
 
@@ -40,13 +55,16 @@ class WaitingCalls:
     def describe(self, call: str) -> WaitingCall | None:
         """The waiting call with the id *call*; ``None`` if it does not wait."""
         with self.conditions.lock:
-            wait = self._waits.get(call)
+            waiting = self._waits.get(call)
+            wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
             return None if wait is None else wait.describe()
 
     def describe_all(self) -> list[WaitingCall]:
         """Every call that waits now."""
         with self.conditions.lock:
-            return [wait.describe() for wait in self._waits.values()]
+            calls = list(self._waits)
+        # The lock is held for one call at a time: with thousands, loops would stand still meanwhile.
+        return [waiting for call in calls if (waiting := self.describe(call)) is not None]
 
     def steer(self, call: str, command: WaitCommand, reason: str = "") -> bool:
         """Carry out *command* on the wait of *call* and publish ``CallSteered``.
@@ -54,9 +72,13 @@ class WaitingCalls:
         Returns whether that changed anything.
         """
         with self.conditions.lock:
-            wait = self._waits.get(call)
-            if wait is None or not wait.steer(command, reason):
+            waiting = self._waits.get(call)
+            wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
+            if waiting is None or wait is None or not wait.steer(command, reason):
                 return False
+            if not isinstance(waiting, Wait):
+                self._waits[call] = wait
+                waiting.steered(wait)
         operation = wait.attempt.call.operation
         operation.bus.publish(
             CallSteered(
@@ -69,7 +91,7 @@ class WaitingCalls:
                 reason=reason,
             )
         )
-        wait.wake()
+        waiting.wake()
         return True
 
     def wake(self, operation: str, key: str, *, spread: bool = False) -> None:
@@ -93,6 +115,17 @@ class WaitingCalls:
                 if self.wakes != wait.since:
                     wait.release(0.0)  # its cause may have ended since it asked
 
+    def enter_sleep(self, call: str, sleep: Sleeping) -> None:
+        """Register *sleep*, that of *call*: from now on commands reach it."""
+        with self.conditions.lock:
+            self._waits[call] = sleep
+
+    def leave_sleep(self, call: str, sleep: Sleeping) -> None:
+        """Remove *sleep*, which is over. From now on it is not steered; it may have been."""
+        with self.conditions.lock:
+            if self._waits.get(call) is sleep:
+                self._remove(call)
+
     def leave(self, wait: Wait) -> None:
         """Remove *wait*, which is over."""
         with self.conditions.lock:
@@ -100,10 +133,15 @@ class WaitingCalls:
             if wait.waiter is not None:
                 wait.waiter.close()
             if self._waits.get(wait.attempt.call.id) is wait:
-                del self._waits[wait.attempt.call.id]
+                self._remove(wait.attempt.call.id)
             if wait.is_deferred:
                 deferred = self._deferred[wait.operation_key]
                 deferred.discard(wait)
                 if not deferred:
                     del self._deferred[wait.operation_key]
                     self._parts.discard(wait.operation_key)
+
+    def _remove(self, call: str) -> None:
+        del self._waits[call]
+        if not self._waits:
+            self._waits.clear()  # it keeps the room of the most entries that it had: 40 to 100 bytes each

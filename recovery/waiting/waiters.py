@@ -9,7 +9,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -61,7 +62,7 @@ class TaskWaiter:
 
     def __init__(self) -> None:
         self._timer: Any = None
-        self._loop = _asyncio_loop()
+        self._loop = asyncio_loop()
         if self._loop is None:
             self._end: Any = anyio.Event()
             self._soon = soon_in_this_loop()
@@ -110,13 +111,17 @@ def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method wou
 def yield_once() -> Awaitable[None]:
     """Let other tasks run once; a pending cancellation is raised here."""
     # As anyio does on asyncio, without its detection of the loop: that takes longer than the yield.
-    if _asyncio_loop() is None:
+    if "trio" in sys.modules and asyncio_loop() is None:
         return anyio.lowlevel.checkpoint()
-    nothing: Awaitable[None] = sys.modules["asyncio"].sleep(0)
-    return nothing
+    return _yield_to_asyncio()
 
 
-def _asyncio_loop() -> Any:  # a foreign type
+@types.coroutine
+def _yield_to_asyncio() -> Generator[None, None, None]:
+    yield
+
+
+def asyncio_loop() -> Any:  # a foreign type
     """The asyncio loop of the current task; ``None`` for a trio task."""
     asyncio = sys.modules.get("asyncio")  # never imported for this
     loop = None if asyncio is None else asyncio._get_running_loop()

@@ -1,0 +1,280 @@
+"""What the compiled failure path knows of one operation: its subscribers, its journal, and what classes of errors mean.
+
+A ``Plan`` holds for one generation of the operation; a ``Route`` is learnt from the general path when a plain error of
+its class first fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from events.bus import Bus
+from events.event import Event
+from events.evidence import Evidence
+from events.operation import Operation
+from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
+from events.ready import Ready
+from events.subscription import Subscription
+from recovery.journal.core import JournalCore
+from recovery.journal.intake import Intake
+from recovery.policies.classification import UNKNOWN
+from recovery.policies.retry import UNSENT, delays
+from recovery.registry import Registry
+from recovery.settings import OperationConfig
+from recovery.subscribers.built_in import BuiltIn
+from recovery.subscribers.classification import Meaning
+from recovery.subscribers.evidence_extraction import is_plain, message_of
+
+LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
+
+MAX_KNOWN = 256
+"""Classes of errors, and texts of one class, that are known at a time."""
+
+
+class Route:
+    """What the plain failures of one class of errors mean, and when they are retried; makes the events of its records.
+
+    A record is ``(route, call, attempt, at, began, waited, text, after)``: the number of the call and of the attempt,
+    the times of this failure and of the first, the seconds waited before the attempt and after it, and the message.
+
+    Args:
+        operation: What has failed.
+        meaning: What every such failure means.
+        delays: As of ``recovery.policies.retry.delays``.
+        has_errno: Whether errors of the class may have one; then they are not plain.
+        texts: Those known to mean this, where the text decides, too; ``None`` for all texts.
+    """
+
+    __slots__ = ("delays", "has_errno", "meaning", "most", "operation", "texts")
+
+    weight = 2
+    """How many events a record stands for."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        meaning: Meaning,
+        delays: tuple[tuple[float, float], ...],
+        *,
+        has_errno: bool,
+        texts: set[str] | None,
+    ) -> None:
+        self.operation = operation
+        self.meaning = meaning
+        self.delays, self.most = delays, len(delays)
+        self.has_errno = has_errno
+        self.texts = texts
+
+    def failed(self, record: Any, error: Exception) -> OperationFailed:
+        """The failure of *record*, with its live *error*."""
+        _, call, attempt, at, began, waited, _, _ = record
+        operation = self.operation
+        return OperationFailed(
+            at=at,
+            operation=operation.name,
+            call=f"{operation.bus.run}-{call}",
+            attempt=attempt,
+            error=error,
+            retries=attempt - 1,
+            elapsed=at - began,
+            waited=waited,
+        )
+
+    def classified(self, record: Any) -> FailureClassified:
+        """The classified failure of *record*."""
+        _, call, attempt, at, began, waited, text, _ = record
+        operation, (answer, evidence, _) = self.operation, self.meaning
+        return FailureClassified(
+            at=at,
+            operation=operation.name,
+            call=f"{operation.bus.run}-{call}",
+            attempt=attempt,
+            category=answer.category,
+            rule=answer.rule,
+            why=answer.why,
+            evidence=Evidence(type=evidence.type, kinds=evidence.kinds, message=message_of(text)),
+            retries=attempt - 1,
+            elapsed=at - began,
+            waited=waited,
+        )
+
+    def scheduled(self, record: Any, classified: FailureClassified | None = None) -> RetryScheduled:
+        """The retry of *record*, after *classified* if that is made already."""
+        classified = classified or self.classified(record)
+        return RetryScheduled(
+            at=classified.at,
+            operation=classified.operation,
+            call=classified.call,
+            attempt=classified.attempt,
+            after=record[7],
+            retry=classified.attempt,
+            category=classified.category,
+            failure=classified,
+        )
+
+    def events(self, record: Any) -> tuple[Event, ...]:
+        """The events that *record* stands for."""
+        classified = self.classified(record)
+        return classified, self.scheduled(record, classified)
+
+
+class Recovered:
+    """Makes the events of records ``(recovered, call, attempt, at, began, lag)``: calls that have succeeded at last."""
+
+    __slots__ = ("operation",)
+
+    weight = 1
+    """How many events a record stands for."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def events(self, record: Any) -> tuple[OperationRecovered]:
+        """The event that *record* stands for."""
+        _, call, attempt, at, began, lag = record
+        operation = self.operation
+        return (
+            OperationRecovered(
+                at=at,
+                operation=operation.name,
+                call=f"{operation.bus.run}-{call}",
+                attempt=attempt,
+                elapsed=at - began,
+                lag=lag,
+            ),
+        )
+
+
+class Observers(NamedTuple):
+    """The subscribers, beside the built-in ones, of each event of a failure that is retried."""
+
+    failed: Ready
+    classified: Ready
+    scheduled: Ready
+    recovered: Ready
+
+
+class Plan(NamedTuple):
+    """What the failures of one function depend on, for one generation of its operation.
+
+    Args:
+        generation: That generation.
+        details: Whether the log wants details.
+        routes: What is known of classes of errors; ``None`` for those that take the general path.
+        intake: Takes the records for the journal.
+        clock: The clock of the bus.
+        observers: The subscribers that are not built in; ``None`` if there are none.
+        long: Those of a ``RetryScheduled`` that waits long (``LONG_WAIT``).
+        is_usual: Whether any failure may take the compiled path.
+    """
+
+    generation: int
+    details: bool
+    routes: dict[type, Any]  # of Route or None, which the checker would ask for at each use
+    intake: Intake
+    clock: Callable[[], float]
+    observers: Observers | None
+    long: Ready
+    is_usual: bool
+
+
+NO_JOURNAL = Intake()
+"""Takes every record, and keeps none."""
+NO_JOURNAL.lane, NO_JOURNAL.limit = deque(maxlen=0), 1
+
+NO_PLAN = Plan(-1, False, {}, NO_JOURNAL, float, None, (), is_usual=False)
+"""Before the first failure."""
+
+
+class Planner:
+    """Makes plans, and learns routes, for the functions of one service.
+
+    Args:
+        bus: The service's bus.
+        registry: Its operations.
+        built_in: Its subscribers.
+        journal: The journal, once there is one.
+    """
+
+    def __init__(
+        self, bus: Bus, registry: Registry, built_in: BuiltIn, journal: Callable[[], JournalCore | None]
+    ) -> None:
+        self.bus, self.rng = bus, built_in.rng
+        self.circuits = built_in.circuit_breaker.known
+        self._registry, self._built_in, self._journal = registry, built_in, journal
+
+    def plan(self, operation: Operation, config: OperationConfig) -> Plan:
+        """The plan of the functions of *operation* with that *config*, as of now."""
+        generation, bus, journal = operation.generation, self.bus, self._journal()
+        own = self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
+        details, is_usual = wants_details(), is_simple(config)
+        is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config
+        found: list[Ready] = []
+        kinds = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
+        for kind, detailed in (*((kind, details) for kind in kinds), (RetryScheduled, True)):
+            ready = bus.subscribers(kind, operation.name, details=detailed)
+            is_usual &= not bus.signal(kind).is_muted and all(_is_sound(one) for _, one in ready)
+            found.append(tuple(one for one in ready if one[1] not in own))
+        observers = Observers(*found[:4])
+        is_kept = journal is not None and config.durability != "off"
+        return Plan(
+            generation,
+            details,
+            {},
+            journal.intake if journal is not None and is_kept else NO_JOURNAL,
+            bus.clock,
+            observers if any(observers) else None,
+            found[4],
+            is_usual,
+        )
+
+    def learn(self, plan: Plan, error: Exception, operation: Operation, config: OperationConfig) -> bool:
+        """Learn what *error* means, if that is not known yet; whether it takes the compiled path from now on."""
+        if not (plan.is_usual and is_plain(error)):
+            return False
+        kind, text = type(error), error.args[0] if error.args else ""
+        known = plan.routes.get(kind)
+        if kind in plan.routes and (known is None or known.texts is None or text in known.texts):
+            return False
+        meaning = self._built_in.classify.of_class(error, config, operation.name)
+        if meaning is not None and meaning.is_by_text and meaning.answer.rule != UNKNOWN:
+            return False  # this text has a meaning of its own
+        if known is None:
+            known = None if meaning is None else self._route(kind, meaning, operation, config)
+            if len(plan.routes) >= MAX_KNOWN:
+                plan.routes.clear()
+            plan.routes[kind] = known
+        if known is not None and known.texts is not None:
+            if len(known.texts) >= MAX_KNOWN:
+                known.texts.clear()
+            known.texts.add(text)
+        return known is not None
+
+    def _route(self, kind: type, meaning: Meaning, operation: Operation, config: OperationConfig) -> Route | None:
+        category = meaning.answer.category
+        listed = delays(config.policy, category)
+        if not listed or not (config.may_repeat or category in UNSENT) or meaning.answer.retry_after:
+            return None
+        return Route(
+            operation, meaning, listed, has_errno=issubclass(kind, OSError), texts=set() if meaning.is_by_text else None
+        )
+
+
+def is_simple(config: OperationConfig) -> bool:
+    """Whether a failure of a call with that *config* may be decided by its class, its text and its number alone."""
+    hooks = (config.retry_if, config.retry_if_error, config.before_retry, config.reconcile, config.budget)
+    counts_calls = config.breaker is None or config.breaker.counts == "calls"
+    return counts_calls and not config.classifiers and all(hook is None for hook in hooks)
+
+
+def wants_details() -> bool:
+    """Whether the log wants details now, as for the bus."""
+    return (LOGGER.level or ROOT.level) <= INFO
+
+
+def _is_sound(subscription: Subscription | None) -> bool:
+    """Whether a subscriber has not failed, and is no receiver of blinker's own, which may go without notice."""
+    return subscription is not None and (subscription.trouble is None or subscription.trouble.failures == 0)

@@ -1,0 +1,151 @@
+"""The journal's intake: a lane that takes an ordinary event with one comparison and one append, without a lock.
+
+``if len(lane) < intake.limit: lane.append(record)`` is the whole fast way. *limit* is 0 whenever anything is unusual:
+the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait for
+admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import repeat, starmap
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from events.event import Event
+from events.kinds import kinds_of
+from events.operation_events import (
+    CallLeftPending,
+    CheckpointSaved,
+    FailureClassified,
+    OperationCancelled,
+    OperationFailed,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+)
+from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES
+
+LANE_RECORDS = 512
+"""Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
+LONGEST_TEXT = 200
+"""Characters of a failure's message in the lane; longer ones are measured and bounded one by one."""
+MAX_WEIGHT = 2
+"""Events that one record stands for at most."""
+RECORD_SIZE = 3 * BASE_SIZE
+"""Bytes that one record is estimated at, at most."""
+
+
+class Form(Protocol):
+    """What the records of one shape mean.
+
+    Args:
+        weight: How many events each of them stands for, up to ``MAX_WEIGHT``.
+    """
+
+    weight: int
+
+    def events(self, record: Any) -> Sequence[Event]:
+        """The events of *record*: equal ones each time. It runs on the writer's thread, or where a caller asks."""
+        ...
+
+
+Record: TypeAlias = Event | tuple[Any, ...]
+"""An event, or ``(form, ...)``, whose form makes the events later."""
+
+
+class QueuedEvent(msgspec.Struct, eq=False, gc=False):
+    """An event in the queue. *number* counts the events of this run, from 1; *event* is ``None`` once it is removed.
+
+    *since* is the number of the first waiting checkpoint that this one has replaced; 0 for none. With a *record* there
+    is no event yet: it stands for *weight* events, and *number* is that of the first.
+    """
+
+    number: int
+    event: Event | None
+    size: int
+    since: int = 0
+    record: tuple[Any, ...] | None = None
+    weight: int = 1
+
+
+def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
+    """*entry* itself, or one entry for each event of its record."""
+    if entry.record is None:
+        return (entry,)
+    events, size = entry.record[0].events(entry.record), entry.size // entry.weight
+    return [QueuedEvent(number, event, size) for number, event in enumerate(events, entry.number)]
+
+
+class Intake:
+    """The *lane* and its *limit*, for any thread. It lives as long as its journal, in forked children too."""
+
+    __slots__ = ("_gathered", "lane", "limit")
+
+    def __init__(self) -> None:
+        self.lane: deque[Record] = deque()
+        self.limit = 0
+        self._gathered: list[Record] = []
+
+    def begin(self) -> None:
+        """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
+        self.limit = 0
+        self.lane.clear()
+        self._gathered = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no record waits here."""
+        return not (self.lane or self._gathered)
+
+    @property
+    def weight(self) -> int:
+        """How many events wait here."""
+        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.lane])
+
+    def gather(self) -> list[Record]:
+        """The records that wait, the earliest first; the same again, and later ones, until ``gathered()``."""
+        lane = self.lane
+        # All in C: no signal handler can raise between the one container and the other.
+        self._gathered.extend(starmap(lane.popleft, repeat((), len(lane))))
+        return self._gathered
+
+    def forget(self) -> None:
+        """The records that ``gather`` returned are in the queue."""
+        self._gathered = []
+
+
+def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent], int, int]:
+    """An entry for each of *records*, numbered after *number*; then the latest number, and the bytes of all."""
+    entries, size_of_all = [], 0
+    for record in records:
+        if type(record) is tuple:
+            weight = record[0].weight
+            size = BASE_SIZE * (2 * weight - 1)  # the first of two is a failure, which has evidence
+            entries.append(QueuedEvent(number + 1, None, size, 0, record, weight))
+            number += weight
+        else:
+            number += 1
+            size_of_texts = TEXT_SIZES.get(type(record))  # type: ignore[arg-type]  # mypy does not narrow by ``is tuple``
+            size = BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(record)
+            entries.append(QueuedEvent(number, record, size))  # type: ignore[arg-type]  # likewise
+        size_of_all += size
+    return entries, number, size_of_all
+
+
+def _has_short_texts(event: Any) -> bool:
+    evidence = event.evidence
+    return evidence.cause is None and evidence.stderr is None and len(evidence.message) <= LONGEST_TEXT
+
+
+_NEVER = (CheckpointSaved, OperationCancelled, CallLeftPending, OperationFailed)
+IS_ORDINARY: dict[type[Event], Any] = {
+    **{kind: None for kind in kinds_of(Event) if kind not in _NEVER and kind.__module__ != "events.journal_events"},
+    FailureClassified: _has_short_texts,
+    OperationStarted: lambda event: not memoryview(event.arguments).nbytes,
+    OperationSucceeded: lambda event: event.recorded is None,
+    OperationRecovered: lambda event: event.recorded is None,
+}
+"""Whether an event of that kind may take the lane; ``None``: each may. Other kinds never do."""
