@@ -30,10 +30,10 @@ $(EVIDENCE): $(READY)
 	$(BIN)/python -m pip install --quiet --group evidence
 	@touch $(EVIDENCE)
 
-demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (three quarters of a minute)
+demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run the tests, of very many cases a few of each kind (two minutes and a half)
+test: $(READY) ## run the tests, of very many cases a few of each kind (a minute and a half)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 slow: $(READY) ## run the cases that `make test` leaves out (a minute)
@@ -56,7 +56,7 @@ arch: $(READY) ## check layers and import circles (import-linter)
 props: $(READY) ## run the property tests alone, with 3000 examples each
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" --timeout 900 tests/properties
 
-evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (three quarters of a minute)
+evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
 	$(BIN)/python -m pytest tests/evidence
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
