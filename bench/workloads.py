@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -107,15 +106,10 @@ def fails_every_other_async() -> Callable[[], Any]:
     return function
 
 
-async def fails_while(failures: Iterator[object]) -> None:
-    """Fail as long as *failures* yields: ``fails_while(failures(1))`` fails at its first attempt only."""
-    for _ in failures:
-        raise ConnectionError("reset")
-
-
-def failures(count: int) -> Iterator[object]:
-    """Return an iterator of *count* items, one for each attempt that is to fail."""
-    return itertools.repeat(None, count)
+async def fails_while(failures: list[str]) -> None:
+    """Fail as long as there are *failures*: ``fails_while(["reset"])`` fails at its first attempt only."""
+    if failures:
+        raise ConnectionError(failures.pop())
 
 
 @contextmanager
