@@ -65,19 +65,19 @@ mutants: $(READY) ## plant each known bug, and check that its test fails (four m
 torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twelve minutes; SHARE=0.05: one)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
-bench: $(PEERS) ## measure and print all figures, beside other libraries (five minutes)
+bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)
 	$(BIN)/python -m bench table
 
 bench-quick: $(PEERS) ## the same in fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
 
-report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (six minutes)
+report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (seven minutes)
 	$(BIN)/python -m bench report
 
-bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (half a minute)
+bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (three quarters of a minute)
 	$(BIN)/python -m bench check
 
-bench-baseline: $(READY) ## write the figures of this tree to bench/baseline.json (a minute and a half)
+bench-baseline: $(READY) ## write the figures of this tree to bench/baseline.json (two minutes and a half)
 	$(BIN)/python -m bench baseline
 
 bench-quiet: $(READY) ## test bench-check for false alarms: 20 checks on a busy machine (twenty minutes)

@@ -107,8 +107,8 @@ def _gated(keys: Iterable[str]) -> dict[str, Spread]:
         group = run_group(name, GATE)
         if group.error:
             raise click.ClickException(f"{name} could not be measured: {group.error}")
-        measured = {row.key: row.measured for row in group.rows if row.measured is not None}
-        found |= {key: measured[key] for key in GATED_GROUPS[name] if key in measured}
+        costs = {row.key: regression_gate.cost(row) for row in group.rows if row.key in GATED_GROUPS[name]}
+        found |= {key: one for key, one in costs.items() if one is not None}
     return found
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.measure import Clock
 from events.event import Event
@@ -16,6 +17,8 @@ from recovery.journal.config import JOURNAL_DEFAULTS
 
 BATCH = 512
 """Rows in one transaction, as in the journal."""
+BATCH_EVERY = 0.02
+"""Seconds between two batches of a thread that writes steadily, as in the journal."""
 EVIDENCE = Evidence(
     type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="[Errno 104] reset", errno=104
 )
@@ -67,7 +70,7 @@ class RawCopy:
 
     def __init__(self, journal: Path, copy: Path) -> None:
         self._journal = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
-        self._copy = sqlite3.connect(copy, isolation_level=None)
+        self._copy = sqlite3.connect(copy, isolation_level=None, check_same_thread=False)
         self._copy.execute("PRAGMA journal_mode = WAL")
         self._copy.execute("PRAGMA synchronous = normal")
         for (statement,) in self._journal.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"):
@@ -79,15 +82,31 @@ class RawCopy:
 
     def write_new(self, clock: Clock = time.perf_counter) -> tuple[int, float]:
         """Write the journal's new rows since the last call; return their number and the seconds it took."""
+        rows = self.new_rows()
+        began = clock()
+        for first in range(0, len(rows), BATCH):
+            self._write(rows[first : first + BATCH])
+        return len(rows), clock() - began
+
+    def new_rows(self) -> list[Any]:
+        """The journal's new rows since the last call."""
         rows = self._journal.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (self._seen,)).fetchall()
         if rows:
             self._seen = rows[-1][0]
-        began = clock()
-        for first in range(0, len(rows), BATCH):
-            self._copy.execute("BEGIN IMMEDIATE")
-            self._copy.executemany(self._insert, rows[first : first + BATCH])
-            self._copy.execute("COMMIT")
-        return len(rows), clock() - began
+        return rows
+
+    def write_steadily(self, rows: list[Any], seconds: float) -> None:
+        """Write *rows* in equal batches, one each 20 ms, in that many *seconds*; for a thread of its own."""
+        began = time.perf_counter()
+        batches = max(round(seconds / BATCH_EVERY), 1)
+        for number in range(batches):
+            time.sleep(max(began + (number + 1) * BATCH_EVERY - time.perf_counter(), 0.0))
+            self._write(rows[number * len(rows) // batches : (number + 1) * len(rows) // batches])
+
+    def _write(self, rows: list[Any]) -> None:
+        self._copy.execute("BEGIN IMMEDIATE")
+        self._copy.executemany(self._insert, rows)
+        self._copy.execute("COMMIT")
 
     def close(self) -> None:
         """Close both files."""

@@ -163,7 +163,8 @@ def interleave(
 
     Args:
         candidates: What to time, by name.
-        rounds: Rounds in which every candidate runs once, in rotating order.
+        rounds: Rounds in which every candidate runs once, in rotating order, and backwards in every other round: no
+            candidate always runs after the same one.
         times: Calls of each candidate in a round; by default as many as fit into *round_time* seconds.
         round_time: Seconds per candidate and round, if *times* is not given.
         settle: Called after each candidate, and not timed.
@@ -175,8 +176,9 @@ def interleave(
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates.items())
     for number in range(rounds):
-        first = number % len(order)
-        for name, timed in order[first:] + order[:first]:
+        first = number // 2 % len(order)
+        turn = order[first:] + order[:first]
+        for name, timed in turn if number % 2 == 0 else reversed(turn):
             taken[name].append(timed(counts[name]) / counts[name])
             settle()
     return taken

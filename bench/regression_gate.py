@@ -2,7 +2,7 @@
 
 A ratio is worse only if it exceeds the limit by more than its own spread, in each of three tries. The baseline holds
 ratios and counts, no times, so that another machine can use it. Ratios are of processor time: what other processes take
-of the machine is not in them.
+of the machine is not in them. A share that should be great is turned over, so that more is always worse.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import Spread
+from bench.row import Row
 
 ALLOWED = 1.2
 """How much worse a ratio may be than its baseline. A count, which another run reproduces, may not grow at all."""
@@ -47,6 +48,14 @@ class Finding(msgspec.Struct, frozen=True):
             f"{word:5}  {self.key:24} {self.before:8.3f}x -> {self.now.middle:8.3f}x "
             f"({self.now.low:.3f} to {self.now.high:.3f})  {change:+.0f} %"
         )
+
+
+def cost(row: Row) -> Spread | None:
+    """The figure of *row* as the gate compares it: more is worse. A share with the goal "at least" is turned over."""
+    found = row.measured
+    if found is None or row.goal is None or row.goal.sense == "most":
+        return found
+    return Spread(1.0 / found.high, 1.0 / found.middle, 1.0 / found.low, found.rounds)
 
 
 def is_worse(now: Spread, before: float) -> bool:

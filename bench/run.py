@@ -20,8 +20,9 @@ GROUPS = {
     "success": "A call that succeeds",
     "features": "Each feature alone",
     "overhead": "Operations of 1 ms and 10 ms",
+    "intake": "What journal mode takes of the caller",
     "failure": "Calls that fail once",
-    "call_count": "What one failure runs",
+    "call_count": "Functions that one call runs",
     "rescued": "Calls rescued by retries",
     "retry_lag": "Lag of retries",
     "users": "20 users",
@@ -40,9 +41,10 @@ QUICK_GROUPS = tuple(name for name in GROUPS if name not in ("durable", "stages"
 """The groups that ``make bench-quick`` measures: all that have a goal."""
 GATED_GROUPS = {
     "success": ("success-async", "success-sync", "wrapper-async", "wrapper-sync"),
-    "call_count": ("failure-calls", "failure-files", "failure-moves-journal"),
-    "failure": ("failure-ratio", "failure-async-ratio", "tasks-ratio"),
-    "events": ("events-ratio",),
+    "intake": ("intake",),
+    "failure": ("failure", "failure-observed", "failure-async", "failure-processor", "tasks"),
+    "call_count": ("failure-calls", "failure-calls-observed", "failure-calls-general", "success-calls-journal"),
+    "events": ("events",),
     "memory": ("memory-ratio",),
     "imports": ("import-ratio",),
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import itertools
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adapters.sqlite.store import Retention, SQLiteStore
+from bench.measure import Timed
+from events.operation_events import OperationFailed, OperationRecovered, RetryScheduled
 from recovery import Recovery
 
 NO_RETENTION = Retention(seconds=1e9, calls=10**9, bytes=10**12)
@@ -34,6 +37,20 @@ def handwritten_async(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return await function(*args, **kwargs)
         except ConnectionError:
+            return await function(*args, **kwargs)
+
+    return wrapper
+
+
+def handwritten_yielding(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but it leaves one pass of the event loop to other tasks before it retries."""
+
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except ConnectionError:
+            await asyncio.sleep(0)
             return await function(*args, **kwargs)
 
     return wrapper
@@ -64,6 +81,21 @@ def fails_every_other() -> Callable[[], None]:
     return function
 
 
+def fails_every_other_with_note() -> Callable[[], None]:
+    """The same, but the exception has a note, as an unusual failure has: the general path decides about it."""
+    is_odd = False
+
+    def function() -> None:
+        nonlocal is_odd
+        is_odd = not is_odd
+        if is_odd:
+            error = ConnectionError("reset")
+            error.add_note("while it was read")
+            raise error
+
+    return function
+
+
 def fails_every_other_async() -> Callable[[], Any]:
     """Return a coroutine function that fails at its first, third, fifth ... call."""
     inner = fails_every_other()
@@ -74,15 +106,10 @@ def fails_every_other_async() -> Callable[[], Any]:
     return function
 
 
-async def fails_while(failures: Iterator[object]) -> None:
-    """Fail as long as *failures* yields: ``fails_while(failures(1))`` fails at its first attempt only."""
-    for _ in failures:
-        raise ConnectionError("reset")
-
-
-def failures(count: int) -> Iterator[object]:
-    """Return an iterator of *count* items, one for each attempt that is to fail."""
-    return itertools.repeat(None, count)
+async def fails_while(failures: list[str]) -> None:
+    """Fail as long as there are *failures*: ``fails_while(["reset"])`` fails at its first attempt only."""
+    if failures:
+        raise ConnectionError(failures.pop())
 
 
 @contextmanager
@@ -99,8 +126,31 @@ def journalled(**settings: Any) -> Iterator[Recovery]:
         yield service
 
 
+def hear(_: object) -> None:
+    return None
+
+
+def observed(service: Recovery, operation: str, observer: Callable[[Any], None] = hear) -> None:
+    """Subscribe three observers of *operation*: of its failures, its retries and its recoveries."""
+    for kind in (OperationFailed, RetryScheduled, OperationRecovered):
+        service.bus.subscribe(kind, observer, operation=operation)
+
+
 def settle(*services: Recovery) -> None:
     """Wait until the journals have written their queues, so that their threads do not disturb the next measurement."""
     for service in services:
         if service.journal is not None:
             service.journal.receipt().wait(60.0)
+
+
+def on_all_threads(call: Callable[[], object], service: Recovery) -> Timed:
+    """Make *call* a candidate, timed by the processor time of all threads until its events are committed."""
+
+    def timed(times: int) -> float:
+        began = time.process_time()
+        for _ in range(times):
+            call()
+        settle(service)
+        return time.process_time() - began
+
+    return timed

@@ -18,7 +18,11 @@ WIRE_EVENTS: tuple[type[Event], ...] = tuple(event for event in EVENTS if event 
 
 _wire_events = frozenset(WIRE_EVENTS)
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(functools.reduce(operator.or_, WIRE_EVENTS))
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Event]:  # when it is first needed: it takes milliseconds
+    return msgspec.json.Decoder(functools.reduce(operator.or_, WIRE_EVENTS))
 
 
 def encode(event: Event) -> bytes:
@@ -58,6 +62,6 @@ def encode_all(events: Sequence[Event]) -> list[bytes] | None:
 def decode(data: bytes | str) -> Event:
     """The event that *data* holds. Raises CodecError, saying where it is wrong, if it holds none."""
     try:
-        return _decoder.decode(data)
+        return _decoder().decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise CodecError(f"not an event: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.measure import Spread
@@ -19,14 +20,22 @@ SHORT = {
     "feature-monitoring": "monitoring",
     "overhead-1ms-lazy": "1 ms, lazy",
     "overhead-1ms-journal": "1 ms, journal",
+    "overhead-1ms-memory": "1 ms, memory store",
     "overhead-10ms-lazy": "10 ms, lazy",
     "overhead-10ms-journal": "10 ms, journal",
+    "overhead-10ms-memory": "10 ms, memory store",
     "overhead-average": "overhead, average",
+    "caller-async-sqlite": "caller, async, SQLite",
+    "caller-async-memorystore": "caller, async, memory",
+    "caller-sync-sqlite": "caller, sync, SQLite",
+    "caller-sync-memorystore": "caller, sync, memory",
     "failure": "one failure, sync",
+    "failure-observed": "failure, observed",
     "failure-async": "one failure, async",
-    "tasks": "1000 tasks, journal",
-    "tasks-alone": "1000 tasks, alone",
-    "failure-calls": "calls per failure",
+    "failure-async-hyx": "failure, over hyx",
+    "failure-processor": "failure, all threads",
+    "tasks": "1000 tasks",
+    "tasks-hyx": "1000 tasks, over hyx",
     "rescued": "rescued",
     "late-async": "lag, async",
     "late-sync": "lag, sync",
@@ -34,8 +43,13 @@ SHORT = {
     "events": "events committed",
     "ticker": "1 ms ticker",
     "memory-waiting": "memory, waiting",
+    "import-ratio": "import",
     "growth-cost": "growth",
 }
+
+
+OF_OURS = ("launcher-recovery", "with three observers", "without a journal")
+"""Bars of ours among those of other libraries."""
 
 
 def draw_charts(figures: Figures, folder: Path) -> None:
@@ -46,24 +60,26 @@ def draw_charts(figures: Figures, folder: Path) -> None:
     judged = [(SHORT[row.key], row) for row in figures.judged if row.key in SHORT and row.measured is not None]
     if judged:
         plotting.goals(folder / "goals.svg", "Each figure as a share of its goal", judged)
-    _peers(figures, folder / "peers.svg")
+    success = {"success-async": "async", "success-sync": "sync"}
+    failure = {"failure-async": "async", "failure": "sync"}
+    _peers(figures, folder / "peers.svg", "Success, as a multiple of hand-written (log)", success)
+    _peers(figures, folder / "failure.svg", "One failure, as a multiple of hand-written (log)", failure)
     _overhead(figures, folder / "overhead.svg")
     _protocol(figures, folder / "protocol.svg")
     _stages(figures, folder / "stages.svg")
     _features(figures, folder / "features.svg")
 
 
-def _peers(figures: Figures, path: Path) -> None:
+def _peers(figures: Figures, path: Path, title: str, keys: Mapping[str, str]) -> None:
     groups = {}
-    for key, name in (("success-async", "async"), ("success-sync", "sync")):
+    for key, name in keys.items():
         row = figures.row(key)
         if row.measured is not None and row.peers:
-            others = sorted(
-                ((name, one.middle) for name, one in row.peers.items() if name != "bare"), key=lambda one: one[1]
-            )
-            groups[name] = [Bar("launcher-recovery", row.measured.middle, OURS), *[Bar(*one) for one in others]]
+            every = {"launcher-recovery": row.measured, **row.peers}
+            in_order = sorted((one.middle, label) for label, one in every.items() if label != "bare")
+            groups[name] = [Bar(label, middle, OURS if label in OF_OURS else OTHERS) for middle, label in in_order]
     if groups:
-        plotting.bars(path, "Success, as a multiple of hand-written (log)", "x", groups, log=True)
+        plotting.bars(path, title, "x", groups, log=True)
 
 
 def _overhead(figures: Figures, path: Path) -> None:
@@ -101,7 +117,7 @@ def _stages(figures: Figures, path: Path) -> None:
     groups: dict[str, tuple[str, list[tuple[str, Spread]]]] = {}
     for name, unit, keys in (
         ("a call that succeeds", "ns", SUCCESS_STEPS),
-        ("one failure, until it is decided", "µs", FAILURE_STEPS),
+        ("one failure then success, the caller's time", "µs", FAILURE_STEPS),
     ):
         parts = [(keys[key], one) for key, one in figures.some(keys)]
         if parts:

@@ -95,9 +95,10 @@ PRESETS: dict[str, tuple[Choice, ...]] = {
 
 MORE = """\
 Journal mode is only for calls that must be resumed after a crash (`resumable=True`). It adds {ten} to an operation of
-10 ms and {one} to one of 1 ms, so it suits downloads and launches, not operations of microseconds. Strict mode takes
-{strict} for one call. With recovery off, as in development, the decorator returns the function unchanged and costs
-nothing; `import recovery` takes {imported} over a bare interpreter."""
+10 ms and {one} to one of 1 ms, and takes {caller} of the caller's processor time each. So it suits downloads and
+launches, not operations of microseconds. Strict mode takes {strict} for one call. With recovery off, as in development,
+the decorator returns the function unchanged and costs nothing. `import recovery` takes {imported} over a bare
+interpreter; with asyncio it takes {ratio} of the time of importing asyncio alone."""
 
 
 def recommendations(figures: Figures) -> str:
@@ -111,7 +112,9 @@ def recommendations(figures: Figures) -> str:
             ten=figures.figure("overhead-10ms-journal"),
             one=figures.figure("overhead-1ms-journal"),
             strict=figures.figure("durable"),
+            caller=figures.figure("caller-async-sqlite"),
             imported=figures.figure("import"),
+            ratio=figures.figure("import-ratio"),
         )
     )
     return "\n\n".join(text)

@@ -34,7 +34,13 @@ def executive(figures: Figures) -> str:
         f"- Of calls whose attempts fail with probability 0.3, {figures.figure('rescued')} succeed; 99.19 % is "
         "possible.",
         f"- One failure and its recovery take {figures.figure('failure')} (sync) and {figures.figure('failure-async')} "
-        "(async) of the caller's time, the whole cascade included.",
+        "(async) of the time of a hand-written retry, on the caller's thread with a lazy journal. tenacity takes "
+        f"{figures.peer('failure', 'tenacity')} and {figures.peer('failure-async', 'tenacity')}, opnieuw "
+        f"{figures.peer('failure', 'opnieuw')} and {figures.peer('failure-async', 'opnieuw')}, hyx (async) "
+        f"{figures.peer('failure-async', 'hyx')}. With three observers of ours it is "
+        f"{figures.figure('failure-observed')} (sync).",
+        f"- Journal mode takes {figures.figure('caller-async-sqlite')} of the caller's processor time for a call of 1 "
+        f"ms (async; sync {figures.figure('caller-sync-sqlite')}).",
         f"- The journal commits an event every {figures.figure('events-each')}, {figures.figure('events')} of the "
         "rate of plain `executemany`.",
     ]

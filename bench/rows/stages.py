@@ -1,113 +1,125 @@
-"""Where the time goes: services that each have one part more than the one before; the difference is its cost."""
+"""Where the time goes: whole calls by services that each have one part more than the one before.
+
+The difference of two services is the cost of the part. Nothing is taken apart: each candidate is a call that a program
+could make, so the steps stay true whichever way recovery takes inside.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from bench.measure import Effort, Spread, Timed, differences, interleave, plain, spread
 from bench.row import Row
-from bench.workloads import do_nothing, fails_every_other, handwritten, journalled, settle
-from events.bus import Bus
-from events.evidence import Category, Evidence
-from events.operation import Operation
-from events.operation_events import FailureClassified, OperationFailed, RetryScheduled
-from events.verdicts import Retry
+from bench.workloads import (
+    do_nothing,
+    fails_every_other,
+    fails_every_other_with_note,
+    handwritten,
+    journalled,
+    observed,
+    on_all_threads,
+    settle,
+)
 from recovery import Recovery
-from recovery.policies.classification import classify_evidence
 
-ERROR = ConnectionResetError("reset")
-EVIDENCE = Evidence(type="ConnectionResetError", kinds=("ConnectionError", "OSError"), message="reset")
+BURST = 50
 
 
 def measure(effort: Effort) -> list[Row]:
     with ExitStack() as stack:
+        bare, classifying, breaking = (
+            Recovery(breaker=None, enable_classification=False),
+            Recovery(breaker=None),
+            Recovery(),
+        )
         service = stack.enter_context(journalled())
         success: dict[str, Timed] = {
             "function": plain(do_nothing),
-            "hand-written": plain(handwritten(do_nothing)),
-            "wrapper": plain(Recovery(breaker=None, enable_classification=False).recoverable("ladder")(do_nothing)),
-            "everything": plain(service.recoverable("ladder")(do_nothing)),
+            "by hand": plain(handwritten(do_nothing)),
+            "wrapper": plain(bare.recoverable("succeeds")(do_nothing)),
+            "everything": plain(service.recoverable("succeeds")(do_nothing)),
         }
-        alone, breaking = Recovery(breaker=None), Recovery()
-        failure: dict[str, Timed] = {
-            "attempt": plain(_failing(Operation("ladder", Bus()))),
-            "dispatch": plain(_failing(Operation("ladder", _answering_bus()))),
-            "decide": plain(_failing(alone.operation("ladder"))),
-            "break": plain(_failing(breaking.operation("ladder"))),
-            "journal": plain(_failing(service.operation("ladder by hand"))),
-            "classify": plain(partial(classify_evidence, EVIDENCE)),
-            "raise": plain(handwritten(fails_every_other())),
-            "call": plain(service.recoverable("ladder whole", initial_delay=0.0)(fails_every_other())),
+        observed(service, "fails observed")
+        failure: dict[str, Callable[[], Any]] = {
+            "by hand": handwritten(fails_every_other()),
+            "retry": _failing(bare, "fails"),
+            "classify": _failing(classifying, "fails"),
+            "break": _failing(breaking, "fails"),
+            "journal": _failing(service, "fails"),
+            "observers": _failing(service, "fails observed"),
+            "note by hand": handwritten(fails_every_other_with_note()),
+            "note": service.recoverable("fails with a note", initial_delay=0.0)(fails_every_other_with_note()),
         }
         on_success = interleave(success, effort.rounds * 4)
-        on_failure = interleave(failure, effort.rounds * 2, times=50, settle=lambda: settle(service))
-    return [*_success(on_success), *_failure(on_failure)]
+        timed = {name: plain(call) for name, call in failure.items()}
+        on_failure = interleave(timed, effort.rounds * 2, times=BURST, settle=lambda: settle(service))
+        whole = {"journal": on_all_threads(_failing(service, "fails whole"), service)}
+        whole["caller"] = _on_caller(_failing(service, "fails in part"), service)
+        on_processor = interleave(whole, effort.rounds, times=BURST)
+    return [*_success(on_success), *_failure(on_failure), _writer(on_processor)]
 
 
-def _failing(operation: Operation) -> Callable[[], Any]:
-    def fail() -> None:
-        operation.start().fail(ERROR)
-
-    return fail
+def _failing(service: Recovery, name: str) -> Callable[[], Any]:
+    return service.recoverable(name, initial_delay=0.0)(fails_every_other())
 
 
-def _answering_bus() -> Bus:
-    """A bus whose subscribers return prepared answers, so that only the bus itself is measured."""
-    bus = Bus()
-    classified = FailureClassified(
-        at=0.0, operation="ladder", call="ladder", category=Category.TRANSIENT, evidence=EVIDENCE
-    )
-    verdict = Retry(0.0)
-    bus.subscribe(OperationFailed, lambda _: classified)
-    bus.subscribe(FailureClassified, lambda _: verdict)
-    bus.subscribe(RetryScheduled, lambda _: None)
-    return bus
+def _on_caller(call: Callable[[], Any], service: Recovery) -> Timed:
+    timed = plain(call, time.thread_time)
+
+    def settled(times: int) -> float:
+        took = timed(times)
+        settle(service)
+        return took
+
+    return settled
 
 
 def _success(times: dict[str, list[float]]) -> list[Row]:
     steps = [
         ("work", "the function and the loop around it", spread(times["function"])),
-        ("hand-written", "the smallest try/except wrapper", differences(times["hand-written"], times["function"])),
-        ("wrapper", "our wrapper, beyond that", differences(times["wrapper"], times["hand-written"])),
+        ("wrapper", "our wrapper, beyond that", differences(times["wrapper"], times["function"])),
         ("everything", "journal, circuit and rules, beyond that", differences(times["everything"], times["wrapper"])),
+        (
+            "hand-written",
+            "for comparison: the smallest try/except wrapper, beyond the function",
+            differences(times["by hand"], times["function"]),
+        ),
     ]
     return [_row("success", key, f"success: {what}", "ns", taken.scaled(1e9)) for key, what, taken in steps]
 
 
 def _failure(times: dict[str, list[float]]) -> list[Row]:
-    deciding = differences(times["decide"], times["dispatch"])
-    classifying = spread(times["classify"])
     steps = [
-        ("attempt", "the attempt and its event, without subscribers", spread(times["attempt"])),
-        (
-            "dispatch",
-            "dispatch of three events and the join of verdicts",
-            differences(times["dispatch"], times["attempt"]),
-        ),
-        ("classify", "classify: match the evidence with the table of rules", classifying),
-        (
-            "decide",
-            "decide: extract the evidence, apply the policy, build the events",
-            Spread(
-                deciding.low - classifying.middle,
-                deciding.middle - classifying.middle,
-                deciding.high - classifying.middle,
-                deciding.rounds,
-            ),
-        ),
-        ("break", "break: the circuit's count", differences(times["break"], times["decide"])),
+        ("raise", "raise, catch and call again, by hand", spread(times["by hand"])),
+        ("retry", "decide to retry, beyond that", differences(times["retry"], times["by hand"])),
+        ("classify", "classify the failure, beyond that", differences(times["classify"], times["retry"])),
+        ("break", "the circuit, beyond that", differences(times["break"], times["classify"])),
         (
             "journal",
-            "journal: two events accepted (its thread writes them)",
+            "the caller's part of the lazy journal, beyond that",
             differences(times["journal"], times["break"]),
         ),
-        ("raise", "for comparison: raise, catch and call again, by hand", spread(times["raise"])),
-        ("call", "in all: one failure then success, lazy journal", spread(times["call"])),
+        ("call", "in all: the caller's time with the defaults and a lazy journal", spread(times["journal"])),
+        (
+            "observers",
+            "three observers: of failure, retry and recovery, beyond that",
+            differences(times["observers"], times["journal"]),
+        ),
+        (
+            "general",
+            "for comparison: the same failure with a note on the exception, beyond the same by hand",
+            differences(times["note"], times["note by hand"]),
+        ),
     ]
-    return [_row("failure", key, what, "µs", taken.scaled(1e6)) for key, what, taken in steps]
+    return [_row("failure", key, f"failure: {what}", "µs", taken.scaled(1e6)) for key, what, taken in steps]
+
+
+def _writer(times: dict[str, list[float]]) -> Row:
+    taken = differences(times["journal"], times["caller"]).scaled(1e6)
+    return _row("failure", "writer", "failure: processor time of the journal's thread, not the caller's", "µs", taken)
 
 
 def _row(path: str, key: str, what: str, unit: str, measured: Spread) -> Row:

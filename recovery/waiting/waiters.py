@@ -14,9 +14,6 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-import anyio
-import anyio.lowlevel
-
 Clock: TypeAlias = Callable[[], float]
 """Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
 
@@ -64,6 +61,8 @@ class TaskWaiter:
         self._timer: Any = None
         self._loop = asyncio_loop()
         if self._loop is None:
+            import anyio  # here, for trio: it takes milliseconds
+
             self._end: Any = anyio.Event()
             self._soon = soon_in_this_loop()
         else:
@@ -89,6 +88,8 @@ class TaskWaiter:
         return future
 
     async def _wait(self, seconds: float) -> bool:
+        import anyio.lowlevel
+
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return False
@@ -134,7 +135,9 @@ def yield_once() -> Awaitable[None]:
     """Let other tasks run once; a pending cancellation is raised here."""
     # As anyio does on asyncio, without its detection of the loop: that takes longer than the yield.
     if "trio" in sys.modules and asyncio_loop() is None:
-        return anyio.lowlevel.checkpoint()
+        from anyio.lowlevel import checkpoint  # here, for trio: it takes milliseconds
+
+        return checkpoint()
     return _yield_to_asyncio()
 
 
@@ -153,7 +156,9 @@ def asyncio_loop() -> Any:  # a foreign type
 
 def soon_in_this_loop() -> Callable[..., object]:
     """A function that schedules a plain function in the running loop. Callable from any thread; never blocks."""
-    token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
+    from anyio.lowlevel import current_token  # here, for what other threads wake: it takes milliseconds
+
+    token: Any = current_token().native_token  # an asyncio loop or a trio token: foreign types
     # Not anyio.from_thread.run_sync: it blocks its caller while the loop is busy.
     soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
     return soon

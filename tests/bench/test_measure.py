@@ -67,7 +67,7 @@ def test_percentiles_are_interpolated():
     assert percentile([3.0, 1.0, 2.0], 1.0) == 3.0
 
 
-def test_every_candidate_runs_in_each_round_in_rotating_order():
+def test_every_candidate_runs_in_each_round_forwards_and_backwards():
     order: list[str] = []
 
     def candidate(name: str, each: float):
@@ -79,7 +79,7 @@ def test_every_candidate_runs_in_each_round_in_rotating_order():
 
     taken = interleave({"one": candidate("one", 1.0), "two": candidate("two", 2.0)}, 4, times=10)
     assert taken == {"one": [1.0] * 4, "two": [2.0] * 4}
-    assert order == ["one", "two", "two", "one", "one", "two", "two", "one"]
+    assert order == ["one", "two", "two", "one", "two", "one", "one", "two"]
 
 
 def test_candidates_are_called_often_enough_to_be_timed_and_settled_in_between():

@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench import regression_gate
 from bench.measure import GATE, Spread, exact, interleave, plain
-from bench.regression_gate import StaleBaselineError, check, is_worse
+from bench.regression_gate import StaleBaselineError, check, cost, is_worse
+from bench.row import Row, least, most
 from bench.run import GATED_GROUPS
 
 
@@ -57,6 +59,13 @@ def test_one_good_try_of_three_clears_a_suspect():
 def test_a_suspect_must_be_worse_in_all_tries_not_others_in_turn():
     tries = Tries({"a": tight(1.3), "b": tight(1.0)}, {"a": tight(1.0), "b": tight(1.3)})
     assert not any(finding.is_worse for finding in check({"a": 1.0, "b": 1.0}, tries))
+
+
+def test_a_share_that_should_be_great_is_worse_when_it_is_smaller():
+    share = Row(key="share", what="", unit="x", measured=Spread(0.4, 0.5, 0.8, 25), goal=least(0.5))
+    assert cost(share) == Spread(1.25, 2.0, 2.5, 25)
+    assert cost(msgspec.structs.replace(share, goal=most(0.5))) == share.measured
+    assert cost(msgspec.structs.replace(share, measured=None)) is None
 
 
 def test_a_better_ratio_passes():

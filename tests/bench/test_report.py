@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from bench.machine import Machine
 from bench.measure import Spread
 from bench.report.figures import Figures
 from bench.report.recommendations import PRESETS
+from bench.report.summary import MISSED_GOALS
 from bench.report.write import CHARTS, in_markdown
 from bench.row import Row, most
 from bench.run import Group, Run
@@ -87,3 +89,10 @@ def test_every_preset_is_recommended_with_reasons():
 def test_the_report_contains_no_path_of_a_machine(name: str):
     text = (DOCS / name).read_text(encoding="utf-8")
     assert not re.findall(r"/(?:work|tmp|root|home|usr|opt)\b[\w/.-]*", text)
+
+
+@made
+def test_an_explained_miss_is_a_row_with_a_goal(released: Run):
+    explained = tomllib.loads(MISSED_GOALS.read_text(encoding="utf-8"))
+    judged = {key for key, row in released.rows.items() if row.goal is not None}
+    assert set(explained) <= judged
