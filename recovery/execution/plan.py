@@ -17,7 +17,7 @@ from events.evidence import Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
-from recovery.journal.intake import Intake
+from recovery.journal.lane import Lane
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
 from recovery.registry import Registry
@@ -99,24 +99,24 @@ class Route:
             done=0.0,  # written, as it is by the general path
         )
 
-    def scheduled(self, record: Any, classified: FailureClassified | None = None) -> RetryScheduled:
-        """The retry of *record*, after *classified* if that is made already."""
-        classified = classified or self.classified(record)
+    def scheduled(self, record: Any, *, with_failure: bool = True) -> RetryScheduled:
+        """The retry of *record*; its failure is part of the event if that is wanted."""
+        _, call, attempt, at, _, _, _, after = record
+        operation = self.operation
         return RetryScheduled(
-            at=classified.at,
-            operation=classified.operation,
-            call=classified.call,
-            attempt=classified.attempt,
-            after=record[7],
-            retry=classified.attempt,
-            category=classified.category,
-            failure=classified,
+            at=at,
+            operation=operation.name,
+            call=call if type(call) is str else f"{operation.bus.run}-{call}",
+            attempt=attempt,
+            after=after,
+            retry=attempt,
+            category=self.meaning.answer.category,
+            failure=self.classified(record) if with_failure else None,
         )
 
     def events(self, record: Any) -> tuple[Event, ...]:
-        """The events that *record* stands for."""
-        classified = self.classified(record)
-        return classified, self.scheduled(record, classified)
+        """The events that *record* stands for; a journal holds the failure once, as the first of them."""
+        return self.classified(record), self.scheduled(record, with_failure=False)
 
 
 class Recovered:
@@ -161,7 +161,7 @@ class Plan(NamedTuple):
         generation: That generation: the operation's own, and that of the bus, added.
         details: Whether the log wants details.
         routes: What is known of classes of errors; ``None`` for those that take the general path.
-        intake: Takes the records for the journal.
+        lane: Takes the records for the journal.
         clock: The clock of the bus.
         observers: The subscribers that are not built in; ``None`` if there are none.
         long: Those of a ``RetryScheduled`` that waits long (``LONG_WAIT``).
@@ -171,16 +171,16 @@ class Plan(NamedTuple):
     generation: int
     details: bool
     routes: dict[type, Any]  # of Route or None, which the checker would ask for at each use
-    intake: Intake
+    lane: Lane
     clock: Callable[[], float]
     observers: Observers | None
     long: Ready
     is_usual: bool
 
 
-NO_JOURNAL = Intake()
+NO_JOURNAL = Lane()
 """Takes every record, and keeps none."""
-NO_JOURNAL.lane, NO_JOURNAL.limit = deque(maxlen=0), 1
+NO_JOURNAL.records, NO_JOURNAL.limit = deque(maxlen=0), 1
 
 NO_PLAN = Plan(-1, False, {}, NO_JOURNAL, float, None, (), is_usual=False)
 """Before the first failure."""
@@ -223,7 +223,7 @@ class Planner:
             generation,
             details,
             {},
-            journal.intake if journal is not None and is_kept else NO_JOURNAL,
+            journal.lane if journal is not None and is_kept else NO_JOURNAL,
             bus.clock,
             observers if any(observers) else None,
             found[4],

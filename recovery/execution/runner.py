@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from recovery.waiting.calls import WaitingCalls
 
 Failure: TypeAlias = Exception | None
+Given: TypeAlias = tuple[Verdict | None, Wait | None]
 Failed: TypeAlias = Callable[[Exception, Args, Kwargs], Any]
 Run: TypeAlias = SharedRun | None
 
+NEW: Given = None, None
 NOT_RECORDED = "a result is not recorded"
 
 
@@ -95,21 +97,15 @@ class Runner:
         self._is_journalled = self.barrier.are_journalled
 
     def run(
-        self,
-        attempt: Attempt,
-        args: Args,
-        kwargs: Kwargs,
-        error: Failure = None,
-        run: Run = None,
-        answered: Verdict | None = None,
-        wait: Wait | None = None,
+        self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None, given: Given = NEW
     ) -> Any:
         """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*.
 
-        *answered* is the verdict on that failure, if it is published already; *wait* the wait that has begun since.
+        *given* is the verdict on that failure, if it is published already, and the wait that has begun since.
         """
-        call, failed, done, ended, result = attempt.call, error is not None and wait is None, False, None, None
+        call, done, ended, result, (answered, wait) = attempt.call, False, None, None, given
         wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
+        failed = error is not None and given[1] is None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -167,18 +163,12 @@ class Runner:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
     async def arun(
-        self,
-        attempt: Attempt,
-        args: Args,
-        kwargs: Kwargs,
-        error: Failure = None,
-        run: Run = None,
-        answered: Verdict | None = None,
-        wait: Wait | None = None,
+        self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None, given: Given = NEW
     ) -> Any:
         """As ``run``, for an async function."""
-        call, failed, done, ended, result = attempt.call, error is not None and wait is None, False, None, None
+        call, done, ended, result, (answered, wait) = attempt.call, False, None, None, given
         wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
+        failed = error is not None and given[1] is None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:

@@ -22,7 +22,7 @@ from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
 from recovery.journal.history import Restore, Run
 from recovery.journal.housekeeping import Housekeeping
-from recovery.journal.intake import IS_ORDINARY, Intake
+from recovery.journal.lane import IS_ORDINARY, Lane
 from recovery.journal.lookup import Lookup, RecentCallCache
 from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import CommitTracker
@@ -68,7 +68,7 @@ class JournalCore:
         self._commands = commands
         self._config = config
         self._followed: set[str] = set()
-        self.intake = Intake()
+        self.lane = Lane()
         """Takes ordinary events, and the records of the compiled failure path."""
         self.back_pressure = BackPressure(self._is_unwritable, config.stall_timeout)
         self._begin()
@@ -87,7 +87,7 @@ class JournalCore:
         """Opens when ``pending()`` is known."""
         self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         """This process, and what its clocks mean."""
-        self.queue = queue = WriteQueue(config.capacity, config.max_bytes, self.intake)
+        self.queue = queue = WriteQueue(config.capacity, config.max_bytes, self.lane)
         self.back_pressure.begin(queue)
         recent_calls = RecentCallCache(self.run.id, config.recent_bytes)
         self._connection = connection = StoreConnection(self.store, self.run, bus, config, self._settled)
@@ -118,9 +118,9 @@ class JournalCore:
             return
         if type(event) is OperationSucceeded and event.recovered:
             return  # OperationRecovered has been recorded
-        intake, is_ordinary = self.intake, IS_ORDINARY.get(type(event), False)
-        if len(intake.lane) < intake.limit and (is_ordinary is None or (is_ordinary and is_ordinary(event))):
-            intake.lane.append(event)
+        lane, is_ordinary = self.lane, IS_ORDINARY.get(type(event), False)
+        if len(lane.records) < lane.limit and (is_ordinary is None or (is_ordinary and is_ordinary(event))):
+            lane.records.append(event)
             return
         if type(event) is CallLeftPending or (
             self._is_closing and isinstance(event, JournalDegraded | JournalRestored)

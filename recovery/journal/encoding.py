@@ -14,7 +14,7 @@ from events.event import CallEvent, Event
 from events.operation_events import OperationRecovered, OperationSucceeded, Outcome
 from events.own_log import own_log
 from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits, result_key
-from recovery.journal.intake import QueuedEvent
+from recovery.journal.lane import QueuedEvent
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted
 

@@ -19,7 +19,7 @@ from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, OperationCancelled
 from recovery.journal.accounting import Backlog, Counts, DroppedRanges, Room, note_own_drop
 from recovery.journal.config import JOURNAL_DEFAULTS
-from recovery.journal.intake import Intake, QueuedEvent, entries_of, expanded
+from recovery.journal.lane import Lane, QueuedEvent, entries_of, expanded
 from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES, size_of_recorded
 from recovery.journal.waiting_results import WaitingResults
 from recovery.waiting.waiters import Flag
@@ -41,11 +41,11 @@ class WriteQueue:
         self,
         capacity: int = JOURNAL_DEFAULTS.capacity,
         max_bytes: int = JOURNAL_DEFAULTS.max_bytes,
-        intake: Intake | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.room = Room(capacity, max_bytes)
-        self.intake = intake or Intake()
-        self.intake.begin(self.room)
+        self.lane = lane or Lane()
+        self.lane.begin(self.room)
         self.filled = Flag()
         self.hurry = Flag()
         self._lock = threading.RLock()
@@ -72,7 +72,7 @@ class WriteQueue:
     def issued(self) -> int:
         """The number of the latest event."""
         if self.is_interrupted():
-            return self._issued + self.intake.weight
+            return self._issued + self.lane.weight
         self.absorb()
         return self._issued
 
@@ -134,8 +134,8 @@ class WriteQueue:
             self._absorb()
             is_accepted = self._accept(event)
             length = len(self.room)
-            if self.intake.limit:
-                self.intake.set_limit()
+            if self.lane.limit:
+                self.lane.set_limit()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
         if length == BATCH_EVENTS:
@@ -144,36 +144,36 @@ class WriteQueue:
 
     def absorb(self) -> None:
         """Number and count the records of the lane, unless a signal handler interrupts this queue."""
-        if not self.intake.is_empty and not self.is_interrupted():
+        if not self.lane.is_empty and not self.is_interrupted():
             with self._lock:
                 self._absorb()
 
     def _absorb(self) -> None:
-        if self.intake.is_empty:
+        if self.lane.is_empty:
             return
-        entries, number, size = entries_of(self.intake.gather(), first := self._issued)
+        entries, number, size = entries_of(self.lane.gather(), first := self._issued)
         while first != self._issued:  # a signal handler that interrupts this takes a number, too
-            entries, number, size = entries_of(self.intake.gather(), first := self._issued)
+            entries, number, size = entries_of(self.lane.gather(), first := self._issued)
         self._issued = number  # no call comes before the queue has the entries: see ``_accept``
         if self._is_over:
             self.dropped += number - first
-            self.intake.forget()
+            self.lane.forget()
             self._dropped_ranges.add(first + 1, number)
             return
         if not self._queue:
             self.since = self._taken_at
         self.room.live += number - first
         self.room.bytes += size
-        self.intake.forget()
+        self.lane.forget()
         self._queue.extend(entries)
-        self.intake.set_limit()
+        self.lane.set_limit()
         if len(self.room) - (number - first) < BATCH_EVENTS <= len(self.room):
             self.hurry.set()
 
     def shut_lane(self) -> None:
         """Let no event take the lane."""
         with self._lock:
-            self.intake.shut()
+            self.lane.shut()
 
     def _accept(self, event: Event) -> bool:
         """Whether *event* is accepted, not refused."""
@@ -275,7 +275,7 @@ class WriteQueue:
             self.room.live -= events - cancelled
             self.room.bytes -= sum(entry.size for entry in batch)
             if not self.is_closed:
-                self.intake.open()
+                self.lane.open()
 
     def rest(self) -> bool:
         """Shut the lane and clear *filled*, so that the next event sets it, unless an event waits; whether none waits.
@@ -283,7 +283,7 @@ class WriteQueue:
         After the lane is shut the writer looks at it once more, before it rests: a caller may be just about to append.
         """
         with self._lock:
-            if self.intake.shut() or len(self):
+            if self.lane.shut() or len(self):
                 return False
             self.filled.clear()
             return True
@@ -300,13 +300,13 @@ class WriteQueue:
         """Accept no more events: from now on each is dropped, and counted. What reaches the lane is still written."""
         with self._lock:
             self.is_closed = True
-            self.intake.shut()
+            self.lane.shut()
 
     def give_up(self) -> None:
         """Close, drop all waiting events, and count them: they will not be written."""
         with self._lock:
             self.is_closed = self._is_over = True
-            self.intake.shut()
+            self.lane.shut()
             self.dropped += len(self.room)
             waiting = self._writing or self._queue
             if waiting:

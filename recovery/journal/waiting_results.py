@@ -7,7 +7,7 @@ from collections import OrderedDict
 from events.event import Event
 from events.operation_events import Recorded
 from recovery.journal.history import recorded_in, result_key
-from recovery.journal.intake import QueuedEvent
+from recovery.journal.lane import QueuedEvent
 
 
 class WaitingResults:

@@ -10,7 +10,7 @@ from typing import Any
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import rows_of
 from recovery.journal.housekeeping import Housekeeping
-from recovery.journal.intake import QueuedEvent, expanded
+from recovery.journal.lane import QueuedEvent, expanded
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.queue import BATCH_EVENTS, WriteQueue
 from recovery.journal.store import Query, Row

@@ -23,7 +23,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.journal.history import result_key
-from recovery.journal.intake import QueuedEvent
+from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import REPLAY_EVENTS, RecentCallCache
 from recovery.journal.size_estimate import BASE_SIZE
 from recovery.journal.store import Row

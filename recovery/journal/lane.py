@@ -1,8 +1,8 @@
-"""The journal's intake: a lane that takes an ordinary event with one comparison and one append, without a lock.
+"""The journal's lane, which takes an ordinary event with one comparison and one append, without a lock.
 
-``if len(lane) < intake.limit: lane.append(record)`` is the whole fast way. *limit* is 0 whenever anything is unusual:
-the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait for
-admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds.
+``if len(lane.records) < lane.limit: lane.records.append(record)`` is the whole fast way. *limit* is 0 whenever anything
+is unusual: the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait
+for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds.
 """
 
 from __future__ import annotations
@@ -93,16 +93,16 @@ def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
     return [QueuedEvent(number, event, size) for number, event in enumerate(events, entry.number)]
 
 
-class Intake:
-    """The *lane* and its *limit*. It lives as long as its journal, in forked children too.
+class Lane:
+    """The *records* that wait, and their *limit*. It lives as long as its journal, in forked children too.
 
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "lane", "limit")
+    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "limit", "records")
 
     def __init__(self) -> None:
-        self.lane: deque[Record] = deque()
+        self.records: deque[Record] = deque()
         self.calls_wait: Callable[[], bool] = lambda: False
         """Whether calls wait for admission: then no event takes the lane."""
 
@@ -111,7 +111,7 @@ class Intake:
         self.limit = 0
         self._is_open = False
         self._room = room
-        self.lane.clear()
+        self.records.clear()
         self._gathered: list[Record] = []
 
     def open(self) -> None:
@@ -132,18 +132,18 @@ class Intake:
     @property
     def is_empty(self) -> bool:
         """Whether no record waits here."""
-        return not (self.lane or self._gathered)
+        return not (self.records or self._gathered)
 
     @property
     def weight(self) -> int:
         """How many events wait here."""
-        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.lane])
+        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.records])
 
     def gather(self) -> list[Record]:
         """The records that wait, the earliest first; the same again, and later ones, until ``forget()``."""
-        lane = self.lane
+        records = self.records
         # All in C: no signal handler can raise between the one container and the other.
-        self._gathered.extend(starmap(lane.popleft, repeat((), len(lane))))
+        self._gathered.extend(starmap(records.popleft, repeat((), len(records))))
         return self._gathered
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from events.bus import Bus
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, GaveUp, OperationStarted, RetryScheduled
 from recovery.journal.accounting import Counts
-from recovery.journal.intake import IS_ORDINARY, LANE_RECORDS, LONGEST_TEXT, expanded
+from recovery.journal.lane import IS_ORDINARY, LANE_RECORDS, LONGEST_TEXT, expanded
 from recovery.journal.queue import WriteQueue
 from recovery.testing import FaultyStore
 from tests.failures import a_failure
@@ -61,8 +61,8 @@ class Journalling:
     def enter(self, record: Any, *, late: bool = False) -> None:
         """As a caller does; a *late* one has seen the limit before it fell to 0."""
         events = PAIR.events(record) if type(record) is tuple else [record]
-        if late or len(self.queue.intake.lane) < self.queue.intake.limit:
-            self.queue.intake.lane.append(record)
+        if late or len(self.queue.lane.records) < self.queue.lane.limit:
+            self.queue.lane.records.append(record)
             self.events += events
         else:
             for event in events:
@@ -169,19 +169,19 @@ def opened(capacity: int = 10_000) -> WriteQueue:
 def test_d7_the_lane_lets_the_queue_be_half_full_at_most() -> None:
     queue = opened(capacity=CAPACITY)
     entered = 0
-    while queue.intake.limit:
-        while len(queue.intake.lane) < queue.intake.limit:
-            queue.intake.lane.append((PAIR, "call"))
+    while queue.lane.limit:
+        while len(queue.lane.records) < queue.lane.limit:
+            queue.lane.records.append((PAIR, "call"))
             entered += 2
         queue.absorb()
     assert entered == CAPACITY // 2
     assert queue.room.is_half_full
-    assert opened().intake.limit == LANE_RECORDS
+    assert opened().lane.limit == LANE_RECORDS
 
 
 def test_a_lane_that_is_full_hurries_the_writer() -> None:
     queue = opened()
-    queue.intake.lane.extend(gave_up(number) for number in range(queue.intake.limit))
+    queue.lane.records.extend(gave_up(number) for number in range(queue.lane.limit))
     assert not queue.hurry.is_set
     queue.put(gave_up())
     assert queue.hurry.is_set
@@ -207,7 +207,7 @@ def test_a_handler_that_publishes_while_the_lane_is_counted_takes_a_number_of_it
         accepted.append(queue.put(gave_up(9)))
         issued.append(queue.issued)
 
-    queue.intake.lane.extend([gave_up(2), (Interrupted(handle), "call-3")])
+    queue.lane.records.extend([gave_up(2), (Interrupted(handle), "call-3")])
     assert queue.put(gave_up(4))
     assert accepted == [False]
     assert [entry.number for one in queue.take() for entry in expanded(one)] == [3, 4, 5, 6]
@@ -222,32 +222,32 @@ def test_a_handler_that_raises_while_the_lane_is_counted_loses_no_event() -> Non
     def handle() -> None:
         raise KeyboardInterrupt
 
-    queue.intake.lane.extend([gave_up(2), (Interrupted(handle), "call-3")])
+    queue.lane.records.extend([gave_up(2), (Interrupted(handle), "call-3")])
     with pytest.raises(KeyboardInterrupt):
         queue.absorb()
-    queue.intake.lane.append(gave_up(5))
+    queue.lane.records.append(gave_up(5))
     assert [entry.number for entry in queue.take()] == [2, 3, 5]
     assert queue.counts == Counts(issued=5, stored=1, coalesced=0, dropped=0, waiting=4)
 
 
 def test_the_events_of_a_call_that_wait_in_the_lane_are_found() -> None:
     queue = opened()
-    queue.intake.lane.extend([gave_up(7), (PAIR, "call-8"), gave_up(8)])
+    queue.lane.records.extend([gave_up(7), (PAIR, "call-8"), gave_up(8)])
     assert [entry.number for entry in queue.waiting("call-8")] == [3, 4, 5]
     assert queue.backlog.events == 4
 
 
 def test_the_lane_is_shut_while_calls_wait_for_admission_and_while_the_queue_rests() -> None:
     queue = opened()
-    queue.intake.calls_wait = lambda: True
+    queue.lane.calls_wait = lambda: True
     queue.put(gave_up())
-    assert queue.intake.limit == 0
-    queue.intake.calls_wait = lambda: False
+    assert queue.lane.limit == 0
+    queue.lane.calls_wait = lambda: False
     queue.take()
     queue.done()
-    assert queue.intake.limit > 0
+    assert queue.lane.limit > 0
     queue.rest()
-    assert queue.intake.limit == 0
+    assert queue.lane.limit == 0
 
 
 @pytest.mark.parametrize(
@@ -276,18 +276,18 @@ def until(condition: Any) -> None:
 def test_a_journal_opens_its_lane_after_a_batch_and_shuts_it_when_it_rests_or_closes() -> None:
     bus, store = Bus(), MemoryStore()
     with closing(core_of(store, bus, poll_after_batch=0.05)) as core:
-        assert core.intake.limit == 0
+        assert core.lane.limit == 0
         bus.publish(gave_up(1))
-        until(lambda: core.intake.limit > 0)
+        until(lambda: core.lane.limit > 0)
         for number in (2, 3):
             bus.publish(gave_up(number))
         core.tracker.receipt().wait()
-        until(lambda: core.intake.limit == 0)  # it rests
+        until(lambda: core.lane.limit == 0)  # it rests
         bus.publish(gave_up(4))
-        until(lambda: core.intake.limit > 0)
-        core.intake.lane.append((PAIR, "call-5"))
+        until(lambda: core.lane.limit > 0)
+        core.lane.records.append((PAIR, "call-5"))
         bus.publish(gave_up(6))
-    assert core.intake.limit == 0
+    assert core.lane.limit == 0
     assert [(row.number, row.call) for row in store.rows] == [
         *((number, f"call-{number}") for number in range(1, 5)),
         (5, "call-5"),
@@ -300,12 +300,12 @@ def test_a_journal_that_cannot_write_shuts_its_lane() -> None:
     bus, store = Bus(), FaultyStore(MemoryStore(), fail_at=5, sticky=True)  # after open, unfinished, append, prune
     with closing(core_of(store, bus)) as core:
         bus.publish(gave_up(1))
-        until(lambda: core.intake.limit > 0)
+        until(lambda: core.lane.limit > 0)
         bus.publish(gave_up(2))
         until(lambda: core.writer.reason is not None)
-        assert core.intake.limit == 0
+        assert core.lane.limit == 0
         store.heal()
-        until(lambda: core.intake.limit > 0)
+        until(lambda: core.lane.limit > 0)
 
 
 def test_a_record_whose_form_fails_is_dropped_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -316,8 +316,8 @@ def test_a_record_whose_form_fails_is_dropped_alone(caplog: pytest.LogCaptureFix
     bus, store = Bus(), MemoryStore()
     with closing(core_of(store, bus)) as core:
         bus.publish(gave_up(1))
-        until(lambda: core.intake.limit > 0)
-        core.intake.lane.extend([(Broken(), "a"), (PAIR, "b")])
+        until(lambda: core.lane.limit > 0)
+        core.lane.records.extend([(Broken(), "a"), (PAIR, "b")])
     assert [row.call for row in store.rows] == ["call-1", "b", "b"]
     assert core.queue.counts.dropped == 2
     assert "broken form" in caplog.text
@@ -329,11 +329,11 @@ def test_d13_a_forked_child_begins_with_an_empty_lane_that_is_shut() -> None:
     store.gate.set()
     with closing(core_of(store, bus)) as core:
         bus.publish(gave_up(1))
-        until(lambda: core.intake.limit > 0)
-        core.intake.lane.append(gave_up(2))
+        until(lambda: core.lane.limit > 0)
+        core.lane.records.append(gave_up(2))
         child = os.fork()
         if not child:
-            os._exit(not (core.intake.limit == 0 and not core.intake.lane and core.queue.intake is core.intake))
+            os._exit(not (core.lane.limit == 0 and not core.lane.records and core.queue.lane is core.lane))
         _, status = os.waitpid(child, 0)
     assert status == 0
     assert len(store.rows) == 2
@@ -345,7 +345,7 @@ def test_a_failure_reaches_the_store_from_the_lane_as_it_does_from_the_queue() -
         bus, store = Bus(), MemoryStore()
         with closing(core_of(store, bus)) as core:
             bus.publish(gave_up(1))
-            until(lambda core=core: core.intake.limit > 0)
+            until(lambda core=core: core.lane.limit > 0)
             if not is_open:
                 core.queue.shut_lane()
             failure = a_failure("reset")
