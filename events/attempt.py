@@ -1,6 +1,6 @@
 """One try of a call: publish how it went, and learn what to do next.
 
-Only a failure always builds an event. A start or a success builds one where ``Operation.is_observed`` says that it has
+Only a failure always builds an event. A start or a success builds one where ``Operation.observed`` says that it has
 subscribers.
 """
 
@@ -145,7 +145,7 @@ class Attempt(msgspec.Struct, eq=False):
                 recorded=call.recorded,
                 lag=call.lag,
             )
-        if operation.is_observed and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
+        if operation.observed.is_on and bus.has_subscribers(OperationSucceeded, operation.name, operation.key):
             succeeded = OperationSucceeded(
                 at=bus.clock(),
                 operation=operation.name,
@@ -263,7 +263,7 @@ def request_start(attempt: Attempt) -> Verdict | None:
         if lag > call.lag:
             call.lag = lag
         call.due = None
-    if operation.is_observed:
+    if operation.observed.is_on:
         if bus.has_subscribers(OperationStarted, operation.name, operation.key):
             deferred = bus.publish(
                 OperationStarted(
@@ -278,8 +278,8 @@ def request_start(attempt: Attempt) -> Verdict | None:
                     idempotency_key=call.idempotency_key,
                 )
             )
-        else:
-            operation.is_observed = bus.observes(operation)  # a weak receiver goes without notice
+        elif not operation.key and not bus.observes(operation):
+            bus.look_for_observers()
     attempt._is_started = deferred is None
     return deferred
 

@@ -5,7 +5,7 @@ runs on the caller's thread until nothing more is caused; it never waits and doe
 
 Each kind of event is one ``blinker.Signal``, and ``bus.signal(GaveUp).connect(...)`` works as blinker documents it: the
 receiver gets the operation's name as sender and the event as ``event=``. A send through blinker builds sets each time,
-so publishing goes over a ready tuple per (event, operation, key), dropped when a receiver of such events comes or goes.
+so publishing goes over tuples of subscribers that the signal keeps ready.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -27,19 +27,16 @@ from events.fork_locks import fork_safe
 from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
-from events.parts import WeakParts
-from events.ready import Ready, ReadyTuples
+from events.observed import Members, Observed
+from events.ready import Ready
 from events.signal import EventSignal
-from events.subscription import Narrowing, OnError, Subscription, call_as_blinker, check_subscriber, identity
+from events.subscription import Narrowing, OnError, Subscription, check_subscriber
 from events.verdicts import VERDICTS, GiveUp, Retry, Verdict, check, settle
 
 F = TypeVar("F", bound=Event)
 
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
-
-MAX_READY = 8192
-"""Ready tuples that are kept; a new one takes microseconds."""
 
 # Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
 # ``isEnabledFor``, which would be one more call, in another file, for each failure.
@@ -53,7 +50,7 @@ class BusOperation(Protocol):
     key: str
     bus: Bus
     successes: int
-    is_observed: bool
+    observed: Observed
     generation: int
 
 
@@ -64,30 +61,27 @@ class Bus:
         clock: Reads seconds that only ever grow; default ``time.monotonic``.
         run: A short name for this process's run, unique among all runs that share a journal; default 8 random hex
             digits. Call ids begin with it.
-        max_ready: How many (event, operation, key) the bus remembers the subscribers of; default 8192.
     """
 
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None, max_ready: int = MAX_READY
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None) -> None:
         self.clock = clock
-        self.run = run or secrets.token_hex(4)
+        self.run = run or os.urandom(4).hex()
         self.ignored_verdicts = 0
         self.dropped_events = 0
         self.call_numbers = itertools.count(1)
         """The next of them makes, after the run and a dash, the id of a new call."""
+        self.generation = 0
+        """Changes of what the failures of all operations depend on; those of one are in ``Operation.generation``."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
-        self._ready_tuples = ReadyTuples(max_ready)
-        self._ready, self._ready_with_details = self._ready_tuples.table, self._ready_tuples.with_details
-        self._operations: WeakParts[BusOperation] = WeakParts()
         self._failures = Failures(clock)
         for kind in EVENTS:
-            signal = self._signals[kind] = EventSignal(kind.__doc__, self.invalidate)
+            signal = self._signals[kind] = EventSignal(kind.__doc__, self.invalidate, self._lock)
             changed = functools.partial(self._receivers_changed, kind)
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
+        self._operations: Members[BusOperation] = Members([self._signals[kind] for kind in ON_REQUEST])
 
     def __repr__(self) -> str:
         subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
@@ -164,11 +158,9 @@ class Bus:
 
         One that *is_detail* reaches the subscribers of details only while the log wants details.
         """
-        details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
-        ready = (self._ready_with_details if details else self._ready).get((kind, operation, key))
-        if ready is None:
-            ready = self._make_ready(kind, operation, key, details=details)
-        return bool(ready)
+        signal = self._signals.get(kind) or self.signal(kind)
+        ready = signal.everywhere or signal.ready_for(operation, key)
+        return bool(ready[not is_detail or (LOGGER.level or ROOT.level) <= INFO])
 
     def publish(self, event: Event) -> Verdict | None:
         """Call every subscriber of *event*, and return the strictest of their verdicts, ``None`` if there is none.
@@ -188,13 +180,12 @@ class Bus:
         stopped: BaseException | None = None
         signals = self._signals
         details = not is_detail or (LOGGER.level or ROOT.level) <= INFO
-        ready_of = self._ready_with_details if details else self._ready
         for current in events:  # grows while it is walked
             kind = type(current)
-            ready, to = to or ready_of.get((kind, current.operation, current.key)), None
-            if ready is None:
-                ready = self._make_ready(kind, current.operation, current.key, details=details)
-            if not ready or signals[kind].is_silent:
+            signal = signals.get(kind) or self.signal(kind)
+            ready = to or (signal.everywhere or signal.ready_for(current.operation, current.key))[details]
+            to = None
+            if not ready or signal.is_silent:
                 continue
             asks = kind.asks
             for function, subscription in ready:
@@ -211,7 +202,7 @@ class Bus:
                     else:
                         self._take(answer, current, events, verdicts)
                 except Exception as error:  # an observer never breaks an operation
-                    failed = self._failures.note(function, subscription, signals[kind], current, error)
+                    failed = self._failures.note(function, subscription, signal, current, error)
                     if failed is not None:
                         self._add(failed, events)
                     if asks and subscription is not None and subscription.gives_up:
@@ -260,70 +251,61 @@ class Bus:
 
     def begin_run(self) -> None:
         """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
-        self.run = secrets.token_hex(4)
+        self.run = os.urandom(4).hex()
 
     def new_call_id(self) -> str:
         """An id for a new call, unique among all runs."""
         return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
-        """Keep ``is_observed`` of *operation* up to date, for as long as it is referenced elsewhere.
+        """Keep ``observed`` of *operation* up to date, for as long as it is referenced elsewhere.
 
         Raises ValueError if its name holds a NUL.
         """
         check_name(operation.name)
         with self._lock:
-            self._operations.add((operation.name, operation.key), operation)
-            operation.is_observed = self.observes(operation)
+            self._operations.add(operation)
 
     def operations(self) -> tuple[BusOperation, ...]:
         """The operations on this bus that are referenced elsewhere."""
         with self._lock:
-            return tuple(self._operations.within(None))
+            return tuple(self._operations.all())
+
+    def operations_of(self, name: str, key: str = "") -> list[BusOperation]:
+        """Those of that name and key."""
+        with self._lock:
+            return self._operations.of((name, key))
 
     def observes(self, operation: BusOperation) -> bool:
         """Whether starts or successes of *operation* have a subscriber."""
         return any(self.has_subscribers(kind, operation.name, operation.key) for kind in ON_REQUEST)
 
+    def look_for_observers(self) -> None:
+        """Look again whether starts and successes have subscribers: a weak receiver goes without notice."""
+        with self._lock:
+            self._operations.look_again()
+
     def _receivers_changed(self, kind: type[Event], _: object, receiver: object, sender: object, **__: object) -> None:
-        """Drop the ready tuples that the change concerns, and set ``is_observed`` of the operations it concerns."""
+        """Have the subscribers found again that the change concerns, and set ``observed`` of the operations."""
         if isinstance(receiver, Subscription):
             sender = receiver.sender  # one that is closed leaves by its identity alone
         operation, key = part_of(sender) if isinstance(sender, str) else (None, "")
         with self._lock:
-            self._ready_tuples.drop(kind, operation, key)
+            self._signals[kind].changed(operation, key)
             if kind in ON_REQUEST:
-                for one in self._operations.within(operation, key):
-                    one.is_observed = self.observes(one)
+                self._operations.changed(operation, key)
             elif kind in OF_RETRIES:
                 self.invalidate(operation, key)
 
     def invalidate(self, operation: str | None = None, key: str = "") -> None:
         """Begin a new generation of *operation* and *key* (None: of all): what their failures depend on has changed."""
         with self._lock:
-            for one in self._operations.within(operation, key):
-                one.generation += 1
+            if operation is None:
+                self.generation += 1
+            else:
+                for one in self._operations.of((operation, key)):
+                    one.generation += 1
 
     def subscribers(self, kind: type[Event], operation: str, key: str = "", *, details: bool) -> Ready:
         """The subscribers of such events, in order; those of details where the log wants *details*."""
-        return self._make_ready(kind, operation, key, details=details)
-
-    def _make_ready(self, kind: type[Event], operation: str, key: str, *, details: bool) -> Ready:
-        with self._lock:
-            signal = self.signal(kind)
-            senders: list[object] = [operation]
-            if "\0" in operation:  # in an event from elsewhere: no subscription can name that operation
-                senders = [blinker.ANY]
-            elif key:
-                senders.append(sender_of(operation, key))
-            receivers = {identity(one): one for sender in senders for one in signal.receivers_for(sender)}
-            if not details:
-                receivers = {name: one for name, one in receivers.items() if not getattr(one, "is_detail", False)}
-            ours = sorted((one for one in receivers.values() if isinstance(one, Subscription)), key=lambda s: s.number)
-            ready: Ready = tuple((one.function, one) for one in ours)
-            if len(ours) == len(receivers):
-                self._ready_tuples.keep(kind, operation, key, ready, details=details)
-                return ready
-            # A receiver that was connected to the signal itself may be weakly referenced: a tuple would keep it alive.
-            foreign = [one for one in receivers.values() if not isinstance(one, Subscription)]
-            return (*ready, *((functools.partial(call_as_blinker, one), None) for one in foreign))
+        return self.signal(kind).ready_for(operation, key)[details]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,7 +18,11 @@ WIRE_EVENTS: tuple[type[Event], ...] = tuple(event for event in EVENTS if event 
 
 _wire_events = frozenset(WIRE_EVENTS)
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(functools.reduce(operator.or_, WIRE_EVENTS))
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Event]:  # when it is first needed: it takes milliseconds
+    return msgspec.json.Decoder(functools.reduce(operator.or_, WIRE_EVENTS))
 
 
 def encode(event: Event) -> bytes:
@@ -39,9 +44,24 @@ def encode(event: Event) -> bytes:
     return data
 
 
+def encode_all(events: Sequence[Event]) -> list[bytes] | None:
+    """*events* as ``encode`` makes them, in a third of the time; ``None`` if one of them must be encoded alone.
+
+    That is one which ``encode`` may refuse, or whose JSON may have several lines.
+    """
+    try:
+        data = _encoder.encode_lines(events)
+    except (UnicodeEncodeError, TypeError):
+        return None
+    bodies = data.split(b"\n")
+    del bodies[-1]
+    is_plain = len(bodies) == len(events) and b":null" not in data and _wire_events.issuperset(map(type, events))
+    return bodies if is_plain else None
+
+
 def decode(data: bytes | str) -> Event:
     """The event that *data* holds. Raises CodecError, saying where it is wrong, if it holds none."""
     try:
-        return _decoder.decode(data)
+        return _decoder().decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise CodecError(f"not an event: {error}") from error

@@ -16,15 +16,17 @@ from events.attempt import Attempt, request_start
 from events.bus import Bus
 from events.call import Call
 from events.names import display_name
+from events.observed import NAMED
 from events.runner_api import reject
 
 
 class Operation:
     """A named kind of work, on a bus.
 
-    ``successes`` counts the calls that succeeded. ``is_observed`` is true while starts or successes have a subscriber.
-    ``generation`` counts the changes of what its failures depend on (subscribers, settings of the service): what is
-    compiled for one generation is not used in the next. The bus keeps both up to date.
+    ``successes`` counts the calls that succeeded. ``observed.is_on`` is true while starts or successes have a
+    subscriber: a healthy call tests no more. ``generation``, added to that of the bus, grows with what its failures
+    depend on (subscribers, settings of the service): what is compiled for one sum is not used with the next. The bus
+    keeps both up to date.
 
     Args:
         name: What events, logs and the journal call it. It holds no NUL.
@@ -35,7 +37,7 @@ class Operation:
         ValueError: The name holds a NUL, which the bus needs to keep names and keys apart.
     """
 
-    __slots__ = ("__weakref__", "bus", "generation", "is_observed", "key", "name", "owner", "successes")
+    __slots__ = ("__weakref__", "bus", "generation", "key", "name", "observed", "owner", "successes")
 
     def __init__(self, name: str, bus: Bus, *, key: str = "") -> None:
         self.name = name
@@ -43,7 +45,7 @@ class Operation:
         self.key = key
         # Not exact without the GIL: two threads may then count as one. With it, no switch can fall inside ``+= 1``.
         self.successes = 0
-        self.is_observed = False
+        self.observed = NAMED
         self.generation = 0
         self.owner: Callable[[], Any] = lambda: None  # what a service defined it as; weak, unless it must be kept
         bus.register(self)
@@ -56,6 +58,11 @@ class Operation:
         if definition is None:
             raise TypeError(f"cannot pickle operation {self.name!r}, which no service has defined")
         return definition.keyed, (self.key,)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether its starts or successes have a subscriber."""
+        return self.observed.is_on and self.bus.observes(self)
 
     def start(self) -> Attempt:
         """Begin a call.

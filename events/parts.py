@@ -40,31 +40,41 @@ class Parts:
         return [(operation, one) for one in list(keys)]
 
 
+class Reference(weakref.ref[T]):
+    """A weak reference that knows the part: ``weakref.KeyedRef`` takes three times as long to make."""
+
+    __slots__ = ("part",)
+    part: Part
+
+
 class WeakParts(Generic[T]):
     """Objects by their part, each for as long as it is referenced elsewhere. Guard it by a lock."""
 
     def __init__(self) -> None:
-        self._parts = Parts()
-        self._references: dict[Part, set[weakref.KeyedRef[Part, T]]] = {}
+        self._references: dict[Part, set[Reference[T]]] = {}
         # The collector may end an object anywhere, also where the lock is held: its reference is removed later.
-        self._gone: deque[weakref.KeyedRef[Part, T]] = deque()
+        self._gone: deque[Reference[T]] = deque()
 
     def add(self, part: Part, one: T) -> None:
         """Add *one*; idempotent."""
         while self._gone:
             self._remove(self._gone.popleft())
-        self._parts.add(part)
-        self._references.setdefault(part, set()).add(weakref.KeyedRef(one, self._gone.append, part))
+        reference = Reference(one, self._gone.append)
+        reference.part = part
+        self._references.setdefault(part, set()).add(reference)
 
-    def _remove(self, gone: weakref.KeyedRef[Part, T]) -> None:
-        references = self._references[gone.key]
+    def _remove(self, gone: Reference[T]) -> None:
+        references = self._references[gone.part]
         references.discard(gone)
         if not references:
-            del self._references[gone.key]
-            self._parts.discard(gone.key)
+            del self._references[gone.part]
 
-    def within(self, operation: str | None, key: str = "") -> list[T]:
-        """The objects whose parts are of *operation* and *key*, as for ``Parts.within``."""
-        parts = self._parts.within(operation, key)
-        found = [reference() for part in parts for reference in list(self._references.get(part, ()))]
+    def of(self, part: Part) -> list[T]:
+        """The objects of *part*."""
+        # A copy: the collector may run a finalizer here that adds a part.
+        found = [reference() for reference in list(self._references.get(part, ()))]
         return [one for one in found if one is not None]
+
+    def all(self) -> list[T]:
+        """All objects."""
+        return [one for part in list(self._references) for one in self.of(part)]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, ForwardRef
 
 from events.bus import Bus
 from events.conditions import Condition
 from events.own_log import own_log
 from recovery.execution.joinable import JoinableCalls
-from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord
 from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
+
+if TYPE_CHECKING:
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord
+else:  # for inspect.signature(..., eval_str=True); a service without a journal is imported without them
+    JournalCore = ForwardRef("JournalCore", module="recovery.journal.core")
+    CallRecord = ForwardRef("CallRecord", module="recovery.journal.history")
 
 log = own_log("recovery")
 
@@ -76,6 +81,8 @@ class Calls:
         waiting = self._waiting.describe(call)
         if waiting is None:
             return None
+        from recovery.journal.history import CallRecord  # here, for a call that is asked for
+
         now = self._bus.clock()
         return CallRecord(
             call=call,
@@ -135,6 +142,8 @@ class Calls:
         name. An answer to a question that was never asked is kept as well, with a warning: it may be misspelled.
         """
         if name not in self._asked:
+            import difflib  # here, for the warning alone
+
             close = difflib.get_close_matches(name, self._asked, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             log.warning("no call has asked the question %r; its answer is kept for later calls%s", name, meant)

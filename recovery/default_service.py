@@ -10,10 +10,11 @@ import copyreg
 from collections.abc import Callable
 from typing import Any
 
+from recovery.execution.exact_wrapper import factory_of
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.operations import Definition, Switch
-from recovery.service import Recovery
+from recovery.service import Recovery as Recovery  # its home in ``recovery``: this module lets its functions be pickled
 from recovery.settings import OperationConfig
 
 default = Recovery()
@@ -29,6 +30,7 @@ def load_definition(name: str, config: OperationConfig, function: Callable[..., 
 
 def load_runner(function: Callable[..., Any], definition: Definition, config: OperationConfig | None) -> Runner:
     """Runs the calls of a function that was pickled; *config* is that of a copy that was made with ``but``."""
+    factory_of(function)  # the loaded wrapper is known here by the code that is generated for it
     return default._definitions.runner(function, definition, config)
 
 

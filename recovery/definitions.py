@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import msgspec
 
-from events.bus import Bus
 from events.callables import is_async
 from events.operation import Operation
-from recovery.execution.blocks import Attempts
 from recovery.execution.compiled import compiled
 from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
-from recovery.execution.joinable import JoinableCalls
 from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
-from recovery.operations import Definition
 from recovery.registry import Registry, name_of_function
-from recovery.service_lifetime import Lifetime
-from recovery.settings import OperationConfig, Settings
 from recovery.settings_check import Defaults, make_config
-from recovery.subscribers.built_in import BuiltIn
-from recovery.waiting.calls import WaitingCalls
+
+if TYPE_CHECKING:
+    from events.bus import Bus
+    from recovery.execution.blocks import Attempts
+    from recovery.execution.joinable import JoinableCalls
+    from recovery.operations import Definition
+    from recovery.service_lifetime import Lifetime
+    from recovery.settings import OperationConfig, Settings
+    from recovery.subscribers.built_in import BuiltIn
+    from recovery.waiting.calls import WaitingCalls
 
 
 class Definitions:
@@ -113,6 +115,8 @@ class Definitions:
 
     def attempts(self, name: str, settings: Settings, *, is_enabled: Callable[[], bool]) -> Attempts:
         """The attempts of a block of the operation *name*."""
+        from recovery.execution.blocks import Attempts  # here, for blocks alone
+
         operation = self.operation(name, settings, is_enabled=True, caller="attempts")
         config = self._registry.config_of(name) or self.config(settings, "attempts")
         check_block(name, config)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import re
 import threading
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
 from typing import NamedTuple
-from urllib.parse import quote, quote_plus
 
 from events.fork_locks import fork_safe
 
@@ -34,18 +32,17 @@ SUB_DELIMITERS = "/?:@!$&'()*+,;="
 HEX = "[0-9A-F]"
 PERCENT = "%(?:25)*"  # what is percent-encoded may be encoded again
 BACKSLASH = rf"(?:\\|{PERCENT}5C)"
-ESCAPE = re.compile(
+ESCAPE = (
     rf"(?:\x1b|{BACKSLASH}+(?:x1b|u001b|033))\[[0-9;?]{{0,20}}[A-Z]"
     rf"|(?P<utf8>(?:(?:{PERCENT}|{BACKSLASH}+x)[89A-F]{HEX}|{BACKSLASH}+[23][0-7]{{2}})+)"
     rf"|{BACKSLASH}+(?:(?-i:[abefnrtv])|x(?P<byte>[0-7]{HEX})|u(?P<high>D[89AB]{HEX}{{2}}){BACKSLASH}+u(?P<low>D[C-F]{HEX}{{2}})"
     rf"|(?-i:u)(?P<unit>{HEX}{{4}})|(?-i:U)(?P<code>{HEX}{{8}})|(?P<octal>[01][0-7]{{2}}))?"
     rf"|{PERCENT}(?P<ascii>[0-7]{HEX})"
-    rf"|&(?:amp;)*(?P<entity>(?:amp|lt|gt|quot|apos|#[0-9]{{1,7}}|#x{HEX}{{1,6}});)",
-    re.IGNORECASE,
+    rf"|&(?:amp;)*(?P<entity>(?:amp|lt|gt|quot|apos|#[0-9]{{1,7}}|#x{HEX}{{1,6}});)"
 )
 """What a tool may write in place of a character: no two parts match alike."""
 
-BYTE = re.compile(r"(?<=[\\C])([23][0-7]{2})|([89A-F][0-9A-F])(?=[%\\]|$)", re.IGNORECASE)
+BYTE = r"(?<=[\\C])([23][0-7]{2})|([89A-F][0-9A-F])(?=[%\\]|$)"
 """A byte of the part ``utf8``: in octal behind a backslash (``%5C``, too), or two hex digits."""
 
 LEFT_OUT = dict.fromkeys([*range(33), *map(ord, "'\"\\+"), *range(127, 161)])
@@ -57,7 +54,7 @@ BYTES_OF_NO_CHARACTER = {0xDC00 + byte: byte for byte in range(128, 256)}
 OF_URLS = str.maketrans("+/", "-_")
 """From base64 to that of URLs and file names (RFC 4648, 5)."""
 
-CUT = re.compile(r"\.{3,}|\u2026")
+CUT = r"\.{3,}|\u2026"
 """How a tool says that it has left something out."""
 
 CLOSING = ")]}>,;:."
@@ -114,8 +111,21 @@ def hidden() -> Literals:
     return _literals
 
 
+@cache
+def _unescape() -> Callable[[str], str]:
+    from html import unescape  # here, for what is hidden: its table of entities takes milliseconds
+
+    return unescape
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)  # when it is first needed: importing recovery stays light
+
+
 def _renew() -> None:
     global _literals  # of the whole process
+    _unescape()  # a text may be masked when the interpreter imports nothing any more
     parts = [
         *_secrets,
         *(line for secret in _secrets for line in secret.splitlines() if len(folded(line)) >= LEAST_LINE),
@@ -130,6 +140,8 @@ def _renew() -> None:
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> set[str]:
     """*secret* as it is, in one line, quoted by ``repr`` and ``ascii``, and percent-encoded in each way there is."""
+    from urllib.parse import quote, quote_plus  # here, for what is hidden: it takes milliseconds
+
     spared = [quote(secret, safe=safe, errors="replace") for safe in ("", "/", SUB_DELIMITERS)]
     encoded = [*spared, quote_plus(secret, errors="replace")]
     in_lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in encoded]
@@ -177,7 +189,7 @@ def _occurrences(text: str, literal: str) -> Iterator[tuple[int, int]]:
 def folded(text: str) -> str:
     """*text* without what differs between its spellings."""
     if any(sign in text for sign in "\\%&\x1b"):
-        text = ESCAPE.sub(_said, text)
+        text = _compiled(ESCAPE).sub(_said, text)
     said = text.translate(LEFT_OUT)
     return said if said.isprintable() else "".join(filter(str.isprintable, said))
 
@@ -194,7 +206,7 @@ def _traced(text: str, literals: tuple[str, ...]) -> Iterator[tuple[int, int]]:
 def _characters(text: str) -> Iterator[tuple[str, int, int]]:
     """Each character of *text* folded, and where in *text* it begins and ends."""
     at = 0
-    for found in (*ESCAPE.finditer(text), None):
+    for found in (*_compiled(ESCAPE).finditer(text), None):
         begin, end = found.span() if found else (len(text), len(text))
         for place in range(at, begin):
             if _is_kept(text[place]):
@@ -216,13 +228,13 @@ def _said(found: re.Match[str]) -> str:
     digits = found[kind]
     match kind:
         case "utf8":
-            said = bytes(int(octal or "0", 8) or int(pair, 16) for octal, pair in BYTE.findall(digits))
+            said = bytes(int(octal or "0", 8) or int(pair, 16) for octal, pair in _compiled(BYTE).findall(digits))
             return said.decode(errors="surrogateescape").translate(BYTES_OF_NO_CHARACTER)
         case "low":
             units = int(found["high"], 16) - 0xD800, int(digits, 16) - 0xDC00
             return chr(0x10000 + (units[0] << 10) + units[1])
         case "entity":
-            return html.unescape(f"&{digits}")
+            return _unescape()(f"&{digits}")
         case "octal":
             return chr(int(digits, 8))
     return chr(min(int(digits, 16), 0x10FFFF))
@@ -254,7 +266,7 @@ def _cut(said: str, literal: str) -> Iterator[tuple[int, int]]:
     has_head, has_tail = head in said, tail in said
     if not has_head and not has_tail:
         return
-    cuts = [0, *(place for found in CUT.finditer(said) for place in found.span()), len(said)]
+    cuts = [0, *(place for found in _compiled(CUT).finditer(said) for place in found.span()), len(said)]
     pieces = [*zip(cuts[::2], cuts[1::2], strict=True), (0, len(said.rstrip(CLOSING)))]  # between cuts, and the whole
     for begin, end in pieces:
         if has_head:

@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, TypeAlias
-from weakref import WeakValueDictionary, ref
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ref
 
 from events.callables import is_async
 from events.fork_locks import fork_safe
@@ -15,8 +15,10 @@ from events.operation import Operation
 from events.own_log import own_log
 from recovery.redact import brief, redact
 from recovery.sameness import is_same
-from recovery.serialization.arguments import ArgumentCodec
-from recovery.settings import OperationConfig
+
+if TYPE_CHECKING:
+    from recovery.serialization.arguments import ArgumentCodec
+    from recovery.settings import OperationConfig
 
 OperationKey: TypeAlias = tuple[str, str]
 """An operation's name, and one of its keys; the key "" stands for the operation as a whole."""
@@ -58,7 +60,7 @@ class Definition:
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "call_configs", "code",
+        "__weakref__", "_by_key", "_is_silent", "_lock", "_max_keys", "_warned", "call_configs", "code",
         "codec", "config", "homes", "is_async", "learned", "operation", "resume", "switch", "wrapper",
     )  # fmt: skip
 
@@ -96,8 +98,6 @@ class Definition:
         self._warned: set[str] = set()
         self._lock = fork_safe(threading.Lock())
         self._by_key: OrderedDict[str, Operation] = OrderedDict()
-        # An operation that is forgotten here, but held by its circuit, its budget or a call, keeps its counter.
-        self._alive: WeakValueDictionary[str, Operation] = WeakValueDictionary()
 
     def is_again(self, function: object, code: CodeType | None) -> bool:
         """Whether the closure *function* is the one that was defined last, or takes its place: that one is gone."""
@@ -124,6 +124,8 @@ class Definition:
                 f"operation {self.operation.name!r} already resumes its calls with {before}; "
                 f"give {after} an operation name of its own"
             )
+        from recovery.serialization.arguments import ArgumentCodec  # here, for resumable calls: it takes milliseconds
+
         self.resume, self.codec = function, ArgumentCodec(function)
 
     def _check_kind(self, function: Callable[..., Any]) -> None:
@@ -171,15 +173,20 @@ class Definition:
         if not key:
             return self.operation
         with self._lock:
-            operation = self._by_key.get(key)
+            operation, name, bus = self._by_key.get(key), self.operation.name, self.operation.bus
             if operation is None:
-                self.warn_of_secret("key", key)
-                operation = self._alive.get(key) or self._owned(
-                    Operation(self.operation.name, self.operation.bus, key=key)
-                )
-                self._by_key[key] = self._alive[key] = operation
+                if len(self._by_key) < self._max_keys:  # later ones are of the same kind
+                    self.warn_of_secret("key", key)
+                operation = self._by_key[key] = self._alive(key) or self._owned(Operation(name, bus, key=key))
                 if len(self._by_key) > self._max_keys:
                     self._by_key.popitem(last=False)
             else:
                 self._by_key.move_to_end(key)
             return operation
+
+    def _alive(self, key: str) -> Operation | None:
+        """The operation for *key* that is forgotten here, but held by its circuit, its budget or a call."""
+        for operation in self.operation.bus.operations_of(self.operation.name, key):
+            if isinstance(operation, Operation) and operation.owner() is self:
+                return operation
+        return None

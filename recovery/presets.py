@@ -54,7 +54,7 @@ DISK_TIMEOUT = ANSWER_TIMEOUT = 3600.0
 HOST_TIMEOUT = 900.0
 """Seconds: shorter, since a host that is not there may be a name that is misspelled."""
 
-HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+):([0-9]{1,5})")
+HOST_AND_PORT = r"(\[[0-9a-f:.]+\]|[\w.-]+):([0-9]{1,5})"
 """A key as ``host_of`` makes it."""
 
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
@@ -126,7 +126,7 @@ def _is_full(evidence: Evidence | None) -> bool:
 
 def _host_back(failure: FailureClassified) -> Condition | None:
     """That the host of the key accepts connections; through a proxy only an attempt can tell."""
-    found = HOST_AND_PORT.fullmatch(failure.key)
+    found = re.fullmatch(HOST_AND_PORT, failure.key)
     if found is None or not 0 < int(found[2]) < 65536:
         return None
     if any(value for name, value in os.environ.items() if name.lower() in PROXIES):

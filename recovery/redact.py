@@ -276,15 +276,19 @@ def _agreement(one: str, other: str) -> int:
 
 def redacted(event: S) -> S:
     """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
-    changes: dict[str, object] = {}
+    changes: dict[str, object] | None = None
     for name in _with_texts(type(event)):
         value = getattr(event, name)
         if not value:
             continue
-        after = excerpt(value) if isinstance(value, str) else redacted(value)
+        if type(value) is str:
+            after = _redacted_short(value, hidden()) if len(value) <= MAX_CACHED else excerpt(value)
+        else:
+            after = redacted(value)
         if after is not value and after != value:
+            changes = changes or {}
             changes[name] = after
-    return msgspec.structs.replace(event, **changes) if changes else event
+    return event if changes is None else msgspec.structs.replace(event, **changes)
 
 
 @lru_cache(maxsize=128)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -15,8 +17,27 @@ from recovery.operations import MAX_KEYS, Definition, Switch
 from recovery.sameness import code_of, differences, home_of
 from recovery.settings import ConfigOf, OperationConfig
 
-MOST_COMPARED = 32
+MOST_COMPARED = 16
 """Closures of one name that a new one is compared with; to compare thousands would make each definition slow."""
+
+
+class Numbers:
+    """The numbers above ``MOST_COMPARED`` that operations of one name have: the least free one is found at once."""
+
+    def __init__(self) -> None:
+        self._highest = MOST_COMPARED
+        self._free: list[int] = []  # a heap
+        self.gone: deque[int] = deque()
+        """Those of operations that are gone. The collector may append here anywhere."""
+
+    def take(self) -> int:
+        """A number that no operation has taken."""
+        while self.gone:
+            heapq.heappush(self._free, self.gone.popleft())
+        if self._free:
+            return heapq.heappop(self._free)
+        self._highest += 1
+        return self._highest
 
 
 class Registry:
@@ -37,6 +58,7 @@ class Registry:
         self._lock = fork_safe(threading.Lock())
         # Weak: a function decorated in a loop (or in a property-based test) must not be remembered for ever.
         self._definitions: dict[str, ref[Definition]] = {}
+        self._numbers: dict[str, Numbers] = {}
         self._kept: set[Definition] = set()
         self._configs: dict[str, OperationConfig] = {}
         self.config_of: ConfigOf = self._configs.get
@@ -90,13 +112,15 @@ class Registry:
                             "Give this one its own name, or the same settings"
                         )
                     break
-                is_compared = number <= MOST_COMPARED
-                if is_compared and known.is_again(function, code) and not differences(known.config, config):
+                if known.is_again(function, code) and not differences(known.config, config):
                     break
-                number += 1
+                # A function that may be written again is looked for among all of its name.
+                number = number + 1 if home or number < MOST_COMPARED else self._numbers_of(name).take()
                 chosen = f"{name}#{number}"
             if known is None:
-                known = self._add(chosen, config)
+                known = self._add(
+                    chosen, config, self._numbers_of(name).gone if number > MOST_COMPARED else None, number
+                )
             known.code = code
             if home is not None:
                 known.homes.add(home)
@@ -104,7 +128,12 @@ class Registry:
                 self._kept.add(known)
             return known
 
-    def _add(self, name: str, config: OperationConfig) -> Definition:
+    def _numbers_of(self, name: str) -> Numbers:
+        if name not in self._numbers:
+            self._numbers[name] = Numbers()
+        return self._numbers[name]
+
+    def _add(self, name: str, config: OperationConfig, gone: deque[int] | None, number: int) -> Definition:
         if name in self._definitions:
             self._on_reuse(name)
         definition = Definition(
@@ -115,7 +144,7 @@ class Registry:
             call_configs=self.call_configs,
             switch=self.switch,
         )
-        self._definitions[name] = ref(definition, functools.partial(self._gone, name))
+        self._definitions[name] = ref(definition, functools.partial(self._gone, name, gone, number))
         self._configs[name] = config
         return definition
 
@@ -130,8 +159,10 @@ class Registry:
         found = self._definitions.get(name)
         return None if found is None else found()
 
-    def _gone(self, name: str, _end: object) -> None:
+    def _gone(self, name: str, gone: deque[int] | None, number: int, _end: object) -> None:
         # No lock: the collector may call this anywhere, also where the lock is held.
+        if gone is not None:
+            gone.append(number)
         if self.get(name) is None:
             self._configs.pop(name, None)
         known = self.get(name)

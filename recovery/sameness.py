@@ -24,6 +24,9 @@ SETTINGS = {
 }
 """Fields of a config, or of its breaker, that are called otherwise as settings."""
 
+PLAIN = frozenset({int, str, bytes, float, bool, type(None)})
+"""Types whose values consist of no others."""
+
 MOST_SHOWN = 80
 """Characters of a value in an error."""
 
@@ -43,7 +46,7 @@ def is_same(one: Any, other: Any, compared: frozenset[tuple[int, int]] = frozens
             return True
     except Exception:  # an array has no truth value, and a class of the user's may raise anything
         return False
-    if type(one) is not type(other):
+    if type(one) is not type(other) or type(one) in PLAIN:
         return False
     compared |= {(id(one), id(other))}
     return any(
@@ -56,8 +59,9 @@ def _parts(value: Any) -> Iterator[list[Any]]:
     """What *value* consists of, if it is of a kind that is compared by its parts."""
     match value:
         case FunctionType():
-            closure = closure_of(value)
-            yield [value.__code__, value.__module__, value.__defaults__, value.__kwdefaults__, *closure.values()]
+            # What tells closures apart comes first.
+            closure = closure_of(value).values()
+            yield [value.__code__, *closure, value.__module__, value.__defaults__, value.__kwdefaults__]
         case MethodType():
             yield [value.__func__, value.__self__]
         case functools.partial():

@@ -14,11 +14,8 @@ from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.definitions import Definitions
-from recovery.execution.blocks import Attempts
 from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
-from recovery.journal.journal import Journal
-from recovery.journal.store import Store, check_store
 from recovery.operations import MAX_KEYS
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
@@ -26,8 +23,6 @@ from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
 from recovery.registry import Registry
-from recovery.resume.commands import CommandHandler
-from recovery.resume.handles import Resumption
 from recovery.service_lifetime import Lifetime
 from recovery.settings import Settings, WhenOpen
 from recovery.settings_check import Defaults, changed
@@ -37,10 +32,15 @@ from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
+    from recovery.execution.blocks import Attempts
+    from recovery.journal.journal import Journal
+    from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
+    from recovery.resume.handles import Resumption
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
+    Attempts, Journal, Resumption, Store = map(ForwardRef, ("Attempts", "Journal", "Resumption", "Store"))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,7 +163,6 @@ class Recovery:
             TypeError: An unknown option, or a value of the wrong type.
             ValueError: A second store, since calls may be under way that are journalled in the first.
         """
-        check_store(store)
         flags = {"enabled": enabled, "enable_classification": enable_classification, "enable_logging": enable_logging}
         validation.flags(flags)
         changes = {"policy": policy, "breaker": breaker, "budget": budget}
@@ -172,6 +171,8 @@ class Recovery:
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
+            from recovery.resume.commands import CommandHandler  # here, for a journal alone
+
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import anyio
-import anyio.abc
-import anyio.lowlevel
-
-from events.bus import Bus
 from events.fork_locks import fork_safe
-from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JournalConfig
-from recovery.journal.core import JournalCore
-from recovery.journal.history import Restore
-from recovery.journal.journal import Journal
-from recovery.journal.store import CommandSink, Store
-from recovery.resume.handles import Resumption
-from recovery.resume.resumer import Resumer, RunnerOf
-from recovery.settings import ConfigOf
 from recovery.waiting.daemon_threads import start_daemon
 from recovery.waiting.waiters import Latch
+
+if TYPE_CHECKING:
+    import anyio.abc
+
+    from events.bus import Bus
+    from recovery.execution.joinable import JoinableCalls
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import Restore
+    from recovery.journal.journal import Journal
+    from recovery.journal.store import CommandSink, Store
+    from recovery.resume.handles import Resumption
+    from recovery.resume.resumer import RunnerOf
+    from recovery.settings import ConfigOf
 
 
 class Lifetime:
@@ -44,8 +45,15 @@ class Lifetime:
 
     def add_store(self, store: Store, bus: Bus, config_of: ConfigOf, restore: Restore, commands: CommandSink) -> None:
         """Make the journal, which writes to *store*; the arguments are those of ``JournalCore``."""
+        from recovery.journal.store import check_store
+
+        check_store(store)
         if self.journal is not None:
             raise ValueError("this service already has a store; make another service for another store")
+        # Here, with all that the journal needs until its end: a service without a store is imported without it.
+        from recovery.journal.core import JournalCore
+        from recovery.journal.journal import Journal
+
         self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
         self.face = Journal(self.journal)
 
@@ -53,6 +61,8 @@ class Lifetime:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
         if self.journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
+        from recovery.resume.resumer import Resumer  # here: it needs anyio, which takes milliseconds
+
         with self._resuming:  # two threads that call resume() at once would run every call twice
             if self.resumption is None or not self.resumption.is_ours:
                 made = Resumer(self._joinable, runner_of, self.journal, jitter)
@@ -85,12 +95,16 @@ class Lifetime:
 
     async def begin(self) -> None:
         """Start, with a task group for the calls to resume."""
+        import anyio.lowlevel  # here, for ``async with``, with what ``end`` needs: it takes milliseconds
+
         self.start()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
 
     async def end(self, *, has_failed: bool) -> None:
         """Wait for the resumed calls, or cancel them if the body *has_failed*; then close."""
+        import anyio.lowlevel
+
         group, self._group = self._group, None
         assert group is not None
         if self.resumption is not None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
@@ -101,6 +100,8 @@ def hint(name: str, known: Collection[str]) -> str:
         return "use " + " or ".join(f"{setting} ({note})" if note else setting for setting, note in meant)
     if name in WORDS:
         return WORDS[name]
+    import difflib  # here, for the error alone
+
     close = difflib.get_close_matches(name, known, n=1, cutoff=CUTOFF)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from types import UnionType
@@ -46,6 +45,8 @@ def whole(field: str, value: object, *, least: int = 0) -> int:
 def choice(field: str, value: object, choices: tuple[str, ...]) -> str:
     """*value*, if it is one of *choices*; otherwise ValueError, with the one that was meant."""
     if value not in choices:
+        import difflib  # here, for the error alone
+
         close = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else ()
         meant = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{field} must be one of {', '.join(map(repr, choices))}, not {value!r}{meant}")

@@ -38,6 +38,7 @@ from events.errors import (
     UnwantedResult,
 )
 from events.operation import Operation
+from recovery import context
 from recovery.default_service import configure
 from recovery.execution.decorator import recovery_of
 from recovery.journal.errors import (
@@ -254,6 +255,20 @@ def test_a_closure_that_calls_itself_is_loaded() -> None:
         return dive(depth - 1) + 1 if depth else 0
 
     assert loaded(dive) == ["7"]
+
+
+def test_a_loaded_function_knows_its_attempt() -> None:
+    service = Recovery()
+
+    @service.recoverable(initial_delay=0.0)
+    def attempt(_a_name_of_its_own: int) -> int | None:
+        return context.attempt()
+
+    @service.recoverable(initial_delay=0.0, fallback=None)
+    def attempt_or_none(_another_name: int, *, default: int = 0) -> int | None:
+        return context.attempt()
+
+    assert loaded(attempt, attempt_or_none) == ["1", "1"]
 
 
 def test_a_closure_follows_the_switch_of_the_service_that_loads_it() -> None:

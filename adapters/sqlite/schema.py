@@ -16,10 +16,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
 from typing import Any
 
-import msgspec
+from msgspec.structs import astuple
 
 from events.circuit_events import CircuitHalfOpened
 from events.codec import decode
@@ -178,7 +177,7 @@ def checksum(run: str, number: int, call: str, kind: str, body: bytes, result_ke
 
 def run_values(run: Run, epoch: float) -> tuple[object, ...]:
     """The values of ``INSERT_RUN`` for *run*, which dates its rows by *epoch*."""
-    return *msgspec.structs.astuple(run), epoch, _run_sum(run, epoch)
+    return *astuple(run), epoch, _run_sum(run, epoch)
 
 
 def as_run(*found: Any) -> tuple[Run, float] | None:
@@ -209,11 +208,11 @@ def is_sound(
 
 def values_of(row: Row, written: int) -> tuple[object, ...]:
     """The values of ``INSERT`` for *row*."""
-    total = checksum(row.run, row.number, row.call, row.kind, row.body, row.result_key)
-    return row.run, row.call, row.kind, row.body, row.number, written, total, row.result_key or None
+    run, call, kind, body, number, _, key = astuple(row)
+    return run, call, kind, body, number, written, checksum(run, number, call, kind, body, key), key or None
 
 
-def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]:
+def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[list[object]]]]:
     """The statements that insert *rows* in this order, each with its values.
 
     Values are made while they are inserted, so that other threads get the interpreter lock in between.
@@ -226,9 +225,13 @@ def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[t
         first = until
 
 
-def _values_of_many(rows: Sequence[Row], many: int, written: int) -> Iterator[tuple[object, ...]]:
-    for first in range(0, len(rows), many):
-        yield tuple(chain(*(values_of(row, written) for row in rows[first : first + many])))
+def _values_of_many(rows: Sequence[Row], many: int, written: int) -> Iterator[list[object]]:
+    values: list[object] = []
+    for number, row in enumerate(rows, 1):
+        values += values_of(row, written)
+        if number % many == 0:
+            yield values
+            values = []
 
 
 def as_row(run: Any, call: Any, kind: Any, body: Any, number: Any, _: Any, total: Any, result_key: Any) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,19 +11,21 @@ from events.attempt import Attempt
 from events.call import Call
 from events.errors import RecoveryError, StaysPendingError
 from events.evidence import Category
-from events.operation import Operation
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.call_stack import is_nested
 from recovery.explain import Explanation, counted, explain, shown
 from recovery.joining.pending import identity_of
-from recovery.joining.shared_call import Identity
-from recovery.operations import Definition
 from recovery.outcome import CallOutcome, kind_of, note_outcome
-from recovery.serialization.arguments import ArgumentCodec
-from recovery.settings import OperationConfig
 from recovery.subscribers.exhausted import mark_exhausted
+
+if TYPE_CHECKING:
+    from events.operation import Operation
+    from recovery.joining.shared_call import Identity
+    from recovery.operations import Definition
+    from recovery.serialization.arguments import ArgumentCodec
+    from recovery.settings import OperationConfig
 
 DECLINED = frozenset({Category.AUTH, Category.PERMANENT})
 """Categories of failures that a call declines to retry: it exhausts nothing by that."""

@@ -64,7 +64,10 @@ class FailurePath:
     def prepare(self, error: Exception) -> bool:
         """Renew the plan, or learn what *error* means; whether the failure is to be looked at again after that."""
         plan, config = self.plan, self.runner.config
-        if plan.generation != self.operation.generation or plan.details is not wants_details():
+        if (
+            plan.generation != self.operation.generation + self.operation.bus.generation
+            or plan.details is not wants_details()
+        ):
             self.plan = self.planner.plan(self.operation, config)
             return True
         return self.planner.learn(plan, error, self.operation, config)
@@ -165,7 +168,8 @@ _say_nothing = functools.partial(_say, None)
 def _in_thread(path: FailurePath) -> Failed:
     operation, recovered, run, barrier = path.operation, path.recovered, path.runner.run, path.runner.barrier
     function, circuits, draw = path.runner.original, path.planner.circuits, path.planner.rng
-    operation_key, new_number = (operation.name, operation.key), operation.bus.call_numbers.__next__
+    operation_key, bus = (operation.name, operation.key), operation.bus
+    new_number = bus.call_numbers.__next__
 
     def recover(error: Exception, args: Args, kwargs: Kwargs) -> Any:
         route: Any  # a Route, once the failure is usual
@@ -179,7 +183,7 @@ def _in_thread(path: FailurePath) -> Failed:
                         is_usual = (
                             (route := routes.get(type(error))) is not None
                             and number <= route.most
-                            and generation == operation.generation
+                            and generation == operation.generation + bus.generation
                             and len(lane) < intake.limit
                             and operation_key not in circuits
                             and len(given := error.args) < 2
@@ -215,7 +219,7 @@ def _in_thread(path: FailurePath) -> Failed:
                     if observers is not None or (long and after >= LONG_WAIT):
                         path.announce(record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if after > 0.0 or operation.is_observed or is_odd:
+                    if after > 0.0 or operation.observed.is_on or is_odd:
                         attempt, answered = path.ended(record), Retry(after)
                         break
                     number += 1
@@ -231,7 +235,11 @@ def _in_thread(path: FailurePath) -> Failed:
                 raise
             if attempt is not None:
                 return run(attempt, args, kwargs, error, None, answered)
-            if operation.is_observed or generation != operation.generation or len(lane) >= intake.limit:
+            if (
+                operation.observed.is_on
+                or generation != operation.generation + bus.generation
+                or len(lane) >= intake.limit
+            ):
                 attempt = path.next(record)
                 try:
                     if barrier.must_wait:
@@ -255,7 +263,8 @@ def _in_thread(path: FailurePath) -> Failed:
 def _in_task(path: FailurePath) -> Failed:
     operation, recovered, run, barrier = path.operation, path.recovered, path.runner.arun, path.runner.barrier
     function, circuits, draw = path.runner.original, path.planner.circuits, path.planner.rng
-    operation_key, new_number = (operation.name, operation.key), operation.bus.call_numbers.__next__
+    operation_key, bus = (operation.name, operation.key), operation.bus
+    new_number = bus.call_numbers.__next__
     waiting = path.runner.waiting
 
     async def recover(error: Exception, args: Args, kwargs: Kwargs) -> Any:
@@ -271,7 +280,7 @@ def _in_task(path: FailurePath) -> Failed:
                         is_usual = (
                             (route := routes.get(type(error))) is not None
                             and number <= route.most
-                            and generation == operation.generation
+                            and generation == operation.generation + bus.generation
                             and len(lane) < intake.limit
                             and operation_key not in circuits
                             and len(given := error.args) < 2
@@ -308,18 +317,18 @@ def _in_task(path: FailurePath) -> Failed:
                     if observers is not None or (long and after >= LONG_WAIT):
                         path.announce(record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if is_odd or (after > 0.0 and not may_sleep(clock)):
+                    if is_odd or (after > 0.0 and not may_sleep()):
                         attempt, answered = path.ended(record), Retry(after)
                         break
                     if after > 0.0:
                         wait = await Sleep(waiting, f"{operation.bus.run}-{call}", after, path.ended, record)
                     else:
                         await yield_once()
-                    if wait is not None or operation.is_observed:
+                    if wait is not None or operation.observed.is_on:
                         attempt = path.ended(record) if wait is None else wait.attempt
                         answered = Retry(after)
                         break
-                    lag, is_waiting = max(clock() - at - after, lag), False
+                    lag, is_waiting = max(clock() - (at + after), lag), False
                     number += 1
                     try:
                         result = await function(*args, **kwargs)
@@ -331,7 +340,11 @@ def _in_task(path: FailurePath) -> Failed:
                 raise
             if attempt is not None:
                 return await run(attempt, args, kwargs, error, None, answered, wait)
-            if operation.is_observed or generation != operation.generation or len(lane) >= intake.limit:
+            if (
+                operation.observed.is_on
+                or generation != operation.generation + bus.generation
+                or len(lane) >= intake.limit
+            ):
                 attempt = path.retried(record, lag)
                 try:
                     if barrier.must_wait:

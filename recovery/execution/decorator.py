@@ -1,8 +1,9 @@
 """The wrapper that ``recoverable`` puts around a function, chosen at decoration for what its config needs.
 
 The common one tests one attribute, calls the function inside ``try``, counts the success and returns: no clock, no id,
-no context variable, no event. The other goes through the runner from the start: for calls that are journalled, keyed or
-timed. Calls that equal calls may join go through ``JoinableCalls`` first.
+no context variable, no event. It has the parameters of the function where it can (``exact_wrapper``), otherwise
+``*args, **kwargs`` (``general_wrapper``). The other goes through the runner from the start: for calls that are
+journalled, keyed or timed. Calls that equal calls may join go through ``JoinableCalls`` first.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from weakref import ref
 
 from events.callables import is_async, is_generator
-from events.errors import UnwantedResult, is_a
 from events.operation import Operation
 from recovery.call_stack import ROLES
-from recovery.execution.attempts import begin, begin_with, cancel_first
-from recovery.execution.exact_wrapper import exact_wrapper
+from recovery.execution.attempts import begin, begin_with
+from recovery.execution.exact_wrapper import Detours, exact_wrapper
+from recovery.execution.general_wrapper import general_wrapper
 from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
 from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.joinable import JoinableCalls
@@ -27,10 +28,6 @@ from recovery.settings_check import vary
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-NO_KEYWORDS: dict[str, Any] = {}
-"""Instead of an empty dictionary for each call that waits: it is only ever unpacked."""
-
 
 TIMEOUTS = ("attempt_timeout", "stall_timeout")
 """The settings of a policy that only an async function can keep."""
@@ -113,7 +110,7 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
     elif needs_runner:
         wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
     else:
-        wrapper = _exact(runner) or (_plain_async(runner) if is_async(runner.original) else _plain(runner))
+        wrapper = _exact(runner) or general_wrapper(runner)
     ROLES[wrapper.__code__] = "wrapper"
     wrapped: Any = functools.update_wrapper(with_fallback(wrapper, config, runner.definition), runner.original)
     wrapped.recovery = FunctionRecovery(runner, joinable, ref(wrapped))
@@ -190,6 +187,8 @@ def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
 
 def _exact(runner: Runner) -> Callable[..., Any] | None:
     """The wrapper with the parameters of the function, where there is one."""
+    if runner.config.reconcile is not None:  # it gets each argument as the caller gave it: by position or by name
+        return None
     original, operation, switch = runner.original, runner.definition.operation, runner.definition.switch
     is_plain = not is_async(original)
     run = runner.run if is_plain else runner.arun
@@ -199,93 +198,15 @@ def _exact(runner: Runner) -> Callable[..., Any] | None:
             return original(*args, **kwargs)
         return run(begin(operation), args, kwargs)
 
+    # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
+    # runner checks those of later attempts.
     def first(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         if hasattr(type(result), "__await__") and switch.is_on:
             refuse_awaitable(original, result)
         return result
 
-    if runner.config.reconcile is not None:  # it is called as the function was: by position or by name
-        return None
-    return exact_wrapper(original, runner, observed=observed, first=first if is_plain else None)
-
-
-def _plain(runner: Runner) -> Callable[..., Any]:
-    function, operation, run = runner.function, runner.definition.operation, runner.run
-    original, switch = runner.original, runner.definition.switch
-    unchecked = function
-
-    # All results of a function are awaitable, or none is: checking each would cost a third of a healthy call. The
-    # runner checks those of later attempts.
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        nonlocal function
-        function = unchecked
-        result = unchecked(*args, **kwargs)
-        if hasattr(type(result), "__await__") and switch.is_on:
-            refuse_awaitable(original, result)
-        return result
-
-    function = checked
-
-    # An empty ``**kwargs`` is copied for the call all the same: asking first takes a fifth of the time.
-    def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.is_observed:
-            if not switch.is_on:
-                return original(*args, **kwargs)
-            return run(begin(operation), args, kwargs)
-        try:
-            result = function(*args, **kwargs) if kwargs else function(*args)
-        except Exception as raised:  # the runner decides
-            if not switch.is_on:
-                if is_a(raised, UnwantedResult):
-                    return raised.result
-                raise
-            error = raised
-        except BaseException:
-            if switch.is_on:
-                cancel_first(operation)
-            raise
-        else:
-            operation.successes += 1
-            return result
-        try:
-            return runner.failed(error, args, kwargs)
-        finally:
-            del error  # its traceback holds this frame
-
-    return recoverable_call
-
-
-def _plain_async(runner: Runner) -> Callable[..., Any]:
-    function, operation, run = runner.function, runner.definition.operation, runner.arun
-    original, switch = runner.original, runner.definition.switch
-
-    async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
-        if operation.is_observed:
-            if not switch.is_on:
-                return await original(*args, **kwargs)
-            return await run(begin(operation), args, kwargs)
-        try:
-            result = await (function(*args, **kwargs) if kwargs else function(*args))
-        except Exception as raised:  # the runner decides
-            if not switch.is_on:
-                if is_a(raised, UnwantedResult):
-                    return raised.result
-                raise
-            error = raised
-        except BaseException:
-            if switch.is_on:
-                cancel_first(operation)
-            raise
-        else:
-            operation.successes += 1
-            return result
-        try:
-            return await runner.failed(error, args, kwargs or NO_KEYWORDS)
-        finally:
-            del error  # its traceback holds this frame
-
-    return recoverable_call
+    return exact_wrapper(original, operation, Detours(switch, observed, runner), first if is_plain else None)
 
 
 def _run(runner: Runner) -> Callable[..., Any]:

@@ -4,8 +4,9 @@ It calls the function with plain arguments, which Python does faster than ``*arg
 fit raises the TypeError of the function itself, before anything is recovered. Functions whose parameters have the same
 names share one source, which tracebacks and debuggers find in ``linecache``.
 
-A parameter that has a default, or ``*args`` or ``**kwargs``, is *optional*: only what a call gives is passed on, so the
-function fills in the defaults that it has then. Up to ``MAX_BRANCHED`` of them, there is a branch for each combination.
+The wrapper passes on only what a call gives, so the function fills in the defaults that it has then: the source has a
+branch for each combination of parameters with a default. Functions with many of them have the general wrapper, and so
+have those with ``*args`` or ``**kwargs``, which gain nothing (measured).
 """
 
 from __future__ import annotations
@@ -13,24 +14,29 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from keyword import iskeyword
 from types import FunctionType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
+import msgspec
+
+from events.operation import Operation
+from recovery.call_stack import ROLES
 from recovery.execution.attempts import cancel_first
 from recovery.execution.runner import Runner
+from recovery.operations import Switch
 
-Wrapper: TypeAlias = Callable[..., Any]
+Factory: TypeAlias = Callable[..., Callable[..., Any]]
 
-MAX_BRANCHED = 3
-"""Optional parameters that are passed on without a dictionary: eight branches at most."""
+MAX_OPTIONAL = 3
+"""Parameters with a default that a generated wrapper has: eight branches, 0.8 ms to generate."""
 
 MAX_SHAPES = 4096
 """Shapes that are generated in one process; functions of further ones have the general wrapper."""
 
 SOURCE = """\
-def recoverable(original, first, runner~, operation~, switch~, observed~):
+def recoverable(original, first, operation~, detours~):
     def checked(*args, **kwargs):
         nonlocal function~
         function~ = original
@@ -39,24 +45,27 @@ def recoverable(original, first, runner~, operation~, switch~, observed~):
     function~ = checked if first else original
 
     <def> recoverable_call(<parameters>):
-        <given>
-        if operation~.is_observed:
-            <observed>
-        try:
-            <call>
-        except Exception~ as raised~:
-            if not switch~.is_on:
+        if not operation~.observed.is_on:
+            try:
+                <call>
+            except Exception~ as raised~:
+                if not detours~.switch.is_on:
+                    raise
+                error~ = raised~
+            except:
+                if detours~.switch.is_on:
+                    cancel_first~(operation~)
                 raise
-            error~ = raised~
-        except:
-            if switch~.is_on:
-                cancel_first~(operation~)
-            raise
+            else:
+                operation~.successes += 1
+                return result~
         else:
-            operation~.successes += 1
-            return result~
+            error~ = None
+        <given>
         try:
-            <failed>
+            if error~ is None:
+                return <await>detours~.observed(args~, kwargs~)
+            return <await>detours~.runner.failed(error~, args~, kwargs~)
         finally:
             del error~  # its traceback holds this frame
 
@@ -64,11 +73,14 @@ def recoverable(original, first, runner~, operation~, switch~, observed~):
 """
 """What is generated: ``~`` becomes as many underscores as keep the names apart from the parameters."""
 
-OWN_NAMES = frozenset(re.findall(r"(\w+)~", SOURCE)) | {"OMITTED", "NO_KEYWORDS", "args", "kwargs"}
+NAMES: dict[str, Any] = {"Exception": Exception, "OMITTED": None, "NO_KEYWORDS": {}, "cancel_first": cancel_first}
+"""The global names in a source. No call changes the dictionary: it is only unpacked."""
+
+OWN_NAMES = frozenset(re.findall(r"(\w+)~", SOURCE)) | NAMES.keys()
 
 
 class Omitted:
-    """The default of each optional parameter of a wrapper: the function has the real one."""
+    """The default of each parameter of a wrapper that has one: the real one is that of the function."""
 
     def __repr__(self) -> str:
         return "<default of the function>"
@@ -77,7 +89,21 @@ class Omitted:
         return "OMITTED"
 
 
-OMITTED = Omitted()
+OMITTED = NAMES["OMITTED"] = Omitted()
+
+
+class Detours(msgspec.Struct, frozen=True):
+    """Where a wrapper goes with a call that is not healthy.
+
+    Args:
+        switch: While it is off, failures pass.
+        observed: Runs a call that is observed from its start: ``observed(args, kwargs)``, awaited if async.
+        runner: Goes on after a failed first attempt: ``runner.failed(error, args, kwargs)``, likewise.
+    """
+
+    switch: Switch
+    observed: Callable[..., Any]
+    runner: Runner
 
 
 class Shape(NamedTuple):
@@ -88,210 +114,148 @@ class Shape(NamedTuple):
         positional: Names of the parameters that only a position gives.
         named: Names of those that a position or a name gives.
         keywords: Names of those that only a name gives.
-        rest: The name of ``*args``, "" for none.
-        more: The name of ``**kwargs``, "" for none.
-        with_default: Names of those that have a default.
+        optional: Names of those that have a default.
     """
 
     is_async: bool
     positional: tuple[str, ...]
     named: tuple[str, ...]
     keywords: tuple[str, ...]
-    rest: str
-    more: str
-    with_default: frozenset[str]
+    optional: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, in the order of the code object."""
-        return (*self.positional, *self.named, *self.keywords, *filter(None, (self.rest, self.more)))
-
-    @property
-    def by_position(self) -> tuple[str, ...]:
-        """The parameters that a position can give."""
-        return self.positional + self.named
-
-    @property
-    def optional(self) -> list[str]:
-        """The parameters that a call may leave out."""
-        ordered = (*self.by_position, self.rest, *self.keywords, self.more)
-        return [one for one in ordered if one and (one in self.with_default or one in (self.rest, self.more))]
+        return self.positional + self.named + self.keywords
 
 
-FACTORIES: dict[Shape, Callable[..., Wrapper] | None] = {}
+FACTORIES: dict[Shape, Factory | None] = {}
 """What makes the wrappers of a shape; ``None`` for a shape that has no source."""
 
 
 def exact_wrapper(
     function: Callable[..., Any],
-    runner: Runner,
-    *,
-    observed: Callable[..., Any],
-    first: Callable[..., Any] | None,
-) -> Wrapper | None:
-    """A wrapper with the parameters of *function*; ``None`` if it is not written in Python, or cannot be spelt.
+    operation: Operation,
+    detours: Detours,
+    first: Callable[..., Any] | None = None,
+) -> Callable[..., Any] | None:
+    """A wrapper with the parameters of *function*; ``None`` if it is not written in Python, or has none of its own.
 
     Args:
         function: What the wrapper calls.
-        runner: Goes on after a failed first attempt, and knows the operation and the switch.
-        observed: Runs a call that is observed from its start: ``observed(args, kwargs)``, awaited for an async one.
+        operation: Its operation, whose successes are counted.
+        detours: Where calls go that are not healthy.
         first: What the first call runs instead of the function, ``None`` for the function itself.
     """
-    shape = shape_of(function)
-    if shape is None:
-        return None
-    if shape not in FACTORIES:
-        FACTORIES[shape] = _factory(shape) if len(FACTORIES) < MAX_SHAPES else None
-    factory = FACTORIES[shape]
+    factory = factory_of(function)
     if factory is None:
         return None
-    definition = runner.definition
-    wrapper: Any = factory(function, first, runner, definition.operation, definition.switch, observed)
-    if wrapper.__code__.co_varnames[: len(shape.names)] != shape.names:  # Python normalizes the names in a source
-        return None
+    wrapper = factory(function, first, operation, detours)
     wrapper.__name__, wrapper.__qualname__ = function.__name__, function.__qualname__  # a TypeError tells them
-    made: Wrapper = wrapper
-    return made
+    return wrapper
+
+
+def factory_of(function: Callable[..., Any]) -> Factory | None:
+    """What makes the wrapper of *function*; ``None`` if it has the general wrapper."""
+    shape = shape_of(function)
+    if shape is not None and shape not in FACTORIES:
+        FACTORIES[shape] = _factory(shape) if len(FACTORIES) < MAX_SHAPES else None
+    return None if shape is None else FACTORIES[shape]
 
 
 def shape_of(function: Callable[..., Any]) -> Shape | None:
-    """The shape of *function*; ``None`` if it is not written in Python, or its parameters cannot be written in it."""
+    """The shape of *function*; ``None`` if it has the general wrapper."""
     if type(function) is not FunctionType:
         return None
     code, defaults = function.__code__, function.__defaults__ or ()
+    count, only = code.co_argcount, code.co_posonlyargcount
+    names = code.co_varnames[: count + code.co_kwonlyargcount]
+    with_default = {*names[count - len(defaults) : count], *(function.__kwdefaults__ or ())}
+    optional = tuple(name for name in names if name in with_default)
     is_async = bool(code.co_flags & inspect.CO_COROUTINE)
-    if is_async is not inspect.iscoroutinefunction(function) or len(defaults) > code.co_argcount:
+    if (
+        code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+        or is_async is not inspect.iscoroutinefunction(function)
+        or len(defaults) > count
+        or len(optional) > MAX_OPTIONAL
+        or not all(name.isidentifier() and not iskeyword(name) for name in names)
+    ):
         return None
-    names, count = iter(code.co_varnames), code.co_argcount
-    by_position = tuple(next(names) for _ in range(count))
-    keywords = tuple(next(names) for _ in range(code.co_kwonlyargcount))
-    shape = Shape(
-        is_async,
-        by_position[: code.co_posonlyargcount],
-        by_position[code.co_posonlyargcount :],
-        keywords,
-        next(names) if code.co_flags & inspect.CO_VARARGS else "",
-        next(names) if code.co_flags & inspect.CO_VARKEYWORDS else "",
-        frozenset(by_position[count - len(defaults) :]) | (set(keywords) & {*(function.__kwdefaults__ or ())}),
-    )
-    return shape if all(name.isidentifier() and not iskeyword(name) for name in shape.names) else None
+    return Shape(is_async, names[:only], names[only:count], names[count:], optional)
 
 
-def _factory(shape: Shape) -> Callable[..., Wrapper] | None:
+def _factory(shape: Shape) -> Factory | None:
     """What makes the wrappers of *shape*; ``None`` if Python refuses its source."""
     end = ""
     while any(own + end in shape.names for own in OWN_NAMES):
         end += "_"
-    source, name = _source(shape).replace("~", end), f"<recoverable {len(FACTORIES)}: {', '.join(shape.names):.60}>"
-    known = {"Exception": Exception, "OMITTED": OMITTED, "NO_KEYWORDS": {}, "cancel_first": cancel_first}
-    made: dict[str, Any] = {"__name__": __name__} | {own + end: value for own, value in known.items()}
+    source, kind = _source(shape).replace("~", end), "async " if shape.is_async else ""
+    file = f"<recoverable {kind}({_parameters(shape).replace('OMITTED~', '...')})>"
+    made: dict[str, Any] = {"__name__": __name__} | {name + end: value for name, value in NAMES.items()}
     try:
-        exec(compile(source, name, "exec"), made)  # its only foreign part are the names, which are checked
+        exec(compile(source, file, "exec"), made)  # what is foreign in it are names, which are checked
     except (SyntaxError, RecursionError, MemoryError):
         return None
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    factory: Callable[..., Wrapper] = made["recoverable"]
+    factory = cast("FunctionType", made["recoverable"])
+    code = next(one for one in factory.__code__.co_consts if getattr(one, "co_name", "") == "recoverable_call")
+    if code.co_varnames[: len(shape.names)] != shape.names:  # Python normalizes the names in a source
+        return None
+    ROLES[code] = "wrapper"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return factory
 
 
 def _source(shape: Shape) -> str:
     """The source of the wrappers of *shape*."""
     wait = "await " if shape.is_async else ""
-    uses = {
-        "observed": f"return {wait}observed~(<args>, <kwargs>)",
-        "call": f"result~ = {wait}function~(<passed>)",
-        "failed": f"return {wait}runner~.failed(error~, <args>, <kwargs>)",
-    }
-    if len(shape.optional) <= MAX_BRANCHED:
-        lines = {use: [*_branches(shape, text, (), shape.optional)] for use, text in uses.items()} | {"given": []}
-    else:
-        filled = {"<args>": "args~", "<kwargs>": "kwargs~", "<passed>": "*args~, **kwargs~"}
-        lines = {use: [_filled(text, filled)] for use, text in uses.items()} | {"given": [*_collected(shape)]}
-    lines |= {"def": ["async def" if shape.is_async else "def"], "parameters": [_parameters(shape)]}
-    source = ""
-    for line in SOURCE.splitlines(keepends=True):
-        if (found := re.fullmatch(r"( +)<(\w+)>\n", line)) is not None:
-            source += "".join(f"{found[1]}{one}\n" for one in lines[found[2]])
-        else:
-            source += re.sub(r"<(\w+)>", lambda part: lines[part[1]][0], line)
-    return source
+    source = SOURCE.replace("<def>", "async def" if shape.is_async else "def").replace("<await>", wait)
+    source = source.replace("<parameters>", _parameters(shape))
+    source = _filled(source, "<call>", _calls(shape, f"result~ = {wait}function~", (), shape.optional))
+    return _filled(source, "<given>", _given(shape))
+
+
+def _filled(source: str, place: str, lines: Iterator[str]) -> str:
+    """*source* with *lines* instead of *place*, as far to the right."""
+    before, _, after = source.partition(place)
+    indent = "\n" + before[before.rindex("\n") + 1 :]
+    return before + indent.join(lines) + after
 
 
 def _parameters(shape: Shape) -> str:
     """The parameters of *shape*, as they stand in a definition."""
-    spelt = {name: f"{name}=OMITTED~" if name in shape.with_default else name for name in shape.names}
-    parts = [spelt[name] for name in shape.positional]
-    parts += ["/"] if parts else []
-    parts += [spelt[name] for name in shape.named]
-    parts += [f"*{shape.rest}"] if shape.rest or shape.keywords else []
-    parts += [spelt[name] for name in shape.keywords]
-    parts += [f"**{shape.more}"] if shape.more else []
-    return ", ".join(parts)
+    spelt = [f"{name}=OMITTED~" if name in shape.optional else name for name in shape.names]
+    first, last = len(shape.positional), len(shape.positional + shape.named)
+    only, star = ["/"] if first else [], ["*"] if shape.keywords else []
+    return ", ".join(spelt[:first] + only + spelt[first:last] + star + spelt[last:])
 
 
-def _branches(shape: Shape, use: str, given: tuple[str, ...], undecided: list[str]) -> Iterator[str]:
-    """The lines of *use* for each combination of *undecided* parameters, where those in *given* are given."""
-    if not undecided:
-        yield _filled(use, _passed(shape, given))
+def _calls(shape: Shape, call: str, given: tuple[str, ...], undecided: tuple[str, ...]) -> Iterator[str]:
+    """The lines that pass on what is required and *given*, for each combination of the *undecided* parameters."""
+    if undecided:
+        name, *others = undecided
+        yield f"if {name} is not OMITTED~:"
+        yield from (f"    {line}" for line in _calls(shape, call, (*given, name), tuple(others)))
+        gone = shape.positional if name in shape.positional else ()  # no position can be given beyond it
+        yield "else:"
+        others = [one for one in others if one not in gone]
+        yield from (f"    {line}" for line in _calls(shape, call, given, tuple(others)))
         return
-    name, *others = undecided
-    yield f"if {name}:" if name in (shape.rest, shape.more) else f"if {name} is not OMITTED~:"
-    yield from _indented(_branches(shape, use, (*given, name), others))
-    yield "else:"
-    gone = {shape.rest} if name in shape.by_position else set()  # no position can be given beyond one left out
-    gone |= {*shape.positional} if name in shape.positional else set()
-    yield from _indented(_branches(shape, use, given, [one for one in others if one not in gone]))
+    passed, is_position = [], True
+    for name in shape.names:
+        is_given = name in given or name not in shape.optional
+        is_position = is_position and is_given and name not in shape.keywords
+        if is_given:
+            passed.append(name if is_position else f"{name}={name}")
+    yield f"{call}({', '.join(passed)})"
 
 
-def _passed(shape: Shape, given: Iterable[str]) -> dict[str, str]:
-    """How a call passes on what it requires and what is in *given*."""
-    passed = [name for name in shape.names if name in given or name not in {*shape.optional}]
-    positions: list[str] = []
-    for one, name in zip(shape.by_position, passed, strict=False):
-        if one != name:
-            break
-        positions.append(name)
-    keywords = [one for one in passed if one not in (*positions, shape.rest, shape.more)]
-    rest = [f"*{shape.rest}"] if shape.rest in passed else []
-    more = [f"**{shape.more}"] if shape.more in passed else []
-    pairs = ", ".join([*(f"{name!r}: {name}" for name in keywords), *more])
-    return {
-        "<args>": "(" + "".join(f"{one}, " for one in positions + rest) + ")",
-        "<kwargs>": f"{{{pairs}}}" if pairs else "NO_KEYWORDS~",
-        "<passed>": ", ".join([*positions, *rest, *(f"{name}={name}" for name in keywords), *more]),
-    }
-
-
-def _collected(shape: Shape) -> Iterator[str]:
-    """The lines that collect the arguments of a call, where branches would be too many."""
-    required = _passed(shape, (shape.more,))
-    yield f"args~ = {required['<args>']}"
-    yield "kwargs~ = {}" if required["<kwargs>"] == "NO_KEYWORDS~" else f"kwargs~ = {required['<kwargs>']}"
-    optional = [one for one in shape.optional if one in shape.with_default]
-    for name in optional:
-        if name in shape.positional:
-            yield from (f"if {name} is not OMITTED~:", f"    args~ += ({name},)")
-    named = [one for one in optional if one in shape.named]
-    if shape.rest:
-        yield from (
-            f"if {shape.rest}:",
-            f"    args~ += ({''.join(f'{one}, ' for one in named)}*{shape.rest},)",
-            "else:",
-        )
-        yield from _indented([*_kept(named)] or ["pass"])
-    else:
-        yield from _kept(named)
-    yield from _kept(one for one in optional if one in shape.keywords)
-
-
-def _kept(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        yield from (f"if {name} is not OMITTED~:", f"    kwargs~[{name!r}] = {name}")
-
-
-def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (f"    {line}" for line in lines)
-
-
-def _filled(text: str, parts: dict[str, str]) -> str:
-    return re.sub("<(args|kwargs|passed)>", lambda part: parts[part[0]], text)
+def _given(shape: Shape) -> Iterator[str]:
+    """The lines that collect what a call gives, as the function will be called again."""
+    required = [name for name in shape.names if name not in shape.optional]
+    pairs = ", ".join(f"{name!r}: {name}" for name in required if name in shape.keywords)
+    by_position = "".join(f"{name}, " for name in required if name not in shape.keywords)
+    yield f"args~ = ({by_position})"
+    yield f"kwargs~ = {{{pairs}}}" if pairs or shape.optional else "kwargs~ = NO_KEYWORDS~"
+    for name in shape.optional:
+        yield f"if {name} is not OMITTED~:"
+        yield f"    args~ += ({name},)" if name in shape.positional else f"    kwargs~[{name!r}] = {name}"

@@ -10,17 +10,18 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from events.attempt import Attempt
 from events.callables import is_async
 from recovery.context import current
 from recovery.execution.hooks import judged, prepared, reconciled, refuse_awaitable
-from recovery.execution.timeouts import in_time
-from recovery.journal.idempotency import RecordedResults
-from recovery.operations import Definition
-from recovery.policies.retry import RetryPolicy
-from recovery.settings import OperationConfig
+
+if TYPE_CHECKING:
+    from recovery.journal.idempotency import RecordedResults
+    from recovery.operations import Definition
+    from recovery.policies.retry import RetryPolicy
+    from recovery.settings import OperationConfig
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
@@ -96,6 +97,8 @@ def invoker(
 
 
 def _in_time(invoke: Invoke, policy: RetryPolicy) -> Invoke:
+    from recovery.execution.timeouts import in_time  # here, for a timeout: it needs anyio, which takes milliseconds
+
     async def invoke_in_time(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
         return await in_time(attempt, policy, functools.partial(invoke, attempt, args, kwargs))
 

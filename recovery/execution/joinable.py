@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from events.attempt import Attempt
-from events.bus import Bus
 from events.errors import RecoveryError
 from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.call_stack import is_nested
 from recovery.execution.attempts import Request, request
-from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.runner import Runner
 from recovery.joining.claim_wait import ClaimWait
 from recovery.joining.claims import ClaimBook
 from recovery.joining.continuation import begin_resumed, continued
@@ -24,13 +18,19 @@ from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
 from recovery.joining.shared_call import JOIN_NOTICE, Join, Outcome, Rest, SharedCall, carried
-from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord
-from recovery.journal.store import Query
-from recovery.registry import Registry
 from recovery.subscribers.exhausted import mark_nested
 from recovery.subscribers.retry import MAYBE_SENT
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
+
+if TYPE_CHECKING:
+    from events.attempt import Attempt
+    from events.bus import Bus
+    from recovery.execution.invocation import Args, Kwargs
+    from recovery.execution.runner import Runner
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord
+    from recovery.journal.store import Query
+    from recovery.registry import Registry
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
 
@@ -181,6 +181,8 @@ class JoinableCalls:
         try:
             if claim is not None:
                 while (seconds := claim.next_sleep()) is not None:
+                    import anyio  # here, for a call that another process runs
+
                     await anyio.sleep(seconds)
                 if (query := claim.query()) is not None:
                     self._settle(runner, claim, shared, await query.await_answer())

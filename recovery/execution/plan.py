@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events.bus import Bus
 from events.event import Event
@@ -18,7 +18,6 @@ from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
 from events.subscription import Subscription
-from recovery.journal.core import JournalCore
 from recovery.journal.intake import Intake
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
@@ -27,6 +26,9 @@ from recovery.settings import OperationConfig
 from recovery.subscribers.built_in import BuiltIn
 from recovery.subscribers.classification import Meaning
 from recovery.subscribers.evidence_extraction import is_plain, message_of
+
+if TYPE_CHECKING:
+    from recovery.journal.core import JournalCore
 
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
@@ -99,6 +101,7 @@ class Route:
             retries=attempt - 1,
             elapsed=at - began,
             waited=waited,
+            done=0.0,  # written, as it is by the general path
         )
 
     def scheduled(self, record: Any, classified: FailureClassified | None = None) -> RetryScheduled:
@@ -161,7 +164,7 @@ class Plan(NamedTuple):
     """What the failures of one function depend on, for one generation of its operation.
 
     Args:
-        generation: That generation.
+        generation: That generation: the operation's own, and that of the bus, added.
         details: Whether the log wants details.
         routes: What is known of classes of errors; ``None`` for those that take the general path.
         intake: Takes the records for the journal.
@@ -208,7 +211,8 @@ class Planner:
 
     def plan(self, operation: Operation, config: OperationConfig) -> Plan:
         """The plan of the functions of *operation* with that *config*, as of now."""
-        generation, bus, journal = operation.generation, self.bus, self._journal()
+        bus, journal = self.bus, self._journal()
+        generation = operation.generation + bus.generation
         own = self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
         details, is_usual = wants_details(), is_simple(config)
         is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config

@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from events.attempt import Attempt, next_attempt, request_start
-from events.call import Call
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.call_stack import ROLES
@@ -22,16 +21,18 @@ from recovery.execution.invocation import Args, Kwargs, invoker
 from recovery.joining.run import SharedRun, cut_off
 from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
-from recovery.journal.core import JournalCore
-from recovery.journal.idempotency import RecordedResults
-from recovery.operations import Definition
-from recovery.serialization.arguments import ArgumentCodec
-from recovery.serialization.results import ResultCodec
-from recovery.settings import OperationConfig
-from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
+
+if TYPE_CHECKING:
+    from events.call import Call
+    from recovery.journal.core import JournalCore
+    from recovery.journal.idempotency import RecordedResults
+    from recovery.operations import Definition
+    from recovery.serialization.arguments import ArgumentCodec
+    from recovery.settings import OperationConfig
+    from recovery.waiting.calls import WaitingCalls
 
 Failure: TypeAlias = Exception | None
 Failed: TypeAlias = Callable[[Exception, Args, Kwargs], Any]
@@ -71,9 +72,12 @@ class Runner:
         self.results: RecordedResults | None = None
         """The results that calls have recorded under their idempotency keys, where the config wants that."""
         if config.remember is not None:
+            from recovery.journal.idempotency import RecordedResults  # here, for such functions alone
+            from recovery.serialization.results import ResultCodec
+
             warn = functools.partial(definition.warn_once, NOT_RECORDED, per_reason=True)
             self.results = RecordedResults(config.remember, ResultCodec(function), journal, warn)
-        self.codec = ArgumentCodec(function)
+        self._codec: ArgumentCodec | None = None
         self.failed: Failed
         """Goes on with a call whose first attempt has raised, with no event before: the compiled failure path."""
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
@@ -235,6 +239,15 @@ class Runner:
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+
+    @property
+    def codec(self) -> ArgumentCodec:
+        """Reads and writes the arguments of joinable calls."""
+        if self._codec is None:
+            from recovery.serialization.arguments import ArgumentCodec  # here, for such calls alone
+
+            self._codec = ArgumentCodec(self.original)
+        return self._codec
 
     def varied(self, config: OperationConfig) -> Runner:
         """Runs the calls of the same function, of the same operation, as *config* wants it."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from events.errors import CallRejectedError, JoinedElsewhere
 from events.own_log import own_log
 from recovery.joining.claims import ClaimBook, Held, identity_of_record, replayed
 from recovery.joining.shared_call import Identity, SharedCall
-from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord, Run
 from recovery.journal.store import Query, Row, Store, Taken
-from recovery.operations import Definition
 from recovery.redact import brief
-from recovery.waiting.waiters import Clock
+
+if TYPE_CHECKING:
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord, Run
+    from recovery.operations import Definition
+    from recovery.waiting.waiters import Clock
 
 FIRST_POLL = 0.02
 """Seconds until a call that another process has claimed is asked for again; each further wait is half as long again."""

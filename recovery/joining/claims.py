@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events.fork_locks import fork_safe
 from events.own_log import own_log
-from recovery.joining.shared_call import Identity
-from recovery.journal.core import JournalCore
-from recovery.journal.encoding import readable
 from recovery.journal.errors import JournalError
-from recovery.journal.history import CallRecord, replay
 from recovery.journal.store import Claim, Query, Row, Store, Taken
-from recovery.operations import Definition
 from recovery.redact import brief
+
+if TYPE_CHECKING:
+    from recovery.joining.shared_call import Identity
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord
+    from recovery.operations import Definition
 
 NOT_EXCLUDED = "equal calls of two processes may run side by side"
 log = own_log("recovery")
@@ -164,6 +166,9 @@ def identity_of_record(definition: Definition, record: CallRecord) -> Identity |
 
 def replayed(rows: Iterable[Row]) -> Iterable[CallRecord]:
     """The calls of *rows*."""
+    from recovery.journal.encoding import readable  # here: the journal that wrote the rows has imported both
+    from recovery.journal.history import replay
+
     records: dict[str, CallRecord] = {}
     for run, event in readable(rows):
         replay(records, run, (event,))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events.attempt import Attempt
 from events.call import Call, Progress
-from events.operation import Operation
 from events.operation_events import OperationResumed
 from events.runner_api import give_up
 from events.verdicts import GiveUp, Retry, settle
 from recovery.joining.shared_call import Rest
-from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord, remaining
-from recovery.operations import Definition
-from recovery.settings import OperationConfig
 from recovery.subscribers.retry import MAYBE_SENT, judge
+
+if TYPE_CHECKING:
+    from events.operation import Operation
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord
+    from recovery.operations import Definition
+    from recovery.settings import OperationConfig
 
 
 def decided(record: CallRecord, config: OperationConfig) -> CallRecord:
@@ -74,6 +77,8 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
         journal: The journal that has it.
         extra: Seconds to wait if nothing is left of its delay.
     """
+    from recovery.journal.history import remaining  # here: the journal that has the call has imported it
+
     decision = decided(record, definition.config)
     operation = definition.keyed(record.key)
     now = msgspec.structs.replace(journal.run, monotonic=operation.bus.clock(), wall=time.time())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from events.bus import Bus
 from events.call import Call
 from events.errors import CallRejectedError
 from events.fork_locks import fork_safe
@@ -15,15 +14,18 @@ from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from events.own_log import own_log
 from recovery.joining.continuation import continued
-from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
-from recovery.journal.core import JournalCore
-from recovery.journal.history import CallRecord
-from recovery.journal.store import Query
-from recovery.operations import Definition
 from recovery.redact import brief
-from recovery.registry import Registry
-from recovery.serialization.arguments import ArgumentCodec
+
+if TYPE_CHECKING:
+    from events.bus import Bus
+    from recovery.joining.register import CallRegister
+    from recovery.journal.core import JournalCore
+    from recovery.journal.history import CallRecord
+    from recovery.journal.store import Query
+    from recovery.operations import Definition
+    from recovery.registry import Registry
+    from recovery.serialization.arguments import ArgumentCodec
 
 MAX_CRASHES = 3
 """Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
@@ -146,7 +148,7 @@ class PendingCalls:
         with self._lock:
             ready, self.ready = self.ready, []
             taken: list[tuple[SharedCall, Definition]] = []
-            stay = defaultdict[str, list[CallRecord]](list)
+            stay = defaultdict[str, "list[CallRecord]"](list)
             for shared in ready:
                 definition, record = self._registry.get(shared.name), shared.record
                 assert record is not None
@@ -195,7 +197,7 @@ class PendingCalls:
         return name in self._unsorted
 
     def _sort(self, name: str) -> None:
-        definition, left = self._registry.get(name), defaultdict[str, list[CallRecord]](list)
+        definition, left = self._registry.get(name), defaultdict[str, "list[CallRecord]"](list)
         records, self._unsorted[name] = self._unsorted.get(name, []), []
         for record in records:
             reason = UNDEFINED if definition is None else self._place(record, definition)

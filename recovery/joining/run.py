@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from events.attempt import Attempt
 from events.errors import StaysPendingError, is_a
 from events.runner_api import interrupt
-from events.verdicts import Verdict
-from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Outcome, Rest, SharedCall
 from recovery.subscribers.retry import MAYBE_SENT
-from recovery.waiting.wait import Wait
+
+if TYPE_CHECKING:
+    from events.verdicts import Verdict
+    from recovery.joining.register import CallRegister
+    from recovery.waiting.wait import Wait
 
 
 class SharedRun(msgspec.Struct, eq=False):

@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from events.attempt import Attempt
-from events.verdicts import Verdict
-from recovery.journal.history import CallRecord
-from recovery.waiting.wait import Wait
-from recovery.waiting.waiters import Waiter
+if TYPE_CHECKING:
+    from events.attempt import Attempt
+    from events.verdicts import Verdict
+    from recovery.journal.history import CallRecord
+    from recovery.waiting.wait import Wait
+    from recovery.waiting.waiters import Waiter
 
 Identity: TypeAlias = tuple[str, str, str | bytes]
 """What equal calls have in common: operation, version, and the idempotency key or the arguments as canonical JSON."""

@@ -1,4 +1,4 @@
-"""What became of the events: counts, and the numbers of dropped events, so that no receipt promises one of them."""
+"""How many events wait and may wait, what became of the others, and which were dropped: no receipt promises them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,45 @@ class Backlog(msgspec.Struct, frozen=True):
     events: int
     bytes: int
     since: float | None
+
+
+class Room:
+    """How many events wait, and how many may: *capacity*, and *max_bytes* in sum.
+
+    *live* events are all but the *cancelled* ones, which have a capacity of their own and count no bytes.
+    """
+
+    def __init__(self, capacity: int, max_bytes: int) -> None:
+        self.capacity = capacity
+        self.max_bytes = max_bytes
+        self._half = capacity // 2
+        self._half_bytes = max_bytes // 2
+        self.empty()
+
+    def empty(self) -> None:
+        """No event waits any longer."""
+        self.live = self.cancelled = self.bytes = 0
+
+    def __len__(self) -> int:
+        return self.live + self.cancelled
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether callers that can wait should."""
+        return self.live >= self._half or self.bytes >= self._half_bytes
+
+    def is_full(self, size: int) -> bool:
+        """Whether there is no room for one more event of *size* bytes."""
+        return self.live >= self.capacity or self.bytes + size > self.max_bytes
+
+    def leaves_half(self, events: int) -> bool:
+        """Whether *events* more of average size leave the queue at most half full."""
+        size = events * self.max_bytes // self.capacity
+        return self.live + events <= self._half and self.bytes + size <= self._half_bytes
+
+    def until_half_full(self, events: int, size: int) -> int:
+        """How many records, of up to so many *events* and *size* bytes each, leave the queue at most half full."""
+        return max(min((self._half - self.live) // events, (self._half_bytes - self.bytes) // size), 0)
 
 
 class DroppedRanges:

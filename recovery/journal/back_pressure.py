@@ -15,7 +15,7 @@ import msgspec
 from events.fork_locks import fork_safe
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.queue import WriteQueue
-from recovery.waiting.waiters import Clock, Waiter
+from recovery.waiting.waiters import Clock, Waiter, wake_all
 
 EVENTS_PER_CALL = 4
 """Events that an admitted call is assumed to publish: two are usual, and a third if a circuit opens."""
@@ -96,7 +96,7 @@ class Admission:
                 self._admitted = max(self._admitted - 1, 0)
             elif slot in self.waiting:
                 del self.waiting[slot]
-        self._admit()
+        self._admit(from_task=True)
 
     def move(self, written: int) -> None:
         """Admit calls as far as there is room: events up to number *written* are stored, or nothing can be."""
@@ -106,9 +106,11 @@ class Admission:
         self._admit()
 
     def _must_wait(self) -> bool:
-        return not self._is_stalled and bool(self.waiting or self._queue.is_half_full) and not self._is_unwritable()
+        return (
+            not self._is_stalled and bool(self.waiting or self._queue.room.is_half_full) and not self._is_unwritable()
+        )
 
-    def _admit(self) -> None:
+    def _admit(self, *, from_task: bool = False) -> None:
         """Admit as many as there is room for. The caller does not hold the lock.
 
         Nor are they woken under it: a signal handler that interrupts a waiter in its sleep may ask for admission, too.
@@ -120,15 +122,15 @@ class Admission:
                 slot.is_admitted = True
                 self._admitted += 1
                 admitted.append(slot.waiter)
-            if not self.waiting and not self._queue.is_half_full:
+            if not self.waiting and not self._queue.room.is_half_full:
                 self._is_stalled, self._idle_since = False, None
-        for waiter in filter(None, admitted):
-            waiter.wake()
+        if admitted:
+            wake_all(filter(None, admitted), from_task=from_task)
 
     def _has_room(self) -> bool:
         if self._is_stalled or self._is_unwritable():
             return self._admitted < MAX_ADMITTED
-        return self._queue.has_room((self._admitted + 1) * EVENTS_PER_CALL)
+        return self._queue.room.leaves_half((self._admitted + 1) * EVENTS_PER_CALL)
 
 
 class BackPressure:
@@ -149,7 +151,7 @@ class BackPressure:
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
         tasks, threads = self._both
-        queue.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
+        queue.intake.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from events.own_log import own_log
 from events.verdicts import GiveUp
-from recovery.journal.back_pressure import BackPressure, Slot
-from recovery.journal.core import JournalCore
+from recovery.journal.config import COMMIT_TIMEOUT
 from recovery.journal.errors import NotDurable
-from recovery.journal.receipts import COMMIT_TIMEOUT, Receipt
-from recovery.settings import OperationConfig
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter
+
+if TYPE_CHECKING:
+    from recovery.journal.back_pressure import BackPressure, Slot
+    from recovery.journal.core import JournalCore
+    from recovery.journal.receipts import Receipt
+    from recovery.settings import OperationConfig
 
 MAX_ADMISSION_WAIT = 60.0
 """Seconds that a call waits for admission, however slowly the store writes; then its events may be dropped."""
@@ -54,7 +58,7 @@ class CommitBarrier:
             self._back_pressure = journal.back_pressure  # for good: a failing call asks twice
         pressure = self._back_pressure
         return pressure is not None and (
-            pressure.queue.is_half_full or bool(pressure.threads.waiting or pressure.tasks.waiting)
+            pressure.queue.room.is_half_full or bool(pressure.threads.waiting or pressure.tasks.waiting)
         )
 
     def wait_for_admission(self, time_left: float) -> None:

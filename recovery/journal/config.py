@@ -7,6 +7,9 @@ import msgspec
 from recovery import validation
 from recovery.suggestions import Suggesting
 
+COMMIT_TIMEOUT = 5.0
+"""Seconds that a wait for a commit takes at most, by default."""
+
 
 class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What the journal holds in memory, and how long it waits. The defaults suit programs.

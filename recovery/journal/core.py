@@ -9,7 +9,6 @@ import os
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TypeVar
 
 from events.bus import Bus
@@ -314,6 +313,7 @@ if hasattr(os, "register_at_fork"):
 def _boot_id() -> str:
     """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
     except OSError:
         return ""

@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from events.alert_events import AlertRaised
-from events.codec import decode, encode
+from events.codec import decode, encode, encode_all
 from events.errors import CodecError
 from events.event import CallEvent, Event
-from events.operation_events import Outcome
+from events.operation_events import OperationRecovered, OperationSucceeded, Outcome
 from events.own_log import own_log
-from recovery.journal.history import CallRecord, OpenCircuit, Run, recorded_in, replay, replay_circuits, result_key
+from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits, result_key
 from recovery.journal.intake import QueuedEvent
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted
 
 log = own_log("recovery.journal")
 
+_WITH_FAILURE = (Outcome, AlertRaised)  # tuples: isinstance takes longer with a union
+_RECORDING = (OperationSucceeded, OperationRecovered)
 
-def rows_of(run: str, batch: Iterable[QueuedEvent]) -> tuple[list[Row], list[int]]:
+
+def rows_of(run: str, batch: Sequence[QueuedEvent]) -> tuple[list[Row], list[int]]:
     """The rows of *batch*, and the numbers of the events that cannot be encoded: these are logged, and have no row."""
-    rows, unwritable = [], []
-    for entry in batch:
-        event = entry.event
-        assert event is not None
-        try:
-            if isinstance(event, Outcome | AlertRaised):
-                event = msgspec.structs.replace(event, failure=None)  # its row is there already
-            body = encode(redacted(event))
-        except CodecError as error:  # its neighbours are written all the same
-            log.warning("an event of the journal is dropped, it cannot be encoded: %s", error)
+    unwritable = [entry.number for entry in batch if entry.event is None]
+    events = [_as_written(entry.event) for entry in batch if entry.event is not None]
+    bodies: Sequence[bytes | None] = encode_all(events) or [_encoded(event) for event in events]
+    rows: list[Row] = []
+    whole = [entry for entry in batch if entry.event is not None] if unwritable else batch
+    for entry, event, body in zip(whole, events, bodies, strict=True):
+        if body is None:
             unwritable.append(entry.number)
             continue
         call = event.call if isinstance(event, CallEvent) else ""
-        recorded = recorded_in(event)
+        recorded = event.recorded if isinstance(event, _RECORDING) else None
         key = "" if recorded is None else result_key(event.operation, recorded.key)
-        rows.append(Row(run, call, type(event).__name__, body, entry.number, result_key=key))
+        rows.append(Row(run, call, type(event).__name__, body, entry.number, True, key))  # by position: half the time
     return rows, unwritable
+
+
+def _as_written(event: Event) -> Event:
+    if isinstance(event, _WITH_FAILURE) and event.failure is not None:
+        event = msgspec.structs.replace(event, failure=None)  # its row is there already
+    return redacted(event)
+
+
+def _encoded(event: Event) -> bytes | None:
+    try:
+        return encode(event)
+    except CodecError as error:  # its neighbours are written all the same
+        log.warning("an event of the journal is dropped, it cannot be encoded: %s", error)
+        return None
 
 
 def readable(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from events.call import Call
 from events.operation_events import Recorded
-from recovery.journal.core import JournalCore
 from recovery.journal.store import Query
-from recovery.serialization.results import ResultCodec
+
+if TYPE_CHECKING:
+    from events.call import Call
+    from recovery.journal.core import JournalCore
+    from recovery.serialization.results import ResultCodec
 
 
 class RecordedResults:

@@ -8,7 +8,7 @@ admission. Then ``WriteQueue.put`` accepts the event under its lock, after the r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat, starmap
 from typing import Any, Protocol, TypeAlias
 
@@ -26,7 +26,11 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
-from recovery.journal.size_estimate import BASE_SIZE, TEXT_SIZES
+from events.own_log import own_log
+from recovery.journal.accounting import Room
+from recovery.journal.size_estimate import BASE_SIZE
+
+log = own_log("recovery.journal")
 
 LANE_RECORDS = 512
 """Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
@@ -70,30 +74,60 @@ class QueuedEvent(msgspec.Struct, eq=False, gc=False):
     record: tuple[Any, ...] | None = None
     weight: int = 1
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is not to be written: a newer one has replaced it, or it had to make room."""
+        return self.event is None and self.record is None
+
 
 def expanded(entry: QueuedEvent) -> Sequence[QueuedEvent]:
-    """*entry* itself, or one entry for each event of its record."""
+    """*entry* itself, or one entry for each event of its record; these have no event if it cannot be made."""
     if entry.record is None:
         return (entry,)
-    events, size = entry.record[0].events(entry.record), entry.size // entry.weight
+    size = entry.size // entry.weight
+    try:
+        events: Sequence[Event | None] = entry.record[0].events(entry.record)
+    except Exception as error:  # its neighbours are written all the same
+        log.warning("an event of the journal is dropped, it cannot be made: %s: %s", type(error).__name__, error)
+        events = [None] * entry.weight
     return [QueuedEvent(number, event, size) for number, event in enumerate(events, entry.number)]
 
 
 class Intake:
-    """The *lane* and its *limit*, for any thread. It lives as long as its journal, in forked children too."""
+    """The *lane* and its *limit*. It lives as long as its journal, in forked children too.
 
-    __slots__ = ("_gathered", "lane", "limit")
+    Any thread appends; the other methods are for the holder of the queue's lock.
+    """
+
+    __slots__ = ("_gathered", "_is_open", "_room", "is_crowded", "lane", "limit")
 
     def __init__(self) -> None:
         self.lane: deque[Record] = deque()
-        self.limit = 0
-        self._gathered: list[Record] = []
+        self.is_crowded: Callable[[], bool] = lambda: False
+        """Whether calls wait for admission: then no event takes the lane."""
 
-    def begin(self) -> None:
+    def begin(self, room: Room) -> None:
         """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
         self.limit = 0
+        self._is_open = False
+        self._room = room
         self.lane.clear()
-        self._gathered = []
+        self._gathered: list[Record] = []
+
+    def open(self) -> None:
+        """Let events take the lane: from now on the writer looks at it every flush interval."""
+        self._is_open = True
+        self.set_limit()
+
+    def shut(self) -> bool:
+        """Let no event take the lane; whether one could until now."""
+        was_open, self._is_open, self.limit = self._is_open, False, 0
+        return was_open
+
+    def set_limit(self) -> None:
+        """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
+        is_open = self._is_open and not self.is_crowded()
+        self.limit = min(LANE_RECORDS, self._room.until_half_full(MAX_WEIGHT, RECORD_SIZE)) if is_open else 0
 
     @property
     def is_empty(self) -> bool:
@@ -106,7 +140,7 @@ class Intake:
         return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.lane])
 
     def gather(self) -> list[Record]:
-        """The records that wait, the earliest first; the same again, and later ones, until ``gathered()``."""
+        """The records that wait, the earliest first; the same again, and later ones, until ``forget()``."""
         lane = self.lane
         # All in C: no signal handler can raise between the one container and the other.
         self._gathered.extend(starmap(lane.popleft, repeat((), len(lane))))
@@ -115,6 +149,9 @@ class Intake:
     def forget(self) -> None:
         """The records that ``gather`` returned are in the queue."""
         self._gathered = []
+
+
+_SIZES: dict[type[Event], int] = {FailureClassified: 2 * BASE_SIZE + LONGEST_TEXT // 2}
 
 
 def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent], int, int]:
@@ -128,8 +165,7 @@ def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent
             number += weight
         else:
             number += 1
-            size_of_texts = TEXT_SIZES.get(type(record))  # type: ignore[arg-type]  # mypy does not narrow by ``is tuple``
-            size = BASE_SIZE if size_of_texts is None else BASE_SIZE + size_of_texts(record)
+            size = _SIZES.get(type(record), BASE_SIZE)  # type: ignore[arg-type]  # mypy does not narrow by ``is tuple``
             entries.append(QueuedEvent(number, record, size))  # type: ignore[arg-type]  # likewise
         size_of_all += size
     return entries, number, size_of_all

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from events.event import CallEvent, Event
-from events.operation_events import CallRejected, FailureClassified, OperationCancelled, OperationStarted, Recorded
+from events.operation_events import (
+    CallRejected,
+    FailureClassified,
+    OperationCancelled,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+    Recorded,
+)
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
 from recovery.journal.history import CallRecord, recorded_in, replay, result_key
@@ -24,6 +32,9 @@ RECORD_BYTES = 1000
 MAX_RESULTS_READ = 1024
 """Results of earlier runs that the first lookup of a result reads at once."""
 
+_FIRST = frozenset((OperationStarted, FailureClassified, CallRejected, OperationCancelled))
+_RECORDING = frozenset((OperationSucceeded, OperationRecovered))
+
 T = TypeVar("T")
 
 
@@ -38,14 +49,16 @@ class _RecentlyUsed(Generic[T]):
         """Whether none had to go."""
 
     def get(self, key: str) -> T | None:
-        if key not in self._entries:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
         self._entries.move_to_end(key)
-        return self._entries[key][0]
+        return entry[0]
 
     def size_of(self, key: str) -> int:
         """The size of the value of *key*, 0 without one."""
-        return self._entries.get(key, (None, 0))[1]
+        entry = self._entries.get(key)
+        return 0 if entry is None else entry[1]
 
     def put(self, key: str, value: T, size: int) -> None:
         """Keep *value*, of *size* bytes, instead of the value that *key* had."""
@@ -88,16 +101,19 @@ class RecentCallCache:
         """Note events in the order written."""
         with self._lock:
             for entry in entries:
+                event = entry.event
                 self._latest = entry.number
-                if isinstance(entry.event, CallEvent):
-                    self._add(entry.event, entry.size or BASE_SIZE)
-                    self._add_result(entry.event)
+                if isinstance(event, CallEvent):
+                    known = self._calls.get(event.call)
+                    kind = type(event)
+                    if known is not None:
+                        self._add(event, entry.size or BASE_SIZE, *known)
+                    elif kind in _FIRST and self._is_first(event):
+                        self._add(event, entry.size or BASE_SIZE, None, [])
+                    if kind in _RECORDING:
+                        self._add_result(event)
 
-    def _add(self, event: CallEvent, size: int) -> None:
-        known = self._calls.get(event.call)
-        if known is None and not self._is_first(event):
-            return
-        record, events = known or (None, [])
+    def _add(self, event: CallEvent, size: int, record: CallRecord | None, events: list[Event]) -> None:
         events.append(event)
         size += self._calls.size_of(event.call)
         if len(events) >= REPLAY_EVENTS:
@@ -112,7 +128,7 @@ class RecentCallCache:
             return event.attempt == 1 and not event.again
         if isinstance(event, FailureClassified | CallRejected | OperationCancelled):
             # Of a call that was removed after its start this may be the second event.
-            return event.attempt == 1 and self._calls.is_complete
+            return self._calls.is_complete and event.attempt == 1
         return False
 
     def _replayed(self, call: str, record: CallRecord | None, events: Iterable[Event]) -> CallRecord:
@@ -210,7 +226,7 @@ class Lookup:
         It may have expired. ``None``: there is none.
         """
         recent, stored_key = self._recent_calls, result_key(operation, key)
-        known = self._queue.waiting_result(stored_key) or recent.result(stored_key)
+        known = self._queue.results.find(stored_key) or recent.result(stored_key)
         if known is not None or recent.knows_every_result:
             return known
 

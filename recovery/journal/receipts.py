@@ -8,13 +8,11 @@ import threading
 from collections.abc import Callable
 
 from recovery.journal.accounting import take_own_drop
+from recovery.journal.config import COMMIT_TIMEOUT
 from recovery.journal.errors import NotDurable
 from recovery.journal.queue import WriteQueue
 from recovery.journal.writer import Writer
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, Waiter
-
-COMMIT_TIMEOUT = 5.0
-"""Seconds that a wait for a commit takes at most, by default."""
 
 
 class PositionWaiters:

@@ -6,13 +6,16 @@ The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-import anyio
 import msgspec
 
-from recovery.journal.history import CallRecord, Run
 from recovery.waiting.waiters import Latch
+
+if TYPE_CHECKING:
+    from recovery.journal.history import CallRecord, Run
+else:  # for typing.get_type_hints; a service without a journal is imported without them
+    CallRecord, Run = (ForwardRef(name, module="recovery.journal.history") for name in ("CallRecord", "Run"))
 
 T = TypeVar("T")
 
@@ -226,6 +229,8 @@ class Query(Generic[T]):
 
     async def await_answer(self, timeout: float = ANSWER_TIMEOUT) -> T | None:
         """As ``wait``, suspending the task."""
+        import anyio  # here, for an answer of the journal: it takes milliseconds
+
         with anyio.move_on_after(timeout):
             await self._latch.opened()
         return self.answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from recovery.journal.connection import StoreConnection
@@ -14,13 +13,15 @@ from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.intake import QueuedEvent, expanded
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.queue import BATCH_EVENTS, WriteQueue
-from recovery.journal.store import Query
+from recovery.journal.store import Query, Row
 from recovery.waiting.waiters import Flag
 
-CHUNK_EVENTS = 32
+CHUNK_EVENTS = 64
 """Events that are encoded without a pause: less than a tenth of a millisecond."""
 GIL_YIELD = 0.0001
 """Seconds of that pause: enough for a thread that waits for the interpreter lock to wake and take it."""
+MANY_EVENTS = 2 * BATCH_EVENTS
+"""Waiting events from which the writer makes no pauses: the next batch is full already."""
 
 
 class Writer:
@@ -177,14 +178,18 @@ class Writer:
         wants_sync, self._wants_sync = self._wants_sync, False
         connection, batch = self._connection, self._queue.take()
         if batch:
-            rows, unwritable = rows_of(connection.this_run.id, chain.from_iterable(self._in_chunks(batch)))
-            connection.run(connection.store.append(rows))
+            parts, rows, unwritable = [], list[Row](), list[int]()
             for part in self._in_chunks(batch):
+                more, lost = rows_of(connection.this_run.id, part)
+                parts.append(part)
+                rows += more
+                unwritable += lost
+            connection.run(connection.store.append(rows))
+            for part in parts:
                 self._recent_calls.add(part)
+                self._pause()
             self._queue.done(unwritable)
             self._poll_until = time.monotonic() + self._config.poll_after_batch
-            if not self._is_closing:
-                self._queue.open_lane()
         self.committed = self._queue.first - 1
         if wants_sync:
             connection.run(connection.store.sync())
@@ -195,12 +200,21 @@ class Writer:
         return bool(batch)
 
     def _in_chunks(self, batch: list[QueuedEvent]) -> Iterator[list[QueuedEvent]]:
-        """*batch* in chunks, with a pause in between that lets other threads run.
+        """*batch*, its records made into events, in chunks, with a pause in between."""
+        part: list[QueuedEvent] = []
+        for entry in batch:
+            part += expanded(entry)
+            if len(part) >= CHUNK_EVENTS:
+                yield part
+                part = []
+                self._pause()
+        if part:
+            yield part
 
-        Without it a thread that wants the interpreter lock waits 5 ms, and the timers of its loop with it. There is no
-        pause while a wait depends on this batch.
+    def _pause(self) -> None:
+        """Let other threads run, unless a wait depends on this batch, or the next one is full already.
+
+        Without it a thread that wants the interpreter lock waits up to 5 ms, and the timers of its loop with it.
         """
-        for first in range(0, len(batch), CHUNK_EVENTS):
-            if first and not (self._queue.is_half_full or self._stir.is_set):
-                time.sleep(GIL_YIELD)
-            yield [one for entry in batch[first : first + CHUNK_EVENTS] for one in expanded(entry)]
+        if not (self._stir.is_set or len(self._queue) >= MANY_EVENTS or self._queue.room.is_half_full):
+            time.sleep(GIL_YIELD)

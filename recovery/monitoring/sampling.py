@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -39,24 +39,18 @@ class SuccessReader:
         self._bus = bus
         self._counters = counters
         self._seen: WeakKeyDictionary[BusOperation, int] = WeakKeyDictionary()
-        self._operations: defaultdict[OperationKey, WeakSet[BusOperation]] = defaultdict(WeakSet)
         self._new_calls: Counter[OperationKey] = Counter()
         for operation in bus.operations():
             self._seen[operation] = operation.successes
 
     def read_all(self, now: float) -> None:
         """Read the counter of every operation."""
-        self._operations = defaultdict(WeakSet)
         for operation in self._bus.operations():
-            self._operations[operation.name, operation.key].add(operation)
             self._read(operation, now)
 
     def read(self, key: OperationKey, now: float) -> None:
-        """Read the counters of one operation key; those of all operations if it has none yet."""
-        if not self._operations[key]:
-            self.read_all(now)
-            return
-        for operation in self._operations[key]:
+        """Read the counters of one operation key."""
+        for operation in self._bus.operations_of(*key):
             self._read(operation, now)
 
     def _read(self, operation: BusOperation, now: float) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from events.evidence import Category, Evidence
-from recovery.policies.error_messages import IN_MESSAGES, match_error_message
+from recovery.policies.error_messages import IN_MESSAGES, compiled, match_error_message
 from recovery.policies.libraries import ASK_THE_CAUSE, BY_CLASS, LIMITED, meaning_of_code
 
 T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
@@ -145,7 +145,9 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
     if evidence.code is not None and (meaning := meaning_of_code(evidence.code)) is not None:
         return Classification(meaning, f"code {evidence.code}")
     if evidence.status is not None and evidence.status >= 300:  # an answer that succeeded says nothing of the failure
-        is_limited = evidence.status == 403 and (evidence.retry_after is not None or LIMITED.search(evidence.message))
+        is_limited = evidence.status == 403 and (
+            evidence.retry_after is not None or compiled(LIMITED).search(evidence.message)
+        )
         return Classification(R, "status 403", THROTTLED) if is_limited else by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)

@@ -8,8 +8,6 @@ result codes; the error codes of OpenAI's API.
 
 from __future__ import annotations
 
-import re
-
 from events.evidence import Category
 
 T, U, R, E, A, L, P, X, C = Category  # transient, unreachable, ..., exhausted, cancelled: short, for the tables
@@ -118,5 +116,5 @@ BY_CLASS: tuple[tuple[Category, str, str, str], ...] = (
 ASK_THE_CAUSE = frozenset({"huggingface_hub.errors.LocalEntryNotFoundError"})
 """Classes whose cause decides if there is one: not in the cache, since the network failed."""
 
-LIMITED = re.compile(r"rate.?limit|too many requests|quota exceeded", re.IGNORECASE)
+LIMITED = r"rate.?limit|too many requests|quota exceeded"
 """What the message of a 403 says that is no lack of rights (GitHub, Google)."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from functools import cache
 
 DIRECT = (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("grpc-retry-pushback-ms", 0.001),
           ("retry-after", 1.0))  # fmt: skip
@@ -43,12 +43,12 @@ EPOCH = 1e9
 LONGEST = 64
 """Characters of a date."""
 
-NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{0,18})?")
-DURATION = re.compile(
+NUMBER = r"[0-9]{1,18}(?:\.[0-9]{0,18})?"
+DURATION = (
     r"(?=.)(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{0,9})?)s)?(?:([0-9]{1,9}(?:\.[0-9]{0,9})?)ms)?"
 )
-NONE_LEFT = re.compile(r"0{1,9}(?:\.0{0,9})?|-[0-9]{1,18}")
-QUOTA = re.compile(r";\s*([rt])=([0-9]{1,18})(?![0-9])")
+NONE_LEFT = r"0{1,9}(?:\.0{0,9})?|-[0-9]{1,18}"
+QUOTA = r";\s*([rt])=([0-9]{1,18})(?![0-9])"
 
 
 def asked_to_wait(headers: Mapping[str, str], status: int | None, now: float) -> float | None:
@@ -71,12 +71,12 @@ def asked_to_wait(headers: Mapping[str, str], status: int | None, now: float) ->
             return wait
     waits = []
     for quota in headers.get("ratelimit", "").split(","):
-        found = {name: int(value) for name, value in QUOTA.findall(quota)}
+        found = {name: int(value) for name, value in _compiled(QUOTA).findall(quota)}
         if found.get("r") == 0 and "t" in found:
             waits.append(found["t"] + 1.0)  # as it is rounded
     for left, resets in QUOTAS:
         rest = headers.get(left)
-        if status == 429 if rest is None else NONE_LEFT.fullmatch(rest.strip()):
+        if status == 429 if rest is None else _compiled(NONE_LEFT).fullmatch(rest.strip()):
             every = (seconds_of(headers.get(name, ""), clock) for name in resets)
             wait = next((wait for wait in every if wait is not None), None)
             if wait is not None:
@@ -93,12 +93,12 @@ def seconds_of(text: str, clock: float, *, unit: float = 1.0) -> float | None:
         unit: Seconds of a plain number's unit.
     """
     text = text.strip()
-    if NUMBER.fullmatch(text):
+    if _compiled(NUMBER).fullmatch(text):
         number = float(text) * unit
         if number < EPOCH:
             return rounded_up(number, 0.01)
         moment: float | None = number if number < 100 * EPOCH else number / 1000
-    elif text and (parts := DURATION.fullmatch(text)):
+    elif text and (parts := _compiled(DURATION).fullmatch(text)):
         units = (3600.0, 60.0, 1.0, 0.001)
         return rounded_up(sum(float(part or 0) * size for part, size in zip(parts.groups(), units, strict=True)), 0.01)
     else:
@@ -115,10 +115,22 @@ def _moment(text: str) -> float | None:
     """A date of HTTP (RFC 9110, 5.6.7) or of ISO 8601 in seconds since 1970; without a zone it is UTC."""
     if not text or len(text) > LONGEST or text.isdigit():  # Python takes some numbers for dates
         return None
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+    for parse in _readers_of_dates():
         try:
             date = parse(text)
             return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError, TypeError, IndexError):
             continue
     return None
+
+
+@cache
+def _readers_of_dates() -> tuple[Callable[[str], datetime], ...]:
+    from email.utils import parsedate_to_datetime  # here, for dates alone: it takes milliseconds
+
+    return parsedate_to_datetime, datetime.fromisoformat
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)  # when it is first needed: importing recovery stays light

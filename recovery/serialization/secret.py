@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import msgspec
 
@@ -44,7 +43,11 @@ class Secret(msgspec.Struct, frozen=True, rename={"reference": MARK}):
         kind, _, where = self.reference.partition(":")
         if kind == "env" and where not in os.environ:
             raise LookupError(f"the environment has no {where}")
-        secret = os.environ[where] if kind == "env" else Path(where).read_text(encoding="utf-8").strip()
+        if kind == "env":
+            secret = os.environ[where]
+        else:
+            with open(where, encoding="utf-8") as file:
+                secret = file.read().strip()
         if len(secret) >= LEAST_LITERAL:
             hide(secret)
         return secret

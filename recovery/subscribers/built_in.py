@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Event
 from events.operation_events import FailureClassified, OperationFailed, Outcome
-from events.subscription import Subscription
-from recovery.operations import Definition
-from recovery.policies.classification import Classifier
-from recovery.registry import Registry
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.classification import Classify
 from recovery.subscribers.log import DETAILS, LEVELS, Log
 from recovery.subscribers.rate_limit import RateLimits
 from recovery.subscribers.retry import Schedule
+
+if TYPE_CHECKING:
+    from events.bus import Bus
+    from events.event import Event
+    from events.subscription import Subscription
+    from recovery.operations import Definition
+    from recovery.policies.classification import Classifier
+    from recovery.registry import Registry
 
 
 class Wake(Protocol):

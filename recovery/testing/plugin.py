@@ -83,7 +83,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.0  # not None: a task lets others run
 
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
-    monkeypatch.setattr(compiled, "may_sleep", lambda _clock: False)  # every wait is a Wait
+    monkeypatch.setattr(compiled, "may_sleep", lambda: False)  # every wait is a Wait
     return waited
 
 

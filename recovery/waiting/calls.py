@@ -80,18 +80,20 @@ class WaitingCalls:
                 self._waits[call] = wait
                 waiting.steered(wait)
         operation = wait.attempt.call.operation
-        operation.bus.publish(
-            CallSteered(
-                at=self.conditions.clock(),
-                operation=operation.name,
-                key=operation.key,
-                call=call,
-                attempt=wait.number,
-                command=command,
-                reason=reason,
+        try:
+            operation.bus.publish(
+                CallSteered(
+                    at=self.conditions.clock(),
+                    operation=operation.name,
+                    key=operation.key,
+                    call=call,
+                    attempt=wait.number,
+                    command=command,
+                    reason=reason,
+                )
             )
-        )
-        waiting.wake()
+        finally:  # Ctrl-C may interrupt a subscriber
+            waiting.wake()
         return True
 
     def wake(self, operation: str, key: str, *, spread: bool = False) -> None:

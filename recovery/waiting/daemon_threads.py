@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -54,5 +53,7 @@ def _stop_abandoned(thread: threading.Thread) -> None:
     if type(thread).__name__ == "WorkerThread" and type(thread).__module__.startswith("anyio."):
         loop, stop = getattr(thread, "loop", None), getattr(thread, "stop", None)
         if loop is not None and stop is not None and loop.is_closed():
+            import queue  # here, for this alone; anyio has imported it for the thread
+
             with suppress(queue.Full):  # it works on for a while, and has been told twice
                 stop()

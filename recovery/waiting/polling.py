@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -47,9 +48,14 @@ class WatchedCondition:
 
     def __init__(self, condition: Condition) -> None:
         self.condition = condition
-        self.waits: list[Watcher] = []
+        self.waits: OrderedDict[int, Watcher] = OrderedDict()  # by identity, the one that polls first
         self.poll_at = AT_ONCE
         self.was_unmet = False
+
+    @property
+    def first(self) -> Watcher:
+        """The wait that polls."""
+        return next(iter(self.waits.values()))
 
 
 class Conditions:
@@ -80,9 +86,9 @@ class Conditions:
             watched = self._watched.get(condition)
             if watched is None:
                 watched = self._watched[condition] = WatchedCondition(condition)
-            watched.waits.append(wait)
+            watched.waits[id(wait)] = wait
             wait.watched = watched
-        return watched.poll_at if watched.waits[0] is wait else math.inf
+        return watched.poll_at if watched.first is wait else math.inf
 
     def unwatch(self, wait: Watcher) -> None:
         """Tell *wait* about no condition; if it polled for others, the next of them does. The caller holds the lock."""
@@ -90,12 +96,12 @@ class Conditions:
         if watched is None:
             return
         wait.was_unmet |= watched.was_unmet
-        is_first = watched.waits[0] is wait
-        watched.waits.remove(wait)
+        is_first = watched.first is wait
+        del watched.waits[id(wait)]
         if not watched.waits:
             del self._watched[watched.condition]
         elif is_first:
-            watched.waits[0].wake()
+            watched.first.wake()
 
     def poll_soon(self, condition: Condition) -> None:
         """Poll *condition* now if a call waits for it: its answer may have changed."""
@@ -103,7 +109,7 @@ class Conditions:
             watched = self._watched.get(condition)
             if watched is not None:
                 watched.poll_at = AT_ONCE
-                watched.waits[0].wake()
+                watched.first.wake()
 
     def poll(self, condition: Condition) -> bool:
         """Ask *condition* for all waits for it.
@@ -151,10 +157,10 @@ class Conditions:
             if not is_met:
                 watched.was_unmet = True
                 watched.poll_at = self.clock() + condition.every
-                watched.waits[0].wake()
+                watched.first.wake()
                 return
             del self._watched[condition]
-            for number, wait in enumerate(watched.waits):
+            for number, wait in enumerate(watched.waits.values()):
                 wait.watched = None
                 extra = self.jitter(len(watched.waits)) if number else 0.0
                 wait.met(condition, was_unmet=watched.was_unmet, extra=extra)

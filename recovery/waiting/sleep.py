@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
@@ -20,15 +19,15 @@ from events.attempt import Attempt
 from events.runner_api import retry_of
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
-from recovery.waiting.waiters import Clock, asyncio_loop
+from recovery.waiting.waiters import asyncio_loop
 
 PENDING: Any = object()
 """The outcome of a sleep that has not ended."""
 
 
-def may_sleep(clock: Clock) -> bool:
-    """Whether a call of a service with that *clock* may ``Sleep`` here: real time passes, in an asyncio task."""
-    return clock is time.monotonic and asyncio_loop() is not None
+def may_sleep() -> bool:
+    """Whether a call may ``Sleep`` here: in an asyncio task."""
+    return asyncio_loop() is not None
 
 
 class Sleep(float, Generator[Any, None, Wait | None]):
@@ -244,7 +243,7 @@ class _Heap:
 
     def _ring(self) -> None:
         now = max(self.loop.time(), self._rings_at)  # a timer may be early by the resolution of the loop's clock
-        sleeps = self.sleeps
+        self._timer, sleeps = None, self.sleeps
         try:
             while sleeps and sleeps[0] <= now:
                 sleeps[0].end()

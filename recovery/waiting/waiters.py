@@ -10,12 +10,9 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
-
-import anyio
-import anyio.lowlevel
 
 Clock: TypeAlias = Callable[[], float]
 """Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
@@ -64,6 +61,8 @@ class TaskWaiter:
         self._timer: Any = None
         self._loop = asyncio_loop()
         if self._loop is None:
+            import anyio  # here, for trio: it takes milliseconds
+
             self._end: Any = anyio.Event()
             self._soon = soon_in_this_loop()
         else:
@@ -89,6 +88,8 @@ class TaskWaiter:
         return future
 
     async def _wait(self, seconds: float) -> bool:
+        import anyio.lowlevel
+
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return False
@@ -108,11 +109,35 @@ def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method wou
     waiter.close()
 
 
+def wake_all(waiters: Iterable[Waiter], *, from_task: bool = False) -> None:
+    """Wake each of *waiters*. Tasks of one loop are woken at once: each message to a loop takes a system call.
+
+    With *from_task* the caller is a task, not a signal handler: its own loop is awake and needs no message.
+    """
+    by_loop: dict[Any, list[TaskWaiter]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, TaskWaiter) and waiter._loop is not None:
+            by_loop.setdefault(waiter._loop, []).append(waiter)
+        else:
+            waiter.wake()
+    here: Any = asyncio_loop() if by_loop and from_task else None
+    for loop, together in by_loop.items():
+        with suppress(RuntimeError):  # the loop has ended
+            (loop.call_soon if loop is here else loop.call_soon_threadsafe)(_end_waits, together)
+
+
+def _end_waits(waiters: Iterable[TaskWaiter]) -> None:
+    for waiter in waiters:
+        _end_wait(waiter, True)
+
+
 def yield_once() -> Awaitable[None]:
     """Let other tasks run once; a pending cancellation is raised here."""
     # As anyio does on asyncio, without its detection of the loop: that takes longer than the yield.
     if "trio" in sys.modules and asyncio_loop() is None:
-        return anyio.lowlevel.checkpoint()
+        from anyio.lowlevel import checkpoint  # here, for trio: it takes milliseconds
+
+        return checkpoint()
     return _yield_to_asyncio()
 
 
@@ -131,7 +156,9 @@ def asyncio_loop() -> Any:  # a foreign type
 
 def soon_in_this_loop() -> Callable[..., object]:
     """A function that schedules a plain function in the running loop. Callable from any thread; never blocks."""
-    token: Any = anyio.lowlevel.current_token().native_token  # an asyncio loop or a trio token: foreign types
+    from anyio.lowlevel import current_token  # here, for what other threads wake: it takes milliseconds
+
+    token: Any = current_token().native_token  # an asyncio loop or a trio token: foreign types
     # Not anyio.from_thread.run_sync: it blocks its caller while the loop is busy.
     soon: Callable[..., object] = getattr(token, "run_sync_soon", None) or token.call_soon_threadsafe
     return soon

@@ -77,9 +77,39 @@ def test_among_a_thousand_operations_one_comes_as_among_four() -> None:
     assert costs[-1] <= 1.2 * costs[3]
 
 
+def test_among_a_thousand_operations_a_subscription_to_all_comes_and_goes_as_among_four() -> None:
+    opening, closing = {}, {}
+    for number in (4, MANY):
+        many = Many(by_operation, number)
+        opening[number] = steps_of(lambda many=many: many.open.append(many.bus.subscribe(KINDS, lambda _: None)))
+        assert all(operation.is_observed for operation in many.operations)
+        closing[number] = steps_of(many.open.pop().close)
+        assert not any(operation.is_observed for operation in many.operations)
+    assert opening[MANY] <= 1.2 * opening[4]
+    assert closing[MANY] <= 1.2 * closing[4]
+
+
+def test_parts_that_no_subscription_names_share_their_subscribers() -> None:
+    bus = Bus()
+    for operation in (None, "other"):
+        bus.subscribe(GaveUp, lambda _: None, operation=operation)
+    first, second, third = (steps_of(bus.has_subscribers, GaveUp, "fetch", key) for key in "abc")
+    assert second == third < first / 3
+
+
+def test_a_subscription_to_one_key_leaves_those_of_the_other_keys_ready() -> None:
+    many = Many(by_key, 3)
+    many.subscribe()
+    many.subscribe()
+    many.look_up(many.operations[0])
+    before = steps_of(many.look_up, many.operations[0])
+    many.subscribe()
+    assert steps_of(many.look_up, many.operations[0]) == before
+
+
 @pytest.mark.parametrize("number", few([2500, 10_000], 2500))
 def test_very_many_closed_subscriptions_leave_no_state_behind(number: int) -> None:
-    bus, rng = Bus(max_ready=64), random.Random(1)
+    bus, rng = Bus(), random.Random(1)
     tracemalloc.start()
     open_ones: list[Subscription] = []
     for one in range(number):

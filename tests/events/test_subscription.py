@@ -140,18 +140,8 @@ def test_a_subscription_after_the_first_event_receives_the_second(asked: dict[st
     assert len(received) == 1
 
 
-def test_a_subscription_after_the_ready_tuples_are_dropped_receives_the_next_event() -> None:
-    bus, received = Bus(max_ready=2), []
-    bus.cascade(gave_up("a"), is_detail=False)
-    for number in range(3):
-        bus.cascade(gave_up(f"{number}"), is_detail=True)
-    bus.subscribe(GaveUp, received.append, operation="a")
-    bus.cascade(gave_up("a"), is_detail=False)
-    assert len(received) == 1
-
-
 def test_memory_is_bounded_for_any_number_of_keys() -> None:
-    bus = Bus(max_ready=4)
+    bus = Bus()
     bus.subscribe(GaveUp, lambda event: None)
     tracemalloc.start()
     for number in range(5_000):

@@ -60,7 +60,7 @@ class BusMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bus = Bus(max_ready=2)
+        self.bus = Bus()
         self.number = 0
         self.known: list[Known] = []
         self.foreign: dict[int, Foreign] = {}

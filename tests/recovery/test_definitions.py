@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from recovery.policies.budget import RetryBudget
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script
+from tests.steps import steps_of
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 BUDGET = RetryBudget(reserve=5.0, ratio=0.0, per_second=0.0)
@@ -248,11 +248,24 @@ def test_a_copy_of_the_attributes_of_a_recoverable_function_is_not_recoverable()
 
 
 def test_many_closures_of_one_name_are_defined_in_proportion_to_their_number() -> None:
-    def seconds(count: int) -> float:
-        service, began = Recovery(), time.process_time()
-        kept = [service.recoverable(max_retries=2)(lambda number=number: number) for number in range(count)]
-        assert len(kept) == count
-        return time.process_time() - began
+    service, kept = Recovery(), list[Any]()
 
-    fastest = {count: min(seconds(count) for _ in range(3)) for count in (100, 400)}
-    assert fastest[400] < 10 * fastest[100]  # each compared with all others: 16 times
+    def decorate(number: int) -> None:
+        kept.append(service.recoverable(max_retries=2)(lambda: number))
+
+    steps = [steps_of(decorate, number) for number in range(200)]
+    assert steps[-1] <= 1.2 * steps[50]
+
+
+def test_the_numbers_of_closures_that_are_gone_are_given_again() -> None:
+    service, names = Recovery(), set[str]()
+
+    def decorate(number: int) -> Any:
+        return service.recoverable(max_retries=2)(lambda: number)
+
+    kept = [decorate(number) for number in range(40)]
+    names.update(recovery_of(one).operation.name for one in kept)
+    del kept[20:]
+    gc.collect()
+    kept += [decorate(number) for number in range(40, 60)]
+    assert {recovery_of(one).operation.name for one in kept} == names

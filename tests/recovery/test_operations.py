@@ -13,6 +13,7 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
+from tests.steps import steps_of
 
 CONFIG = OperationConfig(policy=RetryPolicy(), breaker=BreakerPolicy())
 OTHER = OperationConfig(policy=RetryPolicy(max_retries=0), breaker=None)
@@ -114,3 +115,22 @@ def test_a_name_that_is_reused_is_reported() -> None:
     gc.collect()
     known.define("closure", CONFIG, explicit=False)
     assert "closure" in reused
+
+
+def test_a_key_that_comes_back_costs_little_more_than_one_that_is_known() -> None:
+    fetch, keys = definition(), [f"host {number}" for number in range(3 * FEW)]
+    new = steps_of(fetch.keyed, keys[0])
+    for key in keys:
+        fetch.keyed(key)
+    assert steps_of(fetch.keyed, keys[0]) < new / 2
+
+
+def test_an_operation_of_a_forgotten_key_is_found_while_it_is_held() -> None:
+    fetch = definition()
+    held = fetch.keyed("held")
+    Operation("fetch", fetch.operation.bus, key="held")
+    stranger = Operation("fetch", fetch.operation.bus, key="other")
+    for number in range(2 * FEW):
+        fetch.keyed(f"{number}")
+    assert fetch.keyed("held") is held
+    assert fetch.keyed("other") is not stranger

@@ -131,7 +131,7 @@ def test_a_new_call_does_not_overtake_waiting_calls() -> None:
     entrance = Entrance(HALF)
     entrance.callers(200)
     entrance.write()
-    assert not entrance.queue.is_half_full
+    assert not entrance.queue.room.is_half_full
     assert Caller(entrance).ask() > 0.0
 
 

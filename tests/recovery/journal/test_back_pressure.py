@@ -257,7 +257,7 @@ def test_a_written_batch_admits_the_calls_of_each_line(blocks: bool) -> None:
         core.queue.done()
         core.back_pressure.move(20)
         assert bells[0].rung
-        assert not core.queue.is_half_full
+        assert not core.queue.room.is_half_full
         assert barrier_of(core).must_wait  # a new call must not overtake
         for slot in slots:
             slot.close()

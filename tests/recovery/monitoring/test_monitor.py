@@ -20,6 +20,7 @@ from recovery.monitoring.windows import MAX_CAUSES
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recovery.monitoring.monitored import counts, failing, failure, operation_of, repeat
+from tests.steps import steps_of
 
 
 def test_calls_are_counted_by_how_they_end(service: Recovery, monitor: Monitor):
@@ -239,3 +240,17 @@ def test_a_monitor_shows_what_it_counts(service: Recovery, monitor: Monitor, clo
     service.recoverable("fetch")(failing(1, clock))()
     monitor.snapshot()
     assert repr(monitor) == "<Monitor: 1 operations, 0 alerts>"
+
+
+def test_among_many_operations_an_operation_is_evaluated_as_among_four() -> None:
+    steps = {}
+    for number in (4, 400):
+        bus = Bus()
+        operations = [Operation(f"{one}", bus) for one in range(number)]
+        with Monitor(bus):
+            events = [GaveUp(at=at, operation="gone", call=f"{at}", reason="r") for at in (10.0, 20.0, 30.0, 40.0)]
+            for event in events[:-1]:
+                bus.publish(event)
+            steps[number] = steps_of(bus.publish, events[-1])
+        assert len(operations) == number
+    assert steps[400] <= 1.2 * steps[4]

@@ -18,6 +18,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import Park
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
+from recovery.waiting.polling import Conditions, WatchedCondition
 from tests.recovery.waiting.parked import BACKENDS, background, only, parks, run, run_all
 
 
@@ -277,3 +278,31 @@ def test_a_condition_of_a_deferred_call_is_forgotten_when_the_circuit_closes(
     assert clock() == pytest.approx(5.0)
     gc.collect()
     assert [one() for one in kept] == [None]
+
+
+class Waiting:
+    """A wait that counts how often waits are compared."""
+
+    watched: WatchedCondition | None = None
+    was_unmet = False
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Waiting.compared += 1
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]  # a wait need not have one
+
+    def met(self, condition: Condition, *, was_unmet: bool, extra: float) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+def test_calls_leave_a_condition_without_a_search(clock: VirtualClock) -> None:
+    conditions, condition = Conditions(clock, random.Random(3).random), Condition("host", lambda: False)
+    waits = [Waiting() for _ in range(100)]
+    for wait in waits:
+        conditions.watch(wait, condition)
+    for wait in reversed(waits):
+        conditions.unwatch(wait)
+    assert Waiting.compared == 0

@@ -1,0 +1,275 @@
+"""The law of the compiled failure path: it does what the general path does, whatever fails and however often.
+
+The same script runs on services that differ in their subscribers alone: none, silent ones, a receiver that was
+connected through blinker (which the compiled path does not serve). Attempts, waits, results, counters, circuits, log
+lines and journal rows are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from adapters.memory import MemoryStore
+from events import Event, FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
+from events.errors import Permanent, Retryable
+from events.operation_events import OperationStarted, OperationSucceeded
+from events.verdicts import GiveUp
+from recovery import BreakerPolicy, Recovery, Strategy
+from recovery.subscribers.exhausted import mark_exhausted
+from recovery.testing.clock import VirtualClock
+from recovery.testing.script import Script, seeded_rng
+
+KINDS = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
+Mode: TypeAlias = Literal["plain", "asyncio", "trio"]
+MODES: tuple[Mode, ...] = ("plain", "asyncio", "trio")
+
+
+class OfAProgramError(Exception):
+    pass
+
+
+class WithStatusError(Exception):
+    status_code = 503
+
+
+class OfALibraryError(ConnectionError):
+    pass
+
+
+def _noted(error: Exception) -> Exception:
+    error.add_note("a note of its own")
+    return error
+
+
+def _marked(error: Exception) -> Exception:
+    mark_exhausted(error, "another operation")
+    return error
+
+
+def _caused(error: Exception) -> Exception:
+    error.__cause__ = ConnectionRefusedError("the cause")
+    return error
+
+
+def _numbered(error: OSError) -> OSError:
+    error.errno = 28
+    return error
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "reset": lambda: ConnectionError("reset"),
+    "no text": lambda: TimeoutError(),
+    "refused": lambda: ConnectionRefusedError("refused"),
+    "of a library": lambda: OfALibraryError("reset"),
+    "two arguments": lambda: OSError(28, "No space left on device"),
+    "a number set later": lambda: _numbered(ConnectionError("reset")),
+    "no str": lambda: ConnectionError(7),
+    "unknown": lambda: OfAProgramError("lost"),
+    "a text that means more": lambda: RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    "a text that means nothing": lambda: RuntimeError("it did not work"),
+    "permanent": lambda: ValueError("no number"),
+    "declared permanent": lambda: Permanent("no"),
+    "asks to wait": lambda: Retryable("later", after=3.0),
+    "a status": lambda: WithStatusError("unavailable"),
+    "a key": lambda: KeyError("name"),
+    "exhausted": lambda: _marked(ConnectionError("reset")),
+    "noted": lambda: _noted(ConnectionError("reset")),
+    "caused": lambda: _caused(OfAProgramError("lost")),
+    "long": lambda: ConnectionError("reset " * 100),
+    "unprintable": lambda: ConnectionError("re\x1b[31mset\n"),
+    "a secret": lambda: ConnectionError("GET https://user:hunter2@host/?token=abcdefghijklmnop failed"),
+}
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """What happens: the errors of each call (it returns after them), and the settings."""
+
+    calls: list[list[str]]
+    settings: dict[str, Any]
+    service: dict[str, Any]
+    is_logged: bool
+    seed: int
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "max_retries": st.sampled_from([3, 0, 1, 2, None]),
+        "initial_delay": st.sampled_from([0.0, 0.0, 0.1, 20.0]),
+    },
+    optional={
+        "jitter": st.sampled_from(["none", "full", "equal", "decorrelated"]),
+        "breaker": st.sampled_from(
+            [None, BreakerPolicy(failure_threshold=1), BreakerPolicy(failure_threshold=2, counts="attempts")]
+        ),
+        "durability": st.sampled_from(["lazy", "off"]),
+        "idempotent": st.just(False),
+        "retry_on": st.just(ConnectionError),
+        "enable_classification": st.just(False),
+        "max_elapsed": st.just(30.0),
+        "per_category": st.just({"unreachable": Strategy(max_retries=1, backoff=[2.0])}),
+    },
+)
+# A few errors in each scene, which repeat themselves: the second of a class is what the compiled path decides.
+FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage"]), min_size=1, max_size=2).flatmap(
+    lambda few: st.lists(st.lists(st.sampled_from(["reset", *few]), max_size=4), min_size=2, max_size=4)
+)
+SCENES = st.builds(
+    Scene,
+    calls=FEW_ERRORS,
+    settings=SETTINGS,
+    service=st.fixed_dictionaries({}, optional={"enable_logging": st.booleans()}),
+    is_logged=st.booleans(),
+    seed=st.integers(0, 3),
+)
+
+
+def subscribe_nothing(service: Recovery) -> None:
+    pass
+
+
+def subscribe_to_retries(service: Recovery) -> None:
+    for kind in KINDS:
+        service.bus.subscribe(kind, lambda event: None)
+
+
+def subscribe_to_every_event(service: Recovery) -> None:
+    service.bus.subscribe((Event, OperationStarted, OperationSucceeded), lambda event: None)
+
+
+def connect_to_the_signal(service: Recovery) -> None:
+    def receive(sender: object, *, event: Event) -> None:
+        pass
+
+    service.bus.signal(OperationFailed).connect(receive, weak=False)
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+def act(scene: Scene, subscribe: Callable[[Recovery], None], mode: Mode) -> dict[str, Any]:
+    """What can be seen of *scene*."""
+    clock, store, lines, logger = VirtualClock(), MemoryStore(), Lines(), logging.getLogger("recovery")
+    attempts: list[tuple[int, float]] = []
+    ends: list[object] = []
+    before = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO if scene.is_logged else logging.WARNING)
+    try:
+        with Recovery(store=store, clock=clock, rng=seeded_rng(scene.seed), run="run", **scene.service) as service:
+            subscribe(service)
+            service.recoverable("warm-up", max_retries=1, initial_delay=0.0)(Script(ConnectionError("reset")))()
+            assert service.journal is not None
+            service.journal.receipt().wait(30.0)  # from now on the journal takes records
+            _play(scene, service, mode, clock, attempts, ends)
+            service.journal.receipt().wait(30.0)
+            circuits, counts = service.circuits.states(), service.journal.counts
+            successes = service.operation("law").successes
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(before)
+    calls: dict[str, int] = {}
+    rows = [_shown(msgspec.json.decode(row.body), calls) for row in store.rows]
+    return {
+        "attempts": attempts,
+        "ends": ends,
+        "circuits": circuits,
+        "counts": counts,
+        "successes": successes,
+        "lines": [re.sub(r"run-\d+", "", line) for line in lines.lines if "subscriber" not in line],
+        "rows": rows,
+    }
+
+
+def _shown(row: dict[str, Any], calls: dict[str, int]) -> dict[str, Any]:
+    """*row* without what may differ: when it was, and the id of its call."""
+    row.pop("at")
+    if "call" in row:
+        row["call"] = calls.setdefault(row["call"], len(calls))
+    return row
+
+
+def _play(
+    scene: Scene,
+    service: Recovery,
+    mode: Mode,
+    clock: VirtualClock,
+    attempts: list[tuple[int, float]],
+    ends: list[object],
+) -> None:
+    left: list[str] = []
+
+    def body(number: int) -> str:
+        attempts.append((number, round(clock(), 6)))
+        clock.advance(0.5)
+        kind = ""
+        if left and (kind := left.pop(0)) == "outage":
+            for _ in range(2):  # other calls, meanwhile
+                attempt = service.operation("law").start()
+                while not isinstance(attempt.fail(ConnectionError("outage")), GiveUp):
+                    attempt = attempt.next()
+            raise ConnectionError("reset")
+        if kind:
+            raise ERRORS[kind]()
+        return f"result {number}"
+
+    async def async_body(number: int) -> str:
+        return body(number)
+
+    function: Any = service.recoverable("law", **scene.settings)(body if mode == "plain" else async_body)
+    for number, errors in enumerate(scene.calls):
+        left[:] = errors
+        try:
+            ends.append(function(number) if mode == "plain" else clock.run(function, number, backend=mode))
+        except Exception as error:
+            notes = [re.sub(r"run-\d+", "", note) for note in getattr(error, "__notes__", ())]
+            ends.append((type(error), str(error), notes))
+        clock.advance(1.0)
+
+
+def scene(*calls: list[str], **settings: Any) -> Scene:
+    return Scene(list(calls), {"max_retries": 3, "initial_delay": 0.0, **settings}, {}, is_logged=False, seed=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@example(scene=scene(["reset"], ["exhausted"]))
+@example(scene=scene(["unknown"], ["caused"]))
+@example(scene=scene(["reset"], ["reset", "reset", "reset", "reset"]))
+@example(scene=scene(["reset"], ["outage"], breaker=BreakerPolicy(failure_threshold=2)))
+@example(scene=scene(["reset"], ["a number set later"]))
+@example(scene=scene(["a text that means nothing"], ["a text that means more"]))
+@example(scene=scene(["reset"], ["reset", "reset"], initial_delay=0.1, jitter="decorrelated"))
+@example(scene=scene(["reset"], ["reset", "reset"], breaker=BreakerPolicy(failure_threshold=2, counts="attempts")))
+@example(scene=scene(["refused"], ["reset"], idempotent=False))
+@example(scene=scene(["reset"], ["reset"], initial_delay=20.0))
+@given(scene=SCENES)
+def test_both_failure_paths_do_the_same(mode: Mode, scene: Scene) -> None:
+    general = act(scene, connect_to_the_signal, mode)
+    assert act(scene, subscribe_nothing, mode) == general
+    assert act(scene, subscribe_to_retries, mode) == general
+    # The bus then hears of the start, so that the time of the first attempt counts.
+    assert without_times(act(scene, subscribe_to_every_event, mode)) == without_times(general)
+
+
+def without_times(seen: dict[str, Any]) -> dict[str, Any]:
+    """*seen* without the seconds since a call began."""
+    rows = [{name: value for name, value in row.items() if name != "elapsed"} for row in seen["rows"]]
+    return seen | {
+        "rows": rows,
+        "lines": [re.sub(r"(recovered with attempt \d+) .*", r"\1", line) for line in seen["lines"]],
+    }
