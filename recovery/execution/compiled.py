@@ -14,29 +14,27 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from sys import modules
 from typing import Any, TypeAlias
 
 from events.attempt import Attempt
 from events.call import Call
 from events.event import Event
-from events.operation_events import LONG_WAIT, FailureClassified, OperationFailed
+from events.operation_events import LONG_WAIT, FailureClassified, OperationFailed, OperationRecovered
 from events.ready import Ready
 from events.runner_api import answer, begun, failed
-from events.subscription import Subscription
 from events.verdicts import Retry, Verdict
 from recovery.call_stack import ROLES
 from recovery.execution.hooks import refuse_awaitable
 from recovery.execution.invocation import Args, Kwargs, may_be_used_up
-from recovery.execution.plan import INFO, LOGGER, NO_PLAN, ROOT, Planner, Recovered, wants_details
+from recovery.execution.plan import INFO, LOGGER, NO_PLAN, ROOT, Plan, Planner, Recovered, Route, call_id, wants_details
 from recovery.execution.runner import Failed, Runner
 from recovery.journal.intake import LONGEST_TEXT
 from recovery.waiting.sleep import Sleep, may_sleep
-from recovery.waiting.waiters import yield_once
+from recovery.waiting.waiters import yield_once, yield_to_asyncio
 
 Record: TypeAlias = Any
 """The record of the latest failure (``Route``), or ``None`` before the first."""
-
-Subscriber: TypeAlias = Callable[[Any], object]
 
 
 def compiled(runner: Runner, planner: Planner, *, awaits: bool) -> Failed:
@@ -80,14 +78,14 @@ class FailurePath:
         if record is None:
             return begun(Call(operation, bus.new_call_id()), 1, 0.0)
         route, number, attempt, _, began, _, _, after = record
-        call = Call(operation, f"{bus.run}-{number}", began, attempt, failure=route.classified(record), has_failed=True)
+        call = Call(operation, call_id(bus, number), began, attempt, failure=route.classified(record), has_failed=True)
         return begun(call, attempt + 1, after)
 
     def ended(self, record: Record, *, is_decided: bool = True) -> Attempt:
         """The attempt of *record*, which has failed, and is to be made again if that *is_decided*."""
         route, number, attempt, at, began, waited, _, after = record
         operation = self.operation
-        call = Call(operation, f"{operation.bus.run}-{number}", began, attempt - 1, failure=route.classified(record))
+        call = Call(operation, call_id(operation.bus, number), began, attempt - 1, failure=route.classified(record))
         call.due = at + after if is_decided else None
         return failed(call, attempt, waited, Retry(after))
 
@@ -99,66 +97,105 @@ class FailurePath:
 
     # subscribers that are not built in
 
-    def observe(self, record: Record, error: Exception) -> tuple[Attempt, Verdict] | None:
-        """Tell them what failed and what it means, before that is decided; the answer of the general path, if one
-        of them answers.
+    def observed(
+        self,
+        plan: Plan,
+        error: Exception,
+        route: Route,
+        call: str,
+        number: int,
+        at: float,
+        began: float,
+        waited: float,
+        text: str,
+    ) -> Record:
+        """Tell them of a failure, and decide: its record. If one of them answers, the general path decides: then the
+        attempt that it goes on with, and its verdict.
         """
-        route, observers = record[0], self.plan.observers
+        observers, operation = plan.observers, self.operation
         assert observers is not None
-        for to, kind in ((observers.failed, OperationFailed), (observers.classified, FailureClassified)):
-            if to:
-                event: Any = route.failed(record, error) if kind is OperationFailed else route.classified(record)
-                if (told := _tell(event, to)) is not None:
-                    attempt = self.ended(record, is_decided=False)
-                    return attempt, answer(attempt, event, self._with(event, to, told))
-        return None
+        if observers.failed:
+            failed = OperationFailed(
+                at=at,
+                operation=operation.name,
+                call=call,
+                attempt=number,
+                error=error,
+                retries=number - 1,
+                elapsed=at - began,
+                waited=waited,
+            )
+            if (told := _tell(failed, observers.failed)) is not None:
+                return self._answered(plan, (route, call, number, at, began, waited, text, 0.0), failed, told)
+        if observers.classified:
+            record: Record = (route, call, number, at, began, waited, text, 0.0)
+            classified = route.classified(record)
+            if (told := _tell(classified, observers.classified)) is not None:
+                return self._answered(plan, record, classified, told)
+        least, spread = route.delays[number - 1]
+        after = least + spread * self.planner.rng()
+        record = (route, call, number, at, began, waited, text, after)
+        plan.intake.lane.append(record)
+        if after >= LONG_WAIT:
+            self.tell_long(plan, record)
+        elif observers.scheduled:
+            scheduled = route.scheduled(record)
+            if (told := _tell(scheduled, observers.scheduled)) is not None:
+                operation.bus.cascade(scheduled, to=told)
+        return record
 
-    def announce(self, record: Record) -> None:
-        """Tell them of the retry of *record*."""
-        plan, route = self.plan, record[0]
-        is_long = record[7] >= LONG_WAIT
-        to = plan.long if is_long or plan.observers is None else plan.observers.scheduled
-        if to:
-            self.operation.bus.cascade(route.scheduled(record), is_detail=not is_long, to=to)
+    def _answered(
+        self, plan: Plan, record: Record, event: OperationFailed | FailureClassified, told: Ready
+    ) -> tuple[Attempt, Verdict]:
+        answers = {subscription: function for function, subscription in told}
+        every = self.operation.bus.subscribers(type(event), event.operation, details=plan.details)
+        attempt = self.ended(record, is_decided=False)
+        return attempt, answer(attempt, event, tuple((answers.get(one, function), one) for function, one in every))
 
-    def conclude(self, record: Any) -> None:
-        """Tell them of the recovery of *record*, which is one of ``Recovered``."""
-        observers = self.plan.observers
-        if observers is not None and observers.recovered:
-            (event,) = self.recovered.events(record)
-            self.operation.bus.cascade(event, to=observers.recovered)
+    def tell_long(self, plan: Plan, record: Record) -> None:
+        """Tell them, and the log, of the retry of *record* after a long wait."""
+        scheduled = record[0].scheduled(record)
+        if (told := _tell(scheduled, plan.long)) is not None:
+            self.operation.bus.cascade(scheduled, is_detail=False, to=told)
 
-    def _with(self, event: Event, to: Ready, told: tuple[Subscription | None, Subscriber]) -> Ready:
-        """All subscribers of *event*, with those of *to* as they have answered until *told*."""
-        last, given = told
-        quiet = {one for _, one in to[: [one for _, one in to].index(last)]}
-        every = self.operation.bus.subscribers(type(event), event.operation, details=self.plan.details)
-        return tuple(
-            (_say_nothing if one in quiet else given if one is last else function, one) for function, one in every
+    def recover(self, to: Ready, call: str, number: int, at: float, elapsed: float, lag: float) -> None:
+        """Tell them that attempt *number* has recovered the call."""
+        recovered = OperationRecovered(
+            at=at, operation=self.operation.name, call=call, attempt=number, elapsed=elapsed, lag=lag
         )
+        if (told := _tell(recovered, to)) is not None:
+            self.operation.bus.cascade(recovered, to=told)
 
 
-def _tell(event: Event, to: Ready) -> tuple[Subscription | None, Subscriber] | None:
-    """Call subscribers until one answers or raises: that one, and a function that does the same again."""
+def _tell(event: Event, to: Ready) -> Ready | None:
+    """Call subscribers until one answers or raises; then *to*, where those that were called do the same again."""
+    subscription: Any  # of blinker's own receivers there is none, and no plan
+    given = None
     for function, subscription in to:
         try:
             given = function(event)
-        except Exception as error:  # an observer never breaks an operation
-            return subscription, functools.wraps(function)(functools.partial(_raise, error))
+        except BaseException as error:  # as the bus, where it is called again
+            given = error
+            does: Callable[[Event], object] = functools.wraps(function)(functools.partial(_raise, error))
+            break
         if given is not None:
-            return subscription, functools.partial(_say, given)
-    return None
+            does = functools.partial(_say, given)
+            break
+        if subscription.trouble is not None:
+            subscription.trouble.failures = 0
+    if given is None:
+        return None
+    number = [one for _, one in to].index(subscription)
+    quiet = tuple((functools.partial(_say, None), one) for _, one in to[:number])
+    return (*quiet, (does, subscription), *to[number + 1 :])
 
 
-def _raise(error: Exception, _: Event) -> object:
+def _raise(error: BaseException, _: Event) -> object:
     raise error
 
 
 def _say(given: object, _: Event) -> object:
     return given
-
-
-_say_nothing = functools.partial(_say, None)
 
 
 # The two loops are the same but for ``await``, and the yield before a retry without delay. Each is one function: what
@@ -171,13 +208,17 @@ def _in_thread(path: FailurePath) -> Failed:
     operation_key, bus = (operation.name, operation.key), operation.bus
     new_number = bus.call_numbers.__next__
 
+    known: type = type(None)  # of results that are not awaitable, the latest
+
     def recover(error: Exception, args: Args, kwargs: Kwargs) -> Any:
+        nonlocal known
         route: Any  # a Route, once the failure is usual
+        call: Any  # its number; its id where it is observed
         number, record, attempt, answered = 1, None, None, None
         try:
             try:
                 while True:  # each turn is a failure
-                    generation, details, routes, intake, clock, observers, long, _ = path.plan
+                    generation, details, routes, intake, clock, observers, long, _ = plan = path.plan
                     lane = intake.lane
                     try:
                         is_usual = (
@@ -204,20 +245,22 @@ def _in_thread(path: FailurePath) -> Failed:
                         break
                     at = clock()
                     if record is None:
-                        call, began, waited = new_number(), at, 0.0
+                        call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
                     else:
                         waited = record[7]
                     if observers is not None:
-                        record_so_far = (route, call, number, at, began, waited, text, 0.0)
-                        if (told := path.observe(record_so_far, error)) is not None:
-                            attempt, answered = told
+                        found = path.observed(plan, error, route, call, number, at, began, waited, text)
+                        if len(found) == 2:
+                            attempt, answered = found
                             break
-                    least, spread = route.delays[number - 1]
-                    after = least + spread * draw()
-                    record = (route, call, number, at, began, waited, text, after)
-                    lane.append(record)
-                    if observers is not None or (long and after >= LONG_WAIT):
-                        path.announce(record)
+                        record, after = found, found[7]
+                    else:
+                        least, spread = route.delays[number - 1]
+                        after = least + spread * draw()
+                        record = (route, call, number, at, began, waited, text, after)
+                        lane.append(record)
+                        if long and after >= LONG_WAIT:
+                            path.tell_long(plan, record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
                     if after > 0.0 or operation.observed.is_on or is_odd:
                         attempt, answered = path.ended(record), Retry(after)
@@ -225,8 +268,10 @@ def _in_thread(path: FailurePath) -> Failed:
                     number += 1
                     try:
                         result = function(*args, **kwargs)
-                        if hasattr(type(result), "__await__"):
-                            refuse_awaitable(function, result)
+                        if type(result) is not known:
+                            if hasattr(type(result), "__await__"):  # to ask takes longer than all else here
+                                refuse_awaitable(function, result)
+                            known = type(result)
                         break
                     except Exception as raised:  # the next turn decides
                         error = raised
@@ -250,8 +295,8 @@ def _in_thread(path: FailurePath) -> Failed:
             at = clock()
             lane.append((recovered, call, number, at, began, 0.0))
             operation.successes += 1
-            if observers is not None:
-                path.conclude((recovered, call, number, at, began, 0.0))
+            if observers is not None and observers.recovered:
+                path.recover(observers.recovered, call, number, at, at - began, 0.0)
             return result
         finally:
             del error  # its traceback holds this frame
@@ -269,12 +314,13 @@ def _in_task(path: FailurePath) -> Failed:
 
     async def recover(error: Exception, args: Args, kwargs: Kwargs) -> Any:
         route: Any  # a Route, once the failure is usual
+        call: Any  # its number; its id where it is observed
         number, record, attempt, answered, wait = 1, None, None, None, None
         lag, is_waiting = 0.0, False
         try:
             try:
                 while True:  # each turn is a failure
-                    generation, details, routes, intake, clock, observers, long, _ = path.plan
+                    generation, details, routes, intake, clock, observers, long, _ = plan = path.plan
                     lane = intake.lane
                     try:
                         is_usual = (
@@ -301,34 +347,38 @@ def _in_task(path: FailurePath) -> Failed:
                         break
                     at = clock()
                     if record is None:
-                        call, began, waited = new_number(), at, 0.0
+                        call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
                     else:
                         waited = record[7]
                     if observers is not None:
-                        record_so_far = (route, call, number, at, began, waited, text, 0.0)
-                        if (told := path.observe(record_so_far, error)) is not None:
-                            attempt, answered = told
+                        found = path.observed(plan, error, route, call, number, at, began, waited, text)
+                        if len(found) == 2:
+                            attempt, answered = found
                             break
-                    least, spread = route.delays[number - 1]
-                    after = least + spread * draw()
-                    record = (route, call, number, at, began, waited, text, after)
-                    lane.append(record)
+                        record, after = found, found[7]
+                    else:
+                        least, spread = route.delays[number - 1]
+                        after = least + spread * draw()
+                        record = (route, call, number, at, began, waited, text, after)
+                        lane.append(record)
+                        if long and after >= LONG_WAIT:
+                            path.tell_long(plan, record)
                     is_waiting = True
-                    if observers is not None or (long and after >= LONG_WAIT):
-                        path.announce(record)
                     is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
                     if is_odd or (after > 0.0 and not may_sleep()):
                         attempt, answered = path.ended(record), Retry(after)
                         break
                     if after > 0.0:
-                        wait = await Sleep(waiting, f"{operation.bus.run}-{call}", after, path.ended, record)
+                        wait = await Sleep(waiting, call_id(bus, call), after, path.ended, record)
                     else:
-                        await yield_once()
+                        await (yield_to_asyncio() if "trio" not in modules else yield_once())
                     if wait is not None or operation.observed.is_on:
                         attempt = path.ended(record) if wait is None else wait.attempt
                         answered = Retry(after)
                         break
-                    lag, is_waiting = max(clock() - (at + after), lag), False
+                    late, is_waiting = clock() - (at + after), False
+                    if late > lag:
+                        lag = late
                     number += 1
                     try:
                         result = await function(*args, **kwargs)
@@ -355,8 +405,8 @@ def _in_task(path: FailurePath) -> Failed:
             at = clock()
             lane.append((recovered, call, number, at, began, lag))
             operation.successes += 1
-            if observers is not None:
-                path.conclude((recovered, call, number, at, began, lag))
+            if observers is not None and observers.recovered:
+                path.recover(observers.recovered, call, number, at, at - began, lag)
             return result
         finally:
             del error  # its traceback holds this frame

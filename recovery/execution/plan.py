@@ -17,7 +17,6 @@ from events.evidence import Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
-from events.subscription import Subscription
 from recovery.journal.intake import Intake
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
@@ -36,11 +35,17 @@ MAX_KNOWN = 256
 """Classes of errors, and texts of one class, that are known at a time."""
 
 
+def call_id(bus: Bus, call: int | str) -> str:
+    """The id of the call of a record: most hold its number alone."""
+    return call if type(call) is str else f"{bus.run}-{call}"
+
+
 class Route:
     """What the plain failures of one class of errors mean, and when they are retried; makes the events of its records.
 
-    A record is ``(route, call, attempt, at, began, waited, text, after)``: the number of the call and of the attempt,
-    the times of this failure and of the first, the seconds waited before the attempt and after it, and the message.
+    A record is ``(route, call, attempt, at, began, waited, text, after)``: the number of the call or its id, the number
+    of the attempt, the times of this failure and of the first, the seconds waited before the attempt and after it, and
+    the message.
 
     Args:
         operation: What has failed.
@@ -50,7 +55,7 @@ class Route:
         texts: Those known to mean this, where the text decides, too; ``None`` for all texts.
     """
 
-    __slots__ = ("delays", "has_errno", "meaning", "most", "operation", "texts")
+    __slots__ = ("_latest", "delays", "has_errno", "meaning", "most", "operation", "texts")
 
     weight = 2
     """How many events a record stands for."""
@@ -69,35 +74,25 @@ class Route:
         self.delays, self.most = delays, len(delays)
         self.has_errno = has_errno
         self.texts = texts
-
-    def failed(self, record: Any, error: Exception) -> OperationFailed:
-        """The failure of *record*, with its live *error*."""
-        _, call, attempt, at, began, waited, _, _ = record
-        operation = self.operation
-        return OperationFailed(
-            at=at,
-            operation=operation.name,
-            call=f"{operation.bus.run}-{call}",
-            attempt=attempt,
-            error=error,
-            retries=attempt - 1,
-            elapsed=at - began,
-            waited=waited,
-        )
+        self._latest: tuple[str | None, Evidence] = None, meaning.evidence
 
     def classified(self, record: Any) -> FailureClassified:
         """The classified failure of *record*."""
         _, call, attempt, at, began, waited, text, _ = record
-        operation, (answer, evidence, _) = self.operation, self.meaning
+        operation, (answer, like, _) = self.operation, self.meaning
+        known, evidence = self._latest
+        if known != text:  # most errors of a class say the same
+            evidence = Evidence(type=like.type, kinds=like.kinds, message=message_of(text))
+            self._latest = text, evidence
         return FailureClassified(
             at=at,
             operation=operation.name,
-            call=f"{operation.bus.run}-{call}",
+            call=call if type(call) is str else f"{operation.bus.run}-{call}",
             attempt=attempt,
             category=answer.category,
             rule=answer.rule,
             why=answer.why,
-            evidence=Evidence(type=evidence.type, kinds=evidence.kinds, message=message_of(text)),
+            evidence=evidence,
             retries=attempt - 1,
             elapsed=at - began,
             waited=waited,
@@ -135,20 +130,19 @@ class Recovered:
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
 
-    def events(self, record: Any) -> tuple[OperationRecovered]:
+    def events(self, record: Any) -> tuple[Event, ...]:
         """The event that *record* stands for."""
         _, call, attempt, at, began, lag = record
         operation = self.operation
-        return (
-            OperationRecovered(
-                at=at,
-                operation=operation.name,
-                call=f"{operation.bus.run}-{call}",
-                attempt=attempt,
-                elapsed=at - began,
-                lag=lag,
-            ),
+        recovered = OperationRecovered(
+            at=at,
+            operation=operation.name,
+            call=call_id(operation.bus, call),
+            attempt=attempt,
+            elapsed=at - began,
+            lag=lag,
         )
+        return (recovered,)
 
 
 class Observers(NamedTuple):
@@ -220,7 +214,8 @@ class Planner:
         kinds = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
         for kind, detailed in (*((kind, details) for kind in kinds), (RetryScheduled, True)):
             ready = bus.subscribers(kind, operation.name, details=detailed)
-            is_usual &= not bus.signal(kind).is_muted and all(_is_sound(one) for _, one in ready)
+            # A receiver of blinker's own is called as blinker does, and may go without notice.
+            is_usual &= not bus.signal(kind).is_muted and all(one is not None for _, one in ready)
             found.append(tuple(one for one in ready if one[1] not in own))
         observers = Observers(*found[:4])
         is_kept = journal is not None and config.durability != "off"
@@ -277,8 +272,3 @@ def is_simple(config: OperationConfig) -> bool:
 def wants_details() -> bool:
     """Whether the log wants details now, as for the bus."""
     return (LOGGER.level or ROOT.level) <= INFO
-
-
-def _is_sound(subscription: Subscription | None) -> bool:
-    """Whether a subscriber has not failed, and is no receiver of blinker's own, which may go without notice."""
-    return subscription is not None and (subscription.trouble is None or subscription.trouble.failures == 0)

@@ -151,7 +151,7 @@ class BackPressure:
             Admission(queue, self._is_unwritable, stall_timeout=self._stall_timeout) for _ in ("tasks", "threads")
         ]
         tasks, threads = self._both
-        queue.intake.is_crowded = lambda: bool(tasks.waiting or threads.waiting)
+        queue.intake.calls_wait = lambda: bool(tasks.waiting or threads.waiting)
 
     def slot(self, timeout: float, *, blocks: bool) -> Slot:
         """A slot of a call that waits up to *timeout* seconds; *blocks* if it blocks its thread meanwhile."""

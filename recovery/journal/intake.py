@@ -99,11 +99,11 @@ class Intake:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_gathered", "_is_open", "_room", "is_crowded", "lane", "limit")
+    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "lane", "limit")
 
     def __init__(self) -> None:
         self.lane: deque[Record] = deque()
-        self.is_crowded: Callable[[], bool] = lambda: False
+        self.calls_wait: Callable[[], bool] = lambda: False
         """Whether calls wait for admission: then no event takes the lane."""
 
     def begin(self, room: Room) -> None:
@@ -126,7 +126,7 @@ class Intake:
 
     def set_limit(self) -> None:
         """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
-        is_open = self._is_open and not self.is_crowded()
+        is_open = self._is_open and not self.calls_wait()
         self.limit = min(LANE_RECORDS, self._room.until_half_full(MAX_WEIGHT, RECORD_SIZE)) if is_open else 0
 
     @property

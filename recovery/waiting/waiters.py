@@ -138,11 +138,12 @@ def yield_once() -> Awaitable[None]:
         from anyio.lowlevel import checkpoint  # here, for trio: it takes milliseconds
 
         return checkpoint()
-    return _yield_to_asyncio()
+    return yield_to_asyncio()
 
 
 @types.coroutine
-def _yield_to_asyncio() -> Generator[None, None, None]:
+def yield_to_asyncio() -> Generator[None, None, None]:
+    """As ``yield_once``, in an asyncio task."""
     yield
 
 

@@ -239,10 +239,10 @@ def test_the_events_of_a_call_that_wait_in_the_lane_are_found() -> None:
 
 def test_the_lane_is_shut_while_calls_wait_for_admission_and_while_the_queue_rests() -> None:
     queue = opened()
-    queue.intake.is_crowded = lambda: True
+    queue.intake.calls_wait = lambda: True
     queue.put(gave_up())
     assert queue.intake.limit == 0
-    queue.intake.is_crowded = lambda: False
+    queue.intake.calls_wait = lambda: False
     queue.take()
     queue.done()
     assert queue.intake.limit > 0
