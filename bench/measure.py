@@ -185,10 +185,13 @@ def interleave(
 
 
 def calibrate(timed: Timed, round_time: float = ROUND_TIME) -> int:
-    """The number of calls that take about *round_time* seconds. This also warms up the candidate."""
+    """The number of calls that take about *round_time* seconds. This also warms up the candidate.
+
+    The least of three times counts, so that an interruption does not make the rounds too short.
+    """
     count = 1
     while True:
-        took = timed(count)
+        took = min(timed(count) for _ in range(3))
         if took >= round_time / 4 or count >= 1_000_000:
             return max(round(count * round_time / max(took, 1e-9)), 1)
         count *= 2

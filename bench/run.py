@@ -20,7 +20,7 @@ GROUPS = {
     "success": "A call that succeeds",
     "features": "Each feature alone",
     "overhead": "Operations of 1 ms and 10 ms",
-    "intake": "What journal mode takes of the caller",
+    "journal_mode": "What journal mode takes of the caller",
     "failure": "Calls that fail once",
     "call_count": "Functions that one call runs",
     "rescued": "Calls rescued by retries",
@@ -41,12 +41,12 @@ QUICK_GROUPS = tuple(name for name in GROUPS if name not in ("durable", "stages"
 """The groups that ``make bench-quick`` measures: all that have a goal."""
 GATED_GROUPS = {
     "success": ("success-async", "success-sync", "wrapper-async", "wrapper-sync"),
-    "intake": ("intake",),
+    "journal_mode": ("journal-call",),
     "failure": ("failure", "failure-observed", "failure-async", "failure-processor", "tasks"),
     "call_count": ("failure-calls", "failure-calls-observed", "failure-calls-general", "success-calls-journal"),
     "events": ("events",),
     "memory": ("memory-ratio",),
-    "imports": ("import-ratio",),
+    "imports": ("import-ratio", "import-first-call"),
 }
 """The ratios and counts that the regression gate checks, by the group that measures them."""
 PROCESSES = {"success": 3, "features": 3}

@@ -126,11 +126,11 @@ def journalled(**settings: Any) -> Iterator[Recovery]:
         yield service
 
 
-def hear(_: object) -> None:
+def ignore(_: object) -> None:
     return None
 
 
-def observed(service: Recovery, operation: str, observer: Callable[[Any], None] = hear) -> None:
+def observed(service: Recovery, operation: str, observer: Callable[[Any], None] = ignore) -> None:
     """Subscribe three observers of *operation*: of its failures, its retries and its recoveries."""
     for kind in (OperationFailed, RetryScheduled, OperationRecovered):
         service.bus.subscribe(kind, observer, operation=operation)

@@ -14,6 +14,7 @@ from bench.measure import Clock, Effort, differences, ratios, spread
 from bench.row import Row, most
 
 UNWANTED = ("asyncio", "sqlite3", "trio", "aiosqlite")
+FIRST_CALL = "import asyncio, recovery\nrecovery.recoverable(lambda: None)()"
 PEERS = ("hyx.retry", "tenacity", "stamina", "pyresilience")
 
 
@@ -25,12 +26,12 @@ def measure(effort: Effort) -> list[Row]:
 
 def _measure(effort: Effort, env: dict[str, str]) -> list[Row]:
     candidates = {"bare": "pass", "asyncio": "import asyncio", "alone": "import recovery"}
-    candidates["ours"] = "import asyncio, recovery"
+    candidates |= {"ours": "import asyncio, recovery", "first call": FIRST_CALL}
     for name in PEERS if effort.name == "full" else PEERS[:1] if effort.peers else ():
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
             candidates[name] = f"import asyncio, {name}"
     if effort.on_processor:
-        candidates = {name: candidates[name] for name in ("asyncio", "ours")}
+        candidates = {name: candidates[name] for name in ("asyncio", "ours", "first call")}
     clock = _children if effort.on_processor else time.perf_counter
     rounds = 11 if effort.on_processor else max(effort.rounds // 2, 25)
     taken: dict[str, list[float]] = {name: [] for name in candidates}
@@ -47,7 +48,7 @@ def _measure(effort: Effort, env: dict[str, str]) -> list[Row]:
     others = {
         name.partition(".")[0]: ratios(times, taken["asyncio"])
         for name, times in taken.items()
-        if name not in ("bare", "asyncio", "alone", "ours")
+        if name not in ("bare", "asyncio", "alone", "ours", "first call")
     }
     over_asyncio = Row(
         key="import-ratio",
@@ -59,10 +60,18 @@ def _measure(effort: Effort, env: dict[str, str]) -> list[Row]:
         peers=others,
         note=f"importing asyncio alone takes {spread(taken['asyncio']).middle * 1e3:.1f} ms",
     )
+    first_call = Row(
+        key="import-first-call",
+        what="import asyncio, recovery and one healthy call: over import asyncio alone, the start included",
+        unit="x",
+        measured=ratios(taken["first call"], taken["asyncio"]),
+        note="what the import leaves to the first use is in it",
+    )
     if effort.on_processor:
-        return [over_asyncio]
+        return [over_asyncio, first_call]
     return [
         over_asyncio,
+        first_call,
         Row(
             key="import",
             what="import recovery, over a bare interpreter",

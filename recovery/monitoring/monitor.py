@@ -30,7 +30,7 @@ from recovery.settings_check import Defaults, make_config
 BATCH = 64
 """Events that are counted together, unless the first of them is a second old."""
 
-WAITING_CALL_BYTES = 1850
+WAITING_CALL_BYTES = 1240
 """Memory of a call that waits for its next attempt, besides its task, by estimate; ``make report`` measures it."""
 
 UNDEFINED_CONFIG = make_config({}, defaults=Defaults(), has_store=False)

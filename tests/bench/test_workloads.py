@@ -18,12 +18,12 @@ from events.operation_events import OperationFailed, OperationRecovered, RetrySc
 from recovery import Recovery
 
 
-def test_three_observers_hear_the_failure_the_retry_and_the_recovery():
-    service, heard = Recovery(), list[type[Event]]()
-    observed(service, "observed", lambda event: heard.append(type(event)))
+def test_three_observers_receive_the_failure_the_retry_and_the_recovery():
+    service, received = Recovery(), list[type[Event]]()
+    observed(service, "observed", lambda event: received.append(type(event)))
     service.recoverable("observed", initial_delay=0.0)(fails_every_other())()
     service.recoverable("other", initial_delay=0.0)(fails_every_other())()
-    assert heard == [OperationFailed, RetryScheduled, OperationRecovered]
+    assert received == [OperationFailed, RetryScheduled, OperationRecovered]
 
 
 @pytest.mark.parametrize("make", [fails_every_other, fails_every_other_with_note])

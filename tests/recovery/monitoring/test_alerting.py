@@ -99,13 +99,13 @@ def test_too_many_waiting_calls_raise_the_memory_alert(bus: Bus, bus_alerts: lis
     waiting = [10]
     monitor = Monitor(bus, waiting=lambda: waiting[0])
     assert monitor.snapshot().memory == 10 * WAITING_CALL_BYTES
-    waiting[0] = 4000
+    waiting[0] = round(7.4e6 / WAITING_CALL_BYTES)
     for number in range(BATCH):
         bus.publish(failure(f"c{number}", clock()))
-    assert [(event.alert, event.value) for event in bus_alerts] == [("memory", 4000.0 * WAITING_CALL_BYTES)]
-    waiting[0] = 2600  # 4.8 MB: below where it is raised, above where it is cleared
+    assert [(event.alert, event.value) for event in bus_alerts] == [("memory", float(waiting[0] * WAITING_CALL_BYTES))]
+    waiting[0] = round(4.8e6 / WAITING_CALL_BYTES)  # below where it is raised, above where it is cleared
     assert len(monitor.snapshot().alerts) == 1
-    waiting[0] = 2000
+    waiting[0] = round(3.7e6 / WAITING_CALL_BYTES)
     monitor.snapshot()
     assert names(bus_alerts) == ["AlertRaised", "AlertCleared"]
 

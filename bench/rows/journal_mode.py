@@ -99,7 +99,7 @@ def _warm(effort: Effort, service: Recovery) -> Row:
     }
     times = interleave(candidates, effort.rounds * 2, times=BURST, settle=lambda: settle(service))
     return Row(
-        key="intake",
+        key="journal-call",
         what="a call that succeeds in journal mode, call after call: caller's time over a hand-written wrapper",
         unit="x",
         measured=ratios(times["ours"], times["hand-written"]),
