@@ -16,7 +16,7 @@ from sys import modules
 from typing import Any
 
 from events.operation_events import LONG_WAIT
-from events.verdicts import Retry
+from events.verdicts import GiveUp, Retry
 from recovery.call_stack import ROLES
 from recovery.execution.failure_path import FailurePath
 from recovery.execution.hooks import refuse_awaitable
@@ -115,7 +115,9 @@ def _in_thread(path: FailurePath) -> Failed:
                 path.next(record).cancel()
                 raise
             if attempt is not None:
-                return run(attempt, args, kwargs, error, None, (answered, None))
+                if isinstance(answered, GiveUp):
+                    raise path.gave_up(attempt, answered, error, args, kwargs)
+                return run(attempt, args, kwargs, error, answered and path.hand_over(attempt, answered))
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation
@@ -225,7 +227,11 @@ def _in_task(path: FailurePath) -> Failed:
                 (path.ended(record) if is_waiting else path.next(record)).cancel()
                 raise
             if attempt is not None:
-                return await run(attempt, args, kwargs, error, None, (answered, wait))
+                if isinstance(answered, GiveUp):
+                    raise path.gave_up(attempt, answered, error, args, kwargs)
+                if answered is not None and answered.after <= 0.0:
+                    await yield_once()
+                return await run(attempt, args, kwargs, error, answered and path.hand_over(attempt, answered, wait))
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation

@@ -17,9 +17,13 @@ from events.event import Event
 from events.operation_events import LONG_WAIT, FailureClassified, OperationFailed, OperationRecovered
 from events.ready import Ready
 from events.runner_api import answer, begun, failed
-from events.verdicts import Retry, Verdict
+from events.verdicts import GiveUp, Park, Retry, Verdict
+from recovery.execution.attempts import noted
+from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.plan import NO_PLAN, Plan, Planner, Recovered, Route, call_id, wants_details
 from recovery.execution.runner import Runner
+from recovery.joining.run import HandedOver
+from recovery.waiting.wait import Wait
 
 Record: TypeAlias = Any
 """The record of the latest failure (``Route``), or ``None`` before the first."""
@@ -76,6 +80,17 @@ class FailurePath:
         attempt = self.next(record)
         attempt.call.lag = lag
         return attempt
+
+    def hand_over(self, attempt: Attempt, verdict: Verdict, wait: Wait | None = None) -> HandedOver:
+        """Where the general path goes on after *verdict* on *attempt*, in *wait* if that has begun."""
+        if wait is None and not isinstance(verdict, GiveUp) and (isinstance(verdict, Park) or verdict.after > 0.0):
+            wait = Wait(self.runner.waiting.conditions, attempt, attempt.number + 1, verdict)
+        return HandedOver(verdict, wait)
+
+    def gave_up(self, attempt: Attempt, verdict: GiveUp, error: Exception, args: Args, kwargs: Kwargs) -> Exception:
+        """What the caller gets where *verdict* ends the call."""
+        runner = self.runner
+        return noted(error, attempt.call, attempt.number, verdict, runner.original, args, kwargs, runner.config)
 
     # subscribers that are not built in
 

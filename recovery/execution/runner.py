@@ -18,7 +18,7 @@ from recovery.call_stack import ROLES
 from recovery.execution.attempts import end_unstarted, noted
 from recovery.execution.hooks import ErrorJudge, judged
 from recovery.execution.invocation import Args, Kwargs, invoker
-from recovery.joining.run import SharedRun, cut_off
+from recovery.joining.run import HandedOver, SharedRun, cut_off
 from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.waiting.deferral import charge, defer
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
     from recovery.waiting.calls import WaitingCalls
 
 Failure: TypeAlias = Exception | None
-Given: TypeAlias = tuple[Verdict | None, Wait | None]
 Failed: TypeAlias = Callable[[Exception, Args, Kwargs], Any]
-Run: TypeAlias = SharedRun | None
+Run: TypeAlias = SharedRun | HandedOver | None
 
-NEW: Given = None, None
 NOT_RECORDED = "a result is not recorded"
 
 
@@ -96,16 +94,10 @@ class Runner:
         self._is_strict = self.barrier.is_strict
         self._is_journalled = self.barrier.are_journalled
 
-    def run(
-        self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None, given: Given = NEW
-    ) -> Any:
-        """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*.
-
-        *given* is the verdict on that failure, if it is published already, and the wait that has begun since.
-        """
-        call, done, ended, result, (answered, wait) = attempt.call, False, None, None, given
-        wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
-        failed = error is not None and given[1] is None
+    def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
+        """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*."""
+        wait, verdict = (None, None) if run is None else run.begin(attempt)
+        call, failed, done, ended, result = attempt.call, error is not None and verdict is None, False, None, None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -131,8 +123,7 @@ class Runner:
                     break
                 if failed and error is not None:
                     self._call_configs[call.id] = self.config
-                    failed, verdict = False, answered or attempt.fail(error, self._judge and self._judge.judge(error))
-                    answered = None
+                    failed, verdict = False, attempt.fail(error, self._judge and self._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
@@ -162,13 +153,10 @@ class Runner:
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
 
-    async def arun(
-        self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None, given: Given = NEW
-    ) -> Any:
+    async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
-        call, done, ended, result, (answered, wait) = attempt.call, False, None, None, given
-        wait, verdict = (wait, answered if wait else None) if run is None else run.begin(attempt)
-        failed = error is not None and given[1] is None
+        wait, verdict = (None, None) if run is None else run.begin(attempt)
+        call, failed, done, ended, result = attempt.call, error is not None and verdict is None, False, None, None
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -194,11 +182,7 @@ class Runner:
                     break
                 if failed and error is not None:
                     self._call_configs[call.id] = self.config
-                    failed, verdict = (
-                        False,
-                        answered or attempt.fail(error, self._judge and await self._judge.ajudge(error)),
-                    )
-                    answered = None
+                    failed, verdict = False, attempt.fail(error, self._judge and await self._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):

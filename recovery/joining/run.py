@@ -103,7 +103,27 @@ class SharedRun(msgspec.Struct, eq=False):
         self.register.end(self.shared, Outcome(result))
 
 
-def cut_off(run: SharedRun | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
+class HandedOver(msgspec.Struct):
+    """What a runner needs of a call with one caller whose failure is answered with *verdict*: where it goes on.
+
+    Args:
+        verdict: The answer.
+        wait: The wait that follows, if there is one.
+    """
+
+    verdict: Verdict
+    wait: Wait | None
+
+    def begin(self, _attempt: Attempt) -> tuple[Wait | None, Verdict]:
+        """As for a shared call."""
+        return self.wait, self.verdict
+
+    def cut_off(self, rest: Rest, _outcome: Outcome) -> None:
+        """The caller is cut off: so is the call."""
+        rest.attempt.cancel()
+
+
+def cut_off(run: SharedRun | HandedOver | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
     """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
 
     Args:
