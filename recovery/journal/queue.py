@@ -136,6 +136,8 @@ class WriteQueue:
             length = len(self.room)
             if self.lane.limit:
                 self.lane.set_limit()
+            elif self.lane.is_resting:  # what wakes the writer is put here; what comes while it wakes takes the lane
+                self.lane.open()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
         if length == BATCH_EVENTS:
@@ -283,7 +285,7 @@ class WriteQueue:
         After the lane is shut the writer looks at it once more, before it rests: a caller may be just about to append.
         """
         with self._lock:
-            if self.lane.shut() or len(self):
+            if self.lane.rest() or len(self):
                 return False
             self.filled.clear()
             return True
