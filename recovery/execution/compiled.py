@@ -154,7 +154,7 @@ def _in_task(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered, wait = 1, None, None, None, None
-        lag, is_waiting = 0.0, False
+        lag, is_waiting, has_room = 0.0, False, False
         try:
             try:
                 while True:  # each turn is a failure
@@ -165,7 +165,6 @@ def _in_task(path: FailurePath) -> Failed:
                             (route := routes.get(type(error))) is not None
                             and number <= route.most
                             and generation == operation.generation + bus.generation
-                            and len(records) < lane.limit
                             and operation_key not in circuits
                             and len(given := error.args) < 2
                             and type(text := given[0] if given else "") is str
@@ -180,6 +179,12 @@ def _in_task(path: FailurePath) -> Failed:
                         is_usual = False
                     if not is_usual:
                         if path.prepare(error):
+                            continue
+                        attempt = path.retried(record, lag)
+                        break
+                    if len(records) >= lane.limit and not has_room:
+                        has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                        if has_room:  # what is usual may have changed
                             continue
                         attempt = path.retried(record, lag)
                         break
@@ -214,7 +219,7 @@ def _in_task(path: FailurePath) -> Failed:
                         attempt = path.ended(record) if wait is None else wait.attempt
                         answered = Retry(after)
                         break
-                    late, is_waiting = clock() - (at + after), False
+                    late, is_waiting, has_room = clock() - (at + after), False, False
                     if late > lag:
                         lag = late
                     number += 1
@@ -239,11 +244,18 @@ def _in_task(path: FailurePath) -> Failed:
             ):
                 attempt = path.retried(record, lag)
                 try:
-                    if barrier.must_wait:
-                        await barrier.await_admission(math.inf)
+                    has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                    if (
+                        has_room
+                        and not operation.observed.is_on
+                        and generation == operation.generation + bus.generation
+                    ):
+                        attempt = None
                 finally:
-                    attempt.succeed()
-                return result
+                    if attempt is not None:
+                        attempt.succeed()
+                if attempt is not None:
+                    return result
             at = clock()
             records.append((recovered, call, number, at, began, lag))
             operation.successes += 1
