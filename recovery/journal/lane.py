@@ -101,7 +101,7 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "is_resting", "limit", "records")
+    __slots__ = ("_gathered", "_is_open", "_is_resting", "_room", "calls_wait", "limit", "records")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -117,21 +117,28 @@ class Lane:
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
-        self._is_open, self.is_resting = True, False
+        self._is_open, self._is_resting = True, False
         self.set_limit()
 
     def shut(self) -> None:
         """Let no event take the lane, until the writer opens it."""
-        self._is_open = self.is_resting = False
+        self._is_open = self._is_resting = False
         self.limit = 0
 
     def rest(self) -> bool:
         """Let no event take the lane until the next one has woken the writer; whether one could until now."""
         if not self._is_open:
             return False
-        self._is_open, self.is_resting = False, True
+        self._is_open, self._is_resting = False, True
         self.limit = 0
         return True
+
+    def renew(self) -> None:
+        """Set the limit again: an event was put under the lock. One that wakes a resting writer opens the lane."""
+        if self._is_resting:
+            self.open()
+        elif self.limit:
+            self.set_limit()
 
     def set_limit(self) -> None:
         """Let the lane, if it is open, hold so much that the queue is at most half full with it."""

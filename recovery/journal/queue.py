@@ -134,10 +134,7 @@ class WriteQueue:
             self._absorb()
             is_accepted = self._accept(event)
             length = len(self.room)
-            if self.lane.limit:
-                self.lane.set_limit()
-            elif self.lane.is_resting:  # what wakes the writer is put here; what comes while it wakes takes the lane
-                self.lane.open()
+            self.lane.renew()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
         if length == BATCH_EVENTS:
