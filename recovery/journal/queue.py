@@ -253,10 +253,11 @@ class WriteQueue:
             queue, batch, size, events = self._queue, self._writing, 0, 0
             while queue and events < BATCH_EVENTS and size < BATCH_BYTES:
                 entry = queue.popleft()
-                if entry.is_removed:
+                event = entry.event
+                if event is None and entry.record is None:
                     continue
-                if type(entry.event) is CheckpointSaved:
-                    self._progress.pop(entry.event.call, None)
+                if type(event) is CheckpointSaved:
+                    self._progress.pop(event.call, None)
                 batch.append(entry)
                 events += entry.weight
                 size += entry.size

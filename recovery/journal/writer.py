@@ -203,7 +203,10 @@ class Writer:
         """*batch*, its records made into events, in chunks, with a pause in between."""
         part: list[QueuedEvent] = []
         for entry in batch:
-            part += expanded(entry)
+            if entry.record is None:
+                part.append(entry)
+            else:
+                part += expanded(entry)
             if len(part) >= CHUNK_EVENTS:
                 yield part
                 part = []
