@@ -15,8 +15,8 @@ from events.operation_events import FailureClassified, OperationRecovered, Retry
 from recovery import Recovery
 from recovery.journal.config import JOURNAL_DEFAULTS
 
-BATCH = 512
-"""Rows in one transaction, as in the journal."""
+BATCH = 1024
+"""Rows in one transaction, as in a flood of the journal."""
 BATCH_EVERY = 0.02
 """Seconds between two batches of a thread that writes steadily, as in the journal."""
 EVIDENCE = Evidence(

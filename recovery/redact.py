@@ -277,13 +277,15 @@ def _agreement(one: str, other: str) -> int:
 def redacted(event: S) -> S:
     """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
     changes: dict[str, object] | None = None
-    after: object
-    for name in _with_texts(type(event)):
+    for name in with_texts(type(event)):
         value = getattr(event, name)
         if not value:
             continue
+        after: object
         if type(value) is str:
             after = _redacted_short(value, hidden()) if len(value) <= MAX_CACHED else excerpt(value)
+        elif type(value) is Evidence:
+            after = _redacted_evidence(value)
         elif isinstance(value, msgspec.Struct):
             after = redacted(value)
         else:  # a text of another class, as of an enum, which no JSON takes as it is; or no text at all
@@ -294,8 +296,21 @@ def redacted(event: S) -> S:
     return event if changes is None else msgspec.structs.replace(event, **changes)
 
 
+_latest_evidence: tuple[Evidence | None, Literals, Evidence | None] = None, Literals(), None
+
+
+def _redacted_evidence(evidence: Evidence) -> Evidence:
+    """*evidence* redacted. The latest is kept: failures of one class that say the same share theirs."""
+    global _latest_evidence  # of the whole process
+    known, literals, after = _latest_evidence  # one tuple, which another thread may replace
+    if after is None or evidence is not known or literals is not hidden():
+        literals, after = hidden(), redacted(evidence)
+        _latest_evidence = evidence, literals, after
+    return after
+
+
 @lru_cache(maxsize=128)
-def _with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+def with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     """The fields that may hold a text, or evidence or a failure, which have texts."""
     wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None)
     fields = msgspec.structs.fields(kind)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import functools
 import sqlite3
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
+from zlib import crc32
 
 from msgspec.structs import astuple
 
@@ -172,7 +172,7 @@ def plain(text: str | None) -> str:
 
 def checksum(run: str, number: int, call: str, kind: str, body: bytes, result_key: str = "") -> int:
     """The CRC-32 of an event's row; it leaves out when the row was written."""
-    return zlib.crc32(body, zlib.crc32(f"{run}\0{number}\0{call}\0{kind}\0{result_key}".encode()))
+    return crc32(body, crc32(f"{run}\0{number}\0{call}\0{kind}\0{result_key}".encode()))
 
 
 def run_values(run: Run, epoch: float) -> tuple[object, ...]:
@@ -192,7 +192,7 @@ def as_run(*found: Any) -> tuple[Run, float] | None:
 
 def _run_sum(run: Run, epoch: float) -> int:
     clocks = struct.pack(">3d", run.monotonic, run.wall, epoch)
-    return zlib.crc32(clocks, zlib.crc32(f"{run.id}\0{run.boot}\0{run.pid}".encode()))
+    return crc32(clocks, crc32(f"{run.id}\0{run.boot}\0{run.pid}".encode()))
 
 
 def is_sound(
@@ -201,7 +201,7 @@ def is_sound(
     """Whether a row has its checksum and holds an event; for SQL. A damaged file may hold any type."""
     try:
         about = b"\0".join((run, str(number).encode(), call, kind, result_key or b""))
-        return bool(zlib.crc32(body, zlib.crc32(about)) == total and decode(body))
+        return bool(crc32(body, crc32(about)) == total and decode(body))
     except (TypeError, CodecError):
         return False
 
@@ -209,7 +209,8 @@ def is_sound(
 def values_of(row: Row, written: int) -> tuple[object, ...]:
     """The values of ``INSERT`` for *row*."""
     run, call, kind, body, number, _, key = astuple(row)
-    return run, call, kind, body, number, written, checksum(run, number, call, kind, body, key), key or None
+    total = crc32(body, crc32(f"{run}\0{number}\0{call}\0{kind}\0{key}".encode()))  # as ``checksum``, without a call
+    return run, call, kind, body, number, written, total, key or None
 
 
 def inserts(rows: Sequence[Row], written: int) -> Iterator[tuple[str, Iterator[list[object]]]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,12 +18,30 @@ from events.own_log import own_log
 from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits, result_key
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.store import Pending, Row
-from recovery.redact import redacted
+from recovery.redact import redacted, with_texts
 
 log = own_log("recovery.journal")
 
-_WITH_FAILURE = (Outcome, AlertRaised)  # tuples: isinstance takes longer with a union
-_RECORDING = (OperationSucceeded, OperationRecovered)
+
+class _Kind(NamedTuple):
+    """What the rows of one class of events need."""
+
+    name: str
+    has_call: bool
+    has_failure: bool
+    has_texts: bool
+    may_record: bool
+
+
+@cache
+def _kind(of: type[Event]) -> _Kind:
+    return _Kind(
+        of.__name__,
+        has_call=issubclass(of, CallEvent),
+        has_failure=(has_failure := issubclass(of, Outcome | AlertRaised)),
+        has_texts=bool({*with_texts(of)} - ({"failure"} if has_failure else set())),
+        may_record=issubclass(of, OperationSucceeded | OperationRecovered),
+    )
 
 
 def rows_of(run: str, batch: Sequence[QueuedEvent]) -> tuple[list[Row], list[int]]:
@@ -35,17 +55,19 @@ def rows_of(run: str, batch: Sequence[QueuedEvent]) -> tuple[list[Row], list[int
         if body is None:
             unwritable.append(entry.number)
             continue
-        call = event.call if isinstance(event, CallEvent) else ""
-        recorded = event.recorded if isinstance(event, _RECORDING) else None
+        name, has_call, _, _, may_record = _kind(type(event))
+        call = event.call if has_call else ""  # type: ignore[attr-defined]  # it is a CallEvent
+        recorded = event.recorded if may_record else None  # type: ignore[attr-defined]  # it is one that may record
         key = "" if recorded is None else result_key(event.operation, recorded.key)
-        rows.append(Row(run, call, type(event).__name__, body, entry.number, True, key))  # by position: half the time
+        rows.append(Row(run, call, name, body, entry.number, True, key))  # by position: half the time
     return rows, unwritable
 
 
 def _as_written(event: Event) -> Event:
-    if isinstance(event, _WITH_FAILURE) and event.failure is not None:
+    _, _, has_failure, has_texts, _ = _kind(type(event))
+    if has_failure and event.failure is not None:  # type: ignore[attr-defined]  # it may have one
         event = msgspec.structs.replace(event, failure=None)  # its row is there already
-    return redacted(event)
+    return redacted(event) if has_texts else event
 
 
 def _encoded(event: Event) -> bytes | None:

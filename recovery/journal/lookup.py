@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from events.event import CallEvent, Event
+from events.kinds import EVENTS
 from events.operation_events import (
     CallRejected,
     FailureClassified,
@@ -32,6 +33,7 @@ RECORD_BYTES = 1000
 MAX_RESULTS_READ = 1024
 """Results of earlier runs that the first lookup of a result reads at once."""
 
+_OF_CALLS = frozenset(kind for kind in EVENTS if issubclass(kind, CallEvent))
 _FIRST = frozenset((OperationStarted, FailureClassified, CallRejected, OperationCancelled))
 _RECORDING = frozenset((OperationSucceeded, OperationRecovered))
 
@@ -101,16 +103,16 @@ class RecentCallCache:
         """Note events in the order written."""
         with self._lock:
             for entry in entries:
-                event = entry.event
+                event: Any = entry.event
                 self._latest = entry.number
-                if isinstance(event, CallEvent):
+                kind = type(event)
+                if kind in _OF_CALLS:
                     known = self._calls.get(event.call)
-                    kind = type(event)
                     if known is not None:
                         self._add(event, entry.size or BASE_SIZE, *known)
                     elif kind in _FIRST and self._is_first(event):
                         self._add(event, entry.size or BASE_SIZE, None, [])
-                    if kind in _RECORDING:
+                    if kind in _RECORDING and event.recorded is not None:
                         self._add_result(event)
 
     def _add(self, event: CallEvent, size: int, record: CallRecord | None, events: list[Event]) -> None:
@@ -122,14 +124,12 @@ class RecentCallCache:
             size += 0 if record.failure is None else size_of_evidence(record.failure.evidence)
         self._calls.put(event.call, (record, events), size)
 
-    def _is_first(self, event: Event) -> bool:
-        """Whether *event* is the first that the journal gets of a call."""
-        if isinstance(event, OperationStarted):
+    def _is_first(self, event: Any) -> bool:
+        """Whether *event*, of a kind in ``_FIRST``, is the first that the journal gets of a call."""
+        if type(event) is OperationStarted:
             return event.attempt == 1 and not event.again
-        if isinstance(event, FailureClassified | CallRejected | OperationCancelled):
-            # Of a call that was removed after its start this may be the second event.
-            return self._calls.is_complete and event.attempt == 1
-        return False
+        # Of a call that was removed after its start this may be the second event.
+        return self._calls.is_complete and event.attempt == 1
 
     def _replayed(self, call: str, record: CallRecord | None, events: Iterable[Event]) -> CallRecord:
         return replay({} if record is None else {call: record}, self._run, events)[call]
@@ -170,7 +170,7 @@ class RecentCallCache:
         """The record of a call, its *waiting* events included; ``None`` if it is not known completely."""
         with self._lock:
             known, events = self._calls.get(name), self._unwritten(waiting)
-            if known is None and not (events and self._is_first(events[0])):
+            if known is None and not (events and type(events[0]) in _FIRST and self._is_first(events[0])):
                 return None
             record, written = known or (None, [])
             return self._replayed(name, record, [*written, *events])

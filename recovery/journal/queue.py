@@ -26,7 +26,8 @@ from recovery.waiting.waiters import Flag
 
 CANCELLATIONS = 10
 """Cancellations that may wait, in multiples of the capacity. Each takes a quarter of a kilobyte: it has no texts."""
-BATCH_EVENTS = 512
+BATCH_EVENTS, LARGEST_BATCH = 512, 1024
+"""Events that are written without a wait for more, and events of one batch at most."""
 BATCH_BYTES = 1024 * 1024
 
 
@@ -250,9 +251,9 @@ class WriteQueue:
                 return self._writing
             self._taken_at = time.monotonic()
             queue, batch, size, events = self._queue, self._writing, 0, 0
-            while queue and events < BATCH_EVENTS and size < BATCH_BYTES:
+            while queue and events < LARGEST_BATCH and size < BATCH_BYTES:
                 entry = queue.popleft()
-                if entry.is_removed:
+                if entry.event is None and entry.record is None:
                     continue
                 if type(entry.event) is CheckpointSaved:
                     self._progress.pop(entry.event.call, None)

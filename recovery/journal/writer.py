@@ -12,7 +12,7 @@ from recovery.journal.encoding import rows_of
 from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.lane import QueuedEvent, expanded
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.queue import BATCH_EVENTS, WriteQueue
+from recovery.journal.queue import BATCH_EVENTS, LARGEST_BATCH, WriteQueue
 from recovery.journal.store import Query, Row
 from recovery.waiting.waiters import Flag
 
@@ -20,7 +20,7 @@ CHUNK_EVENTS = 64
 """Events that are encoded without a pause: less than a tenth of a millisecond."""
 GIL_YIELD = 0.0001
 """Seconds of that pause: enough for a thread that waits for the interpreter lock to wake and take it."""
-MANY_EVENTS = 2 * BATCH_EVENTS
+MANY_EVENTS = LARGEST_BATCH + BATCH_EVENTS
 """Waiting events from which the writer makes no pauses: the next batch is full already."""
 
 
@@ -203,7 +203,10 @@ class Writer:
         """*batch*, its records made into events, in chunks, with a pause in between."""
         part: list[QueuedEvent] = []
         for entry in batch:
-            part += expanded(entry)
+            if entry.record is None:
+                part.append(entry)
+            else:
+                part += expanded(entry)
             if len(part) >= CHUNK_EVENTS:
                 yield part
                 part = []

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from recovery.journal.back_pressure import EVENTS_PER_CALL, MAX_ADMITTED, Admission, Slot
 from recovery.journal.config import JOURNAL_DEFAULTS
-from recovery.journal.queue import BATCH_EVENTS, WriteQueue
+from recovery.journal.queue import LARGEST_BATCH, WriteQueue
 from tests.recovery.journal.interruptions import interrupted
 from tests.recovery.journal.stores import gave_up
 
 CAPACITY = 4000
 HALF = CAPACITY // 2
-ADMITTED = BATCH_EVENTS // EVENTS_PER_CALL
+ADMITTED = LARGEST_BATCH // EVENTS_PER_CALL
 """Calls that one written batch makes room for."""
 STALL_TIMEOUT = JOURNAL_DEFAULTS.stall_timeout
 
@@ -129,7 +129,7 @@ def test_all_calls_go_ahead_in_order_and_the_queue_stays_half_full(events: int) 
 
 def test_a_new_call_does_not_overtake_waiting_calls() -> None:
     entrance = Entrance(HALF)
-    entrance.callers(200)
+    entrance.callers(400)
     entrance.write()
     assert not entrance.queue.room.is_half_full
     assert Caller(entrance).ask() > 0.0
@@ -137,7 +137,7 @@ def test_a_new_call_does_not_overtake_waiting_calls() -> None:
 
 def test_an_admitted_call_that_is_cancelled_passes_its_slot_on() -> None:
     entrance = Entrance(HALF)
-    callers = entrance.callers(200)
+    callers = entrance.callers(400)
     entrance.write()
     callers[5].leave()
     assert admitted(callers)[-1] == ADMITTED
@@ -146,7 +146,7 @@ def test_an_admitted_call_that_is_cancelled_passes_its_slot_on() -> None:
 
 def test_a_call_that_stops_waiting_takes_no_slot() -> None:
     entrance = Entrance(HALF)
-    callers = entrance.callers(200)
+    callers = entrance.callers(400)
     callers[0].leave()
     callers[7].leave()
     entrance.write()
@@ -169,6 +169,7 @@ def test_a_written_batch_starts_the_stall_timeout_again() -> None:
     for _ in range(3):
         entrance.now += STALL_TIMEOUT - 0.1
         entrance.write()
+        entrance.fill(LARGEST_BATCH)
         assert caller.ask() > 0.0
 
 

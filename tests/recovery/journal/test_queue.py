@@ -23,7 +23,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.journal.accounting import Counts, DroppedRanges
-from recovery.journal.queue import BATCH_BYTES, BATCH_EVENTS, CANCELLATIONS, WriteQueue
+from recovery.journal.queue import BATCH_BYTES, CANCELLATIONS, LARGEST_BATCH, WriteQueue
 from recovery.journal.size_estimate import BASE_SIZE
 
 
@@ -46,7 +46,7 @@ def taken(queue: WriteQueue) -> list[Event]:
 
 def test_events_come_out_in_the_order_they_went_in() -> None:
     queue = WriteQueue()
-    events = [end(str(number)) for number in range(BATCH_EVENTS + 5)]
+    events = [end(str(number)) for number in range(LARGEST_BATCH + 5)]
     for event in events:
         queue.put(event)
     assert taken(queue) == events
@@ -75,11 +75,11 @@ def test_a_batch_that_is_not_done_is_taken_again() -> None:
     assert queue.take() == first
 
 
-def test_a_batch_holds_512_events_or_a_mebibyte() -> None:
+def test_a_batch_holds_1024_events_or_a_mebibyte() -> None:
     queue = WriteQueue()
-    for number in range(600):
+    for number in range(LARGEST_BATCH + 100):
         queue.put(end(str(number)))
-    assert len(queue.take()) == BATCH_EVENTS
+    assert len(queue.take()) == LARGEST_BATCH
     queue = WriteQueue()
     for number in range(100):
         queue.put(progress(str(number), "x" * 100_000))
