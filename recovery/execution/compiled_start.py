@@ -147,7 +147,7 @@ def _cut_off(attempt: Attempt, stopped: BaseException, *, is_done: bool) -> None
     """*stopped* ends a call: it is cancelled, unless its body has returned; an Exception is published already."""
     if not isinstance(stopped, Exception):
         if is_done and not attempt.call.is_over:
-            attempt.succeed()  # it was cut off before it could say so
+            attempt.succeed()  # it could not say so
         attempt.cancel()
 
 
