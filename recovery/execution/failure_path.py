@@ -48,10 +48,7 @@ class FailurePath:
     def prepare(self, error: Exception) -> bool:
         """Renew the plan, or learn what *error* means; whether the failure is to be looked at again after that."""
         plan, config = self.plan, self.runner.config
-        if (
-            plan.generation != self.operation.generation + self.operation.bus.generation
-            or plan.level != log_level()
-        ):
+        if plan.generation != self.operation.generation + self.operation.bus.generation or plan.level != log_level():
             self.plan = self.planner.plan(self.operation, config)
             return True
         return self.planner.learn(plan, error, self.operation, config)
