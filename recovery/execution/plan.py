@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from events.bus import Bus
 from events.event import Event
 from events.evidence import Evidence
+from events.kinds import ON_REQUEST
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
@@ -200,6 +201,10 @@ NO_JOURNAL = Lane()
 """Takes every record, and keeps none."""
 NO_JOURNAL.records, NO_JOURNAL.limit = deque(maxlen=0), 1
 
+NO_LANE = Lane()
+"""Takes no record."""
+NO_LANE.limit = 0
+
 NO_PLAN = Plan(-1, 0, {}, NO_JOURNAL, float, None, (), is_usual=False)
 """Before the first failure."""
 
@@ -252,6 +257,20 @@ class Planner:
             found[4],
             is_usual,
         )
+
+    def starts(self, operation: Operation) -> tuple[int, Lane]:
+        """The generation of *operation*, and the lane for its starts and successes; ``NO_LANE`` if others hear them."""
+        bus, journal = self.bus, self._journal()
+        generation = operation.generation + bus.generation
+        config = self._registry.config_of(operation.name)
+        is_kept = self._registry.switch.is_on and config is not None and config.durability != "off"
+        if journal is None or not is_kept:
+            return generation, NO_LANE
+        for kind in ON_REQUEST:
+            functions = [function for function, _ in bus.subscribers(kind, operation.name, details=True)]
+            if bus.signal(kind).is_muted or functions != [journal.record]:
+                return generation, NO_LANE
+        return generation, journal.lane
 
     def learn(self, plan: Plan, error: Exception, operation: Operation, config: OperationConfig) -> bool:
         """Learn what *error* means, if that is not known yet; whether it takes the compiled path from now on."""
