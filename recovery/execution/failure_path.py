@@ -1,8 +1,8 @@
 """What the compiled failure path does when something is unusual, or observed: its hand-overs to the general path.
 
-Subscribers that are not built in get the same events as from the general path, in the same order. One that answers with
-more than ``None``, or raises, is heard by the general path: it publishes the event once more, to all subscribers, where
-those that were called do again what they did.
+Subscribers that are not built in get the same events as from the general path, in the same order. When one answers or
+raises, the general path decides: it publishes the event to all subscribers. Those that were called already are not
+called again: in their place stand functions that answer, or raise, the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FailurePath:
         self.plan = NO_PLAN
 
     def prepare(self, error: Exception) -> bool:
-        """Renew the plan, or learn what *error* means; whether the failure is to be looked at again after that."""
+        """Renew the plan, or learn what *error* means. Returns whether to look at the failure again."""
         plan, config = self.plan, self.runner.config
         if (
             plan.generation != self.operation.generation + self.operation.bus.generation
@@ -106,8 +106,10 @@ class FailurePath:
         waited: float,
         text: str,
     ) -> Record:
-        """Tell them of a failure, and decide: its record. If one of them answers, the general path decides: then the
-        attempt that it goes on with, and its verdict.
+        """Tell them of a failure, and decide when to retry: returns the record of the failure.
+
+        If one of them answers or raises, the general path decides: returns the attempt that it goes on with, and its
+        verdict.
         """
         observers, operation = plan.observers, self.operation
         assert observers is not None
@@ -165,13 +167,16 @@ class FailurePath:
 
 
 def _tell(event: Event, to: Ready) -> Ready | None:
-    """Call subscribers until one answers or raises; then *to*, where those that were called do the same again."""
-    subscription: Any  # of blinker's own receivers there is none, and no plan
+    """Call subscribers until one answers or raises. Returns ``None`` if none does, else *to* for the general path.
+
+    In it, functions that repeat what was answered or raised stand for the subscribers that were called.
+    """
+    subscription: Any  # never None: with a receiver of blinker's own no plan is usual
     given = None
     for function, subscription in to:
         try:
             given = function(event)
-        except BaseException as error:  # as the bus, where it is called again
+        except BaseException as error:  # the general path raises it again, in the bus
             given = error
             does: Callable[[Event], object] = functools.wraps(function)(functools.partial(_raise, error))
             break
