@@ -21,9 +21,8 @@ from recovery.call_stack import ROLES
 from recovery.execution.failure_path import FailurePath
 from recovery.execution.hooks import refuse_awaitable
 from recovery.execution.invocation import Args, Kwargs, may_be_used_up
-from recovery.execution.plan import INFO, LOGGER, ROOT, Planner, call_id
+from recovery.execution.plan import LOGGER, ROOT, Planner, call_id
 from recovery.execution.runner import Failed, Runner
-from recovery.journal.lane import LONGEST_TEXT
 from recovery.waiting.sleep import Sleep, may_sleep
 from recovery.waiting.waiters import yield_once, yield_to_asyncio
 
@@ -54,25 +53,22 @@ def _in_thread(path: FailurePath) -> Failed:
         try:
             try:
                 while True:  # each turn is a failure
-                    generation, details, routes, lane, clock, observers, long, _ = plan = path.plan
+                    generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
                     records = lane.records
                     try:
                         is_usual = (
                             (route := routes.get(type(error))) is not None
-                            and number <= route.most
                             and generation == operation.generation + bus.generation
                             and len(records) < lane.limit
                             and operation_key not in circuits
-                            and len(given := error.args) < 2
-                            and type(text := given[0] if given else "") is str
-                            and len(text) <= LONGEST_TEXT
-                            and (route.texts is None or text in route.texts)
+                            and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
                             and not error.__dict__
                             and error.__cause__ is None
                             and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
-                            and ((LOGGER.level or ROOT.level) <= INFO) is details
+                            and (LOGGER.level or ROOT.level) == level
                         )
-                    except Exception:  # a class that raises when it is looked up
+                        least, spread = route.delays[number]  # IndexError: no retry is left
+                    except Exception:  # or a class that raises when it is looked up; or there is no route
                         is_usual = False
                     if not is_usual:
                         if path.prepare(error):
@@ -91,16 +87,16 @@ def _in_thread(path: FailurePath) -> Failed:
                             break
                         record, after = found, found[7]
                     else:
-                        least, spread = route.delays[number - 1]
                         after = least + spread * draw()
                         record = (route, call, number, at, began, waited, text, after)
                         records.append(record)
-                        if long and after >= LONG_WAIT:
+                    if after > 0.0 or args or kwargs or operation.observed.is_on:
+                        if after >= LONG_WAIT and observers is None:
                             path.tell_long(plan, record)
-                    is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if after > 0.0 or operation.observed.is_on or is_odd:
-                        attempt, answered = path.ended(record), Retry(after)
-                        break
+                        is_odd = number == 1 and may_be_used_up(args, kwargs)
+                        if after > 0.0 or operation.observed.is_on or is_odd:
+                            attempt, answered = path.ended(record), Retry(after)
+                            break
                     number += 1
                     try:
                         result = function(*args, **kwargs)
@@ -158,25 +154,22 @@ def _in_task(path: FailurePath) -> Failed:
         try:
             try:
                 while True:  # each turn is a failure
-                    generation, details, routes, lane, clock, observers, long, _ = plan = path.plan
+                    generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
                     records = lane.records
                     try:
                         is_usual = (
                             (route := routes.get(type(error))) is not None
-                            and number <= route.most
                             and generation == operation.generation + bus.generation
                             and len(records) < lane.limit
                             and operation_key not in circuits
-                            and len(given := error.args) < 2
-                            and type(text := given[0] if given else "") is str
-                            and len(text) <= LONGEST_TEXT
-                            and (route.texts is None or text in route.texts)
+                            and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
                             and not error.__dict__
                             and error.__cause__ is None
                             and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
-                            and ((LOGGER.level or ROOT.level) <= INFO) is details
+                            and (LOGGER.level or ROOT.level) == level
                         )
-                    except Exception:  # a class that raises when it is looked up
+                        least, spread = route.delays[number]  # IndexError: no retry is left
+                    except Exception:  # or a class that raises when it is looked up; or there is no route
                         is_usual = False
                     if not is_usual:
                         if path.prepare(error):
@@ -195,17 +188,17 @@ def _in_task(path: FailurePath) -> Failed:
                             break
                         record, after = found, found[7]
                     else:
-                        least, spread = route.delays[number - 1]
                         after = least + spread * draw()
                         record = (route, call, number, at, began, waited, text, after)
                         records.append(record)
-                        if long and after >= LONG_WAIT:
-                            path.tell_long(plan, record)
                     is_waiting = True
-                    is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
-                    if is_odd or (after > 0.0 and not may_sleep()):
-                        attempt, answered = path.ended(record), Retry(after)
-                        break
+                    if after > 0.0 or args or kwargs:
+                        if after >= LONG_WAIT and observers is None:
+                            path.tell_long(plan, record)
+                        is_odd = number == 1 and may_be_used_up(args, kwargs)
+                        if is_odd or (after > 0.0 and not may_sleep()):
+                            attempt, answered = path.ended(record), Retry(after)
+                            break
                     if after > 0.0:
                         wait = await Sleep(waiting, call_id(bus, call), after, path.ended, record)
                     else:

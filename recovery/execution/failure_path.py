@@ -20,7 +20,7 @@ from events.runner_api import answer, begun, failed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.execution.attempts import noted
 from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.plan import NO_PLAN, Plan, Planner, Recovered, Route, call_id, wants_details
+from recovery.execution.plan import INFO, NO_PLAN, Plan, Planner, Recovered, Route, call_id, log_level
 from recovery.execution.runner import Runner
 from recovery.joining.run import HandedOver
 from recovery.waiting.wait import Wait
@@ -48,10 +48,7 @@ class FailurePath:
     def prepare(self, error: Exception) -> bool:
         """Renew the plan, or learn what *error* means. Returns whether to look at the failure again."""
         plan, config = self.plan, self.runner.config
-        if (
-            plan.generation != self.operation.generation + self.operation.bus.generation
-            or plan.details is not wants_details()
-        ):
+        if plan.generation != self.operation.generation + self.operation.bus.generation or plan.level != log_level():
             self.plan = self.planner.plan(self.operation, config)
             return True
         return self.planner.learn(plan, error, self.operation, config)
@@ -104,7 +101,7 @@ class FailurePath:
         at: float,
         began: float,
         waited: float,
-        text: str,
+        text: Any,
     ) -> Record:
         """Tell them of a failure, and decide when to retry: returns the record of the failure.
 
@@ -131,7 +128,7 @@ class FailurePath:
             classified = route.classified(record)
             if (told := _tell(classified, observers.classified)) is not None:
                 return self._answered(plan, record, classified, told)
-        least, spread = route.delays[number - 1]
+        least, spread = route.delays[number]
         after = least + spread * self.planner.rng()
         record = (route, call, number, at, began, waited, text, after)
         plan.lane.records.append(record)
@@ -147,14 +144,14 @@ class FailurePath:
         self, plan: Plan, record: Record, event: OperationFailed | FailureClassified, told: Ready
     ) -> tuple[Attempt, Verdict]:
         answers = {subscription: function for function, subscription in told}
-        every = self.operation.bus.subscribers(type(event), event.operation, details=plan.details)
+        every = self.operation.bus.subscribers(type(event), event.operation, details=plan.level <= INFO)
         attempt = self.ended(record, is_decided=False)
         return attempt, answer(attempt, event, tuple((answers.get(one, function), one) for function, one in every))
 
     def tell_long(self, plan: Plan, record: Record) -> None:
         """Tell them, and the log, of the retry of *record* after a long wait."""
-        scheduled = record[0].scheduled(record)
-        if (told := _tell(scheduled, plan.long)) is not None:
+        scheduled = record[0].scheduled(record) if plan.long else None
+        if scheduled is not None and (told := _tell(scheduled, plan.long)) is not None:
             self.operation.bus.cascade(scheduled, is_detail=False, to=told)
 
     def recover(self, to: Ready, call: str, number: int, at: float, elapsed: float, lag: float) -> None:
