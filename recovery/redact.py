@@ -283,9 +283,11 @@ def redacted(event: S) -> S:
             continue
         if type(value) is str:
             after = _redacted_short(value, hidden()) if len(value) <= MAX_CACHED else excerpt(value)
-        else:
+        elif isinstance(value, msgspec.Struct):
             after = redacted(value)
-        if after is not value and after != value:
+        else:  # a text of another class, as of an enum, which no JSON takes as it is; or no text at all
+            after = excerpt(str.__str__(value) if isinstance(value, str) else str(value))
+        if after is not value and (type(after) is not type(value) or after != value):
             changes = changes or {}
             changes[name] = after
     return event if changes is None else msgspec.structs.replace(event, **changes)

@@ -52,7 +52,12 @@ def warn_of_used_up(
 
 def may_be_used_up(args: Args, kwargs: Kwargs) -> bool:
     """Whether an argument is an iterator or an open file, which a first attempt may have used up."""
-    return any(hasattr(type(one), "__next__") or hasattr(type(one), "__anext__") for one in (*args, *kwargs.values()))
+    try:
+        return any(
+            hasattr(type(one), "__next__") or hasattr(type(one), "__anext__") for one in (*args, *kwargs.values())
+        )
+    except Exception:  # a class that raises when it is looked up
+        return True
 
 
 def invoker(

@@ -17,6 +17,7 @@ from events.evidence import Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
+from events.subscription import Subscription
 from recovery.journal.lane import LONGEST_TEXT, Lane
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
@@ -220,11 +221,16 @@ class Planner:
         self.circuits = built_in.circuit_breaker.known
         self._registry, self._built_in, self._journal = registry, built_in, journal
 
+    def own(self) -> set[Subscription]:
+        """The subscriptions of the service itself that decide about failures, or write them."""
+        journal = self._journal()
+        return self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
+
     def plan(self, operation: Operation, config: OperationConfig) -> Plan:
         """The plan of the functions of *operation* with that *config*, as of now."""
         bus, journal = self.bus, self._journal()
         generation = operation.generation + bus.generation
-        own = self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
+        own = self.own()
         level, is_usual = log_level(), is_simple(config)
         is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config
         found: list[Ready] = []
@@ -251,6 +257,8 @@ class Planner:
         """Learn what *error* means, if that is not known yet; whether it takes the compiled path from now on."""
         if not (plan.is_usual and is_plain(error)):
             return False
+        if error.args and len(error.args[0]) > LONGEST_TEXT:
+            return False  # it takes the general path, and much memory here
         kind, known = type(error), plan.routes.get(type(error))
         if kind in plan.routes and (known is None or not known.is_by_text or error.args in known.known):
             return False

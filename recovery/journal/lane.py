@@ -99,7 +99,7 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "limit", "records")
+    __slots__ = ("_is_open", "_room", "calls_wait", "gathered", "limit", "records")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -112,7 +112,8 @@ class Lane:
         self._is_open = False
         self._room = room
         self.records.clear()
-        self._gathered: list[Record] = []
+        self.gathered: list[Record] = []
+        """The records that are being moved into the queue, which sets an empty list when it has counted them."""
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
@@ -132,23 +133,19 @@ class Lane:
     @property
     def is_empty(self) -> bool:
         """Whether no record waits here."""
-        return not (self.records or self._gathered)
+        return not (self.records or self.gathered)
 
     @property
     def weight(self) -> int:
         """How many events wait here."""
-        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.records])
+        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self.gathered, *self.records])
 
     def gather(self) -> list[Record]:
-        """The records that wait, the earliest first. Until ``forget()``, it returns them again, and later ones too."""
+        """The records that wait, the earliest first; the same again, and later ones, until they are forgotten."""
         records = self.records
-        # One step in C: no signal handler can interrupt it between the two containers, and lose a record.
-        self._gathered.extend(starmap(records.popleft, repeat((), len(records))))
-        return self._gathered
-
-    def forget(self) -> None:
-        """The records that ``gather`` returned are in the queue."""
-        self._gathered = []
+        # All in C: no signal handler can raise between the one container and the other.
+        self.gathered.extend(starmap(records.popleft, repeat((), len(records))))
+        return self.gathered
 
 
 _SIZES: dict[type[Event], int] = {FailureClassified: 2 * BASE_SIZE + LONGEST_TEXT // 2}
