@@ -156,7 +156,7 @@ def _in_task(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered, wait = 1, None, None, None, None
-        lag, has_failed, is_done, is_over = 0.0, False, False, False
+        lag, has_failed, has_room, is_done, is_over = 0.0, False, False, False, False
         try:
             while True:  # each turn is a failure
                 generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
@@ -165,7 +165,6 @@ def _in_task(path: FailurePath) -> Failed:
                     is_usual = (
                         (route := routes.get(type(error))) is not None
                         and generation == operation.generation + bus.generation
-                        and len(records) < lane.limit
                         and operation_key not in circuits
                         and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
                         and not error.__dict__
@@ -178,6 +177,12 @@ def _in_task(path: FailurePath) -> Failed:
                     is_usual = False
                 if not is_usual:
                     if path.prepare(error):
+                        continue
+                    attempt = path.next(record)
+                    break
+                if len(records) >= lane.limit and not has_room:
+                    has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                    if has_room:  # what is usual may have changed
                         continue
                     attempt = path.next(record)
                     break
@@ -213,7 +218,7 @@ def _in_task(path: FailurePath) -> Failed:
                     attempt = path.ended(record) if wait is None else wait.attempt
                     answered = Retry(after)
                     break
-                late, has_failed = clock() - (at + after), False
+                late, has_failed, has_room = clock() - (at + after), False, False
                 if late > lag:
                     lag = late
                 number += 1
@@ -239,11 +244,18 @@ def _in_task(path: FailurePath) -> Failed:
                 attempt = path.next(record)
                 attempt.call.lag = lag
                 try:
-                    if barrier.must_wait:
-                        await barrier.await_admission(math.inf)
+                    has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                    if (
+                        has_room
+                        and not operation.observed.is_on
+                        and generation == operation.generation + bus.generation
+                    ):
+                        attempt = None
                 finally:
-                    attempt.succeed()
-                return result
+                    if attempt is not None:
+                        attempt.succeed()
+                if attempt is not None:
+                    return result
             at, is_over = clock(), True
             records.append((recovered, call, number, at, began, lag))
             operation.successes += 1
