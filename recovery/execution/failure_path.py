@@ -1,8 +1,9 @@
 """What the compiled failure path does when something is unusual, or observed: its hand-overs to the general path.
 
-Subscribers that are not built in get the same events as from the general path, in the same order. One that answers with
-more than ``None``, or raises, is heard by the general path: it publishes the event once more, to all subscribers, where
-those that were called do again what they did. So does one that changes who hears the next event.
+Subscribers that are not built in get the same events as from the general path, in the same order. When one answers or
+raises, the general path decides: it publishes the event once more, to all subscribers. Those that were called already
+are not called again: in their place stand functions that do what they did. The general path also decides when one of
+them changes which subscribers get the next event.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class FailurePath:
         self.plan = NO_PLAN
 
     def prepare(self, error: Exception) -> bool:
-        """Renew the plan, or learn what *error* means; whether the failure is to be looked at again after that."""
+        """Renew the plan, or learn what *error* means. Returns whether to look at the failure again."""
         plan, config = self.plan, self.runner.config
         if plan.generation != self.operation.generation + self.operation.bus.generation or plan.level != log_level():
             self.plan = self.planner.plan(self.operation, config)
@@ -176,8 +177,11 @@ class FailurePath:
 
 
 def _tell(event: Event, to: Ready) -> Ready | None:
-    """Call subscribers until one answers or raises; then *to*, where those that were called do the same again."""
-    subscription: Any  # of blinker's own receivers there is none, and no plan
+    """Call subscribers until one answers or raises. Returns ``None`` if none does, else *to* for the general path.
+
+    In it, functions that repeat what was answered or raised stand for the subscribers that were called.
+    """
+    subscription: Any  # never None: with a receiver of blinker's own no plan is usual
     for function, subscription in to:
         try:
             given = function(event)
