@@ -277,6 +277,7 @@ def _agreement(one: str, other: str) -> int:
 def redacted(event: S) -> S:
     """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
     changes: dict[str, object] | None = None
+    after: object
     for name in _with_texts(type(event)):
         value = getattr(event, name)
         if not value:

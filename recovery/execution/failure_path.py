@@ -132,7 +132,7 @@ class FailurePath:
         least, spread = route.delays[number - 1]
         after = least + spread * self.planner.rng()
         record = (route, call, number, at, began, waited, text, after)
-        plan.lane.records.append(record)
+        plan.lane.append(record)  # its subscribers may have taken any time
         if after >= LONG_WAIT:
             self.tell_long(plan, record)
         elif observers.scheduled:
