@@ -2,7 +2,8 @@
 
 ``if len(lane.records) < lane.limit: lane.records.append(record)`` is the whole fast way. *limit* is 0 whenever anything
 is unusual: the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait
-for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds.
+for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds. The
+event that wakes a resting writer opens the lane for those that follow.
 
 A thread that is interrupted for a flush interval between the comparison and the append finds a writer that rests: its
 record is written with the next event, or when the writer looks at its files (``command_interval``). Where other code
@@ -36,8 +37,9 @@ from recovery.journal.size_estimate import BASE_SIZE
 
 log = own_log("recovery.journal")
 
-LANE_RECORDS = 512
-"""Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
+LANE_RECORDS = 2048
+"""Records that the lane holds at most: the failures and recoveries of a thousand calls at once. The next call moves
+them to the queue, which takes 0.7 ms, and hurries the writer before the queue is half full."""
 LONGEST_TEXT = 200
 """Characters of a failure's message in the lane; longer ones are measured and bounded one by one."""
 MAX_WEIGHT = 2
@@ -103,7 +105,7 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_is_open", "_room", "calls_wait", "gathered", "limit", "records", "wake")
+    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records", "wake")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -115,8 +117,7 @@ class Lane:
 
         *wake* ends the rest of the writer.
         """
-        self.limit = 0
-        self._is_open = False
+        self.shut()
         self._room, self.wake = room, wake
         self.records.clear()
         self.gathered: list[Record] = []
@@ -130,13 +131,28 @@ class Lane:
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
-        self._is_open = True
+        self._is_open, self._is_resting = True, False
         self.set_limit()
 
-    def shut(self) -> bool:
-        """Let no event take the lane; whether one could until now."""
-        was_open, self._is_open, self.limit = self._is_open, False, 0
-        return was_open
+    def shut(self) -> None:
+        """Let no event take the lane, until the writer opens it."""
+        self._is_open = self._is_resting = False
+        self.limit = 0
+
+    def rest(self) -> bool:
+        """Let no event take the lane until the next one has woken the writer; whether one could until now."""
+        if not self._is_open:
+            return False
+        self._is_open, self._is_resting = False, True
+        self.limit = 0
+        return True
+
+    def renew(self) -> None:
+        """Set the limit again: an event was put under the lock. One that wakes a resting writer opens the lane."""
+        if self._is_resting:
+            self.open()
+        elif self.limit:
+            self.set_limit()
 
     def set_limit(self) -> None:
         """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
@@ -152,6 +168,11 @@ class Lane:
     def weight(self) -> int:
         """How many events wait here."""
         return sum(record[0].weight if type(record) is tuple else 1 for record in [*self.gathered, *self.records])
+
+    @property
+    def most_events(self) -> int:
+        """As *weight*, at most; told at once, and without the lock."""
+        return (len(self.gathered) + len(self.records)) * MAX_WEIGHT
 
     def gather(self) -> list[Record]:
         """The records that wait, the earliest first; the same again, and later ones, until they are forgotten."""

@@ -134,8 +134,7 @@ class WriteQueue:
             self._absorb()
             is_accepted = self._accept(event)
             length = len(self.room)
-            if self.lane.limit:
-                self.lane.set_limit()
+            self.lane.renew()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
         if length == BATCH_EVENTS:
@@ -283,7 +282,7 @@ class WriteQueue:
         After the lane is shut the writer looks at it once more, before it rests: a caller may be just about to append.
         """
         with self._lock:
-            if self.lane.shut() or len(self):
+            if self.lane.rest() or len(self):
                 return False
             self.filled.clear()
             return True

@@ -191,6 +191,30 @@ def test_a_lane_that_is_full_hurries_the_writer() -> None:
     assert queue.hurry.is_set
 
 
+def test_the_event_that_wakes_a_resting_writer_opens_the_lane_for_the_next_ones() -> None:
+    queue = opened()
+    assert not queue.rest()  # the writer looks at the lane once more
+    assert queue.rest()
+    assert queue.lane.limit == 0
+    queue.put(gave_up(2))
+    assert queue.filled.is_set
+    assert queue.lane.limit > 0
+
+
+@pytest.mark.parametrize("end", [WriteQueue.shut_lane, WriteQueue.close, WriteQueue.give_up])
+def test_no_event_opens_the_lane_of_a_writer_that_failed_or_closed_while_it_rested(
+    end: Callable[[WriteQueue], None],
+) -> None:
+    queue = opened()
+    queue.rest()
+    queue.rest()
+    end(queue)
+    queue.put(gave_up(2))
+    queue.rest()
+    queue.put(gave_up(3))
+    assert queue.lane.limit == 0
+
+
 class Interrupted(Pair):
     """A form that is interrupted once, while its record is counted, as by a signal handler."""
 
