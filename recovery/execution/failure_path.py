@@ -135,7 +135,7 @@ class FailurePath:
         least, spread = route.delays[number]
         after = least + spread * self.planner.rng()
         record = (route, call, number, at, began, waited, text, after)
-        plan.lane.records.append(record)
+        plan.lane.append(record)  # its subscribers may have taken any time
         if is_new:
             self._tell_new(plan, record)
         elif after >= LONG_WAIT:

@@ -4,6 +4,10 @@
 is unusual: the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait
 for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds. The
 event that wakes a resting writer opens the lane for those that follow.
+
+A thread that is interrupted for a flush interval between the comparison and the append finds a writer that rests: its
+record is written with the next event, or when the writer looks at its files (``command_interval``). Where other code
+runs in between, ``Lane.append`` wakes the writer.
 """
 
 from __future__ import annotations
@@ -101,20 +105,29 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records")
+    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records", "wake")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
         self.calls_wait: Callable[[], bool] = lambda: False
         """Whether calls wait for admission: then no event takes the lane."""
 
-    def begin(self, room: Room) -> None:
-        """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
+    def begin(self, room: Room, wake: Callable[[], object]) -> None:
+        """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held.
+
+        *wake* ends the rest of the writer.
+        """
         self.shut()
-        self._room = room
+        self._room, self.wake = room, wake
         self.records.clear()
         self.gathered: list[Record] = []
         """The records that are being moved into the queue, which sets an empty list when it has counted them."""
+
+    def append(self, record: Record) -> None:
+        """Append *record*, which may come long after the comparison: the lane may be shut by now."""
+        self.records.append(record)
+        if not self.limit:
+            self.wake()
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
