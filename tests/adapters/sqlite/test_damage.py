@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.launcher.status import read_status
@@ -237,13 +238,12 @@ class Unsteady(SQLiteStore):
     async def append(self, rows: Sequence[Row]) -> None:
         if self.fails:
             self.fails -= 1
-            rows = [Malformed()]  # type: ignore[list-item]  # the point
+            rows = [msgspec.structs.replace(row, run=Malformed()) for row in rows]
         await super().append(rows)
 
 
-class Malformed:
-    @property
-    def run(self) -> str:
+class Malformed(str):
+    def __format__(self, spec: str) -> str:
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # as SQLite's own, for a disk that answers otherwise each time
         raise error
