@@ -259,7 +259,7 @@ class Planner:
         )
 
     def starts(self, operation: Operation) -> tuple[int, Lane]:
-        """The generation of *operation*, and the lane for its starts and successes; ``NO_LANE`` if others hear them."""
+        """The generation of *operation*, and the lane for its starts and successes; ``NO_LANE`` if others get them."""
         bus, journal = self.bus, self._journal()
         generation = operation.generation + bus.generation
         config = self._registry.config_of(operation.name)

@@ -110,7 +110,7 @@ class Stage:
         self._look()
         return f"result {number}"
 
-    def _receive(self, event: OperationStarted | OperationSucceeded) -> None:
+    def _note(self, event: OperationStarted | OperationSucceeded) -> None:
         self.seen.append((type(event), event.call, event.at))
 
     def _receive(self, sender: object, *, event: Event) -> None:
@@ -137,7 +137,7 @@ class Stage:
                     attempt.succeed()
             case "subscribe" if self._subscription is None:
                 kinds = (OperationStarted, OperationSucceeded)
-                self._subscription = service.bus.subscribe(kinds, self._receive, operation="law")
+                self._subscription = service.bus.subscribe(kinds, self._note, operation="law")
             case "unsubscribe" if self._subscription is not None:
                 self._subscription.close()
                 self._subscription = None
