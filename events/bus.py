@@ -183,10 +183,12 @@ class Bus:
         for current in events:  # grows while it is walked
             kind = type(current)
             signal = signals.get(kind) or self.signal(kind)
-            ready = to or (signal.everywhere or signal.ready_for(current.operation, current.key))[details]
-            to = None
-            if not ready or signal.is_silent:
+            ready = to
+            if ready is None:
+                ready = (signal.everywhere or signal.ready_for(current.operation, current.key))[details]
+            if not ready or (signal.is_silent and to is None):  # *to* have begun to get it
                 continue
+            to = None
             asks = kind.asks
             for function, subscription in ready:
                 try:

@@ -277,18 +277,20 @@ def _agreement(one: str, other: str) -> int:
 def redacted(event: S) -> S:
     """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
     changes: dict[str, object] | None = None
+    after: object
     for name in with_texts(type(event)):
         value = getattr(event, name)
         if not value:
             continue
-        after: object
         if type(value) is str:
             after = _redacted_short(value, hidden()) if len(value) <= MAX_CACHED else excerpt(value)
         elif type(value) is Evidence:
             after = _redacted_evidence(value)
-        else:
+        elif isinstance(value, msgspec.Struct):
             after = redacted(value)
-        if after is not value and after != value:
+        else:  # a text of another class, as of an enum, which no JSON takes as it is; or no text at all
+            after = excerpt(str.__str__(value) if isinstance(value, str) else str(value))
+        if after is not value and (type(after) is not type(value) or after != value):
             changes = changes or {}
             changes[name] = after
     return event if changes is None else msgspec.structs.replace(event, **changes)

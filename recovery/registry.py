@@ -104,6 +104,7 @@ class Registry:
                     if differences(known.config, config):
                         known.redefine(config)
                         self._configs[chosen] = config
+                        self._bus.invalidate(chosen)
                     break
                 if is_shared:
                     if others := differences(known.config, config):

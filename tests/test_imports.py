@@ -80,6 +80,16 @@ def test_a_journal_has_loaded_all_that_its_end_needs() -> None:
     assert loaded(program, ()) == set()
 
 
+def test_the_thread_of_a_journal_imports_nothing() -> None:
+    """A child that is forked meanwhile could never import that module: the lock on it would belong to no thread."""
+    program = (
+        "from adapters.memory import MemoryStore\n"
+        "service = recovery.Recovery(store=MemoryStore()); before = set(sys.modules)\n"
+        "service.journal.pending(5.0); late = sorted(set(sys.modules) - before); assert not late, late"
+    )
+    assert loaded(program, ()) == set()
+
+
 def test_every_public_name_is_found_where_type_checkers_find_it() -> None:
     source = ast.parse(Path(recovery.__file__).read_text(encoding="utf-8"))
     block = next(node for node in source.body if isinstance(node, ast.If))

@@ -16,14 +16,14 @@ from sys import modules
 from typing import Any
 
 from events.operation_events import LONG_WAIT
+from events.runner_api import answer
 from events.verdicts import GiveUp, Retry
 from recovery.call_stack import ROLES
 from recovery.execution.failure_path import FailurePath
 from recovery.execution.hooks import refuse_awaitable
 from recovery.execution.invocation import Args, Kwargs, may_be_used_up
-from recovery.execution.plan import INFO, LOGGER, ROOT, Planner, call_id
+from recovery.execution.plan import LOGGER, ROOT, Planner, call_id
 from recovery.execution.runner import Failed, Runner
-from recovery.journal.lane import LONGEST_TEXT
 from recovery.waiting.sleep import Sleep, may_sleep
 from recovery.waiting.waiters import yield_once, yield_to_asyncio
 
@@ -51,73 +51,71 @@ def _in_thread(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered = 1, None, None, None
+        has_failed, is_done, is_over = False, False, False
         try:
-            try:
-                while True:  # each turn is a failure
-                    generation, details, routes, lane, clock, observers, long, _ = plan = path.plan
-                    records = lane.records
-                    try:
-                        is_usual = (
-                            (route := routes.get(type(error))) is not None
-                            and number <= route.most
-                            and generation == operation.generation + bus.generation
-                            and len(records) < lane.limit
-                            and operation_key not in circuits
-                            and len(given := error.args) < 2
-                            and type(text := given[0] if given else "") is str
-                            and len(text) <= LONGEST_TEXT
-                            and (route.texts is None or text in route.texts)
-                            and not error.__dict__
-                            and error.__cause__ is None
-                            and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
-                            and ((LOGGER.level or ROOT.level) <= INFO) is details
-                        )
-                    except Exception:  # a class that raises when it is looked up
-                        is_usual = False
-                    if not is_usual:
-                        if path.prepare(error):
-                            continue
-                        attempt = path.next(record)
+            while True:  # each turn is a failure
+                generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
+                records = lane.records
+                try:
+                    is_usual = (
+                        (route := routes.get(type(error))) is not None
+                        and generation == operation.generation + bus.generation
+                        and len(records) < lane.limit
+                        and operation_key not in circuits
+                        and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
+                        and not error.__dict__
+                        and error.__cause__ is None
+                        and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
+                        and (LOGGER.level or ROOT.level) == level
+                    )
+                    least, spread = route.delays[number]  # IndexError: no retry is left
+                except Exception:  # or a class that raises when it is looked up; or there is no route
+                    is_usual = False
+                if not is_usual:
+                    if path.prepare(error):
+                        continue
+                    attempt = path.next(record)
+                    break
+                at = clock()
+                if record is None:
+                    call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
+                else:
+                    waited = record[7]
+                if observers is not None:
+                    record, has_failed = (route, call, number, at, began, waited, text, 0.0), True
+                    found = path.observed(plan, error, record)
+                    if len(found) == 3:
+                        attempt, event, to = found
+                        answered = answer(attempt, event, to)
                         break
-                    at = clock()
-                    if record is None:
-                        call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
-                    else:
-                        waited = record[7]
-                    if observers is not None:
-                        found = path.observed(plan, error, route, call, number, at, began, waited, text)
-                        if len(found) == 2:
-                            attempt, answered = found
-                            break
-                        record, after = found, found[7]
-                    else:
-                        least, spread = route.delays[number - 1]
-                        after = least + spread * draw()
-                        record = (route, call, number, at, began, waited, text, after)
-                        records.append(record)
-                        if long and after >= LONG_WAIT:
-                            path.tell_long(plan, record)
-                    is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
+                    record, after = found, found[7]
+                else:
+                    after = least + spread * draw()
+                    record, has_failed = (route, call, number, at, began, waited, text, after), True
+                    records.append(record)
+                if after > 0.0 or args or kwargs or operation.observed.is_on:
+                    if after >= LONG_WAIT and observers is None:
+                        path.tell_long(plan, record)
+                    is_odd = number == 1 and may_be_used_up(args, kwargs)
                     if after > 0.0 or operation.observed.is_on or is_odd:
                         attempt, answered = path.ended(record), Retry(after)
                         break
-                    number += 1
-                    try:
-                        result = function(*args, **kwargs)
-                        if type(result) is not known:
-                            if hasattr(type(result), "__await__"):  # to ask takes longer than all else here
-                                refuse_awaitable(function, result)
-                            known = type(result)
-                        break
-                    except Exception as raised:  # the next turn decides
-                        error = raised
-            except BaseException:
-                path.next(record).cancel()
-                raise
+                number, has_failed = number + 1, False
+                try:
+                    result = function(*args, **kwargs)
+                    if type(result) is not known:
+                        if hasattr(type(result), "__await__"):  # to ask takes longer than all else here
+                            refuse_awaitable(function, result)
+                        known = type(result)
+                    break
+                except Exception as raised:  # the next turn decides
+                    error = raised
             if attempt is not None:
                 if isinstance(answered, GiveUp):
                     raise path.gave_up(attempt, answered, error, args, kwargs)
-                return run(attempt, args, kwargs, error, answered and path.hand_over(attempt, answered))
+                handed_over = None if answered is None else path.hand_over(attempt, answered)
+                return run(attempt, args, kwargs, error, handed_over)
+            is_done = True
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation
@@ -130,12 +128,16 @@ def _in_thread(path: FailurePath) -> Failed:
                 finally:
                     attempt.succeed()
                 return result
-            at = clock()
+            at, is_over = clock(), True
             records.append((recovered, call, number, at, began, 0.0))
             operation.successes += 1
             if observers is not None and observers.recovered:
                 path.recover(observers.recovered, call, number, at, at - began, 0.0)
             return result
+        except BaseException:
+            if not is_over:
+                path.interrupted(attempt, record, has_failed=has_failed, is_done=is_done)
+            raise
         finally:
             del error  # its traceback holds this frame
 
@@ -154,102 +156,116 @@ def _in_task(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered, wait = 1, None, None, None, None
-        lag, is_waiting = 0.0, False
+        lag, has_failed, has_room, is_done, is_over = 0.0, False, False, False, False
         try:
-            try:
-                while True:  # each turn is a failure
-                    generation, details, routes, lane, clock, observers, long, _ = plan = path.plan
-                    records = lane.records
-                    try:
-                        is_usual = (
-                            (route := routes.get(type(error))) is not None
-                            and number <= route.most
-                            and generation == operation.generation + bus.generation
-                            and len(records) < lane.limit
-                            and operation_key not in circuits
-                            and len(given := error.args) < 2
-                            and type(text := given[0] if given else "") is str
-                            and len(text) <= LONGEST_TEXT
-                            and (route.texts is None or text in route.texts)
-                            and not error.__dict__
-                            and error.__cause__ is None
-                            and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
-                            and ((LOGGER.level or ROOT.level) <= INFO) is details
-                        )
-                    except Exception:  # a class that raises when it is looked up
-                        is_usual = False
-                    if not is_usual:
-                        if path.prepare(error):
-                            continue
-                        attempt = path.retried(record, lag)
+            while True:  # each turn is a failure
+                generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
+                records = lane.records
+                try:
+                    is_usual = (
+                        (route := routes.get(type(error))) is not None
+                        and generation == operation.generation + bus.generation
+                        and operation_key not in circuits
+                        and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
+                        and not error.__dict__
+                        and error.__cause__ is None
+                        and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
+                        and (LOGGER.level or ROOT.level) == level
+                    )
+                    least, spread = route.delays[number]  # IndexError: no retry is left
+                except Exception:  # or a class that raises when it is looked up; or there is no route
+                    is_usual = False
+                if not is_usual:
+                    if path.prepare(error):
+                        continue
+                    attempt = path.next(record)
+                    break
+                if len(records) >= lane.limit and not has_room:
+                    has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                    if has_room:  # what is usual may have changed
+                        continue
+                    attempt = path.next(record)
+                    break
+                at = clock()
+                if record is None:
+                    call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
+                else:
+                    waited = record[7]
+                if observers is not None:
+                    record, has_failed = (route, call, number, at, began, waited, text, 0.0), True
+                    found = path.observed(plan, error, record)
+                    if len(found) == 3:
+                        attempt, event, to = found
+                        answered = answer(attempt, event, to)
                         break
-                    at = clock()
-                    if record is None:
-                        call, began, waited = new_number() if observers is None else bus.new_call_id(), at, 0.0
-                    else:
-                        waited = record[7]
-                    if observers is not None:
-                        found = path.observed(plan, error, route, call, number, at, began, waited, text)
-                        if len(found) == 2:
-                            attempt, answered = found
-                            break
-                        record, after = found, found[7]
-                    else:
-                        least, spread = route.delays[number - 1]
-                        after = least + spread * draw()
-                        record = (route, call, number, at, began, waited, text, after)
-                        records.append(record)
-                        if long and after >= LONG_WAIT:
-                            path.tell_long(plan, record)
-                    is_waiting = True
-                    is_odd = number == 1 and (args or kwargs) and may_be_used_up(args, kwargs)
+                    record, after = found, found[7]
+                else:
+                    after = least + spread * draw()
+                    record, has_failed = (route, call, number, at, began, waited, text, after), True
+                    records.append(record)
+                if after > 0.0 or args or kwargs:
+                    if after >= LONG_WAIT and observers is None:
+                        path.tell_long(plan, record)
+                    is_odd = number == 1 and may_be_used_up(args, kwargs)
                     if is_odd or (after > 0.0 and not may_sleep()):
                         attempt, answered = path.ended(record), Retry(after)
                         break
-                    if after > 0.0:
-                        wait = await Sleep(waiting, call_id(bus, call), after, path.ended, record)
-                    else:
-                        await (yield_to_asyncio() if "trio" not in modules else yield_once())
-                    if wait is not None or operation.observed.is_on:
-                        attempt = path.ended(record) if wait is None else wait.attempt
-                        answered = Retry(after)
-                        break
-                    late, is_waiting = clock() - (at + after), False
-                    if late > lag:
-                        lag = late
-                    number += 1
-                    try:
-                        result = await function(*args, **kwargs)
-                        break
-                    except Exception as raised:  # the next turn decides
-                        error = raised
-            except BaseException:
-                (path.ended(record) if is_waiting else path.next(record)).cancel()
-                raise
+                if after > 0.0:
+                    wait = await Sleep(waiting, call_id(bus, call), after, path.ended, record)
+                else:
+                    await (yield_to_asyncio() if "trio" not in modules else yield_once())
+                if wait is not None or operation.observed.is_on:
+                    attempt = path.ended(record) if wait is None else wait.attempt
+                    answered = Retry(after)
+                    break
+                late, has_failed, has_room = clock() - (at + after), False, False
+                if late > lag:
+                    lag = late
+                number += 1
+                try:
+                    result = await function(*args, **kwargs)
+                    break
+                except Exception as raised:  # the next turn decides
+                    error = raised
             if attempt is not None:
+                attempt.call.lag = lag
                 if isinstance(answered, GiveUp):
                     raise path.gave_up(attempt, answered, error, args, kwargs)
                 if answered is not None and answered.after <= 0.0:
                     await yield_once()
-                return await run(attempt, args, kwargs, error, answered and path.hand_over(attempt, answered, wait))
+                handed_over = None if answered is None else path.hand_over(attempt, answered, wait)
+                return await run(attempt, args, kwargs, error, handed_over)
+            is_done = True
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation
                 or len(records) >= lane.limit
             ):
-                attempt = path.retried(record, lag)
+                attempt = path.next(record)
+                attempt.call.lag = lag
                 try:
-                    if barrier.must_wait:
-                        await barrier.await_admission(math.inf)
+                    has_room = barrier.must_wait and await barrier.await_admission(math.inf)
+                    if (
+                        has_room
+                        and not operation.observed.is_on
+                        and generation == operation.generation + bus.generation
+                    ):
+                        attempt = None
                 finally:
-                    attempt.succeed()
-                return result
-            at = clock()
+                    if attempt is not None:
+                        attempt.succeed()
+                if attempt is not None:
+                    return result
+            at, is_over = clock(), True
             records.append((recovered, call, number, at, began, lag))
             operation.successes += 1
             if observers is not None and observers.recovered:
                 path.recover(observers.recovered, call, number, at, at - began, lag)
             return result
+        except BaseException:
+            if not is_over:
+                path.interrupted(attempt, record, has_failed=has_failed, is_done=is_done)
+            raise
         finally:
             del error  # its traceback holds this frame
 

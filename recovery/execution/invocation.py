@@ -27,6 +27,10 @@ Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 Invoke: TypeAlias = Callable[[Attempt, Args, Kwargs], Any]
 
+MAX_ORDINARY = 256
+"""Classes of arguments that are known to be no iterators: to ask each time takes a microsecond."""
+_ordinary: set[type] = set()
+
 
 def warn_of_used_up(
     definition: Definition, function: Callable[..., Any], value: object, args: Args, kwargs: Kwargs
@@ -52,7 +56,21 @@ def warn_of_used_up(
 
 def may_be_used_up(args: Args, kwargs: Kwargs) -> bool:
     """Whether an argument is an iterator or an open file, which a first attempt may have used up."""
-    return any(hasattr(type(one), "__next__") or hasattr(type(one), "__anext__") for one in (*args, *kwargs.values()))
+    try:
+        for one in (*args, *kwargs.values()) if kwargs else args:
+            if (kind := type(one)) not in _ordinary:
+                if _is_iterator(kind):
+                    return True
+                if len(_ordinary) >= MAX_ORDINARY:
+                    _ordinary.clear()
+                _ordinary.add(kind)
+    except Exception:  # a class that raises when it is looked up
+        return True
+    return False
+
+
+def _is_iterator(kind: type) -> bool:
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
 
 
 def invoker(

@@ -17,7 +17,8 @@ from events.evidence import Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
-from recovery.journal.lane import Lane
+from events.subscription import Subscription
+from recovery.journal.lane import LONGEST_TEXT, Lane
 from recovery.policies.classification import UNKNOWN
 from recovery.policies.retry import UNSENT, delays
 from recovery.registry import Registry
@@ -45,17 +46,17 @@ class Route:
 
     A record is ``(route, call, attempt, at, began, waited, text, after)``: the number of the call or its id, the number
     of the attempt, the times of this failure and of the first, the seconds waited before the attempt and after it, and
-    the message.
+    the arguments of the error: a text, or nothing.
 
     Args:
         operation: What has failed.
         meaning: What every such failure means.
-        delays: As of ``recovery.policies.retry.delays``.
+        delays: As of ``recovery.policies.retry.delays``, for retry 1 and those after it.
         has_errno: Whether errors of the class may have one; then they are not plain.
-        texts: Those known to mean this, where the text decides, too; ``None`` for all texts.
+        is_by_text: Whether the text decides, too.
     """
 
-    __slots__ = ("_latest", "delays", "has_errno", "meaning", "most", "operation", "texts")
+    __slots__ = ("_latest", "delays", "has_errno", "is_by_text", "known", "meaning", "operation")
 
     weight = 2
     """How many events a record stands for."""
@@ -67,14 +68,31 @@ class Route:
         delays: tuple[tuple[float, float], ...],
         *,
         has_errno: bool,
-        texts: set[str] | None,
+        is_by_text: bool,
     ) -> None:
         self.operation = operation
         self.meaning = meaning
-        self.delays, self.most = delays, len(delays)
+        self.delays = ((0.0, 0.0), *delays)  # by number
         self.has_errno = has_errno
-        self.texts = texts
-        self._latest: tuple[str | None, Evidence] = None, meaning.evidence
+        self.is_by_text = is_by_text
+        self.known: set[tuple[str, ...]] = set()
+        """The arguments of errors that are known to mean this."""
+        self._latest: tuple[Any, Evidence] = None, meaning.evidence
+
+    def admits(self, args: Any) -> bool:
+        """Whether errors with these arguments, a short text or nothing, mean the same; from now on they are known."""
+        text = args[0] if args else ""
+        if (
+            len(args) > 1
+            or type(text) is not str
+            or len(text) > LONGEST_TEXT
+            or (self.is_by_text and args not in self.known)
+        ):
+            return False
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        self.known.add(args)
+        return True
 
     def classified(self, record: Any) -> FailureClassified:
         """The classified failure of *record*."""
@@ -82,7 +100,7 @@ class Route:
         operation, (answer, like, _) = self.operation, self.meaning
         known, evidence = self._latest
         if known != text:  # most errors of a class say the same
-            evidence = Evidence(type=like.type, kinds=like.kinds, message=message_of(text))
+            evidence = Evidence(type=like.type, kinds=like.kinds, message=message_of(text[0]) if text else "")
             self._latest = text, evidence
         return FailureClassified(
             at=at,
@@ -159,7 +177,7 @@ class Plan(NamedTuple):
 
     Args:
         generation: That generation: the operation's own, and that of the bus, added.
-        details: Whether the log wants details.
+        level: The level of the log: up to INFO it wants details.
         routes: What is known of classes of errors; ``None`` for those that take the general path.
         lane: Takes the records for the journal.
         clock: The clock of the bus.
@@ -169,7 +187,7 @@ class Plan(NamedTuple):
     """
 
     generation: int
-    details: bool
+    level: int
     routes: dict[type, Any]  # of Route or None, which the checker would ask for at each use
     lane: Lane
     clock: Callable[[], float]
@@ -182,7 +200,7 @@ NO_JOURNAL = Lane()
 """Takes every record, and keeps none."""
 NO_JOURNAL.records, NO_JOURNAL.limit = deque(maxlen=0), 1
 
-NO_PLAN = Plan(-1, False, {}, NO_JOURNAL, float, None, (), is_usual=False)
+NO_PLAN = Plan(-1, 0, {}, NO_JOURNAL, float, None, (), is_usual=False)
 """Before the first failure."""
 
 
@@ -203,16 +221,21 @@ class Planner:
         self.circuits = built_in.circuit_breaker.known
         self._registry, self._built_in, self._journal = registry, built_in, journal
 
+    def own(self) -> set[Subscription]:
+        """The subscriptions of the service itself that decide about failures, or write them."""
+        journal = self._journal()
+        return self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
+
     def plan(self, operation: Operation, config: OperationConfig) -> Plan:
         """The plan of the functions of *operation* with that *config*, as of now."""
         bus, journal = self.bus, self._journal()
         generation = operation.generation + bus.generation
-        own = self._built_in.subscriptions | (set() if journal is None else {journal.subscription})
-        details, is_usual = wants_details(), is_simple(config)
+        own = self.own()
+        level, is_usual = log_level(), is_simple(config)
         is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config
         found: list[Ready] = []
         kinds = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
-        for kind, detailed in (*((kind, details) for kind in kinds), (RetryScheduled, True)):
+        for kind, detailed in (*((kind, level <= INFO) for kind in kinds), (RetryScheduled, True)):
             ready = bus.subscribers(kind, operation.name, details=detailed)
             # A receiver of blinker's own is called as blinker does, and may go without notice.
             is_usual &= not bus.signal(kind).is_muted and all(one is not None for _, one in ready)
@@ -221,7 +244,7 @@ class Planner:
         is_kept = journal is not None and config.durability != "off"
         return Plan(
             generation,
-            details,
+            level,
             {},
             journal.lane if journal is not None and is_kept else NO_JOURNAL,
             bus.clock,
@@ -234,9 +257,10 @@ class Planner:
         """Learn what *error* means, if that is not known yet; whether it takes the compiled path from now on."""
         if not (plan.is_usual and is_plain(error)):
             return False
-        kind, text = type(error), error.args[0] if error.args else ""
-        known = plan.routes.get(kind)
-        if kind in plan.routes and (known is None or known.texts is None or text in known.texts):
+        if error.args and len(error.args[0]) > LONGEST_TEXT:
+            return False  # it takes the general path, and much memory here
+        kind, known = type(error), plan.routes.get(type(error))
+        if kind in plan.routes and (known is None or not known.is_by_text or error.args in known.known):
             return False
         meaning = self._built_in.classify.of_class(error, config, operation.name)
         if meaning is not None and meaning.is_by_text and meaning.answer.rule != UNKNOWN:
@@ -246,20 +270,19 @@ class Planner:
             if len(plan.routes) >= MAX_KNOWN:
                 plan.routes.clear()
             plan.routes[kind] = known
-        if known is not None and known.texts is not None:
-            if len(known.texts) >= MAX_KNOWN:
-                known.texts.clear()
-            known.texts.add(text)
-        return known is not None
+        if known is None:
+            return False
+        if len(known.known) >= MAX_KNOWN:
+            known.known.clear()
+        known.known.add(error.args)
+        return True
 
     def _route(self, kind: type, meaning: Meaning, operation: Operation, config: OperationConfig) -> Route | None:
         category = meaning.answer.category
         listed = delays(config.policy, category)
         if not listed or not (config.may_repeat or category in UNSENT) or meaning.answer.retry_after:
             return None
-        return Route(
-            operation, meaning, listed, has_errno=issubclass(kind, OSError), texts=set() if meaning.is_by_text else None
-        )
+        return Route(operation, meaning, listed, has_errno=issubclass(kind, OSError), is_by_text=meaning.is_by_text)
 
 
 def is_simple(config: OperationConfig) -> bool:
@@ -269,6 +292,6 @@ def is_simple(config: OperationConfig) -> bool:
     return counts_calls and not config.classifiers and all(hook is None for hook in hooks)
 
 
-def wants_details() -> bool:
-    """Whether the log wants details now, as for the bus."""
-    return (LOGGER.level or ROOT.level) <= INFO
+def log_level() -> int:
+    """The level of the log now, as for the bus: it wants details up to INFO."""
+    return LOGGER.level or ROOT.level

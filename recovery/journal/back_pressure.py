@@ -27,12 +27,14 @@ MAX_ADMITTED = 32
 class Slot(msgspec.Struct, eq=False):
     """A call's place among the waiting ones: ask for ``wait_time()`` and wait, until it is 0; then ``close()`` it.
 
-    The call takes its place with the first question. It never waits beyond *end*, on the clock of *admission*.
+    The call takes its place with the first question. It never waits beyond *end*, on the clock of *admission*. With
+    *has_room* it was admitted because the queue has room for its events: they may take the lane, whatever its limit.
     """
 
     admission: Admission
     end: float
     is_admitted: bool = False
+    has_room: bool = False
     waiter: Waiter | None = None
 
     def wait_time(self, waiter: Waiter) -> float:
@@ -117,9 +119,10 @@ class Admission:
         """
         admitted = []
         with self._lock:
-            while self.waiting and self._has_room():
+            is_slow = bool(self.waiting) and (self._is_stalled or self._is_unwritable())
+            while self.waiting and (self._admitted < MAX_ADMITTED if is_slow else self._has_room()):
                 slot, _ = self.waiting.popitem(last=False)
-                slot.is_admitted = True
+                slot.is_admitted, slot.has_room = True, not is_slow
                 self._admitted += 1
                 admitted.append(slot.waiter)
             if not self.waiting and not self._queue.room.is_half_full:
@@ -128,9 +131,8 @@ class Admission:
             wake_all(filter(None, admitted), from_task=from_task)
 
     def _has_room(self) -> bool:
-        if self._is_stalled or self._is_unwritable():
-            return self._admitted < MAX_ADMITTED
-        return self._queue.room.leaves_half((self._admitted + 1) * EVENTS_PER_CALL)
+        in_lane = self._queue.lane.most_events  # those of admitted calls
+        return self._queue.room.leaves_half((self._admitted + 1) * EVENTS_PER_CALL + in_lane)
 
 
 class BackPressure:

@@ -69,16 +69,18 @@ class CommitBarrier:
                 while (seconds := slot.wait_time(waiter := ThreadWaiter())) > 0.0:
                     waiter.wait(seconds)
 
-    async def await_admission(self, time_left: float) -> None:
-        """As ``wait_for_admission``, suspending the task."""
+    async def await_admission(self, time_left: float) -> bool:
+        """As ``wait_for_admission``, suspending the task; whether its next record may take the lane at any limit."""
         slot = self._slot(time_left, blocks=False)
-        if slot is not None:
-            with closing(slot):
-                while (seconds := slot.wait_time(waiter := TaskWaiter())) > 0.0:
-                    try:
-                        await waiter.wait(seconds)
-                    finally:
-                        waiter.close()
+        if slot is None:
+            return False
+        with closing(slot):
+            while not slot.is_admitted and (seconds := slot.wait_time(waiter := TaskWaiter())) > 0.0:
+                try:
+                    await waiter.wait(seconds)
+                finally:
+                    waiter.close()
+        return slot.has_room
 
     def _slot(self, time_left: float, *, blocks: bool) -> Slot | None:
         journal = self._journal()

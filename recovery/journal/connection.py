@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio  # not on the journal's thread: a child that is forked during an import can never import that module
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,9 +17,6 @@ from recovery.journal.errors import ForeignJournalError, NewerJournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Store
 from recovery.redact import brief
-
-if TYPE_CHECKING:
-    import asyncio
 
 T = TypeVar("T")
 
@@ -52,8 +50,6 @@ class StoreConnection:
     def run(self, operation: Coroutine[Any, Any, T]) -> T:
         """Run one operation of the store to its end; on the writer's thread only."""
         if self._runner is None:
-            import asyncio  # here, so that importing recovery stays light
-
             self._runner = asyncio.Runner()
         return self._runner.run(operation)
 

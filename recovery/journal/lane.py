@@ -2,7 +2,8 @@
 
 ``if len(lane.records) < lane.limit: lane.records.append(record)`` is the whole fast way. *limit* is 0 whenever anything
 is unusual: the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait
-for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds.
+for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds. The
+event that wakes a resting writer opens the lane for those that follow.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from recovery.journal.size_estimate import BASE_SIZE
 
 log = own_log("recovery.journal")
 
-LANE_RECORDS = 512
-"""Records that the lane holds at most: what reaches the queue at once takes its caller a fifth of a millisecond."""
+LANE_RECORDS = 2048
+"""Records that the lane holds at most: the failures and recoveries of a thousand calls at once. The next call moves
+them to the queue, which takes 0.7 ms, and hurries the writer before the queue is half full."""
 LONGEST_TEXT = 200
 """Characters of a failure's message in the lane; longer ones are measured and bounded one by one."""
 MAX_WEIGHT = 2
@@ -99,7 +101,7 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_gathered", "_is_open", "_room", "calls_wait", "limit", "records")
+    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -108,21 +110,36 @@ class Lane:
 
     def begin(self, room: Room) -> None:
         """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
-        self.limit = 0
-        self._is_open = False
+        self.shut()
         self._room = room
         self.records.clear()
-        self._gathered: list[Record] = []
+        self.gathered: list[Record] = []
+        """The records that are being moved into the queue, which sets an empty list when it has counted them."""
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
-        self._is_open = True
+        self._is_open, self._is_resting = True, False
         self.set_limit()
 
-    def shut(self) -> bool:
-        """Let no event take the lane; whether one could until now."""
-        was_open, self._is_open, self.limit = self._is_open, False, 0
-        return was_open
+    def shut(self) -> None:
+        """Let no event take the lane, until the writer opens it."""
+        self._is_open = self._is_resting = False
+        self.limit = 0
+
+    def rest(self) -> bool:
+        """Let no event take the lane until the next one has woken the writer; whether one could until now."""
+        if not self._is_open:
+            return False
+        self._is_open, self._is_resting = False, True
+        self.limit = 0
+        return True
+
+    def renew(self) -> None:
+        """Set the limit again: an event was put under the lock. One that wakes a resting writer opens the lane."""
+        if self._is_resting:
+            self.open()
+        elif self.limit:
+            self.set_limit()
 
     def set_limit(self) -> None:
         """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
@@ -132,23 +149,24 @@ class Lane:
     @property
     def is_empty(self) -> bool:
         """Whether no record waits here."""
-        return not (self.records or self._gathered)
+        return not (self.records or self.gathered)
 
     @property
     def weight(self) -> int:
         """How many events wait here."""
-        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self._gathered, *self.records])
+        return sum(record[0].weight if type(record) is tuple else 1 for record in [*self.gathered, *self.records])
+
+    @property
+    def most_events(self) -> int:
+        """As *weight*, at most; told at once, and without the lock."""
+        return (len(self.gathered) + len(self.records)) * MAX_WEIGHT
 
     def gather(self) -> list[Record]:
-        """The records that wait, the earliest first; the same again, and later ones, until ``forget()``."""
+        """The records that wait, the earliest first; the same again, and later ones, until they are forgotten."""
         records = self.records
         # All in C: no signal handler can raise between the one container and the other.
-        self._gathered.extend(starmap(records.popleft, repeat((), len(records))))
-        return self._gathered
-
-    def forget(self) -> None:
-        """The records that ``gather`` returned are in the queue."""
-        self._gathered = []
+        self.gathered.extend(starmap(records.popleft, repeat((), len(records))))
+        return self.gathered
 
 
 _SIZES: dict[type[Event], int] = {FailureClassified: 2 * BASE_SIZE + LONGEST_TEXT // 2}

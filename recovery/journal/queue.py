@@ -135,8 +135,7 @@ class WriteQueue:
             self._absorb()
             is_accepted = self._accept(event)
             length = len(self.room)
-            if self.lane.limit:
-                self.lane.set_limit()
+            self.lane.renew()
         if not self.filled.is_set:  # setting it wakes a thread, which takes 15 to 60 µs
             self.filled.set()
         if length == BATCH_EVENTS:
@@ -155,17 +154,17 @@ class WriteQueue:
         entries, number, size = entries_of(self.lane.gather(), first := self._issued)
         while first != self._issued:  # a signal handler that interrupts this takes a number, too
             entries, number, size = entries_of(self.lane.gather(), first := self._issued)
-        self._issued = number  # no call comes before the queue has the entries: see ``_accept``
+        # No call comes before the queue has the entries: a signal handler may raise when a function is entered.
+        self._issued = number
+        self.lane.gathered = []
         if self._is_over:
             self.dropped += number - first
-            self.lane.forget()
             self._dropped_ranges.add(first + 1, number)
             return
         if not self._queue:
             self.since = self._taken_at
         self.room.live += number - first
         self.room.bytes += size
-        self.lane.forget()
         self._queue.extend(entries)
         self.lane.set_limit()
         if len(self.room) - (number - first) < BATCH_EVENTS <= len(self.room):
@@ -284,7 +283,7 @@ class WriteQueue:
         After the lane is shut the writer looks at it once more, before it rests: a caller may be just about to append.
         """
         with self._lock:
-            if self.lane.shut() or len(self):
+            if self.lane.rest() or len(self):
                 return False
             self.filled.clear()
             return True

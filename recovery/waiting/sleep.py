@@ -6,17 +6,15 @@ call is listed or steered.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 from events.attempt import Attempt
 from events.runner_api import retry_of
+from recovery.waiting.alarms import Alarms
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import asyncio_loop
@@ -64,7 +62,7 @@ class Sleep(float, Generator[Any, None, Wait | None]):
     _callback: Callable[..., object] | None
     _context: Any
     _due: float  # on the clock of the service
-    _heap: _Heap
+    _heap: Alarms
     _outcome: Any  # PENDING, None, a Wait, or the arguments of its CancelledError
     _record: Any
     _waiting: WaitingCalls
@@ -76,9 +74,9 @@ class Sleep(float, Generator[Any, None, Wait | None]):
         loop = sys.modules["asyncio"].get_running_loop()
         self = float.__new__(cls, loop.time() + after)
         try:
-            self._heap = loop._recovery_sleeps
+            self._heap = loop._recovery_alarms
         except AttributeError:
-            self._heap = _Heap(loop)
+            self._heap = Alarms(loop)
         self._due = waiting.conditions.clock() + after
         self._waiting = waiting
         self._call = call
@@ -202,63 +200,3 @@ class Sleep(float, Generator[Any, None, Wait | None]):
     def _woken(self) -> None:
         self._heap.count_ended()
         self._resume()
-
-
-class _Heap:
-    """The sleeps of one loop, the earliest first, behind a single timer of that loop."""
-
-    __slots__ = ("__weakref__", "_ended", "_rings_at", "_timer", "loop", "sleeps")
-
-    def __init__(self, loop: Any) -> None:
-        self.loop = loop
-        loop._recovery_sleeps = self  # it lives as long as its loop: a table of loops would keep a closed one alive
-        self.sleeps: list[Sleep] = []
-        self._timer: Any = None
-        self._rings_at = 0.0
-        self._ended = 0  # of the sleeps, at most so many have ended early
-        _heaps.add(self)
-
-    def push(self, sleep: Sleep) -> None:
-        """Have *sleep* end when it is due."""
-        heappush(self.sleeps, sleep)
-        if self.sleeps[0] is sleep:
-            self._set_timer()
-
-    def count_ended(self) -> None:
-        """Note that a sleep has ended early. Once half have, they are dropped."""
-        self._ended += 1
-        if self._ended * 2 >= len(self.sleeps):
-            self._ended = 0
-            self.sleeps[:] = [sleep for sleep in self.sleeps if not sleep.done()]
-            heapify(self.sleeps)
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.sleeps and not self.loop.is_closed():
-            self._rings_at = float(self.sleeps[0])
-            self._timer = self.loop.call_at(self._rings_at, self._ring)
-
-    def _ring(self) -> None:
-        now = max(self.loop.time(), self._rings_at)  # a timer may be early by the resolution of the loop's clock
-        self._timer, sleeps = None, self.sleeps
-        try:
-            while sleeps and sleeps[0] <= now:
-                sleeps[0].end()
-                heappop(sleeps)
-        finally:
-            self._set_timer()
-
-
-_heaps: WeakSet[_Heap] = WeakSet()
-
-
-def _after_fork() -> None:
-    for heap in list(_heaps):
-        heap.sleeps.clear()  # they are the parent's
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -12,7 +12,9 @@ import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+
+from recovery.waiting.alarms import Alarms
 
 Clock: TypeAlias = Callable[[], float]
 """Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
@@ -53,7 +55,7 @@ class ThreadWaiter:
 class TaskWaiter:
     """A sleep that suspends its asyncio or trio task. Create it in that task, and close it afterwards."""
 
-    # On asyncio a future and a timer, awaited as they are: many calls may wait at once, and anyio's event and cancel
+    # On asyncio a future and an alarm, awaited as they are: many calls may wait at once, and anyio's event and cancel
     # scope take five times the memory. A coroutine around the future would double it.
     __slots__ = ("_end", "_loop", "_soon", "_timer")
 
@@ -80,8 +82,10 @@ class TaskWaiter:
         """Suspend for up to *seconds*, and at least once; the result is whether it was woken."""
         if self._loop is None:
             return self._wait(seconds)
-        if seconds > 0:
-            self._timer = self._loop.call_later(seconds, _end_wait, self, False)
+        if seconds == math.inf:
+            pass
+        elif seconds > 0:
+            self._timer = _Timeout(self, seconds)
         else:  # a timer would take one more turn of the loop
             self._timer = self._loop.call_soon(_end_wait, self, False)
         future: Awaitable[bool] = self._end
@@ -98,9 +102,41 @@ class TaskWaiter:
         return bool(self._end.is_set())
 
     def close(self) -> None:
-        """Cancel the timer: the loop would keep it until its time comes."""
+        """Cancel the alarm: the loop would keep it until its time comes."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+class _Timeout(float):
+    """The alarm of *waiter*, *seconds* from now."""
+
+    __slots__ = ("_alarms", "_waiter")
+    _alarms: Alarms
+    _waiter: TaskWaiter | None
+
+    def __new__(cls, waiter: TaskWaiter, seconds: float) -> Self:
+        loop = waiter._loop
+        self = float.__new__(cls, loop.time() + seconds)
+        try:
+            self._alarms = loop._recovery_alarms
+        except AttributeError:
+            self._alarms = Alarms(loop)
+        self._waiter = waiter
+        self._alarms.push(self)
+        return self
+
+    def done(self) -> bool:
+        return self._waiter is None
+
+    def end(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            _end_wait(waiter, False)
+
+    def cancel(self) -> None:
+        if self._waiter is not None:
+            self._waiter = None
+            self._alarms.count_ended()
 
 
 def _end_wait(waiter: TaskWaiter, is_woken: bool) -> None:  # a bound method would cost memory for each sleep

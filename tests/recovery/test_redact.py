@@ -12,7 +12,9 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.sqlite.store import SQLiteStore
-from events.codec import decode
+from events.codec import decode, encode
 from events.event import Event
 from events.evidence import Evidence
 from events.operation_events import FailureClassified, GaveUp
@@ -363,6 +365,29 @@ def test_what_is_hidden_later_is_redacted_in_evidence_that_was_redacted_before()
 def test_each_evidence_is_redacted_by_itself() -> None:
     events = [a_failure(f"{word} token={SECRET}") for word in ("one", "two")]
     assert [redacted(event).evidence.message for event in events] == ["one token=***", "two token=***"]
+
+
+class Why(StrEnum):
+    LEAK = f"token={SECRET}"
+    PLAIN = "the licence"
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "another text"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (Why.LEAK, "token=***"), (Why.PLAIN, "the licence"), (Text(f"token={SECRET}"), "token=***"),
+        (Text("the licence"), "the licence"), (ValueError(f"token={SECRET}"), "token=***"), (402, "402"),
+    ],
+)  # fmt: skip
+def test_a_text_of_another_class_is_redacted_and_written_as_a_text(reason: Any, said: str) -> None:
+    after = redacted(GaveUp(at=0.0, operation="fetch", call="c", reason=reason))
+    assert after.reason == said
+    assert decode(encode(after)) == after
 
 
 def test_the_failure_that_an_outcome_tells_of_is_redacted() -> None:

@@ -74,3 +74,28 @@ def test_d7_the_start_of_a_journalled_call_waits_for_admission(kind: str) -> Non
         fill(service, store)
         call(kind, lambda: None, service, durability="journal")
     assert "OperationStarted" in kinds(store)
+
+
+def test_d7_many_calls_that_fail_at_once_are_all_written_and_leave_half_of_the_queue() -> None:
+    store, waiting, calls = Gated(), list[int](), 300
+    store.gate.set()
+    with Recovery(store=store, journal_config=JournalConfig(capacity=64)) as service:
+        assert service.journal is not None
+        journal = service.journal
+
+        @service.recoverable("fetch", initial_delay=0.0, budget=None)
+        async def fetch(failures: list[str]) -> None:
+            waiting.append(journal.counts.waiting)
+            if failures:
+                raise ConnectionError(failures.pop())
+
+        async def main() -> None:
+            await fetch(["reset"])
+            async with anyio.create_task_group() as group:
+                for _ in range(calls):
+                    group.start_soon(fetch, ["reset"])
+
+        anyio.run(main)
+    assert sorted(kinds(store)) == sorted(["FailureClassified", "RetryScheduled", "OperationRecovered"] * (calls + 1))
+    assert journal.counts.dropped == 0
+    assert max(waiting) <= 32 + 2  # a call passes its slot on before it publishes

@@ -88,6 +88,35 @@ def test_an_async_function_says_it_of_async_iterators_too(by_name: bool, caplog:
     assert "argument 'body' is a async_generator" in caplog.text
 
 
+class Unhashed(type):
+    """The classes of a library that compare, and have no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+class Settings(metaclass=Unhashed):
+    pass
+
+
+class Lines(metaclass=Unhashed):
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raise StopIteration
+
+
+def test_classes_without_a_hash_are_looked_at_too(caplog: pytest.LogCaptureFixture) -> None:
+    send = Recovery().recoverable("send", **FAST)(flaky())
+    for _ in range(2):
+        send([], settings=Settings())
+    assert SAID not in caplog.text
+    send(Lines(), settings=Settings())
+    send(Lines(), settings=Settings())
+    assert "is a Lines" in caplog.text
+
+
 class Pages:
     """An iterator with a recoverable method: the object is no argument that is used up."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -187,6 +189,30 @@ def test_a_lane_that_is_full_hurries_the_writer() -> None:
     assert queue.hurry.is_set
 
 
+def test_the_event_that_wakes_a_resting_writer_opens_the_lane_for_the_next_ones() -> None:
+    queue = opened()
+    assert not queue.rest()  # the writer looks at the lane once more
+    assert queue.rest()
+    assert queue.lane.limit == 0
+    queue.put(gave_up(2))
+    assert queue.filled.is_set
+    assert queue.lane.limit > 0
+
+
+@pytest.mark.parametrize("end", [WriteQueue.shut_lane, WriteQueue.close, WriteQueue.give_up])
+def test_no_event_opens_the_lane_of_a_writer_that_failed_or_closed_while_it_rested(
+    end: Callable[[WriteQueue], None],
+) -> None:
+    queue = opened()
+    queue.rest()
+    queue.rest()
+    end(queue)
+    queue.put(gave_up(2))
+    queue.rest()
+    queue.put(gave_up(3))
+    assert queue.lane.limit == 0
+
+
 class Interrupted(Pair):
     """A form that is interrupted once, while its record is counted, as by a signal handler."""
 
@@ -228,6 +254,32 @@ def test_a_handler_that_raises_while_the_lane_is_counted_loses_no_event() -> Non
     queue.lane.records.append(gave_up(5))
     assert [entry.number for entry in queue.take()] == [2, 3, 5]
     assert queue.counts == Counts(issued=5, stored=1, coalesced=0, dropped=0, waiting=4)
+
+
+@pytest.mark.parametrize("nth", range(1, 40))
+def test_a_handler_that_raises_wherever_signals_are_looked_for_loses_and_doubles_no_record(nth: int) -> None:
+    """A signal handler runs where a function is entered, and after a call of one written in C: as a profiler does."""
+    queue = opened()
+    queue.lane.records.extend([gave_up(2), (PAIR, "call-3")])
+    left = nth
+
+    def handle(_: FrameType, what: str, __: object) -> None:
+        nonlocal left
+        left -= what in {"call", "c_return"}
+        if left == 0:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    try:
+        sys.setprofile(handle)
+        queue.absorb()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    assert queue.counts == Counts(issued=4, stored=1, coalesced=0, dropped=0, waiting=3)
+    assert [entry.number for one in queue.take() for entry in expanded(one)] == [2, 3, 4]
+    assert len(queue.waiting("call-3")) == 2
 
 
 def test_the_events_of_a_call_that_wait_in_the_lane_are_found() -> None:
