@@ -46,26 +46,22 @@ class Attempt(msgspec.Struct, eq=False):
         call: What all attempts of the call share.
         number: Counts from 1.
         waited: Seconds that a policy made the call wait before this attempt.
+        is_ended: Whether it has failed, succeeded or been cancelled.
     """
 
     call: Call
     number: int = 1
     waited: float = 0.0
     _is_started: bool = False
-    _is_ended: bool = False
+    is_ended: bool = False
     _verdict: Verdict | None = None  # what ``fail`` answered, until the next attempt is made
 
     def __repr__(self) -> str:
         operation = self.call.operation
-        state = "ended" if self._is_ended else "begun" if self._is_started else "not begun"
+        state = "ended" if self.is_ended else "begun" if self._is_started else "not begun"
         return (
             f"<Attempt {self.number} of call {self.call.id} of {display_name(operation.name, operation.key)}: {state}>"
         )
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether it has failed, succeeded or been cancelled."""
-        return self._is_ended
 
     def fail(self, error: Exception, retryable: bool | None = None) -> Verdict:
         """Publish what the attempt raised; the answer says what to do now. Takes microseconds and never waits.
@@ -82,11 +78,11 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if not isinstance(error, Exception):
             raise TypeError(f"an attempt fails with an Exception, not with {error!r}; cancel() it instead")
-        if self._is_ended and self._verdict is not UNANSWERED:
+        if self.is_ended and self._verdict is not UNANSWERED:
             end(self)
         call = self.call
         self._verdict = UNANSWERED  # first: an interruption from here on cancels the call
-        self._is_ended = self._is_started = call.has_failed = True
+        self.is_ended = self._is_started = call.has_failed = True
         operation, bus = call.operation, call.operation.bus
         now = bus.clock()
         if call.began is None:
@@ -127,9 +123,9 @@ class Attempt(msgspec.Struct, eq=False):
         Raises:
             RuntimeError: The attempt has ended already.
         """
-        if self._is_ended and self._verdict is not UNANSWERED:
+        if self.is_ended and self._verdict is not UNANSWERED:
             end(self)
-        self._is_ended, self._verdict = True, UNANSWERED
+        self.is_ended, self._verdict = True, UNANSWERED
         call, operation = self.call, self.call.operation
         bus = operation.bus
         recovered = succeeded = None
@@ -169,10 +165,10 @@ class Attempt(msgspec.Struct, eq=False):
 
         Does nothing to a call that has ended.
         """
-        if self.call.is_over or (self._is_ended and self._verdict is None):
+        if self.call.is_over or (self.is_ended and self._verdict is None):
             return
-        is_waiting = self._is_ended or not self._is_started
-        self._is_ended = True
+        is_waiting = self.is_ended or not self._is_started
+        self.is_ended = True
         self._verdict = None
         self.call.publish(OperationCancelled, self.number, waiting=is_waiting)
 
@@ -182,7 +178,7 @@ class Attempt(msgspec.Struct, eq=False):
         Does nothing once the attempt has ended: a thread that runs on after a timeout must not overwrite the
         checkpoint of a newer attempt.
         """
-        if not self._is_ended:
+        if not self.is_ended:
             self.call.saved = data
             self.call.publish(CheckpointSaved, self.number, data=msgspec.Raw(data))
 
@@ -192,7 +188,7 @@ class Attempt(msgspec.Struct, eq=False):
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
         ``progress_resets`` counts. Does nothing once the attempt has ended.
         """
-        if not self._is_ended:
+        if not self.is_ended:
             self.call.own_progress().reach(done)
 
 
@@ -307,6 +303,6 @@ def end(attempt: Attempt) -> None:
     Raises:
         RuntimeError: It has ended already.
     """
-    if attempt._is_ended:
+    if attempt.is_ended:
         raise RuntimeError(f"attempt {attempt.number} of {attempt.call.id} has ended already")
-    attempt._is_ended = True
+    attempt.is_ended = True

@@ -71,7 +71,7 @@ class Bus:
         self.call_numbers = itertools.count(1)
         """The next of them makes, after the run and a dash, the id of a new call."""
         self.generation = 0
-        """Changes of what the failures of all operations depend on; those of one are in ``Operation.generation``."""
+        """Changes of what the calls of all operations depend on; those of one are in ``Operation.generation``."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
@@ -296,11 +296,11 @@ class Bus:
             self._signals[kind].changed(operation, key)
             if kind in ON_REQUEST:
                 self._operations.changed(operation, key)
-            elif kind in OF_RETRIES:
+            if kind in ON_REQUEST or kind in OF_RETRIES:
                 self.invalidate(operation, key)
 
     def invalidate(self, operation: str | None = None, key: str = "") -> None:
-        """Begin a new generation of *operation* and *key* (None: of all): what their failures depend on has changed."""
+        """Begin a new generation of *operation* and *key* (None: of all): what their calls depend on has changed."""
         with self._lock:
             if operation is None:
                 self.generation += 1

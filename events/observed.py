@@ -1,4 +1,7 @@
-"""Whether the healthy calls of an operation are observed: the operation knows it, and any number learn it at once."""
+"""The flag that a healthy call tests: whether starts or successes of its operation have a subscriber.
+
+Many operations share one flag, so a subscription to all of them sets one, however many there are.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from events.signal import EventSignal
 
 
 class Observed:
-    """Whether starts or successes of the operations that share this may have a subscriber."""
+    """A flag that operations share: whether their starts or successes may have a subscriber."""
 
     __slots__ = ("is_on",)
 
@@ -19,7 +22,7 @@ class Observed:
 
 
 NAMED = Observed(is_on=True)
-"""For an operation whose starts or successes a subscription names."""
+"""The flag of operations that a subscription to starts or successes names: it is always on."""
 
 
 class Member(Protocol):
@@ -43,20 +46,20 @@ class Members(Generic[T]):
     def __init__(self, signals: Sequence[EventSignal]) -> None:
         self._signals = signals
         self._members: WeakParts[T] = WeakParts()
-        # Shared, so that a subscription to all operations takes no walk over them.
+        # Of operations that no subscription names, and of keys.
         self._any, self._some = Observed(), Observed()
         self.all, self.of = self._members.all, self._members.of
 
     def add(self, operation: T) -> None:
-        """Add *operation*, and tell it what says whether it is observed."""
+        """Add *operation*, and give it its flag."""
         self._members.add((operation.name, operation.key), operation)
         operation.observed = self._observed_of(operation)
 
     def _observed_of(self, operation: T) -> Observed:
-        """What tells whether starts or successes of *operation* have a subscriber.
+        """The flag of *operation*.
 
-        It is exact for an operation as a whole, whose healthy calls are fast. For a key it is on while there is any
-        subscription to such events.
+        It is exact for an operation as a whole, whose healthy calls must be fast. For a key it is on while there is any
+        subscription to starts or successes, also to those of others.
         """
         if operation.key:
             return self._some
@@ -64,12 +67,12 @@ class Members(Generic[T]):
         return NAMED if is_named else self._any
 
     def look_again(self) -> None:
-        """Note whether starts and successes have receivers now."""
+        """Set the shared flags, by the receivers of starts and successes that there are now."""
         self._any.is_on = any(signal.reaches_any for signal in self._signals)
         self._some.is_on = any(signal.receivers for signal in self._signals)
 
     def changed(self, operation: str | None, key: str) -> None:
-        """Note that a receiver of *operation* and *key* came or went: of all operations for None."""
+        """Set the flags after a receiver of *operation* and *key* came or went; None: of all operations."""
         self.look_again()
         if operation is not None and not key:
             for one in self.of((operation, "")):

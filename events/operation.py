@@ -24,7 +24,7 @@ class Operation:
     """A named kind of work, on a bus.
 
     ``successes`` counts the calls that succeeded. ``observed.is_on`` is true while starts or successes have a
-    subscriber: a healthy call tests no more. ``generation``, added to that of the bus, grows with what its failures
+    subscriber: a healthy call tests no more. ``generation``, added to that of the bus, grows with what its calls
     depend on (subscribers, settings of the service): what is compiled for one sum is not used with the next. The bus
     keeps both up to date.
 

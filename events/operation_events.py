@@ -71,8 +71,8 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
             decide.
         retries: How many retries the call has used.
         elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
-            ``attempt_timeout``, key or journal, and no subscriber to its starts, reads no clock before it fails: then
-            it is since that attempt failed, and its own time is not counted.
+            timeout, key or durability "journal" or "strict", and no subscriber to its starts, reads no clock before
+            it fails: then it is since that attempt failed, and its own time is not counted.
         waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.

@@ -35,14 +35,14 @@ def failed(call: Call, number: int, waited: float, verdict: Retry) -> Attempt:
     """Attempt *number* of *call*, whose failure was answered with *verdict* without events."""
     call.has_failed = True
     attempt = begun(call, number, waited)
-    attempt._is_ended, attempt._verdict = True, verdict
+    attempt.is_ended, attempt._verdict = True, verdict
     return attempt
 
 
 def answer(attempt: Attempt, event: OperationFailed | FailureClassified, to: Ready) -> Verdict:
     """Publish *event*, of the failure of *attempt*, to the subscribers *to*; the answer is that of ``Attempt.fail``."""
     attempt._verdict = UNANSWERED
-    attempt._is_ended = attempt._is_started = attempt.call.has_failed = True
+    attempt.is_ended = attempt._is_started = attempt.call.has_failed = True
     return conclude(attempt, event.at, *attempt.call.operation.bus.cascade(event, to=to))
 
 
@@ -59,7 +59,7 @@ def interrupt(attempt: Attempt) -> Attempt:
 
     It charges no retry.
     """
-    call, attempt._is_ended = attempt.call, True
+    call, attempt.is_ended = attempt.call, True
     if attempt._is_started:
         call.has_failed = True  # it may have had its effect
         call.publish(OperationInterrupted, attempt.number)

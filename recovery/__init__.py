@@ -70,6 +70,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    import events  # noqa: F401  # before its modules: a thread that imports these and one that imports it would deadlock
+
     for home, names in _HOMES.items():
         if name == home:
             return import_module(f"recovery.{home}")

@@ -11,6 +11,7 @@ import msgspec
 from events.callables import is_async
 from events.operation import Operation
 from recovery.execution.compiled import compiled
+from recovery.execution.compiled_start import StartPath
 from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
 from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
@@ -74,6 +75,7 @@ class Definitions:
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
         runner = Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
         runner.failed = compiled(runner, self._planner, awaits=is_async(function))
+        runner.start = StartPath(runner, self._planner)
         return runner
 
     def load(self, name: str, config: OperationConfig, function: Callable[..., Any] | None) -> Definition:

@@ -277,11 +277,11 @@ def _agreement(one: str, other: str) -> int:
 def redacted(event: S) -> S:
     """An event, or evidence, with its texts redacted, except those by which it is found; itself without a secret."""
     changes: dict[str, object] | None = None
-    after: object
     for name in with_texts(type(event)):
         value = getattr(event, name)
         if not value:
             continue
+        after: object
         if type(value) is str:
             after = _redacted_short(value, hidden()) if len(value) <= MAX_CACHED else excerpt(value)
         elif type(value) is Evidence:

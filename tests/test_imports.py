@@ -103,6 +103,31 @@ def test_every_public_name_is_found_where_type_checkers_find_it() -> None:
                 assert getattr(recovery, alias.name) is getattr(home, alias.name)
 
 
+def test_threads_may_ask_for_their_first_public_names_at_once() -> None:
+    program = """
+import sys, threading, time, recovery
+begun = threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "events":
+            begun.set()
+            time.sleep(0.3)
+sys.meta_path.insert(0, Slow())
+found = []
+one = threading.Thread(target=lambda: found.append(recovery.Settings))
+one.start()
+begun.wait()
+others = [threading.Thread(target=lambda name=name: found.append(getattr(recovery, name))) for name in recovery.__all__]
+for other in others:
+    other.start()
+for thread in (one, *others):
+    thread.join()
+assert len(found) == 1 + len(others), found
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_public_names_are_listed_before_they_are_loaded() -> None:
     assert set(recovery.__all__) <= set(dir(recovery))
     done = subprocess.run(

@@ -19,7 +19,12 @@ from recovery.policies.backoff import Exponential
 from recovery.settings_check import Defaults, make_config
 
 PAGE = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
-NAMES = {**vars(recovery), "UNSET": msgspec.UNSET, "time": time, "random": random}
+NAMES = {
+    **{name: getattr(recovery, name) for name in recovery.__all__},
+    "UNSET": msgspec.UNSET,
+    "time": time,
+    "random": random,
+}
 REQUIRED = inspect.Parameter.empty
 
 

@@ -27,6 +27,9 @@ from recovery.execution.runner import Failed, Runner
 from recovery.waiting.sleep import Sleep, may_sleep
 from recovery.waiting.waiters import yield_once, yield_to_asyncio
 
+UNDER_WAY, DONE, OVER = range(3)
+"""Stages of a call: its function has returned; its end is told."""
+
 
 def compiled(runner: Runner, planner: Planner, *, awaits: bool) -> Failed:
     """The failure path of the function of *runner*, which is async if it *awaits*."""
@@ -41,7 +44,7 @@ def compiled(runner: Runner, planner: Planner, *, awaits: bool) -> Failed:
 def _in_thread(path: FailurePath) -> Failed:
     operation, recovered, run, barrier = path.operation, path.recovered, path.runner.run, path.runner.barrier
     function, circuits, draw = path.runner.original, path.planner.circuits, path.planner.rng
-    operation_key, bus = (operation.name, operation.key), operation.bus
+    operation_key, bus = path.key, operation.bus
     new_number = bus.call_numbers.__next__
 
     known: type = type(None)  # of results that are not awaitable, the latest
@@ -51,7 +54,7 @@ def _in_thread(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered = 1, None, None, None
-        has_failed, is_done, is_over = False, False, False
+        stage = UNDER_WAY
         try:
             while True:  # each turn is a failure
                 generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
@@ -63,7 +66,7 @@ def _in_thread(path: FailurePath) -> Failed:
                         and len(records) < lane.limit
                         and operation_key not in circuits
                         and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
-                        and not error.__dict__
+                        and len(error.__reduce__()) == 2  # no attributes; to ask for __dict__ would make it
                         and error.__cause__ is None
                         and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
                         and (LOGGER.level or ROOT.level) == level
@@ -82,25 +85,23 @@ def _in_thread(path: FailurePath) -> Failed:
                 else:
                     waited = record[7]
                 if observers is not None:
-                    record, has_failed = (route, call, number, at, began, waited, text, 0.0), True
-                    found = path.observed(plan, error, record)
+                    record = (route, call, number, at, began, waited, text, 0.0)
+                    found = path.observed(plan, observers, error, record)
                     if len(found) == 3:
-                        attempt, event, to = found
-                        answered = answer(attempt, event, to)
+                        attempt, answered = found[0], answer(*found)
                         break
                     record, after = found, found[7]
                 else:
                     after = least + spread * draw()
-                    record, has_failed = (route, call, number, at, began, waited, text, after), True
+                    record = (route, call, number, at, began, waited, text, after)
                     records.append(record)
                 if after > 0.0 or args or kwargs or operation.observed.is_on:
                     if after >= LONG_WAIT and observers is None:
                         path.tell_long(plan, record)
-                    is_odd = number == 1 and may_be_used_up(args, kwargs)
-                    if after > 0.0 or operation.observed.is_on or is_odd:
+                    if after > 0.0 or operation.observed.is_on or (number == 1 and may_be_used_up(args, kwargs)):
                         attempt, answered = path.ended(record), Retry(after)
                         break
-                number, has_failed = number + 1, False
+                number += 1
                 try:
                     result = function(*args, **kwargs)
                     if type(result) is not known:
@@ -113,9 +114,8 @@ def _in_thread(path: FailurePath) -> Failed:
             if attempt is not None:
                 if isinstance(answered, GiveUp):
                     raise path.gave_up(attempt, answered, error, args, kwargs)
-                handed_over = None if answered is None else path.hand_over(attempt, answered)
-                return run(attempt, args, kwargs, error, handed_over)
-            is_done = True
+                return run(attempt, args, kwargs, error, path.hand_over(attempt, answered))
+            stage = DONE
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation
@@ -128,15 +128,15 @@ def _in_thread(path: FailurePath) -> Failed:
                 finally:
                     attempt.succeed()
                 return result
-            at, is_over = clock(), True
+            at, stage = clock(), OVER
             records.append((recovered, call, number, at, began, 0.0))
             operation.successes += 1
             if observers is not None and observers.recovered:
                 path.recover(observers.recovered, call, number, at, at - began, 0.0)
             return result
         except BaseException:
-            if not is_over:
-                path.interrupted(attempt, record, has_failed=has_failed, is_done=is_done)
+            if stage != OVER:
+                path.interrupted(attempt, record, number, is_done=stage == DONE)
             raise
         finally:
             del error  # its traceback holds this frame
@@ -148,7 +148,7 @@ def _in_thread(path: FailurePath) -> Failed:
 def _in_task(path: FailurePath) -> Failed:
     operation, recovered, run, barrier = path.operation, path.recovered, path.runner.arun, path.runner.barrier
     function, circuits, draw = path.runner.original, path.planner.circuits, path.planner.rng
-    operation_key, bus = (operation.name, operation.key), operation.bus
+    operation_key, bus = path.key, operation.bus
     new_number = bus.call_numbers.__next__
     waiting = path.runner.waiting
 
@@ -156,7 +156,7 @@ def _in_task(path: FailurePath) -> Failed:
         route: Any  # a Route, once the failure is usual
         call: Any  # its number; its id where it is observed
         number, record, attempt, answered, wait = 1, None, None, None, None
-        lag, has_failed, has_room, is_done, is_over = 0.0, False, False, False, False
+        lag, has_room, stage = 0.0, False, UNDER_WAY
         try:
             while True:  # each turn is a failure
                 generation, level, routes, lane, clock, observers, _, _ = plan = path.plan
@@ -167,7 +167,7 @@ def _in_task(path: FailurePath) -> Failed:
                         and generation == operation.generation + bus.generation
                         and operation_key not in circuits
                         and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
-                        and not error.__dict__
+                        and len(error.__reduce__()) == 2  # no attributes; to ask for __dict__ would make it
                         and error.__cause__ is None
                         and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
                         and (LOGGER.level or ROOT.level) == level
@@ -192,22 +192,20 @@ def _in_task(path: FailurePath) -> Failed:
                 else:
                     waited = record[7]
                 if observers is not None:
-                    record, has_failed = (route, call, number, at, began, waited, text, 0.0), True
-                    found = path.observed(plan, error, record)
+                    record = (route, call, number, at, began, waited, text, 0.0)
+                    found = path.observed(plan, observers, error, record)
                     if len(found) == 3:
-                        attempt, event, to = found
-                        answered = answer(attempt, event, to)
+                        attempt, answered = found[0], answer(*found)
                         break
                     record, after = found, found[7]
                 else:
                     after = least + spread * draw()
-                    record, has_failed = (route, call, number, at, began, waited, text, after), True
+                    record = (route, call, number, at, began, waited, text, after)
                     records.append(record)
                 if after > 0.0 or args or kwargs:
                     if after >= LONG_WAIT and observers is None:
                         path.tell_long(plan, record)
-                    is_odd = number == 1 and may_be_used_up(args, kwargs)
-                    if is_odd or (after > 0.0 and not may_sleep()):
+                    if (number == 1 and may_be_used_up(args, kwargs)) or (after > 0.0 and not may_sleep()):
                         attempt, answered = path.ended(record), Retry(after)
                         break
                 if after > 0.0:
@@ -218,7 +216,7 @@ def _in_task(path: FailurePath) -> Failed:
                     attempt = path.ended(record) if wait is None else wait.attempt
                     answered = Retry(after)
                     break
-                late, has_failed, has_room = clock() - (at + after), False, False
+                late, has_room = clock() - (at + after), False
                 if late > lag:
                     lag = late
                 number += 1
@@ -233,9 +231,8 @@ def _in_task(path: FailurePath) -> Failed:
                     raise path.gave_up(attempt, answered, error, args, kwargs)
                 if answered is not None and answered.after <= 0.0:
                     await yield_once()
-                handed_over = None if answered is None else path.hand_over(attempt, answered, wait)
-                return await run(attempt, args, kwargs, error, handed_over)
-            is_done = True
+                return await run(attempt, args, kwargs, error, path.hand_over(attempt, answered, wait))
+            stage = DONE
             if (
                 operation.observed.is_on
                 or generation != operation.generation + bus.generation
@@ -256,15 +253,15 @@ def _in_task(path: FailurePath) -> Failed:
                         attempt.succeed()
                 if attempt is not None:
                     return result
-            at, is_over = clock(), True
+            at, stage = clock(), OVER
             records.append((recovered, call, number, at, began, lag))
             operation.successes += 1
             if observers is not None and observers.recovered:
                 path.recover(observers.recovered, call, number, at, at - began, lag)
             return result
         except BaseException:
-            if not is_over:
-                path.interrupted(attempt, record, has_failed=has_failed, is_done=is_done)
+            if stage != OVER:
+                path.interrupted(attempt, record, number, is_done=stage == DONE)
             raise
         finally:
             del error  # its traceback holds this frame

@@ -17,6 +17,7 @@ from events.callables import is_async, is_generator
 from events.operation import Operation
 from recovery.call_stack import ROLES
 from recovery.execution.attempts import begin, begin_with
+from recovery.execution.compiled_start import StartPath, in_task, in_thread, is_compiled
 from recovery.execution.exact_wrapper import Detours, exact_wrapper
 from recovery.execution.general_wrapper import general_wrapper
 from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
@@ -107,6 +108,8 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         wrapper = (
             _run_joinable_async(runner, joinable) if is_async(runner.original) else _run_joinable(runner, joinable)
         )
+    elif isinstance(runner.start, StartPath) and is_compiled(config):
+        wrapper = in_task(runner.start) if is_async(runner.original) else in_thread(runner.start)
     elif needs_runner:
         wrapper = _run_async(runner) if is_async(runner.original) else _run(runner)
     else:

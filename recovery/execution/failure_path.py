@@ -1,8 +1,9 @@
 """What the compiled failure path does when something is unusual, or observed: its hand-overs to the general path.
 
-Subscribers that are not built in get the same events as from the general path, in the same order. One that answers with
-more than ``None``, or raises, is heard by the general path: it publishes the event once more, to all subscribers, where
-those that were called do again what they did. So does one that changes who hears the next event.
+Subscribers that are not built in get the same events as from the general path, in the same order. When one answers or
+raises, the general path decides: it publishes the event once more, to all subscribers. Those that were called already
+are not called again: in their place stand functions that do what they did. The general path also decides when one of
+them changes which subscribers get the next event.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from events.runner_api import begun, failed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.execution.attempts import noted
 from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.plan import INFO, NO_PLAN, Plan, Planner, Recovered, call_id, log_level
+from recovery.execution.plan import INFO, NO_PLAN, Observers, Plan, Planner, Recovered, call_id, log_level
 from recovery.execution.runner import Runner
 from recovery.joining.run import HandedOver
 from recovery.waiting.wait import Wait
@@ -37,16 +38,17 @@ class FailurePath:
         planner: Makes the plan.
     """
 
-    __slots__ = ("operation", "plan", "planner", "recovered", "runner")
+    __slots__ = ("key", "operation", "plan", "planner", "recovered", "runner")
 
     def __init__(self, runner: Runner, planner: Planner) -> None:
         self.runner, self.planner = runner, planner
-        self.operation = runner.definition.operation
+        self.operation = operation = runner.definition.operation
+        self.key = operation.name, operation.key
         self.recovered = Recovered(self.operation)
         self.plan = NO_PLAN
 
     def prepare(self, error: Exception) -> bool:
-        """Renew the plan, or learn what *error* means; whether the failure is to be looked at again after that."""
+        """Renew the plan, or learn what *error* means. Returns whether to look at the failure again."""
         plan, config = self.plan, self.runner.config
         if plan.generation != self.operation.generation + self.operation.bus.generation or plan.level != log_level():
             self.plan = self.planner.plan(self.operation, config)
@@ -72,8 +74,13 @@ class FailurePath:
         call.due = at + after if is_decided else None
         return failed(call, attempt, waited, Retry(after))
 
-    def hand_over(self, attempt: Attempt, verdict: Verdict, wait: Wait | None = None) -> HandedOver:
-        """Where the general path goes on after *verdict* on *attempt*, in *wait* if that has begun."""
+    def hand_over(self, attempt: Attempt, verdict: Verdict | None, wait: Wait | None = None) -> HandedOver | None:
+        """Where the general path goes on after *verdict* on *attempt*, in *wait* if that has begun.
+
+        Without a verdict it decides itself.
+        """
+        if verdict is None:
+            return None
         if wait is None and not isinstance(verdict, GiveUp) and (isinstance(verdict, Park) or verdict.after > 0.0):
             wait = Wait(self.runner.waiting.conditions, attempt, attempt.number + 1, verdict)
         return HandedOver(verdict, wait)
@@ -83,8 +90,9 @@ class FailurePath:
         runner = self.runner
         return noted(error, attempt.call, attempt.number, verdict, runner.original, args, kwargs, runner.config)
 
-    def interrupted(self, attempt: Attempt | None, record: Record, *, has_failed: bool, is_done: bool) -> None:
-        """End a call, unless that has ended: it *is_done*, or cancelled in *attempt*, or where *record* tells."""
+    def interrupted(self, attempt: Attempt | None, record: Record, number: int, *, is_done: bool) -> None:
+        """End a call, unless that has ended: it *is_done*, or cancelled in *attempt*, or in attempt *number*."""
+        has_failed = record is not None and record[2] == number
         attempt = attempt or (self.ended(record) if has_failed else self.next(record))
         if is_done and not attempt.is_ended:
             attempt.succeed()
@@ -92,16 +100,16 @@ class FailurePath:
 
     # subscribers that are not built in
 
-    def observed(self, plan: Plan, error: Exception, record: Record) -> Any:
+    def observed(self, plan: Plan, observers: Observers, error: Exception, record: Record) -> Any:
         """Tell them of the failure of *record*, and decide when it is retried: the record with that.
 
         If one of them answers, or changes what the failure depends on, the general path decides. Then what it goes on
         with: the attempt, the event that is to be published once more, and its subscribers.
         """
-        observers, operation = plan.observers, self.operation
+        of_failed, of_classified, of_scheduled, _ = observers
+        operation = self.operation
         route, call, number, at, began, waited, text, _ = record
-        assert observers is not None
-        if observers.failed:
+        if of_failed:
             failed = OperationFailed(
                 at=at,
                 operation=operation.name,
@@ -112,35 +120,31 @@ class FailurePath:
                 elapsed=at - began,
                 waited=waited,
             )
-            if (told := _tell(failed, observers.failed)) is not None:
+            if (told := _tell(failed, of_failed)) is not None:
                 return self._unanswered(plan, record, failed, told)
-            if self._has_changed(plan) or (operation.name, operation.key) in self.planner.circuits:
+            if plan[0] != operation.generation + operation.bus.generation or self.key in self.planner.circuits:
                 is_muted = operation.bus.signal(FailureClassified).is_muted
                 ready = operation.bus.subscribers(FailureClassified, operation.name, details=plan.level <= INFO)
                 return self.ended(record, is_decided=False), route.classified(record), () if is_muted else ready
         is_new = False
-        if observers.classified:
+        if of_classified:
             classified = route.classified(record)
-            if (told := _tell(classified, observers.classified)) is not None:
+            if (told := _tell(classified, of_classified)) is not None:
                 return self._unanswered(plan, record, classified, told)
-            is_new = self._has_changed(plan)
+            is_new = plan.generation != operation.generation + operation.bus.generation
         least, spread = route.delays[number]
         after = least + spread * self.planner.rng()
         record = (route, call, number, at, began, waited, text, after)
-        plan.lane.records.append(record)
+        plan.lane.append(record)  # its subscribers may have taken any time
         if is_new:
             self._tell_new(plan, record)
         elif after >= LONG_WAIT:
             self.tell_long(plan, record)
-        elif observers.scheduled:
+        elif of_scheduled:
             scheduled = route.scheduled(record)
-            if (told := _tell(scheduled, observers.scheduled)) is not None:
+            if (told := _tell(scheduled, of_scheduled)) is not None:
                 operation.bus.cascade(scheduled, to=told)
         return record
-
-    def _has_changed(self, plan: Plan) -> bool:
-        """Whether a subscriber that was told has changed which others are told, or a setting."""
-        return plan.generation != self.operation.generation + self.operation.bus.generation
 
     def _unanswered(
         self, plan: Plan, record: Record, event: OperationFailed | FailureClassified, told: Ready
@@ -176,8 +180,11 @@ class FailurePath:
 
 
 def _tell(event: Event, to: Ready) -> Ready | None:
-    """Call subscribers until one answers or raises; then *to*, where those that were called do the same again."""
-    subscription: Any  # of blinker's own receivers there is none, and no plan
+    """Call subscribers until one answers or raises. Returns ``None`` if none does, else *to* for the general path.
+
+    In it, functions that repeat what was answered or raised stand for the subscribers that were called.
+    """
+    subscription: Any  # never None: with a receiver of blinker's own no plan is usual
     for function, subscription in to:
         try:
             given = function(event)

@@ -1,7 +1,7 @@
-"""What the compiled failure path knows of one operation: its subscribers, its journal, and what classes of errors mean.
+"""What the compiled failure path knows in advance of an operation: its subscribers, its journal, what its errors mean.
 
-A ``Plan`` holds for one generation of the operation; a ``Route`` is learnt from the general path when a plain error of
-its class first fails.
+A ``Plan`` is good for one generation: until a subscriber or a setting changes on which failures depend. A ``Route``
+says what the errors of one class mean; it is learnt from the general path when such an error is first raised.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from events.bus import Bus
 from events.event import Event
 from events.evidence import Evidence
+from events.kinds import ON_REQUEST
 from events.operation import Operation
 from events.operation_events import FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
 MAX_KNOWN = 256
-"""Classes of errors, and texts of one class, that are known at a time."""
+"""Classes of errors that a plan knows at a time, and texts that a route knows."""
 
 
 def call_id(bus: Bus, call: int | str) -> str:
-    """The id of the call of a record: most hold its number alone."""
+    """The id of the call of a record. Most records hold the number of the call: its id is made when an event is."""
     return call if type(call) is str else f"{bus.run}-{call}"
 
 
@@ -53,7 +54,7 @@ class Route:
         meaning: What every such failure means.
         delays: As of ``recovery.policies.retry.delays``, for retry 1 and those after it.
         has_errno: Whether errors of the class may have one; then they are not plain.
-        is_by_text: Whether the text decides, too.
+        is_by_text: Whether the text decides too.
     """
 
     __slots__ = ("_latest", "delays", "has_errno", "is_by_text", "known", "meaning", "operation")
@@ -138,7 +139,7 @@ class Route:
 
 
 class Recovered:
-    """Makes the events of records ``(recovered, call, attempt, at, began, lag)``: calls that have succeeded at last."""
+    """Makes the event of a record ``(recovered, call, attempt, at, began, lag)``: a call succeeds after a failure."""
 
     __slots__ = ("operation",)
 
@@ -177,13 +178,13 @@ class Plan(NamedTuple):
 
     Args:
         generation: That generation: the operation's own, and that of the bus, added.
-        level: The level of the log: up to INFO it wants details.
+        level: The level of the log. Up to INFO, subscribers to details are called.
         routes: What is known of classes of errors; ``None`` for those that take the general path.
         lane: Takes the records for the journal.
         clock: The clock of the bus.
         observers: The subscribers that are not built in; ``None`` if there are none.
         long: Those of a ``RetryScheduled`` that waits long (``LONG_WAIT``).
-        is_usual: Whether any failure may take the compiled path.
+        is_usual: Whether failures may take the compiled path; if not, all take the general one.
     """
 
     generation: int
@@ -197,11 +198,15 @@ class Plan(NamedTuple):
 
 
 NO_JOURNAL = Lane()
-"""Takes every record, and keeps none."""
+"""The lane of operations that are not journalled: it takes every record and keeps none."""
 NO_JOURNAL.records, NO_JOURNAL.limit = deque(maxlen=0), 1
 
+NO_LANE = Lane()
+"""Takes no record."""
+NO_LANE.limit = 0
+
 NO_PLAN = Plan(-1, 0, {}, NO_JOURNAL, float, None, (), is_usual=False)
-"""Before the first failure."""
+"""The plan before the first failure: of no generation, so the first failure makes another."""
 
 
 class Planner:
@@ -237,7 +242,7 @@ class Planner:
         kinds = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
         for kind, detailed in (*((kind, level <= INFO) for kind in kinds), (RetryScheduled, True)):
             ready = bus.subscribers(kind, operation.name, details=detailed)
-            # A receiver of blinker's own is called as blinker does, and may go without notice.
+            # A receiver that is connected through blinker needs the general path, and may go without notice.
             is_usual &= not bus.signal(kind).is_muted and all(one is not None for _, one in ready)
             found.append(tuple(one for one in ready if one[1] not in own))
         observers = Observers(*found[:4])
@@ -252,6 +257,20 @@ class Planner:
             found[4],
             is_usual,
         )
+
+    def starts(self, operation: Operation) -> tuple[int, Lane]:
+        """The generation of *operation*, and the lane for its starts and successes; ``NO_LANE`` if others hear them."""
+        bus, journal = self.bus, self._journal()
+        generation = operation.generation + bus.generation
+        config = self._registry.config_of(operation.name)
+        is_kept = self._registry.switch.is_on and config is not None and config.durability != "off"
+        if journal is None or not is_kept:
+            return generation, NO_LANE
+        for kind in ON_REQUEST:
+            functions = [function for function, _ in bus.subscribers(kind, operation.name, details=True)]
+            if bus.signal(kind).is_muted or functions != [journal.record]:
+                return generation, NO_LANE
+        return generation, journal.lane
 
     def learn(self, plan: Plan, error: Exception, operation: Operation, config: OperationConfig) -> bool:
         """Learn what *error* means, if that is not known yet; whether it takes the compiled path from now on."""

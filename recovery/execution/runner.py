@@ -80,6 +80,8 @@ class Runner:
         self._codec: ArgumentCodec | None = None
         self.failed: Failed
         """Goes on with a call whose first attempt has raised, with no event before: the compiled failure path."""
+        self.start: object = None
+        """The compiled start of its calls, where it was made (a ``StartPath``)."""
         judge = None if config.retry_if_error is None else ErrorJudge(config.retry_if_error, definition.operation.name)
         self._judge = judge
         self._invoke = invoker(function, config, self.results, definition)

@@ -120,7 +120,7 @@ class JournalCore:
             return  # OperationRecovered has been recorded
         lane, is_ordinary = self.lane, IS_ORDINARY.get(type(event), False)
         if len(lane.records) < lane.limit and (is_ordinary is None or (is_ordinary and is_ordinary(event))):
-            lane.records.append(event)
+            lane.append(event)
             return
         if type(event) is CallLeftPending or (
             self._is_closing and isinstance(event, JournalDegraded | JournalRestored)

@@ -4,6 +4,10 @@
 is unusual: the writer is not started, rests or is over, the store fails, the queue is half full or closed, calls wait
 for admission. Then ``WriteQueue.put`` accepts the event under its lock, after the records that the lane holds. The
 event that wakes a resting writer opens the lane for those that follow.
+
+A thread that is interrupted for a flush interval between the comparison and the append finds a writer that rests: its
+record is written with the next event, or when the writer looks at its files (``command_interval``). Where other code
+runs in between, ``Lane.append`` wakes the writer.
 """
 
 from __future__ import annotations
@@ -41,11 +45,11 @@ LONGEST_TEXT = 200
 MAX_WEIGHT = 2
 """Events that one record stands for at most."""
 RECORD_SIZE = 3 * BASE_SIZE
-"""Bytes that one record is estimated at, at most."""
+"""Bytes that one record is estimated at, at most: a failure, with its evidence, counts twice."""
 
 
 class Form(Protocol):
-    """What the records of one shape mean.
+    """Makes the events of a kind of records: the first item of each record, ``(form, ...)``.
 
     Args:
         weight: How many events each of them stands for, up to ``MAX_WEIGHT``.
@@ -101,20 +105,29 @@ class Lane:
     Any thread appends; the other methods are for the holder of the queue's lock.
     """
 
-    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records")
+    __slots__ = ("_is_open", "_is_resting", "_room", "calls_wait", "gathered", "limit", "records", "wake")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
         self.calls_wait: Callable[[], bool] = lambda: False
         """Whether calls wait for admission: then no event takes the lane."""
 
-    def begin(self, room: Room) -> None:
-        """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held."""
+    def begin(self, room: Room, wake: Callable[[], object]) -> None:
+        """Be empty and shut: at first, and again in a forked child, whose parent writes what the lane held.
+
+        *wake* ends the rest of the writer.
+        """
         self.shut()
-        self._room = room
+        self._room, self.wake = room, wake
         self.records.clear()
         self.gathered: list[Record] = []
         """The records that are being moved into the queue, which sets an empty list when it has counted them."""
+
+    def append(self, record: Record) -> None:
+        """Append *record*, which may come long after the comparison: the lane may be shut by now."""
+        self.records.append(record)
+        if not self.limit:
+            self.wake()
 
     def open(self) -> None:
         """Let events take the lane: from now on the writer looks at it every flush interval."""
@@ -142,7 +155,7 @@ class Lane:
             self.set_limit()
 
     def set_limit(self) -> None:
-        """Let the lane, if it is open, hold so much that the queue is at most half full with it."""
+        """Set the limit, if the lane is open: with all that the lane can hold, the queue is at most half full."""
         is_open = self._is_open and not self.calls_wait()
         self.limit = min(LANE_RECORDS, self._room.until_half_full(MAX_WEIGHT, RECORD_SIZE)) if is_open else 0
 
@@ -164,7 +177,7 @@ class Lane:
     def gather(self) -> list[Record]:
         """The records that wait, the earliest first; the same again, and later ones, until they are forgotten."""
         records = self.records
-        # All in C: no signal handler can raise between the one container and the other.
+        # One step in C: no signal handler can interrupt it between the two containers, and lose a record.
         self.gathered.extend(starmap(records.popleft, repeat((), len(records))))
         return self.gathered
 
@@ -173,7 +186,7 @@ _SIZES: dict[type[Event], int] = {FailureClassified: 2 * BASE_SIZE + LONGEST_TEX
 
 
 def entries_of(records: Sequence[Record], number: int) -> tuple[list[QueuedEvent], int, int]:
-    """An entry for each of *records*, numbered after *number*; then the latest number, and the bytes of all."""
+    """Queue entries for *records*, numbered from *number* + 1; then the latest number, and their bytes together."""
     entries, size_of_all = [], 0
     for record in records:
         if type(record) is tuple:
@@ -202,4 +215,4 @@ IS_ORDINARY: dict[type[Event], Any] = {
     OperationSucceeded: lambda event: event.recorded is None,
     OperationRecovered: lambda event: event.recorded is None,
 }
-"""Whether an event of that kind may take the lane; ``None``: each may. Other kinds never do."""
+"""The kinds that may take the lane, each with a test of the event; ``None``: every event of the kind may."""

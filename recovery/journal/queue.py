@@ -45,9 +45,9 @@ class WriteQueue:
         lane: Lane | None = None,
     ) -> None:
         self.room = Room(capacity, max_bytes)
-        self.lane = lane or Lane()
-        self.lane.begin(self.room)
         self.filled = Flag()
+        self.lane = lane or Lane()
+        self.lane.begin(self.room, self.filled.set)
         self.hurry = Flag()
         self._lock = threading.RLock()
         self.is_interrupted: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # as ``Condition``

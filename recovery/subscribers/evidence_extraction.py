@@ -39,6 +39,9 @@ LOOKED_FOR = READ | {
 PLAIN_TEXT = (BaseException.__str__, OSError.__str__)
 """How an error with a text as its only argument tells that text."""
 
+PLAIN_REDUCE = (BaseException.__reduce__, OSError.__reduce__)
+"""How an error tells whether it has attributes, without making a dictionary for them."""
+
 LEVELS = 4
 """How many levels of causes are extracted."""
 
@@ -94,7 +97,8 @@ def is_plain(error: Exception) -> bool:
 
 def has_plain_class(error: Exception) -> bool:
     """Whether nothing in the class of *error* computes its evidence."""
-    return _kind_of(type(error)).is_bare and type(error).__str__ in PLAIN_TEXT  # type: ignore[arg-type]
+    kind: Any = type(error)
+    return _kind_of(kind).is_bare and kind.__str__ in PLAIN_TEXT and kind.__reduce__ in PLAIN_REDUCE
 
 
 def _with_attributes(error: BaseException, kind: _Kind, errno: int | None, cause: Evidence | None) -> Evidence:

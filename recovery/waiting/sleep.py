@@ -1,7 +1,7 @@
 """The sleep of an asyncio call that waits for its delay only: one object, in one heap for each loop.
 
-It takes the place of a ``Wait``, an ``Attempt``, a future, a timer and an entry for each; a ``Wait`` is made when the
-call is listed or steered.
+It saves the memory of a ``Wait``, an ``Attempt``, a future and a timer for each call. A ``Wait`` and an ``Attempt`` are
+made only when the call is listed or steered.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Sleep(float, Generator[Any, None, Wait | None]):
     Args:
         waiting: Where the call is listed and steered.
         call: The id of the call.
-        after: Seconds to sleep, as the loop counts them; the task is suspended for zero and less, too.
+        after: Seconds to sleep, by the clock of the loop. The task is suspended even if they are zero or less.
         attempt_of: Makes the ended attempt of *record*, whose verdict is the Retry that the call waits for.
         record: What *attempt_of* needs.
     """
 
-    # A float, the loop's time at which it is due: the heap then compares sleeps in C, and that time takes no object.
-    # A future for its task, and a generator of one step for ``await``: each as an object of its own takes memory.
+    # One object plays three parts, since each as an object of its own takes memory. As a float it is the loop's time
+    # at which it is due, so the heap compares sleeps in C. For its task it is a future, for ``await`` a generator of
+    # one step.
     __slots__ = (
         "_asyncio_future_blocking",
         "_attempt_of",
@@ -129,7 +130,7 @@ class Sleep(float, Generator[Any, None, Wait | None]):
             self._resume()
 
     def remove_done_callback(self, callback: Callable[..., object]) -> int:
-        """Do not call *callback*; returns how many that were."""
+        """Do not call *callback*; returns 1 if it was to be called, else 0."""
         is_ours = self._callback is not None and self._callback == callback
         if is_ours:
             self._callback = None
@@ -178,7 +179,7 @@ class Sleep(float, Generator[Any, None, Wait | None]):
         if callback is not None:
             self._heap.loop.call_soon(callback, self, context=self._context)
 
-    # What the waiting calls need. Any thread calls it; for the first two it holds their lock.
+    # What the register of waiting calls needs. Any thread calls it, and holds their lock for the first two.
 
     def as_wait(self) -> Wait:
         """The wait that it stands for."""

@@ -353,20 +353,6 @@ def test_a_event_without_a_secret_stays_the_same_object() -> None:
     assert redacted(event) is event
 
 
-def test_what_is_hidden_later_is_redacted_in_evidence_that_was_redacted_before() -> None:
-    event = a_failure("no horse-battery-staple here")
-    assert redacted(event) is event
-    hide("horse-battery-staple")
-    assert redacted(event).evidence.message == "no *** here"
-    unhide("horse-battery-staple")
-    assert redacted(event) is event
-
-
-def test_each_evidence_is_redacted_by_itself() -> None:
-    events = [a_failure(f"{word} token={SECRET}") for word in ("one", "two")]
-    assert [redacted(event).evidence.message for event in events] == ["one token=***", "two token=***"]
-
-
 class Why(StrEnum):
     LEAK = f"token={SECRET}"
     PLAIN = "the licence"
@@ -388,6 +374,20 @@ def test_a_text_of_another_class_is_redacted_and_written_as_a_text(reason: Any, 
     after = redacted(GaveUp(at=0.0, operation="fetch", call="c", reason=reason))
     assert after.reason == said
     assert decode(encode(after)) == after
+
+
+def test_what_is_hidden_later_is_redacted_in_evidence_that_was_redacted_before() -> None:
+    event = a_failure("no horse-battery-staple here")
+    assert redacted(event) is event
+    hide("horse-battery-staple")
+    assert redacted(event).evidence.message == "no *** here"
+    unhide("horse-battery-staple")
+    assert redacted(event) is event
+
+
+def test_each_evidence_is_redacted_by_itself() -> None:
+    events = [a_failure(f"{word} token={SECRET}") for word in ("one", "two")]
+    assert [redacted(event).evidence.message for event in events] == ["one token=***", "two token=***"]
 
 
 def test_the_failure_that_an_outcome_tells_of_is_redacted() -> None:

@@ -19,8 +19,8 @@ from recovery import Recovery
 from recovery.testing.clock import VirtualClock
 
 ASKED = (OperationFailed, FailureClassified, RetryScheduled)
-HEARD = (*ASKED, OperationRecovered)
-KINDS: tuple[type[Event], ...] = (*HEARD, GaveUp, OperationCancelled, Parked, SubscriberFailed)
+RECEIVED = (*ASKED, OperationRecovered)
+KINDS: tuple[type[Event], ...] = (*RECEIVED, GaveUp, OperationCancelled, Parked, SubscriberFailed)
 
 Act: TypeAlias = Callable[[Recovery, type[Event], type[Event]], Callable[[Event], object]]
 """Makes a subscriber of the first kind, which concerns those of the second."""
@@ -147,7 +147,7 @@ def seen(is_compiled: bool, is_async: bool, act: Act, first: type[Event], second
 def test_a_subscriber_that_acts_in_mid_call_changes_both_paths_alike(
     act: Act, first: type[Event], turn: int, is_async: bool
 ) -> None:
-    for second in HEARD:
+    for second in RECEIVED:
         compiled, general = (seen(one, is_async, act, first, second, turn) for one in (True, False))
         assert compiled == general
 

@@ -238,7 +238,7 @@ def test_a_debugger_steps_through_the_wrapper() -> None:
         wrapped(2)
     finally:
         sys.settrace(before)
-    assert [lines[0], lines[-1]] == ["if not operation.is_observed:", "return result"]
+    assert [lines[0], lines[-1]] == ["if not operation.observed.is_on:", "return result"]
     assert "result = function(value)" in lines
 
 

@@ -20,8 +20,10 @@ from events.bus import Bus
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, GaveUp, OperationStarted, RetryScheduled
 from recovery.journal.accounting import Counts
+from recovery.journal.config import JournalConfig
 from recovery.journal.lane import IS_ORDINARY, LANE_RECORDS, LONGEST_TEXT, expanded
 from recovery.journal.queue import WriteQueue
+from recovery.service import Recovery
 from recovery.testing import FaultyStore
 from tests.failures import a_failure
 from tests.recovery.journal.stores import Gated, core_of, gave_up
@@ -346,6 +348,34 @@ def test_a_journal_opens_its_lane_after_a_batch_and_shuts_it_when_it_rests_or_cl
         (6, "call-5"),
         (7, "call-6"),
     ]
+
+
+def test_a_record_that_comes_after_the_lane_is_shut_wakes_the_writer() -> None:
+    """A subscriber that takes its time lies between the comparison and the append of an observed failure."""
+    store, asked = MemoryStore(), list[float]()
+    limits = JournalConfig(poll_after_batch=0.02, command_interval=60.0)
+    service = Recovery(store=store, journal_config=limits)
+    tries = iter([ConnectionError(), 1, ConnectionError(), 2])
+
+    def rest(_: FailureClassified) -> None:
+        if asked:
+            time.sleep(0.3)  # several flush intervals: the writer rests meanwhile
+
+    service.bus.subscribe([FailureClassified], rest)
+
+    @service.recoverable("fetch", initial_delay=0.0)
+    def fetch() -> int:
+        if isinstance(one := next(tries), Exception):
+            raise one
+        if asked:
+            until(lambda: len(store.rows) > asked[0])  # while nothing else is published
+        return one
+
+    with service:
+        assert fetch() == 1
+        service.journal.receipt().wait()
+        asked.append(len(store.rows))
+        assert fetch() == 2
 
 
 def test_a_journal_that_cannot_write_shuts_its_lane() -> None:
