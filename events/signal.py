@@ -63,11 +63,11 @@ class EventSignal(blinker.Signal):
         return len(self.receivers) != self._count  # those that blinker itself has connected
 
     @property
-    def is_muted(self) -> bool:
+    def is_muted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # blinker sets and reads it
         """Whether nothing is received now, as for ``blinker.Signal``."""
         return self.is_silent
 
-    @is_muted.setter
+    @is_muted.setter  # pyright: ignore[reportIncompatibleVariableOverride]  # blinker sets and reads it
     def is_muted(self, is_muted: bool) -> None:
         if is_muted is not self.is_silent:
             self.is_silent = is_muted

@@ -9,6 +9,9 @@ general path in mid-call, and stays there.
 Both paths make the same attempts, waits, counters and journal rows: ``tests/properties/test_compiled_law.py``.
 """
 
+# What a failure needs is bound once ``is_usual`` holds, and the result where no attempt is handed over:
+# pyright: reportPossiblyUnboundVariable=false, reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import math
