@@ -221,8 +221,12 @@ def _play(
         if left and (kind := left.pop(0)) == "outage":
             for _ in range(2):  # other calls, meanwhile
                 attempt = service.operation("law").start()
-                while not isinstance(attempt.fail(ConnectionError("outage")), GiveUp):
+                for _ in range(5):  # without a limit on retries it would not end
+                    if isinstance(attempt.fail(ConnectionError("outage")), GiveUp):
+                        break
                     attempt = attempt.next()
+                else:
+                    attempt.cancel()
             raise ConnectionError("reset")
         if kind:
             raise ERRORS[kind]()
