@@ -63,12 +63,12 @@ class EventSignal(blinker.Signal):
         return len(self.receivers) != self._count  # those that blinker itself has connected
 
     @property
-    def is_muted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # blinker sets and reads it
+    def is_muted(self) -> bool:
         """Whether nothing is received now, as for ``blinker.Signal``."""
         return self.is_silent
 
-    @is_muted.setter  # pyright: ignore[reportIncompatibleVariableOverride]  # blinker sets and reads it
-    def is_muted(self, is_muted: bool) -> None:
+    @is_muted.setter
+    def is_muted(self, is_muted: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # blinker sets and reads it
         if is_muted is not self.is_silent:
             self.is_silent = is_muted
             self._on_muted()
