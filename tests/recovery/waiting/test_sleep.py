@@ -399,7 +399,7 @@ def test_cancelled_sleeps_leave_no_timer_behind(clock: VirtualClock) -> None:
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop], ids=["asyncio", "uvloop"])
 def test_a_cancelled_sleep_takes_no_memory(loop_factory: Callable[[], Any]) -> None:
     waiting = WaitingCalls(time.monotonic, lambda: 0.0)
-    ids = [str(number) for number in range(300)]
+    ids = [str(number) for number in range(1_000)]
 
     async def sleep(call: str) -> None:
         await Sleep(waiting, call, LONG, lambda record: record, None)
