@@ -7,6 +7,7 @@ not in them. They depend on the version of Python, not on the machine.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 from collections.abc import Callable
@@ -97,11 +98,14 @@ def count(call: Callable[[], object]) -> CallCount:
         if event == "call":
             files.append(frame.f_code.co_filename)
 
-    previous = sys.getprofile()
+    previous, collects = sys.getprofile(), gc.isenabled()
+    gc.disable()  # the finalizers of others are not the call's
     sys.setprofile(profile)
     try:
         call()
     finally:
         sys.setprofile(previous)
+        if collects:
+            gc.enable()
     files = [file for file in files if not file.startswith(f"{ROOT / 'bench'}/")]
     return CallCount(calls=len(files), files=len({file for file in files if file.startswith(PACKAGES)}))
