@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, Unpack, overload
+from weakref import WeakSet
 
 import blinker
 
@@ -82,6 +83,7 @@ class Bus:
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
         self._operations: Members[BusOperation] = Members([self._signals[kind] for kind in ON_REQUEST])
+        _buses.add(self)
 
     def __repr__(self) -> str:
         subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
@@ -252,7 +254,7 @@ class Bus:
             self.dropped_events += 1
 
     def begin_run(self) -> None:
-        """Take a new name for this process's run: after a fork, so that calls of parent and child differ."""
+        """Take a new name for this process's run. Each forked child does, so that calls of parent and child differ."""
         self.run = os.urandom(4).hex()
 
     def new_call_id(self) -> str:
@@ -311,3 +313,15 @@ class Bus:
     def subscribers(self, kind: type[Event], operation: str, key: str = "", *, details: bool) -> Ready:
         """The subscribers of such events, in order; those of details where the log wants *details*."""
         return self.signal(kind).ready_for(operation, key)[details]
+
+
+_buses: WeakSet[Bus] = WeakSet()
+
+
+def _after_fork() -> None:
+    for bus in list(_buses):
+        bus.begin_run()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -132,8 +132,8 @@ def cut_off(run: SharedRun | HandedOver | None, rest: Rest, outcome: Outcome, *,
         outcome: What the body has returned, if that is known: then the call is done.
         is_told: Whether the error of *rest* is published already.
     """
-    if is_told and not rest.attempt.call.is_over:
-        rest.error = None
+    if is_told and rest.verdict is None and not rest.attempt.call.is_over:
+        rest.error = None  # with a verdict it is told, and is what the caller gets if the wait ends for good
     if outcome.is_known and not rest.attempt.call.is_over:
         rest.attempt.succeed()  # it was cut off before it could say so
     if run is None:

@@ -38,7 +38,7 @@ class Rest(msgspec.Struct, eq=False):
 
     Args:
         attempt: The attempt to make next, or the one that failed.
-        error: What that attempt raised, where the failure is not published yet.
+        error: What that attempt raised, where the failure is not published yet, or is answered with *verdict*.
         wait: The wait that was under way.
         verdict: What the failure was answered with, where the next attempt is not made yet.
         refusal: Why the call must not be run again.

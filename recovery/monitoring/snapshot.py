@@ -48,7 +48,7 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
         categories: Failures by category.
         waits: Waits by cause: the category of the failure, or the condition that was waited for.
         recovery: Time from a call's first failure to its success.
-        lag: By how much the last retry of a recovered call began later than scheduled.
+        lag: By how much the retries of a recovered call began later than scheduled: the longest of them.
         decision_seconds: Time between failures and their verdicts, added up.
         opened: How many times a circuit opened.
     """

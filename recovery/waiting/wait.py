@@ -192,7 +192,9 @@ class Wait(msgspec.Struct, eq=False):
             case "unpause" if self.left is not None:
                 self.due = now + self.left
                 self.left = None
+                self._move_due(self.due)
             case "retry now":
+                self._move_due(now)
                 self.phase, self.pending = "over", self.until  # its conditions had no say: none was unhelpful
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
@@ -200,6 +202,12 @@ class Wait(msgspec.Struct, eq=False):
             case _:
                 return False
         return True
+
+    def _move_due(self, due: float) -> None:
+        """Have the retry expected at *due*: a person's pause is no lag."""
+        call = self.attempt.call
+        if call.due is not None:
+            call.due = due
 
     def release(self, extra: float) -> None:
         """End the wait in *extra* seconds: what deferred the attempt has changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 
 import pytest
@@ -105,3 +106,15 @@ def test_only_events_have_a_signal(ask: Callable[..., object], kind: type) -> No
 def test_call_ids_begin_with_the_run() -> None:
     assert Bus(run="r1").new_call_id().startswith("r1-")
     assert Bus().run != Bus().run
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_call_ids_of_a_forked_child_are_its_own(bus: Bus) -> None:
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.write(writing, bus.new_call_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading, encoding="ascii") as answer:
+        assert answer.read() != bus.new_call_id()

@@ -160,6 +160,32 @@ async def test_the_wait_before_a_retry_goes_on_with_the_next_caller(service: Rec
     assert 0.2 < waited < 0.9
 
 
+async def test_the_next_caller_gets_the_error_where_the_wait_that_it_took_over_is_given_up(service: Recovery) -> None:
+    error = ConnectionError("reset")
+    fetch = service.recoverable("fetch", resumable=True, initial_delay=60.0, jitter="none")(Script(error).as_async())
+    raised: list[Exception] = []
+
+    async def ask(scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                await fetch()
+            except Exception as one:
+                raised.append(one)
+
+    first, second = anyio.CancelScope(), anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, first)
+        await until(service.calls.waiting)
+        group.start_soon(ask, second)
+        await settled(service, 1)
+        first.cancel()
+        await settled(service, 0)
+        await until(lambda: [service.calls.give_up(one.call) for one in service.calls.waiting()])
+        await until(lambda: raised)
+    assert raised == [error]
+    assert error.__notes__[0].startswith("recovery: fetch gave up after 1 attempt, given up by hand: ")
+
+
 async def test_a_task_that_outlives_the_body_it_began_in_joins_like_any_other(service: Recovery) -> None:
     runs, go_on, results = [], anyio.Event(), []
 

@@ -12,7 +12,7 @@ import pytest
 
 from events.conditions import Condition
 from events.evidence import Category
-from events.operation_events import CallSteered, GaveUp, OperationCancelled, OperationStarted
+from events.operation_events import CallSteered, GaveUp, OperationCancelled, OperationRecovered, OperationStarted
 from recovery.policies.backoff import Constant
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
@@ -44,6 +44,23 @@ def test_a_call_that_was_paused_waits_for_what_was_left(backend: str, service: R
 
     clock.run(main, backend=backend)
     assert clock() == pytest.approx(600.0 + 10_000.0 + 3000.0)
+
+
+@BACKENDS
+@pytest.mark.parametrize("end", ["unpause", "retry_now"])
+def test_a_pause_is_no_lag(backend: str, end: str, service: Recovery, clock: VirtualClock) -> None:
+    events = events_of(service, OperationRecovered)
+    service.configure(policy=HOUR)
+
+    async def main() -> None:
+        async with background(service.recoverable("fetch")(Script(ConnectionError()).as_async()), seconds=600.0):
+            call = only(service)
+            service.calls.pause(call)
+            await anyio.sleep(10_000.0)
+            getattr(service.calls, end)(call)
+
+    clock.run(main, backend=backend)
+    assert [event.lag for event in events] == [pytest.approx(0.0)]  # type: ignore[attr-defined]
 
 
 @BACKENDS
