@@ -18,13 +18,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, Unpack, overload
-from weakref import WeakSet
 
 import blinker
 
 from events.callables import close_coroutines, name_of
 from events.event import Event
-from events.fork_locks import fork_safe
+from events.fork_locks import begins_run_after_fork, fork_safe
 from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
@@ -83,7 +82,7 @@ class Bus:
             signal.receiver_connected.connect(changed, weak=False)
             signal.receiver_disconnected.connect(changed, weak=False)
         self._operations: Members[BusOperation] = Members([self._signals[kind] for kind in ON_REQUEST])
-        _buses.add(self)
+        begins_run_after_fork(self)
 
     def __repr__(self) -> str:
         subscribers = {id(one) for signal in self._signals.values() for one in signal.receivers.values()}
@@ -313,15 +312,3 @@ class Bus:
     def subscribers(self, kind: type[Event], operation: str, key: str = "", *, details: bool) -> Ready:
         """The subscribers of such events, in order; those of details where the log wants *details*."""
         return self.signal(kind).ready_for(operation, key)[details]
-
-
-_buses: WeakSet[Bus] = WeakSet()
-
-
-def _after_fork() -> None:
-    for bus in list(_buses):
-        bus.begin_run()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -1,14 +1,23 @@
-"""Locks that a forked child finds free: the thread that held one in the parent does not exist in the child."""
+"""What a forked child begins with: free locks, for the threads that held them do not exist there; runs of its own."""
 
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 L = TypeVar("L")
 
+
+class BeginsRun(Protocol):
+    """What has a run (``events.Bus``)."""
+
+    def begin_run(self) -> None:
+        """Take a new name for this process's run."""
+
+
 _locks: WeakSet[object] = WeakSet()
+_with_runs: WeakSet[BeginsRun] = WeakSet()
 
 
 def fork_safe(lock: L) -> L:
@@ -20,7 +29,14 @@ def fork_safe(lock: L) -> L:
     return lock
 
 
+def begins_run_after_fork(one: BeginsRun) -> None:
+    """Have *one* begin a run of its own in every forked child, so that the calls of parent and child differ."""
+    _with_runs.add(one)
+
+
 def _after_fork() -> None:
+    for one in list(_with_runs):
+        one.begin_run()
     for lock in list(_locks):
         lock._at_fork_reinit()  # type: ignore[attr-defined]  # what threading itself does with its own
 
