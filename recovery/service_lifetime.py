@@ -53,7 +53,9 @@ class Lifetime:
         # Here, with all that the journal needs until its end: a service without a store is imported without it.
         from recovery.journal.core import JournalCore
         from recovery.journal.journal import Journal
+        from recovery.resume.resumer import Resumer
 
+        self._resumer = Resumer
         self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
         self.face = Journal(self.journal)
 
@@ -61,11 +63,9 @@ class Lifetime:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
         if self.journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
-        from recovery.resume.resumer import Resumer  # here: it needs anyio, which takes milliseconds
-
         with self._resuming:  # two threads that call resume() at once would run every call twice
             if self.resumption is None or not self.resumption.is_ours:
-                made = Resumer(self._joinable, runner_of, self.journal, jitter)
+                made = self._resumer(self._joinable, runner_of, self.journal, jitter)
                 self.resumption = made.in_threads() if self._group is None else made.in_tasks(self._group)
             else:
                 self.resumption.pick_up()
