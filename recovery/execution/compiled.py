@@ -68,7 +68,10 @@ def _in_thread(path: FailurePath) -> Failed:
                         and generation == operation.generation + bus.generation
                         and len(records) < lane.limit
                         and operation_key not in circuits
-                        and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
+                        and (
+                            ((text := error.args) and text in route.known and type(text[0]) is str)
+                            or route.admits(text)
+                        )
                         and len(error.__reduce__()) == 2  # no attributes; to ask for __dict__ would make it
                         and error.__cause__ is None
                         and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]
@@ -169,7 +172,10 @@ def _in_task(path: FailurePath) -> Failed:
                         (route := routes.get(type(error))) is not None
                         and generation == operation.generation + bus.generation
                         and operation_key not in circuits
-                        and (((text := error.args) in route.known and type(text[0]) is str) or route.admits(text))
+                        and (
+                            ((text := error.args) and text in route.known and type(text[0]) is str)
+                            or route.admits(text)
+                        )
                         and len(error.__reduce__()) == 2  # no attributes; to ask for __dict__ would make it
                         and error.__cause__ is None
                         and not (route.has_errno and error.errno is not None)  # type: ignore[attr-defined]

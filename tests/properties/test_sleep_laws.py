@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.verdicts import Retry
@@ -86,6 +86,8 @@ class Night:
             await task
 
 
+@example([("sleep", 9.0), ("sleep", 1.0), ("pass", 3.0)], None)
+@example([("sleep", 1.0), ("sleep", 2.0), ("pass", 6.0)], None)
 @given(st.lists(STEPS, max_size=60) | st.lists(STEPS | LATE, max_size=60), st.sampled_from([None, python_task]))
 def test_each_sleep_ends_once_and_in_time(steps: list[tuple[str, Any]], tasks: Callable[..., Any] | None) -> None:
     night = Night()
