@@ -11,22 +11,24 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         after: Seconds from *at* until a probe may begin.
         failures: How many failures were counted.
+        slow: How many slow calls were counted.
         times: How often in a row the circuit has opened, without a success in between.
         metrics_only: Whether the circuit only counts, and stops no attempt.
-        forced: Whether ``service.circuits.force`` opened it: it stays open until it is forced again, at most as long as
-            this process lives.
+        forced: Whether ``service.circuits.force`` opened it: it stays open until that ends or it is forced again, at
+            most as long as this process lives.
     """
 
     after: float
     failures: int = 0
+    slow: int = 0
     times: int = 1
     metrics_only: bool = False
     forced: bool = False
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The break is over; a probe may begin."""
+    """A probe may begin: the break is over, or ``service.circuits.force`` has ended it."""
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A probe succeeded, or the circuit was forced or forgotten; every attempt may begin."""
+    """Every attempt may begin: enough probes succeeded, or the circuit was forced, or it expired or was forgotten."""

@@ -52,7 +52,7 @@ class BuiltIn:
             Schedule(config_of, rng, self.budgets, registry.call_configs).on_classified,
             essential=True,
         )
-        self.circuit_breaker = Break(bus, config_of, operation_of, wake, max_keys=max_keys)
+        self.circuit_breaker = Break(bus, config_of, operation_of, wake, rng=rng, max_keys=max_keys)
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
         self.subscriptions = {classify, schedule, self.circuit_breaker.subscription, self.rate_limits.subscription}
         """Those that decide about failures."""
@@ -83,6 +83,7 @@ class BuiltIn:
 
     def follow(self, definition: Definition) -> None:
         """Subscribe to what the operation's config asks for."""
+        self.circuit_breaker.follow(definition.operation.name)
         if definition.config.budget is not None:
             self.budgets.follow(definition.operation.name)
         if definition.config.logging and not self._logs_all_of_some:

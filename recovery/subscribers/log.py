@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
@@ -147,10 +147,13 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return explain(event, most_retries=most_retries).line
     name = display_name(event.operation, event.key) or "all operations"
     match event:  # the name without a colon: "token: closed" would look like a secret
-        case CircuitOpened(forced=True):
+        case CircuitOpened(forced=True, after=after) if after >= FOREVER:
             line = f"circuit {name} opened by hand, until it is forced again"
-        case CircuitOpened(after=after, failures=failures):
-            line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
+        case CircuitOpened(after=after, failures=0, slow=0):
+            line = f"circuit {name} opened by hand for {duration(after)}"
+        case CircuitOpened(after=after, failures=failures, slow=slow):
+            causes = [counted(number, noun) for number, noun in ((failures, "failure"), (slow, "slow call")) if number]
+            line = f"circuit {name} opened for {duration(after)} after {' and '.join(causes)}"
         case CircuitHalfOpened():
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():

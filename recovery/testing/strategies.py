@@ -19,7 +19,7 @@ from recovery.installation import extra
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Linear
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import Circuit, Closed, HalfOpen, Open, Permit
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import NEVER, RetryPolicy, Strategy
 
 with extra("testing"):

@@ -23,16 +23,8 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import (
-    Circuit,
-    Closed,
-    HalfOpen,
-    Open,
-    Permit,
-    admit,
-    break_length,
-    step,
-)
+from recovery.policies.circuit_breaker import admit, break_length, step
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import HOPELESS
 from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, seconds
 

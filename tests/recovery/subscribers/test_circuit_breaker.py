@@ -20,7 +20,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import Closed, Forced, HalfOpen, Open
+from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
