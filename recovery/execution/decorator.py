@@ -95,7 +95,6 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         joinable: Runs those that equal calls may join; ``None`` where there are none.
     """
     config = runner.config
-    breaker = config.breaker
     needs_runner = (
         config.has_context
         or config is not runner.definition.config
@@ -103,7 +102,6 @@ def wrap(runner: Runner, joinable: JoinableCalls | None = None) -> Callable[...,
         or config.retry_if is not None  # it must not run while the service is switched off
         or config.policy.attempt_timeout is not None
         or config.policy.max_elapsed is not None
-        or (breaker is not None and breaker.is_measured)
     )
     wrapper: Any
     if joinable is not None and (config.resumable or config.idempotency_key is not None):

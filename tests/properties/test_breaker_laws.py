@@ -249,7 +249,12 @@ class Reached(RuleBasedStateMachine):
     """A circuit that counts calls, against a model of a failure count, the break's end and the probes' leases."""
 
     @initialize(
-        policy=st.one_of(*(breaker_policies(counts="calls", categories=None, failure_threshold=n) for n in (1, 2)))
+        policy=st.one_of(
+            *(
+                breaker_policies(counts="calls", categories=None, failure_threshold=most, forget_after=old)
+                for most, old in ((1, None), (2, None), (1, 4.0), (2, 4.0))
+            )
+        )
     )
     def begin(self, policy: BreakerPolicy) -> None:
         self.policy = policy

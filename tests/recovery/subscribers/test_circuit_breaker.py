@@ -291,6 +291,16 @@ def test_for_metrics_only_a_failure_is_not_deferred() -> None:
     assert (service.fail(), service.fail(), service.kinds) == (None, None, [CircuitOpened])
 
 
+def test_a_circuit_that_is_forced_or_has_a_row_takes_the_general_path() -> None:
+    service = Service()
+    service.circuits.force("fetch", "metrics_only", key="forced")
+    service.give_up(key="failed")
+    assert set(service.breaks.known) == {("fetch", "forced"), ("fetch", "failed")}
+    service.circuits.force("fetch", "auto", key="forced")
+    service.circuits.force("fetch", "auto", key="failed")
+    assert set(service.breaks.known) == set()
+
+
 def test_a_circuit_that_is_auto_again_starts_closed() -> None:
     service = Service()
     service.circuits.force("fetch", "open")
