@@ -31,9 +31,6 @@ from recovery import validation
 from recovery.policies.retry import HOPELESS
 from recovery.suggestions import Suggesting
 
-STAGGER = 0.05
-"""Share of a break by which a call asks later to probe for each attempt after its first: other calls go first."""
-
 MIN_PROBE = 1.0
 """Seconds that a probe is expected to take at least."""
 
@@ -241,25 +238,20 @@ def _is_too_much(policy: BreakerPolicy, circuit: Closed) -> bool:
     return total >= policy.window and len(circuit.recent) / policy.window >= policy.failure_rate
 
 
-def admit(
-    policy: BreakerPolicy, circuit: Circuit, call: str, now: float, *, attempt: int = 1
-) -> tuple[Circuit, float | None]:
+def admit(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> tuple[Circuit, float | None]:
     """Whether *call* may begin an attempt now: the circuit after asking, and the seconds to wait, ``None`` to begin.
-
-    The more attempts a call has made, the longer it waits: probes must not use up the retries of one call.
 
     Args:
         policy: The operation's policy.
         circuit: The state before.
         call: The id of the call.
         now: The time on the bus's clock.
-        attempt: The number of the attempt, from 1.
     """
     match circuit:
         case Closed():
             return circuit, None
         case Open(until, _, times) if now < until:
-            return circuit, until - now + stagger(policy, attempt - 1)
+            return circuit, until - now
         case Open(_, _, times):
             permits: tuple[Permit, ...] = ()
         case HalfOpen(permits, times):
@@ -297,11 +289,6 @@ def importance(circuit: Circuit, now: float) -> tuple[int, float]:
             return 1, until
         case HalfOpen(permits):
             return 1, max((permit.expires for permit in permits), default=now)
-
-
-def stagger(policy: BreakerPolicy, made: int) -> float:
-    """Seconds after a break at which a call that *made* that many attempts asks to probe; at most half a break."""
-    return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:
