@@ -17,8 +17,8 @@ from recovery.execution.joinable import JoinableCalls
 from recovery.incidents import Incidents
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.operations import MAX_KEYS
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order

@@ -30,8 +30,8 @@ from events.parts import Parts
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import (
-    BreakerPolicy,
     Circuit,
     Closed,
     Forced,

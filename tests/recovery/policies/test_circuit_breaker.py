@@ -9,8 +9,8 @@ import pytest
 
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationSucceeded
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import (
-    BreakerPolicy,
     Circuit,
     Closed,
     HalfOpen,
@@ -139,6 +139,12 @@ def test_categories_may_be_given_by_name() -> None:
         (TypeError, "window", [1.5]),
         (ValueError, "break_growth", [0.9, math.nan]),
         (ValueError, "max_break", [0.0, math.inf]),
+        (ValueError, "break_jitter", [-0.1, 1.1]),
+        (ValueError, "half_open_successes", [0]),
+        (TypeError, "half_open_successes", [True, 1.0]),
+        (TypeError, "probe", ["example.org", lambda: True]),
+        (ValueError, "forget_after", [0.0, math.inf]),
+        (TypeError, "forget_after", ["1 h"]),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(

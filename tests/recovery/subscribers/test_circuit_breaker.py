@@ -19,7 +19,8 @@ from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
-from recovery.policies.circuit_breaker import BreakerPolicy, Closed, Forced, HalfOpen, Open
+from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.circuit_breaker import Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
