@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from events.circuit_events import CircuitEnd
 from events.event import Event
 from events.evidence import Category
 
@@ -32,4 +31,4 @@ class IncidentClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
     lasted: float
     calls: int = 0
     gave_up: int = 0
-    outcome: CircuitEnd = "recovered"
+    outcome: str = "recovered"

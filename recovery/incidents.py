@@ -44,7 +44,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         probe = "a probe is under way" if self.next_probe is None else f"next probe in {self.next_probe:.0f} s"
         if self.cause == "forced open":
             probe = "until it is forced again"
-        calls = f"{len(self.waiting)} call{'' if len(self.waiting) == 1 else 's'} wait"
+        calls = "1 call waits" if len(self.waiting) == 1 else f"{len(self.waiting)} calls wait"
         return f"{what}: {self.cause or 'circuit open'}; {calls}, {probe}"
 
 

@@ -11,10 +11,17 @@ from events.names import display_name
 from events.verdicts import GiveUp
 from recovery.policies.retry import RetryPolicy
 
+HELD = "circuit open: "
+
 
 def open_circuit(operation: str, key: str) -> str:
     """What a call that waits for a circuit names as its cause."""
-    return f"circuit open: {display_name(operation, key)}"
+    return f"{HELD}{display_name(operation, key)}"
+
+
+def is_held(why: str) -> bool:
+    """Whether *why* names an open circuit as the only cause of a wait."""
+    return why.startswith(HELD) and "; " not in why
 
 
 def after_failed_probe(

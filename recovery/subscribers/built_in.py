@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from events.event import Event
     from events.subscription import Subscription
     from recovery.operations import Definition
-    from recovery.policies.circuit_breaker import BreakerPolicy
+    from recovery.policies.breaker_policy import BreakerPolicy
     from recovery.policies.classification import Classifier
     from recovery.registry import Registry
 

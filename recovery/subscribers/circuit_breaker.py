@@ -14,6 +14,7 @@ import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.conditions import Condition
 from events.event import FOREVER, CallEvent, Event
 from events.fork_locks import fork_safe
 from events.operation import Operation
@@ -224,7 +225,7 @@ class Break:
             # The policy's Retry makes this park one that counts as a retry. A call that the policy parks itself asks
             # before its next attempt.
             if left > 0 and not parks(config.policy, event):
-                answers.append(Park(left, (_why(event),)))
+                answers.append(Park(left, self._causes(policy, event)))
         return answers
 
     def on_start(self, event: OperationStarted) -> list[Event | Verdict] | None:
@@ -242,12 +243,36 @@ class Break:
                 return [CircuitClosed(at=event.at, operation=event.operation, key=event.key, why="forgotten")]
             if policy is None or before is None or mode == "closed":
                 return None
+            if policy.probe is not None and isinstance(before, Open) and not rejects and mode != "metrics_only":
+                return [Park(max(before.until - event.at, 0.0), self._causes(policy, event))]
             after, wait = admit(policy, before, event.call, event.at)
             answers = self._move(operation_key, policy, before, after, event.at)
         if wait is not None and mode != "metrics_only":
             come_back = until_probed(policy, after, event.at) or wait
             answers.append(GiveUp(_why(event), come_back) if rejects else Park(wait, (_why(event),)))
         return answers
+
+    def _causes(self, policy: BreakerPolicy, event: CallEvent) -> tuple[Condition | str, ...]:
+        """What a call waits for at an open circuit: that a call or the policy's probe closes it."""
+        why, probe = _why(event), policy.probe
+        if probe is None:
+            return (why,)
+
+        def is_met() -> bool:
+            return bool(probe.is_met()) and self._close((event.operation, event.key))
+
+        return Condition(f"{probe.name}, {why}", is_met, blocks=probe.blocks, every=probe.every), why
+
+    def _close(self, operation_key: OperationKey) -> bool:
+        """Close an open circuit: the probe of its policy holds."""
+        operation, key = operation_key
+        with self._lock:
+            was_open = isinstance(self._circuits.get(operation_key), Open)
+            if was_open:
+                self._drop(operation_key)
+        if was_open:
+            self._bus.publish(CircuitClosed(at=self._bus.clock(), operation=operation, key=key))
+        return True
 
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: a new operation gets its name."""

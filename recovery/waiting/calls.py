@@ -10,7 +10,7 @@ from events.circuit_events import CircuitOpened
 from events.operation_events import CallSteered
 from events.parts import Parts
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.waiting.held_calls import HeldCalls
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
@@ -49,6 +49,7 @@ class WaitingCalls:
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
         self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
+        self._open = Parts()  # with such a circuit
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -83,6 +84,8 @@ class WaitingCalls:
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
                 waiting.steered(wait)
+            if command == "pause" and (held := self._held.get(wait.operation_key)) is not None:
+                held.turn()
         operation = wait.attempt.call.operation
         try:
             operation.bus.publish(
@@ -117,6 +120,7 @@ class WaitingCalls:
             held = self._held.get((opened.operation, opened.key))
             if held is None:
                 self._held[opened.operation, opened.key] = HeldCalls.by(opened, policy)
+                self._open.add((opened.operation, opened.key))
             else:
                 held.opened_again(opened)
 
@@ -129,8 +133,9 @@ class WaitingCalls:
     def circuit_closed(self, operation: str, key: str) -> None:
         """Let the calls that wait for a circuit go on, staggered."""
         with self.conditions.lock:
-            for part in [part for part in self._held if part[0] == operation and key in ("", part[1])]:
+            for part in list(self._open.within(operation, key)):
                 del self._held[part]
+                self._open.discard(part)
         self.wake(operation, key, spread=True)
 
     def may_probe(self, operation: str, key: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from events.circuit_events import CircuitOpened
 from events.event import FOREVER
 from events.names import display_name
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.incidents import after_failed_probe, open_circuit
 from recovery.waiting.wait import Wait
 
@@ -27,19 +27,21 @@ class HeldCalls(msgspec.Struct, eq=False):
         turn_at: When the next call may probe, on the clock of the waits.
         permits: How many may probe at a time.
         lease: The most seconds that a probe may take.
+        charges: Whether a failed probe counts for every call: not where a condition probes.
         waits: Their waits, the first to probe first, each with the time before which it must not end.
     """
 
     turn_at: float
     permits: int
     lease: float
+    charges: bool = True
     waits: dict[Wait, float] = {}
 
     @classmethod
     def by(cls, opened: CircuitOpened, policy: BreakerPolicy | None) -> HeldCalls:
         """Those of the circuit that *opened*, under *policy*."""
         policy = policy or BreakerPolicy()
-        return cls(_end_of_break(opened), policy.half_open_permits, policy.lease, {})
+        return cls(_end_of_break(opened), policy.half_open_permits, policy.lease, policy.probe is None)
 
     def enter(self, wait: Wait) -> None:
         """Add *wait*, if it waits for this circuit: it is the last to probe."""
@@ -48,7 +50,7 @@ class HeldCalls(msgspec.Struct, eq=False):
             return
         is_longer = len(causes) > 1 or (not wait.is_deferred and wait.due > self.turn_at)
         self.waits[wait] = wait.due if is_longer else -math.inf
-        self._hold(wait, len(self.waits) - 1)
+        self._hold(wait, 0 if wait in self._first() else len(self.waits) - 1)
 
     def leave(self, wait: Wait) -> None:
         """Remove *wait*. If it was its turn, and it leaves without asking, it is the turn of the next."""
@@ -57,17 +59,17 @@ class HeldCalls(msgspec.Struct, eq=False):
         was_first = wait in self._first()
         del self.waits[wait]
         if was_first and not (wait.is_over and wait.ended is None):
-            self._turn()
+            self.turn()
 
     def may_probe(self, now: float) -> None:
         """Let the next call probe at once: a permit is free."""
         self.turn_at = now
-        self._turn()
+        self.turn()
 
     def probed(self, now: float) -> None:
         """Have the next call wait for the answer of a probe, at most as long as its lease."""
         self.turn_at = now + self.lease
-        self._turn()
+        self.turn()
 
     def opened_again(self, opened: CircuitOpened) -> None:
         """Charge every call for the probe that failed; those that may wait on, wait for the next break to end."""
@@ -79,7 +81,7 @@ class HeldCalls(msgspec.Struct, eq=False):
         for wait in self.waits:
             if wait.is_over or wait.is_paused:
                 continue
-            if opened.times > 1 and not opened.forced and self._charge(wait, opened):
+            if self.charges and opened.times > 1 and not opened.forced and self._charge(wait, opened):
                 continue
             self._hold(wait, number)
             number += 1
@@ -108,7 +110,8 @@ class HeldCalls(msgspec.Struct, eq=False):
                 first.append(wait)
         return first
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Give the turn to the next call, or calls."""
         for wait in self._first():
             self._hold(wait, 0)
 
