@@ -171,7 +171,7 @@ def test_a_probe_that_hangs_holds_the_others_no_longer_than_its_lease() -> None:
     host.run(main)
 
 
-def test_a_paused_call_does_not_probe_and_is_not_charged() -> None:
+def test_a_paused_call_does_not_probe_and_uses_no_retry() -> None:
     host = Host(max_retries=2)
 
     async def main() -> None:
@@ -187,7 +187,7 @@ def test_a_paused_call_does_not_probe_and_is_not_charged() -> None:
     assert host.done == [0]
 
 
-def test_a_probe_that_fails_for_a_reason_of_its_own_is_charged_to_its_call_alone() -> None:
+def test_a_probe_that_fails_for_a_reason_of_its_own_counts_for_its_call_alone() -> None:
     host = Host(max_retries=1)
     host.missing = {0}
 
