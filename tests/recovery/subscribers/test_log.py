@@ -74,7 +74,8 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (
             made(CircuitOpened, after=60.0, times=2, cause="unreachable: OSError"),
             "ERROR",
-            "circuit fetch[host] opened again for 1 min: a probe failed, unreachable: OSError; the calls that need it wait",
+            "circuit fetch[host] opened again for 1 min: a probe failed, unreachable: OSError; "
+            "the calls that need it wait",
         ),
         (made(CircuitClosed), "DEBUG", "circuit fetch[host] closed"),
         (CircuitClosed(at=0.0, operation="get_token"), "DEBUG", "circuit get_token closed"),  # it is no secret
