@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.event import Event
+from events.evidence import Category
 
 
 class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -16,6 +17,8 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
         metrics_only: Whether the circuit only counts, and stops no attempt.
         forced: Whether ``service.circuits.force`` opened it: it stays open until that ends or it is forced again, at
             most as long as this process lives.
+        category: The category of the latest failure that counted; None if no failure opened it.
+        cause: What that failure means, in a few words.
     """
 
     after: float
@@ -24,6 +27,8 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
     times: int = 1
     metrics_only: bool = False
     forced: bool = False
+    category: Category | None = None
+    cause: str = ""
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,4 +36,11 @@ class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Every attempt may begin: enough probes succeeded, or the circuit was forced, or it expired or was forgotten."""
+    """Every attempt may begin.
+
+    Args:
+        why: "recovered" (enough probes succeeded), "forced" (a person did it, or what a person did is over) or
+            "forgotten" (no call has asked for it for long, or there are too many circuits).
+    """
+
+    why: str = "recovered"

@@ -38,7 +38,8 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         lease: The most seconds that a probe may take before another call may probe in its place.
         half_open_successes: How many probes must succeed to close the circuit.
         probe: A condition that is asked in place of a call: once it holds after a break, the circuit closes, and no
-            call has spent a retry. None probes with a call.
+            call has spent a retry. It is asked while a call waits; a call that is not to wait (``when_open="reject"``)
+            probes itself. None probes with a call.
         forget_after: Seconds after which a failure is forgotten: a row of failures begins again when the next one comes
             later, and an open circuit closes when no call has asked for it that long after its break. None: never.
 

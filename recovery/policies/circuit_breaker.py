@@ -33,9 +33,6 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit, Slice, expiry
 from recovery.policies.retry import HOPELESS
 
-STAGGER = 0.05
-"""Share of a break by which a call asks later to probe for each attempt after its first: other calls go first."""
-
 MIN_PROBE = 1.0
 """Seconds that a probe is expected to take at least."""
 
@@ -218,19 +215,14 @@ def _judged(policy: BreakerPolicy, circuit: Closed, now: float, draw: float) -> 
     return Open(now + break_length(policy, 1, draw), failures, 1, slow) if is_too_much else circuit
 
 
-def admit(
-    policy: BreakerPolicy, circuit: Circuit, call: str, now: float, *, attempt: int = 1
-) -> tuple[Circuit, float | None]:
+def admit(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> tuple[Circuit, float | None]:
     """Whether *call* may begin an attempt now: the circuit after asking, and the seconds to wait, ``None`` to begin.
-
-    The more attempts a call has made, the longer it waits: probes must not use up the retries of one call.
 
     Args:
         policy: The operation's policy.
         circuit: The state before.
         call: The id of the call.
         now: The time on the bus's clock.
-        attempt: The number of the attempt, from 1.
     """
     if now > expiry(policy, circuit):
         return Closed(), None
@@ -238,7 +230,7 @@ def admit(
         case Closed():
             return circuit, None
         case Open(until, _, times) if now < until:
-            return circuit, until - now + stagger(policy, attempt - 1)
+            return circuit, until - now
         case Open(_, _, times):
             circuit = HalfOpen((), times)
     permits = tuple(permit for permit in circuit.permits if permit.call != call)
@@ -262,11 +254,6 @@ def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float |
         if permit.expires > now
     ]
     return min(waits, default=None)
-
-
-def stagger(policy: BreakerPolicy, made: int) -> float:
-    """Seconds after a break at which a call that *made* that many attempts asks to probe; at most half a break."""
-    return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:

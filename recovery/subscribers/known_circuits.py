@@ -118,7 +118,7 @@ class KnownCircuits:
             return []
         operation, key = least = (self._closed or self._open).least()
         was_open = isinstance(self.drop(least), Open | HalfOpen) and least != operation_key
-        return [CircuitClosed(at=now, operation=operation, key=key)] if was_open else []
+        return [CircuitClosed(at=now, operation=operation, key=key, why="forgotten")] if was_open else []
 
     def expire(self, now: float, most: float = EXPIRED_AT_A_TIME) -> list[Event]:
         """End the overrides that are over, and forget circuits that have expired: the events that say so.
@@ -127,7 +127,7 @@ class KnownCircuits:
             now: The time on the bus's clock.
             most: How often it looks for an expired circuit of each kind.
         """
-        ended = self.overrides.ended(now)
+        ended = dict.fromkeys(self.overrides.ended(now), "forced")
         for operation_key in ended:
             self.drop(operation_key)
         for ranking in (self._closed, self._open):
@@ -136,8 +136,8 @@ class KnownCircuits:
                 looks += 1
                 self._rank(one)  # each failure of a row leaves the rank of the first
                 if ranking.get(one, NEVER) < due and isinstance(self.drop(one), Open | HalfOpen):
-                    ended.append(one)
-        return [CircuitClosed(at=now, operation=operation, key=key) for operation, key in ended]
+                    ended[one] = "forgotten"
+        return [CircuitClosed(at=now, operation=operation, key=key, why=why) for (operation, key), why in ended.items()]
 
     def drop(self, operation_key: OperationKey) -> Circuit | None:
         """Forget the circuit of *operation_key*, and unsubscribe it."""

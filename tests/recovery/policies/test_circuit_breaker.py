@@ -175,11 +175,6 @@ def test_after_a_success_breaks_are_short_again() -> None:
     assert circuit == Open(40.0, 2, times=1)
 
 
-def test_a_call_with_more_attempts_asks_later() -> None:
-    waits = [admit(POLICY, Open(10.0), "a", 4.0, attempt=attempt)[1] for attempt in (1, 2, 3, 4, 99)]
-    assert waits == [6.0, 6.0, 6.5, 7.0, 11.0]
-
-
 RATE = BreakerPolicy(failure_rate=0.5, window=10)
 
 

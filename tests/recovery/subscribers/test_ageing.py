@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from events.attempt import next_attempt
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
+from events.evidence import Category
 from events.operation import Operation
 from events.operation_events import Parked
 from events.runner_api import give_up
@@ -60,8 +62,20 @@ class Calls:
     def names(self) -> list[str]:
         return names(self.events)
 
-    def closed(self, key: str = "") -> CircuitClosed:
-        return CircuitClosed(at=self.clock(), operation="fetch", key=key)
+    def opened(self, after: float, *, failures: int = 1, times: int = 1) -> CircuitOpened:
+        """That the latest failure has just opened the circuit."""
+        return CircuitOpened(
+            at=self.clock(),
+            operation="fetch",
+            after=after,
+            failures=failures,
+            times=times,
+            category=Category.TRANSIENT,
+            cause="transient: ConnectionError: reset",
+        )
+
+    def closed(self, why: str, key: str = "") -> CircuitClosed:
+        return CircuitClosed(at=self.clock(), operation="fetch", key=key, why=why)
 
 
 # Rows
@@ -104,7 +118,7 @@ def test_an_open_circuit_that_no_call_asks_for_is_closed_by_an_event() -> None:
     assert isinstance(calls.circuits.states()["fetch", ""], HalfOpen)
     calls.clock.advance(1.0)
     assert calls.circuits.states() == {}
-    assert calls.events[1:] == [calls.closed()]
+    assert calls.events[1:] == [calls.closed("forgotten")]
     assert not calls.service.operation("fetch").is_observed
     assert replay_circuits({}, "run", calls.events) == {}
 
@@ -134,7 +148,7 @@ def test_a_failure_of_another_key_closes_what_has_expired() -> None:
     calls.fail("old")
     calls.clock.advance(11.0 + HOUR)
     calls.fail("new")
-    assert [event for event in calls.events if event.key == "old"][1:] == [calls.closed("old")]
+    assert [event for event in calls.events if event.key == "old"][1:] == [calls.closed("forgotten", "old")]
 
 
 def test_a_failure_costs_the_same_however_many_circuits_have_expired() -> None:
@@ -178,15 +192,6 @@ def test_a_break_that_is_over_ended_when_the_wall_clock_says(
     assert reopened(OpenCircuit("1", 70.0, 30.0, 5, 2), {"1": then}, now) == Open(monotonic - age, 5, 2)
 
 
-@pytest.mark.parametrize(("age", "is_restored"), [(HOUR, True), (HOUR + 1.0, False)])
-def test_an_open_circuit_older_than_the_policy_says_is_not_restored(age: float, is_restored: bool) -> None:
-    calls = Calls(**ONCE)
-    restore = calls.service._subscribers.circuit_breaker.restore
-    restore({("fetch", ""): Open(calls.clock() - age)})
-    assert calls.events == ([] if is_restored else [calls.closed()])  # the journal knows
-    assert (calls.circuits.states() != {}) is is_restored
-
-
 # By hand
 
 
@@ -224,8 +229,7 @@ def test_a_circuit_that_is_forced_half_open_lets_one_call_probe(first: str) -> N
     assert not calls.may_begin()
     probe.fail(ConnectionError("reset"))
     times = 2 if first == "opened" else 1
-    opened = CircuitOpened(at=calls.clock(), operation="fetch", after=10.0 * times, failures=1, times=times)
-    assert calls.events[1:] == [opened]
+    assert calls.events[1:] == [calls.opened(10.0 * times, times=times)]
 
 
 @pytest.mark.parametrize("mode", ["open", "closed", "metrics_only"])
@@ -238,7 +242,7 @@ def test_a_forced_mode_ends_by_itself_with_an_event(mode: Any) -> None:
     calls.clock.advance(1.0)
     assert calls.circuits.closed("fetch").is_met()
     assert calls.circuits.states() == {}
-    assert calls.events[-1] == calls.closed()
+    assert calls.events[-1] == calls.closed("forced")
     assert calls.may_begin()
     calls.fail()
     assert (calls.names[-1], calls.may_begin()) == ("CircuitOpened", False)
@@ -254,7 +258,7 @@ def test_a_circuit_forced_open_for_a_while_says_when_to_come_back() -> None:
         calls.start()
     calls.clock.advance(40.0)
     calls.start()
-    assert calls.events[1:] == [calls.closed()]
+    assert calls.events[1:] == [calls.closed("forced")]
 
 
 def test_a_call_that_waits_for_a_forced_circuit_begins_when_the_force_ends() -> None:
@@ -300,7 +304,7 @@ def test_an_operation_without_a_breaker_cannot_be_probed() -> None:
 def test_a_break_is_longer_at_random_where_the_policy_says_so() -> None:
     calls = Calls(rng=lambda: 0.5, break_jitter=0.4, **ONCE)
     calls.fail()
-    assert calls.events == [CircuitOpened(at=calls.clock(), operation="fetch", after=12.0, failures=1)]
+    assert calls.events == [calls.opened(12.0)]
 
 
 def test_several_probes_close_the_circuit_where_the_policy_says_so() -> None:
@@ -320,7 +324,7 @@ def test_slow_calls_open_the_circuit_though_none_fails() -> None:
     calls = Calls(slow_call_rate=0.5, slow_call_seconds=2.0, window=10)
     for number in range(10):
         calls.succeed(took=2.0 if number % 2 else 1.0)
-    assert calls.events == [CircuitOpened(at=calls.clock(), operation="fetch", after=30.0, slow=5)]
+    assert calls.events == [CircuitOpened(at=calls.clock(), operation="fetch", after=30.0, slow=5, cause="too slow")]
 
 
 def test_the_probe_of_a_circuit_that_measures_is_not_counted_after_it_has_closed_it() -> None:
@@ -360,7 +364,7 @@ def test_a_rate_by_time_opens_with_as_many_calls_as_it_asks_for() -> None:
     calls.fail()
     assert calls.events == []
     calls.fail()
-    assert calls.events == [CircuitOpened(at=calls.clock(), operation="fetch", after=30.0, failures=2)]
+    assert calls.events == [calls.opened(30.0, failures=2)]
 
 
 @pytest.mark.parametrize("is_measured", [False, True])
@@ -385,3 +389,62 @@ def test_a_function_that_is_defined_again_without_a_slow_call_rate_is_not_measur
         exec(cell, space)
         service.recoverable("fetch", breaker=breaker)(space["fetch"])
         assert service.operation("fetch").is_observed is breaker.is_measured
+
+
+# Calls that wait
+
+
+def test_calls_that_wait_are_not_charged_for_a_probe_that_was_only_slow() -> None:
+    clock, calls = VirtualClock(), 3
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, slow_call_rate=1.0, slow_call_seconds=2.0)
+    service = Recovery(clock=clock, when_open="wait", rng=lambda: 0.0)
+
+    @service.recoverable("fetch", max_retries=0, breaker=breaker)
+    async def fetch() -> str:
+        clock.advance(2.0)
+        return "done"
+
+    async def all_calls() -> list[str]:
+        service.circuits.open_for("fetch", 10.0)
+        done: list[str] = []
+
+        async def one() -> None:
+            done.append(await fetch())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(calls):
+                group.start_soon(one)
+        return done
+
+    assert clock.run(all_calls) == ["done"] * calls
+
+
+def test_an_incident_of_a_circuit_forced_for_a_while_says_how_long() -> None:
+    calls = Calls()
+    calls.circuits.force("fetch", "open", seconds=60.0)
+    calls.clock.advance(20.0)
+    assert str(calls.service.incidents.open()[0]) == "fetch: forced open; 0 calls wait, for 40 s"
+    calls.clock.advance(40.0)
+    calls.circuits.states()
+    assert calls.service.incidents.open() == []
+
+
+def test_a_circuit_that_is_forced_half_open_wakes_a_call_that_waits() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, when_open="wait", rng=lambda: 0.0)
+    service.circuits.open_for("fetch", 3600.0)
+
+    @service.recoverable("fetch")
+    async def fetch() -> float:
+        return clock()
+
+    async def main() -> float:
+        async def force() -> None:
+            await anyio.sleep(5.0)
+            service.circuits.force("fetch", "half_open")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(force)
+            return await fetch()
+
+    assert clock.run(main) == 5.0
