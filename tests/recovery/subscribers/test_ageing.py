@@ -394,7 +394,7 @@ def test_a_function_that_is_defined_again_without_a_slow_call_rate_is_not_measur
 # Calls that wait
 
 
-def test_calls_that_wait_are_not_charged_for_a_probe_that_was_only_slow() -> None:
+def test_a_slow_probe_uses_no_retry_of_the_calls_that_wait() -> None:
     clock, calls = VirtualClock(), 3
     breaker = BreakerPolicy(failure_threshold=1, break_duration=10.0, slow_call_rate=1.0, slow_call_seconds=2.0)
     service = Recovery(clock=clock, when_open="wait", rng=lambda: 0.0)
