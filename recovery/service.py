@@ -22,6 +22,7 @@ from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
+from recovery.questions import Questions
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
 from recovery.settings import Settings, WhenOpen
@@ -110,7 +111,8 @@ class Recovery:
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
-        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal)
+        self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
+        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self._lifetime = Lifetime(journal_config, self._joinable)
@@ -171,10 +173,11 @@ class Recovery:
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
+            from recovery.journal.history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
-            restore = self._subscribers.circuit_breaker.restore
+            restore = Restore(self._subscribers.circuit_breaker.restore, self._questions.update)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled

@@ -28,6 +28,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.own_log import OwnLog
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, duration, explain, shown
 from recovery.redact import excerpt
 
@@ -68,6 +69,8 @@ LEVELS: dict[type[Event], int] = {
     CircuitClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    QuestionAsked: logging.WARNING,
+    QuestionAnswered: logging.INFO,
 }
 """The level of each event that is logged, where logging is on."""
 
@@ -155,6 +158,10 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case QuestionAsked(name=asked, text=text, link=link):
+            line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
+        case QuestionAnswered(name=asked):
+            line = f"the question {asked!r} is answered"
         case AlertRaised() | AlertCleared():
             line = f"{name}: {alert_in_words(event)}"
         case _:
