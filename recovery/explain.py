@@ -193,7 +193,7 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             of = f" of {most_retries}" if most_retries is not None and retry <= most_retries else ""
             return f"attempt {event.attempt} failed, retry {retry}{of} {moment(after)}"
         case Parked(category=None, after=after, within=within, why=why):
-            asks = "" if after >= FOREVER else f"; asks again {moment(after)} at the latest"
+            asks = "" if after < 1.0 or after >= FOREVER else f"; asks again {moment(after)} at the latest"
             return f"{waits_for(why, within=within)}{asks}"
         case Parked(after=after, within=within, why=why):
             return f"attempt {event.attempt} failed, {waits_for(why, within=within, after=after)}"

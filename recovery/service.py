@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
     from recovery.resume.handles import Resumption
+    from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
     Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
+    ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
 
@@ -191,6 +193,44 @@ class Recovery(Declarations):
             ValueError: The service has no store.
         """
         return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
+
+    def resource(
+        self,
+        name: str,
+        *,
+        total: float | None = None,
+        free: Callable[[], float] | None = None,
+        unit: str = "",
+        by_progress: bool = False,
+    ) -> None:
+        """Say how much there is of a resource that calls claim (the setting ``claims``).
+
+            service.resource("vram", total=24e9, unit="B")
+
+        A disk needs no such line: ``claims={"disk:models": size}`` is held against what is free in the folder
+        "models". A name that is declared again changes.
+
+        Args:
+            name: What claims call it.
+            total: How much there is. A call that needs more is rejected at once.
+            free: Returns how much is free now, claims not counted; by default always *total*. It is called for each
+                call that begins, and each second while a call waits; it must not block.
+            unit: The unit of its amounts, for messages ("B").
+            by_progress: Whether a call that says ``context.progress(done)`` still claims only the rest: where *free*
+                has already shrunk by what it has used, as for a disk.
+
+        Raises:
+            TypeError: An option has a wrong type.
+            ValueError: Neither *total* nor *free* is given, or *total* is negative.
+        """
+        from recovery.subscribers.resources import Resource  # here, for resources alone
+
+        about = Resource(name=name, free=free, total=total, unit=unit, by_progress=by_progress)
+        self._definitions.holds.resources.declare(about)
+
+    def resources(self) -> list[ResourceState]:
+        """Every resource that was declared or claimed: how much is free, claimed, and waited for."""
+        return self._definitions.holds.resources.states()
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.
