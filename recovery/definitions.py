@@ -84,7 +84,7 @@ class Definitions:
         """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
         given = function, definition, self._waiting, lambda: lifetime.journal, config
-        if (config or definition.config).is_held:
+        if (config or definition.config).has_holds:
             runner: Runner = HeldRunner(self.holds, *given)
         else:
             runner = Runner(*given)
@@ -147,6 +147,6 @@ class Definitions:
         if config.journalled and self._lifetime.journal is not None:
             self._lifetime.journal.follow(definition.operation.name)
         self._subscribers.follow(definition)
-        if config.is_held:
+        if config.has_holds:
             self.holds.follow(definition.operation.name)
         return definition

@@ -12,8 +12,8 @@ from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified
 from recovery.policies.backoff import Jitter
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded
 from recovery.policies.retry import RetryPolicy, Strategy
@@ -132,7 +132,7 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.journalled or self.policy.watches_progress or bool(self.claims)
 
     @property
-    def is_held(self) -> bool:
+    def has_holds(self) -> bool:
         """Whether a call may be held before its first attempt for more than circuits and limits."""
         return bool(self.before or self.claims)
 
