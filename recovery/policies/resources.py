@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -67,7 +68,7 @@ class ResourceClaims:
     def claimed(self, resource: str) -> tuple[float, int]:
         """How much of *resource* the admitted calls still need, and how many calls claim it."""
         claims = [needs[resource] for needs in self.admitted.values() if resource in needs]
-        return sum(claims), len(claims)
+        return math.fsum(claims), len(claims)
 
     def ask(self, call: str, needs: Needs, free: Free) -> Shortage | None:
         """Admit *call*, or put it in line and say what is short. An admitted call stays admitted."""

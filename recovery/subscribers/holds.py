@@ -14,7 +14,7 @@ import msgspec
 from events.bus import Bus
 from events.call import Call
 from events.conditions import Condition
-from events.fork_locks import fork_safe
+from events.fork_locks import begins_run_after_fork, fork_safe
 from events.operation_events import CallSteered, OperationStarted
 from events.own_log import own_log
 from events.verdicts import Park, Verdict
@@ -80,8 +80,14 @@ class Holds:
         """What calls claim."""
         self._lock = fork_safe(threading.RLock())
         self._observed: dict[str, Observed] = {}
-        self._calls: dict[str, Held] = {}
         self._followed: set[str] = set()
+        self._calls: dict[str, Held] = {}
+        begins_run_after_fork(self)
+
+    def begin_run(self) -> None:
+        """In a forked child: forget the calls, which are the parent's."""
+        self._calls = {}
+        self.resources.begin_run()
 
     def follow(self, operation: str) -> None:
         """Subscribe to the starts of the operation's calls; idempotent."""

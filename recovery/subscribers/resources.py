@@ -83,10 +83,14 @@ class Resources:
     def __init__(self, poll_soon: Callable[[Condition], object]) -> None:
         self._poll_soon = poll_soon
         self._lock = fork_safe(threading.RLock())
-        self._claims = ResourceClaims()
         self._resources: dict[str, Resource] = {}
-        self._calls: dict[str, Claim] = {}
         self._reported: set[str] = set()
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """No call claims anything: at first, and again in a forked child, where no other thread can be at work."""
+        self._claims = ResourceClaims()
+        self._calls: dict[str, Claim] = {}
 
     def declare(self, resource: Resource) -> None:
         """Add *resource*, or put it in the place of another one of its name. Raises TypeError or ValueError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -250,6 +251,22 @@ def test_a_resumed_call_claims_again() -> None:
         late.join(5.0)
         assert resumption.wait(5.0)
     gates[0].set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_claims_nothing() -> None:
+    service = Recovery()
+    service.resource("vram", total=1)
+
+    @service.recoverable("load", claims={"vram": 1}, max_elapsed=5.0)
+    def load(forks: bool) -> int:
+        if not forks:
+            return 0
+        if not (child := os.fork()):
+            os._exit(load(False))  # the claim of the call around it is the parent's
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert load(True) == 0
 
 
 def test_amounts_and_names_that_make_no_sense_are_refused() -> None:
