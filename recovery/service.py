@@ -219,7 +219,7 @@ class Recovery(Declarations):
             name: What claims call it.
             total: How much there is. A call that needs more is rejected at once.
             free: Returns how much is free now, claims not counted; by default always *total*. It is called for each
-                call that begins, and each second while a call waits; it must not block.
+                call that begins, and every few seconds while a call waits; it must not block.
             unit: The unit of its amounts, for messages ("B").
             by_progress: Whether a call that says ``context.progress(done)`` still claims only the rest: where *free*
                 has already shrunk by what it has used, as for a disk.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -82,21 +83,32 @@ class ResourceClaims:
         return shortage
 
     def _shortage(self, call: str, needs: Needs, free: Free) -> Shortage | None:
-        earlier: list[Needs] = []
-        for other, others in self.line.items():
-            if other == call:
-                break
-            earlier.append(others)
         for resource, needed in needs.items():
-            left, (claimed, calls) = free(resource), self.claimed(resource)
-            ahead = sum(resource in others for others in earlier)
+            left, (claimed, calls), ahead = free(resource), self.claimed(resource), self._ahead(call, resource)
             if ahead or left is None or claimed + needed > left:
                 return Shortage(resource, needed, left, claimed, calls, ahead)
         return None
 
+    def _ahead(self, call: str, resource: str) -> int:
+        """How many calls in line came before *call* and claim *resource*."""
+        earlier = itertools.takewhile(lambda other: other != call, self.line)
+        return sum(resource in self.line[other] for other in earlier)
+
     def admit_next(self, free: Free) -> list[str]:
         """Admit every call in line that fits now, in order; their ids."""
-        return [call for call, needs in list(self.line.items()) if self.ask(call, needs, free) is None]
+        admitted: list[str] = []
+        blocked: set[str] = set()  # by a call that stays in line
+        for call, needs in list(self.line.items()):
+            if blocked.isdisjoint(needs) and all(self._fits(resource, needs[resource], free) for resource in needs):
+                self.force(call, needs)
+                admitted.append(call)
+            else:
+                blocked.update(needs)
+        return admitted
+
+    def _fits(self, resource: str, needed: float, free: Free) -> bool:
+        left = free(resource)
+        return left is not None and self.claimed(resource)[0] + needed <= left
 
     def force(self, call: str, needs: Needs) -> None:
         """Admit *call*, whether it fits or not."""
