@@ -92,9 +92,10 @@ class Claims(RuleBasedStateMachine):
 
 
 TestClaims = Claims.TestCase
-TestClaims.settings = settings(max_examples=30, stateful_step_count=25)
+TestClaims.settings = settings(max_examples=25, stateful_step_count=20)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(5, 10))
 def test_a_call_in_line_is_overtaken_by_no_later_call_with_a_claim_on_its_resource(sizes: list[int], total: int):
     claims, order = ResourceClaims(), []

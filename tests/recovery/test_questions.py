@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
@@ -153,6 +153,7 @@ def answered(name: str, value: object, at: float) -> QuestionAnswered:
 ANSWERS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), unique_by=lambda one: one[1], max_size=6)
 
 
+@settings(max_examples=30)
 @given(ANSWERS, st.randoms(use_true_random=False))
 def test_processes_agree_on_an_answer_in_any_order_of_arrival(given: Any, random: Any) -> None:
     events = [answered(name, f"{name}{at}", at + 1.0) for name, at in given]

@@ -99,7 +99,7 @@ def test_a_plain_function_claims_too() -> None:
 ENDS = st.sampled_from(["success", "failure", "cancelled", "given up", "retried"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 5), ENDS), min_size=1, max_size=8))
 def test_nothing_is_leaked_and_nothing_overdrawn_however_calls_end(calls: list[tuple[int, int, str]]):
     clock = VirtualClock()
