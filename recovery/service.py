@@ -170,7 +170,7 @@ class Recovery(Declarations):
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            from recovery.journal.history import Restore
+            from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)

@@ -31,7 +31,8 @@ from events.operation_events import (
     OperationSucceeded,
 )
 from events.question_events import QuestionAnswered
-from recovery.journal.history import CIRCUIT, QUESTIONS, TERMINAL, Run
+from recovery.journal.circuit_history import CIRCUIT
+from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"

@@ -15,7 +15,8 @@ from events.operation import Operation
 from events.operation_events import Parked
 from events.runner_api import give_up
 from events.verdicts import GiveUp
-from recovery.journal.history import OpenCircuit, Run, reopened, replay_circuits
+from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
+from recovery.journal.history import Run
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open
 from recovery.service import Recovery
