@@ -181,7 +181,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
     of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
     side, other = ("below", "above") if event.alert == "success" else ("above", "below")
     if isinstance(event, AlertRaised):
-        cause = f"; most failures are {event.cause}" if event.cause else ""
+        first, more = event.incidents[:MOST_NAMED], len(event.incidents[MOST_NAMED:])
+        named = f"; incident {', '.join(first)}{f' and {more} more' if more else ''}" if first else ""
+        cause = f"{named}; most failures are {event.cause}" if event.cause else named
         if event.failure is not None:
             cause += f", as that of call {event.failure.call}: {explain(event.failure).short}"
         return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
@@ -190,6 +192,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
         return f"{what} has nothing to measure any more; {on} {duration(event.lasted)}"
     return f"{what} {in_unit(event.value, unit)} is {other} {limit} again{of}; {on} {duration(event.lasted)}"
 
+
+MOST_NAMED = 3
+"""Incidents that an alert names; further ones are counted."""
 
 ALERTS: dict[str, tuple[str, str, str]] = {
     "success": ("success rate", "%", "call"),
