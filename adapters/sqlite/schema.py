@@ -23,6 +23,7 @@ from msgspec.structs import astuple
 from events.circuit_events import CircuitHalfOpened
 from events.codec import decode
 from events.errors import CodecError
+from events.incident_events import IncidentClosed
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -45,7 +46,7 @@ def _names_of(kinds: Iterable[type]) -> str:
 DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected))
 """How calls end that may be deleted; calls that gave up are kept."""
 _TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
-_CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened))
+_CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened, IncidentClosed))
 
 TABLES = (
     """CREATE TABLE runs (

@@ -60,7 +60,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{'next probe' if waiting else 'the next may probe'} {moment(self.next_probe)}")
         if self.gave_up:
             parts.append(f"{self.gave_up} gave up")
-        return shown(f"{display_name(self.operation, self.key)}: {self.cause or 'circuit open'}; {', '.join(parts)}")
+        # Redacted apart: "get_token: unreachable" looks like a secret.
+        name, cause = shown(display_name(self.operation, self.key)), shown(self.cause or "circuit open")
+        return f"{name}: {cause}; {', '.join(parts)}"
 
 
 class OpenIncident(msgspec.Struct, eq=False):
