@@ -29,6 +29,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.own_log import OwnLog
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, duration, explain, shown
 from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import excerpt
@@ -71,6 +72,8 @@ LEVELS: dict[type[Event], int] = {
     IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    QuestionAsked: logging.WARNING,
+    QuestionAnswered: logging.INFO,
 }
 """The level of each event that is logged, where logging is on."""
 
@@ -177,6 +180,10 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case QuestionAsked(name=asked, text=text, link=link):
+            line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
+        case QuestionAnswered(name=asked):
+            line = f"the question {asked!r} is answered"
         case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
             ends = f", {gave_up} gave up" if gave_up else ""
             line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"
