@@ -108,7 +108,7 @@ class Log:
         self._most_retries = most_retries
         self._exc_info = exc_info
         self._latest = threading.local()  # the failure that this thread publishes
-        self._ending: set[tuple[str, str]] = set()  # the incidents whose calls give up, since the latest break began
+        self._told: set[tuple[str, str, str]] = set()  # what all calls of an incident have in common, since its break
         if exc_info and not any(isinstance(one, Redacted) for one in logger.filters):
             logger.addFilter(Redacted())
 
@@ -125,22 +125,26 @@ class Log:
         if isinstance(event, Parked) and is_held(event.why):
             level = logging.INFO  # a circuit that opens has a line of its own, for all calls that wait for it
         elif isinstance(event, GaveUp | CallRejected) and has_ended(event.reason, event.operation, event.key):
-            self._log_end(event)
+            level = logging.INFO
+            if self._is_first("gave up", event):
+                then = "the calls that wait for it give up, each with a line at INFO"
+                self._logger.log(LEVELS[GaveUp], "%s", shown(f"{event.reason}; {then}"))
+        elif isinstance(event, CallRejected) and is_held(event.reason) and not self._is_first("rejected", event):
             level = logging.INFO
         elif isinstance(event, CircuitOpened | IncidentClosed):
-            self._ending.discard((event.operation, event.key))
+            self._told -= {(what, event.operation, event.key) for what in ("gave up", "rejected")}
         if wanted is None:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
             most = self._most_retries(event) if isinstance(event, Outcome) else None
             self._logger.log(level, "%s", describe(event, most), exc_info=error)
 
-    def _log_end(self, event: GaveUp | CallRejected) -> None:
-        """Log once that the calls of an incident give up: *event* is about one of them."""
-        if (event.operation, event.key) not in self._ending:
-            self._ending.add((event.operation, event.key))
-            then = "the calls that wait for it give up, each with a line at INFO"
-            self._logger.log(LEVELS[GaveUp], "%s", shown(f"{event.reason}; {then}"))
+    def _is_first(self, what: str, event: CallEvent) -> bool:
+        """Whether *event* is the first of its incident, since the latest break began, that tells *what*."""
+        told = (what, event.operation, event.key)
+        is_first = told not in self._told
+        self._told.add(told)
+        return is_first
 
     def _error_of(self, event: Event) -> Exception | None:
         """What the attempt raised that led to *event*; a failure and what comes of it are published together."""

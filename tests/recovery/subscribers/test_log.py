@@ -288,6 +288,15 @@ def test_the_calls_that_end_with_an_incident_are_one_error_and_a_line_each_at_in
     assert "out of retries (3)" in caplog.messages[4]
 
 
+def test_of_the_calls_that_an_open_circuit_rejects_the_first_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "recovery")
+    log = Log()
+    rejected = made(CallRejected, reason="circuit open: fetch[host]")
+    for event in (rejected, rejected, made(CallRejected, reason="circuit open: fetch[two]", key="two"), rejected):
+        log(event)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING", "INFO"]
+
+
 @pytest.mark.parametrize("between", [made(CircuitOpened, after=9.0, times=3), made(IncidentClosed, lasted=9.0)])
 def test_calls_that_end_with_a_later_probe_are_told_of_again(between: Event, caplog: pytest.LogCaptureFixture) -> None:
     log = Log()
