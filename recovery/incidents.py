@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.bus import Bus
+from events.event import FOREVER
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.incidents import Incident, OpenIncident
 from recovery.subscribers.incidents import Incidents as OpenIncidents
@@ -44,7 +45,7 @@ class Incidents:
             waiting=tuple(self._waiting.held_by(opened.operation, opened.key)),
             calls=len(incident.calls),
             gave_up=incident.gave_up,
-            next_probe=None if is_probed or latest.forced else max(left, 0.0),
+            next_probe=None if is_probed or latest.after >= FOREVER else max(left, 0.0),
         )
 
     def retry_now(self, operation: str, *, key: str = "") -> bool:

@@ -28,7 +28,7 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import Explanation, counted, explain, moment
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -287,8 +287,13 @@ def replay_circuits(
 
 
 def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
-    left = _left(circuit.run, circuit.due, circuit.after, runs, now)
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break.
+
+    A break that is over ended as long ago as the wall clock says: a circuit expires also while no process runs.
+    """
+    left, then = _left(circuit.run, circuit.due, circuit.after, runs, now), runs.get(circuit.run)
+    if left <= 0.0 and then is not None:
+        left = min(then.wall + circuit.due - then.monotonic - now.wall, 0.0)
     return Open(now.monotonic + left, circuit.failures, circuit.times)
 
 

@@ -15,7 +15,7 @@ from events.incident_events import IncidentClosed, IncidentOpened
 from events.names import display_name
 from events.operation_events import CallRejected, GaveUp, Parked
 from events.subscription import Subscription
-from recovery.explain import counted, moment, shown
+from recovery.explain import counted, duration, moment, shown
 from recovery.operations import OperationKey
 from recovery.policies.incidents import open_circuit
 
@@ -35,8 +35,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         waiting: The ids of the calls that wait for it now, the next to probe first.
         calls: How many calls have waited for it so far.
         gave_up: How many of them gave up.
-        next_probe: Seconds until the next call may probe; None while a probe is under way, or if the circuit is
-            forced open.
+        next_probe: Seconds until the next call may probe, or until the circuit is forced no longer; None while a probe
+            is under way, or if it is forced open for good.
     """
 
     operation: str
@@ -53,7 +53,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         waiting = len(self.waiting)
         parts = [f"{counted(waiting, 'call')} wait{'s' if waiting == 1 else ''}" if waiting else "no call waits"]
         if self.cause == FORCED_OPEN:
-            parts.append("until it is forced again")
+            ends = "until it is forced again" if self.next_probe is None else f"for {duration(self.next_probe)}"
+            parts.append(ends)
         elif self.next_probe is None:
             parts.append("a probe is under way")
         else:

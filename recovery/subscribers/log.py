@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.incident_events import IncidentClosed
 from events.names import display_name
 from events.operation_events import (
@@ -172,11 +172,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return explain(event, most_retries=most_retries).line
     name = display_name(event.operation, event.key) or "all operations"
     match event:  # the name without a colon: "token: closed" would look like a secret
-        case CircuitOpened(forced=True):
+        case CircuitOpened(forced=True, after=after) if after >= FOREVER:
             line = f"circuit {name} opened by hand, until it is forced again"
+        case CircuitOpened(after=after, failures=0, cause=""):
+            line = f"circuit {name} opened by hand for {duration(after)}"
         case CircuitOpened(after=after, times=times, cause=cause) if times > 1:
             why = f": a probe failed, {cause}" if cause else ""
             line = f"circuit {name} opened again for {duration(after)}{why}; the calls that need it wait"
+        case CircuitOpened(after=after, slow=slow) if slow:
+            line = f"circuit {name} opened for {duration(after)} after {counted(slow, 'slow call')}"
         case CircuitOpened(after=after, failures=failures, cause=cause):
             why = f", the last {cause}" if cause else ""
             line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}{why}"
