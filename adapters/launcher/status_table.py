@@ -30,6 +30,9 @@ MOST_FINISHED = 10
 MOST_ALIKE = 3
 """Calls that stand alike for one incident, of which more are counted only."""
 
+ALIKE = {"waiting": "wait for", "left": "were left as they waited for", "ended": "gave up with"}
+"""How calls stand for an incident, by their state."""
+
 
 def status_table(status: JournalStatus, source: Path, *, now: float, show_all: bool = False) -> Group:
     """What *status* says, for a console of any width: the incidents, the calls, and whether a process writes it.
@@ -79,10 +82,9 @@ def _folded(calls: Iterable[CallStatus]) -> tuple[list[CallStatus], list[str]]:
     shown: list[CallStatus] = []
     alike: Counter[str] = Counter()
     for call in calls:
-        is_over = has_ended(call.reason, call.operation, call.key)
-        if is_over or (call.state == "waiting" and is_held(call.waits_for)):
-            name = display_name(call.operation, call.key)
-            what = f"{'gave up with' if is_over else 'wait for'} incident {brief(name)}"
+        state = "ended" if has_ended(call.reason, call.operation, call.key) else call.state
+        if state in ALIKE and (state == "ended" or is_held(call.waits_for)):
+            what = f"{ALIKE[state]} incident {brief(display_name(call.operation, call.key))}"
             alike[what] += 1
             if alike[what] > MOST_ALIKE:
                 continue

@@ -183,6 +183,13 @@ def test_an_incident_is_one_line_above_the_calls_and_the_calls_that_wait_for_it_
     assert drawn(*held, show_all=True).count("waits for incident") == 30
 
 
+def test_calls_of_a_dead_process_that_waited_for_an_incident_are_folded_too() -> None:
+    left = [call(call=f"c-{one}", state="left", waits_for="circuit open: download[example.org]") for one in range(5)]
+    shown = words(*left, call(call="other", state="left"))
+    assert shown.count("process 123 left it") == 4
+    assert "and 2 more were left as they waited for incident download[example.org]; --all shows them" in shown
+
+
 @pytest.mark.parametrize("state", ["gave up", "rejected"])
 def test_the_calls_that_gave_up_with_an_incident_are_folded_and_nothing_else_is(state: str) -> None:
     ended = [call(call=f"c-{one}", state=state, reason=ENDED) for one in range(5)]
