@@ -126,7 +126,7 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
     runs = {run.id: run for one in found for run in one.runs}
     circuits: dict[str, str] = {}
-    incidents = Incidents(runs)
+    incidents = JournalIncidents(runs)
     for row in once(row for one in found for row in one.circuits):
         with suppress(CodecError):
             event = _event_of(row)
@@ -159,7 +159,7 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
     )
 
 
-class Incidents:
+class JournalIncidents:
     """The latest incident of each operation key, from the rows about circuits, and after them those of calls."""
 
     def __init__(self, runs: Mapping[str, Run]) -> None:
