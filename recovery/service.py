@@ -113,7 +113,7 @@ class Recovery:
         self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
-        self._lifetime = Lifetime(journal_config, self._joinable)
+        self._lifetime = Lifetime(journal_config, self._joinable, self.bus)
         self._definitions = Definitions(
             self.bus, self._registry, self._subscribers, self._waiting, self._joinable, self._lifetime, defaults
         )
@@ -301,7 +301,7 @@ class Recovery:
         return self._monitor
 
     def close(self) -> None:
-        """Write what the journal has accepted and close it for good. Idempotent; later calls run unjournalled."""
+        """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""
         self._lifetime.close()
 
     def __enter__(self) -> Self:
