@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, ForwardRef, Self
 
 from events.bus import Bus
-from events.operation import Operation
 from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
+from recovery.declarations import Declarations
 from recovery.definitions import Definitions
 from recovery.execution.joinable import JoinableCalls
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
@@ -24,7 +23,7 @@ from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
-from recovery.settings import Settings, WhenOpen
+from recovery.settings import WhenOpen
 from recovery.settings_check import Defaults, changed
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
@@ -32,7 +31,6 @@ from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
-    from recovery.execution.blocks import Attempts
     from recovery.journal.journal import Journal
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
@@ -40,15 +38,12 @@ if TYPE_CHECKING:
     from recovery.resume.handles import Resumption
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
-    Attempts, Journal, Resumption, Store = map(ForwardRef, ("Attempts", "Journal", "Resumption", "Store"))
-
-P = ParamSpec("P")
-R = TypeVar("R")
+    Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
 
 DEFAULTS = Defaults()
 
 
-class Recovery:
+class Recovery(Declarations):
     """A recovery service. Use it as a context manager; ``async with`` lets it resume async calls after a restart.
 
         with Recovery(store=SQLiteStore("journal.db")) as service:
@@ -131,11 +126,6 @@ class Recovery:
         return f"<Recovery: {state}>" if self.is_enabled else "<Recovery: switched off>"
 
     @property
-    def is_enabled(self) -> bool:
-        """Whether ``recoverable`` does anything: the option *enabled*, unless RECOVERY_DISABLED=1 is set."""
-        return self._registry.switch.is_on and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
-
-    @property
     def journal(self) -> Journal | None:
         """The journal, ``None`` without a store."""
         return self._lifetime.face
@@ -182,82 +172,6 @@ class Recovery:
         self._subscribers.configure(
             classification=enable_classification, logging=enable_logging, classifiers=classifiers
         )
-
-    @overload
-    def recoverable(self, function: Callable[P, R], /) -> Callable[P, R]: ...
-
-    @overload
-    def recoverable(
-        self, name: str | None = None, /, **settings: Unpack[Settings]
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-
-    def recoverable(self, name: Any = None, /, **settings: Unpack[Settings]) -> Any:
-        """Make a function, plain or async, recover by itself: ``@recoverable``, or with a name and settings.
-
-        The function keeps its signature and type. After the last attempt the caller gets the function's own exception,
-        with a note of what was tried.
-
-        Args:
-            name: The operation's name on the bus, in logs and in the journal; by default the function's module and
-                qualified name.
-            settings: The settings of ``recovery.Settings``; docs/settings.md describes each.
-
-        Raises:
-            TypeError: The function is a generator, a setting is unknown or has a wrong type.
-            ValueError: A value out of range, a contradiction, an ``attempt_timeout`` for a plain function, or a name
-                that is already defined with other settings.
-            CallRejectedError: (by the function) An open circuit, or a subscriber, turned the call away.
-        """
-        if name is not None and not isinstance(name, str):
-            if settings:
-                raise TypeError("recoverable() takes a name and settings, or a function: @recoverable(max_retries=5)")
-            return self.recoverable(None)(name)
-        if name == "":
-            raise ValueError("the name of an operation must not be empty")
-        config = self._definitions.config(settings, "recoverable")
-
-        def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            return self._definitions.function(function, name, config, is_enabled=self.is_enabled)
-
-        return decorate
-
-    def operation(self, name: str, **settings: Unpack[Settings]) -> Operation:
-        """The operation of that name, for code that emits by hand; defined with *settings* if it is new.
-
-        The same name with the same settings, or with none, gives the same operation.
-
-        Args:
-            name: The operation's name on the bus, in logs and in the journal.
-            settings: The settings of ``recovery.Settings``, except those that need a wrapper around the function
-                (``attempt_timeout``, ``key``, ``resumable``, ...).
-
-        Raises:
-            TypeError: A setting is unknown or has a wrong type.
-            ValueError: A value out of range, a contradiction, a setting that needs a wrapper, or a name that is
-                already defined with other settings.
-        """
-        return self._definitions.operation(name, settings, is_enabled=self.is_enabled)
-
-    def attempts(self, name: str, **settings: Unpack[Settings]) -> Attempts:
-        """Make a block of code recover by itself, in a plain function or an async one.
-
-            async for attempt in service.attempts("fetch", max_retries=5):
-                with attempt:
-                    return await client.get(url)
-
-        Each loop is one call of the operation *name*. A block that ends without an error, also by ``return``, ends the
-        call as succeeded; a loop that is left otherwise ends it as cancelled. The last failure leaves the block.
-
-        Args:
-            name: The operation's name on the bus, in logs and in the journal.
-            settings: As of ``operation``; durability "strict" is refused, since a block cannot wait for its end.
-
-        Raises:
-            TypeError: A setting is unknown or has a wrong type.
-            ValueError: As ``operation``.
-            CallRejectedError: (by the loop) An open circuit, or a subscriber, turned the call away.
-        """
-        return self._definitions.attempts(name, settings, is_enabled=lambda: self.is_enabled)
 
     def resume(self) -> Resumption:
         """Resume the resumable calls that dead processes left in the journal. Never blocks.
