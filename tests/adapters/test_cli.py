@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from adapters.cli import cli, main
+from adapters.cli.command import cli, main
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
@@ -74,7 +74,7 @@ def recovery(*arguments: object) -> Ended:
 
 def started(*arguments: object) -> Ended:
     """The same, started as a shell starts it."""
-    command = [sys.executable, "-W", "default", "-m", "adapters.cli", *map(str, arguments)]
+    command = [sys.executable, "-W", "default", "-m", "adapters", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return of_process(done.returncode, done.stdout, done.stderr)
 
@@ -261,7 +261,7 @@ def test_the_journal_and_the_root_need_not_be_there_yet(tmp_path: Path) -> None:
 def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(30)"))
     with subprocess.Popen(
-        [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"],
+        [sys.executable, "-m", "adapters", "run", str(plan), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -296,7 +296,7 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
 @pytest.mark.parametrize("line", few(["run {}", "run {} --json", "--help"], "run {}"))
 def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -> None:
     plan = write_plan(tmp_path, touch("c"))
-    command = [sys.executable, "-m", "adapters.cli", *line.format(plan).split()]
+    command = [sys.executable, "-m", "adapters", *line.format(plan).split()]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert ended.returncode != 0
@@ -307,7 +307,7 @@ def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -
 
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
-    run = ["-m", "adapters.cli", "run", str(plan), "--json"]
+    run = ["-m", "adapters", "run", str(plan), "--json"]
     with child(tmp_path / "out", *run):
         eventually(lambda: '"name":"c"' in recovery("status", plan, "--json").out)
     ended = recovery("run", write_plan(tmp_path, touch("other")))
