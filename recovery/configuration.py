@@ -19,7 +19,7 @@ import msgspec
 
 from recovery.journal.config import JournalConfig
 from recovery.policies.backoff import Exponential
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule, in_order
 from recovery.settings import Settings
