@@ -23,7 +23,7 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule, in_order
 from recovery.settings import Settings
-from recovery.settings_check import BACKOFF_FIELDS, Defaults, overridden
+from recovery.settings_check import BACKOFF_FIELDS, Defaults, changed, overridden
 from recovery.suggestions import hint
 from recovery.tables import TableError, built, checked, define, given, list_of, plain, read, table_of
 
@@ -41,14 +41,15 @@ class ConfigurationError(ValueError):
     """A file or a variable that cannot be used. The message names it, the key, what is wrong and what to do."""
 
 
-def make_policy(**values: Any) -> RetryPolicy:
-    """A ``RetryPolicy``; the first delay and the factor of an exponential backoff may stand beside its fields."""
+def make_policy(base: RetryPolicy | None = None, **values: Any) -> RetryPolicy:
+    """*base* with *values*; the first delay and the factor of an exponential backoff may stand beside its fields."""
+    base = RetryPolicy() if base is None else base
     shape = {field: values.pop(name) for name, field in BACKOFF_FIELDS.items() if name in values}
     if shape and "backoff" in values:
         raise ValueError("backoff and initial_delay or backoff_factor contradict each other; set one of them")
     if shape:
-        values["backoff"] = Exponential(**shape)
-    return RetryPolicy(**values)
+        values["backoff"] = changed(base.backoff if isinstance(base.backoff, Exponential) else Exponential(), shape)
+    return changed(base, values)
 
 
 def _kinds(struct: type[msgspec.Struct]) -> dict[str, Any]:
@@ -83,14 +84,29 @@ FILE = define(
 )
 
 
-def rules_of(tables: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """The rules that *tables* stand for. Raises TableError for one that cannot be."""
+def policy_of(document: Mapping[str, Any], base: RetryPolicy, key: str) -> RetryPolicy:
+    """*base* with what the table *key* says. Raises TableError."""
+    values = {name: built(value, f"{key}.{name}") for name, value in given(read(document, POLICY, key)).items()}
+    return checked(lambda: make_policy(base, **values), key, values)
+
+
+def breaker_of(document: Mapping[str, Any], base: BreakerPolicy, key: str) -> BreakerPolicy:
+    """*base* with what the table *key* says. Raises TableError."""
+    values = {name: built(value, f"{key}.{name}") for name, value in given(read(document, BREAKER, key)).items()}
+    return checked(lambda: changed(base, values), key, values)
+
+
+def rules_of(documents: object, key: str = "rule") -> tuple[Rule, ...]:
+    """The rules that the tables *key* say. Raises TableError."""
     rules = []
-    for number, table in enumerate(tables):
-        values = {"name": f"rule {number + 1} of the configuration", **given(table)}
-        key = f"rule[{number}]"
-        rules.append(checked(lambda values=values: Rule(**{k: built(v) for k, v in values.items()}), key, values))
+    for number, table in enumerate(read({key: documents}, define(key, {key: list_of(RULE)}, dict)).rule):
+        values = {"name": f"rule {number + 1}", **given(table)}
+        rules.append(checked(functools.partial(_rule, values), f"{key}[{number}]", values))
     return tuple(rules)
+
+
+def _rule(values: Mapping[str, Any]) -> Rule:
+    return Rule(**{name: built(value) for name, value in values.items()})
 
 
 def options_of(source: Source | None = None, env: Mapping[str, str] | None = None, **options: Any) -> dict[str, Any]:
@@ -131,7 +147,8 @@ def _options(document: dict[str, Any]) -> dict[str, Any]:
         raise TableError("operation", 'must be tables by the name of the operation: [operation."fetch"]')
     table = read(document, FILE)
     values = given(table)
-    rules = rules_of(values.pop("rule", ()))
+    values.pop("rule", None)
+    rules = rules_of(document.get("rule", []))
     options = {key: built(value, key) for key, value in values.items()}
     overrides = {}
     for name, settings in operations.items():

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import cache, reduce
 from operator import or_
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
 from recovery.suggestions import hint
+
+T = TypeVar("T")
 
 ARRAYS = (tuple, list, set, frozenset, Iterable, Sequence, AbstractSet)
 
@@ -185,7 +187,7 @@ def built(value: Any, key: str = "") -> Any:
     return checked(lambda: real(**values), key, values)
 
 
-def checked(make: Any, key: str, names: Iterable[str] = ()) -> Any:
+def checked(make: Callable[[], T], key: str, names: Iterable[str] = ()) -> T:
     """What *make* returns; its TypeError or ValueError becomes a TableError for *key*, or one of the *names* in it."""
     try:
         return make()

@@ -96,7 +96,7 @@ def test_every_table_of_a_file_becomes_an_option(file: Path) -> None:
         "journal_config": JournalConfig(capacity=100),
         "overrides": {"fetch": {"max_retries": 1, "initial_delay": 0.0}},
         "classifier": (
-            Rule("rule 1 of the configuration", Category.TRANSIENT, exit_codes={75}),
+            Rule("rule 1", Category.TRANSIENT, exit_codes={75}),
             Rule("busy", Category.TRANSIENT, types=("comfy.ServerBusy",), retry_after=5),
         ),
     }
@@ -152,7 +152,7 @@ def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPa
         ("[[rule]]\nexit_codes = [75]", "rule[0].category: is missing"),
         (
             "[[rule]]\ncategory = 'auth'",
-            "rule[0]: rule 'rule 1 of the configuration' looks for nothing: it would match ",
+            "rule[0]: rule 'rule 1' looks for nothing: it would match ",
         ),
         ("[[rule]]\ncategory = 'auth'\nexit_codes = ['x']", "rule[0].exit_codes[0]: must be a whole number, not str"),
         ("[operation.fetch]\nmax_retrys = 1", 'operation."fetch".max_retrys: there is no such key; did you mean '),
@@ -214,7 +214,7 @@ def test_an_override_that_contradicts_the_code_is_named() -> None:
 def test_the_rules_of_the_file_are_asked_before_those_of_the_code(file: Path) -> None:
     mine = Rule("mine", Category.PERMANENT, exit_codes={75})
     found = options_of(file, {}, classifier=mine)["classifier"]
-    assert [rule.name for rule in found] == ["rule 1 of the configuration", "busy", "mine"]
+    assert [rule.name for rule in found] == ["rule 1", "busy", "mine"]
 
 
 def test_a_preset_takes_the_options_of_a_file(file: Path) -> None:
