@@ -73,8 +73,9 @@ def lint(name: str, config: OperationConfig, *, calls: int | None = None, key: s
 def longest_failure(policy: RetryPolicy, breaker: BreakerPolicy | None = None, *, waits: bool = False) -> float:
     """The most seconds until a call gives up that always fails in one way; infinite if it need not give up at all.
 
-    It is the same for any number of calls of one circuit: a probe that fails counts for all that wait. The circuit may
-    open before the call begins. What a server asks for, and attempts without a timeout, come on top.
+    It is the same for any number of calls of one circuit: a probe that fails counts for all that wait. The circuit
+    opens just before the call begins, or would begin. What a server asks for, and attempts without a timeout, come on
+    top.
 
     Args:
         policy: The policy of the call.
@@ -96,9 +97,8 @@ def _until_given_up(policy: RetryPolicy, breaker: BreakerPolicy | None, category
     if strategy is not None and strategy.wait_for:
         parked = math.inf if strategy.wait_timeout is None else strategy.wait_timeout
     most = policy.retries_for(category)
-    is_counted = breaker is not None and (
-        category not in HOPELESS if breaker.categories is None else category in breaker.categories
-    )
+    counted_ones = set(Category) - HOPELESS if breaker is None or breaker.categories is None else breaker.categories
+    is_counted = breaker is not None and category in counted_ones
     if most is None or (is_counted and waits and breaker is not None and breaker.probe is not None):
         return math.inf
     attempt = policy.attempt_timeout or policy.stall_timeout or 0.0
@@ -106,7 +106,7 @@ def _until_given_up(policy: RetryPolicy, breaker: BreakerPolicy | None, category
     previous = 0.0
     for retry in range(1, min(most, MOST_COUNTED) + 1):
         previous = longest_delay(policy, strategy, retry, previous)
-        total += attempt + max(previous, _break(breaker, retry) if is_counted else 0.0)
+        total += attempt + max(previous, _break(breaker, retry - (not waits)) if is_counted else 0.0)
     return total * max(1.0, most / MOST_COUNTED) + parked
 
 
@@ -141,14 +141,15 @@ def _ends(subject: str, config: OperationConfig) -> Iterator[Finding]:
         field, why = _without_limit(policy)
         yield _of_policy("no-limit", field, f"{subject} may never end: {why}", "set max_elapsed")
     elif longest > LONG:
-        retries = policy.most_retries or 0
-        also = " and the breaks of the circuit" if breaker is not None else ""
+        most = policy.most_retries
+        also = "" if breaker is None else " and the breaks of the circuit"
+        why = "max_elapsed" if most is None else f"{'1 retry' if most == 1 else f'{most} retries'}{also}"
+        is_bounded = policy.max_elapsed is not None
         yield _of_policy(
             "slow-to-fail",
-            "max_elapsed" if policy.max_elapsed is not None else "max_retries",
-            f"{subject} may take {duration(longest)} to fail ({counted(retries, 'retry').replace('retrys', 'retries')}"
-            f"{also})",
-            "set a shorter max_elapsed" if policy.max_elapsed is not None else "set max_elapsed, or fewer max_retries",
+            "max_elapsed" if is_bounded else "max_retries",
+            f"{subject} may take {duration(longest)} to fail ({why})",
+            "set a shorter max_elapsed" if is_bounded else "set max_elapsed, or fewer max_retries",
         )
 
 

@@ -139,7 +139,8 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         (("root = 1", download()), "root", ""),
         # values
         (("[retry]\nmax_retries = -1", download()), "retry.max_retries", "must be at least 0, not -1"),
-        (("[retry]\nmax_retries = true", download()), "retry.max_retries", "must be a whole number or 'none', not bool"),
+        (("[retry]\nmax_retries = true", download()), "retry.max_retries",
+         "must be a whole number or 'none', not bool"),
         (("[retry]\ninitial_delay = nan", download()), "retry.initial_delay", "must be finite, not nan"),
         ((download(size="-1"),), "operation[0].size", ""),
         ((download(sha256='""'),), "operation[0].sha256", "must be 64 hex digits"),
@@ -301,7 +302,7 @@ def test_a_plan_with_a_byte_order_mark_is_a_plan(tmp_path: Path) -> None:
     path.write_text(download(), encoding="utf-8-sig")
     assert len(load_plan(path).steps) == 1
     path.write_text(download(flavor='"red"'), encoding="utf-8-sig")
-    with pytest.raises(PlanError, match="is no key of a plan"):
+    with pytest.raises(PlanError, match="there is no such key"):
         load_plan(path)
     path.write_text(download(), encoding="utf-16")
     with pytest.raises(PlanError, match="is in UTF-16"):
