@@ -28,7 +28,6 @@ from events.isolation import Failures, gives_up_on_error, log
 from events.kinds import EVENTS, OF_RETRIES, ON_REQUEST, kinds_of
 from events.names import check_name, part_of, sender_of
 from events.observed import Members, Observed
-from events.queued import Queue
 from events.ready import Ready
 from events.signal import EventSignal
 from events.subscription import Narrowing, OnError, Subscription, check_subscriber
@@ -39,8 +38,7 @@ F = TypeVar("F", bound=Event)
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
 
-# Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
-# ``isEnabledFor``, which would be one more call, in another file, for each failure.
+# Details are for a log that wants INFO. Its level is read without ``isEnabledFor``: one more call for each failure.
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
 
@@ -132,12 +130,12 @@ class Bus:
             is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
                 says that it is no detail. Not for starts and successes.
             on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
-            queue: For a slow observer: up to so many events wait while a thread calls *function*, or the running loop
-                an async one. More are dropped and counted, ``EventsDropped`` says so once. It cannot answer.
+            queue: For a slow observer: a thread calls *function*, or the running loop an async one, while so many
+                events wait. More are dropped and counted; ``EventsDropped`` says so once. It cannot answer.
 
         Raises:
             TypeError: No event, no plain function, a *queue* or *operation* of a wrong type, a *key* without operation.
-            ValueError: *operation* holds a NUL, *queue* is below 1, *on_error* is unknown, or cannot "give up" here.
+            ValueError: A NUL in *operation*, a *queue* below 1, *on_error* is unknown, or cannot "give up" here.
             RuntimeError: An async *function* without a running loop.
         """
         check_subscriber(function, operation, key, queue)
@@ -148,7 +146,9 @@ class Bus:
         gives_up = gives_up_on_error(on_error, expanded if queue is None else ())
         essential = essential or gives_up or (queue is None and any(getattr(one, "asks", False) for one in wanted))
         subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail, gives_up)
-        if queue is not None:
+        if queue:
+            from events.queued import Queue  # here, for these alone
+
             subscription.function = subscription.queue = Queue(subscription, queue, self, self._failures)
         with self._lock:
             for kind in expanded:

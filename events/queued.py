@@ -105,7 +105,7 @@ class Queue:
     def _begin(self) -> None:
         self._changed = threading.Condition(self._lock)
         self._events: deque[Event] = deque()
-        self._has_consumer = self._is_delivering = False
+        self._has_consumer = self._is_delivering = self._is_idle = False
         self._thread = 0 if self._loop is None else self._loop.thread  # where it is delivered
         self._task: object = None  # asyncio references its tasks weakly
 
@@ -124,7 +124,7 @@ class Queue:
                 self._events.append(event)
                 if not self._has_consumer:
                     self._start()
-                else:
+                elif self._is_idle:
                     self._changed.notify_all()
                 if not self._lost:
                     return None
@@ -205,7 +205,9 @@ class Queue:
             self._is_delivering = False
             if not self._events:
                 self._changed.notify_all()  # those that wait until all is delivered
+                self._is_idle = True
                 self._changed.wait_for(lambda: self._events or self._is_closed, seconds)
+                self._is_idle = False
             self._has_consumer = self._is_delivering = bool(self._events)
             return self._events.popleft() if self._events else None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from events.fork_locks import fork_safe
-from events.queued import drain
 from recovery.journal.config import JournalConfig
 from recovery.waiting.daemon_threads import start_daemon
 from recovery.waiting.waiters import Latch
@@ -94,7 +94,9 @@ class Lifetime:
         self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()
-        drain(self._bus)
+        queued = sys.modules.get("events.queued")  # imported with the first subscriber that has a queue
+        if queued is not None:
+            queued.drain(self._bus)
 
     async def begin(self) -> None:
         """Start, with a task group for the calls to resume."""

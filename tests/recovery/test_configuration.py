@@ -29,7 +29,6 @@ from recovery.tables import table_of
 from recovery.testing import Script
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 WHOLE = """
 when_open = "wait"
 enable_logging = false
@@ -241,7 +240,8 @@ def test_the_examples_of_the_page_print_what_it_says(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
     assert len(examples) == 2
     for example, printed in examples:
         exec(compile(example, "docs/configuration.md", "exec"), {"__name__": "page"})
