@@ -130,8 +130,10 @@ def import_service(target: str) -> Recovery:
             found = getattr(found, part)
         except AttributeError as error:
             raise TargetError(f"{target}: {module} has no {name!r}") from error
+    found = getattr(found, "__self__", found)  # ``recoverable`` of the default service stands for it
     if not isinstance(found, Recovery):
-        raise TargetError(f"{target}: is a {type(found).__name__}, no Recovery; name the service")
+        said = f"is of type {type(found).__name__}, no Recovery; name the service, or `recoverable` of the default one"
+        raise TargetError(f"{target}: {said}")
     return found
 
 

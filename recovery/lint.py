@@ -74,15 +74,16 @@ def longest_failure(policy: RetryPolicy, breaker: BreakerPolicy | None = None, *
     """The most seconds until a call gives up that always fails in one way; infinite if it need not give up at all.
 
     It is the same for any number of calls of one circuit: a probe that fails counts for all that wait. The circuit
-    opens just before the call begins, or would begin. What a server asks for, and attempts without a timeout, come on
-    top.
+    opens just before the call begins, or would begin. On top come waits that a server asks for, or that end when a disk
+    has room or a person has answered, and attempts without a timeout.
 
     Args:
         policy: The policy of the call.
         breaker: Of the circuit; ``None`` if there is none.
         waits: Whether a call waits for an open circuit before it begins (``when_open="wait"``).
     """
-    categories = {Category.TRANSIENT, Category.UNREACHABLE, *policy.per_category}
+    told = (c for c, one in policy.per_category.items() if not one.wait_for or one.wait_timeout is None)
+    categories = {Category.TRANSIENT, Category.UNREACHABLE, *told}
     longest = max(_until_given_up(policy, breaker, category, waits=waits) for category in categories)
     if policy.max_elapsed is None:
         return longest

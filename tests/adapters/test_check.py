@@ -141,6 +141,17 @@ def test_a_service_shows_each_operation_where_it_is_defined(shop: str) -> None:
     ]
 
 
+def test_the_default_service_is_named_by_its_recoverable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain_of_test.py").write_text(
+        "from recovery import recoverable\n@recoverable('plain of test', max_retries=9)\ndef plain(): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rows = inspect("plain_of_test:recoverable").operations
+    assert [row.retries for row in rows if row.names == ("plain of test",)] == [9]
+    del sys.modules["plain_of_test"]
+
+
 def test_an_operation_that_only_the_configuration_has_is_named(shop: str) -> None:
     result = check(shop)
     assert result.exit_code == 1
@@ -152,7 +163,7 @@ def test_an_operation_that_only_the_configuration_has_is_named(shop: str) -> Non
     ("target", "said"),
     [
         ("shop_of_test:servic", "shop_of_test:servic: shop_of_test has no 'servic'"),
-        ("shop_of_test:text", "shop_of_test:text: is a str, no Recovery; name the service"),
+        ("shop_of_test:text", "shop_of_test:text: is of type str, no Recovery; name the service, or `recoverable` of "),
         ("no_such_module:service", "no_such_module:service: no_such_module cannot be imported: ModuleNotFoundError: "),
         ("nothing", "nothing: there is no such file; a service is named module:service, as in shop.jobs:service"),
     ],

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from events.conditions import Condition
 from events.evidence import Category
 from events.operation import Operation
-from recovery import BreakerPolicy, Constant, Exponential, RetryBudget, RetryPolicy, Rule, Strategy
+from recovery import (
+    BreakerPolicy,
+    Constant,
+    Exponential,
+    RetryBudget,
+    RetryPolicy,
+    Rule,
+    Strategy,
+    presets,
+)
 from recovery.lint import lint, longest_failure
 from recovery.policies.backoff import Jitter
 from recovery.policies.hosts import HOST_BREAKER
@@ -32,6 +41,11 @@ def found(calls: int | None = None, **given: Any) -> dict[str, str]:
 
 def test_the_defaults_have_no_findings() -> None:
     assert found() == {}
+
+
+def test_the_preset_for_launchers_has_no_findings() -> None:
+    owner = presets.launcher().operation("fetch").owner
+    assert lint("fetch", owner().config) == []
 
 
 def test_a_launch_of_many_downloads_has_no_findings() -> None:
