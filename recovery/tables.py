@@ -72,8 +72,10 @@ def list_of(kind: Any) -> Any:
 
 
 def _plain_mapping(key: Any, value: Any) -> Any:
-    """A table with a key for each member of an enum; errors then name the member."""
+    """A table of any keys, or with one for each member of an enum: errors then name the member."""
     inner = plain(value)
+    if key is str and inner is not None:
+        return types.GenericAlias(dict, (str, inner))
     if inner is None or not (isinstance(key, type) and issubclass(key, Enum)):
         return None
     return define(key.__name__, {str(member.value): inner for member in key}, dict)
@@ -144,7 +146,9 @@ def _kind_at(kind: Any, path: str) -> Any:
     """The type of the value at *path* in a table of that *kind*."""
     for part in re.findall(r"\w+|\[", path.replace("[...]", "[")):
         if part == "[":
-            kind = next((get_args(one)[0] for one in _members(kind) if get_origin(one) is tuple), kind)
+            inner = {tuple: 0, dict: 1}
+            origins = ((get_origin(one), get_args(one)) for one in _members(kind))
+            kind = next((args[inner[origin]] for origin, args in origins if origin in inner), kind)
         elif not part.isdigit():
             fields = [field for one in _structs(kind) for field in msgspec.structs.fields(one)]
             kind = next((field.type for field in fields if field.encode_name == part), kind)

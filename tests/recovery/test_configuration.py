@@ -101,6 +101,18 @@ def test_every_table_of_a_file_becomes_an_option(file: Path) -> None:
     }
 
 
+def test_tables_within_tables_are_read() -> None:
+    found = options_of(
+        {
+            "operation": {"fetch": {"claims": {"vram": 8e9}}},
+            "rule": [{"category": "auth", "statuses": [451], "remedy": {"sentence": "accept the licence"}}],
+        },
+        {},
+    )
+    assert found["overrides"] == {"fetch": {"claims": {"vram": 8e9}}}
+    assert found["classifier"][0].remedy.sentence == "accept the licence"
+
+
 def test_a_variable_comes_after_the_file_and_an_option_after_both(file: Path) -> None:
     env = {"RECOVERY_POLICY__MAX_RETRIES": "5", "RECOVERY_BREAKER": "none", "RECOVERY_CONFIG": str(file)}
     found = options_of(None, env, budget=None)
@@ -156,6 +168,7 @@ def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPa
         ("[[rule]]\ncategory = 'auth'\nexit_codes = ['x']", "rule[0].exit_codes[0]: must be a whole number, not str"),
         ("[operation.fetch]\nmax_retrys = 1", 'operation."fetch".max_retrys: there is no such key; did you mean '),
         ("[operation.fetch]\nmax_retries = -1", 'operation."fetch".max_retries: must be at least 0, not -1'),
+        ("[operation.fetch.claims]\nvram = 'x'", 'operation."fetch".claims[...]: must be a number, not str'),
         ("[[operation]]\nname = 'x'", 'operation: must be tables by the name of the operation: [operation."fetch"]'),
         ("policy = 3", "policy: must be a table, not int"),
         ("policy = ", "not TOML: Invalid value"),
