@@ -184,6 +184,14 @@ def test_a_failed_command_is_tried_again_only_where_that_helps(
     assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == output
 
 
+def test_a_rule_of_the_plan_says_what_an_exit_code_means(tmp_path: Path) -> None:
+    rule = '[[rule]]\nexit_codes = [3]\ncategory = "permanent"\nwhy = "it is the wrong version"\n'
+    failing = command("c", sys.executable, "-S", "-c", "import sys; sys.exit(3)")
+    ended = recovery("run", write_plan(tmp_path, rule, failing), "--json")
+    assert (ended.outcomes, ended.names().count("RetryScheduled")) == ({"c": "failed"}, 0)
+    assert "it is the wrong version" in ended.out
+
+
 def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
     with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
         ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")

@@ -182,7 +182,7 @@ def test_the_figure_of_one_call_is_that_of_its_breaks() -> None:
     assert time_to_fail(policy, HOST_BREAKER) == pytest.approx(450.0, rel=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     retries=st.integers(0, 12),
     delay=st.floats(0.0, 200.0),
