@@ -133,6 +133,9 @@ def on_pair(event: RetryScheduled | GaveUp) -> None:
     assert_type(event, RetryScheduled | GaveUp)
 
 
+async def on_gave_up(event: GaveUp) -> None: ...
+
+
 def on_three(event: RetryScheduled | GaveUp | CircuitOpened) -> None: ...
 
 
@@ -140,6 +143,7 @@ def subscribe() -> None:
     service.bus.subscribe((RetryScheduled, GaveUp), on_pair, operation="named", essential=True)
     service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), on_three)
     service.bus.subscribe([RetryScheduled, GaveUp], on_pair)
+    service.bus.subscribe(GaveUp, on_gave_up, queue=100)
     service.bus.subscribe((RetryScheduled, GaveUp), lambda event: event.attempt)
     service.bus.subscribe([RetryScheduled, GaveUp], lambda event: event.attempt)
     service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), lambda event: event.at, opration="a")  # type: ignore[call-overload]  # misspelled
