@@ -257,6 +257,7 @@ class Recovery(Declarations):
                 journal=lambda: self.journal,
                 waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
+                incidents=self.incidents.open,
             )
         elif thresholds is not None:
             raise ValueError("this service is monitored already; give the thresholds the first time")

@@ -424,7 +424,7 @@ def test_an_incident_of_a_circuit_forced_for_a_while_says_how_long() -> None:
     calls = Calls()
     calls.circuits.force("fetch", "open", seconds=60.0)
     calls.clock.advance(20.0)
-    assert str(calls.service.incidents.open()[0]) == "fetch: forced open; 0 calls wait, for 40 s"
+    assert str(calls.service.incidents.open()[0]) == "fetch: forced open; no call waits, for 40 s"
     calls.clock.advance(40.0)
     calls.circuits.states()
     assert calls.service.incidents.open() == []
