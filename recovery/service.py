@@ -194,7 +194,7 @@ class Recovery(Declarations):
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            from recovery.journal.history import Restore
+            from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
@@ -281,6 +281,7 @@ class Recovery(Declarations):
                 journal=lambda: self.journal,
                 waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
+                incidents=self.incidents.open,
             )
         elif thresholds is not None:
             raise ValueError("this service is monitored already; give the thresholds the first time")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from events.bus import Bus
     from recovery.execution.joinable import JoinableCalls
+    from recovery.journal.circuit_history import Restore
     from recovery.journal.core import JournalCore
-    from recovery.journal.history import Restore
     from recovery.journal.journal import Journal
     from recovery.journal.store import CommandSink, Store
     from recovery.resume.handles import Resumption
