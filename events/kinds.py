@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from events import alert_events, bus_events, circuit_events, incident_events, journal_events, operation_events
+from events import (
+    alert_events,
+    bus_events,
+    circuit_events,
+    clock_events,
+    incident_events,
+    journal_events,
+    operation_events,
+)
 from events.event import Event
 from events.operation_events import (
     FailureClassified,
@@ -21,9 +29,19 @@ ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
 OF_RETRIES: tuple[type[Event], ...] = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
 """The events of a call that fails, is retried at once or after a delay, and succeeds."""
 
+MODULES = (
+    operation_events,
+    circuit_events,
+    incident_events,
+    journal_events,
+    bus_events,
+    alert_events,
+    clock_events,
+)
+
 EVENTS: tuple[type[Event], ...] = tuple(
     kind
-    for module in (operation_events, circuit_events, incident_events, journal_events, bus_events, alert_events)
+    for module in MODULES
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
 )

@@ -61,7 +61,7 @@ class Definitions:
         self._lifetime = lifetime
         self.defaults = defaults
         self.switch = registry.switch
-        self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal)
+        self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal, waiting.conditions.jumps)
 
     def config(self, settings: Settings, caller: str) -> OperationConfig:
         """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.clock_events import ClockJumped
 from events.event import CallEvent, Event
 from events.incident_events import IncidentClosed
 from events.names import display_name
@@ -71,6 +72,7 @@ LEVELS: dict[type[Event], int] = {
     IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    ClockJumped: logging.WARNING,
 }
 """The level of each event that is logged, where logging is on."""
 
@@ -164,6 +166,8 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case ClockJumped():
+            line = jump_in_words(event)
         case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
             ends = f", {gave_up} gave up" if gave_up else ""
             line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"
@@ -172,6 +176,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         case _:
             return None
     return shown(line)
+
+
+def jump_in_words(event: ClockJumped) -> str:
+    """What a jump of the clock means, and what happens next."""
+    what = "the machine slept" if event.kind == "sleep" else "the process or its event loop stood still"
+    return (
+        f"{what} for {duration(event.slept)}; calls that are overdue come back one after another, "
+        "and a failure of a call that this caused uses no retry"
+    )
 
 
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:
