@@ -117,8 +117,11 @@ SETTINGS = st.fixed_dictionaries(
         "per_category": st.just({"unreachable": Strategy(max_retries=1, backoff=[2.0])}),
     },
 )
+JUMPS = {"asleep": (60.0, 0.0), "asleep for a moment": (5.0, 0.0), "busy": (0.0, 60.0), "at work for an hour": (0.0, 3600.0)}
+"""Of an attempt that fails: the seconds for which the machine sleeps, and for which the program works."""
+
 # A few errors in each scene, which repeat themselves: the second of a class is what the compiled path decides.
-FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage"]), min_size=1, max_size=2).flatmap(
+FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", *JUMPS]), min_size=1, max_size=2).flatmap(
     lambda few: st.lists(st.lists(st.sampled_from(["reset", *few]), max_size=4), min_size=2, max_size=4)
 )
 SCENES = st.builds(
@@ -228,6 +231,11 @@ def _play(
                 else:
                     attempt.cancel()
             raise ConnectionError("reset")
+        if kind in JUMPS:
+            slept, worked = JUMPS[kind]
+            clock.suspend(slept)
+            clock.advance(worked)
+            raise ConnectionError("reset")
         if kind:
             raise ERRORS[kind]()
         return f"result {number}"
@@ -261,6 +269,10 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
 @example(scene=scene(["reset"], ["reset", "reset"], breaker=BreakerPolicy(failure_threshold=2, counts="attempts")))
 @example(scene=scene(["refused"], ["reset"], idempotent=False))
 @example(scene=scene(["reset"], ["reset"], initial_delay=20.0))
+@example(scene=scene(["reset"], ["asleep", "reset"], ["reset"], ["reset", "busy", "reset"], ["reset"], initial_delay=0.1))
+@example(scene=scene(["reset"], ["reset", "asleep", "reset"], ["reset", "busy"], initial_delay=0.1, max_retries=2))
+@example(scene=scene(["reset"], ["asleep", "reset"], ["reset"], initial_delay=0.0))
+@example(scene=scene(["asleep"], ["reset", "at work for an hour"], ["reset", "busy"], ["reset", "at work for an hour"], ["reset"], initial_delay=0.1))
 @given(scene=SCENES)
 def test_both_failure_paths_do_the_same(mode: Mode, scene: Scene) -> None:
     general = act(scene, connect_to_the_signal, mode)
