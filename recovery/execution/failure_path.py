@@ -76,7 +76,6 @@ class FailurePath:
 
     def prepare(self, error: Exception) -> bool:
         """Renew the plan, or learn what *error* means. Returns whether to look at the failure again."""
-        self.planner.jumps.settle()
         plan, config = self.plan, self.runner.config
         if plan.generation != self.operation.generation + self.operation.bus.generation or plan.level != log_level():
             self.plan = self.planner.plan(self.operation, config)

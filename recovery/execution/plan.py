@@ -221,7 +221,7 @@ class Planner:
         bus, journal = self.bus, self._journal()
         generation = operation.generation + bus.generation
         own = self.own()
-        level, is_usual = log_level(), is_simple(config) and not self.jumps.is_recent
+        level, is_usual = log_level(), is_simple(config)
         is_usual &= self._registry.switch.is_on and self._registry.config_of(operation.name) is config
         found: list[Ready] = []
         kinds = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)

@@ -54,8 +54,6 @@ class Jumps:
         """When the next waiting call is to wake."""
         self.latest: Jump | None = None
         """The latest jump."""
-        self.is_recent = False
-        """Whether it was less than a minute ago, as of the latest look."""
         self._bus: Bus | None = None
         self._movers: tuple[Callable[[Jump], object], ...] = ()
         self._lock = fork_safe(threading.RLock())
@@ -78,28 +76,17 @@ class Jumps:
                 due = self.next_due() if is_long_ago else math.inf
             self._looks, jump = look(self._looks, reading, due, self.least)
             if jump is not None:
-                self.latest, self.is_recent = jump, True
+                self.latest = jump
                 self._excused_before, self._excused = self._excused, {}
                 self._move(jump)
         if jump is not None and self._bus is not None:
             self._bus.publish(ClockJumped(at=jump.at, slept=jump.slept, kind=jump.kind))
-        elif self.is_recent:
-            self.settle()
 
     def _move(self, jump: Jump) -> None:
-        if self._bus is not None:
-            if jump.kind == "stopped":
-                self._bus.stops = (*self._bus.stops[-MOST_STOPS:], (jump.at, jump.slept))
-            self._bus.invalidate()  # for a minute, no failure takes the compiled path
+        if self._bus is not None and jump.kind == "stopped":
+            self._bus.stops = (*self._bus.stops[-MOST_STOPS:], (jump.at, jump.slept))
         for move in self._movers:
             move(jump)
-
-    def settle(self) -> None:
-        """Once a minute has passed since the latest jump, let failures take the compiled path again."""
-        if self.is_recent and self.latest is not None and self.clock() > self.latest.at + AFFECTED:
-            self.is_recent = False
-            if self._bus is not None:
-                self._bus.invalidate()
 
     def excuses(self, failed: OperationFailed) -> bool:
         """Whether *failed* uses no retry: one failure of a call for each jump, of an attempt that the jump met.
@@ -117,10 +104,13 @@ class Jumps:
             return self._excused.setdefault(failed.call, failed.attempt) == failed.attempt  # published once more: again
 
     def concerns(self, retry: int) -> bool:
-        """After a look: whether the general path must decide about a failure that retry *retry* would follow."""
+        """After a look: whether the general path must decide about a failure that retry *retry* would follow.
+
+        When a first attempt began is not known, so it must fail soon after the jump (``may_excuse``).
+        """
         self.look()
         jump = self.latest
-        return self.is_recent or (jump is not None and retry > 1 and self.clock() <= jump.at + LIVED_THROUGH)
+        return jump is not None and self.clock() <= jump.at + (LIVED_THROUGH if retry > 1 else AFFECTED)
 
     def _read(self) -> Reading:
         clock, real = self.clock, self._real
