@@ -24,8 +24,8 @@ from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, l
 from recovery.subscribers.exhausted import exhausted_by
 from recovery.subscribers.guarded_reading import is_exception
 
-Excuses: TypeAlias = Callable[[OperationFailed], bool]
-"""Whether a failure is due to a jump of the clock."""
+Excuses: TypeAlias = Callable[[OperationFailed], tuple[bool, float]]
+"""Whether a failure is due to a jump of the clock, and the seconds of its *elapsed* in which the process stood still."""
 
 ON = Switch()
 SWITCHED_OFF = GiveUp("recovery is switched off")
@@ -95,7 +95,7 @@ class Classify:
         *,
         enabled: bool = True,
         classifiers: tuple[Classifier, ...] = (),
-        excuses: Excuses = lambda _: False,
+        excuses: Excuses = lambda _: (False, 0.0),
     ) -> None:
         self._switch = switch
         self._config_of = config_of
@@ -126,7 +126,8 @@ class Classify:
             reset_by_progress(config.policy, failed) if failed.progressed else (failed.retries, failed.progress_resets)
         )
         asked = _asked(answer, evidence)
-        is_retried_later = may_wait(config.policy, answer.category, retries + 1, asked)
+        is_later = may_wait(config.policy, answer.category, retries + 1, asked)
+        uncharged, stopped = self._excuses(failed) if is_later else (False, 0.0)
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -139,11 +140,11 @@ class Classify:
             retry_after=asked,
             evidence=evidence,
             retries=retries,
-            elapsed=failed.elapsed,
+            elapsed=failed.elapsed - stopped,
             waited=failed.waited,
             done=failed.done,
             progress_resets=progress_resets,
-            uncharged=is_retried_later and self._excuses(failed),
+            uncharged=uncharged,
         )
 
     def of_class(self, error: Exception, config: OperationConfig, operation: str) -> Meaning | None:

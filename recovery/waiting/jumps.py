@@ -65,10 +65,13 @@ class Jumps:
         """Publish jumps on *bus*; before, *movers* move what waits, and no other thread looks."""
         self._bus, self._movers = bus, movers
 
-    def look(self, due: float | None = None) -> None:
-        """Look at the clocks. *due* is when the wait was to wake that has just woken by itself, if there is one."""
+    def look(self, due: float | None = None) -> Jump | None:
+        """Look at the clocks. *due* is when the wait was to wake that has just woken by itself, if there is one.
+
+        Returns the jump that it sees, if it is the first to see it.
+        """
         if not self.is_watching:
-            return
+            return None
         with self._lock:
             reading = self._read()
             if due is None:  # a failure may be handled before the first wait wakes
@@ -81,6 +84,7 @@ class Jumps:
                 self._move(jump)
         if jump is not None and self._bus is not None:
             self._bus.publish(ClockJumped(at=jump.at, slept=jump.slept, kind=jump.kind))
+        return jump
 
     def _move(self, jump: Jump) -> None:
         if self._bus is not None and jump.kind == "stopped":
@@ -88,20 +92,23 @@ class Jumps:
         for move in self._movers:
             move(jump)
 
-    def excuses(self, failed: OperationFailed) -> bool:
-        """Whether *failed* uses no retry: one failure of a call for each jump, of an attempt that the jump met.
+    def excuses(self, failed: OperationFailed) -> tuple[bool, float]:
+        """Whether *failed* uses no retry, and the seconds for which the process was stopped that its *elapsed* counts.
+
+        One failure of a call is excused for each jump, that of an attempt which the jump met.
 
         If the process stands still again and again, no two failures in a row are excused: a function that blocks its
         event loop and then raises would be tried for ever.
         """
-        self.look()
-        jump = self.latest
+        seen = self.look()
+        stopped, jump = seen.slept if seen is not None and seen.kind == "stopped" else 0.0, self.latest
         if jump is None or not may_excuse(jump, failed.began, failed.at):
-            return False
+            return False, stopped
         with self._lock:
             if jump.kind == "stopped" and self._excused_before.get(failed.call) == failed.attempt - 1:
-                return False
-            return self._excused.setdefault(failed.call, failed.attempt) == failed.attempt  # published once more: again
+                return False, stopped
+            # A failure that is published once more is excused once more.
+            return self._excused.setdefault(failed.call, failed.attempt) == failed.attempt, stopped
 
     def concerns(self, retry: int) -> bool:
         """After a look: whether the general path must decide about a failure that retry *retry* would follow.
