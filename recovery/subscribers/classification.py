@@ -25,7 +25,7 @@ from recovery.subscribers.exhausted import exhausted_by
 from recovery.subscribers.guarded_reading import is_exception
 
 Excuses: TypeAlias = Callable[[OperationFailed], tuple[bool, float]]
-"""Whether a failure is due to a jump of the clock, and the seconds of its *elapsed* in which the process stood still."""
+"""Whether a failure is due to a jump of the clock; and how many seconds of its *elapsed* the process stood still."""
 
 ON = Switch()
 SWITCHED_OFF = GiveUp("recovery is switched off")

@@ -104,6 +104,31 @@ def test_fifty_downloads_of_three_hosts_survive_a_night(backend: str, jump: Jump
         assert downloads.after(10.0) == 50
 
 
+@EITHER
+def test_calls_that_sleep_without_a_wait_come_back_staggered(jump: Jump) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, policy=policy(), rng=random.Random(7).random)
+    jumps, recovered = events_of(service, ClockJumped), events_of(service, OperationRecovered)
+    starts: list[float] = []
+
+    @service.recoverable("fetch")  # it has no key: its failures take the compiled path
+    async def fetch() -> None:
+        starts.append(clock())
+        if len(starts) <= 50:
+            raise ConnectionError("reset")
+
+    async def main() -> None:
+        async with background(*[fetch] * 50):
+            assert len(service.calls.waiting()) == 50
+            let(clock, jump)
+
+    clock.run(main)
+    [jumped] = jumps
+    assert sum(jumped.at <= at < jumped.at + 1.0 for at in starts) == 1
+    assert len(recovered) == 50
+    assert max(event.lag for event in recovered) < 0.1
+
+
 @BACKENDS
 def test_a_wait_that_a_server_asked_for_goes_on_while_the_machine_sleeps(backend: str) -> None:
     clock = VirtualClock()
@@ -207,7 +232,7 @@ def test_one_failure_of_a_call_is_excused_for_each_jump() -> None:
     assert [failure.uncharged for failure in failures] == [True, False, True, False]
 
 
-def test_an_attempt_that_begins_a_minute_after_a_jump_is_charged() -> None:
+def test_an_attempt_a_minute_after_a_jump_uses_a_retry() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=policy(59.0))
     failures = events_of(service, FailureClassified)
