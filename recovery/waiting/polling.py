@@ -76,9 +76,13 @@ class Conditions:
         self.lock = fork_safe(threading.RLock())
         """Guards the conditions and every wait."""
         self._rng = rng
+        self._reported: set[str] = set()
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Forget every wait: in a forked child there is none, and the first one would neither poll nor look."""
         self._watched: dict[Condition, WatchedCondition] = {}
         self._asked: set[Condition] = set()  # by a thread that has not answered yet
-        self._reported: set[str] = set()
         self._lookouts: OrderedDict[int, Watcher] = OrderedDict()  # the first one looks
 
     def watch(self, wait: Watcher, condition: Condition) -> float:
