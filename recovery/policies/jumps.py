@@ -115,12 +115,14 @@ def may_wait(policy: RetryPolicy, category: Category, retry: int, asked: float |
         retry: The number of the retry that would follow.
         asked: Seconds that a server asked to wait.
     """
-    strategy = policy.per_category.get(category)
+    strategies, backoff, cap = policy.per_category, policy.backoff, policy.max_delay
+    if not (asked or strategies) and type(backoff) is Exponential and backoff.initial == 0.0:
+        return False  # at once, for a failure of any category: to look that up takes longer
+    strategy = strategies.get(category)
     if category in HOPELESS and (strategy is None or category in NEVER):
         return False
     if asked or (strategy is not None and strategy.wait_for):
         return True
-    backoff, cap = policy.backoff, policy.max_delay
     if strategy is not None:
         backoff = backoff if isinstance(strategy.backoff, msgspec.UnsetType) else strategy.backoff
         cap = cap if isinstance(strategy.max_delay, msgspec.UnsetType) else strategy.max_delay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections import Counter
@@ -127,6 +128,31 @@ def test_calls_that_sleep_without_a_wait_come_back_staggered(jump: Jump) -> None
     assert sum(jumped.at <= at < jumped.at + 1.0 for at in starts) == 1
     assert len(recovered) == 50
     assert max(event.lag for event in recovered) < 0.1
+
+
+def test_a_subscriber_that_cancels_calls_as_the_clock_jumps_loses_no_other() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    done: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def fetch(number: int) -> None:
+        if clock() < 1.0:
+            raise ConnectionError("reset")
+        done.append(number)
+
+    short, long = (service.recoverable(f"{each}", policy=policy(each))(fetch) for each in (20.0, 9 * NIGHT))
+
+    async def main() -> None:
+        calls = [long(number) for number in range(12)] + [short(number) for number in range(12, 15)]
+        tasks.extend(asyncio.get_running_loop().create_task(call) for call in calls)
+        await anyio.sleep(0.5)
+        clock.freeze(NIGHT)
+        await asyncio.wait(tasks, timeout=10 * NIGHT)
+
+    service.bus.subscribe(ClockJumped, lambda _: [task.cancel() for task in tasks[1:8]] and None)
+    clock.run(main)
+    assert sorted(done) == [0, *range(8, 15)]
 
 
 @BACKENDS
