@@ -12,6 +12,7 @@ from events import (
     incident_events,
     journal_events,
     operation_events,
+    question_events,
 )
 from events.event import Event
 from events.operation_events import (
@@ -36,6 +37,7 @@ MODULES = (
     journal_events,
     bus_events,
     alert_events,
+    question_events,
     clock_events,
 )
 

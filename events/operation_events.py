@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from events.event import FOREVER, NOTHING, CallEvent
-from events.evidence import Category, Evidence
+from events.evidence import Category, Evidence, Remedy
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,6 +109,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         done: As in ``OperationFailed``.
         progress_resets: As in ``OperationFailed``; one more if progress has just given the retries back.
         uncharged: Whether it is due to a jump of the clock: it uses no retry, and no circuit counts it.
+        remedy: What a person can do, if the rule knows it.
     """
 
     asks: ClassVar[bool] = True
@@ -124,6 +125,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
     done: float = 0.0
     progress_resets: int = 0
     uncharged: bool = False
+    remedy: Remedy | None = None
 
     @property
     def brief(self) -> str:

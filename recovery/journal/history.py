@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -26,8 +26,9 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import Explanation, counted, explain, moment
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -43,8 +44,21 @@ TERMINAL: tuple[type[CallEvent], ...] = (
 CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
 """The events from which an open circuit is restored."""
 
-Restore: TypeAlias = Callable[[dict[tuple[str, str], Open]], object]
-"""Receives the circuits that earlier runs left open, by operation and key."""
+QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered)
+"""The events from which questions and their answers are restored."""
+
+
+class Restore(NamedTuple):
+    """What receives what the journal holds, besides calls.
+
+    Args:
+        circuits: Called once, with the circuits that earlier runs left open, by operation and key.
+        questions: Called again and again, with the events about questions, of all processes.
+    """
+
+    circuits: Callable[[dict[tuple[str, str], Open]], object] = id
+    questions: Callable[[Sequence[Event]], object] = id
+
 
 MAX_FAILURES_KEPT = 50
 
@@ -273,8 +287,13 @@ def replay_circuits(
 
 
 def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
-    left = _left(circuit.run, circuit.due, circuit.after, runs, now)
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break.
+
+    A break that is over ended as long ago as the wall clock says: a circuit expires also while no process runs.
+    """
+    left, then = _left(circuit.run, circuit.due, circuit.after, runs, now), runs.get(circuit.run)
+    if left <= 0.0 and then is not None:
+        left = min(then.wall + circuit.due - then.monotonic - now.wall, 0.0)
     return Open(now.monotonic + left, circuit.failures, circuit.times)
 
 

@@ -145,6 +145,7 @@ class Classify:
             done=failed.done,
             progress_resets=progress_resets,
             uncharged=uncharged,
+            remedy=answer.remedy,
         )
 
     def of_class(self, error: Exception, config: OperationConfig, operation: str) -> Meaning | None:

@@ -14,7 +14,7 @@ from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
 from recovery.journal.history import OpenCircuit, Run, reopened, replay_circuits
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 
