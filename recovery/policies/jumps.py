@@ -116,7 +116,7 @@ def may_wait(policy: RetryPolicy, category: Category, retry: int, asked: float |
         asked: Seconds that a server asked to wait.
     """
     strategies, backoff, cap = policy.per_category, policy.backoff, policy.max_delay
-    if not (asked or strategies) and type(backoff) is Exponential and backoff.initial == 0.0:
+    if not (asked or strategies) and isinstance(backoff, Exponential) and backoff.initial == 0.0:
         return False  # at once, for a failure of any category: to look that up takes longer
     strategy = strategies.get(category)
     if category in HOPELESS and (strategy is None or category in NEVER):
