@@ -32,6 +32,9 @@ from recovery.service import Recovery
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 
+MOST_DEATHS = 1_000_000
+"""Deaths of its process after which a launch is quarantined."""
+
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
 log = logging.getLogger("recovery.launch")
@@ -67,7 +70,9 @@ class Launch:
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self.outcomes: dict[str, Outcome] = {}
         define = partial(service.recoverable, resumable=True)
-        self._launch = define("launch", policy=RetryPolicy(max_retries=0), breaker=None)(self._run_steps)
+        # An error of its own ends it. The death of its process is charged to the steps that ran.
+        own = RetryPolicy(max_retries=MOST_DEATHS)
+        self._launch = define("launch", policy=own, breaker=None, retry_if_error=_never)(self._run_steps)
         self._download = define(
             "download",
             # Counts failures in a row without progress: a large file breaks off more often than that.
@@ -151,6 +156,10 @@ class Launch:
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         self._plan.root.mkdir(parents=True, exist_ok=True)
         await run_command(name, argv, cwd=self._plan.place(cwd), logs=self._logs)
+
+
+def _never(_: Exception) -> bool:
+    return False
 
 
 def _save_progress(offset: int, size: int | None) -> None:

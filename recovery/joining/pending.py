@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from events.call import Call
 from events.errors import CallRejectedError
 from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from events.own_log import own_log
-from recovery.joining.continuation import continued
-from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
+from recovery.joining.continuation import continued, why_quarantined
+from recovery.joining.shared_call import Identity, SharedCall, why_rejected
 from recovery.redact import brief
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from recovery.registry import Registry
     from recovery.serialization.arguments import ArgumentCodec
 
-MAX_CRASHES = 3
-"""Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
 MAX_NAMED = 3
 """Calls that a warning names by their ids."""
 
@@ -73,7 +73,7 @@ class PendingCalls:
         self.left: dict[str, CallRecord] = {}
         """Calls that stay pending, by id."""
         self.quarantined: dict[str, SharedCall] = {}
-        """Calls in which the process crashed too often, by id."""
+        """Calls whose last allowed attempt died with its process, by id."""
         self.ready: list[SharedCall] = []
         """Calls that the resumption can run, unless a caller has taken them."""
 
@@ -232,7 +232,8 @@ class PendingCalls:
             shared = SharedCall((name, version, record.idempotency_key), name, None, {}, record)
         else:
             return "the operation is defined without resumable=True" if record.is_resumable else UNSTORED
-        if self._is_quarantined(record, definition):
+        if (kept := self._quarantined(record, definition)) is not None:
+            shared.record = kept
             self.quarantined[record.call] = shared
             if shared in self.ready:
                 self.ready.remove(shared)
@@ -241,32 +242,32 @@ class PendingCalls:
             self._register.add_pending(shared)
         return None
 
-    def _is_quarantined(self, record: CallRecord, definition: Definition) -> bool:
+    def _quarantined(self, record: CallRecord, definition: Definition) -> CallRecord | None:
+        """*record* as that of a quarantined call, which is published; ``None`` if the call may go on."""
         if record.state == "quarantined":
-            return True
-        if record.state != "running" or record.crashes < MAX_CRASHES or record.interrupted:
-            return False
-        reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
-        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` runs it once more"
+            return record
+        reason = why_quarantined(record, definition.config)
+        if reason is None:
+            return None
+        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` resumes it with all its retries"
         if not definition.is_silent:
             log.error(text, record.call, record.operation, reason, record.call)
-        quarantined = Call(definition.keyed(record.key), record.call)
-        quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
-        return True
+        Call(definition.keyed(record.key), record.call).publish(OperationQuarantined, record.attempt, reason=reason)
+        return msgspec.structs.replace(record, state="quarantined", reason=reason)
 
-    def check_crashes(self, shared: SharedCall, definition: Definition) -> None:
-        """*shared* comes from another process: quarantine it if too many processes died in it.
+    def check_death(self, shared: SharedCall, definition: Definition) -> None:
+        """*shared* comes from another process: quarantine it if its last allowed attempt died with that one.
 
         Raises:
             CallRejectedError: It is quarantined.
         """
-        record = shared.record
-        if record is None or not self._is_quarantined(record, definition):
+        kept = None if shared.record is None else self._quarantined(shared.record, definition)
+        if kept is None:
             return
-        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, record)
-        self.quarantined[record.call], shared.record = again, None
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, kept)
+        self.quarantined[kept.call], shared.record = again, None
         self._register.quarantine(again)
-        raise CallRejectedError(shared.name, why_quarantined(again))
+        raise CallRejectedError(shared.name, why_rejected(again))
 
     # what stays
 

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_quarantined
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_rejected
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
@@ -63,7 +63,7 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity][0]))
+                raise CallRejectedError(identity[0], why_rejected(self._quarantined[identity][0]))
             if waiting:
                 shared = waiting[0]
                 self._take(shared)
@@ -222,7 +222,7 @@ class CallRegister:
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
     def quarantine(self, shared: SharedCall) -> None:
-        """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
+        """*shared* is not resumed by itself: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
             with self._lock:
                 self._quarantined.setdefault(shared.identity, deque()).append(shared)

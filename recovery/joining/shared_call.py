@@ -167,8 +167,9 @@ def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCal
     return next(walk(shared), None)
 
 
-def why_quarantined(shared: SharedCall) -> str:
-    """Why a call that equals *shared* is rejected, and what to do."""
-    call = shared.record and shared.record.call
-    free = f"free it with `recovery retry JOURNAL {call}`"
-    return f"call {call} is quarantined, its process crashed in it too often; {free}"
+def why_rejected(shared: SharedCall) -> str:
+    """Why a call that equals *shared*, which is quarantined, is rejected, and what to do."""
+    record = shared.record
+    assert record is not None
+    free = f"`recovery retry JOURNAL {record.call}` frees it"
+    return f"call {record.call} is quarantined: {record.reason}; {free}"

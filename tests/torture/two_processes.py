@@ -25,7 +25,6 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.errors import RecoveryError
 from recovery import context
-from recovery.joining.pending import MAX_CRASHES
 from recovery.service import Recovery
 from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -56,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         times: How often it asks.
         pause: Seconds in between.
         makes_progress: Whether its bodies make a checkpoint.
+        retries: How many retries a call has.
         asks_at_once: Whether each call has a thread of its own.
     """
 
@@ -69,13 +69,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     times: int = 1
     pause: float = 0.0
     makes_progress: bool = True
+    retries: int = 0
     asks_at_once: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of its operation."""
         keyed = {"idempotency_key": str, "remember": 60.0}
-        limits = {"max_retries": 0, "max_elapsed": self.most, "breaker": None}
+        limits = {"max_retries": self.retries, "max_elapsed": self.most, "breaker": None}
         return {**limits, **(keyed if self.is_keyed else {"resumable": True})}
 
 
@@ -444,16 +445,16 @@ def stopped(two: Pair, mode: str, way: int) -> None:
 
 
 def poisonous(two: Pair, mode: str, way: int) -> None:
-    """A call that kills each process that goes on with it is quarantined, and the last one is told so."""
+    """A call that kills each process that goes on with it has its attempts, and the last process is told so."""
     del way
-    task = Task(mode=mode, end="wait", makes_progress=False)
-    waiting = [two.start(str(number), task) for number in range(MAX_CRASHES + 2)]
+    task = Task(mode=mode, end="wait", makes_progress=False, retries=2)
+    waiting = [two.start(str(number), task) for number in range(task.retries + 2)]
     two.go()
     [begin] = two.wait_for("begin")
     for child in waiting:
         if child.pid != begin["pid"]:
             two.wait_for_line(child, "runs an equal call")
-    for number in range(MAX_CRASHES + 1):
+    for number in range(task.retries + 1):
         begin = two.wait_for("begin", count=number + 1)[-1]
         holder = next(child for child in waiting if child.pid == begin["pid"])
         two.wait_for("saved", holder)
