@@ -148,7 +148,7 @@ class Attempts:
         if not self.is_enabled():
             yield BlockAttempt(attempt, is_enabled=False)
             return
-        ended, error = None, None
+        ended, error, policy = None, None, self.config.policy
         try:
             while True:
                 if (self.barrier.are_journalled or attempt.call.has_failed) and self.barrier.must_wait:
@@ -158,8 +158,8 @@ class Attempts:
                     deferred = defer(attempt, deferred, self._time_left(attempt))
                     if isinstance(deferred, GiveUp):
                         raise end_unstarted(attempt, deferred, error, stays_pending=False)
-                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number, deferred, since))
-                    ended = charge(wait, self.config.policy)
+                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number, deferred, since, policy))
+                    ended = charge(wait, policy)
                     continue
                 error = None
                 yield (block := BlockAttempt(attempt, has_context=self.config.has_context))
@@ -170,8 +170,8 @@ class Attempts:
                 verdict, error = block.verdict, block.error
                 del block
                 if verdict.after > 0.0 or isinstance(verdict, Park):
-                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict))
-                    ended = charge(wait, self.config.policy)
+                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict, policy=policy))
+                    ended = charge(wait, policy)
                 if verdict.after <= 0.0:
                     yield None
                 if ended is None and self.barrier.are_journalled:

@@ -127,7 +127,7 @@ class Runner:
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
                     continue
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
@@ -186,7 +186,7 @@ class Runner:
                     if isinstance(verdict, GiveUp):
                         break
                     if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict)
+                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
@@ -242,7 +242,7 @@ class Runner:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""
         deferred = defer(attempt, verdict, self._time_left(attempt.call))
         if isinstance(deferred, Park):
-            return Wait(self._conditions, attempt, attempt.number, deferred, since)
+            return Wait(self._conditions, attempt, attempt.number, deferred, since, self._policy)
         try:
             raise end_unstarted(attempt, deferred, error, stays_pending=self.barrier.is_refusal(deferred))
         finally:

@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
+from events.circuit_events import CircuitOpened
 from events.operation_events import CallSteered
 from events.parts import Parts
 from recovery.operations import OperationKey
+from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.waiting.held_calls import HeldCalls
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
@@ -45,6 +48,8 @@ class WaitingCalls:
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
+        self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
+        self._open = Parts()  # with such a circuit
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -79,6 +84,8 @@ class WaitingCalls:
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
                 waiting.steered(wait)
+            if command == "pause" and (held := self._held.get(wait.operation_key)) is not None:
+                held.turn()
         operation = wait.attempt.call.operation
         try:
             operation.bus.publish(
@@ -107,14 +114,54 @@ class WaitingCalls:
             for wait in deferred:
                 wait.release(self.jitter(len(deferred)) if spread else 0.0)
 
+    def circuit_opened(self, opened: CircuitOpened, policy: BreakerPolicy | None) -> None:
+        """Hold the calls that wait for the circuit that *opened*; if a probe has failed, it counts for all of them."""
+        with self.conditions.lock:
+            held = self._held.get((opened.operation, opened.key))
+            if held is None:
+                self._held[opened.operation, opened.key] = HeldCalls.by(opened, policy)
+                self._open.add((opened.operation, opened.key))
+            else:
+                held.opened_again(opened)
+
+    def circuit_probed(self, operation: str, key: str) -> None:
+        """Have the calls that wait for a circuit wait for the answer of a probe."""
+        with self.conditions.lock:
+            if (held := self._held.get((operation, key))) is not None:
+                held.probed(self.conditions.clock())
+
+    def circuit_closed(self, operation: str, key: str) -> None:
+        """Let the calls that wait for a circuit go on, staggered."""
+        with self.conditions.lock:
+            for part in list(self._open.within(operation, key)):
+                del self._held[part]
+                self._open.discard(part)
+        self.wake(operation, key, spread=True)
+
+    def may_probe(self, operation: str, key: str) -> None:
+        """Let the next call that waits for a circuit probe: a permit is free."""
+        with self.conditions.lock:
+            if (held := self._held.get((operation, key))) is not None:
+                held.may_probe(self.conditions.clock())
+
+    def held_by(self, operation: str, key: str) -> list[str]:
+        """The ids of the calls that wait for a circuit, the next to probe first."""
+        with self.conditions.lock:
+            held = self._held.get((operation, key))
+            return [] if held is None else [wait.attempt.call.id for wait in held.waits]
+
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
         with self.conditions.lock:
+            operation_key = wait.operation_key
             self._waits[wait.attempt.call.id] = wait
-            if wait.is_deferred:
-                self._deferred[wait.operation_key].add(wait)
-                self._parts.add(wait.operation_key)
-                if self.wakes != wait.since:
+            held = self._held.get(operation_key) if self._held else None
+            if held is not None:
+                held.enter(wait)
+            if wait.is_deferred or (held is not None and wait in held.waits):
+                self._deferred[operation_key].add(wait)
+                self._parts.add(operation_key)
+                if wait.is_deferred and self.wakes != wait.since:
                     wait.release(0.0)  # its cause may have ended since it asked
 
     def enter_sleep(self, call: str, sleep: Sleeping) -> None:
@@ -136,12 +183,14 @@ class WaitingCalls:
                 wait.waiter.close()
             if self._waits.get(wait.attempt.call.id) is wait:
                 self._remove(wait.attempt.call.id)
-            if wait.is_deferred:
-                deferred = self._deferred[wait.operation_key]
+            operation_key = wait.operation_key
+            if self._held and (held := self._held.get(operation_key)) is not None:
+                held.leave(wait)
+            if (deferred := self._deferred.get(operation_key)) is not None:
                 deferred.discard(wait)
                 if not deferred:
-                    del self._deferred[wait.operation_key]
-                    self._parts.discard(wait.operation_key)
+                    del self._deferred[operation_key]
+                    self._parts.discard(operation_key)
 
     def _remove(self, call: str) -> None:
         del self._waits[call]

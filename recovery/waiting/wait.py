@@ -16,6 +16,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
+from recovery.policies.retry import RetryPolicy
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
 
@@ -69,6 +70,7 @@ class Wait(msgspec.Struct, eq=False):
         number: The number of the attempt that the call waits for.
         verdict: How long to wait and what for.
         since: For an attempt that is deferred: ``WaitingCalls.wakes`` as it was before the attempt asked to begin.
+        policy: The policy of the call, for what it waits for with others; ``None`` if it waits alone.
     """
 
     conditions: Conditions
@@ -76,6 +78,7 @@ class Wait(msgspec.Struct, eq=False):
     number: int
     verdict: Retry | Park
     since: int | None = None
+    policy: RetryPolicy | None = None
     deadline: float = math.inf
     waiter: Waiter | None = None
     watched: WatchedCondition | None = None
@@ -110,6 +113,26 @@ class Wait(msgspec.Struct, eq=False):
         """The conditions of its verdict."""
         until = self.verdict.until if isinstance(self.verdict, Park) else ()
         return tuple(cause for cause in until if isinstance(cause, Condition))
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What it waits for besides its delay, as texts."""
+        return tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else ()
+
+    @property
+    def attempts_made(self) -> int:
+        """How many attempts the call has made."""
+        return self.number - 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no command any more."""
+        return self.phase == "over"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its delay stands still."""
+        return self.left is not None
 
     @property
     def is_deferred(self) -> bool:
@@ -209,6 +232,17 @@ class Wait(msgspec.Struct, eq=False):
         if call.due is not None:
             call.due = due
 
+    def hold_until(self, due: float) -> None:
+        """Have it end at *due*, or at its deadline. One that is paused or over stays as it is."""
+        if not (self.is_paused or self.is_over):
+            self.due = min(due, self.deadline)
+            self.wake()
+
+    def give_up(self, ended: GiveUp) -> None:
+        """End it, and its call, for the reason *ended*."""
+        self.ended, self.phase = ended, "over"
+        self.wake()
+
     def release(self, extra: float) -> None:
         """End the wait in *extra* seconds: what deferred the attempt has changed."""
         self.pending = ()
@@ -242,8 +276,8 @@ class Wait(msgspec.Struct, eq=False):
             attempt=self.number,
             retries=call.retries + (is_next and self.counts_as_retry),
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
-            until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
-            is_paused=self.left is not None,
+            until=self.causes,
+            is_paused=self.is_paused,
             failure=call.failure,
             idempotency_key=call.idempotency_key,
             arguments=call.arguments,
