@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +16,7 @@ from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from events.own_log import own_log
 from recovery.joining.continuation import continued, why_quarantined
-from recovery.joining.shared_call import Identity, SharedCall, why_rejected
+from recovery.joining.shared_call import SharedCall, identity_of, why_rejected
 from recovery.redact import brief
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from recovery.journal.store import Query
     from recovery.operations import Definition
     from recovery.registry import Registry
-    from recovery.serialization.arguments import ArgumentCodec
 
 MAX_NAMED = 3
 """Calls that a warning names by their ids."""
@@ -36,7 +35,6 @@ UNDEFINED = "no operation of that name is defined; define it, or end them with `
 UNSTORED = "nothing was stored to resume it with; `recovery give-up JOURNAL CALL` ends it"
 ASYNC = "the function is async; resume under `async with`, where a loop runs"
 EQUAL = "an equal call runs in this process; a later equal call goes on with it"
-NOT_JOINED = "a call runs by itself, no equal call can join it"
 UNKNOWN = "the journal has not said yet which calls are pending"
 
 log = own_log("recovery")
@@ -188,6 +186,13 @@ class PendingCalls:
                 self.ready.remove(shared)
             return True
 
+    def take(self, call: str) -> None:
+        """A caller of this process goes on with the call of that id: none else does, also if it is found only now."""
+        with self._lock:
+            self._known.add(call)
+            if call not in self.quarantined:
+                self.drop(call)
+
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""
         return self._registry.get(shared.name)
@@ -227,6 +232,8 @@ class PendingCalls:
                 return str(error)
             identity = identity_of(definition, definition.codec, record.idempotency_key, args, kwargs)
             shared = SharedCall(identity, name, args, kwargs, record)
+            if self._register.give(shared):
+                return None
             self.ready.append(shared)
         elif record.idempotency_key and not record.is_resumable:  # its next caller has the arguments
             shared = SharedCall((name, version, record.idempotency_key), name, None, {}, record)
@@ -296,26 +303,3 @@ def is_of(shared: SharedCall, call: str) -> bool:
 def records_of(calls: Iterable[SharedCall]) -> list[CallRecord]:
     """What the journal knows about *calls* that dead processes left."""
     return [shared.record for shared in calls if shared.record is not None]
-
-
-def identity_of(
-    definition: Definition, codec: ArgumentCodec, idempotency_key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Identity | None:
-    """What equal calls have in common; ``None``, said once, for a call that runs by itself.
-
-    Args:
-        definition: The operation.
-        codec: That of the function.
-        idempotency_key: The idempotency key of the call; "" for none.
-        args: The positional arguments; likewise *kwargs*.
-    """
-    key: str | bytes = idempotency_key
-    if not definition.config.joins:
-        return None
-    if not key:
-        try:
-            key = codec.identity(args, kwargs)
-        except ValueError as error:
-            definition.warn_once(NOT_JOINED, str(error), per_reason=True)
-            return None
-    return definition.operation.name, definition.config.version, key

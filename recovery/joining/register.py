@@ -149,7 +149,7 @@ class CallRegister:
                 if len(self._owed) > MAX_OWED:
                     self._owed.popitem(last=False)
         for join in joins:
-            _wake(join)
+            join.wake()
         if shared.on_end is not None:
             shared.on_end(outcome)
 
@@ -190,7 +190,7 @@ class CallRegister:
 
     def _pass_on(self, shared: SharedCall) -> bool:
         if shared.joins:
-            _wake(shared.joins[0])
+            shared.joins[0].wake()
             return True
         self._remove(shared)
         if shared.start is None and shared.record is not None:
@@ -220,6 +220,15 @@ class CallRegister:
             self._take(shared)
             if shared.identity is not None:
                 self._pending.setdefault(shared.identity, deque()).append(shared)
+
+    def give(self, left: SharedCall) -> bool:
+        """Whether a caller goes on with *left* that waits for the end of an equal call of another process."""
+        with self._lock:
+            shared = None if left.identity is None else self.running.get(left.identity)
+            if shared is None or shared.claimed_elsewhere is None or shared.record is not None:
+                return False
+            shared.record = left.record
+            return True
 
     def quarantine(self, shared: SharedCall) -> None:
         """*shared* is not resumed by itself: an equal call is rejected, until ``resume`` runs it by hand."""
@@ -292,7 +301,7 @@ class CallRegister:
             error = StaysPendingError(f"{shared} stays pending: the service has been closed")
             for join in joins:
                 join.outcome = Outcome(error=error)
-                _wake(join)
+                join.wake()
 
     def after_fork(self) -> None:
         """In a forked child: the calls that run are those of the parent.
@@ -300,11 +309,6 @@ class CallRegister:
         A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
         """
         self._begin()
-
-
-def _wake(join: Join) -> None:
-    if join.waiter is not None:
-        join.waiter.wake()
 
 
 def _after_fork() -> None:

@@ -233,19 +233,15 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
 def after_death(record: CallRecord) -> CallRecord:
     """*record*, of a call whose process is dead, as the next process goes on with it.
 
-    An attempt that died with its process is charged as a retry: nothing tells what it would have come to. It is not
-    charged if it came further, or if its process ended in good order; then the same attempt is made again. A call that
-    a person frees from its quarantine gets all its retries back.
+    An attempt that died with its process is charged as a retry, unless it came further or its process ended in good
+    order: then the same attempt is made again. A call that leaves its quarantine gets all its retries back.
     """
+    attempt = record.attempt + 1
     if record.state == "quarantined":
-        return msgspec.structs.replace(
-            record, state="waiting", attempt=record.attempt + 1, retries=0, deaths=0, reason=""
-        )
+        return msgspec.structs.replace(record, state="waiting", attempt=attempt, retries=0, deaths=0, reason="")
     if record.state != "running" or record.interrupted or record.came_further:
         return record
-    return msgspec.structs.replace(
-        record, attempt=record.attempt + 1, retries=record.retries + 1, deaths=record.deaths + 1
-    )
+    return msgspec.structs.replace(record, attempt=attempt, retries=record.retries + 1, deaths=record.deaths + 1)
 
 
 def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:

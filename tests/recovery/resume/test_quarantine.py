@@ -108,7 +108,7 @@ def test_one_quarantined_call_does_not_stop_the_others() -> None:
 
 
 @pytest.mark.parametrize(("farther", "quarantined"), [(1, 0), (0, 1)])
-def test_only_an_attempt_with_a_new_checkpoint_is_not_charged(
+def test_an_attempt_with_a_new_checkpoint_that_dies_costs_no_retry(
     farther: int, quarantined: int, store: MemoryStore
 ) -> None:
     frames = iter(range(7, 100))
