@@ -25,6 +25,7 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.errors import RecoveryError
 from recovery import context
+from recovery.journal.config import JournalConfig
 from recovery.service import Recovery
 from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -56,6 +57,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         pause: Seconds in between.
         makes_progress: Whether its bodies make a checkpoint.
         retries: How many retries a call has.
+        adopt_every: Seconds between two looks for the files of dead processes.
         asks_at_once: Whether each call has a thread of its own.
     """
 
@@ -70,6 +72,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     pause: float = 0.0
     makes_progress: bool = True
     retries: int = 0
+    adopt_every: float = 5.0
     asks_at_once: bool = False
 
     @property
@@ -89,7 +92,8 @@ class Process:
 
     def __init__(self, path: str, folder: str, name: str, task: Task) -> None:
         self.folder, self.name, self.task = Path(folder), name, task
-        self.service = Recovery(store=SQLiteStore(path))
+        config = JournalConfig(adopt_every=task.adopt_every, command_interval=min(task.adopt_every, 0.5))
+        self.service = Recovery(store=SQLiteStore(path), journal_config=config)
         self._notes = os.open(self.folder / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def note(self, what: str, **about: object) -> None:
@@ -423,6 +427,24 @@ def both_resume(two: Pair, mode: str, way: int) -> None:
         assert {got["error"] for got in two.notes("got", child)} <= {None, "JoinedElsewhere"}, two.said()
 
 
+def dies_later(two: Pair, mode: str, way: int) -> None:
+    """One that has resumed already goes on with the call of the other, which is killed then."""
+    tasks = {
+        "living": Task(mode=mode, names=("b",), end="wait", resumes=True, adopt_every=0.01),
+        "holder": Task(mode=mode, end="wait"),
+    }
+    children = {name: two.start(name, tasks[name]) for name in (tasks if way == 0 else reversed(tasks))}
+    two.go()
+    two.wait_for("saved", children["living"])
+    [before] = two.wait_for("saved", children["holder"]) and two.notes("begin", children["holder"])
+    children["holder"].kill()
+    _, went_on = two.wait_for("begin", children["living"], count=2)
+    two.let_go()
+    two.end()
+    two.check_alone()
+    assert (went_on["call"], went_on["saved"]) == (before["call"], [children["holder"].pid]), two.said()
+
+
 def stopped(two: Pair, mode: str, way: int) -> None:
     """The other says at once which process it waits for, and is rejected when its time is over."""
     tasks = [("holder", Task(mode=mode, end="wait")), ("other", Task(mode=mode, most=0.4))]
@@ -500,6 +522,7 @@ CASES: dict[str, Callable[[Pair, str, int], None]] = {
     "killed at random": killed_at_random,
     "stopped": stopped,
     "both resume": both_resume,
+    "dies later": dies_later,
     "poisonous": poisonous,
     "busy": busy,
     "forked": forked,
