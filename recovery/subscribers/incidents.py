@@ -8,10 +8,10 @@ import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import Event
+from events.event import CallEvent, Event
 from events.fork_locks import fork_safe
 from events.incident_events import IncidentClosed, IncidentOpened
-from events.operation_events import GaveUp, Parked
+from events.operation_events import CallRejected, GaveUp, Parked
 from events.subscription import Subscription
 from recovery.operations import OperationKey
 from recovery.policies.incidents import open_circuit
@@ -73,13 +73,16 @@ class Incidents:
         why = open_circuit(operation, key)
 
         def count(event: Event) -> None:
-            if isinstance(event, Parked) and why in event.why:
-                incident.calls.add(event.call)
-            elif isinstance(event, GaveUp) and event.call in incident.calls:
+            if isinstance(event, Parked):
+                if why in event.why:
+                    incident.calls.add(event.call)
+            elif isinstance(event, CallEvent) and event.call in incident.calls:
                 incident.gave_up += 1
 
         incident.subscriptions = (
-            self._bus.subscribe((Parked, GaveUp), count, operation=operation, key=key or None, essential=True),
+            self._bus.subscribe(
+                (Parked, GaveUp, CallRejected), count, operation=operation, key=key or None, essential=True
+            ),
         )
 
     def on_closed(self, event: CircuitClosed) -> IncidentClosed | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakSet
 
 from events.circuit_events import CircuitOpened
 from events.operation_events import CallSteered
@@ -45,6 +47,11 @@ class WaitingCalls:
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
+        self.forget_all()
+        _all.add(self)
+
+    def forget_all(self) -> None:
+        """Forget every call: in a forked child none of them waits."""
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
@@ -196,3 +203,15 @@ class WaitingCalls:
         del self._waits[call]
         if not self._waits:
             self._waits.clear()  # it keeps the room of the most entries that it had: 40 to 100 bytes each
+
+
+_all: WeakSet[WaitingCalls] = WeakSet()
+
+
+def _after_fork() -> None:
+    for waiting in list(_all):
+        waiting.forget_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

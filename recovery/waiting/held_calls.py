@@ -28,7 +28,8 @@ class HeldCalls(msgspec.Struct, eq=False):
         permits: How many may probe at a time.
         lease: The most seconds that a probe may take.
         charges: Whether a failed probe counts for every call: not where a condition probes.
-        waits: Their waits, the first to probe first, each with the time before which it must not end.
+        waits: Their waits, the first to probe first, each with the time before which it must not end. A call that has
+            probed comes last.
     """
 
     turn_at: float
@@ -74,9 +75,6 @@ class HeldCalls(msgspec.Struct, eq=False):
     def opened_again(self, opened: CircuitOpened) -> None:
         """Charge every call for the probe that failed; those that may wait on, wait for the next break to end."""
         self.turn_at = _end_of_break(opened)
-        # Calls with fewer attempts probe first: probes must not use up the retries of one call.
-        by_attempts = sorted(self.waits.items(), key=lambda item: item[0].attempts_made)
-        self.waits = dict(by_attempts)
         number = 0
         for wait in self.waits:
             if wait.is_over or wait.is_paused:

@@ -120,11 +120,6 @@ class Wait(msgspec.Struct, eq=False):
         return tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else ()
 
     @property
-    def attempts_made(self) -> int:
-        """How many attempts the call has made."""
-        return self.number - 1
-
-    @property
     def is_over(self) -> bool:
         """Whether it takes no command any more."""
         return self.phase == "over"

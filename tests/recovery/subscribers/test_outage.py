@@ -134,6 +134,14 @@ def test_the_calls_come_back_spread_out_and_the_incident_tells_how_it_ended() ->
     assert closed.lasted == pytest.approx(1350.0, abs=1.0)
 
 
+def test_an_incident_counts_the_calls_that_gave_up() -> None:
+    outage = Outage(NEVER).run(30)
+    outage.service.circuits.force("download", "closed", key="host")
+    closed = outage.incidents[-1]
+    assert isinstance(closed, IncidentClosed)
+    assert (closed.calls, closed.gave_up, closed.outcome) == (31, 30, "forced")
+
+
 def test_two_hosts_are_two_incidents() -> None:
     outage = Outage(NEVER).run(10, hosts=("one", "other"))
     assert sorted(event.key for event in outage.incidents if isinstance(event, IncidentOpened)) == ["one", "other"]
