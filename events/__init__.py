@@ -39,6 +39,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
@@ -53,6 +54,6 @@ __all__ = [
     "JournalDegraded", "JournalQuarantined",
     "JournalRestored", "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted",
     "OperationQuarantined", "OperationRecovered", "OperationResumed", "OperationStarted", "OperationSucceeded",
-    "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled",
+    "Park", "Parked", "Permanent", "ProgressMade", "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled",
     "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

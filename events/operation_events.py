@@ -279,3 +279,12 @@ class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come; *data* is its JSON."""
 
     data: msgspec.Raw
+
+
+class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A running resumable call has come farther than ever before; *done* tells how far. At most one in each second.
+
+    It tells the next process that an attempt came further before its process died.
+    """
+
+    done: float

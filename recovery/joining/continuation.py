@@ -38,7 +38,7 @@ def why_quarantined(record: CallRecord, config: OperationConfig) -> str | None:
     if after.deaths <= record.deaths or not config.may_repeat:
         return None
     if limit is None:
-        many = f"{after.deaths} processes in a row died in it, without a new checkpoint in between"
+        many = f"{after.deaths} processes in a row died in it, without a new checkpoint or progress in between"
         return many if after.deaths > MAX_DEATHS else None
     if after.retries <= limit:
         return None

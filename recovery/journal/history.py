@@ -23,6 +23,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
@@ -89,7 +90,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         idempotency_key: The key of the effect; "" for none.
         resumes: Restarts that resumed it.
         deaths: Attempts in a row that died with their process and came no further.
-        came_further: Whether the attempt that runs, or ran last, has saved a new checkpoint.
+        came_further: Whether the attempt that runs, or ran last, has saved a new checkpoint, or made progress.
         interrupted: Whether the latest process ended in good order while the call ran.
         progress_resets: How often progress gave the retries back.
         done: How far it came, in the unit of its progress.
@@ -199,15 +200,16 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
         case Parked(after=after, counts_as_retry=counts_as_retry):
-            # Parked after a failure, which usually counts as no retry.
             changes.update(state="waiting", due=event.at + after, delay=after, judged=None)
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
-        case CheckpointSaved() if event.attempt < record.attempt:
+        case CheckpointSaved() | ProgressMade() if event.attempt < record.attempt:
             return record  # written by an attempt that was over already
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
             if bytes(data) != record.saved:
                 changes.update(came_further=True, deaths=0)
+        case ProgressMade(done=done) if done > record.done:
+            changes.update(done=done, came_further=True, deaths=0)
         case OperationResumed(after=after):
             # The rest of its wait counts from here, on the clock of the run that resumes it.
             record = after_death(record)
@@ -231,10 +233,9 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
 
 
 def after_death(record: CallRecord) -> CallRecord:
-    """*record*, of a call whose process is dead, as the next process goes on with it.
+    """*record*, of a call whose process is dead, as the next one goes on with it: its latest attempt used a retry.
 
-    An attempt that died with its process is charged as a retry, unless it came further or its process ended in good
-    order: then the same attempt is made again. A call that leaves its quarantine gets all its retries back.
+    It is not charged, and made again, if it came further or ended in good order. A quarantine gives all retries back.
     """
     attempt = record.attempt + 1
     if record.state == "quarantined":

@@ -29,6 +29,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     RetryScheduled,
 )
 from events.runner_api import park
@@ -67,6 +68,7 @@ def events() -> st.SearchStrategy[Event]:
         of(st.just(Parked), after=seconds(), category=PARKED),
         of(st.just(OperationStarted), arguments=st.just(msgspec.Raw(b"[[],{}]"))),
         of(st.just(CheckpointSaved), data=st.just(msgspec.Raw(b"1"))),
+        of(st.just(ProgressMade), done=seconds()),
         of(st.just(OperationResumed), after=seconds()),
         of(st.sampled_from(TERMINAL)),
     )
@@ -220,7 +222,9 @@ def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Ver
 # Deaths of the process
 
 LIMITS = st.sampled_from([0, 1, 2, 3, None])
-ENDS = st.sampled_from(["fail", "kill", "kill before the decision", "further and kill", "further and fail", "close"])
+ENDS = st.sampled_from(
+    ["fail", "kill", "as far and kill", "kill before the decision", "further and kill", "further and fail", "close"]
+)
 BETWEEN = st.sampled_from(["", "kill"])
 
 
@@ -257,18 +261,22 @@ class Lives:
         number = self.record.attempt
         self.write(OperationStarted, number)
         self.made += 1
-        if end.startswith("further"):
+        if end.startswith("further") and self.made % 2:
             self.write(CheckpointSaved, number, data=msgspec.Raw(b"%d" % self.made))
+        elif end.startswith("further"):
+            self.write(ProgressMade, number, done=float(self.made))
         if end.endswith("fail") or end == "kill before the decision":
             self.deaths_in_a_row = 0
             self.fail(number, is_decided=end.endswith("fail"))
         elif end == "close":
             self.write(OperationInterrupted, number)
+        elif end == "as far and kill":
+            self.write(ProgressMade, number, done=self.record.done)
         if end in ("close", "further and kill"):
             self.free += 1
         if end.startswith("further"):
             self.deaths_in_a_row = 0
-        if end == "kill":
+        if end in ("kill", "as far and kill"):
             self.deaths_in_a_row += 1
             self.longest_row = max(self.longest_row, self.deaths_in_a_row)
         if not self.record.is_over and not end.endswith("fail"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -180,9 +181,9 @@ def kill_workers(fork_server: ForkServer, kills: int, mode: str, *, seed: int, f
         for _ in range(kills):
             written = wait_until_longer(Path(place) / "notes", written)
             time.sleep(draw.uniform(0.0, 0.06))
-            victim = workers.pop(draw.randrange(len(workers)))
-            killed[victim.pid] = time.monotonic()
-            victim.kill()
+            chosen = workers.pop(draw.randrange(len(workers)))
+            killed[chosen.pid] = time.monotonic()
+            chosen.kill()
             workers.append(start(*draw.sample(NAMES, 2)))
         status = settled(path, lambda: all((Path(place) / f"asked-{one.pid}").exists() for one in workers))
         (Path(place) / "finish").touch()
@@ -244,7 +245,7 @@ def check(
         elif status.state == "quarantined" and status.attempt != RETRIES + 1:
             problems.append(f"{call} is quarantined too early: {status}, {counts}")
     for name, runs in bodies.items():
-        for (one, end), (after, _) in zip(runs, runs[1:], strict=False):
+        for (one, end), (after, _) in itertools.pairwise(runs):
             over = end.at if end is not None else killed.get(one.pid, float("inf"))
             if after.at < over:
                 problems.append(f"{name} ran beside itself: {one}, {end}, {after}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,9 @@ from adapters.memory import MemoryStore
 from events.errors import RecoveryError
 from events.operation_events import OperationQuarantined, OperationResumed, RetryScheduled
 from recovery import context
+from recovery.resume.handles import Resumption
 from recovery.service import Recovery
-from recovery.testing import Script
+from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
 from tests.recovery.resume.dead_process import SETTINGS, Killed, die_again, kill, kill_at, leave, resume
 
@@ -135,6 +137,50 @@ def test_a_retry_begins_once_its_start_is_committed(store: MemoryStore) -> None:
             anyio.run(call) if function is work_in_task else call()
     starts = [kinds.count("OperationStarted") for kinds in written]
     assert (starts[1:4], starts[5:]) == ([2, 3, 4], [6, 7, 8])
+
+
+@pytest.mark.parametrize(("seconds", "quarantined"), [(1.5, 0), (0.5, 1)])
+def test_an_attempt_that_made_progress_for_a_second_and_died_costs_no_retry(
+    seconds: float, quarantined: int, store: MemoryStore
+) -> None:
+    done = itertools.count(1)
+
+    def proceed(clock: VirtualClock) -> None:
+        for _ in range(3):
+            context.progress(next(done))
+            clock.advance(seconds / 2)
+
+    found = die_while(store, proceed, times=5)
+    assert len(found.quarantined) == quarantined
+
+
+def test_an_attempt_that_came_as_far_as_the_one_before_uses_a_retry(store: MemoryStore) -> None:
+    def proceed(clock: VirtualClock) -> None:
+        for done in (1, 2, 3):
+            context.progress(done)
+            clock.advance(1.5)
+
+    # The first came further. Of the others, each comes as far as that.
+    assert [len(die_while(store, proceed, times=1).quarantined) for _ in range(6)] == [0, 0, 0, 0, 0, 1]
+
+
+def die_while(store: MemoryStore, body: Callable[[VirtualClock], object], *, times: int) -> Resumption:
+    """Have processes die in *body*, one after another; what the last one found."""
+    for _ in range(times):
+        clock = VirtualClock()
+        with Recovery(store=store, clock=clock) as service:
+
+            def work(service: Recovery = service, clock: VirtualClock = clock) -> None:
+                body(clock)
+                kill(service)
+
+            call = service.recoverable("work", **SETTINGS)(lambda: work())
+            if not store.rows:
+                with pytest.raises(Killed):
+                    call()
+            found = service.resume()
+            assert found.wait(10.0)
+    return found
 
 
 # Ends that are no death of the call
