@@ -316,7 +316,7 @@ def lives() -> st.SearchStrategy[Lives]:
 @given(lives())
 @example(Lives(3, ["kill"] * 5, [""] * 5))
 @example(Lives(0, ["close", "further and kill", "kill", "kill"], ["kill"] * 4))
-def test_attempts_stay_within_the_retries_wherever_the_process_dies(lives: Lives):
+def test_d19_attempts_stay_within_the_retries_wherever_a_process_dies(lives: Lives):
     """An attempt is free if it came further and died, or if its service was closed."""
     if lives.limit is None:
         assert lives.longest_row <= MAX_DEATHS + 1
@@ -325,7 +325,7 @@ def test_attempts_stay_within_the_retries_wherever_the_process_dies(lives: Lives
 
 
 @given(lives())
-def test_a_call_is_given_up_only_for_a_failure_and_quarantined_only_for_a_death(lives: Lives):
+def test_d19_a_call_is_given_up_for_a_failure_and_quarantined_for_a_death(lives: Lives):
     record = lives.record
     if record.state == "gave up":
         assert record.failures

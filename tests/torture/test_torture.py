@@ -79,7 +79,7 @@ def test_calls_asked_again_run_once_at_a_time_and_do_no_unit_twice(backend: str,
 
 
 @pytest.mark.parametrize("mode", few(MODES, "plain"))
-def test_workers_that_are_killed_make_no_attempt_too_many_and_lose_no_call(mode: str, fork_server: ForkServer):
+def test_d19_killed_workers_make_no_attempt_too_many_and_lose_no_call(mode: str, fork_server: ForkServer):
     tally = kill_workers(fork_server, 6, mode, seed=2, folder=MEMORY_FOLDER)
     assert tally.problems == []
     assert tally.attempts > 6

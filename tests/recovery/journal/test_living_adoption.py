@@ -86,7 +86,7 @@ class Counting(SQLiteStore):
         await super().check()
 
 
-def test_a_look_that_finds_nothing_reads_nothing(tmp_path: Path) -> None:
+def test_d20_a_look_that_finds_nothing_reads_nothing(tmp_path: Path) -> None:
     class Reading(Counting):
         reads = 0
 

@@ -41,7 +41,7 @@ def leave(path: Path, *calls: str, process: str = "dead", operation: str = "work
     journals.write_and_die(files.folder_of(path) / f"{process}.db", journals.rows_of(started, run=process), run=run)
 
 
-def test_a_living_service_resumes_in_threads_what_is_left_later(path: Path) -> None:
+def test_d20_a_living_service_resumes_in_threads_what_is_left_later(path: Path) -> None:
     with Recovery(store=SQLiteStore(path), journal_config=SOON) as service:
         service.recoverable("work", **SETTINGS)(str.upper)
         resumption = service.resume()
@@ -56,7 +56,7 @@ def test_a_living_service_resumes_in_threads_what_is_left_later(path: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_a_living_service_resumes_in_tasks_what_is_left_later(path: Path) -> None:
+async def test_d20_a_living_service_resumes_in_tasks_what_is_left_later(path: Path) -> None:
     seen: list[str] = []
 
     async def work(call: str) -> str:

@@ -31,7 +31,7 @@ def poisoned() -> MemoryStore:
     return store
 
 
-def test_a_call_whose_last_attempt_died_with_its_process_is_quarantined(
+def test_d19_a_call_whose_last_attempt_died_with_it_is_quarantined(
     caplog: pytest.LogCaptureFixture, store: MemoryStore
 ) -> None:
     numbers: list[int] = []
