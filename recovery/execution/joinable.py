@@ -210,8 +210,7 @@ class JoinableCalls:
         if claim.settle(record):
             self._registry.forget_pending()  # its process has died, and may have left the calls that its body made
             self.pending.check_death(shared, runner.definition)
-        if shared.record is not None:
-            self.pending.take(shared.record.call)
+        self.pending.take(shared)
 
     def _begin(
         self, runner: Runner, run: SharedRun, made: Request | None, extra: float, claim: ClaimWait | None

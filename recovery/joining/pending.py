@@ -186,12 +186,16 @@ class PendingCalls:
                 self.ready.remove(shared)
             return True
 
-    def take(self, call: str) -> None:
-        """A caller of this process goes on with the call of that id: none else does, also if it is found only now."""
+    def take(self, shared: SharedCall) -> None:
+        """A caller goes on with *shared*: the resumption does not, if it has found the call already or finds it now."""
+        if shared.record is None:
+            return
+        call = shared.record.call
         with self._lock:
             self._known.add(call)
             if call not in self.quarantined:
                 self.drop(call)
+            self._register.forget(shared)
 
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""

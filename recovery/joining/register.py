@@ -29,10 +29,14 @@ class CallRegister:
 
     def __init__(self) -> None:
         self._lock = fork_safe(threading.RLock())
-        self._begin()
+        self.begin()
         _registers.add(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know no call: at first, and in a forked child, for what runs is its parent's.
+
+        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
+        """
         self.running: dict[Identity, SharedCall] = {}
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
@@ -230,6 +234,14 @@ class CallRegister:
             shared.record = left.record
             return True
 
+    def forget(self, shared: SharedCall) -> None:
+        """A caller goes on with *shared*: nothing else that is pending is the same call."""
+        with self._lock:
+            for one in list(self._pending.get(shared.identity, ())) if shared.identity is not None else ():
+                if one.record is not None and shared.record is not None and one.record.call == shared.record.call:
+                    self.drop(one)
+                    shared.on_end = shared.on_end or one.on_end
+
     def quarantine(self, shared: SharedCall) -> None:
         """*shared* is not resumed by itself: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
@@ -303,18 +315,6 @@ class CallRegister:
                 join.outcome = Outcome(error=error)
                 join.wake()
 
-    def after_fork(self) -> None:
-        """In a forked child: the calls that run are those of the parent.
-
-        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
-        """
-        self._begin()
-
-
-def _after_fork() -> None:
-    for register in list(_registers):
-        register.after_fork()
-
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=lambda: list(map(CallRegister.begin, list(_registers))))

@@ -445,6 +445,22 @@ def dies_later(two: Pair, mode: str, way: int) -> None:
     assert (went_on["call"], went_on["saved"]) == (before["call"], [children["holder"].pid]), two.said()
 
 
+def killed_and_adopted(two: Pair, mode: str, way: int) -> None:
+    """The other waits for the call, and adopts it before it has the claim: it goes on with it once, and is done."""
+    other_task = Task(mode=mode, times=2, resumes=True, adopt_every=0.002)
+    holder, other = both(two, way, Task(mode=mode, end="wait"), other_task)
+    time.sleep(0.1)  # until the other asks for the claim less often than it looks for files
+    holder.kill()
+    two.wait_for("got", other, count=2)
+    two.end()
+    two.check_alone()
+    assert [got["error"] for got in two.notes("got", other)] == [None, None], two.said()
+    (_, _, first), (_, _, second), (_, _, third) = two.bodies()
+    assert (second["call"], second["saved"]) == (first["call"], [holder.pid]), two.said()
+    assert (third["call"] != first["call"], third["saved"]) == (True, None), two.said()
+    assert "stays pending" not in "".join(two.log(other)), two.said()
+
+
 def stopped(two: Pair, mode: str, way: int) -> None:
     """The other says at once which process it waits for, and is rejected when its time is over."""
     tasks = [("holder", Task(mode=mode, end="wait")), ("other", Task(mode=mode, most=0.4))]
@@ -523,6 +539,7 @@ CASES: dict[str, Callable[[Pair, str, int], None]] = {
     "stopped": stopped,
     "both resume": both_resume,
     "dies later": dies_later,
+    "killed and adopted": killed_and_adopted,
     "poisonous": poisonous,
     "busy": busy,
     "forked": forked,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import anyio
@@ -13,8 +15,10 @@ import pytest
 from adapters.sqlite import files
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import OperationResumed
+from recovery import context
 from recovery.journal.config import JournalConfig
 from recovery.journal.history import Run
+from recovery.journal.store import Row
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
@@ -115,3 +119,73 @@ def test_calls_that_are_left_one_after_another_have_four_threads(path: Path) -> 
         go_on.set()
         assert resumption.wait(5.0)
     assert most == 4
+
+
+class Late(SQLiteStore):
+    """Adopts a file only when a caller goes on with a call of it, and counts how often pending calls are read."""
+
+    may_adopt = False
+    reads = 0
+
+    async def adopt(self) -> bool:
+        return await super().adopt() if self.may_adopt else False
+
+    async def take_over(self, calls: Collection[str]) -> None:
+        await super().take_over(calls)
+        self.may_adopt = True
+
+    async def unfinished(self) -> tuple[Sequence[Run], Sequence[Row]]:
+        self.reads += 1
+        return await super().unfinished()
+
+
+def test_d16_a_call_that_a_caller_goes_on_with_is_not_resumed_beside_it(path: Path) -> None:
+    store, seen, main = Late(path), list[str](), threading.current_thread()
+    has_waited = False
+
+    def clock() -> float:
+        nonlocal has_waited
+        if store.may_adopt and not has_waited and threading.current_thread() is main:
+            has_waited = True
+            eventually(lambda: store.reads == 2)  # before it is written that the caller goes on with the call
+            service.resume()  # at the latest now it knows what was adopted
+        return time.monotonic()
+
+    with Recovery(store=store, clock=clock, journal_config=SOON) as service:
+        work = service.recoverable("work", **SETTINGS)(lambda _: seen.append(context.key()))
+        resumption = service.resume()
+        assert resumption.wait(5.0)
+        assert store.reads == 1
+        leave(path, "a")
+        work("a")
+        assert (seen, has_waited, resumption.calls, resumption.left) == (["a"], True, [], [])
+        work("a")
+    assert len(set(seen)) == 2
+
+
+@pytest.mark.anyio
+async def test_d16_a_call_that_caller_and_resumption_find_is_run_once_for_both(path: Path) -> None:
+    store, seen = Late(path), list[str]()
+
+    async def body(_: str) -> str:
+        seen.append(context.key())
+        return "done"
+
+    async with Recovery(store=store, journal_config=SOON) as service, anyio.create_task_group() as group:
+        work = service.recoverable("work", **SETTINGS)(body)
+        resumption = await service.resume()
+        await anyio.to_thread.run_sync(leave, path, "a")
+
+        async def find_it_first() -> None:
+            while not store.may_adopt:
+                await anyio.sleep(0)
+            eventually(lambda: store.reads == 2)  # the caller has its answer, and the loop is busy
+            service.resume()
+
+        group.start_soon(find_it_first)
+        assert await work("a") == "done"
+        with anyio.fail_after(5.0):
+            await resumption
+        assert [handle.result for handle in resumption.calls] in (["done"], [])
+        assert await work("a") == "done"
+    assert (len(seen), seen[0], seen[1] != "a") == (2, "a", True)
