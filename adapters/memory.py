@@ -6,11 +6,12 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 
-from recovery.journal.history import CIRCUIT, TERMINAL, Run
+from recovery.journal.history import CIRCUIT, QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row, Store
 
 TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)
 CIRCUIT_KINDS = frozenset(event.__name__ for event in CIRCUIT)
+QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
 
 class MemoryStore(Store):
@@ -21,6 +22,7 @@ class MemoryStore(Store):
         self.runs: dict[str, Run] = {}
         self._capacity = capacity
         self._known: set[tuple[str, int]] = set()
+        self._questions: list[Row] = []
 
     async def open(self, run: Run) -> Sequence[str]:
         """Keep *run*."""
@@ -42,6 +44,10 @@ class MemoryStore(Store):
         wanted = (row for row in reversed(self.rows) if row.result_key and key in (None, row.result_key))
         return list(itertools.islice(wanted, limit))
 
+    async def questions(self) -> Sequence[Row]:
+        """Every row about a question: also where several services share this store."""
+        return tuple(self._questions)
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep the *rows* that are not here yet."""
         for row in rows:
@@ -49,6 +55,8 @@ class MemoryStore(Store):
             if identity not in self._known:
                 self._known.add(identity)
                 self.rows.append(row)
+                if row.kind in QUESTION_KINDS:
+                    self._questions.append(row)
         while len(self.rows) > self._capacity:
             gone = self.rows.popleft()
             self._known.discard((gone.run, gone.number))

@@ -22,6 +22,7 @@ from recovery.policies.budget import RetryBudget
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
+from recovery.questions import Questions
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
 from recovery.settings import WhenOpen
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
     from recovery.resume.handles import Resumption
+    from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
     Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
+    ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
 
@@ -107,7 +110,8 @@ class Recovery(Declarations):
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
-        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal)
+        self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
+        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(
@@ -166,10 +170,11 @@ class Recovery(Declarations):
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
+            from recovery.journal.history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
-            restore = self._subscribers.circuit_breaker.restore
+            restore = Restore(self._subscribers.circuit_breaker.restore, self._questions.update)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled
@@ -193,6 +198,44 @@ class Recovery(Declarations):
             ValueError: The service has no store.
         """
         return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
+
+    def resource(
+        self,
+        name: str,
+        *,
+        total: float | None = None,
+        free: Callable[[], float] | None = None,
+        unit: str = "",
+        by_progress: bool = False,
+    ) -> None:
+        """Say how much there is of a resource that calls claim (the setting ``claims``).
+
+            service.resource("vram", total=24e9, unit="B")
+
+        A disk needs no such line: ``claims={"disk:models": size}`` is held against what is free in the folder
+        "models". A name that is declared again changes.
+
+        Args:
+            name: What claims call it.
+            total: How much there is. A call that needs more is rejected at once.
+            free: Returns how much is free now, claims not counted; by default always *total*. It is called for each
+                call that begins, and every few seconds while a call waits; it must not block.
+            unit: The unit of its amounts, for messages ("B").
+            by_progress: Whether a call that says ``context.progress(done)`` still claims only the rest: where *free*
+                has already shrunk by what it has used, as for a disk.
+
+        Raises:
+            TypeError: An option has a wrong type.
+            ValueError: Neither *total* nor *free* is given, or *total* is negative.
+        """
+        from recovery.subscribers.resources import Resource  # here, for resources alone
+
+        about = Resource(name=name, free=free, total=total, unit=unit, by_progress=by_progress)
+        self._definitions.holds.resources.declare(about)
+
+    def resources(self) -> list[ResourceState]:
+        """Every resource that was declared or claimed: how much is free, claimed, and waited for."""
+        return self._definitions.holds.resources.states()
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.

@@ -32,11 +32,12 @@ from events.operation_events import (
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
 from recovery.installation import extra
-from recovery.journal.history import TERMINAL, OpenCircuit, Run, after_death, reopened, replay, replay_circuits
+from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
+from recovery.journal.history import TERMINAL, Run, after_death, replay
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import HalfOpen, Open
+from recovery.policies.circuit_states import HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.settings_check import Defaults, make_config
