@@ -40,6 +40,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
@@ -54,7 +55,7 @@ __all__ = [
     "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join",
     "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
     "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
-    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked",
-    "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
+    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "ProgressMade", "QuestionAnswered",
+    "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
     "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     RetryScheduled,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
@@ -190,10 +191,16 @@ class Attempt(msgspec.Struct, eq=False):
         """Note that the call has come as far as *done*, in units of its own (bytes, say).
 
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
-        ``progress_resets`` counts. Does nothing once the attempt has ended.
+        ``progress_resets`` counts; a resumable call publishes it, once a second. Does nothing once the attempt has
+        ended.
         """
-        if not self.is_ended:
-            self.call.own_progress().reach(done)
+        if self.is_ended:
+            return
+        call = self.call
+        progress = call.own_progress()
+        progress.reach(done)
+        if call.arguments is not None and progress.progressed and progress.is_due(call.operation.bus.clock()):
+            call.publish(ProgressMade, self.number, done=progress.done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.

@@ -268,7 +268,7 @@ class Bus:
         return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
-        """Keep ``observed`` of *operation* up to date while it is referenced. Raises ValueError for a NUL in its name."""
+        """Keep ``observed`` of *operation* up to date while it is referenced. ValueError: its name holds a NUL."""
         check_name(operation.name)
         with self._lock:
             self._operations.add(operation)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TypeVar
 
 from events.bus import Bus
@@ -166,13 +167,12 @@ class JournalCore:
             self.loaded.wait(timeout)
         return self._housekeeping.pending if self.loaded.is_open else Pending()
 
-    def look_again(self) -> Query[Pending]:
-        """Adopt what processes left that died since, and renew ``pending()``, which is the answer.
+    def keep_adopting(self, adopted: Callable[[], object] | None) -> None:
+        """Adopt the files of processes that die: renew ``pending()``, and call *adopted* on the journal's thread.
 
-        All events accepted before are written first. There is no answer while the journal cannot be read. A call of an
-        earlier process that this one runs may be in the answer, if its first event here comes later.
+        Calls that this process goes on with may be in ``pending()`` then. ``None`` ends it.
         """
-        return self.ask(Query(self._housekeeping.renew))
+        self._housekeeping.adopted = None if self._is_closing else adopted
 
     def ask_for_pending(self) -> Query[bool]:
         """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""
@@ -227,6 +227,7 @@ class JournalCore:
         with self._lock:
             self._is_closing = True
             is_started = self._is_started
+        self.keep_adopting(None)
         self.queue.close()
         if is_started:
             self.writer.finish()
