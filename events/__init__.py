@@ -3,7 +3,7 @@
 from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt
 from events.bus import Bus
-from events.bus_events import SubscriberFailed
+from events.bus_events import EventsDropped, SubscriberFailed
 from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.clock_events import ClockJumped
@@ -51,10 +51,10 @@ __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallEvent", "CallLeftPending",
     "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed",
     "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode", "Event",
-    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join", "JoinedElsewhere",
-    "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
-    "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed", "OperationStarted",
-    "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked", "Recorded",
-    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
-    "Subscription", "Verdict",
+    "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join",
+    "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
+    "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
+    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked",
+    "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
+    "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

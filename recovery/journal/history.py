@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
@@ -28,7 +27,6 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import Explanation, counted, explain, moment
-from recovery.policies.circuit_states import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -41,24 +39,8 @@ TERMINAL: tuple[type[CallEvent], ...] = (
 )
 """The events that end a call."""
 
-CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
-"""The events from which an open circuit is restored."""
-
 QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered)
 """The events from which questions and their answers are restored."""
-
-
-class Restore(NamedTuple):
-    """What receives what the journal holds, besides calls.
-
-    Args:
-        circuits: Called once, with the circuits that earlier runs left open, by operation and key.
-        questions: Called again and again, with the events about questions, of all processes.
-    """
-
-    circuits: Callable[[dict[tuple[str, str], Open]], object] = id
-    questions: Callable[[Sequence[Event]], object] = id
-
 
 MAX_FAILURES_KEPT = 50
 
@@ -258,55 +240,17 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
     return {"waits_for": "", "deadline": None, "paused_at": None}
 
 
-class OpenCircuit(msgspec.Struct, frozen=True):
-    """A circuit that *run* left open or half-open.
-
-    *due* is when its break ends, on the clock of *run*; *after* is the break in seconds.
-    """
-
-    run: str
-    due: float
-    after: float
-    failures: int = 0
-    times: int = 1
-
-
-def replay_circuits(
-    circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
-) -> dict[tuple[str, str], OpenCircuit]:
-    """Update *circuits*, by operation and key, with *events* that *run* wrote. Changes *circuits* and returns it."""
-    for event in events:
-        key = (event.operation, event.key)
-        match event:
-            case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
-                circuits.pop(key, None)
-            case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
-                circuits.pop(key, None)
-                circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
-    return circuits
-
-
-def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break.
-
-    A break that is over ended as long ago as the wall clock says: a circuit expires also while no process runs.
-    """
-    left, then = _left(circuit.run, circuit.due, circuit.after, runs, now), runs.get(circuit.run)
-    if left <= 0.0 and then is not None:
-        left = min(then.wall + circuit.due - then.monotonic - now.wall, 0.0)
-    return Open(now.monotonic + left, circuit.failures, circuit.times)
-
-
 def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
     """Seconds left of the wait of *record*, for the run *now*, with its clocks read at this moment.
 
     Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
     anything; it never yields more than the whole delay.
     """
-    return 0.0 if record.due is None else _left(record.run, record.due, record.delay, runs, now)
+    return 0.0 if record.due is None else time_left(record.run, record.due, record.delay, runs, now)
 
 
-def _left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+def time_left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+    """Seconds until *due*, on the clock of *run*, as ``remaining``; at most *delay*."""
     then = runs.get(run)
     if then is None:
         return 0.0

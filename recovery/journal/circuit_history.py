@@ -1,0 +1,67 @@
+"""Replay a journal: which circuits its runs left open. Pure, as ``recovery.journal.history``, which replays calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from events.circuit_events import CircuitClosed, CircuitOpened
+from events.event import Event
+from recovery.journal.history import Run, time_left
+from recovery.policies.circuit_states import Open
+
+CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
+"""The events from which an open circuit is restored."""
+
+
+class Restore(NamedTuple):
+    """What receives what the journal holds, besides calls.
+
+    Args:
+        circuits: Called once, with the circuits that earlier runs left open, by operation and key.
+        questions: Called again and again, with the events about questions, of all processes.
+    """
+
+    circuits: Callable[[dict[tuple[str, str], Open]], object] = id
+    questions: Callable[[Sequence[Event]], object] = id
+
+
+class OpenCircuit(msgspec.Struct, frozen=True):
+    """A circuit that *run* left open or half-open.
+
+    *due* is when its break ends, on the clock of *run*; *after* is the break in seconds.
+    """
+
+    run: str
+    due: float
+    after: float
+    failures: int = 0
+    times: int = 1
+
+
+def replay_circuits(
+    circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
+) -> dict[tuple[str, str], OpenCircuit]:
+    """Update *circuits*, by operation and key, with *events* that *run* wrote. Changes *circuits* and returns it."""
+    for event in events:
+        key = (event.operation, event.key)
+        match event:
+            case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
+                circuits.pop(key, None)
+            case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
+                circuits.pop(key, None)
+                circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
+    return circuits
+
+
+def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break.
+
+    A break that is over ended as long ago as the wall clock says: a circuit expires also while no process runs.
+    """
+    left, then = time_left(circuit.run, circuit.due, circuit.after, runs, now), runs.get(circuit.run)
+    if left <= 0.0 and then is not None:
+        left = min(then.wall + circuit.due - then.monotonic - now.wall, 0.0)
+    return Open(now.monotonic + left, circuit.failures, circuit.times)
