@@ -166,10 +166,7 @@ class Attempt(msgspec.Struct, eq=False):
                 bus.cascade(succeeded)
 
     def cancel(self) -> None:
-        """Publish that the call was cancelled, in this attempt or in the wait after it. That is never a failure.
-
-        Does nothing to a call that has ended.
-        """
+        """Publish that the call was cancelled, in this attempt or the wait after it, unless it has ended."""
         if self.call.is_over or (self.is_ended and self._verdict is None):
             return
         is_waiting = self.is_ended or not self._is_started
@@ -251,11 +248,8 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
     cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
     match verdict:
         case Park(why=why, counts_as_retry=counts):
-            after, within, counts = (
-                min(verdict.after, FOREVER),
-                min(verdict.within, FOREVER),
-                counts and call.charge > 0,
-            )
+            after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
+            counts = counts and call.charge > 0
             call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
         case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
             call.publish(OperationCancelled, attempt)

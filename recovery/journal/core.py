@@ -245,14 +245,12 @@ class JournalCore:
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True
-            text = "the journal did not finish within %g s, the store hangs; waiting events may be lost"
-            log.warning(text, self._config.close_timeout)
+            log.warning(
+                "the journal did not end in %g s, the store hangs; events may be lost", self._config.close_timeout
+            )
 
     def after_fork(self) -> None:
-        """In a forked child: queue, thread and file are the parent's, so this process gets its own.
-
-        The child's journal is closed if the parent's is, or if the store has no file for it.
-        """
+        """Get a queue, thread and file of the forked child's own; or close, as the parent or without a file."""
         problem = None
         if self._is_started:
             try:
