@@ -6,7 +6,8 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 
-from recovery.journal.history import CIRCUIT, QUESTIONS, TERMINAL, Run
+from recovery.journal.circuit_history import CIRCUIT
+from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row, Store
 
 TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)

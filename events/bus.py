@@ -38,8 +38,7 @@ F = TypeVar("F", bound=Event)
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
 
-# Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
-# ``isEnabledFor``, which would be one more call, in another file, for each failure.
+# Details are for a log that wants INFO. Its level is read without ``isEnabledFor``: one more call for each failure.
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
 
@@ -59,8 +58,8 @@ class Bus:
 
     Args:
         clock: Reads seconds that only ever grow; default ``time.monotonic``.
-        run: A short name for this process's run, unique among all runs that share a journal; default 8 random hex
-            digits. Call ids begin with it.
+        run: A name for this process's run, unique among those of a journal; default 8 random hex digits. Call ids
+            begin with it.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None) -> None:
@@ -72,6 +71,8 @@ class Bus:
         """The next of them makes, after the run and a dash, the id of a new call."""
         self.generation = 0
         """Changes of what the calls of all operations depend on; those of one are in ``Operation.generation``."""
+        self.stops: tuple[tuple[float, float], ...] = ()
+        """When the process went on after it was stopped, and for how many seconds; the latest ones."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
@@ -113,6 +114,7 @@ class Bus:
         essential: bool = False,
         is_detail: bool = False,
         on_error: OnError = "ignore",
+        queue: int | None = None,
     ) -> Subscription:
         """Call *function* with every event of these *kinds* from now on; it is strongly referenced until closed.
 
@@ -123,27 +125,32 @@ class Bus:
         Args:
             kinds: One kind of event, or several. A base class stands for all kinds below it, except the two of a
                 healthy call, ``OperationStarted`` and ``OperationSucceeded``: unheard, they cost nothing. Name those.
-            function: A plain function of one argument, the event.
+            function: A plain function of one argument, the event; with a *queue* also an async one.
             operation: Only events of the operation of that name.
-            key: Only events of that key of the operation.
+            key: Only events of that key of it.
             essential: Never disable it, however often it raises.
-            is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
-                says that it is no detail. Not for starts and successes.
+            is_detail: Deliver it only while the logger ``recovery`` wants INFO, or its publisher says it is no detail.
             on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
+            queue: For a slow observer: a thread calls *function*, or the running loop an async one, while so many
+                events wait. More are dropped and counted (``EventsDropped``). It cannot answer.
 
         Raises:
-            TypeError: *kinds* holds no event, *function* is no plain function, *operation* is no text, or there is a
-                *key* without one.
-            ValueError: *operation* holds a NUL, or *on_error* is unknown, or "give up" where no event asks.
+            TypeError: No event, no plain function, a *queue* or *operation* of a wrong type, a *key* without operation.
+            ValueError: A NUL in *operation*, a *queue* below 1, *on_error* is unknown, or cannot "give up" here.
+            RuntimeError: An async *function*, and no loop runs.
         """
-        check_subscriber(function, operation, key)
+        check_subscriber(function, operation, key, queue)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        gives_up = gives_up_on_error(on_error, expanded)
-        essential = essential or gives_up or any(getattr(one, "asks", False) for one in wanted)
+        gives_up = gives_up_on_error(on_error, expanded if queue is None else ())
+        essential = essential or gives_up or (queue is None and any(getattr(one, "asks", False) for one in wanted))
         subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail, gives_up)
+        if queue:
+            from events.queued import Queue  # here, for these alone
+
+            subscription.function = subscription.queue = Queue(subscription, queue, self, self._failures)
         with self._lock:
             for kind in expanded:
                 self._signals[kind].add(subscription)
@@ -247,10 +254,10 @@ class Bus:
     def _add(self, caused: Event, events: list[Event]) -> None:
         if len(events) < MAX_CASCADE:
             events.append(caused)
-        else:
-            if self.dropped_events == 0:
-                log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
-            self.dropped_events += 1
+            return
+        if self.dropped_events == 0:
+            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+        self.dropped_events += 1
 
     def begin_run(self) -> None:
         """Take a new name for this process's run. Each forked child does, so that calls of parent and child differ."""
@@ -261,10 +268,7 @@ class Bus:
         return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
-        """Keep ``observed`` of *operation* up to date, for as long as it is referenced elsewhere.
-
-        Raises ValueError if its name holds a NUL.
-        """
+        """Keep ``observed`` of *operation* up to date while it is referenced. ValueError: its name holds a NUL."""
         check_name(operation.name)
         with self._lock:
             self._operations.add(operation)

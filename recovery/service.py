@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ForwardRef, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ForwardRef, Self
 
 from events.bus import Bus
 from recovery import validation
@@ -25,14 +25,15 @@ from recovery.policies.rules import in_order
 from recovery.questions import Questions
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
-from recovery.settings import WhenOpen
-from recovery.settings_check import Defaults, changed
+from recovery.settings import Settings, WhenOpen
+from recovery.settings_check import Defaults, changed, checked_overrides
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
+    from recovery.configuration import Source
     from recovery.journal.journal import Journal
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
     from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
-    Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
+    Journal, Resumption, Source, Store = map(ForwardRef, ("Journal", "Resumption", "Source", "Store"))
     ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
+NO_OVERRIDES: Mapping[str, Settings] = {}
 
 
 class Recovery(Declarations):
@@ -70,11 +72,13 @@ class Recovery(Declarations):
         enable_classification: Whether operations that leave it open use the built-in rules.
         enable_logging: What operations that leave it open log: True, each retry at WARNING; ``None``, only retries that
             wait ten seconds and more, the others at INFO; False, nothing.
-        clock: Reads monotonic seconds; for tests.
+        clock: Reads monotonic seconds; for tests. Jumps of another clock are seen if it has ``boottime`` and
+            ``process_time``, as ``VirtualClock`` has.
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
         max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
         journal_config: What the journal holds in memory, and how long it waits.
+        overrides: Settings by the name of an operation; they override those in the code.
 
     Raises:
         TypeError: An unknown option, or a value of the wrong type.
@@ -100,6 +104,7 @@ class Recovery(Declarations):
         run: str | None = None,
         max_keys: int = MAX_KEYS,
         journal_config: JournalConfig = JOURNAL_DEFAULTS,
+        overrides: Mapping[str, Settings] = NO_OVERRIDES,
     ) -> None:
         for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
@@ -109,18 +114,21 @@ class Recovery(Declarations):
         defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
+        jumps = self._waiting.conditions.jumps
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
         self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions)
-        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, max_keys=max_keys)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, jumps.excuses, max_keys=max_keys)
+        jumps.connect(self.bus, self._subscribers.rate_limits.jumped, self._waiting.jumped)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(
             self.bus, self._subscribers.incidents, self._subscribers.circuit_breaker, self._waiting
         )
-        self._lifetime = Lifetime(journal_config, self._joinable)
+        self._lifetime = Lifetime(journal_config, self._joinable, self.bus)
         self._definitions = Definitions(
             self.bus, self._registry, self._subscribers, self._waiting, self._joinable, self._lifetime, defaults
         )
+        self._definitions.overrides = checked_overrides(overrides)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -129,6 +137,25 @@ class Recovery(Declarations):
             enable_classification=enable_classification,
             enable_logging=enable_logging,
         )
+
+    @classmethod
+    def from_config(
+        cls, source: Source | None = None, *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> Recovery:
+        """A service with the options of a TOML file and of environment variables (docs/configuration.md).
+
+        Args:
+            source: A TOML file, or a mapping of what one says; by default the file that RECOVERY_CONFIG names, if any.
+            env: The variables; by default those of the process.
+            options: As of ``Recovery``; they come before the file and the variables. A *classifier* is asked after the
+                rules of the file.
+
+        Raises:
+            ConfigurationError: A file that cannot be read, an unknown key, or a wrong value.
+        """
+        from recovery.configuration import options_of  # here, for this alone: it derives types
+
+        return cls(**options_of(source, env, **options))
 
     def __repr__(self) -> str:
         state = f"{len(self._registry)} operations, {len(self._waiting)} calls waiting, {self.journal or 'no journal'}"
@@ -170,7 +197,7 @@ class Recovery(Declarations):
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
-            from recovery.journal.history import Restore
+            from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
@@ -258,13 +285,14 @@ class Recovery(Declarations):
                 journal=lambda: self.journal,
                 waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
+                incidents=self.incidents.open,
             )
         elif thresholds is not None:
             raise ValueError("this service is monitored already; give the thresholds the first time")
         return self._monitor
 
     def close(self) -> None:
-        """Write what the journal has accepted and close it for good. Idempotent; later calls run unjournalled."""
+        """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""
         self._lifetime.close()
 
     def __enter__(self) -> Self:

@@ -19,9 +19,10 @@ from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from events.own_log import own_log
 from recovery.journal.back_pressure import BackPressure
+from recovery.journal.circuit_history import Restore
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
-from recovery.journal.history import Restore, Run
+from recovery.journal.history import Run
 from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.lane import IS_ORDINARY, Lane
 from recovery.journal.lookup import Lookup, RecentCallCache
@@ -244,14 +245,12 @@ class JournalCore:
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True
-            text = "the journal did not finish within %g s, the store hangs; waiting events may be lost"
-            log.warning(text, self._config.close_timeout)
+            log.warning(
+                "the journal did not end in %g s, the store hangs; events may be lost", self._config.close_timeout
+            )
 
     def after_fork(self) -> None:
-        """In a forked child: queue, thread and file are the parent's, so this process gets its own.
-
-        The child's journal is closed if the parent's is, or if the store has no file for it.
-        """
+        """Get a queue, thread and file of the forked child's own; or close, as the parent or without a file."""
         problem = None
         if self._is_started:
             try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
@@ -29,7 +28,6 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import Explanation, counted, explain, moment
-from recovery.policies.circuit_states import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -42,24 +40,8 @@ TERMINAL: tuple[type[CallEvent], ...] = (
 )
 """The events that end a call."""
 
-CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
-"""The events from which an open circuit is restored."""
-
 QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered)
 """The events from which questions and their answers are restored."""
-
-
-class Restore(NamedTuple):
-    """What receives what the journal holds, besides calls.
-
-    Args:
-        circuits: Called once, with the circuits that earlier runs left open, by operation and key.
-        questions: Called again and again, with the events about questions, of all processes.
-    """
-
-    circuits: Callable[[dict[tuple[str, str], Open]], object] = id
-    questions: Callable[[Sequence[Event]], object] = id
-
 
 MAX_FAILURES_KEPT = 50
 
@@ -278,11 +260,11 @@ def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
     Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
     anything; it never yields more than the whole delay.
     """
-    return 0.0 if record.due is None else left_of(record.run, record.due, record.delay, runs, now)
+    return 0.0 if record.due is None else time_left(record.run, record.due, record.delay, runs, now)
 
 
-def left_of(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
-    """What the run *now* has left of a wait of *delay* seconds that is *due* on the clock of *run*."""
+def time_left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+    """Seconds until *due*, on the clock of *run*, as ``remaining``; at most *delay*."""
     then = runs.get(run)
     if then is None:
         return 0.0

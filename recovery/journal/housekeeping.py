@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from events.own_log import own_log
-from recovery.journal.circuit_history import OpenCircuit, reopened
+from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
-from recovery.journal.history import Restore
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
 from recovery.waiting.waiters import Latch

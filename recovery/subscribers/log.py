@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.clock_events import ClockJumped
 from events.event import FOREVER, CallEvent, Event
 from events.incident_events import IncidentClosed
 from events.names import display_name
@@ -31,7 +32,7 @@ from events.operation_events import (
 from events.own_log import OwnLog
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, duration, explain, shown
-from recovery.policies.incidents import is_held
+from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import excerpt
 
 
@@ -72,6 +73,7 @@ LEVELS: dict[type[Event], int] = {
     IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    ClockJumped: logging.WARNING,
     QuestionAsked: logging.WARNING,
     QuestionAnswered: logging.INFO,
 }
@@ -108,6 +110,7 @@ class Log:
         self._most_retries = most_retries
         self._exc_info = exc_info
         self._latest = threading.local()  # the failure that this thread publishes
+        self._told: set[tuple[str, str, str]] = set()  # what all calls of an incident have in common, since its break
         if exc_info and not any(isinstance(one, Redacted) for one in logger.filters):
             logger.addFilter(Redacted())
 
@@ -123,11 +126,27 @@ class Log:
             return
         if isinstance(event, Parked) and is_held(event.why):
             level = logging.INFO  # a circuit that opens has a line of its own, for all calls that wait for it
+        elif isinstance(event, GaveUp | CallRejected) and has_ended(event.reason, event.operation, event.key):
+            level = logging.INFO
+            if self._is_first("gave up", event):
+                then = "the calls that wait for it give up, each with a line at INFO"
+                self._logger.log(LEVELS[GaveUp], "%s", shown(f"{event.reason}; {then}"))
+        elif isinstance(event, CallRejected) and is_held(event.reason) and not self._is_first("rejected", event):
+            level = logging.INFO
+        elif isinstance(event, CircuitOpened | IncidentClosed):
+            self._told -= {(what, event.operation, event.key) for what in ("gave up", "rejected")}
         if wanted is None:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
             most = self._most_retries(event) if isinstance(event, Outcome) else None
             self._logger.log(level, "%s", describe(event, most), exc_info=error)
+
+    def _is_first(self, what: str, event: CallEvent) -> bool:
+        """Whether *event* is the first of its incident, since the latest break began, that tells *what*."""
+        told = (what, event.operation, event.key)
+        is_first = told not in self._told
+        self._told.add(told)
+        return is_first
 
     def _error_of(self, event: Event) -> Exception | None:
         """What the attempt raised that led to *event*; a failure and what comes of it are published together."""
@@ -171,6 +190,8 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case ClockJumped():
+            line = jump_in_words(event)
         case QuestionAsked(name=asked, text=text, link=link):
             line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
         case QuestionAnswered(name=asked):
@@ -185,6 +206,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
     return shown(line)
 
 
+def jump_in_words(event: ClockJumped) -> str:
+    """What a jump of the clock means, and what happens next."""
+    what = "the machine slept" if event.kind == "sleep" else "the process or its event loop stood still"
+    return (
+        f"{what} for {duration(event.slept)}; calls that are overdue come back one after another, "
+        "and a failure of a call that this caused uses no retry"
+    )
+
+
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:
     """What an alert says: ``success rate 80 % is below 90 % (of 120 calls); most failures are unreachable, ...``."""
     what, unit, noun = ALERTS.get(event.alert, (event.alert, "", "measurement"))
@@ -192,7 +222,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
     of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
     side, other = ("below", "above") if event.alert == "success" else ("above", "below")
     if isinstance(event, AlertRaised):
-        cause = f"; most failures are {event.cause}" if event.cause else ""
+        first, more = event.incidents[:MOST_NAMED], len(event.incidents[MOST_NAMED:])
+        named = f"; incident {', '.join(first)}{f' and {more} more' if more else ''}" if first else ""
+        cause = f"{named}; most failures are {event.cause}" if event.cause else named
         if event.failure is not None:
             cause += f", as that of call {event.failure.call}: {explain(event.failure).short}"
         return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
@@ -201,6 +233,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
         return f"{what} has nothing to measure any more; {on} {duration(event.lasted)}"
     return f"{what} {in_unit(event.value, unit)} is {other} {limit} again{of}; {on} {duration(event.lasted)}"
 
+
+MOST_NAMED = 3
+"""Incidents that an alert names; further ones are counted."""
 
 ALERTS: dict[str, tuple[str, str, str]] = {
     "success": ("success rate", "%", "call"),
