@@ -216,7 +216,8 @@ class Recovery(Declarations):
         Define the operations first: a call finds its function by the operation's name, and nothing is imported. Under
         ``async with``, async calls run as tasks of the service, which waits for them at its end; plain calls run on
         four daemon threads. A second ``resume`` returns the same ``Resumption``, and resumes calls whose operation has
-        been defined meanwhile. It is not ``loaded`` while the journal cannot be read.
+        been defined meanwhile. It is not ``loaded`` while the journal cannot be read. What processes leave that die
+        later is resumed, too (``JournalConfig.adopt_every``).
 
         A caller that asks for an equal call joins it. What has ended before is owed: the first equal call made
         afterwards returns that result, or raises that error, without a run.

@@ -35,7 +35,7 @@ from recovery.journal.errors import (
     NewerJournalError,
 )
 from recovery.journal.history import QUESTIONS, Run
-from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken, Wants
 
 QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
@@ -234,13 +234,13 @@ class SQLiteStore(Store):
             self._claims.close()
             self._inbox.close()
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         """Copy the side files of dead processes into ours, and remove them; for 50 ms at a time.
 
         A process that writes a side file also copies what is not over in the journal's own file, if that one's process
         is dead, and keeps its lock until ``close``.
         """
-        return await self._adoption.run(self.own, with_main=os.getppid() != self._parent)
+        return await self._adoption.run(self.own, with_main=os.getppid() != self._parent, wants=wants)
 
     def claim(self, identity: bytes) -> Claim | Taken:
         """Claim the calls of *identity*, by a lock on bytes of a file: a few microseconds."""

@@ -23,6 +23,10 @@ ANSWER_TIMEOUT = 5.0
 """Seconds that the wait for an answer of the store takes at most, by default."""
 
 
+Wants: TypeAlias = Callable[[CallRecord], bool]
+"""Whether this process can resume a call that a dead one left, or none can."""
+
+
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored.
 
@@ -107,8 +111,10 @@ class Store(Protocol):
         """Raise JournalError if this store no longer writes where it was opened. Called twice a second when idle."""
         return  # a body that says nothing would make it abstract
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         """Take over what processes wrote to other files before they died; whether there was anything.
+
+        A file with a pending call that *wants* refuses is left as it is: another process may resume all of its calls.
 
         Commits wait for it. What takes longer may be left for the next call: until this returns False, it is called
         again after the next batch.
