@@ -10,6 +10,7 @@ from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import (
     AwaitableResultError,
+    CallCancelledError,
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
@@ -34,6 +35,7 @@ from events.operation_events import (
     OperationInterrupted,
     OperationQuarantined,
     OperationRecovered,
+    OperationRepeated,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
@@ -45,12 +47,12 @@ from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
-    "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallEvent", "CallLeftPending",
-    "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed",
-    "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event", "Evidence",
-    "FailureClassified", "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined",
-    "JournalRestored", "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted",
-    "OperationQuarantined", "OperationRecovered", "OperationResumed", "OperationStarted", "OperationSucceeded",
-    "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry", "Retryable", "RetryScheduled",
-    "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
+    "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
+    "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
+    "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event",
+    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded",
+    "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
+    "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationRepeated", "OperationResumed",
+    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry",
+    "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -174,23 +174,38 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
         within: Seconds from *at* within which the wait must end; otherwise the call gives up.
         why: The causes.
         counts_as_retry: Whether the wait uses a retry.
+        asks_person: Whether the retries have run out and a person is to say retry or give up. Circuits, alerts and the
+            monitor count it as a call that gave up.
     """
 
     after: float
     within: float = FOREVER
     why: str = ""
     counts_as_retry: bool = False
+    asks_person: bool = False
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt.
 
-    *attempt* is the last one that was made.
+    *attempt* is the last one that was made. *asked* says that the call asked a person (``Parked.asks_person``), and was
+    counted as given up then.
     """
 
     ends: ClassVar[bool] = True
 
     reason: str = ""
+    asked: bool = False
+
+
+def as_counted(event: CallEvent) -> CallEvent | None:
+    """*event* as circuits and the monitor count it: a call that asks counts as one that gave up, and then no more."""
+    if isinstance(event, GaveUp):
+        return None if event.asked else event
+    if not isinstance(event, Parked) or not event.asks_person:
+        return event
+    shared = {name: getattr(event, name) for name in (*CallEvent.__struct_fields__, *Outcome.__struct_fields__)}
+    return GaveUp(**shared, reason=event.why)
 
 
 class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -232,10 +247,30 @@ class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A waiting call got a command: *command* is "retry now", "pause", "unpause" or "give up"."""
+    """A call got a command.
+
+    Args:
+        command: "retry now", "pause", "unpause" or "give up" for a call that waits; "cancel", "reset" or "edit" for one
+            that waits or runs.
+        reason: What the person said.
+        changes: What "edit" has changed, as ``max_retries=8``.
+    """
 
     command: str
     reason: str = ""
+    changes: str = ""
+
+
+class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that has ended is run again, as a new call. It is published of both.
+
+    Args:
+        former: Of the new call: the id of the call that it repeats.
+        by: Of the former call: the id of the call that repeats it.
+    """
+
+    former: str = ""
+    by: str = ""
 
 
 class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ForwardRef, Self
 
 from events.bus import Bus
+from events.evidence import Category
 from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
 from recovery.declarations import Declarations
 from recovery.definitions import Definitions
 from recovery.execution.joinable import JoinableCalls
+from recovery.execution.steering import Steering
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.operations import MAX_KEYS
 from recovery.policies.budget import RetryBudget
@@ -35,10 +37,12 @@ if TYPE_CHECKING:
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
+    from recovery.resume.again import EndedState, Repetition
     from recovery.resume.handles import Resumption
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
     Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
+    EndedState, Repetition = (ForwardRef(name, module="recovery.resume.again") for name in ("EndedState", "Repetition"))
 
 DEFAULTS = Defaults()
 
@@ -105,7 +109,8 @@ class Recovery(Declarations):
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
-        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal)
+        self._steering = Steering(self._waiting, self.bus, self._registry)
+        self.calls = Calls(self._waiting, self._steering, self._joinable, self.bus, lambda: self._lifetime.journal)
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self._lifetime = Lifetime(journal_config, self._joinable)
@@ -163,7 +168,7 @@ class Recovery(Declarations):
         if store is not None:
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
-            commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
+            commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
             restore = self._subscribers.circuit_breaker.restore
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
@@ -188,6 +193,53 @@ class Recovery(Declarations):
             ValueError: The service has no store.
         """
         return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
+
+    def again(
+        self,
+        call: str | None = None,
+        *,
+        keep_checkpoint: bool = True,
+        state: EndedState | Sequence[EndedState] | None = None,
+        category: Category | Sequence[Category] | None = None,
+        operation: str | None = None,
+        since: float | None = None,
+        limit: int = 1000,
+    ) -> Repetition:
+        """Run calls again that gave up, were cancelled or were rejected: a call by its id, or calls by a filter.
+
+            service.again("7f3a9c01-2")
+            service.again(state="gave up", category=Category.UNREACHABLE, since=3600.0)
+
+        Each runs with its arguments from the journal, as a new call: ``calls.find`` tells of both which is the other
+        (``former``, ``by``). Several start staggered. A call joins an equal one that runs or is pending. Never blocks.
+
+        A call is refused, with the reason in ``Repetition.refused``, after a success, while it is pending or running,
+        or without journalled arguments (``resumable=True``). So is one whose latest repetition is. A filter passes over
+        calls that were run again already. The journal keeps calls that gave up; cancelled and rejected ones it keeps as
+        long as ``Retention`` says, by default seven days.
+
+        Args:
+            call: The id of a call.
+            keep_checkpoint: Whether the new call goes on from the checkpoint of the former one.
+            state: How the calls ended: "gave up" (the default of a filter), "cancelled", "rejected", or several.
+            category: The category of their latest failure, or several.
+            operation: The name of their operation.
+            since: Only calls that ended at most that many seconds ago.
+            limit: The most calls, the latest first.
+
+        Raises:
+            TypeError: A value of the wrong type, neither a call nor a filter, or both.
+            ValueError: A value out of range, or the service has no store.
+        """
+        from recovery.resume.again import Selection, several  # here, for what is run again
+
+        categories = tuple(validation.category("category", one) for one in several(category))
+        selection = Selection(
+            call=call, states=several(state), categories=categories, operation=operation, since=since, limit=limit
+        )
+        return self._lifetime.again(
+            selection, self._definitions.runner, self._registry, self._waiting, keep_checkpoint=keep_checkpoint
+        )
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.

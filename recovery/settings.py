@@ -15,7 +15,7 @@ from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded
-from recovery.policies.retry import RetryPolicy, Strategy
+from recovery.policies.retry import RetryPolicy, Strategy, Then
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     progress_resets: int | None
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
+    then: Then
     policy: RetryPolicy
     retry_on: type[Exception] | Sequence[type[Exception]]
     classifier: Classifier | Sequence[Classifier]

@@ -5,7 +5,9 @@ The first process that opens a journal writes the file itself; every further pro
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sqlite3
 import time
@@ -165,6 +167,13 @@ class SQLiteStore(Store):
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
         """The latest rows with a result of that *key*, or of any."""
         return await (self._read(schema.RESULTS, limit) if key is None else self._read(schema.RESULT, key, limit))
+
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """The calls that an event of one of *kinds* has ended, the latest first; of this file alone."""
+        first = 0 if since is None else math.floor(self._dating.now() - since)
+        with self._renaming_errors("read"):
+            opened, values = self._opened(), (json.dumps(list(kinds)), first)
+            return [call for (call,) in await opened.execute_fetchall(schema.ENDED, values)]
 
     async def _read(self, query: str, *values: object) -> list[Row]:
         with self._renaming_errors("read"):

@@ -18,11 +18,13 @@ from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry
 from recovery.call_stack import Block, calling_frame, innermost, running_block
 from recovery.context import current
-from recovery.execution.attempts import begin, end_unstarted, noted
+from recovery.execution.attempts import begin, cancelled, end_unstarted, noted
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.settings import OperationConfig
+from recovery.waiting.asking import ask_instead
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
+from recovery.waiting.live import LiveCall
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
@@ -92,7 +94,7 @@ class BlockAttempt:
         if error is None:
             attempt.succeed()
             return False
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or attempt.call.cancelled is not None:
             self.state = "cancelled"
             attempt.cancel()
             return False
@@ -148,18 +150,27 @@ class Attempts:
         if not self.is_enabled():
             yield BlockAttempt(attempt, is_enabled=False)
             return
-        ended, error = None, None
+        ended, error, call = None, None, attempt.call
+        live = self.waiting.live[call.id] = LiveCall(attempt, self.config)
         try:
             while True:
+                if call.cancelled is not None:
+                    raise cancelled(attempt, None)
+                policy = (call.edited or self.config).policy
                 if (self.barrier.are_journalled or attempt.call.has_failed) and self.barrier.must_wait:
                     yield JournalWait("admission", self._time_left(attempt))
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
+                if (wait := ask_instead(attempt, ended, policy, self.waiting.conditions)) is not None:
+                    ended = None
+                    yield wait
+                    ended = wait.ended
+                    continue
                 if deferred is not None:
                     deferred = defer(attempt, deferred, self._time_left(attempt))
                     if isinstance(deferred, GiveUp):
                         raise end_unstarted(attempt, deferred, error, stays_pending=False)
                     yield (wait := Wait(self.waiting.conditions, attempt, attempt.number, deferred, since))
-                    ended = charge(wait, self.config.policy)
+                    ended = charge(wait, policy)
                     continue
                 error = None
                 yield (block := BlockAttempt(attempt, has_context=self.config.has_context))
@@ -171,18 +182,25 @@ class Attempts:
                 del block
                 if verdict.after > 0.0 or isinstance(verdict, Park):
                     yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict))
-                    ended = charge(wait, self.config.policy)
+                    ended = charge(wait, policy)
                 if verdict.after <= 0.0:
                     yield None
                 if ended is None and self.barrier.are_journalled:
                     yield JournalWait("commit", self._time_left(attempt))
-                attempt = next_attempt(attempt)
+                live.attempt = attempt = next_attempt(attempt)
         finally:
+            self._forget(call.id)
             attempt.cancel()
             error = None  # its traceback holds the frame that holds these steps
 
+    def _forget(self, call: str) -> None:
+        self.waiting.live.pop(call, None)
+        definition = self.operation.owner()
+        if definition is not None:
+            definition.call_configs.pop(call, None)
+
     def _time_left(self, attempt: Attempt) -> float:
-        most, began = self.config.policy.max_elapsed, attempt.call.began
+        most, began = (attempt.call.edited or self.config).policy.max_elapsed, attempt.call.began
         return math.inf if most is None or began is None else began + most - self.operation.bus.clock()
 
     def __iter__(self) -> Iterator[BlockAttempt]:

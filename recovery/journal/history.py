@@ -19,6 +19,7 @@ from events.operation_events import (
     OperationInterrupted,
     OperationQuarantined,
     OperationRecovered,
+    OperationRepeated,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
@@ -81,6 +82,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         delay: Seconds of the whole wait.
         waits_for: The causes that must go away before the next attempt; "" for none.
         deadline: When that wait ends at the latest, on the clock of *run*; ``None`` if it has no end.
+        asks_person: Whether it has no retries left, and waits until a person says retry or give up.
+        former: The call that it repeats; "" for none.
+        by: The call that repeats it; "" for none.
         paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
@@ -110,6 +114,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0.0
     waits_for: str = ""
     deadline: float | None = None
+    asks_person: bool = False
+    former: str = ""
+    by: str = ""
     paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
@@ -153,6 +160,8 @@ def _standing(record: CallRecord, left: float | None) -> str:
     match record.state:
         case "running":
             return f"attempt {record.attempt} runs"
+        case "waiting" if record.asks_person:
+            return "has no retries left, and waits until a person says retry or give up"
         case "waiting":
             when = f" {moment(left)}" if left is not None else ""
             return f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
@@ -173,13 +182,13 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
 
 
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
-    if record.is_over:
-        return record  # one outcome per call: later events change nothing
+    if record.is_over:  # one outcome per call: later events change nothing
+        return msgspec.structs.replace(record, by=event.by) if isinstance(event, OperationRepeated) else record
     changes: dict[str, object] = {"at": event.at, "run": run, **_wait_after(record, event)}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
-            changes["interrupted"] = False
+            changes.update(interrupted=False, asks_person=False)
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
             if event.idempotency_key:
@@ -193,6 +202,9 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
+        case Parked(asks_person=True):
+            changes.update(state="waiting", due=None, judged=None, asks_person=True)
+            changes["retries"] = record.retries if record.judged is None else record.judged.retries
         case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
@@ -217,6 +229,13 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["interrupted"] = True
         case CallSteered(command="retry now") if record.state == "quarantined":
             changes.update(state="waiting", crashes=0, reason="")  # by hand, without a process: the next one resumes it
+        case CallSteered(command="retry now"):
+            changes["asks_person"] = False
+        case CallSteered(command="reset"):
+            # Of a call that waits for a retry, the next attempt is its first.
+            changes.update(retries=int(record.state == "waiting" and not record.waits_for), elapsed=0.0)
+        case OperationRepeated(former=former):
+            changes["former"] = former
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():

@@ -170,7 +170,11 @@ class Resumer(msgspec.Struct, eq=False):
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
-        # Calls that are due come first: a delay keeps a thread busy.
+        # Calls that are due come first: a delay keeps a thread busy. A call that asks would keep it for days.
+        asking = [todos for todos in groups if todos[0].handle.record.asks_person]
+        groups = [todos for todos in groups if not todos[0].handle.record.asks_person]
+        for todos in asking:
+            start_daemon("recovery-resume-asking", self._resume, todos)
         todo = deque(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))
 
         def work() -> None:

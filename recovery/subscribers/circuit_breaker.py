@@ -24,6 +24,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    as_counted,
 )
 from events.parts import Parts
 from events.subscription import Subscription
@@ -82,7 +83,7 @@ class Break:
         self._forced: dict[OperationKey, Literal["open", "closed", "metrics_only"]] = {}
         self._parts = Parts()  # with a circuit or a forced mode
         self._latest: object = None
-        self.subscription = bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
+        self.subscription = bus.subscribe((FailureClassified, GaveUp, Parked), self.on_outcome, essential=True)
         """To the failures."""
 
     @property
@@ -154,10 +155,13 @@ class Break:
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
         """Count *event*: what it does to the circuit, and a later retry if the circuit is open now."""
         config = self._config_of(event.operation)
-        if config is None or config.breaker is None:
+        counted = as_counted(event)
+        if config is None or config.breaker is None or counted is None:
             return None
-        policy = config.breaker
+        policy, event = config.breaker, counted
         operation_key = (event.operation, event.key)
+        if type(event) is Parked and operation_key not in self._circuits:
+            return None
         is_counted = (type(event) is GaveUp) is (policy.counts == "calls")
         if not is_counted and operation_key not in self._circuits:
             return None  # the common case: nothing known, nothing counted
@@ -284,7 +288,7 @@ class Break:
 
     def _subscribe(self, operation_key: OperationKey) -> None:
         operation, key = operation_key
-        outcomes = (OperationSucceeded, OperationCancelled, CallRejected, Parked)
+        outcomes = (OperationSucceeded, OperationCancelled, CallRejected)
         self._subscriptions[operation_key] = (
             self._bus.subscribe(OperationStarted, self.on_start, operation=operation, key=key or None, essential=True),
             self._bus.subscribe(outcomes, self.on_outcome, operation=operation, key=key or None, essential=True),

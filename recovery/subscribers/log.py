@@ -115,6 +115,8 @@ class Log:
         level = LEVELS.get(type(event))
         if level is None or wanted is False:
             return
+        if isinstance(event, Parked) and event.asks_person:
+            level = logging.ERROR
         if wanted is None:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):

@@ -9,6 +9,8 @@ from typing import Protocol
 from events.operation_events import CallSteered
 from events.parts import Parts
 from recovery.operations import OperationKey
+from recovery.settings import OperationConfig
+from recovery.waiting.live import LiveCall
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
@@ -42,6 +44,8 @@ class WaitingCalls:
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
+        self.live: dict[str, LiveCall] = {}
+        """The calls that a runner runs, by id: they run, or are among those that wait."""
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
@@ -66,15 +70,24 @@ class WaitingCalls:
         # The lock is held for one call at a time: with thousands, loops would stand still meanwhile.
         return [waiting for call in calls if (waiting := self.describe(call)) is not None]
 
-    def steer(self, call: str, command: WaitCommand, reason: str = "") -> bool:
+    def steer(
+        self,
+        call: str,
+        command: WaitCommand,
+        reason: str = "",
+        *,
+        edited: OperationConfig | None = None,
+        changes: str = "",
+    ) -> bool:
         """Carry out *command* on the wait of *call* and publish ``CallSteered``.
 
-        Returns whether that changed anything.
+        Returns whether that changed anything. For "edit", *edited* is how the call decides now, and *changes* says what
+        that changes.
         """
         with self.conditions.lock:
             waiting = self._waits.get(call)
             wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
-            if waiting is None or wait is None or not wait.steer(command, reason):
+            if waiting is None or wait is None or not wait.steer(command, reason, edited):
                 return False
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
@@ -90,6 +103,7 @@ class WaitingCalls:
                     attempt=wait.number,
                     command=command,
                     reason=reason,
+                    changes=changes,
                 )
             )
         finally:  # Ctrl-C may interrupt a subscriber
@@ -110,7 +124,10 @@ class WaitingCalls:
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
         with self.conditions.lock:
-            self._waits[wait.attempt.call.id] = wait
+            call = wait.attempt.call
+            self._waits[call.id] = wait
+            if call.cancelled is not None:  # while it ran
+                wait.steer("cancel", call.cancelled)
             if wait.is_deferred:
                 self._deferred[wait.operation_key].add(wait)
                 self._parts.add(wait.operation_key)

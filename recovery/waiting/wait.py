@@ -16,10 +16,11 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
+from recovery.settings import OperationConfig
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
 
-WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
+WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up", "cancel", "reset", "edit"]
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +32,10 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
         key: The key of the operation, such as a host; "" for none.
         attempt: The number of the attempt that the call waits for.
         retries: Retries used up, the next attempt included if it is one.
-        left: Seconds left of its delay.
+        left: Seconds left of its delay; infinite for a call that asks.
         until: What it waits for besides: names of conditions, causes such as an open circuit.
         is_paused: Whether its delay stands still.
+        asks_person: Whether it has no retries left, and waits until a person says ``retry_now`` or ``give_up``.
         failure: What its latest attempt failed with; None if none has failed in this process, or it was not classified.
         idempotency_key: What identifies its effect; "" for none.
         arguments: Its arguments as JSON; None if it cannot be resumed.
@@ -47,6 +49,7 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     left: float
     until: tuple[str, ...] = ()
     is_paused: bool = False
+    asks_person: bool = False
     failure: FailureClassified | None = None
     idempotency_key: str = ""
     arguments: bytes | None = None
@@ -54,6 +57,9 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     def explain(self) -> Explanation:
         """What people read about it: what its latest failure means, which call it is, what it waits for."""
         event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
+        if self.asks_person:
+            step = "no retries are left: retry, or give up?"
+            return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
         when = "paused" if self.is_paused else moment(self.left)
         causes = f"{waits_for('; '.join(self.until))}, " if self.until else ""
         step = f"{causes}attempt {self.attempt} {when}"
@@ -180,9 +186,9 @@ class Wait(msgspec.Struct, eq=False):
 
     # The caller of what follows holds the lock.
 
-    def steer(self, command: WaitCommand, reason: str) -> bool:
-        """Carry out *command*; returns whether that changed anything."""
-        now = self.conditions.clock()
+    def steer(self, command: WaitCommand, reason: str, edited: OperationConfig | None = None) -> bool:
+        """Carry out *command*; returns whether that changed anything. *edited* is how the call decides after "edit"."""
+        now, call = self.conditions.clock(), self.attempt.call
         match command:
             case _ if self.phase == "over":
                 return False
@@ -195,10 +201,22 @@ class Wait(msgspec.Struct, eq=False):
                 self._move_due(self.due)
             case "retry now":
                 self._move_due(now)
+                self._answer(now)
                 self.phase, self.pending = "over", self.until  # its conditions had no say: none was unhelpful
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self.phase = "over"
+            case "cancel":
+                call.cancelled, self.phase = reason, "over"
+                self.ended = GiveUp(f"cancelled by hand: {reason}" if reason else "cancelled by hand")
+            case "reset" if call.began is not None:
+                self.deadline += now - call.began
+                call.begin_again(now)
+            case "edit" if edited is not None:
+                call.edited = edited
+                most = edited.policy.max_elapsed
+                if most is not None and call.began is not None:
+                    self.deadline = call.began + most
             case _:
                 return False
         return True
@@ -208,6 +226,12 @@ class Wait(msgspec.Struct, eq=False):
         call = self.attempt.call
         if call.due is not None:
             call.due = due
+
+    def _answer(self, now: float) -> None:
+        """A person lets a call go on that has asked for it: the time it may take begins again."""
+        call = self.attempt.call
+        if call.asks_person:
+            call.asks_person, call.began = False, now
 
     def release(self, extra: float) -> None:
         """End the wait in *extra* seconds: what deferred the attempt has changed."""
@@ -244,6 +268,7 @@ class Wait(msgspec.Struct, eq=False):
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
             until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
             is_paused=self.left is not None,
+            asks_person=call.asks_person,
             failure=call.failure,
             idempotency_key=call.idempotency_key,
             arguments=call.arguments,
