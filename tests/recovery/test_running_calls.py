@@ -334,7 +334,7 @@ def retried(clock: VirtualClock, steer: Callable[[Recovery, WaitingCall], object
         async with in_task(service, swallowed):
             while not has_steered:
                 await anyio.sleep(5.0)
-                has_steered += [True for call in service.calls.waiting() if steer(service, call)]
+                has_steered.extend(True for call in service.calls.waiting() if steer(service, call))
             await anyio.sleep(3600.0)
 
     async def swallowed() -> None:
