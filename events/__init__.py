@@ -21,6 +21,7 @@ from events.errors import (
 )
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
+from events.incident_events import IncidentClosed, IncidentOpened
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation import Operation
 from events.operation_events import (
@@ -50,8 +51,8 @@ __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
     "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
     "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event",
-    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "join", "JoinedElsewhere", "JournalDegraded",
-    "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
+    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join", "JoinedElsewhere",
+    "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
     "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationRepeated", "OperationResumed",
     "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry",
     "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.event import Event
+from events.evidence import Category
 
 
 class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -15,6 +16,8 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
         metrics_only: Whether the circuit only counts, and stops no attempt.
         forced: Whether ``service.circuits.force`` opened it: it stays open until it is forced again, at most as long as
             this process lives.
+        category: The category of the latest failure that counted; None if the circuit was forced open.
+        cause: What that failure means, in a few words.
     """
 
     after: float
@@ -22,6 +25,8 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
     times: int = 1
     metrics_only: bool = False
     forced: bool = False
+    category: Category | None = None
+    cause: str = ""
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,4 +34,10 @@ class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A probe succeeded, or the circuit was forced or forgotten; every attempt may begin."""
+    """Every attempt may begin.
+
+    Args:
+        why: "recovered" (a probe succeeded), "forced" (a person did it) or "forgotten".
+    """
+
+    why: str = "recovered"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from recovery.journal.store import Store
     from recovery.outcome import CallOutcome, outcome_of
     from recovery.policies.backoff import Constant, Exponential, Linear
+    from recovery.policies.breaker_policy import BreakerPolicy
     from recovery.policies.budget import RetryBudget
-    from recovery.policies.circuit_breaker import BreakerPolicy
     from recovery.policies.classification import Classification, Classifier
     from recovery.policies.hosts import HOST_BREAKER, host_of
     from recovery.policies.retry import RetryPolicy, Strategy
@@ -51,7 +51,7 @@ _HOMES = {
     "outcome": "CallOutcome outcome_of",
     "policies.backoff": "Constant Exponential Linear",
     "policies.budget": "RetryBudget",
-    "policies.circuit_breaker": "BreakerPolicy",
+    "policies.breaker_policy": "BreakerPolicy",
     "policies.classification": "Classification Classifier",
     "policies.hosts": "HOST_BREAKER host_of",
     "policies.retry": "RetryPolicy Strategy",

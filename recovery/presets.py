@@ -27,9 +27,9 @@ from recovery.conditions import disk_space, host_reachable
 from recovery.journal.config import JournalConfig
 from recovery.journal.store import Store
 from recovery.policies.backoff import Exponential
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
 from recovery.policies.causes import ConditionOf
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy, Strategy

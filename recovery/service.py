@@ -16,10 +16,11 @@ from recovery.declarations import Declarations
 from recovery.definitions import Definitions
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.steering import Steering
+from recovery.incidents import Incidents
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.operations import MAX_KEYS
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
@@ -53,7 +54,8 @@ class Recovery(Declarations):
         with Recovery(store=SQLiteStore("journal.db")) as service:
             fetch = service.recoverable("fetch", max_retries=5)(fetch)
 
-    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits.
+    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits,
+    ``incidents`` lists what calls wait for together.
 
     Args:
         store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
@@ -111,8 +113,11 @@ class Recovery(Declarations):
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._steering = Steering(self._waiting, self.bus, self._registry)
         self.calls = Calls(self._waiting, self._steering, self._joinable, self.bus, lambda: self._lifetime.journal)
-        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting.wake, max_keys=max_keys)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
+        self.incidents = Incidents(
+            self.bus, self._subscribers.incidents, self._subscribers.circuit_breaker, self._waiting
+        )
         self._lifetime = Lifetime(journal_config, self._joinable)
         self._definitions = Definitions(
             self.bus, self._registry, self._subscribers, self._waiting, self._joinable, self._lifetime, defaults

@@ -11,8 +11,8 @@ import msgspec
 from events.evidence import Category
 from events.operation_events import FailureClassified
 from recovery.policies.backoff import Jitter
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded
 from recovery.policies.retry import RetryPolicy, Strategy, Then

@@ -10,8 +10,8 @@ import msgspec
 from events.callables import is_async
 from recovery import validation
 from recovery.policies.backoff import Exponential
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.durability import durability_of, on_degraded_of
 from recovery.policies.retry import RetryPolicy

@@ -46,7 +46,7 @@ from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
 from recovery import validation
 from recovery.policies.backoff import Exponential
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.suggestions import hint

@@ -169,7 +169,7 @@ class Attempts:
                     deferred = defer(attempt, deferred, self._time_left(attempt))
                     if isinstance(deferred, GiveUp):
                         raise end_unstarted(attempt, deferred, error, stays_pending=False)
-                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number, deferred, since))
+                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number, deferred, since, policy))
                     ended = charge(wait, policy)
                     continue
                 error = None
@@ -181,7 +181,7 @@ class Attempts:
                 verdict, error = block.verdict, block.error
                 del block
                 if verdict.after > 0.0 or isinstance(verdict, Park):
-                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict))
+                    yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict, policy=policy))
                     ended = charge(wait, policy)
                 if verdict.after <= 0.0:
                     yield None

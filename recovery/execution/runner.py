@@ -131,7 +131,7 @@ class Runner:
                     failed, verdict = False, attempt.fail(error, mine._judge and mine._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    wait = self._wait_after(attempt, verdict)
+                    wait = mine._wait_after(attempt, verdict)
                     continue
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
@@ -190,7 +190,7 @@ class Runner:
                     failed, verdict = False, attempt.fail(error, mine._judge and await mine._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    wait = self._wait_after(attempt, verdict)
+                    wait = mine._wait_after(attempt, verdict)
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
@@ -257,7 +257,7 @@ class Runner:
 
     def _wait_after(self, attempt: Attempt, verdict: Retry | Park) -> Wait | None:
         if verdict.after > 0.0 or isinstance(verdict, Park):
-            return Wait(self._conditions, attempt, attempt.number + 1, verdict)
+            return Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
         return None
 
     def _time_left(self, call: Call) -> float:
@@ -271,7 +271,7 @@ class Runner:
             return wait
         deferred = defer(attempt, verdict, self._time_left(attempt.call))
         if isinstance(deferred, Park):
-            return Wait(self._conditions, attempt, attempt.number, deferred, since)
+            return Wait(self._conditions, attempt, attempt.number, deferred, since, policy)
         try:
             raise end_unstarted(attempt, deferred, error, stays_pending=self.barrier.is_refusal(deferred))
         finally:

@@ -27,71 +27,14 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
 )
-from recovery import validation
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import HOPELESS
-from recovery.suggestions import Suggesting
-
-STAGGER = 0.05
-"""Share of a break by which a call asks later to probe for each attempt after its first: other calls go first."""
 
 MIN_PROBE = 1.0
 """Seconds that a probe is expected to take at least."""
 
 MAX_EXPIRED_PERMITS = 8
 """How many probes with an expired lease are remembered: their success still closes the circuit."""
-
-
-class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
-    """When a circuit opens, and for how long.
-
-    Args:
-        failure_threshold: Failures in a row that open the circuit, unless *failure_rate* is given.
-        failure_rate: The share of failures in the window that opens the circuit, above 0 and at most 1; None counts
-            failures in a row.
-        window: How many of the last calls or attempts the rate is of; the circuit stays closed until there are that
-            many. At least 10, and at least 100 for attempts: of 30 % noise a narrower window opens by chance.
-        break_duration: Seconds that the circuit stays open.
-        break_growth: How many times longer each break is after a probe fails; at least 1.
-        max_break: The most seconds of a break, or *break_duration* if that is longer.
-        counts: What a failure is: "calls" that gave up, or failed "attempts".
-        categories: The categories that count; any other failure then ends the row. None counts every category but
-            PERMANENT, AUTH, EXHAUSTED and CANCELLED.
-        half_open_permits: How many calls may probe at a time after a break.
-        lease: The most seconds that a probe may take before another call may probe in its place.
-
-    Raises:
-        TypeError: An unknown field, or a value of the wrong type.
-        ValueError: A value out of range.
-    """
-
-    failure_threshold: int = 5
-    failure_rate: float | None = None
-    window: int = 100
-    break_duration: float = 30.0
-    break_growth: float = 2.0
-    max_break: float = 300.0
-    counts: Literal["calls", "attempts"] = "calls"
-    categories: frozenset[Category] | None = None
-    half_open_permits: int = 1
-    lease: float = 60.0
-
-    def __post_init__(self) -> None:
-        validation.whole("failure_threshold", self.failure_threshold, least=1)
-        validation.number("break_duration", self.break_duration, above=0.0)
-        validation.number("break_growth", self.break_growth, least=1.0)
-        validation.number("max_break", self.max_break, above=0.0)
-        validation.choice("counts", self.counts, ("calls", "attempts"))
-        validation.whole("half_open_permits", self.half_open_permits, least=1)
-        validation.number("lease", self.lease, above=0.0)
-        validation.whole("window", self.window, least=1)
-        if self.failure_rate is not None:
-            if validation.number("failure_rate", self.failure_rate, above=0.0) > 1.0:
-                raise ValueError(f"failure_rate must be at most 1, not {self.failure_rate!r}")
-            validation.whole("window", self.window, least=100 if self.counts == "attempts" else 10)
-        if self.categories is not None:
-            given = validation.items("categories", self.categories)
-            chosen = frozenset(validation.category("categories", one) for one in given)
-            msgspec.structs.force_setattr(self, "categories", chosen)
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -241,25 +184,20 @@ def _is_too_much(policy: BreakerPolicy, circuit: Closed) -> bool:
     return total >= policy.window and len(circuit.recent) / policy.window >= policy.failure_rate
 
 
-def admit(
-    policy: BreakerPolicy, circuit: Circuit, call: str, now: float, *, attempt: int = 1
-) -> tuple[Circuit, float | None]:
+def admit(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> tuple[Circuit, float | None]:
     """Whether *call* may begin an attempt now: the circuit after asking, and the seconds to wait, ``None`` to begin.
-
-    The more attempts a call has made, the longer it waits: probes must not use up the retries of one call.
 
     Args:
         policy: The operation's policy.
         circuit: The state before.
         call: The id of the call.
         now: The time on the bus's clock.
-        attempt: The number of the attempt, from 1.
     """
     match circuit:
         case Closed():
             return circuit, None
         case Open(until, _, times) if now < until:
-            return circuit, until - now + stagger(policy, attempt - 1)
+            return circuit, until - now
         case Open(_, _, times):
             permits: tuple[Permit, ...] = ()
         case HalfOpen(permits, times):
@@ -297,11 +235,6 @@ def importance(circuit: Circuit, now: float) -> tuple[int, float]:
             return 1, until
         case HalfOpen(permits):
             return 1, max((permit.expires for permit in permits), default=now)
-
-
-def stagger(policy: BreakerPolicy, made: int) -> float:
-    """Seconds after a break at which a call that *made* that many attempts asks to probe; at most half a break."""
-    return policy.break_duration * min(STAGGER * max(made - 1, 0), 0.5)
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:

@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 from events.evidence import Category
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 
 HOST_BREAKER = BreakerPolicy(counts="attempts", categories=frozenset({Category.UNREACHABLE}))
 """For one circuit per host: five attempts in a row that do not reach the host open it, any other attempt resets it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from events.circuit_events import CircuitClosed, CircuitOpened
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.operation_events import FailureClassified, OperationFailed, Outcome
 from recovery.subscribers.budget import RetryBudgets
-from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.circuit_breaker import Break, CircuitWaits
 from recovery.subscribers.classification import Classify
+from recovery.subscribers.incidents import Incidents
 from recovery.subscribers.log import DETAILS, LEVELS, Log
 from recovery.subscribers.rate_limit import RateLimits
 from recovery.subscribers.retry import Schedule
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
     from events.event import Event
     from events.subscription import Subscription
     from recovery.operations import Definition
+    from recovery.policies.breaker_policy import BreakerPolicy
     from recovery.policies.classification import Classifier
     from recovery.registry import Registry
 
 
-class Wake(Protocol):
-    """Wakes the deferred calls of an operation and key, so that they ask again whether they may begin."""
+class Waits(CircuitWaits, Protocol):
+    """What the subscribers tell the calls that wait (``recovery.waiting.calls``)."""
 
-    def __call__(self, operation: str, key: str, /, *, spread: bool = False) -> object:
-        """Wake them at once, or *spread* over a while."""
+    def circuit_opened(self, opened: CircuitOpened, policy: BreakerPolicy | None) -> None:
+        """Hold the calls that wait for a circuit; if a probe has failed, it counts for all of them."""
+
+    def circuit_probed(self, operation: str, key: str) -> None:
+        """Have the calls that wait for a circuit wait for the answer of a probe."""
 
 
 class BuiltIn:
@@ -37,11 +42,11 @@ class BuiltIn:
         bus: The service's bus.
         registry: The service's operations.
         rng: Draws from [0, 1).
-        wake: Wakes deferred calls when a circuit changes.
+        waits: The calls that wait for circuits.
         max_keys: How many keys of an operation each of them remembers.
     """
 
-    def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], wake: Wake, *, max_keys: int) -> None:
+    def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], waits: Waits, *, max_keys: int) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
         self.rng = rng
         self.classify = Classify(config_of, registry.call_configs, registry.switch)
@@ -52,15 +57,16 @@ class BuiltIn:
             Schedule(config_of, rng, self.budgets, registry.call_configs).on_classified,
             essential=True,
         )
-        self.circuit_breaker = Break(bus, config_of, operation_of, wake, max_keys=max_keys)
+        self.circuit_breaker = Break(bus, config_of, operation_of, waits, max_keys=max_keys)
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
         self.subscriptions = {classify, schedule, self.circuit_breaker.subscription, self.rate_limits.subscription}
         """Those that decide about failures."""
-        bus.subscribe((CircuitClosed, CircuitOpened), self._on_circuit, essential=True)
+        bus.subscribe((CircuitClosed, CircuitHalfOpened, CircuitOpened), self._on_circuit, essential=True)
+        self.incidents = Incidents(bus)
         self._bus = bus
         self._registry = registry
         self._config_of = config_of
-        self._wake = wake
+        self._waits = waits
         self._log = Log(registry.logs, most_retries=self._most_retries)
         self._log_subscriptions: dict[bool, list[Subscription]] = {}
         self._logs_all_of_some = False
@@ -114,5 +120,11 @@ class BuiltIn:
         return None if config is None else config.policy.retries_for(outcome.category)
 
     def _on_circuit(self, event: Event) -> None:
-        # Also when a circuit opens again: a call that waits for a probe then learns when the next one may be made.
-        self._wake(event.operation, event.key, spread=isinstance(event, CircuitClosed))
+        match event:
+            case CircuitOpened(metrics_only=False):
+                config = self._config_of(event.operation)
+                self._waits.circuit_opened(event, None if config is None else config.breaker)
+            case CircuitHalfOpened():
+                self._waits.circuit_probed(event.operation, event.key)
+            case CircuitClosed():
+                self._waits.circuit_closed(event.operation, event.key)

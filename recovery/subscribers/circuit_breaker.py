@@ -7,14 +7,16 @@ one key of it) and unsubscribes when it is closed again: a healthy operation sta
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
-from typing import Literal, TypeAlias
+from collections.abc import Collection
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.conditions import Condition
 from events.event import FOREVER, CallEvent, Event
 from events.fork_locks import fork_safe
-from events.names import display_name
 from events.operation import Operation
 from events.operation_events import (
     CallRejected,
@@ -28,10 +30,10 @@ from events.operation_events import (
 )
 from events.parts import Parts
 from events.subscription import Subscription
-from events.verdicts import GiveUp, Park, Retry, Verdict
+from events.verdicts import GiveUp, Park, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import (
-    BreakerPolicy,
     Circuit,
     Closed,
     Forced,
@@ -40,10 +42,10 @@ from recovery.policies.circuit_breaker import (
     admit,
     as_of_now,
     importance,
-    stagger,
     step,
     until_probed,
 )
+from recovery.policies.incidents import open_circuit
 from recovery.policies.retry import parks
 from recovery.settings import ConfigOf
 from recovery.subscribers.ranking import Ranking
@@ -51,7 +53,15 @@ from recovery.subscribers.ranking import Ranking
 Mode: TypeAlias = Literal["auto", "open", "closed", "metrics_only"]
 MODES: tuple[Mode, ...] = ("auto", "open", "closed", "metrics_only")
 
-OnPermit: TypeAlias = Callable[[str, str], object]
+
+class CircuitWaits(Protocol):
+    """What circuits tell the calls that wait for them (``recovery.waiting.calls``)."""
+
+    def may_probe(self, operation: str, key: str) -> None:
+        """Let the next call probe: a permit is free."""
+
+    def circuit_closed(self, operation: str, key: str) -> None:
+        """Let every call go on."""
 
 
 class Break:
@@ -63,15 +73,15 @@ class Break:
         bus: Where it subscribes.
         config_of: Finds the config of an operation.
         operation_of: Finds an operation and its success counter.
-        on_permit: Called with the operation's name and key when a permit to probe is free again.
+        waits: The calls that wait for circuits.
         max_keys: How many circuits are remembered; the least important is forgotten first.
     """
 
     def __init__(
-        self, bus: Bus, config_of: ConfigOf, operation_of: OperationOf, on_permit: OnPermit, *, max_keys: int = MAX_KEYS
+        self, bus: Bus, config_of: ConfigOf, operation_of: OperationOf, waits: CircuitWaits, *, max_keys: int = MAX_KEYS
     ) -> None:
         self._bus = bus
-        self._on_permit = on_permit
+        self._waits = waits
         self._config_of = config_of
         self._operation_of = operation_of
         self._max_keys = max_keys
@@ -126,8 +136,9 @@ class Break:
             if before != "open":
                 self._bus.publish(CircuitOpened(at=now, operation=operation, key=key, after=FOREVER, forced=True))
         elif was_open:  # a journal must know, too: the next run would restore the circuit
-            self._bus.publish(CircuitClosed(at=now, operation=operation, key=key))
-        self._on_permit(operation, key)
+            self._bus.publish(CircuitClosed(at=now, operation=operation, key=key, why="forced"))
+        if mode != "open":
+            self._waits.circuit_closed(operation, key)
 
     def lets_pass(self, operation: str, key: str) -> bool:
         """Whether a call of *operation* and *key* may begin now, if only to probe."""
@@ -139,21 +150,50 @@ class Break:
             return mode != "open"
         return admit(policy, circuit, "", self._bus.clock())[1] is None
 
+    def is_probed(self, operation: str, key: str) -> bool:
+        """Whether a call probes the circuit of *operation* and *key* now."""
+        with self._lock:
+            circuit = self._circuits.get((operation, key))
+        now = self._bus.clock()
+        return isinstance(circuit, HalfOpen) and any(permit.expires > now for permit in circuit.permits)
+
+    def end_break(self, operation: str, key: str) -> bool:
+        """End the break of an open circuit: a call may probe now. Returns whether there was one."""
+        with self._lock:
+            circuit = self._circuits.get((operation, key))
+            if not isinstance(circuit, Open) or self._mode((operation, key)) is not None:
+                return False
+            self._circuits[operation, key] = msgspec.structs.replace(circuit, until=self._bus.clock())
+        return True
+
     def restore(self, states: dict[OperationKey, Open]) -> None:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock."""
-        closed: list[Event] = []
+        changed: list[Event] = []
         with self._lock:
             for operation_key, circuit in list(states.items())[-self._max_keys :]:
                 if operation_key in self._circuits or operation_key in self._forced:
                     continue
-                closed += self._remember(operation_key, circuit, self._bus.clock())
+                now = self._bus.clock()
+                changed += self._remember(operation_key, circuit, now)
                 if operation_key in self._circuits:
                     self._subscribe(operation_key)
-        for event in closed:
+                    operation, key = operation_key
+                    after = max(circuit.until - now, 0.0)
+                    changed.append(
+                        CircuitOpened(
+                            at=now,
+                            operation=operation,
+                            key=key,
+                            after=after,
+                            failures=circuit.failures,
+                            times=circuit.times,
+                        )
+                    )
+        for event in changed:
             self._bus.publish(event)
 
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
-        """Count *event*: what it does to the circuit, and a later retry if the circuit is open now."""
+        """Count *event*: what it does to the circuit, and a park if the circuit is open now."""
         config = self._config_of(event.operation)
         counted = as_counted(event)
         if config is None or config.breaker is None or counted is None:
@@ -178,17 +218,18 @@ class Break:
                 return None
             after = step(policy, before, event, successes)
             self._kept[operation_key] = operation
-            answers = self._move(operation_key, policy, before, after, event.at)
+            failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
+            answers = self._move(operation_key, policy, before, after, event.at, failure)
         # A subscriber that parked this probe parks the other calls too: to wake them would not end.
         is_given_back = isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before
         if is_given_back and not isinstance(event, Parked):
-            self._on_permit(*operation_key)
+            self._waits.may_probe(*operation_key)
         if isinstance(after, Open) and isinstance(event, FailureClassified) and mode != "metrics_only":
             left = after.until - event.at
-            # A call that the policy parks asks before its next attempt, and uses no retry here. No other call is
-            # parked: its attempt was made, and a host that never comes back must not be probed for ever.
+            # The policy's Retry makes this park one that counts as a retry. A call that the policy parks itself asks
+            # before its next attempt.
             if left > 0 and not parks(config.policy, event):
-                answers.append(Retry(left + stagger(policy, event.attempt)))
+                answers.append(Park(left, self._causes(policy, event)))
         return answers
 
     def on_start(self, event: OperationStarted) -> list[Event | Verdict] | None:
@@ -203,15 +244,39 @@ class Break:
                 return [GiveUp(_why(event)) if rejects else Park(FOREVER, (_why(event),))]
             if config is not None and policy is None and self._drop(operation_key) is not None:
                 # It was restored, for an operation that has no circuit any more.
-                return [CircuitClosed(at=event.at, operation=event.operation, key=event.key)]
+                return [CircuitClosed(at=event.at, operation=event.operation, key=event.key, why="forgotten")]
             if policy is None or before is None or mode == "closed":
                 return None
-            after, wait = admit(policy, before, event.call, event.at, attempt=event.attempt)
+            if policy.probe is not None and isinstance(before, Open) and not rejects and mode != "metrics_only":
+                return [Park(max(before.until - event.at, 0.0), self._causes(policy, event))]
+            after, wait = admit(policy, before, event.call, event.at)
             answers = self._move(operation_key, policy, before, after, event.at)
         if wait is not None and mode != "metrics_only":
             come_back = until_probed(policy, after, event.at) or wait
             answers.append(GiveUp(_why(event), come_back) if rejects else Park(wait, (_why(event),)))
         return answers
+
+    def _causes(self, policy: BreakerPolicy, event: CallEvent) -> tuple[Condition | str, ...]:
+        """What a call waits for at an open circuit: that a call or the policy's probe closes it."""
+        why, probe = _why(event), policy.probe
+        if probe is None:
+            return (why,)
+
+        def is_met() -> bool:
+            return bool(probe.is_met()) and self._close((event.operation, event.key))
+
+        return Condition(f"{probe.name}, {why}", is_met, blocks=probe.blocks, every=probe.every), why
+
+    def _close(self, operation_key: OperationKey) -> bool:
+        """Close an open circuit: the probe of its policy holds."""
+        operation, key = operation_key
+        with self._lock:
+            was_open = isinstance(self._circuits.get(operation_key), Open)
+            if was_open:
+                self._drop(operation_key)
+        if was_open:
+            self._bus.publish(CircuitClosed(at=self._bus.clock(), operation=operation, key=key))
+        return True
 
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: a new operation gets its name."""
@@ -230,7 +295,13 @@ class Break:
         return (forced.get(operation_key) or forced.get((operation_key[0], ""))) if forced else None
 
     def _move(
-        self, operation_key: OperationKey, policy: BreakerPolicy, before: Circuit, after: Circuit, now: float
+        self,
+        operation_key: OperationKey,
+        policy: BreakerPolicy,
+        before: Circuit,
+        after: Circuit,
+        now: float,
+        failure: FailureClassified | None = None,
     ) -> list[Event | Verdict]:
         """Note the new state, subscribe or unsubscribe as it needs, and return the events that say what changed."""
         operation, key = operation_key
@@ -249,7 +320,15 @@ class Break:
                     self._subscribe(operation_key)
                 muted, rest = self._mode(operation_key) == "metrics_only", until - now
                 opened = CircuitOpened(
-                    at=now, operation=operation, key=key, after=rest, failures=failures, times=times, metrics_only=muted
+                    at=now,
+                    operation=operation,
+                    key=key,
+                    after=rest,
+                    failures=failures,
+                    times=times,
+                    metrics_only=muted,
+                    category=None if failure is None else failure.category,
+                    cause="" if failure is None else failure.brief,
                 )
                 answers.append(opened)
             case Open(), HalfOpen():
@@ -271,7 +350,7 @@ class Break:
             return []
         operation, key = least = self._importance.least()
         was_open = isinstance(self._drop(least), Open | HalfOpen) and least != operation_key
-        return [CircuitClosed(at=now, operation=operation, key=key)] if was_open else []
+        return [CircuitClosed(at=now, operation=operation, key=key, why="forgotten")] if was_open else []
 
     def _drop(self, operation_key: OperationKey) -> Circuit | None:
         """Forget the circuit of *operation_key*, and unsubscribe it."""
@@ -296,4 +375,4 @@ class Break:
 
 
 def _why(event: CallEvent) -> str:
-    return f"circuit open: {display_name(event.operation, event.key)}"
+    return open_circuit(event.operation, event.key)

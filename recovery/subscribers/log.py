@@ -11,6 +11,7 @@ from contextlib import suppress
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import CallEvent, Event
+from events.incident_events import IncidentClosed
 from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
@@ -29,6 +30,7 @@ from events.operation_events import (
 )
 from events.own_log import OwnLog
 from recovery.explain import counted, duration, explain, shown
+from recovery.policies.incidents import is_held
 from recovery.redact import excerpt
 
 
@@ -65,7 +67,8 @@ LEVELS: dict[type[Event], int] = {
     CallRejected: logging.WARNING,
     CircuitOpened: logging.ERROR,
     CircuitHalfOpened: logging.INFO,
-    CircuitClosed: logging.INFO,
+    CircuitClosed: logging.DEBUG,  # IncidentClosed says more
+    IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
 }
@@ -117,6 +120,8 @@ class Log:
             return
         if isinstance(event, Parked) and event.asks_person:
             level = logging.ERROR
+        elif isinstance(event, Parked) and is_held(event.why):
+            level = logging.INFO  # a circuit that opens has a line of its own, for all calls that wait for it
         if wanted is None:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
@@ -151,12 +156,19 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
     match event:  # the name without a colon: "token: closed" would look like a secret
         case CircuitOpened(forced=True):
             line = f"circuit {name} opened by hand, until it is forced again"
-        case CircuitOpened(after=after, failures=failures):
-            line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}"
+        case CircuitOpened(after=after, times=times, cause=cause) if times > 1:
+            why = f": a probe failed, {cause}" if cause else ""
+            line = f"circuit {name} opened again for {duration(after)}{why}; the calls that need it wait"
+        case CircuitOpened(after=after, failures=failures, cause=cause):
+            why = f", the last {cause}" if cause else ""
+            line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}{why}"
         case CircuitHalfOpened():
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
+            ends = f", {gave_up} gave up" if gave_up else ""
+            line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"
         case AlertRaised() | AlertCleared():
             line = f"{name}: {alert_in_words(event)}"
         case _:

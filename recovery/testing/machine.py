@@ -28,8 +28,9 @@ from events.verdicts import GiveUp, Park
 from recovery.installation import extra
 from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
 from recovery.operations import OperationKey
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy, HalfOpen, Open
+from recovery.policies.circuit_breaker import HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.settings_check import Defaults, make_config

@@ -17,8 +17,9 @@ from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.installation import extra
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Linear
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open, Permit
+from recovery.policies.circuit_breaker import Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import NEVER, RetryPolicy, Strategy
 
 with extra("testing"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakSet
 
+from events.circuit_events import CircuitOpened
 from events.operation_events import CallSteered
 from events.parts import Parts
 from recovery.operations import OperationKey
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.settings import OperationConfig
+from recovery.waiting.held_calls import HeldCalls
 from recovery.waiting.live import LiveCall
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
@@ -44,11 +49,18 @@ class WaitingCalls:
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
+        self.forget_all()
+        _all.add(self)
+
+    def forget_all(self) -> None:
+        """Forget every call: in a forked child none of them waits."""
         self.live: dict[str, LiveCall] = {}
         """The calls that a runner runs, by id: they run, or are among those that wait."""
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
+        self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
+        self._open = Parts()  # with such a circuit
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -92,6 +104,8 @@ class WaitingCalls:
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
                 waiting.steered(wait)
+            if command == "pause" and (held := self._held.get(wait.operation_key)) is not None:
+                held.turn()
         operation = wait.attempt.call.operation
         try:
             operation.bus.publish(
@@ -121,17 +135,56 @@ class WaitingCalls:
             for wait in deferred:
                 wait.release(self.jitter(len(deferred)) if spread else 0.0)
 
+    def circuit_opened(self, opened: CircuitOpened, policy: BreakerPolicy | None) -> None:
+        """Hold the calls that wait for the circuit that *opened*; if a probe has failed, it counts for all of them."""
+        with self.conditions.lock:
+            held = self._held.get((opened.operation, opened.key))
+            if held is None:
+                self._held[opened.operation, opened.key] = HeldCalls.by(opened, policy)
+                self._open.add((opened.operation, opened.key))
+            else:
+                held.opened_again(opened)
+
+    def circuit_probed(self, operation: str, key: str) -> None:
+        """Have the calls that wait for a circuit wait for the answer of a probe."""
+        with self.conditions.lock:
+            if (held := self._held.get((operation, key))) is not None:
+                held.probed(self.conditions.clock())
+
+    def circuit_closed(self, operation: str, key: str) -> None:
+        """Let the calls that wait for a circuit go on, staggered."""
+        with self.conditions.lock:
+            for part in list(self._open.within(operation, key)):
+                del self._held[part]
+                self._open.discard(part)
+        self.wake(operation, key, spread=True)
+
+    def may_probe(self, operation: str, key: str) -> None:
+        """Let the next call that waits for a circuit probe: a permit is free."""
+        with self.conditions.lock:
+            if (held := self._held.get((operation, key))) is not None:
+                held.may_probe(self.conditions.clock())
+
+    def held_by(self, operation: str, key: str) -> list[str]:
+        """The ids of the calls that wait for a circuit, the next to probe first."""
+        with self.conditions.lock:
+            held = self._held.get((operation, key))
+            return [] if held is None else [wait.attempt.call.id for wait in held.waits]
+
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
         with self.conditions.lock:
-            call = wait.attempt.call
-            self._waits[call.id] = wait
-            if call.cancelled is not None:  # while it ran
-                wait.steer("cancel", call.cancelled)
-            if wait.is_deferred:
-                self._deferred[wait.operation_key].add(wait)
-                self._parts.add(wait.operation_key)
-                if self.wakes != wait.since:
+            operation_key = wait.operation_key
+            self._waits[wait.attempt.call.id] = wait
+            if wait.attempt.call.cancelled is not None:  # while it ran
+                wait.steer("cancel", wait.attempt.call.cancelled)
+            held = self._held.get(operation_key) if self._held else None
+            if held is not None:
+                held.enter(wait)
+            if wait.is_deferred or (held is not None and wait in held.waits):
+                self._deferred[operation_key].add(wait)
+                self._parts.add(operation_key)
+                if wait.is_deferred and self.wakes != wait.since:
                     wait.release(0.0)  # its cause may have ended since it asked
 
     def enter_sleep(self, call: str, sleep: Sleeping) -> None:
@@ -153,14 +206,28 @@ class WaitingCalls:
                 wait.waiter.close()
             if self._waits.get(wait.attempt.call.id) is wait:
                 self._remove(wait.attempt.call.id)
-            if wait.is_deferred:
-                deferred = self._deferred[wait.operation_key]
+            operation_key = wait.operation_key
+            if self._held and (held := self._held.get(operation_key)) is not None:
+                held.leave(wait)
+            if (deferred := self._deferred.get(operation_key)) is not None:
                 deferred.discard(wait)
                 if not deferred:
-                    del self._deferred[wait.operation_key]
-                    self._parts.discard(wait.operation_key)
+                    del self._deferred[operation_key]
+                    self._parts.discard(operation_key)
 
     def _remove(self, call: str) -> None:
         del self._waits[call]
         if not self._waits:
             self._waits.clear()  # it keeps the room of the most entries that it had: 40 to 100 bytes each
+
+
+_all: WeakSet[WaitingCalls] = WeakSet()
+
+
+def _after_fork() -> None:
+    for waiting in list(_all):
+        waiting.forget_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
+from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
@@ -75,6 +76,7 @@ class Wait(msgspec.Struct, eq=False):
         number: The number of the attempt that the call waits for.
         verdict: How long to wait and what for.
         since: For an attempt that is deferred: ``WaitingCalls.wakes`` as it was before the attempt asked to begin.
+        policy: The policy of the call, for what it waits for with others; ``None`` if it waits alone.
     """
 
     conditions: Conditions
@@ -82,6 +84,7 @@ class Wait(msgspec.Struct, eq=False):
     number: int
     verdict: Retry | Park
     since: int | None = None
+    policy: RetryPolicy | None = None
     deadline: float = math.inf
     waiter: Waiter | None = None
     watched: WatchedCondition | None = None
@@ -116,6 +119,21 @@ class Wait(msgspec.Struct, eq=False):
         """The conditions of its verdict."""
         until = self.verdict.until if isinstance(self.verdict, Park) else ()
         return tuple(cause for cause in until if isinstance(cause, Condition))
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What it waits for besides its delay, as texts."""
+        return tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no command any more."""
+        return self.phase == "over"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its delay stands still."""
+        return self.left is not None
 
     @property
     def is_deferred(self) -> bool:
@@ -209,17 +227,27 @@ class Wait(msgspec.Struct, eq=False):
             case "cancel":
                 call.cancelled, self.phase = reason, "over"
                 self.ended = GiveUp(f"cancelled by hand: {reason}" if reason else "cancelled by hand")
-            case "reset" if call.began is not None:
-                self.deadline += now - call.began
+            case "reset":
+                before = self._limit()
                 call.begin_again(now)
+                self._move_deadline(before)
             case "edit" if edited is not None:
-                call.edited = edited
-                most = edited.policy.max_elapsed
-                if most is not None and call.began is not None:
-                    self.deadline = call.began + most
+                before = self._limit()
+                call.edited, self.policy = edited, edited.policy
+                self._move_deadline(before)
             case _:
                 return False
         return True
+
+    def _limit(self) -> float:
+        """When the policy ends the call."""
+        most, began = None if self.policy is None else self.policy.max_elapsed, self.attempt.call.began
+        return math.inf if most is None or began is None else began + most
+
+    def _move_deadline(self, before: float) -> None:
+        """Let the wait last as long as the policy allows now; its end was *before*, or what else limits the wait."""
+        limit = self._limit()
+        self.deadline = limit if self.deadline > before - 1e-6 else min(self.deadline, limit)
 
     def _move_due(self, due: float) -> None:
         """Have the retry expected at *due*: a person's pause is no lag."""
@@ -232,6 +260,17 @@ class Wait(msgspec.Struct, eq=False):
         call = self.attempt.call
         if call.asks_person:
             call.asks_person, call.began = False, now
+
+    def hold_until(self, due: float) -> None:
+        """Have it end at *due*, or at its deadline. One that is paused or over stays as it is."""
+        if not (self.is_paused or self.is_over):
+            self.due = min(due, self.deadline)
+            self.wake()
+
+    def give_up(self, ended: GiveUp) -> None:
+        """End it, and its call, for the reason *ended*."""
+        self.ended, self.phase = ended, "over"
+        self.wake()
 
     def release(self, extra: float) -> None:
         """End the wait in *extra* seconds: what deferred the attempt has changed."""
@@ -266,8 +305,8 @@ class Wait(msgspec.Struct, eq=False):
             attempt=self.number,
             retries=call.retries + (is_next and self.counts_as_retry),
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
-            until=tuple(map(str, self.verdict.until)) if isinstance(self.verdict, Park) else (),
-            is_paused=self.left is not None,
+            until=self.causes,
+            is_paused=self.is_paused,
             asks_person=call.asks_person,
             failure=call.failure,
             idempotency_key=call.idempotency_key,

@@ -22,8 +22,8 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import (
-    BreakerPolicy,
     Circuit,
     Closed,
     HalfOpen,

@@ -18,8 +18,9 @@ from events.event import Event
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationStarted, RetryScheduled
 from events.verdicts import Park, Retry
 from recovery import context
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy, Forced, HalfOpen
+from recovery.policies.circuit_breaker import Forced, HalfOpen
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock, seeded_rng

@@ -108,7 +108,7 @@ def test_a_hopeless_failure_does_not_ask(clock: VirtualClock):
     def broken() -> None:
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011  # it has no text
+    with pytest.raises(ValueError):  # it has no text
         broken()
 
 

@@ -9,7 +9,7 @@ import pytest
 from events.bus import Bus
 from events.operation import Operation
 from recovery.operations import MAX_REASON, Definition
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig

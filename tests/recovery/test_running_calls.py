@@ -93,7 +93,9 @@ def test_a_call_that_runs_is_listed_with_how_far_it_has_come():
     service = Recovery(store=MemoryStore(), clock=clock, enable_logging=False)
     seen: list[RunningCall] = []
 
-    @service.recoverable("copy", resumable=True, key=lambda path: path[:1], max_retries=1, initial_delay=2.0, jitter="none")
+    @service.recoverable(
+        "copy", resumable=True, key=lambda path: path[:1], max_retries=1, initial_delay=2.0, jitter="none"
+    )
     def copy(path: str) -> None:
         clock.advance(5.0)
         context.progress(3.5)
@@ -464,7 +466,9 @@ def test_commands_reach_calls_that_run(tmp_path: Path):
             answers = [*pool.map(lambda command: send_command(path, command, timeout=5.0), commands)]
         may_end.set()
         assert made.result(5.0) == "stopped"
-    said = [answer.said if answer and answer.is_done is (number != 1) else None for number, answer in enumerate(answers)]
+    said = [
+        answer.said if answer and answer.is_done is (number != 1) else None for number, answer in enumerate(answers)
+    ]
     assert said == [
         "from its next failure on it decides with max_retries=7",
         "max_retries must be at least 0, not -7",

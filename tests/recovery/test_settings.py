@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recovery.policies.backoff import Constant, Exponential
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.settings import OperationConfig
 from recovery.settings_check import Defaults, make_config

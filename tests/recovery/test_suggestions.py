@@ -11,8 +11,8 @@ import pytest
 from recovery.default_service import configure, recoverable
 from recovery.journal.config import JournalConfig
 from recovery.policies.backoff import Constant, Exponential, Linear
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule
 from recovery.service import Recovery

@@ -11,7 +11,7 @@ import pytest
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
 from events.operation_events import CallRejected, Parked, RetryScheduled
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names

@@ -18,7 +18,7 @@ from recovery.journal.store import Row
 from recovery.monitoring.monitor import Monitor
 from recovery.monitoring.sampling import SAMPLE_ONE_IN
 from recovery.monitoring.snapshot import Snapshot
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock

@@ -9,8 +9,8 @@ import pytest
 
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationSucceeded
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import (
-    BreakerPolicy,
     Circuit,
     Closed,
     HalfOpen,
@@ -139,6 +139,12 @@ def test_categories_may_be_given_by_name() -> None:
         (TypeError, "window", [1.5]),
         (ValueError, "break_growth", [0.9, math.nan]),
         (ValueError, "max_break", [0.0, math.inf]),
+        (ValueError, "break_jitter", [-0.1, 1.1]),
+        (ValueError, "half_open_successes", [0]),
+        (TypeError, "half_open_successes", [True, 1.0]),
+        (TypeError, "probe", ["example.org", lambda: True]),
+        (ValueError, "forget_after", [0.0, math.inf]),
+        (TypeError, "forget_after", ["1 h"]),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(
@@ -175,11 +181,6 @@ def test_after_a_success_breaks_are_short_again() -> None:
     circuit = step(POLICY, circuit, succeeded("probe"))
     circuit = step(POLICY, step(POLICY, circuit, gave_up()), gave_up(at=30.0))
     assert circuit == Open(40.0, 2, times=1)
-
-
-def test_a_call_with_more_attempts_asks_later() -> None:
-    waits = [admit(POLICY, Open(10.0), "a", 4.0, attempt=attempt)[1] for attempt in (1, 2, 3, 4, 99)]
-    assert waits == [6.0, 6.0, 6.5, 7.0, 11.0]
 
 
 RATE = BreakerPolicy(failure_rate=0.5, window=10)

@@ -13,7 +13,7 @@ from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified
 from events.verdicts import GiveUp, Park, Retry, Verdict, settle
 from recovery.policies.backoff import Constant, Exponential
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import HOPELESS, RetryPolicy, Strategy, decide, parks
 from recovery.settings_check import Defaults, make_config
 

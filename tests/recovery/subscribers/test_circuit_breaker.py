@@ -16,10 +16,11 @@ from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import FailureClassified, GaveUp, OperationStarted
 from events.runner_api import park
-from events.verdicts import GiveUp, Park, Retry, Verdict
+from events.verdicts import GiveUp, Park, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.history import replay_circuits
-from recovery.policies.circuit_breaker import BreakerPolicy, Closed, Forced, HalfOpen, Open
+from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.circuit_breaker import Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
@@ -42,13 +43,18 @@ class Service:
         self.registry = Registry(self.bus, max_keys=FEW)
         self.released: list[tuple[str, str]] = []
         config_of, operation_of = self.registry.config_of, self.registry.operation_of
-        self.breaks = Break(self.bus, config_of, operation_of, lambda *one: self.released.append(one), max_keys=FEW)
+        self.breaks = Break(self.bus, config_of, operation_of, self, max_keys=FEW)
         self.circuits = Circuits(self.breaks)
         self.events: list[Event] = []
         self.bus.subscribe((CircuitOpened, CircuitHalfOpened, CircuitClosed), self.events.append)
         self.definition = self.registry.define(
             "fetch", OperationConfig(policy=RetryPolicy(), breaker=breaker, **config), explicit=True
         )
+
+    def may_probe(self, operation: str, key: str) -> None:
+        self.released.append((operation, key))
+
+    circuit_closed = may_probe
 
     def keyed(self, key: str = "") -> Operation:
         return self.definition.keyed(key)
@@ -148,8 +154,8 @@ def test_only_a_call_that_has_not_begun_is_rejected(
     assert verdict == (GiveUp(why, 10.0) if is_rejected else Park(10.0, until=(why,)))
 
 
-@pytest.mark.parametrize(("now", "verdict"), [(4.0, Retry(6.0)), (10.0, None)])
-def test_a_call_under_way_that_fails_waits_until_the_break_is_over(now: float, verdict: Verdict | None) -> None:
+@pytest.mark.parametrize(("now", "verdict"), [(4.0, Park(6.0, ("circuit open: fetch",))), (10.0, None)])
+def test_a_call_under_way_that_fails_waits_for_the_circuit(now: float, verdict: Verdict | None) -> None:
     service = Service().opened()
     service.clock.advance(now)
     assert service.fail(Category.TRANSIENT) == verdict
@@ -231,7 +237,7 @@ def test_an_operation_and_its_key_may_be_open_at_once() -> None:
 
 def test_a_circuit_of_a_host_opens_when_attempts_do_not_reach_it() -> None:
     service = Service(HOST)
-    assert (service.fail(), service.fail()) == (None, Retry(10.0))
+    assert (service.fail(), service.fail()) == (None, Park(10.0, ("circuit open: fetch",)))
 
 
 def test_another_kind_of_failure_resets_the_row() -> None:
@@ -304,7 +310,7 @@ def test_every_transition_by_hand_is_one_event(is_open: bool) -> None:
     service.events.clear()
     opened, closed = (
         CircuitOpened(at=0.0, operation="fetch", after=FOREVER, forced=True),
-        CircuitClosed(at=0.0, operation="fetch"),
+        CircuitClosed(at=0.0, operation="fetch", why="forced"),
     )
     for mode in ("open", "open", "closed", "metrics_only", "open", "metrics_only", "auto", "open", "auto"):
         service.circuits.force("fetch", mode)  # type: ignore[arg-type]  # each is a mode
@@ -399,7 +405,7 @@ def test_a_restored_circuit_of_an_operation_without_a_breaker_is_dropped() -> No
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert service.circuits.closed("fetch").is_met()
     assert asked(service) is None
-    assert (service.keyed().is_observed, service.kinds) == (False, [CircuitClosed])
+    assert (service.keyed().is_observed, service.kinds) == (False, [CircuitOpened, CircuitClosed])
 
 
 @pytest.mark.parametrize(("taken", "seconds"), [(0.0, 1.0), (0.5, 1.0), (2.0, 2.0), (3.0, 2.0), (4.5, 0.5)], ids=str)

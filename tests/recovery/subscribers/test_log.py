@@ -13,6 +13,7 @@ from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
+from events.incident_events import IncidentClosed
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -70,8 +71,19 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (made(CallRejected, reason="circuit open"), "WARNING", "fetch[host] a: not started: circuit open"),
         (made(CircuitOpened, after=30.0, failures=1), "ERROR", "circuit fetch[host] opened for 30 s after 1 failure"),
         (made(CircuitHalfOpened), "INFO", "circuit fetch[host] half-open, a probe may begin"),
-        (made(CircuitClosed), "INFO", "circuit fetch[host] closed"),
-        (CircuitClosed(at=0.0, operation="get_token"), "INFO", "circuit get_token closed"),  # it is no secret
+        (
+            made(CircuitOpened, after=60.0, times=2, cause="unreachable: OSError"),
+            "ERROR",
+            "circuit fetch[host] opened again for 1 min: a probe failed, unreachable: OSError; "
+            "the calls that need it wait",
+        ),
+        (made(CircuitClosed), "DEBUG", "circuit fetch[host] closed"),
+        (CircuitClosed(at=0.0, operation="get_token"), "DEBUG", "circuit get_token closed"),  # it is no secret
+        (
+            made(IncidentClosed, lasted=1200.0, calls=30, gave_up=2),
+            "INFO",
+            "incident fetch[host] is over after 20 min, recovered; 30 calls waited, 2 gave up",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Event) else "",
 )

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from events.operation import Operation
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recovery.http_errors import answered

@@ -13,7 +13,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
 from recovery.journal.history import OpenCircuit, Run, reopened, replay_circuits
-from recovery.policies.circuit_breaker import BreakerPolicy, Open
+from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.circuit_breaker import Open
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 

@@ -12,7 +12,7 @@ from events.circuit_events import CircuitClosed
 from events.errors import CallRejectedError
 from events.operation_events import OperationStarted, Parked
 from events.verdicts import Park
-from recovery.policies.circuit_breaker import BreakerPolicy
+from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of

@@ -1,0 +1,114 @@
+"""``service.incidents``: what is out of order now, and the calls that wait for it to end."""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.bus import Bus
+from events.evidence import Category
+from events.names import display_name
+from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.incidents import Incidents as OpenIncidents
+from recovery.subscribers.incidents import OpenIncident
+from recovery.waiting.calls import WaitingCalls
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """One trouble that calls wait for: a circuit is open.
+
+    Args:
+        operation: The name of the operation.
+        key: Its key, such as a host; "" for the operation as a whole.
+        cause: What the failure that opened the circuit means, in a few words.
+        category: The category of that failure; None if the circuit was forced open.
+        lasted: Seconds since it opened.
+        waiting: The ids of the calls that wait for it now, the next to probe first.
+        calls: How many calls have waited for it so far.
+        gave_up: How many of them gave up.
+        next_probe: Seconds until the next call may probe; None while a probe is under way, or if the circuit is
+            forced open.
+    """
+
+    operation: str
+    key: str
+    cause: str
+    category: Category | None
+    lasted: float
+    waiting: tuple[str, ...]
+    calls: int
+    gave_up: int
+    next_probe: float | None
+
+    def __str__(self) -> str:
+        what = display_name(self.operation, self.key)
+        probe = "a probe is under way" if self.next_probe is None else f"next probe in {self.next_probe:.0f} s"
+        if self.cause == "forced open":
+            probe = "until it is forced again"
+        calls = "1 call waits" if len(self.waiting) == 1 else f"{len(self.waiting)} calls wait"
+        return f"{what}: {self.cause or 'circuit open'}; {calls}, {probe}"
+
+
+class Incidents:
+    """The incidents of one service. Safe to use from any thread.
+
+        for incident in service.incidents.open():
+            print(incident)
+            service.incidents.retry_now(incident.operation, key=incident.key)
+
+    ``IncidentOpened`` and ``IncidentClosed`` tell subscribers of them.
+    """
+
+    __slots__ = ("_break", "_bus", "_incidents", "_waiting")
+
+    def __init__(self, bus: Bus, incidents: OpenIncidents, break_: Break, waiting: WaitingCalls) -> None:
+        self._bus = bus
+        self._incidents = incidents
+        self._break = break_
+        self._waiting = waiting
+
+    def open(self) -> list[Incident]:
+        """Every incident that has not ended, the oldest first."""
+        return [self._described(incident) for incident in self._incidents.all()]
+
+    def _described(self, incident: OpenIncident) -> Incident:
+        opened, latest, now = incident.opened, incident.latest, self._bus.clock()
+        left = latest.at + latest.after - now
+        is_probed = self._break.is_probed(opened.operation, opened.key)
+        return Incident(
+            operation=opened.operation,
+            key=opened.key,
+            cause=opened.cause,
+            category=opened.category,
+            lasted=now - opened.at,
+            waiting=tuple(self._waiting.held_by(opened.operation, opened.key)),
+            calls=len(incident.calls),
+            gave_up=incident.gave_up,
+            next_probe=None if is_probed or latest.forced else max(left, 0.0),
+        )
+
+    def retry_now(self, operation: str, *, key: str = "") -> bool:
+        """End the break of a circuit: the next call that waits for it probes now. The others wait for its answer.
+
+        Returns whether there was a break to end: not where a probe is under way, or the circuit is forced or closed.
+
+        Args:
+            operation: The name of the operation.
+            key: Its key; "" is the operation as a whole.
+        """
+        if not self._break.end_break(operation, key):
+            return False
+        self._waiting.may_probe(operation, key)
+        return True
+
+    def give_up(self, operation: str, reason: str = "", *, key: str = "") -> int:
+        """Give up every call that waits for a circuit, as ``service.calls.give_up`` does; returns how many did.
+
+        Args:
+            operation: The name of the operation.
+            reason: Why, for their callers and the journal.
+            key: Its key; "" is the operation as a whole.
+        """
+        return sum(self._waiting.steer(call, "give up", reason) for call in self._waiting.held_by(operation, key))
+
+    def __repr__(self) -> str:
+        return f"<Incidents: {'; '.join(map(str, self.open())) or 'none'}>"
