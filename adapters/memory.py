@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from events.codec import decode
-from recovery.journal.history import CIRCUIT, TERMINAL, Run
+from recovery.journal.circuit_history import CIRCUIT
+from recovery.journal.history import TERMINAL, Run
 from recovery.journal.store import Row, Store
 
 TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)

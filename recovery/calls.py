@@ -33,8 +33,9 @@ class Calls:
 
     A call is named by its id: ``WaitingCall.call``, or the field ``call`` of its events. ``retry_now``, ``pause``,
     ``unpause`` and ``give_up`` act on a wait, never on a function that runs. ``cancel``, ``reset`` and ``edit`` act on
-    both. They take effect within milliseconds, publish ``CallSteered`` with the *reason*, and return whether they changed
-    anything: not if there is no such call.
+    both. They take effect within milliseconds, publish ``CallSteered`` with the *reason*, and return whether they
+    changed anything: not if there is no such call.
+
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 

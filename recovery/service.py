@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
-    from recovery.resume.again import EndedState, Repetition
     from recovery.resume.handles import Resumption
+    from recovery.resume.repetition import EndedState, Repetition
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
     Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
-    EndedState, Repetition = (ForwardRef(name, module="recovery.resume.again") for name in ("EndedState", "Repetition"))
+    EndedState, Repetition = (
+        ForwardRef(name, module="recovery.resume.repetition") for name in ("EndedState", "Repetition")
+    )
 
 DEFAULTS = Defaults()
 
@@ -236,7 +238,7 @@ class Recovery(Declarations):
             TypeError: A value of the wrong type, neither a call nor a filter, or both.
             ValueError: A value out of range, or the service has no store.
         """
-        from recovery.resume.again import Selection, several  # here, for what is run again
+        from recovery.resume.repetition import Selection, several  # here, for what is run again
 
         categories = tuple(validation.category("category", one) for one in several(category))
         selection = Selection(

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from events.bus import Bus
     from recovery.execution.joinable import JoinableCalls
+    from recovery.journal.circuit_history import Restore
     from recovery.journal.core import JournalCore
-    from recovery.journal.history import Restore
     from recovery.journal.journal import Journal
     from recovery.journal.store import CommandSink, Store
     from recovery.registry import Registry
-    from recovery.resume.again import Repeater, Repetition, Selection, Tasks
+    from recovery.resume.again import Repeater, Tasks
     from recovery.resume.handles import Resumption
+    from recovery.resume.repetition import Repetition, Selection
     from recovery.resume.resumer import RunnerOf
     from recovery.settings import ConfigOf
     from recovery.waiting.calls import WaitingCalls

@@ -30,7 +30,8 @@ from events.operation_events import (
     OperationRecovered,
     OperationSucceeded,
 )
-from recovery.journal.history import CIRCUIT, TERMINAL, Run
+from recovery.journal.circuit_history import CIRCUIT
+from recovery.journal.history import TERMINAL, Run
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"

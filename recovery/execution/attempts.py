@@ -19,7 +19,7 @@ from recovery.explain import Explanation, counted, explain, shown
 from recovery.joining.pending import identity_of
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.subscribers.exhausted import mark_exhausted
-from recovery.waiting.live import AttemptCancelled
+from recovery.waiting.live import AttemptCancelledError
 
 if TYPE_CHECKING:
     from events.operation import Operation
@@ -158,7 +158,7 @@ def cancelled(attempt: Attempt, error: Exception | None) -> Exception:
     """
     call = attempt.call
     attempt.cancel()
-    if error is not None and type(error) is not AttemptCancelled:
+    if error is not None and type(error) is not AttemptCancelledError:
         return error
     reason = f": {call.cancelled}" if call.cancelled else ""
     return CallCancelledError(f"{call.operation.name}: call {call.id} was cancelled by hand{reason}")

@@ -18,9 +18,10 @@ from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from events.own_log import own_log
 from recovery.journal.back_pressure import BackPressure
+from recovery.journal.circuit_history import Restore
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
-from recovery.journal.history import Restore, Run
+from recovery.journal.history import Run
 from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.lane import IS_ORDINARY, Lane
 from recovery.journal.lookup import Lookup, RecentCallCache

@@ -15,7 +15,8 @@ from events.errors import CodecError
 from events.event import CallEvent, Event
 from events.operation_events import OperationRecovered, OperationSucceeded, Outcome
 from events.own_log import own_log
-from recovery.journal.history import CallRecord, OpenCircuit, Run, replay, replay_circuits, result_key
+from recovery.journal.circuit_history import OpenCircuit, replay_circuits
+from recovery.journal.history import CallRecord, Run, replay, result_key
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted, with_texts

@@ -1,13 +1,12 @@
-"""Replay a journal: what its events, in the order written, say about each call and circuit. Pure."""
+"""Replay a journal: what its events, in the order written, say about each call. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
@@ -28,7 +27,6 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.explain import Explanation, counted, explain, moment
-from recovery.policies.circuit_breaker import Open
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -40,12 +38,6 @@ TERMINAL: tuple[type[CallEvent], ...] = (
     OperationCancelled,
 )
 """The events that end a call."""
-
-CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
-"""The events from which an open circuit is restored."""
-
-Restore: TypeAlias = Callable[[dict[tuple[str, str], Open]], object]
-"""Receives the circuits that earlier runs left open, by operation and key."""
 
 MAX_FAILURES_KEPT = 50
 
@@ -238,16 +230,21 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["former"] = former
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
-        case OperationSucceeded() | OperationRecovered():
-            changes.update(state="succeeded", attempt=event.attempt, due=None, failure=None)
-        case OperationCancelled():
-            changes.update(state="cancelled", attempt=event.attempt, due=None)
-        case GaveUp(reason=reason) | CallRejected(reason=reason):
-            state = "gave up" if isinstance(event, GaveUp) else "rejected"
-            changes.update(state=state, attempt=event.attempt, due=None, reason=reason)
-            if record.judged is not None:
-                changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
+        case _ if event.ends:
+            changes.update(_after_end(record, event), attempt=event.attempt, due=None, asks_person=False)
     return msgspec.structs.replace(record, **changes)
+
+
+def _after_end(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    """What *event*, which ends the call, changes in *record*."""
+    match event:
+        case OperationSucceeded() | OperationRecovered():
+            return {"state": "succeeded", "failure": None}
+        case GaveUp(reason=reason) | CallRejected(reason=reason):
+            ended = {"state": "gave up" if isinstance(event, GaveUp) else "rejected", "reason": reason}
+            retried = record.judged  # the retry was not made
+            return ended if retried is None else {**ended, "retries": retried.retries, "judged": None}
+    return {"state": "cancelled"}
 
 
 def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
@@ -263,50 +260,17 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
     return {"waits_for": "", "deadline": None, "paused_at": None}
 
 
-class OpenCircuit(msgspec.Struct, frozen=True):
-    """A circuit that *run* left open or half-open.
-
-    *due* is when its break ends, on the clock of *run*; *after* is the break in seconds.
-    """
-
-    run: str
-    due: float
-    after: float
-    failures: int = 0
-    times: int = 1
-
-
-def replay_circuits(
-    circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
-) -> dict[tuple[str, str], OpenCircuit]:
-    """Update *circuits*, by operation and key, with *events* that *run* wrote. Changes *circuits* and returns it."""
-    for event in events:
-        key = (event.operation, event.key)
-        match event:
-            case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
-                circuits.pop(key, None)
-            case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
-                circuits.pop(key, None)
-                circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
-    return circuits
-
-
-def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
-    left = _left(circuit.run, circuit.due, circuit.after, runs, now)
-    return Open(now.monotonic + left, circuit.failures, circuit.times)
-
-
 def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
     """Seconds left of the wait of *record*, for the run *now*, with its clocks read at this moment.
 
     Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
     anything; it never yields more than the whole delay.
     """
-    return 0.0 if record.due is None else _left(record.run, record.due, record.delay, runs, now)
+    return 0.0 if record.due is None else time_left(record.run, record.due, record.delay, runs, now)
 
 
-def _left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+def time_left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
+    """As ``remaining``, of a wait of *delay* seconds that ends at *due* on the clock of *run*."""
     then = runs.get(run)
     if then is None:
         return 0.0

@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from events.own_log import own_log
+from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import unfinished
-from recovery.journal.history import OpenCircuit, Restore, Run, reopened
+from recovery.journal.history import Run
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Row, Store
 from recovery.waiting.waiters import Latch

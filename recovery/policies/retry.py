@@ -42,7 +42,7 @@ Then: TypeAlias = Literal["give up", "ask"]
 
 OUT_OF_RETRIES = "out of retries"
 
-ASK = Park(math.inf, (f"{OUT_OF_RETRIES}: a person says retry or give up",), asks_person=True)
+ASK = Park(math.inf, ("a person to say retry or give up",), asks_person=True)
 """The verdict on a call whose retries have run out and that is to ask."""
 
 

@@ -26,7 +26,8 @@ from events.operation_events import FailureClassified, OperationCancelled, Opera
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
 from recovery.installation import extra
-from recovery.journal.history import TERMINAL, OpenCircuit, Run, reopened, replay, replay_circuits
+from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
+from recovery.journal.history import TERMINAL, Run, replay
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget

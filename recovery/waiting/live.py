@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from events.attempt import Attempt
-from events.errors import CallCancelledError
 from recovery.waiting.waiters import asyncio_loop, soon_in_this_loop
 
 if TYPE_CHECKING:
     from recovery.settings import OperationConfig
 
 
-class AttemptCancelled(CallCancelledError):
-    """An attempt was cancelled by the id of its call; its caller gets an error that names the call."""
+class AttemptCancelledError(Exception):
+    """An attempt was cancelled by the id of its call. Its caller gets CallCancelledError instead, which names the call."""
 
 
 class LiveCall(msgspec.Struct, eq=False):
@@ -57,7 +56,7 @@ class AsyncioCall(msgspec.Struct, eq=False):
             self.task.cancel()
 
     async def run(self, invoke: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """What *invoke* returns for *args*. Raises AttemptCancelled if it is cancelled here."""
+        """What *invoke* returns for *args*. Raises AttemptCancelledError if it is cancelled here."""
         others = self.others = self.task.cancelling()
         try:
             return await invoke(*args)
@@ -65,7 +64,7 @@ class AsyncioCall(msgspec.Struct, eq=False):
             if self.is_sent and isinstance(error, sys.modules["asyncio"].CancelledError):
                 self.is_sent = False
                 if self.task.uncancel() <= others:
-                    raise AttemptCancelled from None
+                    raise AttemptCancelledError from None
             raise
         finally:
             self.others = None
@@ -90,7 +89,7 @@ class ScopedCall(msgspec.Struct, eq=False):
             self.scope.cancel()
 
     async def run(self, invoke: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """What *invoke* returns for *args*. Raises AttemptCancelled if it is cancelled here."""
+        """What *invoke* returns for *args*. Raises AttemptCancelledError if it is cancelled here."""
         import anyio  # here, for trio: it takes milliseconds
 
         with anyio.CancelScope() as self.scope:
@@ -98,7 +97,7 @@ class ScopedCall(msgspec.Struct, eq=False):
                 return await invoke(*args)
             finally:
                 self.scope, _ = None, self.scope
-        raise AttemptCancelled
+        raise AttemptCancelledError
 
 
 def task_of_call() -> AsyncioCall | ScopedCall:

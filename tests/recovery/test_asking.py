@@ -74,7 +74,8 @@ def test_a_retry_by_hand_is_one_attempt_and_then_it_asks_again(clock: VirtualClo
     parked = events_of(service, Parked)
 
     def retry(call: WaitingCall) -> None:
-        assert call.asks_person and call.left == float("inf") and call.failure is not None
+        assert (call.asks_person, call.left) == (True, float("inf"))
+        assert call.failure is not None
         service.calls.retry_now(call.call)
 
     assert clock.run(asked, service, fetch, retry, backend=backend) == "done"

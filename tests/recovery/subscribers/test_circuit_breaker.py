@@ -18,7 +18,7 @@ from events.operation_events import FailureClassified, GaveUp, OperationStarted
 from events.runner_api import park
 from events.verdicts import GiveUp, Park, Verdict
 from recovery.circuits import Circuits
-from recovery.journal.history import replay_circuits
+from recovery.journal.circuit_history import replay_circuits
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy

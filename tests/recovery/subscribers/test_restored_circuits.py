@@ -12,7 +12,8 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
-from recovery.journal.history import OpenCircuit, Run, reopened, replay_circuits
+from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
+from recovery.journal.history import Run
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import Open
 from recovery.service import Recovery

@@ -1,0 +1,53 @@
+"""Replay a journal: which circuits its events, in the order written, leave open. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from events.circuit_events import CircuitClosed, CircuitOpened
+from events.event import Event
+from recovery.journal.history import Run, time_left
+from recovery.policies.circuit_breaker import Open
+
+CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
+"""The events from which an open circuit is restored."""
+
+Restore: TypeAlias = Callable[[dict[tuple[str, str], Open]], object]
+"""Receives the circuits that earlier runs left open, by operation and key."""
+
+
+class OpenCircuit(msgspec.Struct, frozen=True):
+    """A circuit that *run* left open or half-open.
+
+    *due* is when its break ends, on the clock of *run*; *after* is the break in seconds.
+    """
+
+    run: str
+    due: float
+    after: float
+    failures: int = 0
+    times: int = 1
+
+
+def replay_circuits(
+    circuits: dict[tuple[str, str], OpenCircuit], run: str, events: Iterable[Event]
+) -> dict[tuple[str, str], OpenCircuit]:
+    """Update *circuits*, by operation and key, with *events* that *run* wrote. Changes *circuits* and returns it."""
+    for event in events:
+        key = (event.operation, event.key)
+        match event:
+            case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
+                circuits.pop(key, None)
+            case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
+                circuits.pop(key, None)
+                circuits[key] = OpenCircuit(run, event.at + after, after, failures, times)
+    return circuits
+
+
+def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
+    left = time_left(circuit.run, circuit.due, circuit.after, runs, now)
+    return Open(now.monotonic + left, circuit.failures, circuit.times)
