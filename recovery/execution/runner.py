@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from events.attempt import Attempt, next_attempt, request_start
+from events.callables import is_async
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.call_stack import ROLES
@@ -97,12 +98,12 @@ class Runner:
         """What its calls wait for on account of the journal."""
         self._is_strict = self.barrier.is_strict
         self._is_journalled = self.barrier.are_journalled
+        self._is_listed, self._awaits = config.has_context, is_async(function)
 
     def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*."""
         wait, verdict = (None, None) if run is None else run.begin(attempt)
         call, failed, done, ended, result = attempt.call, error is not None and verdict is None, False, None, None
-        self.waiting.live[call.id] = live = LiveCall(attempt, self.config, self.original)
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -117,7 +118,7 @@ class Runner:
                 if verdict is not None:
                     if ended is None and self._is_journalled:
                         self.barrier.before_next(self._time_left(call))
-                    live.attempt, verdict = (attempt := next_attempt(attempt)), None
+                    attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
                         self.barrier.wait_for_admission(self._time_left(call))
@@ -161,7 +162,6 @@ class Runner:
         """As ``run``, for an async function."""
         wait, verdict = (None, None) if run is None else run.begin(attempt)
         call, failed, done, ended, result = attempt.call, error is not None and verdict is None, False, None, None
-        self.waiting.live[call.id] = live = LiveCall(attempt, self.config, self.original, task := task_of_call())
         try:
             while True:  # each turn publishes one thing: a failure, a success or a start
                 if wait is not None:
@@ -176,7 +176,7 @@ class Runner:
                 if verdict is not None:
                     if ended is None and self._is_journalled:
                         await self.barrier.abefore_next(self._time_left(call))
-                    live.attempt, verdict = (attempt := next_attempt(attempt)), None
+                    attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
                         await self.barrier.await_admission(self._time_left(call))
@@ -201,7 +201,7 @@ class Runner:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
                 try:
-                    result, done = await task.run(mine._invoke, attempt, args, kwargs), True
+                    result, done = await mine._invoke_task(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
             if self._is_strict:
@@ -247,9 +247,22 @@ class Runner:
         if call.cancelled is not None:
             raise cancelled(attempt, failure)
         mine = self if call.edited is None else self.varied(call.edited)
+        live = self.waiting.live
+        if call.id in live:
+            live[call.id].attempt = attempt
+        elif self._is_listed or failure is not None or call.has_failed:
+            live[call.id] = LiveCall(attempt, self.config, self.original, task_of_call() if self._awaits else None)
         if failure is not None:
             self._call_configs[call.id] = mine.config
         return mine
+
+    def _invoke_task(self, attempt: Attempt, args: Args, kwargs: Kwargs) -> Awaitable[Any]:
+        """What the async function returns, to be awaited; a call that is listed can be cancelled meanwhile."""
+        live = self.waiting.live.get(attempt.call.id)
+        if live is None or live.task is None:
+            awaitable: Awaitable[Any] = self._invoke(attempt, args, kwargs)
+            return awaitable
+        return live.task.run(self._invoke, attempt, args, kwargs)
 
     def _forget(self, call: str) -> LiveCall | None:
         self._call_configs.pop(call, None)

@@ -241,7 +241,10 @@ def _after_end(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case OperationSucceeded() | OperationRecovered():
             return {"state": "succeeded", "failure": None}
         case GaveUp(reason=reason) | CallRejected(reason=reason):
-            ended = {"state": "gave up" if isinstance(event, GaveUp) else "rejected", "reason": reason}
+            ended: dict[str, object] = {
+                "state": "gave up" if isinstance(event, GaveUp) else "rejected",
+                "reason": reason,
+            }
             retried = record.judged  # the retry was not made
             return ended if retried is None else {**ended, "retries": retried.retries, "judged": None}
     return {"state": "cancelled"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AttemptCancelledError(Exception):
-    """An attempt was cancelled by the id of its call. Its caller gets CallCancelledError instead, which names the call."""
+    """An attempt was cancelled by the id of its call. Its caller gets CallCancelledError, with the id."""
 
 
 class LiveCall(msgspec.Struct, eq=False):

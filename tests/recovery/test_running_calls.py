@@ -199,7 +199,7 @@ async def test_every_caller_that_joined_learns_of_the_cancellation(anyio_backend
 async def test_a_call_is_cancelled_from_another_thread_and_once(anyio_backend_name: str):
     service = Recovery(enable_logging=False)
 
-    @service.recoverable("fetch", max_elapsed=60.0)
+    @service.recoverable("fetch", progress_resets=1)
     async def fetch() -> str:
         with anyio.move_on_after(0):
             await anyio.sleep_forever()
@@ -216,7 +216,7 @@ async def test_a_call_is_cancelled_from_another_thread_and_once(anyio_backend_na
 def test_a_function_that_swallows_its_cancellation_succeeds_and_leaves_its_task_whole():
     service = Recovery(enable_logging=False)
 
-    @service.recoverable("fetch", max_elapsed=60.0)
+    @service.recoverable("fetch", progress_resets=1)
     async def fetch() -> str:
         try:
             await asyncio.sleep(60.0)
@@ -237,7 +237,7 @@ def test_a_function_that_swallows_its_cancellation_succeeds_and_leaves_its_task_
 def test_a_cancellation_of_the_whole_task_is_not_taken_for_one_of_the_call():
     service = Recovery(enable_logging=False)
 
-    @service.recoverable("fetch", max_elapsed=60.0)
+    @service.recoverable("fetch", progress_resets=1)
     async def fetch() -> None:
         await asyncio.sleep(60.0)
 
@@ -389,7 +389,7 @@ def test_a_running_call_is_edited_and_reset():
     clock = VirtualClock()
     service, attempts = Recovery(clock=clock, enable_logging=False), []
 
-    @service.recoverable("fetch", key=str, max_retries=0, initial_delay=1.0)
+    @service.recoverable("fetch", progress_resets=1, max_retries=0, initial_delay=1.0)
     def fetch(host: str) -> None:
         attempts.append(host)
         [running] = service.calls.running()
@@ -420,7 +420,7 @@ def test_an_edit_that_cannot_be_kept_is_refused_and_changes_nothing():
     service = Recovery(enable_logging=False)
     steered = events_of(service, CallSteered)
 
-    @service.recoverable("fetch", key=str)
+    @service.recoverable("fetch", progress_resets=1)
     def fetch(host: str) -> None:
         [running] = service.calls.running()
         for wrong, settings in (
