@@ -67,10 +67,10 @@ class Calls:
     def running(self) -> list[RunningCall]:
         """The calls that run now, as far as they are known: since when, and how far they have come.
 
-        Known are blocks of code, and the calls of operations with ``resumable=True``, an ``idempotency_key``, a
-        ``stall_timeout`` or ``progress_resets``, and of journalled operations with a ``key`` or a time limit. Any other
-        call is known while it waits, and in a later attempt as a rule: to list its first attempt, and a retry without a
-        delay, would cost time in each call that succeeds.
+        Known are the calls of operations with ``resumable=True``, an ``idempotency_key``, a ``stall_timeout`` or
+        ``progress_resets``, and of journalled operations with a ``key`` or a time limit, blocks of code included. Any
+        other call is known while it waits, and in a later attempt as a rule: to list its first attempt, and a retry
+        without a delay, would cost time in each call that succeeds.
         """
         return self._steering.running()
 

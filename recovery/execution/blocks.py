@@ -151,9 +151,11 @@ class Attempts:
             yield BlockAttempt(attempt, is_enabled=False)
             return
         ended, error, call = None, None, attempt.call
-        live = self.waiting.live[call.id] = LiveCall(attempt, self.config)
+        live, is_listed = self.waiting.live, self.config.has_context
         try:
             while True:
+                if is_listed or call.has_failed:
+                    live[call.id] = LiveCall(attempt, self.config)
                 if call.cancelled is not None:
                     raise cancelled(attempt, None)
                 policy = (call.edited or self.config).policy
@@ -187,9 +189,10 @@ class Attempts:
                     yield None
                 if ended is None and self.barrier.are_journalled:
                     yield JournalWait("commit", self._time_left(attempt))
-                live.attempt = attempt = next_attempt(attempt)
+                attempt = next_attempt(attempt)
         finally:
-            self._forget(call.id)
+            if call.id in live:
+                self._forget(call.id)
             attempt.cancel()
             error = None  # its traceback holds the frame that holds these steps
 

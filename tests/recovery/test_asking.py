@@ -161,6 +161,41 @@ def test_calls_that_ask_open_the_circuit_as_calls_that_gave_up_do(clock: Virtual
     assert len(opened) == 1
 
 
+def test_the_circuit_that_a_call_has_opened_does_not_answer_for_the_person(clock: VirtualClock):
+    service = Recovery(clock=clock, enable_logging=False)
+    breaker = BreakerPolicy(failure_threshold=1, counts="attempts", break_duration=30.0)
+    fetch, attempts = failing(service, works_at=2, max_retries=0, breaker=breaker)
+    assert clock.run(asked, service, fetch, lambda call: service.calls.retry_now(call.call)) == "done"
+    assert attempts == [0.0, DAY]
+
+
+def test_calls_that_an_incident_leaves_without_retries_ask(clock: VirtualClock):
+    service = Recovery(clock=clock, enable_logging=False)
+    breaker = BreakerPolicy(failure_threshold=1, counts="attempts", break_duration=30.0)
+    fetch, _ = failing(service, max_retries=2, breaker=breaker, when_open="wait")
+    gave_up, errors = events_of(service, GaveUp), []
+
+    async def make() -> None:
+        try:
+            await fetch()
+        except Exception as error:
+            errors.append(type(error))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(make)
+                await anyio.sleep(1.0)
+            await anyio.sleep(DAY)
+            assert [call.asks_person for call in service.calls.waiting()] == [True] * 5
+            assert gave_up == []
+            for call in service.calls.waiting():
+                service.calls.give_up(call.call)
+
+    clock.run(main)
+    assert sorted(kind.__name__ for kind in errors) == ["CallRejectedError"] * 2 + ["ConnectionError"] * 3
+
+
 def test_a_call_that_asks_counts_once_as_given_up(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
     fetch, _ = failing(service, max_retries=0)

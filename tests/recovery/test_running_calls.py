@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import pytest
 from adapters.memory import MemoryStore
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.store import SQLiteStore
-from events import CallCancelledError, CallSteered, Event, GaveUp, OperationCancelled, OperationSucceeded
+from events import CallCancelledError, CallSteered, Event, GaveUp, OperationCancelled, OperationSucceeded, RetryScheduled
 from recovery import Recovery, RetryPolicy, WaitingCall, context
 from recovery.execution.steering import RunningCall
 from recovery.journal.store import Command
+from recovery.conditions import Condition
 from recovery.policies.backoff import Constant
+from recovery.policies.retry import Strategy
 from recovery.resume.commands import ASKED
 from recovery.testing import VirtualClock
 from tests.until import wait_until
@@ -144,7 +146,7 @@ async def test_a_call_that_waits_is_not_listed_as_running(anyio_backend_name: st
 
 def test_a_block_that_runs_is_listed():
     service = Recovery(enable_logging=False)
-    for attempt in service.attempts("block"):
+    for attempt in service.attempts("block", progress_resets=1):
         with attempt:
             [running] = service.calls.running()
             assert (running.call, running.operation) == (attempt.call, "block")
@@ -320,6 +322,21 @@ def test_an_outer_call_does_not_retry_a_cancelled_one():
     assert outer_attempts == [True]
 
 
+def test_a_call_that_is_cancelled_as_it_begins_to_wait_does_not_wait():
+    service = Recovery(policy=HOUR, enable_logging=False)
+
+    @service.recoverable("fetch", progress_resets=1)
+    def fetch() -> None:
+        raise ConnectionError
+
+    def cancel(event: RetryScheduled) -> None:  # the wait begins when every subscriber knows of it
+        assert service.calls.cancel(event.call) == "asked"
+
+    service.bus.subscribe(RetryScheduled, cancel)
+    with in_thread(fetch) as made:
+        assert isinstance(made.exception(5.0), CallCancelledError)
+
+
 # reset and edit
 
 
@@ -385,6 +402,32 @@ def test_edit_changes_how_long_a_call_may_take(most: float | None, times: int):
     assert len(retried(VirtualClock(), edit, max_elapsed=25.0, max_retries=8)) == times
 
 
+@pytest.mark.parametrize(("most", "times"), [(None, 3), (200.0, 3), (50.0, 1)])
+def test_edit_changes_how_long_a_waiting_call_may_take(most: float | None, times: int):
+    clock, attempts = VirtualClock(), list[float]()
+    service = Recovery(clock=clock, enable_logging=False)
+    patient = Strategy(wait_for=(Condition("room", lambda: clock() > 150.0),), backoff=Constant(0.0))
+
+    @service.recoverable("fetch", max_elapsed=100.0, per_category={"transient": patient})
+    async def fetch() -> None:
+        attempts.append(clock())
+        if len(attempts) < 3:
+            raise ConnectionError
+
+    async def swallowed() -> None:
+        with suppress(ConnectionError):
+            await fetch()
+
+    async def main() -> None:
+        async with in_task(service, swallowed):
+            [waiting] = service.calls.waiting()
+            assert service.calls.edit(waiting.call, max_elapsed=most)
+            await anyio.sleep(400.0)
+
+    clock.run(main)
+    assert len(attempts) == times
+
+
 def test_a_running_call_is_edited_and_reset():
     clock = VirtualClock()
     service, attempts = Recovery(clock=clock, enable_logging=False), []
@@ -408,7 +451,7 @@ def test_a_block_is_edited():
     clock = VirtualClock()
     service, attempts = Recovery(clock=clock, enable_logging=False), []
     with pytest.raises(ConnectionError):
-        for attempt in service.attempts("block", max_retries=0, initial_delay=1.0):
+        for attempt in service.attempts("block", progress_resets=1, max_retries=0, initial_delay=1.0):
             with attempt:
                 attempts.append(attempt.number)
                 assert service.calls.edit(attempt.call, max_retries=2)
