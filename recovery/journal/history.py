@@ -180,7 +180,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
-            changes.update(interrupted=False, asks_person=False)
+            changes["interrupted"] = False
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
             if event.idempotency_key:

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from adapters.sqlite.store import SQLiteStore
-from events import CircuitOpened, Event, GaveUp, Park, Parked, Retry, join
-from recovery import BreakerPolicy, Recovery, RetryPolicy
+from events import CircuitOpened, Event, GaveUp, OperationStarted, Park, Parked, Retry, join
+from recovery import BreakerPolicy, Recovery, RetryPolicy, recovery_of
 from recovery.conditions import Condition
 from recovery.policies.retry import ASK, Strategy
 from recovery.testing import VirtualClock
@@ -102,6 +102,20 @@ def test_max_elapsed_ends_no_call_that_asks_and_begins_again_with_the_retry(cloc
     assert attempts == [0.0, DAY, 2 * DAY]
 
 
+def test_a_retry_by_hand_has_all_the_time_of_the_policy(clock: VirtualClock):
+    service = Recovery(clock=clock, enable_logging=False)
+    fetch, attempts = failing(service, works_at=2, max_retries=0, max_elapsed=60.0)
+    held: list[OperationStarted] = []
+
+    def hold(event: OperationStarted) -> Park | None:
+        held.append(event)
+        return Park(5.0) if len(held) == 2 else None
+
+    service.bus.subscribe(OperationStarted, hold)
+    assert clock.run(asked, service, fetch, lambda call: service.calls.retry_now(call.call)) == "done"
+    assert attempts == [0.0, DAY + 5.0]
+
+
 def test_a_hopeless_failure_does_not_ask(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
 
@@ -139,26 +153,30 @@ def test_a_block_asks(clock: VirtualClock):
 
 def test_calls_that_ask_open_the_circuit_as_calls_that_gave_up_do(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
-    breaker = BreakerPolicy(failure_threshold=3, counts="calls")
+    breaker = BreakerPolicy(failure_threshold=4, counts="calls")
     fetch, _ = failing(service, max_retries=0, breaker=breaker)
     opened, gave_up = events_of(service, CircuitOpened), events_of(service, GaveUp)
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
-            for number in (1, 2, 3):
+            for _ in range(3):
                 group.start_soon(give_up_at_last)
-                await anyio.sleep(1.0)
-                assert len(opened) == (number == 3)
+            await anyio.sleep(1.0)
             for call in service.calls.waiting():
                 service.calls.give_up(call.call)
+            await anyio.sleep(1.0)
+            assert [event.asked for event in gave_up] == [True] * 3
+            assert opened == []
+            group.start_soon(give_up_at_last)
+            await anyio.sleep(1.0)
+            assert len(opened) == 1
+            service.calls.give_up(service.calls.waiting()[0].call)
 
     async def give_up_at_last() -> None:
         with pytest.raises(ConnectionError):
             await fetch()
 
     clock.run(main)
-    assert [event.asked for event in gave_up] == [True] * 3
-    assert len(opened) == 1
 
 
 def test_the_circuit_that_a_call_has_opened_does_not_answer_for_the_person(clock: VirtualClock):
@@ -167,6 +185,30 @@ def test_the_circuit_that_a_call_has_opened_does_not_answer_for_the_person(clock
     fetch, attempts = failing(service, works_at=2, max_retries=0, breaker=breaker)
     assert clock.run(asked, service, fetch, lambda call: service.calls.retry_now(call.call)) == "done"
     assert attempts == [0.0, DAY]
+
+
+def test_a_call_that_asks_is_not_charged_for_the_probes_of_others(clock: VirtualClock):
+    service = Recovery(clock=clock, enable_logging=False)
+    breaker = BreakerPolicy(failure_threshold=1, counts="attempts", break_duration=30.0)
+
+    @service.recoverable("fetch", breaker=breaker, when_open="wait", then="ask", max_retries=0)
+    async def fetch() -> None:
+        raise ConnectionError("down")
+
+    parked = events_of(service, Parked)
+    patient = recovery_of(fetch).but(max_retries=3)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(fetch)
+            await anyio.sleep(1.0)
+            group.start_soon(patient)
+            await anyio.sleep(DAY)
+            group.cancel_scope.cancel()
+
+    clock.run(main)
+    calls = [event.call for event in parked if event.asks_person]
+    assert len(calls) == len(set(calls)) == 2
 
 
 def test_calls_that_an_incident_leaves_without_retries_ask(clock: VirtualClock):
