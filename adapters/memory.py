@@ -9,11 +9,12 @@ from collections.abc import Collection, Sequence
 
 from events.codec import decode
 from recovery.journal.circuit_history import CIRCUIT
-from recovery.journal.history import TERMINAL, Run
+from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row, Store
 
 TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)
 CIRCUIT_KINDS = frozenset(event.__name__ for event in CIRCUIT)
+QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
 
 class MemoryStore(Store):
@@ -24,6 +25,7 @@ class MemoryStore(Store):
         self.runs: dict[str, Run] = {}
         self._capacity = capacity
         self._known: set[tuple[str, int]] = set()
+        self._questions: list[Row] = []
 
     async def open(self, run: Run) -> Sequence[str]:
         """Keep *run*."""
@@ -55,6 +57,10 @@ class MemoryStore(Store):
         run = self.runs[row.run]
         return time.time() - (decode(row.body).at - run.monotonic + run.wall)
 
+    async def questions(self) -> Sequence[Row]:
+        """Every row about a question: also where several services share this store."""
+        return tuple(self._questions)
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep the *rows* that are not here yet."""
         for row in rows:
@@ -62,6 +68,8 @@ class MemoryStore(Store):
             if identity not in self._known:
                 self._known.add(identity)
                 self.rows.append(row)
+                if row.kind in QUESTION_KINDS:
+                    self._questions.append(row)
         while len(self.rows) > self._capacity:
             gone = self.rows.popleft()
             self._known.discard((gone.run, gone.number))

@@ -20,7 +20,7 @@ from events.errors import (
     StaysPendingError,
 )
 from events.event import CallEvent, Event
-from events.evidence import Category, Evidence
+from events.evidence import Category, Evidence, Remedy
 from events.incident_events import IncidentClosed, IncidentOpened
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation import Operation
@@ -44,6 +44,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from events.question_events import QuestionAnswered, QuestionAsked
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
@@ -54,6 +55,7 @@ __all__ = [
     "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join", "JoinedElsewhere",
     "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
     "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationRepeated", "OperationResumed",
-    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "Recorded", "RecoveryError", "Retry",
-    "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
+    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked",
+    "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
+    "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

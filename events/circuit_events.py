@@ -12,16 +12,18 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         after: Seconds from *at* until a probe may begin.
         failures: How many failures were counted.
+        slow: How many slow calls were counted.
         times: How often in a row the circuit has opened, without a success in between.
         metrics_only: Whether the circuit only counts, and stops no attempt.
-        forced: Whether ``service.circuits.force`` opened it: it stays open until it is forced again, at most as long as
-            this process lives.
-        category: The category of the latest failure that counted; None if the circuit was forced open.
+        forced: Whether ``service.circuits.force`` opened it: it stays open until that ends or it is forced again, at
+            most as long as this process lives.
+        category: The category of the latest failure that counted; None if no failure opened it.
         cause: What that failure means, in a few words.
     """
 
     after: float
     failures: int = 0
+    slow: int = 0
     times: int = 1
     metrics_only: bool = False
     forced: bool = False
@@ -30,14 +32,15 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The break is over; a probe may begin."""
+    """A probe may begin: the break is over, or ``service.circuits.force`` has ended it."""
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Every attempt may begin.
 
     Args:
-        why: "recovered" (a probe succeeded), "forced" (a person did it) or "forgotten".
+        why: "recovered" (enough probes succeeded), "forced" (a person did it, or what a person did is over) or
+            "forgotten" (no call has asked for it for long, or there are too many circuits).
     """
 
     why: str = "recovered"

@@ -1,4 +1,4 @@
-"""What a failure carries as data (``Evidence``), and what kind of failure it is (``Category``)."""
+"""What a failure carries as data (``Evidence``), what kind it is (``Category``), and what helps (``Remedy``)."""
 
 from __future__ import annotations
 
@@ -58,3 +58,19 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
         """The exception's name and its message, in one line."""
         name = self.type.rpartition(".")[2]
         return f"{name}: {self.message}" if self.message else name
+
+
+class Remedy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a person can do about a failure.
+
+        Remedy("Accept the licence.", link="https://huggingface.co/...", question="licence accepted")
+
+    Args:
+        sentence: What to do.
+        link: Where to do it; "" for nowhere.
+        question: The name of the question that is answered once it is done (``service.calls.answer``); "" for none.
+    """
+
+    sentence: str
+    link: str = ""
+    question: str = ""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from events import alert_events, bus_events, circuit_events, incident_events, journal_events, operation_events
+from events import (
+    alert_events,
+    bus_events,
+    circuit_events,
+    incident_events,
+    journal_events,
+    operation_events,
+    question_events,
+)
 from events.event import Event
 from events.operation_events import (
     FailureClassified,
@@ -23,7 +31,15 @@ OF_RETRIES: tuple[type[Event], ...] = (OperationFailed, FailureClassified, Retry
 
 EVENTS: tuple[type[Event], ...] = tuple(
     kind
-    for module in (operation_events, circuit_events, incident_events, journal_events, bus_events, alert_events)
+    for module in (
+        operation_events,
+        circuit_events,
+        incident_events,
+        journal_events,
+        bus_events,
+        alert_events,
+        question_events,
+    )
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
 )

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from events.event import FOREVER, NOTHING, CallEvent
-from events.evidence import Category, Evidence
+from events.evidence import Category, Evidence, Remedy
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -105,6 +105,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         waited: As in ``OperationFailed``.
         done: As in ``OperationFailed``.
         progress_resets: As in ``OperationFailed``; one more if progress has just given the retries back.
+        remedy: What a person can do, if the rule knows it.
     """
 
     asks: ClassVar[bool] = True
@@ -119,6 +120,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
     waited: float = 0.0
     done: float = 0.0
     progress_resets: int = 0
+    remedy: Remedy | None = None
 
     @property
     def brief(self) -> str:

@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from recovery.policies.hosts import HOST_BREAKER, host_of
     from recovery.policies.retry import RetryPolicy, Strategy
     from recovery.policies.rules import Rule
+    from recovery.questions import OpenQuestion
     from recovery.resume.handles import ResumedCall, Resumption
     from recovery.serialization.secret import Secret
     from recovery.settings import ABSENT, NO_FALLBACK, Settings
     from recovery.subscribers.classification import classify
     from recovery.subscribers.evidence_extraction import extract_evidence
     from recovery.subscribers.log import Log
+    from recovery.subscribers.resources import ResourceState
     from recovery.waiting.wait import WaitingCall
 
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallOutcome", "CallRecord", "Classification", "Classifier", "classify", "configure",
     "Constant", "context", "Counts", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of", "JournalConfig",
-    "Linear", "Log", "NO_FALLBACK", "NotDurable", "outcome_of", "presets", "Receipt", "recoverable", "Recovery",
-    "recovery_of", "ResumedCall", "Resumption", "RetryBudget", "RetryPolicy", "Rule", "Secret", "Settings", "Store",
-    "Strategy", "WaitingCall",
+    "Linear", "Log", "NO_FALLBACK", "NotDurable", "OpenQuestion", "outcome_of", "presets", "Receipt", "recoverable",
+    "Recovery", "recovery_of", "ResourceState", "ResumedCall", "Resumption", "RetryBudget", "RetryPolicy", "Rule",
+    "Secret", "Settings", "Store", "Strategy", "WaitingCall",
 ]  # fmt: skip
 
 _HOMES = {
@@ -56,12 +58,14 @@ _HOMES = {
     "policies.hosts": "HOST_BREAKER host_of",
     "policies.retry": "RetryPolicy Strategy",
     "policies.rules": "Rule",
+    "questions": "OpenQuestion",
     "resume.handles": "ResumedCall Resumption",
     "serialization.secret": "Secret",
     "settings": "ABSENT NO_FALLBACK Settings",
     "subscribers.classification": "classify",
     "subscribers.evidence_extraction": "extract_evidence",
     "subscribers.log": "Log",
+    "subscribers.resources": "ResourceState",
     "waiting.wait": "WaitingCall",
 }  # fmt: skip
 """The modules of the public names. Each is imported when one of its names is first asked for."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ForwardRef, Unpack
 
 from events.bus import Bus
 from events.conditions import Condition
-from events.own_log import own_log
+from events.operation_events import FailureClassified
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.steering import Cancelled, RunningCall, Steering
 from recovery.journal.store import ANSWER_TIMEOUT, Query
+from recovery.questions import OpenQuestion, Questions
 from recovery.settings import Settings
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import WaitingCall
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 else:  # for inspect.signature(..., eval_str=True); a service without a journal is imported without them
     JournalCore = ForwardRef("JournalCore", module="recovery.journal.core")
     CallRecord = ForwardRef("CallRecord", module="recovery.journal.history")
-
-log = own_log("recovery")
 
 
 class Calls:
@@ -39,7 +38,7 @@ class Calls:
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_answers", "_asked", "_bus", "_joinable", "_journal", "_steering", "_waiting")
+    __slots__ = ("_bus", "_joinable", "_journal", "_questions", "_steering", "_waiting")
 
     def __init__(
         self,
@@ -48,14 +47,14 @@ class Calls:
         joinable: JoinableCalls,
         bus: Bus,
         journal: Callable[[], JournalCore | None],
+        questions: Questions,
     ) -> None:
         self._steering = steering
         self._joinable = joinable
         self._waiting = waiting
         self._bus = bus
         self._journal = journal
-        self._answers: dict[str, object] = {}
-        self._asked: set[str] = set()
+        self._questions = questions
 
     def __repr__(self) -> str:
         return f"<Calls: {len(self._waiting)} waiting>"
@@ -184,29 +183,64 @@ class Calls:
         """
         return self._steering.edit(call, settings, reason)
 
-    def question(self, name: str) -> Condition:
-        """The condition that a person has answered the question *name*: for ``Park`` and ``Strategy``."""
-        self._asked.add(name)
-        return Condition(f"an answer: {name}", lambda: name in self._answers)
+    def question(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
+        """The condition that a person has answered the question *name*: for ``Park``, ``Strategy`` and ``before``.
 
-    def answer(self, name: str, value: object = True) -> None:
+        ``QuestionAsked`` is published when the first call waits for it.
+
+        Args:
+            name: By which it is answered, in every process of the journal.
+            secret: Whether the answer (a token, say) is kept in the memory of this process only: it is never written,
+                logged or shown, and must be given again after a restart.
+            text: What a person is asked to do, for lists and logs.
+            link: Where to do that.
+
+        Raises:
+            TypeError: *name*, *text* or *link* is no text.
+            ValueError: *name* is empty.
+        """
+        return self._questions.condition(name, secret=secret, text=text, link=link)
+
+    def question_of(self, failure: FailureClassified) -> Condition | None:
+        """The condition that the question of the failure's remedy is answered; ``None`` if it has none.
+
+        Strategy(wait_for=(service.calls.question_of,)) parks a call on the question of the ``Rule`` that decided.
+        """
+        remedy = failure.remedy
+        if remedy is None or not remedy.question:
+            return None
+        return self._questions.condition(remedy.question, text=remedy.sentence, link=remedy.link)
+
+    def questions(self) -> list[OpenQuestion]:
+        """The questions that calls of this process wait for now, the earliest first."""
+        return self._questions.open()
+
+    def answer(self, name: str, value: object = True, *, secret: bool = False) -> None:
         """Answer the question *name*, for the calls that wait for it and for later ones.
 
-        Any *value* is an answer, False too. An answer is kept for the life of the service; to ask again, use another
-        name. An answer to a question that was never asked is kept as well, with a warning: it may be misspelled.
-        """
-        if name not in self._asked:
-            import difflib  # here, for the warning alone
+        Any *value* is an answer, False too. With a journal it outlasts a restart, and reaches the journal's other
+        processes within a second: any process answers, by a service with the same store. The latest answer counts; to
+        ask again, use another name. An answer to a question that was never asked is kept as well, with a warning: it
+        may be misspelled.
 
-            close = difflib.get_close_matches(name, self._asked, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            log.warning("no call has asked the question %r; its answer is kept for later calls%s", name, meant)
-        self._answers[name] = value
-        self.look_again(self.question(name))
+        Args:
+            name: The name of the question.
+            value: What JSON can hold.
+            secret: Whether *value* is kept in memory only, as for ``question(secret=True)``: then only this process
+                has it.
+
+        Raises:
+            TypeError: JSON cannot hold *value*, or *name* is no text.
+        """
+        self._questions.answer(name, value, secret=secret)
 
     def answered(self, name: str) -> object:
-        """The answer to the question *name*; ``None`` while there is none."""
-        return self._answers.get(name)
+        """The answer to the question *name*; ``None`` while there is none, or the journal has not been read."""
+        return self._questions.answered(name)
+
+    def is_answered(self, name: str) -> bool:
+        """Whether the question *name* is answered. This asks nothing, unlike a wait for it."""
+        return self._questions.is_answered(name)
 
     def look_again(self, condition: Condition) -> None:
         """Poll *condition* now if a call waits for it: something may have changed."""

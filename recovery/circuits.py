@@ -6,14 +6,15 @@ from events.conditions import Condition
 from events.names import display_name
 from recovery import validation
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, Closed, Forced, Open
-from recovery.subscribers.circuit_breaker import MODES, Break, Mode
+from recovery.policies.circuit_states import Circuit, Closed, Forced, Open
+from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.overrides import MODES, Mode
 
 
 class Circuits:
     """The circuits of one service. Safe to use from any thread.
 
-    service.circuits.force("download", "open", key="example.org")
+    service.circuits.force("download", "open", key="example.org", seconds=600.0)
     Strategy(wait_for=service.circuits.closed("login"))
     """
 
@@ -25,30 +26,66 @@ class Circuits:
     def states(self) -> dict[OperationKey, Circuit | Forced]:
         """The state of each circuit by operation name and key, as it stands now.
 
-        A closed circuit without a failure that still counts is left out, unless it is forced. A state is a ``Closed``,
-        ``Open``, ``HalfOpen`` or ``Forced`` of ``recovery.policies.circuit_breaker``.
+        An open circuit whose break is over is half-open. A closed circuit without a failure that still counts is left
+        out, unless it is forced. A state is a ``Closed``, ``Open``, ``HalfOpen`` or ``Forced`` of
+        ``recovery.policies.circuit_states``.
         """
         return self._break.states()
 
-    def force(self, operation: str, mode: Mode, *, key: str = "") -> None:
+    def force(self, operation: str, mode: Mode, *, key: str = "", seconds: float | None = None) -> None:
         """Put a circuit into *mode* until it is forced again; an operation without a breaker can be forced, too.
 
-        Where that opens or closes the circuit, ``CircuitOpened`` (*forced*) or ``CircuitClosed`` says so.
+        Each transition is an event: ``CircuitOpened`` (*forced*), ``CircuitHalfOpened`` or ``CircuitClosed``.
 
         Args:
             operation: The name of the operation.
-            mode: "open" rejects or defers every attempt until it is forced again; "closed" lets every attempt begin;
-                "metrics_only" publishes what the circuit would do, and lets every attempt begin; "auto" follows the
-                policy again, and forgets earlier failures.
+            mode: "open" rejects or defers every attempt; "closed" lets every attempt begin; "metrics_only" publishes
+                what the circuit would do, and lets every attempt begin; "auto" follows the policy again, and forgets
+                earlier failures; "half_open" lets calls probe now, and follows the policy from there.
             key: One key of the operation; "" is the operation as a whole, and each key that is not forced itself.
+            seconds: How long "open", "closed" or "metrics_only" lasts; then the circuit is closed and follows the
+                policy again. ``None``: until it is forced again.
 
         Raises:
-            ValueError: There is no such mode.
+            TypeError: *seconds* is no number.
+            ValueError: There is no such mode; *seconds* is not positive, or given for a mode that does not last; or
+                "half_open" for an operation without a breaker.
 
         Source: the states DISABLED, FORCED_OPEN and METRICS_ONLY of resilience4j's CircuitBreaker.
         """
         validation.choice("mode", mode, MODES)
-        self._break.force(operation, mode, key=key)
+        if seconds is not None:
+            validation.number("seconds", seconds, above=0.0)
+            if mode in ("auto", "half_open"):
+                raise ValueError(f"seconds must not be given for mode {mode!r}, which does not last")
+        if mode == "half_open":
+            self._check(operation, "mode 'half_open' needs a breaker")
+        self._break.force(operation, mode, key=key, seconds=seconds)
+
+    def open_for(self, operation: str, seconds: float, *, key: str = "") -> None:
+        """Open a circuit for *seconds*: a server has announced maintenance, say. Then calls probe, as after any break.
+
+        It ends a forced mode of the circuit, and outlasts a restart.
+
+        Args:
+            operation: The name of the operation.
+            seconds: How long the break is.
+            key: One key of the operation; "" is the operation as a whole.
+
+        Raises:
+            TypeError: *seconds* is no number.
+            ValueError: *seconds* is not positive, or the operation has no breaker.
+        """
+        validation.number("seconds", seconds, above=0.0)
+        self._check(operation, "open_for() needs a breaker")
+        self._break.open_for(operation, seconds, key=key)
+
+    def _check(self, operation: str, need: str) -> None:
+        if not self._break.has_circuits(operation):
+            raise ValueError(
+                f"{need}, and operation {operation!r} has none (breaker=None); "
+                f"force({operation!r}, 'open', seconds=...) works without one"
+            )
 
     def closed(self, operation: str, *, key: str = "") -> Condition:
         """The condition that a circuit lets a call begin, if only to probe: for ``Park`` and ``Strategy(wait_for=)``.

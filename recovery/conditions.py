@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from events.conditions import Condition
 from recovery import validation
@@ -23,14 +24,35 @@ def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0)
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"path must be a path that is not empty, not {path!r}")
     place = Path(path).absolute()
+    return Condition(
+        f"{needed:.0f} bytes free at {place}", lambda: disk_usage(place).free >= needed, blocks=True, every=every
+    )
 
-    def is_met() -> bool:
-        import shutil  # here: it imports compressors, which takes milliseconds
 
-        there = next(one for one in (place, *place.parents) if one.exists())
-        return shutil.disk_usage(there).free >= needed
+class DiskUsage(NamedTuple):
+    """The bytes of a file system: all of them, and those that are available to us."""
 
-    return Condition(f"{needed:.0f} bytes free at {place}", is_met, blocks=True, every=every)
+    total: int
+    free: int
+
+
+def disk_usage(path: str | os.PathLike[str]) -> DiskUsage:
+    """How full the file system of *path* is; *path* need not exist yet."""
+    import shutil  # here: it imports compressors, which takes milliseconds
+
+    found = shutil.disk_usage(_existing(path))
+    return DiskUsage(found.total, found.free)
+
+
+def device_of(path: str | os.PathLike[str]) -> int:
+    """A number of the file system of *path*, which need not exist yet."""
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """*path*, or the nearest folder above it that exists."""
+    place = Path(path).absolute()
+    return next(one for one in (place, *place.parents) if one.exists())
 
 
 def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recovery.execution.exact_wrapper import factory_of
+from recovery.execution.held_runner import HeldRunner
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.runner import Runner
 from recovery.operations import Definition, Switch
@@ -58,5 +59,6 @@ def reduce_runner(runner: Runner) -> tuple[Any, ...]:
 
 copyreg.pickle(Definition, reduce_definition)
 copyreg.pickle(Runner, reduce_runner)
+copyreg.pickle(HeldRunner, reduce_runner)
 copyreg.pickle(Switch, lambda _switch: (load_switch, ()))
 copyreg.pickle(JoinableCalls, lambda _joinable: (load_joinable, ()))

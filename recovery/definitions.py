@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -13,6 +14,7 @@ from events.operation import Operation
 from recovery.execution.compiled import compiled
 from recovery.execution.compiled_start import StartPath
 from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
+from recovery.execution.held_runner import HeldRunner
 from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from recovery.service_lifetime import Lifetime
     from recovery.settings import OperationConfig, Settings
     from recovery.subscribers.built_in import BuiltIn
+    from recovery.subscribers.holds import Holds
     from recovery.waiting.calls import WaitingCalls
 
 
@@ -63,6 +66,13 @@ class Definitions:
         self.switch = registry.switch
         self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal)
 
+    @functools.cached_property
+    def holds(self) -> Holds:
+        """Holds calls before they begin, where the settings ask for it."""
+        from recovery.subscribers.holds import Holds  # here, for such settings alone
+
+        return Holds(self._bus, self._waiting.conditions.poll_soon)
+
     def config(self, settings: Settings, caller: str) -> OperationConfig:
         """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""
         has_store = self._lifetime.journal is not None
@@ -73,7 +83,11 @@ class Definitions:
     ) -> Runner:
         """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        runner = Runner(function, definition, self._waiting, lambda: lifetime.journal, config)
+        given = function, definition, self._waiting, lambda: lifetime.journal, config
+        if (config or definition.config).has_holds:
+            runner: Runner = HeldRunner(self.holds, *given)
+        else:
+            runner = Runner(*given)
         runner.failed = compiled(runner, self._planner, awaits=is_async(function))
         runner.start = StartPath(runner, self._planner)
         return runner
@@ -133,4 +147,6 @@ class Definitions:
         if config.journalled and self._lifetime.journal is not None:
             self._lifetime.journal.follow(definition.operation.name)
         self._subscribers.follow(definition)
+        if config.has_holds:
+            self.holds.follow(definition.operation.name)
         return definition

@@ -57,6 +57,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         operation: The name of the operation, with its key.
         which: The idempotency key, or else the argument that tells the call from others; "" if neither is known.
         step: What happens next, and when ("retry 2 of 5 in 1.3 s"), or how the call ended.
+        remedy: What a person can do, and where; "" if that is unknown.
     """
 
     sentence: str = ""
@@ -67,6 +68,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     which: str = ""
     step: str = ""
+    remedy: str = ""
 
     @property
     def cause(self) -> str:
@@ -88,7 +90,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> str:
         """All of it in one line, the exception after the tool's own words: for a log."""
         also = self.error if self.said and self.error else ""
-        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step)))}")
+        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step, self.remedy)))}")
 
 
 def explain(
@@ -117,7 +119,7 @@ def explain(
         step: What happens next; by default what the event says.
     """
     failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
-    sentence = category = said = error = ""
+    sentence = category = said = error = remedy = ""
     if failure is not None:
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
@@ -126,6 +128,8 @@ def explain(
         error = shown(evidence.summary.partition(ADVERT)[0])
         sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
+        if failure.remedy is not None:
+            remedy = shown(" ".join(filter(None, (failure.remedy.sentence, failure.remedy.link))))
     elif isinstance(event, RetryScheduled | GaveUp):
         sentence = sentence_of(event.category, "")
     which = shown(idempotency_key or getattr(event, "idempotency_key", ""), MOST_ARGUMENT)
@@ -141,6 +145,7 @@ def explain(
         operation=shown(display_name(event.operation, event.key)),
         which=which,
         step=shown(step or next_step(event, most_retries)),
+        remedy=remedy,
     )
 
 
@@ -190,7 +195,7 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
         case Parked(asks_person=True):
             return f"asks after {counted(event.attempt, 'attempt')}, no retries are left: retry, or give up?"
         case Parked(category=None, after=after, within=within, why=why):
-            asks = "" if after >= FOREVER else f"; asks again {moment(after)} at the latest"
+            asks = "" if after < 1.0 or after >= FOREVER else f"; asks again {moment(after)} at the latest"
             return f"{waits_for(why, within=within)}{asks}"
         case Parked(after=after, within=within, why=why):
             return f"attempt {event.attempt} failed, {waits_for(why, within=within, after=after)}"

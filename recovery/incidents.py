@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from events.bus import Bus
+from events.event import FOREVER
 from events.evidence import Category
 from events.names import display_name
 from recovery.subscribers.circuit_breaker import Break
@@ -25,8 +26,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         waiting: The ids of the calls that wait for it now, the next to probe first.
         calls: How many calls have waited for it so far.
         gave_up: How many of them gave up.
-        next_probe: Seconds until the next call may probe; None while a probe is under way, or if the circuit is
-            forced open.
+        next_probe: Seconds until the next call may probe, or until the circuit is forced no longer; None while a probe
+            is under way, or if it is forced open for good.
     """
 
     operation: str
@@ -43,7 +44,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         what = display_name(self.operation, self.key)
         probe = "a probe is under way" if self.next_probe is None else f"next probe in {self.next_probe:.0f} s"
         if self.cause == "forced open":
-            probe = "until it is forced again"
+            probe = "until it is forced again" if self.next_probe is None else f"for {self.next_probe:.0f} s"
         calls = "1 call waits" if len(self.waiting) == 1 else f"{len(self.waiting)} calls wait"
         return f"{what}: {self.cause or 'circuit open'}; {calls}, {probe}"
 
@@ -83,7 +84,7 @@ class Incidents:
             waiting=tuple(self._waiting.held_by(opened.operation, opened.key)),
             calls=len(incident.calls),
             gave_up=incident.gave_up,
-            next_probe=None if is_probed or latest.forced else max(left, 0.0),
+            next_probe=None if is_probed or latest.after >= FOREVER else max(left, 0.0),
         )
 
     def retry_now(self, operation: str, *, key: str = "") -> bool:

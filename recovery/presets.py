@@ -139,7 +139,7 @@ def _help_from(calls: Calls) -> ConditionOf:
     def help_with(failure: FailureClassified) -> Condition | None:
         name = f"help with {failure.key or failure.operation}"
         names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        return next(question for question in map(calls.question, names) if not question.is_met())
+        return calls.question(next(one for one in names if not calls.is_answered(one)))
 
     return help_with
 

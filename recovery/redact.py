@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from events.evidence import Evidence
+from events.evidence import Evidence, Remedy
 from events.operation_events import FailureClassified
 from recovery.literals import MASK, Literals, hidden, masked
 from recovery.literals import hide as hide
@@ -180,7 +180,10 @@ BY_NEEDLE = {
 """The numbers of the patterns of each needle: a text without a secret pays for one look at each needle."""
 
 IDENTITY = frozenset(
-    {"operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber", "idempotency_key"}
+    {
+        *("operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber"),
+        *("idempotency_key", "name", "question"),
+    }
 )
 """The fields by which events are found; they are not redacted."""
 
@@ -311,7 +314,7 @@ def _redacted_evidence(evidence: Evidence) -> Evidence:
 
 @lru_cache(maxsize=128)
 def with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that may hold a text, or evidence or a failure, which have texts."""
-    wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None)
+    """The fields that may hold a text, or evidence, a failure or a remedy, which have texts."""
+    wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None, Remedy | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)

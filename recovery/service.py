@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ForwardRef, Self
 
 from events.bus import Bus
-from events.evidence import Category
 from recovery import validation
 from recovery.calls import Calls
 from recovery.circuits import Circuits
@@ -18,12 +17,14 @@ from recovery.execution.joinable import JoinableCalls
 from recovery.execution.steering import Steering
 from recovery.incidents import Incidents
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
+from recovery.journalled_calls import JournalledCalls
 from recovery.operations import MAX_KEYS
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
 from recovery.policies.classification import Classifier
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
+from recovery.questions import Questions
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
 from recovery.settings import WhenOpen
@@ -38,19 +39,16 @@ if TYPE_CHECKING:
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
-    from recovery.resume.handles import Resumption
-    from recovery.resume.repetition import EndedState, Repetition
+    from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
-    Journal, Resumption, Store = map(ForwardRef, ("Journal", "Resumption", "Store"))
-    EndedState, Repetition = (
-        ForwardRef(name, module="recovery.resume.repetition") for name in ("EndedState", "Repetition")
-    )
+    Journal, Store = map(ForwardRef, ("Journal", "Store"))
+    ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
 
 
-class Recovery(Declarations):
+class Recovery(Declarations, JournalledCalls):
     """A recovery service. Use it as a context manager; ``async with`` lets it resume async calls after a restart.
 
         with Recovery(store=SQLiteStore("journal.db")) as service:
@@ -114,7 +112,15 @@ class Recovery(Declarations):
         self._waiting = WaitingCalls(clock, rng)
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._steering = Steering(self._waiting, self.bus, self._registry)
-        self.calls = Calls(self._waiting, self._steering, self._joinable, self.bus, lambda: self._lifetime.journal)
+        self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
+        self.calls = Calls(
+            self._waiting,
+            self._steering,
+            self._joinable,
+            self.bus,
+            lambda: self._lifetime.journal,
+            self._questions,
+        )
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, max_keys=max_keys)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(
@@ -173,10 +179,11 @@ class Recovery(Declarations):
         )
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
+            from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
-            restore = self._subscribers.circuit_breaker.restore
+            restore = Restore(self._subscribers.circuit_breaker.restore, self._questions.update)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled
@@ -185,68 +192,43 @@ class Recovery(Declarations):
             classification=enable_classification, logging=enable_logging, classifiers=classifiers
         )
 
-    def resume(self) -> Resumption:
-        """Resume the resumable calls that dead processes left in the journal. Never blocks.
-
-        Define the operations first: a call finds its function by the operation's name, and nothing is imported. Under
-        ``async with``, async calls run as tasks of the service, which waits for them at its end; plain calls run on
-        four daemon threads. A second ``resume`` returns the same ``Resumption``, and resumes calls whose operation has
-        been defined meanwhile. It is not ``loaded`` while the journal cannot be read.
-
-        A caller that asks for an equal call joins it. What has ended before is owed: the first equal call made
-        afterwards returns that result, or raises that error, without a run.
-
-        Raises:
-            ValueError: The service has no store.
-        """
-        return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
-
-    def again(
+    def resource(
         self,
-        call: str | None = None,
+        name: str,
         *,
-        keep_checkpoint: bool = True,
-        state: EndedState | Sequence[EndedState] | None = None,
-        category: Category | Sequence[Category] | None = None,
-        operation: str | None = None,
-        since: float | None = None,
-        limit: int = 1000,
-    ) -> Repetition:
-        """Run calls again that gave up, were cancelled or were rejected: a call by its id, or calls by a filter.
+        total: float | None = None,
+        free: Callable[[], float] | None = None,
+        unit: str = "",
+        by_progress: bool = False,
+    ) -> None:
+        """Say how much there is of a resource that calls claim (the setting ``claims``).
 
-            service.again("7f3a9c01-2")
-            service.again(state="gave up", category=Category.UNREACHABLE, since=3600.0)
+            service.resource("vram", total=24e9, unit="B")
 
-        Each runs with its arguments from the journal, as a new call: ``calls.find`` tells of both which is the other
-        (``former``, ``by``). Several start staggered. A call joins an equal one that runs or is pending. Never blocks.
-
-        A call is refused, with the reason in ``Repetition.refused``, after a success, while it is pending or running,
-        or without journalled arguments (``resumable=True``). So is one whose latest repetition is. A filter passes over
-        calls that were run again already. The journal keeps calls that gave up; cancelled and rejected ones it keeps as
-        long as ``Retention`` says, by default seven days.
+        A disk needs no such line: ``claims={"disk:models": size}`` is held against what is free in the folder
+        "models". A name that is declared again changes.
 
         Args:
-            call: The id of a call.
-            keep_checkpoint: Whether the new call goes on from the checkpoint of the former one.
-            state: How the calls ended: "gave up" (the default of a filter), "cancelled", "rejected", or several.
-            category: The category of their latest failure, or several.
-            operation: The name of their operation.
-            since: Only calls that ended at most that many seconds ago.
-            limit: The most calls, the latest first.
+            name: What claims call it.
+            total: How much there is. A call that needs more is rejected at once.
+            free: Returns how much is free now, claims not counted; by default always *total*. It is called for each
+                call that begins, and every few seconds while a call waits; it must not block.
+            unit: The unit of its amounts, for messages ("B").
+            by_progress: Whether a call that says ``context.progress(done)`` still claims only the rest: where *free*
+                has already shrunk by what it has used, as for a disk.
 
         Raises:
-            TypeError: A value of the wrong type, neither a call nor a filter, or both.
-            ValueError: A value out of range, or the service has no store.
+            TypeError: An option has a wrong type.
+            ValueError: Neither *total* nor *free* is given, or *total* is negative.
         """
-        from recovery.resume.repetition import Selection, several  # here, for what is run again
+        from recovery.subscribers.resources import Resource  # here, for resources alone
 
-        categories = tuple(validation.category("category", one) for one in several(category))
-        selection = Selection(
-            call=call, states=several(state), categories=categories, operation=operation, since=since, limit=limit
-        )
-        return self._lifetime.again(
-            selection, self._definitions.runner, self._registry, self._waiting, keep_checkpoint=keep_checkpoint
-        )
+        about = Resource(name=name, free=free, total=total, unit=unit, by_progress=by_progress)
+        self._definitions.holds.resources.declare(about)
+
+    def resources(self) -> list[ResourceState]:
+        """Every resource that was declared or claimed: how much is free, claimed, and waited for."""
+        return self._definitions.holds.resources.states()
 
     def monitor(self, thresholds: Thresholds | None = None) -> Monitor:
         """The service's monitor (``recovery.monitoring.monitor.Monitor``), which counts from the first call on.

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
+from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified
 from recovery.policies.backoff import Jitter
@@ -67,6 +68,8 @@ class Settings(TypedDict, total=False):
     fallback: Any
     idempotent: bool
     reconcile: Callable[..., Any]
+    before: Condition | Sequence[Condition]
+    claims: Mapping[str, float | Callable[..., float | None]]
 
 
 class Absent(Enum):
@@ -111,6 +114,8 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Any = NO_FALLBACK
     idempotent: bool = True
     reconcile: Any = None  # a Callable[..., Any]
+    before: tuple[Any, ...] = ()  # of Condition; msgspec need not look into it
+    claims: dict[str, Any] = {}  # of amounts, and of functions that return one
 
     @property
     def may_repeat(self) -> bool:
@@ -125,7 +130,12 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_context(self) -> bool:
         """Whether ``recovery.context`` has an answer in a running call."""
-        return self.journalled or self.policy.watches_progress
+        return self.journalled or self.policy.watches_progress or bool(self.claims)
+
+    @property
+    def has_holds(self) -> bool:
+        """Whether a call may be held before its first attempt for more than circuits and limits."""
+        return bool(self.before or self.claims)
 
     @property
     def journalled(self) -> bool:

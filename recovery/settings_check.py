@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from events.callables import is_async
+from events.conditions import Condition
 from recovery import validation
 from recovery.policies.backoff import Exponential
 from recovery.policies.breaker_policy import BreakerPolicy
@@ -101,6 +102,8 @@ def make_config(
         **_hooks(given),
         idempotent=_idempotent(given),
         reconcile=given.get("reconcile"),
+        before=_before(given),
+        claims=_claims(given),
     )
 
 
@@ -239,6 +242,28 @@ def _join(given: dict[str, Any]) -> bool | None:
     if join and not given.get("resumable") and given.get("idempotency_key") is None:
         raise ValueError("join=True needs resumable=True or an idempotency_key, which tell equal calls from others")
     return join
+
+
+def _before(given: dict[str, Any]) -> tuple[Condition, ...]:
+    several = given.get("before", ())
+    several = (several,) if isinstance(several, Condition) else several
+    if not isinstance(several, list | tuple) or not all(isinstance(one, Condition) for one in several):
+        raise TypeError(f"before must be a Condition, or several in a list or tuple, not {given['before']!r}")
+    return tuple(several)
+
+
+def _claims(given: dict[str, Any]) -> dict[str, Any]:
+    claims = given.get("claims", {})
+    if not isinstance(claims, Mapping):
+        raise TypeError(f"claims must map names of resources to amounts, not {claims!r}")
+    for name, needed in claims.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"claims must map names of resources to amounts; {name!r} is no name")
+        if callable(needed):
+            _plain(f"claims[{name!r}]", needed, "of the call's arguments")
+        else:
+            validation.number(f"claims[{name!r}]", needed)
+    return dict(claims)
 
 
 def _version(given: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Unknown names of settings: one error that says which name was meant.
 
-``PEERS`` holds the words of other libraries (tenacity 9, backoff 2, stamina 26) with the setting that does the same.
+``PEERS`` holds the words of other libraries (tenacity 9, backoff 2, stamina 26, resilience4j 2, Polly 8) with the
+setting that does the same.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("backoff", "max_retries"), (("policy", "a RetryPolicy has it"),)),
     **dict.fromkeys(("fail_max", "threshold", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
     **dict.fromkeys(("reset_timeout", "recovery_timeout", "break_duration", "circuit_breaker_timeout"), BREAK),
+    **dict.fromkeys(("sampling_duration", "sliding_window_seconds"), (("window_seconds", ""),)),
+    **dict.fromkeys(("minimum_throughput", "minimum_number_of_calls"), (("minimum_calls", ""),)),
+    "slow_call_rate_threshold": (("slow_call_rate", "from 0 to 1"),),
+    "slow_call_duration_threshold": (("slow_call_seconds", ""),),
+    "success_threshold": (("half_open_successes", ""),),
 }
 """A word of another library, or of another object of this one -> the names that do the same, each with a note."""
 

@@ -3,6 +3,7 @@
 Beside the journal ``calls.db`` stand its lock ``calls.db-lock`` and the folder ``calls.db.d``. Every further process
 writes a side file there, ``<run>.db``, with a lock of its own. ``calls.db.d/inbox`` takes commands. The file
 ``calls.db.d/claims`` stays empty: processes lock bytes of it, for each call that no other process may run meanwhile.
+``calls.db.d/answers`` grows by a byte with each batch that has a question or an answer, so that other processes look.
 """
 
 from __future__ import annotations
@@ -48,6 +49,22 @@ def safe_folder_of(path: Path) -> Path:
     if folder.is_symlink():
         raise JournalError(f"{folder} is a symbolic link; choose another path for the journal")
     return folder
+
+
+def note_answer(path: Path) -> None:
+    """Have every process of the journal *path* read the answers again. Raises as ``open_private``."""
+    folder = safe_folder_of(path)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = open_private(folder / "answers", os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(file, b".")
+    finally:
+        os.close(file)
+
+
+def answers_noted(path: Path) -> int:
+    """How often an answer was noted; it never decreases."""
+    return _size(folder_of(path) / "answers")
 
 
 def side_files(path: Path) -> list[Path]:

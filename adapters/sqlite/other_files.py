@@ -74,6 +74,12 @@ async def rows_of_operation(
     return list(runs.values()), [row for row in rows if not row.is_readable or _operation_of(row) == operation]
 
 
+async def question_rows(files: Callable[[], Iterable[Path]]) -> list[Row]:
+    """The rows about questions and answers in *files*."""
+    found = await read_each(files, lambda reader: reader.rows(schema.QUESTION_ROWS))
+    return [row for rows in found for row in rows]
+
+
 class _Named(msgspec.Struct):
     operation: str = ""
 

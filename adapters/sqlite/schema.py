@@ -30,8 +30,9 @@ from events.operation_events import (
     OperationRecovered,
     OperationSucceeded,
 )
+from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import CIRCUIT
-from recovery.journal.history import TERMINAL, Run
+from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
@@ -45,7 +46,9 @@ def _names_of(kinds: Iterable[type]) -> str:
 
 DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected))
 """How calls end that may be deleted; calls that gave up are kept."""
-_TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
+_TERMINAL, _CIRCUIT, _QUESTIONS = _names_of(TERMINAL), _names_of(CIRCUIT), _names_of(QUESTIONS)
+ANSWER = QuestionAnswered.__name__
+"""The kind of rows that are never deleted: a person gives an answer once."""
 _CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened))
 
 TABLES = (
@@ -146,6 +149,9 @@ OF_CALL = f"SELECT {_READ} FROM events WHERE call = ? AND call <> '' ORDER BY id
 RESULT = f"SELECT {_READ} FROM events WHERE result_key = ? ORDER BY id DESC LIMIT ?"
 RESULTS = f"""
 SELECT {_READ} FROM events INDEXED BY events_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
+"""
+QUESTION_ROWS = f"""
+SELECT {_READ} FROM events INDEXED BY events_of_no_call WHERE call = '' AND kind IN ({_QUESTIONS}) ORDER BY id
 """
 CIRCUIT_STATES = f"""
 SELECT {_READ} FROM events WHERE id IN (

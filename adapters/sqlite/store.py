@@ -24,20 +24,21 @@ from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import CommandInbox
 from adapters.sqlite.dating import Dating
 from adapters.sqlite.identity import OpenFiles
-from adapters.sqlite.lock import RETRY_PAUSES, Lock
+from adapters.sqlite.lock import Lock, lock_for
 from adapters.sqlite.opening import judged, open_file
-from adapters.sqlite.other_files import known_calls, rows_of_operation
+from adapters.sqlite.other_files import known_calls, question_rows, rows_of_operation
 from adapters.sqlite.retention import Retention
 from recovery import validation
 from recovery.journal.errors import (
     DamagedJournalError,
     ForeignJournalError,
-    JournalBusyError,
     JournalError,
     NewerJournalError,
 )
-from recovery.journal.history import Run
+from recovery.journal.history import QUESTIONS, Run
 from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
+
+QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
 log = logging.getLogger("recovery.journal")
 
@@ -90,7 +91,7 @@ class SQLiteStore(Store):
         self._parent: int | None = None
         self._lock = Lock(self.path)
         self._connection: aiosqlite.Connection | None = None
-        self._run = ""
+        self._run, self._answers_read = "", -1
         self._files: OpenFiles | None = None
         self._damages: list[DamagedJournalError] = []
         self._kept: list[str] = []
@@ -122,17 +123,8 @@ class SQLiteStore(Store):
         if self._lock.is_held:
             return
         self._lock.release()
-        files.check_name(self.path)  # or a lock would be made beside what is refused
-        folder = files.safe_folder_of(self.path)
-        own, lock = self.path, Lock(self.path)
         # While its parent lives, a forked child leaves the journal to it: the parent may just be about to open it.
-        if os.getppid() == self._parent or not lock.take(RETRY_PAUSES):
-            own = folder / f"{run.id}.db"
-            own.parent.mkdir(mode=0o700, exist_ok=True)
-            lock = Lock(own)
-            if not lock.take():
-                raise JournalBusyError(own)
-        self.own, self._lock = own, lock
+        self.own, self._lock = lock_for(self.path, run.id, may_be_main=os.getppid() != self._parent)
 
     async def _open_own(self, run: Run) -> None:
         self._connection = opened = await open_file(self.own, busy_timeout=self._busy_timeout)
@@ -183,6 +175,8 @@ class SQLiteStore(Store):
         """Write *rows* in one transaction."""
         await self._write(*schema.inserts(rows, int(self._dating.now())))
         self._damages.clear()
+        if not QUESTION_KINDS.isdisjoint({row.kind for row in rows}):
+            files.note_answer(self.path)
 
     async def _write(self, *statements: tuple[str, Iterable[Sequence[object]]]) -> None:
         async with self._writing("written") as opened:
@@ -279,6 +273,15 @@ class SQLiteStore(Store):
             )
         self._dating.pruned()
         return there_is_more
+
+    async def questions(self) -> Sequence[Row]:
+        """The rows about questions in every file, if one was written since the last call."""
+        noted = files.answers_noted(self.path)
+        if noted == self._answers_read:
+            return ()
+        own = await self._read(schema.QUESTION_ROWS)
+        self._answers_read = noted
+        return own + await question_rows(lambda: [one for one in files.journal_files(self.path) if one != self.own])
 
     async def commands(self, sink: CommandSink) -> None:
         """Carry out the commands for this process that are in the inbox."""

@@ -46,6 +46,8 @@ def check_by_hand(config: OperationConfig, settings: Settings) -> None:
         "before_retry",
         "reconcile",
         "fallback",
+        "before",
+        "claims",
     )
     unkept += [name for name in wrapped if settings.get(name)]  # of the operation's own: a service's key does no harm
     if unkept:

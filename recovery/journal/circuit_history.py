@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from recovery.journal.history import Run, time_left
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 
 CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
 """The events from which an open circuit is restored."""
 
-Restore: TypeAlias = Callable[[dict[tuple[str, str], Open]], object]
-"""Receives the circuits that earlier runs left open, by operation and key."""
+
+class Restore(NamedTuple):
+    """What receives what the journal holds, besides calls.
+
+    Args:
+        circuits: Called once, with the circuits that earlier runs left open, by operation and key.
+        questions: Called again and again, with the events about questions, of all processes.
+    """
+
+    circuits: Callable[[dict[tuple[str, str], Open]], object] = id
+    questions: Callable[[Sequence[Event]], object] = id
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):
@@ -48,6 +57,11 @@ def replay_circuits(
 
 
 def reopened(circuit: OpenCircuit, runs: Mapping[str, Run], now: Run) -> Open:
-    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break."""
-    left = time_left(circuit.run, circuit.due, circuit.after, runs, now)
+    """*circuit* on the clock of *now*, which was read at this moment: open for the rest of its break.
+
+    A break that is over ended as long ago as the wall clock says: a circuit expires also while no process runs.
+    """
+    left, then = time_left(circuit.run, circuit.due, circuit.after, runs, now), runs.get(circuit.run)
+    if left <= 0.0 and then is not None:
+        left = min(then.wall + circuit.due - then.monotonic - now.wall, 0.0)
     return Open(now.monotonic + left, circuit.failures, circuit.times)

@@ -48,7 +48,7 @@ class JournalCore:
         store: Where the events are written.
         bus: Its events are written, and the journal publishes its own there (``JournalDegraded``, ...).
         config_of: The config of an operation. Operations with durability "off" are not written.
-        restore: Receives the circuits that earlier runs left open, when the store opens.
+        restore: Receives the circuits that earlier runs left open, and the questions and answers of all processes.
         commands: Receives the commands that reach this process through the store.
         config: The limits.
     """
@@ -58,7 +58,7 @@ class JournalCore:
         store: Store,
         bus: Bus,
         config_of: ConfigOf,
-        restore: Restore = id,
+        restore: Restore = Restore(),  # noqa: B008  # it is immutable
         commands: CommandSink | None = None,
         config: JournalConfig = JOURNAL_DEFAULTS,
     ) -> None:

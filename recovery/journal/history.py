@@ -26,6 +26,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import Explanation, counted, explain, moment
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
@@ -38,6 +39,9 @@ TERMINAL: tuple[type[CallEvent], ...] = (
     OperationCancelled,
 )
 """The events that end a call."""
+
+QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered)
+"""The events from which questions and their answers are restored."""
 
 MAX_FAILURES_KEPT = 50
 

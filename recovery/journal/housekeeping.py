@@ -12,7 +12,7 @@ from typing import Any
 from events.own_log import own_log
 from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
-from recovery.journal.encoding import unfinished
+from recovery.journal.encoding import readable, unfinished
 from recovery.journal.history import Run
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Row, Store
@@ -38,7 +38,7 @@ class Housekeeping:
     Args:
         connection: The store.
         recent_calls: Forgets its results when calls of another process are adopted.
-        restore: Receives the circuits that earlier runs left open.
+        restore: Receives the circuits that earlier runs left open, and the questions and answers of all processes.
         commands: Receives the commands to this process.
         loaded: Opened when ``pending`` is known: the calls that earlier processes left.
     """
@@ -56,6 +56,7 @@ class Housekeeping:
         self._restore = restore
         self._commands = commands
         self._loaded = loaded
+        self._has_read = False
         self.queries: deque[Query[Any]] = deque()
         """Queries to answer."""
         self.pending = Pending()
@@ -80,7 +81,9 @@ class Housekeeping:
             self._was_read = True
             if circuits:
                 now = self._connection.now()
-                self._restore({key: reopened(circuit, self.pending.runs, now) for key, circuit in circuits.items()})
+                self._restore.circuits(
+                    {key: reopened(circuit, self.pending.runs, now) for key, circuit in circuits.items()}
+                )
 
     def search(self) -> None:
         """If that is wanted: adopt the files of dead processes, batch by batch, read their calls, and report."""
@@ -155,15 +158,27 @@ class Housekeeping:
             self._connection.run(self._connection.store.check())
 
     def take_commands(self) -> None:
-        """Pass on the commands to this process, if it is time to look for them."""
+        """Pass on the commands to this process, and what is asked and answered, if it is time to look for them."""
         commands, now = self._commands, time.monotonic()
-        if commands is None or now < self._look_at:
+        if now < self._look_at:
             return
         self._look_at = now + self._connection.config.command_interval
         try:
-            self._connection.run(self._connection.store.commands(commands))
+            if commands is not None:
+                self._connection.run(self._connection.store.commands(commands))
         except Exception:
             log.exception("commands to this process could not be carried out; the next ones are")
+        try:
+            if self._connection.is_open:
+                self._pass_answers()
+        except Exception:
+            log.exception("the answers of the journal could not be read; they are read again")
+
+    def _pass_answers(self) -> None:
+        rows = self._connection.run(self._connection.store.questions())
+        if rows or not self._has_read:
+            self._restore.questions([event for _, event in readable(rows)])
+            self._has_read = True
 
     def prune(self, stored: int) -> None:
         """Delete a few expired calls, if there may be some after *stored* events."""

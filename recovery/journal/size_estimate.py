@@ -14,6 +14,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
+from events.question_events import QuestionAnswered
 
 BASE_SIZE = 400
 """Bytes of an event without its texts."""
@@ -36,6 +37,7 @@ def size_of_recorded(event: OperationSucceeded | OperationRecovered) -> int:
 TEXT_SIZES: dict[type[Event], Callable[[Any], int]] = {
     FailureClassified: lambda event: size_of_evidence(event.evidence),
     CheckpointSaved: lambda event: memoryview(event.data).nbytes,
+    QuestionAnswered: lambda event: memoryview(event.value).nbytes,
     OperationStarted: lambda event: memoryview(event.arguments).nbytes,
     OperationSucceeded: size_of_recorded,
     OperationRecovered: size_of_recorded,

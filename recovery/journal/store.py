@@ -160,6 +160,13 @@ class Store(Protocol):
         """Delete a few of the rows that need not be kept; whether there may be more."""
         return False
 
+    async def questions(self) -> Sequence[Row]:
+        """The rows about questions and answers (``history.QUESTIONS``) in every file of the journal.
+
+        Called twice a second. None, if none were written since the last call.
+        """
+        return ()
+
     async def commands(self, sink: CommandSink) -> None:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 

@@ -31,7 +31,7 @@ from events.operation_events import (
 )
 from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, new_sketch
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, Forced, HalfOpen, Open
+from recovery.policies.circuit_states import Circuit, Forced, HalfOpen, Open
 
 MAX_KEYS = 256
 """Operation keys with counters of their own; the calls of further keys are counted together, under ``OVERFLOW``."""

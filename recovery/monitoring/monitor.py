@@ -23,7 +23,7 @@ from recovery.monitoring.sampling import Sampler, SuccessReader
 from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_windows, counts_of, journal_snapshot
 from recovery.monitoring.windows import Window
 from recovery.operations import OperationKey
-from recovery.policies.circuit_breaker import Circuit, Forced
+from recovery.policies.circuit_states import Circuit, Forced
 from recovery.settings import ConfigOf
 from recovery.settings_check import Defaults, make_config
 

@@ -19,8 +19,13 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         failure_threshold: Failures in a row that open the circuit, unless *failure_rate* is given.
         failure_rate: The share of failures in the window that opens the circuit, above 0 and at most 1; None counts
             failures in a row.
-        window: How many of the last calls or attempts the rate is of; the circuit stays closed until there are that
+        window: How many of the last calls or attempts a rate is of; the circuit stays closed until there are that
             many. At least 10, and at least 100 for attempts: of 30 % noise a narrower window opens by chance.
+        window_seconds: Seconds of a window by time, in place of *window*; it moves on in tenths. None: no such window.
+        minimum_calls: How many calls or attempts must be in a window by time for the circuit to open.
+        slow_call_rate: The share of slow calls or attempts in the window that opens the circuit, above 0 and at most 1.
+            A slow probe then counts as a failed one. None: durations are not measured.
+        slow_call_seconds: Seconds from which an attempt is slow; of a call, the last attempt counts.
         break_duration: Seconds that the circuit stays open.
         break_growth: How many times longer each break is after a probe fails; at least 1.
         max_break: The most seconds of a break, or *break_duration* if that is longer.
@@ -46,6 +51,10 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
     failure_threshold: int = 5
     failure_rate: float | None = None
     window: int = 100
+    window_seconds: float | None = None
+    minimum_calls: int = 100
+    slow_call_rate: float | None = None
+    slow_call_seconds: float = 60.0
     break_duration: float = 30.0
     break_growth: float = 2.0
     max_break: float = 300.0
@@ -74,11 +83,24 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         if not isinstance(self.probe, Condition | None):
             raise TypeError(f"probe must be a Condition or None, not {self.probe!r}")
         validation.whole("window", self.window, least=1)
-        if self.failure_rate is not None:
-            if validation.number("failure_rate", self.failure_rate, above=0.0) > 1.0:
-                raise ValueError(f"failure_rate must be at most 1, not {self.failure_rate!r}")
+        validation.whole("minimum_calls", self.minimum_calls, least=1)
+        validation.number("slow_call_seconds", self.slow_call_seconds, above=0.0)
+        rates = [name for name in ("failure_rate", "slow_call_rate") if getattr(self, name) is not None]
+        for name in rates:
+            if validation.number(name, getattr(self, name), above=0.0) > 1.0:
+                raise ValueError(f"{name} must be at most 1, not {getattr(self, name)!r}")
+        if self.window_seconds is not None:
+            validation.number("window_seconds", self.window_seconds, above=0.0)
+            if not rates:
+                raise ValueError("window_seconds must have a rate: set failure_rate or slow_call_rate too")
+        elif rates:
             validation.whole("window", self.window, least=100 if self.counts == "attempts" else 10)
         if self.categories is not None:
             given = validation.items("categories", self.categories)
             chosen = frozenset(validation.category("categories", one) for one in given)
             msgspec.structs.force_setattr(self, "categories", chosen)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a closed circuit must hear of each success too: for a window by time, or slow calls."""
+        return self.window_seconds is not None or self.slow_call_rate is not None

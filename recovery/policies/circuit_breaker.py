@@ -1,19 +1,21 @@
 """When a circuit opens and closes: one table of states and events. Pure; events bring the time.
 
-closed --(too many failures)--> open --(break_duration)--> half-open --(a probe succeeds)--> closed
+closed --(too many failures)--> open --(break_duration)--> half-open --(probes succeed)--> closed
                                   ^---------(a probe fails: the break grows)--'
+
+What is old is forgotten (``BreakerPolicy.forget_after``): a row of failures begins again, an open circuit closes.
 
 By default a *call* that gave up counts, so that noise which retries absorb never opens the circuit. A circuit that
 counts attempts suits a host, which all calls reach or fail to reach alike (``BreakerPolicy.counts``).
 
-Source: Michael Nygard, "Release It!", 2007 (states); resilience4j's CircuitBreaker (rates over a count window, permits,
-forced states); Polly's BreakDurationGenerator (growing breaks).
+Source: Michael Nygard, "Release It!", 2007 (states); resilience4j's CircuitBreaker (rates over a count window, slow
+calls, permits, forced states); Polly's BreakDurationGenerator (growing breaks) and SamplingDuration (rates over a
+window by time, counted in tenths).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -28,6 +30,7 @@ from events.operation_events import (
     Parked,
 )
 from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit, Slice, expiry
 from recovery.policies.retry import HOPELESS
 
 MIN_PROBE = 1.0
@@ -37,75 +40,19 @@ MAX_EXPIRED_PERMITS = 8
 """How many probes with an expired lease are remembered: their success still closes the circuit."""
 
 
-class Closed(msgspec.Struct, frozen=True):
-    """Every attempt begins.
+SLICES = 10
+"""Parts in which a measured circuit counts its window."""
 
-    Args:
-        failures: Failures in a row; for a rate, all failures since the circuit closed.
-        successes: The operation's success counter at the latest failure.
-        recent: For a rate: the numbers of the failures in the window. Calls or attempts are numbered from the moment
-            the circuit closed.
-        base: For a rate: the success counter when the circuit closed.
+
+def break_length(policy: BreakerPolicy, times: int, draw: float = 0.0) -> float:
+    """Seconds that a circuit stays open when it opens for the *times*-th time in a row.
+
+    *draw* is a random number from [0, 1), for the jitter.
     """
-
-    failures: int = 0
-    successes: int = 0
-    recent: tuple[int, ...] = ()
-    base: int = 0
+    return _bare_break(policy, times) * (1.0 + policy.break_jitter * draw)
 
 
-class Open(msgspec.Struct, frozen=True):
-    """No attempt begins before *until*.
-
-    Args:
-        until: The end of the break, on the bus's clock.
-        failures: The failures that opened it.
-        times: How often in a row it opened without a success in between.
-    """
-
-    until: float
-    failures: int = 0
-    times: int = 1
-
-
-class Permit(msgspec.Struct, frozen=True):
-    """The right of one call to probe until it expires: a lost probe must not block the circuit.
-
-    A probe that takes longer may still close the circuit; its failure does not count once another call probes.
-
-    Args:
-        call: The id of the call.
-        expires: The end of its lease, on the bus's clock.
-    """
-
-    call: str
-    expires: float
-
-
-class HalfOpen(msgspec.Struct, frozen=True):
-    """Calls with a permit probe; their results alone decide, not those of attempts that began earlier.
-
-    Args:
-        permits: The permits that were given.
-        times: How often in a row the circuit opened without a success in between.
-    """
-
-    permits: tuple[Permit, ...] = ()
-    times: int = 1
-
-
-Circuit: TypeAlias = Closed | Open | HalfOpen
-
-
-class Forced(msgspec.Struct, frozen=True):
-    """A circuit that ``service.circuits.force`` has put into a *mode*; *circuit* is what it counts meanwhile."""
-
-    mode: Literal["open", "closed", "metrics_only"]
-    circuit: Circuit | None = None
-
-
-def break_length(policy: BreakerPolicy, times: int) -> float:
-    """Seconds that a circuit stays open when it opens for the *times*-th time in a row."""
+def _bare_break(policy: BreakerPolicy, times: int) -> float:
     longest = max(policy.max_break, policy.break_duration)
     growth = (times - 1) * math.log(policy.break_growth)
     # Compared as logarithms before the power, which raises OverflowError long before a break stops growing.
@@ -114,74 +61,158 @@ def break_length(policy: BreakerPolicy, times: int) -> float:
     return float(policy.break_duration * policy.break_growth ** (times - 1))
 
 
-def step(policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int = 0) -> Circuit:
+def step(
+    policy: BreakerPolicy,
+    circuit: Circuit,
+    event: CallEvent,
+    successes: int = 0,
+    *,
+    draw: float = 0.0,
+    took: float = 0.0,
+) -> Circuit:
     """The circuit after *event*.
 
-    A closed circuit does not receive successes: it learns of them here, from the counter.
+    A closed circuit does not receive successes, unless its policy measures: it learns of them here, from the counter.
 
     Args:
         policy: The operation's policy.
         circuit: The state before.
         event: What happened to a call.
         successes: The operation's success counter now.
+        draw: A random number from [0, 1), for the jitter of a break.
+        took: Seconds that the attempt took, where the policy asks for slow calls.
     """
+    is_slow = policy.slow_call_rate is not None and took >= policy.slow_call_seconds
     match circuit, event:
+        case Closed(), OperationSucceeded() if policy.is_measured:
+            circuit = _aged(policy, circuit, event.at)
+            slices = _counted(policy, circuit.slices, Slice(event.at, 1, 0, is_slow))
+            return _judged(policy, msgspec.structs.replace(circuit, slices=slices), event.at, draw)
         case Closed(), FailureClassified() | GaveUp() if _is_judged(policy, event):
             counts = _counts(policy, event)
-            failed = _after_failure(policy, circuit, successes, counts=counts)
-            if counts and _is_too_much(policy, failed):
-                return Open(event.at + break_length(policy, 1), len(failed.recent) or failed.failures)
-            return failed
+            failed = _after_failure(policy, _aged(policy, circuit, event.at), event.at, successes, counts=counts)
+            if policy.is_measured:
+                slices = _counted(policy, failed.slices, Slice(event.at, 1, counts, is_slow))
+                failed = msgspec.structs.replace(failed, slices=slices)
+            return _judged(policy, failed, event.at, draw) if counts or is_slow else failed
         case HalfOpen(permits, times), _ if any(permit.call == event.call for permit in permits):
-            others = HalfOpen(tuple(permit for permit in permits if permit.call != event.call), times)
+            others = _without(circuit, event)
             is_superseded = any(permit.expires > event.at for permit in others.permits) and all(
                 permit.expires <= event.at for permit in permits if permit.call == event.call
             )
             match event:
+                case OperationSucceeded() if is_slow:
+                    if is_superseded:
+                        return others
+                    return Open(event.at + break_length(policy, times + 1, draw), 0, times + 1, 1)
                 case OperationSucceeded():  # however late: the host answered
-                    return Closed(0, successes)
+                    return _after_answer(policy, others, event.at, successes)
                 case FailureClassified() | GaveUp() if _is_judged(policy, event):
                     if is_superseded:
                         return others
                     if _counts(policy, event):
-                        return Open(event.at + break_length(policy, times + 1), 1, times + 1)
-                    return Closed(0, successes) if policy.categories is not None else others
+                        return Open(event.at + break_length(policy, times + 1, draw), 1, times + 1)
+                    return others if policy.categories is None else _after_answer(policy, others, event.at, successes)
                 case GaveUp() | OperationCancelled() | CallRejected() | Parked(category=None):
                     return others
     return circuit
 
 
-def as_of_now(policy: BreakerPolicy, circuit: Closed, successes: int) -> Closed:
-    """*circuit* as it stands now: since its latest failure, *successes* may have ended the row or filled the window.
+def _without(circuit: HalfOpen, event: CallEvent) -> HalfOpen:
+    """*circuit* when the call of *event* has given back its permit."""
+    permits = tuple(permit for permit in circuit.permits if permit.call != event.call)
+    return HalfOpen(permits, circuit.times, circuit.successes, 0.0 if permits else event.at)
 
-    A closed circuit without a failure that still counts is ``Closed()``.
+
+def _after_answer(policy: BreakerPolicy, circuit: HalfOpen, at: float, successes: int) -> Circuit:
+    """*circuit* when one more probe has succeeded."""
+    if circuit.successes + 1 >= policy.half_open_successes:
+        return Closed(0, successes, at=at)
+    return msgspec.structs.replace(circuit, successes=circuit.successes + 1)
+
+
+def as_of_now(policy: BreakerPolicy, circuit: Circuit, successes: int, now: float) -> Circuit:
+    """*circuit* as it stands *now*, though no event has told it so.
+
+    An open circuit whose break is over is half-open. What has expired is ``Closed()``, and so is a closed circuit
+    without a failure that still counts: since the latest one, *successes* may have ended the row or filled the window.
     """
-    if policy.failure_rate is None:
-        return circuit if successes == circuit.successes else Closed()
-    oldest = circuit.failures + successes - circuit.base - policy.window
-    recent = tuple(one for one in circuit.recent if one > oldest)
-    return msgspec.structs.replace(circuit, recent=recent) if recent else Closed()
+    if now > expiry(policy, circuit):
+        return Closed()
+    match circuit:
+        case Open(until, _, times) if now >= until:
+            return HalfOpen((), times, 0, until)
+        case Closed() if policy.is_measured:
+            failures = circuit.failures if successes == circuit.successes else 0
+            slices = _in_window(policy, circuit.slices, now)
+            is_clean = not failures and not any(one.failures or one.slow for one in slices)
+            return Closed() if is_clean else msgspec.structs.replace(circuit, failures=failures, slices=slices)
+        case Closed() if policy.failure_rate is None:
+            return circuit if successes == circuit.successes else Closed()
+        case Closed():
+            oldest = circuit.failures + successes - circuit.base - policy.window
+            recent = tuple(one for one in circuit.recent if one > oldest)
+            return msgspec.structs.replace(circuit, recent=recent) if recent else Closed()
+    return circuit
 
 
-def _after_failure(policy: BreakerPolicy, circuit: Closed, successes: int, *, counts: bool) -> Closed:
-    if policy.failure_rate is None:
+def _aged(policy: BreakerPolicy, circuit: Closed, now: float) -> Closed:
+    return Closed() if now > expiry(policy, circuit) else circuit
+
+
+def _after_failure(policy: BreakerPolicy, circuit: Closed, at: float, successes: int, *, counts: bool) -> Closed:
+    at = at if counts else circuit.at
+    if policy.failure_rate is None or policy.is_measured:
         failures = 0 if successes != circuit.successes else circuit.failures
         if not counts:
-            return Closed(0 if policy.categories is not None else failures, successes)
-        return Closed(failures + 1, successes)
+            failures = 0 if policy.categories is not None else failures
+            return Closed(failures, successes, at=at, slices=circuit.slices)
+        return Closed(failures + 1, successes, at=at, slices=circuit.slices)
     # Successes are not numbered, but the counter tells how many there were between two failures: that is enough.
     base = circuit.base if circuit.failures else circuit.successes
     failures = circuit.failures + 1
     number = failures + successes - base
     recent = (*circuit.recent, number) if counts else circuit.recent
-    return Closed(failures, successes, tuple(one for one in recent if one > number - policy.window), base)
+    return Closed(failures, successes, tuple(one for one in recent if one > number - policy.window), base, at)
 
 
-def _is_too_much(policy: BreakerPolicy, circuit: Closed) -> bool:
-    if policy.failure_rate is None:
-        return circuit.failures >= policy.failure_threshold
-    total = circuit.failures + circuit.successes - circuit.base
-    return total >= policy.window and len(circuit.recent) / policy.window >= policy.failure_rate
+def _counted(policy: BreakerPolicy, slices: tuple[Slice, ...], one: Slice) -> tuple[Slice, ...]:
+    """*slices* of the window with *one* more call or attempt."""
+    if slices:
+        last = slices[-1]
+        if policy.window_seconds is None:
+            is_full = last.calls * SLICES >= policy.window
+        else:
+            is_full = one.at - last.at >= policy.window_seconds / SLICES
+        if not is_full:
+            one = Slice(last.at, last.calls + 1, last.failures + one.failures, last.slow + one.slow)
+            slices = slices[:-1]
+    return _in_window(policy, (*slices, one), one.at)
+
+
+def _in_window(policy: BreakerPolicy, slices: tuple[Slice, ...], now: float) -> tuple[Slice, ...]:
+    if policy.window_seconds is not None:
+        return tuple(one for one in slices if one.at > now - policy.window_seconds)
+    while sum(one.calls for one in slices[1:]) >= policy.window:
+        slices = slices[1:]
+    return slices
+
+
+def _judged(policy: BreakerPolicy, circuit: Closed, now: float, draw: float) -> Circuit:
+    """*circuit*, or an open one if too much failed or was slow."""
+    failures, slow = circuit.failures, 0
+    is_too_much = policy.failure_rate is None and failures >= policy.failure_threshold
+    if policy.is_measured:
+        calls = sum(one.calls for one in circuit.slices)
+        if calls >= (policy.window if policy.window_seconds is None else policy.minimum_calls):
+            failed, slow = sum(one.failures for one in circuit.slices), sum(one.slow for one in circuit.slices)
+            if policy.failure_rate is not None:
+                failures, is_too_much = failed, failed / calls >= policy.failure_rate
+            is_too_much |= policy.slow_call_rate is not None and slow / calls >= policy.slow_call_rate
+    elif policy.failure_rate is not None:
+        total, failures = failures + circuit.successes - circuit.base, len(circuit.recent)
+        is_too_much = total >= policy.window and failures / policy.window >= policy.failure_rate
+    return Open(now + break_length(policy, 1, draw), failures, 1, slow) if is_too_much else circuit
 
 
 def admit(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> tuple[Circuit, float | None]:
@@ -193,20 +224,22 @@ def admit(policy: BreakerPolicy, circuit: Circuit, call: str, now: float) -> tup
         call: The id of the call.
         now: The time on the bus's clock.
     """
+    if now > expiry(policy, circuit):
+        return Closed(), None
     match circuit:
         case Closed():
             return circuit, None
         case Open(until, _, times) if now < until:
             return circuit, until - now
         case Open(_, _, times):
-            permits: tuple[Permit, ...] = ()
-        case HalfOpen(permits, times):
-            permits = tuple(permit for permit in permits if permit.call != call)
+            circuit = HalfOpen((), times)
+    permits = tuple(permit for permit in circuit.permits if permit.call != call)
     live = [permit for permit in permits if permit.expires > now]
     if len(live) >= policy.half_open_permits:
-        return HalfOpen(permits, times), min(permit.expires for permit in live) - now
+        return msgspec.structs.replace(circuit, permits=permits), min(permit.expires for permit in live) - now
     permits = (*[permit for permit in permits if permit.expires <= now][-MAX_EXPIRED_PERMITS:], *live)
-    return HalfOpen((*permits, Permit(call, now + policy.lease)), times), None
+    permits = (*permits, Permit(call, now + policy.lease))
+    return HalfOpen(permits, circuit.times, circuit.successes), None
 
 
 def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float | None:
@@ -221,20 +254,6 @@ def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float |
         if permit.expires > now
     ]
     return min(waits, default=None)
-
-
-def importance(circuit: Circuit, now: float) -> tuple[int, float]:
-    """Orders circuits by what is lost with them: closed ones first, then by the end of their break or probe.
-
-    *now* is when the circuit came into its state: a probe that has ended, ended then.
-    """
-    match circuit:
-        case Closed():
-            return 0, 0.0
-        case Open(until):
-            return 1, until
-        case HalfOpen(permits):
-            return 1, max((permit.expires for permit in permits), default=now)
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from events.evidence import Category, Evidence
+from events.evidence import Category, Evidence, Remedy
 from recovery.policies.error_messages import IN_MESSAGES, compiled, match_error_message
 from recovery.policies.libraries import ASK_THE_CAUSE, BY_CLASS, LIMITED, meaning_of_code
 
@@ -40,12 +40,14 @@ class Classification(msgspec.Struct, frozen=True, gc=False):
         rule: The name of the rule.
         why: The reason, where the name does not tell it.
         retry_after: The least seconds to wait before a retry; None leaves it to the policy.
+        remedy: What a person can do; None if the rule does not know.
     """
 
     category: Category
     rule: str
     why: str = ""
     retry_after: float | None = None
+    remedy: Remedy | None = None
 
     @property
     def recoverability(self) -> Recoverability:

@@ -19,7 +19,7 @@ import msgspec
 
 from events.callables import is_async
 from events.event import FOREVER
-from events.evidence import Category, Evidence
+from events.evidence import Category, Evidence, Remedy
 from recovery import validation
 from recovery.policies.classification import Classification, Classifier, Front
 from recovery.policies.error_messages import compiled
@@ -40,6 +40,7 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults
             spans lines.
         why: The reason in events and logs.
         retry_after: The least seconds to wait before a retry; None leaves it to the policy.
+        remedy: What a person can do; logs, notes and lists show it with the failure.
 
     Raises:
         TypeError: An unknown field, or a value of the wrong type.
@@ -55,6 +56,7 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults
     text: str = ""
     why: str = ""
     retry_after: float | None = None
+    remedy: Remedy | None = None
 
     def __post_init__(self) -> None:
         set_field = msgspec.structs.force_setattr
@@ -74,6 +76,8 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults
             raise ValueError(f"text must be a regular expression: {error}") from error
         if self.retry_after is not None:
             validation.number("retry_after", self.retry_after)
+        if not isinstance(self.remedy, Remedy | None):
+            raise TypeError(f"remedy must be a Remedy, not {self.remedy!r}")
         if not (self.types or self.statuses or self.errnos or self.exit_codes or self.text):
             raise ValueError(f"rule {self.name!r} looks for nothing: it would match every failure")
 
@@ -91,7 +95,7 @@ class Rule(msgspec.Struct, metaclass=Suggesting, frozen=True, repr_omit_defaults
         texts = (evidence.message, evidence.stderr or "")
         if self.text and not any(compiled(self.text).search(text) for text in texts):
             return None
-        return Classification(self.category, self.name, self.why, self.retry_after)
+        return Classification(self.category, self.name, self.why, self.retry_after, self.remedy)
 
 
 def in_order(field: str, classifier: Any) -> tuple[Classifier, ...]:
@@ -113,7 +117,13 @@ def front_of(classifiers: Iterable[Classifier], failed: Callable[[Classifier, Ex
                 if isinstance(answer, Classification):
                     after = answer.retry_after
                     after = None if after is None else min(validation.number("retry_after", after), FOREVER)
-                    return Classification(Category(answer.category), str(answer.rule), str(answer.why), after)
+                    return msgspec.structs.replace(
+                        answer,
+                        category=Category(answer.category),
+                        rule=str(answer.rule),
+                        why=str(answer.why),
+                        retry_after=after,
+                    )
                 if answer is not None:
                     return Classification(Category(answer), "classifier")
             except Exception as error:  # the failure is classified even so

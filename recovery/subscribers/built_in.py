@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.operation_events import FailureClassified, OperationFailed, Outcome
 from recovery.subscribers.budget import RetryBudgets
-from recovery.subscribers.circuit_breaker import Break, CircuitWaits
+from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.circuit_control import CircuitWaits
 from recovery.subscribers.classification import Classify
 from recovery.subscribers.incidents import Incidents
 from recovery.subscribers.log import DETAILS, LEVELS, Log
@@ -57,7 +58,7 @@ class BuiltIn:
             Schedule(config_of, rng, self.budgets, registry.call_configs).on_classified,
             essential=True,
         )
-        self.circuit_breaker = Break(bus, config_of, operation_of, waits, max_keys=max_keys)
+        self.circuit_breaker = Break(bus, config_of, operation_of, waits, rng=rng, max_keys=max_keys)
         self.rate_limits = RateLimits(bus, config_of, rng, max_keys=max_keys)
         self.subscriptions = {classify, schedule, self.circuit_breaker.subscription, self.rate_limits.subscription}
         """Those that decide about failures."""
@@ -89,6 +90,7 @@ class BuiltIn:
 
     def follow(self, definition: Definition) -> None:
         """Subscribe to what the operation's config asks for."""
+        self.circuit_breaker.follow(definition.operation.name)
         if definition.config.budget is not None:
             self.budgets.follow(definition.operation.name)
         if definition.config.logging and not self._logs_all_of_some:

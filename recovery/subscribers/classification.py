@@ -134,6 +134,7 @@ class Classify:
             waited=failed.waited,
             done=failed.done,
             progress_resets=progress_resets,
+            remedy=answer.remedy,
         )
 
     def of_class(self, error: Exception, config: OperationConfig, operation: str) -> Meaning | None:

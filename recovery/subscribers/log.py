@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import CallEvent, Event
+from events.event import FOREVER, CallEvent, Event
 from events.incident_events import IncidentClosed
 from events.names import display_name
 from events.operation_events import (
@@ -29,6 +29,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.own_log import OwnLog
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, duration, explain, shown
 from recovery.policies.incidents import is_held
 from recovery.redact import excerpt
@@ -71,6 +72,8 @@ LEVELS: dict[type[Event], int] = {
     IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    QuestionAsked: logging.WARNING,
+    QuestionAnswered: logging.INFO,
 }
 """The level of each event that is logged, where logging is on."""
 
@@ -154,11 +157,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         return explain(event, most_retries=most_retries).line
     name = display_name(event.operation, event.key) or "all operations"
     match event:  # the name without a colon: "token: closed" would look like a secret
-        case CircuitOpened(forced=True):
+        case CircuitOpened(forced=True, after=after) if after >= FOREVER:
             line = f"circuit {name} opened by hand, until it is forced again"
+        case CircuitOpened(after=after, failures=0, cause=""):
+            line = f"circuit {name} opened by hand for {duration(after)}"
         case CircuitOpened(after=after, times=times, cause=cause) if times > 1:
             why = f": a probe failed, {cause}" if cause else ""
             line = f"circuit {name} opened again for {duration(after)}{why}; the calls that need it wait"
+        case CircuitOpened(after=after, slow=slow) if slow:
+            line = f"circuit {name} opened for {duration(after)} after {counted(slow, 'slow call')}"
         case CircuitOpened(after=after, failures=failures, cause=cause):
             why = f", the last {cause}" if cause else ""
             line = f"circuit {name} opened for {duration(after)} after {counted(failures, 'failure')}{why}"
@@ -166,6 +173,10 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case QuestionAsked(name=asked, text=text, link=link):
+            line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
+        case QuestionAnswered(name=asked):
+            line = f"the question {asked!r} is answered"
         case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
             ends = f", {gave_up} gave up" if gave_up else ""
             line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"

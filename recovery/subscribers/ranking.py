@@ -24,6 +24,9 @@ class Ranking(Generic[K, R]):
         self._heap: list[tuple[R, int, K]] = []  # also entries that are no longer a key's own: ``least`` skips them
         self._numbers = itertools.count()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def get(self, key: K, default: R) -> R:
         """The rank of *key*, or *default*."""
         entry = self._entries.get(key)
@@ -49,3 +52,8 @@ class Ranking(Generic[K, R]):
         while self._heap[0] is not self._entries.get(self._heap[0][2]):
             heapq.heappop(self._heap)
         return self._heap[0][2]
+
+    def first_below(self, rank: R) -> K | None:
+        """The key of the least rank if that is below *rank*, otherwise ``None``."""
+        key = self.least() if self._entries else None
+        return key if key is not None and self._entries[key][0] < rank else None

@@ -124,6 +124,10 @@ class FaultyStore(Store):
         """Call the store's ``prune``, or fail."""
         return await self._call(self.store.prune)
 
+    async def questions(self) -> Sequence[Row]:
+        """Call the store's ``questions``: never counted and never failing, since it is called by the clock."""
+        return await self.store.questions()
+
     async def commands(self, sink: CommandSink) -> None:
         """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""
         await self.store.commands(sink)

@@ -31,7 +31,7 @@ from recovery.journal.history import TERMINAL, Run, replay
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import HalfOpen, Open
+from recovery.policies.circuit_states import HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.settings_check import Defaults, make_config

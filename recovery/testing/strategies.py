@@ -19,7 +19,7 @@ from recovery.installation import extra
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Linear
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import Circuit, Closed, HalfOpen, Open, Permit
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import NEVER, RetryPolicy, Strategy
 
 with extra("testing"):
@@ -170,6 +170,8 @@ def breaker_policies(**fixed: Any) -> SearchStrategy[BreakerPolicy]:
         "categories": st.none() | st.frozensets(categories(), max_size=3),
         "half_open_permits": st.integers(1, 3),
         "lease": st.sampled_from([1.0, 5.0]),
+        "half_open_successes": st.integers(1, 2),
+        "forget_after": st.sampled_from([None, 15.0, 3600.0]),
     }
     return st.builds(BreakerPolicy, **(fields | _just(fixed)))
 

@@ -79,7 +79,7 @@ class HeldCalls(msgspec.Struct, eq=False):
         for wait in self.waits:
             if wait.is_over or wait.is_paused:
                 continue
-            if self.charges and opened.times > 1 and not opened.forced and self._charge(wait, opened):
+            if self.charges and opened.times > 1 and opened.failures and self._charge(wait, opened):
                 continue
             self._hold(wait, number)
             number += 1

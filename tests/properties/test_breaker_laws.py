@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,16 +24,8 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import (
-    Circuit,
-    Closed,
-    HalfOpen,
-    Open,
-    Permit,
-    admit,
-    break_length,
-    step,
-)
+from recovery.policies.circuit_breaker import admit, break_length, step
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit
 from recovery.policies.retry import HOPELESS
 from recovery.testing.strategies import CALLS, breaker_policies, categories, circuits, seconds
 
@@ -41,7 +34,8 @@ HOPE = sorted(set(Category) - HOPELESS)
 CALL = st.sampled_from(CALLS)
 WHICH = st.integers(0, 2)
 COUNTS_UNREACHABLE = st.one_of(
-    breaker_policies(categories=None), breaker_policies(categories=frozenset({Category.UNREACHABLE}))
+    breaker_policies(categories=None, forget_after=None),
+    breaker_policies(categories=frozenset({Category.UNREACHABLE}), forget_after=None),
 )
 
 
@@ -98,7 +92,8 @@ def without(circuit: Circuit, call: str) -> Circuit:
     """*circuit* without the permit of *call*."""
     if not isinstance(circuit, HalfOpen):
         return circuit
-    return HalfOpen(tuple(permit for permit in circuit.permits if permit.call != call), circuit.times)
+    permits = tuple(permit for permit in circuit.permits if permit.call != call)
+    return msgspec.structs.replace(circuit, permits=permits)
 
 
 def calls_with_permits(circuit: Circuit) -> list[str]:
@@ -171,7 +166,7 @@ def test_a_lost_probe_does_not_wedge_the_circuit(policy: BreakerPolicy, lost: li
     assert admit(policy, circuit, "another", now)[1] is None
 
 
-@given(breaker_policies(), half_opens(least=1), seconds(20.0))
+@given(breaker_policies(forget_after=None), half_opens(least=1), seconds(20.0))
 def test_a_call_with_a_permit_is_admitted_again_with_one(policy: BreakerPolicy, circuit: HalfOpen, now: float):
     circuit = HalfOpen(circuit.permits[: policy.half_open_permits])
     call = circuit.permits[0].call
@@ -254,7 +249,12 @@ class Reached(RuleBasedStateMachine):
     """A circuit that counts calls, against a model of a failure count, the break's end and the probes' leases."""
 
     @initialize(
-        policy=st.one_of(*(breaker_policies(counts="calls", categories=None, failure_threshold=n) for n in (1, 2)))
+        policy=st.one_of(
+            *(
+                breaker_policies(counts="calls", categories=None, failure_threshold=most, forget_after=old)
+                for most, old in ((1, None), (2, None), (1, 4.0), (2, 4.0))
+            )
+        )
     )
     def begin(self, policy: BreakerPolicy) -> None:
         self.policy = policy
@@ -264,6 +264,8 @@ class Reached(RuleBasedStateMachine):
         self.under_way: list[str] = []
         self.failures = 0
         self.times = 0
+        self.last_use = 0.0  # the latest failure of the row, or the end of the break or the latest probe
+        self.probed = 0
         self.open_until: float | None = None
         self.probes: dict[str, float] | None = None
 
@@ -286,16 +288,26 @@ class Reached(RuleBasedStateMachine):
     @rule(call=CALL)
     def request_start(self, call: str) -> None:
         self.circuit, wait = admit(self.policy, self.circuit, call, self.now)
+        self.forget_what_is_old()
         if self.open_until is not None and self.now >= self.open_until:
-            self.open_until, self.probes = None, {}
+            self.open_until, self.probes, self.probed = None, {}, 0
         if self.probes is not None:
             self.probes.pop(call, None)
             if self.live() < self.policy.half_open_permits:
                 self.probes[call] = self.now + self.policy.lease
+            self.last_use = max(self.probes.values())
         may = self.open_until is None and (self.probes is None or call in self.probes)
         assert may is (wait is None)
         if may and call not in self.under_way:
             self.under_way.append(call)
+
+    def forget_what_is_old(self) -> None:
+        if self.policy.forget_after is not None and self.now > self.last_use + self.policy.forget_after:
+            self.failures, self.times, self.open_until, self.probes = 0, 0, None, None
+
+    def end_probe(self, call: str) -> None:
+        if self.probes is not None and self.probes.pop(call, None) is not None:
+            self.last_use = max(self.probes.values(), default=self.now)
 
     def live(self) -> int:
         return sum(ends > self.now for ends in (self.probes or {}).values())
@@ -304,29 +316,36 @@ class Reached(RuleBasedStateMachine):
     @rule(which=WHICH)
     def succeed(self, which: int) -> None:
         call = self.end(which, OperationSucceeded)
-        if self.open_until is None and (self.probes is None or call in self.probes):
-            self.failures, self.times, self.probes = 0, 0, None
+        if self.probes is None:
+            self.failures = 0 if self.open_until is None else self.failures
+        elif call in self.probes:
+            self.probed += 1
+            self.end_probe(call)
+            if self.probed == self.policy.half_open_successes:
+                self.failures, self.times, self.probes, self.last_use = 0, 0, None, self.now
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH, category=st.sampled_from(HOPE))
     def give_up(self, which: int, category: Category) -> None:
         call = self.end(which, GaveUp, category=category)
         if self.probes is not None and self.probes.get(call, math.inf) <= self.now and self.live():
-            del self.probes[call]  # its lease is over, and another call is the probe
+            self.end_probe(call)  # its lease is over, and another call is the probe
         elif self.open_until is None and (self.probes is None or call in self.probes):
-            self.failures += 1
+            if self.probes is None:
+                self.forget_what_is_old()
+            self.failures, self.last_use = self.failures + 1, self.now
             if self.probes is not None or self.failures >= self.policy.failure_threshold:
                 self.times += 1
                 growth = self.policy.break_growth ** (self.times - 1)
                 most = max(self.policy.max_break, self.policy.break_duration)
-                self.open_until, self.probes = self.now + min(self.policy.break_duration * growth, most), None
+                self.open_until = self.last_use = self.now + min(self.policy.break_duration * growth, most)
+                self.probes = None
 
     @precondition(lambda self: self.under_way)
     @rule(which=WHICH, category=st.one_of(st.none(), st.sampled_from(sorted(HOPELESS))))
     def end_without_deciding(self, which: int, category: Category | None) -> None:
         call = self.end(which, GaveUp, category=category) if category else self.end(which, OperationCancelled)
-        if self.probes is not None:
-            self.probes.pop(call, None)
+        self.end_probe(call)
 
     @invariant()
     def the_circuit_is_where_the_model_is(self) -> None:
@@ -337,7 +356,8 @@ class Reached(RuleBasedStateMachine):
                 assert self.failures == (failures if seen == self.successes else 0)
             case Open(until):
                 assert self.open_until == until
-            case HalfOpen(permits):
+            case HalfOpen(permits, _, probed):
+                assert probed == self.probed
                 assert self.probes == {permit.call: permit.expires for permit in permits}
 
 

@@ -27,6 +27,7 @@ from recovery.subscribers.exhausted import mark_exhausted
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import Script, seeded_rng
 
+MEASURES_SLOW = BreakerPolicy(slow_call_rate=0.5, slow_call_seconds=1.0, window_seconds=100.0, minimum_calls=2)
 KINDS = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
 Mode: TypeAlias = Literal["plain", "asyncio", "trio"]
 MODES: tuple[Mode, ...] = ("plain", "asyncio", "trio")
@@ -97,6 +98,7 @@ class Scene(msgspec.Struct, frozen=True):
     service: dict[str, Any]
     is_logged: bool
     seed: int
+    force: dict[str, Any] = {}  # the circuit, before the calls
 
 
 SETTINGS = st.fixed_dictionaries(
@@ -107,7 +109,14 @@ SETTINGS = st.fixed_dictionaries(
     optional={
         "jitter": st.sampled_from(["none", "full", "equal", "decorrelated"]),
         "breaker": st.sampled_from(
-            [None, BreakerPolicy(failure_threshold=1), BreakerPolicy(failure_threshold=2, counts="attempts")]
+            [
+                None,
+                BreakerPolicy(failure_threshold=1),
+                BreakerPolicy(failure_threshold=2, counts="attempts"),
+                BreakerPolicy(failure_threshold=2, forget_after=1.0, break_jitter=0.5),
+                MEASURES_SLOW,
+                BreakerPolicy(failure_rate=0.5, window_seconds=2.0, minimum_calls=2),
+            ]
         ),
         "durability": st.sampled_from(["lazy", "off"]),
         "idempotent": st.just(False),
@@ -118,7 +127,7 @@ SETTINGS = st.fixed_dictionaries(
     },
 )
 # A few errors in each scene, which repeat themselves: the second of a class is what the compiled path decides.
-FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage"]), min_size=1, max_size=2).flatmap(
+FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", "slow"]), min_size=1, max_size=2).flatmap(
     lambda few: st.lists(st.lists(st.sampled_from(["reset", *few]), max_size=4), min_size=2, max_size=4)
 )
 SCENES = st.builds(
@@ -128,6 +137,7 @@ SCENES = st.builds(
     service=st.fixed_dictionaries({}, optional={"enable_logging": st.booleans()}),
     is_logged=st.booleans(),
     seed=st.integers(0, 3),
+    force=st.sampled_from([{}, {}, {}, {"mode": "metrics_only", "seconds": 2.0}, {"mode": "closed", "seconds": 1.0}]),
 )
 
 
@@ -213,12 +223,17 @@ def _play(
     ends: list[object],
 ) -> None:
     left: list[str] = []
+    if scene.force:
+        service.circuits.force("law", **scene.force)
 
     def body(number: int) -> str:
         attempts.append((number, round(clock(), 6)))
         clock.advance(0.5)
         kind = ""
-        if left and (kind := left.pop(0)) == "outage":
+        if left and (kind := left.pop(0)) == "slow":
+            clock.advance(1.0)
+            kind = "reset"
+        elif kind == "outage":
             for _ in range(2):  # other calls, meanwhile
                 attempt = service.operation("law").start()
                 for _ in range(5):  # without a limit on retries it would not end
@@ -259,6 +274,8 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
 @example(scene=scene(["a text that means nothing"], ["a text that means more"]))
 @example(scene=scene(["reset"], ["reset", "reset"], initial_delay=0.1, jitter="decorrelated"))
 @example(scene=scene(["reset"], ["reset", "reset"], breaker=BreakerPolicy(failure_threshold=2, counts="attempts")))
+@example(scene=scene(["reset"], ["outage", "reset"], ["reset"], breaker=BreakerPolicy(failure_threshold=3)))
+@example(scene=scene(["reset"], ["slow"], ["slow", "slow"], [], breaker=MEASURES_SLOW))
 @example(scene=scene(["refused"], ["reset"], idempotent=False))
 @example(scene=scene(["reset"], ["reset"], initial_delay=20.0))
 @given(scene=SCENES)

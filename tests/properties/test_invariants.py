@@ -20,7 +20,7 @@ from events.verdicts import Park, Retry
 from recovery import context
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
-from recovery.policies.circuit_breaker import Forced, HalfOpen
+from recovery.policies.circuit_states import Forced, HalfOpen
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock, seeded_rng

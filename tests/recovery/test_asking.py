@@ -187,7 +187,7 @@ def test_the_circuit_that_a_call_has_opened_does_not_answer_for_the_person(clock
     assert attempts == [0.0, DAY]
 
 
-def test_a_call_that_asks_is_not_charged_for_the_probes_of_others(clock: VirtualClock):
+def test_failed_probes_of_others_do_not_make_a_call_ask_again(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
     breaker = BreakerPolicy(failure_threshold=1, counts="attempts", break_duration=30.0)
 

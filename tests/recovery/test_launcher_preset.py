@@ -24,7 +24,7 @@ from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified, GaveUp, Parked, RetryScheduled
 from recovery import RetryPolicy, Rule, context
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 from recovery.presets import launcher
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of

@@ -16,11 +16,19 @@ import pytest
 from adapters.memory import MemoryStore
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.store import SQLiteStore
-from events import CallCancelledError, CallSteered, Event, GaveUp, OperationCancelled, OperationSucceeded, RetryScheduled
+from events import (
+    CallCancelledError,
+    CallSteered,
+    Event,
+    GaveUp,
+    OperationCancelled,
+    OperationSucceeded,
+    RetryScheduled,
+)
 from recovery import Recovery, RetryPolicy, WaitingCall, context
+from recovery.conditions import Condition
 from recovery.execution.steering import RunningCall
 from recovery.journal.store import Command
-from recovery.conditions import Condition
 from recovery.policies.backoff import Constant
 from recovery.policies.retry import Strategy
 from recovery.resume.commands import ASKED

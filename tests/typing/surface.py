@@ -30,6 +30,7 @@ from recovery import (
     CallOutcome,
     CallRecord,
     Exponential,
+    OpenQuestion,
     Recovery,
     Resumption,
     RetryBudget,
@@ -171,7 +172,12 @@ def steer(waiting: WaitingCall) -> None:
     assert_type(service.calls.find(waiting.call), CallRecord | None)
     assert_type(service.calls.retry_now(waiting.call), bool)
     assert_type(service.calls.give_up(waiting.call, "not needed any more"), bool)
-    service.calls.answer("token", "secret")
+    service.calls.answer("token", "secret", secret=True)
+    service.calls.question("token", secret=True, text="a token", link="https://example.org")
+    assert_type(service.calls.questions(), list[OpenQuestion])
+    service.resource("vram", total=24e9, unit="B")
+    service.recoverable("load", claims={"vram": 1, "disk:models": len}, before=service.calls.question("a"))
+    service.recoverable("load", claims=1)  # type: ignore[arg-type]  # no mapping
     service.circuits.force("named", "closed", key="host")
     assert_type(service.circuits.closed("named"), Condition)
     assert_type(list(service.circuits.states()), list[tuple[str, str]])

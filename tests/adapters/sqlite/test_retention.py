@@ -15,6 +15,7 @@ from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import CheckpointSaved, OperationCancelled
+from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.journal.history import Run
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.steady import steady_state
@@ -130,6 +131,12 @@ def test_d14_the_latest_rows_about_no_call_are_kept(tmp_path: Path) -> None:
     circuits = [journals.circuit_opened("render") for _ in range(retention.NO_CALL_KEPT + 700)]
     seen = pruned(tmp_path / "calls.db", Retention(), (NOW, circuits))
     assert [len(rows) for rows in seen] == [retention.NO_CALL_KEPT + 200, retention.NO_CALL_KEPT]
+
+
+def test_d14_answers_to_questions_are_kept(tmp_path: Path) -> None:
+    answer, question = QuestionAnswered(at=0.0, name="licence"), QuestionAsked(at=0.0, name="licence")
+    assert pruned(tmp_path / "calls.db", Retention(seconds=1.0), (NOW - 99, [answer] * 3)) == [[""] * 3]
+    assert pruned(tmp_path / "asked.db", Retention(seconds=1.0), (NOW - 99, [question] * 3)) == [[]]
 
 
 def test_d14_a_run_without_rows_is_deleted(tmp_path: Path) -> None:

@@ -10,16 +10,8 @@ import pytest
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, GaveUp, OperationCancelled, OperationSucceeded
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import (
-    Circuit,
-    Closed,
-    HalfOpen,
-    Open,
-    Permit,
-    admit,
-    break_length,
-    step,
-)
+from recovery.policies.circuit_breaker import admit, break_length, step
+from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit
 
 POLICY = BreakerPolicy(failure_threshold=2, break_duration=10.0, lease=5.0)
 HOST = BreakerPolicy(

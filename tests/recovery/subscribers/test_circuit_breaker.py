@@ -20,7 +20,7 @@ from events.verdicts import GiveUp, Park, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.circuit_history import replay_circuits
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import Closed, Forced, HalfOpen, Open
+from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
@@ -296,6 +296,16 @@ def test_for_metrics_only_a_failure_is_not_deferred() -> None:
     assert (service.fail(), service.fail(), service.kinds) == (None, None, [CircuitOpened])
 
 
+def test_a_circuit_that_is_forced_or_has_a_row_takes_the_general_path() -> None:
+    service = Service()
+    service.circuits.force("fetch", "metrics_only", key="forced")
+    service.give_up(key="failed")
+    assert set(service.breaks.known) == {("fetch", "forced"), ("fetch", "failed")}
+    service.circuits.force("fetch", "auto", key="forced")
+    service.circuits.force("fetch", "auto", key="failed")
+    assert set(service.breaks.known) == set()
+
+
 def test_a_circuit_that_is_auto_again_starts_closed() -> None:
     service = Service()
     service.circuits.force("fetch", "open")
@@ -373,6 +383,16 @@ def test_a_known_circuit_is_not_restored() -> None:
     service = Service().opened()
     service.breaks.restore({("fetch", ""): Open(until=600.0)})
     assert asked(service) == GiveUp("circuit open: fetch", 10.0)
+
+
+@pytest.mark.parametrize(("age", "is_restored"), [(3600.0, True), (3601.0, False)])
+def test_an_open_circuit_older_than_the_policy_says_is_not_restored(age: float, is_restored: bool) -> None:
+    service = Service()
+    service.breaks.restore({("fetch", ""): Open(until=-age, failures=2)})
+    opened = CircuitOpened(at=-age, operation="fetch", after=0.0, failures=2)  # as old as it was
+    closed = CircuitClosed(at=0.0, operation="fetch", why="forgotten")
+    assert service.events == ([opened] if is_restored else [closed])
+    assert (service.circuits.states() != {}) is is_restored
 
 
 def test_no_more_circuits_are_restored_than_are_remembered() -> None:

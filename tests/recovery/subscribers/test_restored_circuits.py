@@ -15,7 +15,7 @@ from events.errors import CallRejectedError
 from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
 from recovery.journal.history import Run
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import Open
+from recovery.policies.circuit_states import Open
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 

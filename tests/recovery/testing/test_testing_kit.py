@@ -20,7 +20,7 @@ from events.verdicts import GiveUp, Park, Retry
 from recovery import Recovery
 from recovery.policies.backoff import Constant, Exponential, Linear
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_breaker import Closed, HalfOpen, Open
+from recovery.policies.circuit_states import Closed, HalfOpen, Open
 from recovery.policies.retry import RetryPolicy
 from recovery.testing import Script, VirtualClock, seeded_rng, strategies
 from recovery.waiting.waiters import ThreadWaiter

@@ -1,0 +1,203 @@
+"""Questions and answers: journalled, shared by all processes of a journal, secret ones in memory only."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.memory import MemoryStore
+from adapters.sqlite.store import SQLiteStore
+from events import Bus, Category, QuestionAnswered, QuestionAsked, Remedy
+from events.evidence import Evidence
+from events.operation_events import FailureClassified
+from recovery import JournalConfig, Recovery, RetryPolicy, Rule, Strategy
+from recovery.policies.backoff import Constant
+from recovery.questions import Questions
+from recovery.testing import Script, VirtualClock
+from recovery.waiting.calls import WaitingCalls
+from tests.recovery.waiting.parked import parks, run, steered
+
+QUICK = JournalConfig(command_interval=0.01)
+NOT_JSON = (math.nan, (1, 2), {1: "a"}, b"a", {1}, object(), [math.inf], "\ud800")
+
+
+def service_at(path: Path, **options: Any) -> Recovery:
+    return Recovery(store=SQLiteStore(path), journal_config=QUICK, **options)
+
+
+def soon(is_true: Callable[[], object]) -> bool:
+    end = time.monotonic() + 5.0
+    while not is_true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def test_an_answer_outlasts_a_restart(tmp_path: Path) -> None:
+    with service_at(tmp_path / "calls.db") as service:
+        service.calls.answer("licence", {"accepted": [True, None]})
+    with service_at(tmp_path / "calls.db") as service:
+        assert soon(lambda: service.calls.is_answered("licence"))
+        assert service.calls.answered("licence") == {"accepted": [True, None]}
+
+
+def test_an_answer_reaches_a_call_that_waits_in_another_process_of_the_journal(tmp_path: Path) -> None:
+    with service_at(tmp_path / "calls.db") as service, service_at(tmp_path / "calls.db") as other:
+        fetch = service.recoverable("fetch", policy=parks(service.calls.question("licence")))(Script(ConnectionError()))
+        thread = threading.Thread(target=fetch, daemon=True)
+        thread.start()
+        assert soon(service.calls.questions)
+        other.calls.answer("licence", "yes")
+        thread.join(5.0)
+        assert service.calls.answered("licence") == "yes"
+        with service_at(tmp_path / "calls.db") as later:  # a process that starts afterwards, while both live
+            assert soon(lambda: later.calls.answered("licence") == "yes")
+
+
+def test_a_secret_answer_is_neither_written_nor_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    events: list[object] = []
+    with service_at(tmp_path / "calls.db", enable_logging=True) as service:
+        service.bus.subscribe((QuestionAsked, QuestionAnswered), events.append)
+        assert not service.calls.question("token", secret=True).is_met()
+        service.calls.answer("token", "hunter2-hunter2")
+        service.calls.answer("other", "hunter2-hunter2", secret=True)
+        assert (service.calls.answered("token"), service.calls.answered("other")) == ("hunter2-hunter2",) * 2
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"QuestionAnswered" in written
+    assert b"hunter2" not in written
+    assert "hunter2" not in caplog.text + repr(events)
+    with service_at(tmp_path / "calls.db") as service:
+        service.calls.answer("public")
+        assert soon(lambda: service.calls.is_answered("public"))
+        assert not service.calls.is_answered("token")  # it is asked again
+
+
+def test_a_question_that_another_process_calls_secret_is_secret_here(tmp_path: Path) -> None:
+    with service_at(tmp_path / "calls.db") as service, service_at(tmp_path / "calls.db") as other:
+        service.calls.question("token", secret=True).is_met()
+        service.calls.answer("public")
+        assert soon(lambda: other.calls.is_answered("public"))
+        events: list[QuestionAnswered] = []
+        other.bus.subscribe(QuestionAnswered, events.append)
+        other.calls.answer("token", "hunter2")
+        assert [bytes(event.value) for event in events] == [b""]
+
+
+def test_the_questions_that_calls_wait_for_are_listed() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    asked = service.calls.question("licence", text="Accept the licence.", link="https://example.org")
+    service.calls.question("unasked")
+    published: list[object] = []
+    service.bus.subscribe(QuestionAsked, published.append)
+
+    def act(call: str) -> None:
+        [question] = service.calls.questions()
+        assert (question.name, question.calls, question.since) == ("licence", (call,), 0.0)
+        assert (question.text, question.link) == ("Accept the licence.", "https://example.org")
+        service.calls.answer("licence")
+        assert service.calls.questions() == []
+
+    assert steered(service, Script(ConnectionError()), act, policy=parks(asked)) == []
+    assert published == [QuestionAsked(at=0.0, name="licence", text="Accept the licence.", link="https://example.org")]
+
+
+@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+def test_an_answer_that_json_cannot_hold_is_refused(value: object) -> None:
+    service = Recovery()
+    with pytest.raises(TypeError, match=r"the answer to 'licence' cannot be kept: JSON cannot hold this \w+\. Give a"):
+        service.calls.answer("licence", value)
+    assert not service.calls.is_answered("licence")
+
+
+def test_a_question_needs_a_name() -> None:
+    service = Recovery()
+    with pytest.raises(ValueError, match="the name of a question must not be empty"):
+        service.calls.question("")
+    with pytest.raises(TypeError, match="the link of a question must be a text, not 1"):
+        service.calls.question("licence", link=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the name of a question must be a text that is not empty, not None"):
+        service.calls.answer(None)  # type: ignore[arg-type]
+
+
+def questions() -> Questions:
+    clock = VirtualClock()
+    return Questions(Bus(clock=clock), WaitingCalls(clock, lambda: 0.0), lambda: True, wall=lambda: 100.0)
+
+
+def test_a_later_answer_of_this_process_counts_however_the_clock_is_set() -> None:
+    known = questions()
+    known.update([answered("licence", "old", 200.0)])  # the wall clock has been set back since
+    known.answer("licence", "new")
+    assert known.answered("licence") == "new"
+    known.update([answered("licence", "old", 200.0)])
+    assert known.answered("licence") == "new"
+
+
+def answered(name: str, value: object, at: float) -> QuestionAnswered:
+    return QuestionAnswered(at=0.0, name=name, value=msgspec.Raw(msgspec.json.encode(value)), answered=at)
+
+
+ANSWERS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), unique_by=lambda one: one[1], max_size=6)
+
+
+@settings(max_examples=30)
+@given(ANSWERS, st.randoms(use_true_random=False))
+def test_processes_agree_on_an_answer_in_any_order_of_arrival(given: Any, random: Any) -> None:
+    events = [answered(name, f"{name}{at}", at + 1.0) for name, at in given]
+    known = questions()
+    for event in random.sample(events, len(events)) + random.sample(events, len(events)):
+        known.update([event])
+    for name in "ab":
+        latest = max((event for event in events if event.name == name), key=lambda one: one.answered, default=None)
+        expected = None if latest is None else msgspec.json.decode(latest.value)
+        assert known.answered(name) == expected
+
+
+def gated(remedy: Remedy) -> Rule:
+    return Rule("gated", Category.AUTH, types=(PermissionError,), remedy=remedy)
+
+
+REMEDY = Remedy("Accept the licence.", link="https://example.org/m?token=abc", question="licence accepted")
+
+
+def test_a_failure_is_parked_on_the_question_of_its_remedy() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    asks = Strategy(wait_for=(service.calls.question_of,), backoff=Constant(0.0))
+    policy = RetryPolicy(max_retries=1, per_category={Category.AUTH: asks})
+
+    def act(_: str) -> None:
+        [question] = service.calls.questions()
+        assert (question.name, question.text) == ("licence accepted", "Accept the licence.")
+        service.calls.answer("licence accepted")
+
+    script = Script(PermissionError("gated"))
+    assert steered(service, script, act, policy=policy, classifier=gated(REMEDY)) == []
+    other = FailureClassified(at=0.0, call="c", category=Category.AUTH, evidence=Evidence(type="E"), rule="other")
+    assert service.calls.question_of(other) is None
+
+
+def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service, pytest.raises(PermissionError) as raised:
+        run("plain", service, Script(*[PermissionError("gated")] * 9), max_retries=0, classifier=gated(REMEDY))
+    [note] = [note for note in raised.value.__notes__ if "remedy: " in note]
+    assert note == "recovery: fetch remedy: Accept the licence. https://example.org/m?token=***"
+    [body] = [row.body for row in store.rows if row.kind == "FailureClassified"]
+    assert b'"remedy":{"sentence":"Accept the licence."' in body
+    assert b"token=abc" not in body
+    with pytest.raises(TypeError, match="remedy must be a Remedy, not 'Accept'"):
+        gated("Accept")  # type: ignore[arg-type]
