@@ -111,8 +111,9 @@ class Calls:
             state="waiting",
             attempt=waiting.attempt,
             retries=waiting.retries,
-            due=None if waiting.is_paused else now + waiting.left,
-            delay=waiting.left,
+            due=None if waiting.is_paused or waiting.asks_person else now + waiting.left,
+            delay=0.0 if waiting.asks_person else waiting.left,
+            asks_person=waiting.asks_person,
             waits_for="; ".join(waiting.until),
             paused_at=now if waiting.is_paused else None,
             arguments=waiting.arguments,
@@ -172,7 +173,7 @@ class Calls:
         Args:
             call: The id of the call.
             reason: Why, for ``CallSteered``.
-            settings: The settings that ``but`` may change.
+            settings: The settings that ``but`` may change, but for ``fallback``.
 
         Returns:
             Whether there is such a call.

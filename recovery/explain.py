@@ -193,7 +193,8 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             of = f" of {most_retries}" if most_retries is not None and retry <= most_retries else ""
             return f"attempt {event.attempt} failed, retry {retry}{of} {moment(after)}"
         case Parked(asks_person=True):
-            return f"asks after {counted(event.attempt, 'attempt')}, no retries are left: retry, or give up?"
+            tried = counted(event.attempt, "attempt")
+            return f"asks after {tried}, no retries are left: service.calls.retry_now, or give_up?"
         case Parked(category=None, after=after, within=within, why=why):
             asks = "" if after < 1.0 or after >= FOREVER else f"; asks again {moment(after)} at the latest"
             return f"{waits_for(why, within=within)}{asks}"

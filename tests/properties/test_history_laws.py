@@ -31,6 +31,7 @@ from events.operation_events import (
 from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
+from recovery.policies.retry import ASK
 from recovery.testing import VirtualClock
 from recovery.testing.strategies import CALLS, categories, seconds
 
@@ -145,7 +146,8 @@ class Live:
 
 
 def moves() -> st.SearchStrategy[list[Verdict | str]]:
-    common = st.sampled_from([Retry(5.0), Park(7.0, until=("rate limit",)), "begin", "hold", "checkpoint", "crash"])
+    parks = [Park(7.0, until=("rate limit",)), ASK]
+    common = st.sampled_from([Retry(5.0), *parks, "begin", "hold", "checkpoint", "crash"])
     return st.builds(
         lambda some, last: [*some, last],
         st.lists(common, max_size=8),

@@ -86,6 +86,23 @@ def test_a_retry_by_hand_is_one_attempt_and_then_it_asks_again(clock: VirtualClo
     ]
 
 
+def test_a_call_that_asks_says_so_to_people(clock: VirtualClock, caplog: pytest.LogCaptureFixture):
+    service = Recovery(clock=clock)
+    fetch, _ = failing(service, max_retries=0)
+
+    def look(call: WaitingCall) -> None:
+        assert call.explain().step == "no retries are left: retry, or give up?"
+        record = service.calls.find(call.call)
+        assert record is not None
+        assert (record.asks_person, record.due) == (True, None)
+        assert record.explain().step == "has no retries left, and waits until a person says retry or give up"
+        service.calls.give_up(call.call)
+
+    clock.run(asked, service, fetch, look)
+    [line, _] = [(one.levelname, one.getMessage()) for one in caplog.records if one.levelname == "ERROR"]
+    assert "asks after 1 attempt, no retries are left: service.calls.retry_now, or give_up?" in line[1]
+
+
 def test_a_call_that_is_told_to_give_up_raises_its_last_error(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
     fetch, attempts = failing(service, max_retries=0)

@@ -477,6 +477,7 @@ def test_an_edit_that_cannot_be_kept_is_refused_and_changes_nothing():
         for wrong, settings in (
             (TypeError, {"max_retrys": 3}),
             (TypeError, {"key": str}),
+            (TypeError, {"fallback": 0}),
             (ValueError, {"max_retries": -1}),
             (ValueError, {"attempt_timeout": 3.0}),
         ):
