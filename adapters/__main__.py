@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command; exits with 2 if it cannot be imported, with 130 if that is interrupted."""
     try:
-        from adapters.cli import main as run
+        from adapters.cli.command import main as run
     except ImportError as error:
         sys.stderr.write(f"recovery: {error}\n")
         sys.exit(2)

@@ -3,7 +3,7 @@
 from events.alert_events import AlertCleared, AlertRaised
 from events.attempt import Attempt
 from events.bus import Bus
-from events.bus_events import SubscriberFailed
+from events.bus_events import EventsDropped, SubscriberFailed
 from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode, encode
@@ -52,10 +52,10 @@ __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
     "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
     "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event",
-    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join", "JoinedElsewhere",
-    "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
-    "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationRepeated", "OperationResumed",
-    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked",
-    "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
+    "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join",
+    "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
+    "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationRepeated",
+    "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered",
+    "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
     "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
         threshold: What the value has passed.
         count: How many measurements the value comes from.
         cause: The category of most failures of these calls; "" if that is unknown, or no matter.
+        incidents: The operation keys with an open incident of that category, as they are shown: "download[host]".
         failure: The latest failure of a call that gave up, if it is of that category: an example.
     """
 
@@ -23,6 +24,7 @@ class AlertRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float
     count: int = 0
     cause: str = ""
+    incidents: tuple[str, ...] = ()
     failure: FailureClassified | None = None
 
 

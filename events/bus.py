@@ -38,8 +38,7 @@ F = TypeVar("F", bound=Event)
 MAX_CASCADE = 64
 """Events that one publish may cause; the rest are dropped, because a pair of subscribers can answer each other."""
 
-# Details are for a log: they are published while the logger "recovery" is enabled for INFO. Its level is read without
-# ``isEnabledFor``, which would be one more call, in another file, for each failure.
+# Details are for a log that wants INFO. Its level is read without ``isEnabledFor``: one more call for each failure.
 LOGGER, ROOT, INFO = logging.getLogger("recovery"), logging.getLogger(), logging.INFO
 
 
@@ -113,6 +112,7 @@ class Bus:
         essential: bool = False,
         is_detail: bool = False,
         on_error: OnError = "ignore",
+        queue: int | None = None,
     ) -> Subscription:
         """Call *function* with every event of these *kinds* from now on; it is strongly referenced until closed.
 
@@ -123,27 +123,33 @@ class Bus:
         Args:
             kinds: One kind of event, or several. A base class stands for all kinds below it, except the two of a
                 healthy call, ``OperationStarted`` and ``OperationSucceeded``: unheard, they cost nothing. Name those.
-            function: A plain function of one argument, the event.
+            function: A plain function of one argument, the event; with a *queue* also an async one.
             operation: Only events of the operation of that name.
             key: Only events of that key of the operation.
             essential: Never disable it, however often it raises.
             is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
                 says that it is no detail. Not for starts and successes.
             on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
+            queue: For a slow observer: a thread calls *function*, or the running loop an async one, while so many
+                events wait. More are dropped and counted; ``EventsDropped`` says so once. It cannot answer.
 
         Raises:
-            TypeError: *kinds* holds no event, *function* is no plain function, *operation* is no text, or there is a
-                *key* without one.
-            ValueError: *operation* holds a NUL, or *on_error* is unknown, or "give up" where no event asks.
+            TypeError: No event, no plain function, a *queue* or *operation* of a wrong type, a *key* without operation.
+            ValueError: A NUL in *operation*, a *queue* below 1, *on_error* is unknown, or cannot "give up" here.
+            RuntimeError: An async *function* without a running loop.
         """
-        check_subscriber(function, operation, key)
+        check_subscriber(function, operation, key, queue)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
         expanded = tuple(dict.fromkeys(kind for one in wanted for kind in kinds_of(one)))
         sender = blinker.ANY if operation is None else sender_of(check_name(operation), key)
         disconnect = functools.partial(self._unsubscribe, expanded)
-        gives_up = gives_up_on_error(on_error, expanded)
-        essential = essential or gives_up or any(getattr(one, "asks", False) for one in wanted)
+        gives_up = gives_up_on_error(on_error, expanded if queue is None else ())
+        essential = essential or gives_up or (queue is None and any(getattr(one, "asks", False) for one in wanted))
         subscription = Subscription(next(self._numbers), function, sender, disconnect, essential, is_detail, gives_up)
+        if queue:
+            from events.queued import Queue  # here, for these alone
+
+            subscription.function = subscription.queue = Queue(subscription, queue, self, self._failures)
         with self._lock:
             for kind in expanded:
                 self._signals[kind].add(subscription)

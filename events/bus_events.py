@@ -1,4 +1,4 @@
-"""Events of the bus itself: a subscriber failed."""
+"""Events of the bus itself: a subscriber failed, or is slower than its events."""
 
 from __future__ import annotations
 
@@ -19,3 +19,17 @@ class SubscriberFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     received: str
     error: str
     disabled: bool = False
+
+
+class EventsDropped(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A subscriber with a queue misses events from now on: the queue is full, or its loop has ended.
+
+    It is published once for each subscription; ``subscription.dropped`` counts the events.
+
+    Args:
+        subscriber: Its name.
+        reason: Why they are dropped.
+    """
+
+    subscriber: str
+    reason: str

@@ -36,7 +36,8 @@ def gives_up_on_error(on_error: OnError, kinds: Iterable[type[Event]]) -> bool:
         raise ValueError(f"on_error must be one of 'ignore', 'give up', not {on_error!r}")
     if on_error == "give up" and not any(kind.asks for kind in kinds):
         raise ValueError(
-            "on_error='give up' needs an event that asks: OperationStarted, OperationFailed or FailureClassified"
+            "on_error='give up' needs an event that asks (OperationStarted, OperationFailed or FailureClassified), "
+            "and no queue"
         )
     return on_error == "give up"
 

@@ -172,7 +172,8 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     A call is parked after a failure, or before an attempt that was deferred; then there is no *category*.
 
     Args:
-        after: Seconds from *at* that a failed call waits at least, and after which a deferred one asks again.
+        after: Seconds from *at* that a failed call waits at least, and after which a deferred one asks again. A call
+            that waits for an open circuit asks when it is its turn to probe.
         within: Seconds from *at* within which the wait must end; otherwise the call gives up.
         why: The causes.
         counts_as_retry: Whether the wait uses a retry.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar, Unpack, overload
 
 from events.operation import Operation
@@ -30,6 +30,11 @@ class Declarations:
     def is_enabled(self) -> bool:
         """Whether ``recoverable`` does anything: the option *enabled*, unless RECOVERY_DISABLED=1 is set."""
         return self._registry.switch.is_on and os.environ.get("RECOVERY_DISABLED", "") not in ("1", "true", "yes")
+
+    @property
+    def overrides(self) -> Mapping[str, Settings]:
+        """The settings by operation that override those in the code, as a configuration file gives them."""
+        return self._definitions.overrides
 
     @overload
     def recoverable(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -65,7 +70,7 @@ class Declarations:
         config = self._definitions.config(settings, "recoverable")
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            return self._definitions.function(function, name, config, is_enabled=self.is_enabled)
+            return self._definitions.function(function, name, config, settings, is_enabled=self.is_enabled)
 
         return decorate
 

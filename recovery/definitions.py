@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -19,7 +19,7 @@ from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.registry import Registry, name_of_function
-from recovery.settings_check import Defaults, make_config
+from recovery.settings_check import Defaults, make_config, overridden
 
 if TYPE_CHECKING:
     from events.bus import Bus
@@ -64,6 +64,8 @@ class Definitions:
         self._lifetime = lifetime
         self.defaults = defaults
         self.switch = registry.switch
+        self.overrides: Mapping[str, Settings] = {}
+        """Settings by operation that override those in the code."""
         self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal)
 
     @functools.cached_property
@@ -73,10 +75,21 @@ class Definitions:
 
         return Holds(self._bus, self._waiting.conditions.poll_soon)
 
-    def config(self, settings: Settings, caller: str) -> OperationConfig:
-        """The config of *settings*. Raises TypeError or ValueError, in the name of *caller*."""
+    def config(self, settings: Settings, caller: str, name: str = "") -> OperationConfig:
+        """The config of *settings*, with those that override them for the operation *name*.
+
+        Raises TypeError or ValueError, in the name of *caller*.
+        """
         has_store = self._lifetime.journal is not None
-        return make_config(settings, defaults=self.defaults, has_store=has_store, caller=caller)
+        changes = self.overrides.get(name)
+        if changes is None:
+            return make_config(settings, defaults=self.defaults, has_store=has_store, caller=caller)
+        try:
+            both = overridden(settings, changes)
+            return make_config(both, defaults=self.defaults, has_store=has_store, caller=f"overrides[{name!r}]")
+        except (TypeError, ValueError) as error:
+            error.add_note(f"operation {name!r}: its settings in the code are overridden by {dict(changes)}")
+            raise
 
     def runner(
         self, function: Callable[..., Any], definition: Definition, config: OperationConfig | None = None
@@ -103,9 +116,17 @@ class Definitions:
         return self._define(name, config, False, function)
 
     def function(
-        self, function: Callable[..., Any], name: str | None, config: OperationConfig, *, is_enabled: bool
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        config: OperationConfig,
+        settings: Settings,
+        *,
+        is_enabled: bool,
     ) -> Callable[..., Any]:
-        """*function*, made recoverable; untouched where the service is switched off."""
+        """*function*, made recoverable, with the *config* of *settings*; untouched where the service is off."""
+        if (name or name_of_function(function)) in self.overrides:
+            config = self.config(settings, "recoverable", name or name_of_function(function))
         check_function(function, config)
         if not is_enabled:
             return function
@@ -123,7 +144,7 @@ class Definitions:
         known = self._registry.get(name)
         if known is not None and not settings:
             return known.operation
-        config = self.config(settings, caller)
+        config = self.config(settings, caller, name)
         check_by_hand(config, settings)
         if not is_enabled:
             return Operation(name, self._bus)  # unknown to the built-in subscribers: each failure is given up at once
@@ -134,7 +155,7 @@ class Definitions:
         from recovery.execution.blocks import Attempts  # here, for blocks alone
 
         operation = self.operation(name, settings, is_enabled=True, caller="attempts")
-        config = self._registry.config_of(name) or self.config(settings, "attempts")
+        config = self._registry.config_of(name) or self.config(settings, "attempts", name)
         check_block(name, config)
         lifetime = self._lifetime
         barrier = CommitBarrier(config, lambda: lifetime.journal)

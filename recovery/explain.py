@@ -29,6 +29,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.policies.error_output import as_shown, telling_line
+from recovery.policies.incidents import is_held
 from recovery.policies.sentences import sentence_of
 from recovery.redact import brief, printable, redact
 
@@ -196,8 +197,8 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             tried = counted(event.attempt, "attempt")
             return f"asks after {tried}, no retries are left: service.calls.retry_now, or give_up?"
         case Parked(category=None, after=after, within=within, why=why):
-            asks = "" if after < 1.0 or after >= FOREVER else f"; asks again {moment(after)} at the latest"
-            return f"{waits_for(why, within=within)}{asks}"
+            is_asked = 1.0 <= after < FOREVER and not is_held(why)  # what a circuit holds asks in its turn
+            return waits_for(why, within=within) + (f"; asks again {moment(after)} at the latest" if is_asked else "")
         case Parked(after=after, within=within, why=why):
             return f"attempt {event.attempt} failed, {waits_for(why, within=within, after=after)}"
         case GaveUp(reason=reason):

@@ -2,51 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from events.bus import Bus
 from events.event import FOREVER
-from events.evidence import Category
-from events.names import display_name
 from recovery.subscribers.circuit_breaker import Break
+from recovery.subscribers.incidents import Incident, OpenIncident
 from recovery.subscribers.incidents import Incidents as OpenIncidents
-from recovery.subscribers.incidents import OpenIncident
 from recovery.waiting.calls import WaitingCalls
-
-
-class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """One trouble that calls wait for: a circuit is open.
-
-    Args:
-        operation: The name of the operation.
-        key: Its key, such as a host; "" for the operation as a whole.
-        cause: What the failure that opened the circuit means, in a few words.
-        category: The category of that failure; None if the circuit was forced open.
-        lasted: Seconds since it opened.
-        waiting: The ids of the calls that wait for it now, the next to probe first.
-        calls: How many calls have waited for it so far.
-        gave_up: How many of them gave up.
-        next_probe: Seconds until the next call may probe, or until the circuit is forced no longer; None while a probe
-            is under way, or if it is forced open for good.
-    """
-
-    operation: str
-    key: str
-    cause: str
-    category: Category | None
-    lasted: float
-    waiting: tuple[str, ...]
-    calls: int
-    gave_up: int
-    next_probe: float | None
-
-    def __str__(self) -> str:
-        what = display_name(self.operation, self.key)
-        probe = "a probe is under way" if self.next_probe is None else f"next probe in {self.next_probe:.0f} s"
-        if self.cause == "forced open":
-            probe = "until it is forced again" if self.next_probe is None else f"for {self.next_probe:.0f} s"
-        calls = "1 call waits" if len(self.waiting) == 1 else f"{len(self.waiting)} calls wait"
-        return f"{what}: {self.cause or 'circuit open'}; {calls}, {probe}"
 
 
 class Incidents:

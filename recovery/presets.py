@@ -14,7 +14,7 @@ import errno
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, Unpack
 
 import msgspec
@@ -35,7 +35,7 @@ from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule, in_order
 from recovery.service import Recovery
-from recovery.settings import WhenOpen
+from recovery.settings import Settings, WhenOpen
 from recovery.waiting.waiters import Clock
 
 PATIENT = RetryPolicy(max_retries=10, backoff=Exponential(1.0, 2.0), jitter="equal", progress_resets=None)
@@ -79,6 +79,7 @@ class Options(TypedDict, total=False):
     run: str | None
     max_keys: int
     journal_config: JournalConfig
+    overrides: Mapping[str, Settings]
 
 
 def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Recovery:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ForwardRef, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ForwardRef, Self
 
 from events.bus import Bus
 from recovery import validation
@@ -27,14 +27,15 @@ from recovery.policies.rules import in_order
 from recovery.questions import Questions
 from recovery.registry import Registry
 from recovery.service_lifetime import Lifetime
-from recovery.settings import WhenOpen
-from recovery.settings_check import Defaults, changed
+from recovery.settings import Settings, WhenOpen
+from recovery.settings_check import Defaults, changed, checked_overrides
 from recovery.subscribers.built_in import BuiltIn
 from recovery.suggestions import with_suggestions
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.waiters import Clock
 
 if TYPE_CHECKING:
+    from recovery.configuration import Source
     from recovery.journal.journal import Journal
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
     from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
-    Journal, Store = map(ForwardRef, ("Journal", "Store"))
+    Journal, Source, Store = map(ForwardRef, ("Journal", "Source", "Store"))
     ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
+NO_OVERRIDES: Mapping[str, Settings] = {}
 
 
 class Recovery(Declarations, JournalledCalls):
@@ -76,6 +78,7 @@ class Recovery(Declarations, JournalledCalls):
         run: Names this process's run in the journal; 8 random hex digits by default.
         max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
         journal_config: What the journal holds in memory, and how long it waits.
+        overrides: Settings by the name of an operation; they override those in the code.
 
     Raises:
         TypeError: An unknown option, or a value of the wrong type.
@@ -101,6 +104,7 @@ class Recovery(Declarations, JournalledCalls):
         run: str | None = None,
         max_keys: int = MAX_KEYS,
         journal_config: JournalConfig = JOURNAL_DEFAULTS,
+        overrides: Mapping[str, Settings] = NO_OVERRIDES,
     ) -> None:
         for name, function in (("clock", clock), ("rng", rng)):
             if not callable(function):
@@ -126,10 +130,11 @@ class Recovery(Declarations, JournalledCalls):
         self.incidents = Incidents(
             self.bus, self._subscribers.incidents, self._subscribers.circuit_breaker, self._waiting
         )
-        self._lifetime = Lifetime(journal_config, self._joinable)
+        self._lifetime = Lifetime(journal_config, self._joinable, self.bus)
         self._definitions = Definitions(
             self.bus, self._registry, self._subscribers, self._waiting, self._joinable, self._lifetime, defaults
         )
+        self._definitions.overrides = checked_overrides(overrides)
         self._monitor: Monitor | None = None
         self.configure(
             store=store,
@@ -138,6 +143,25 @@ class Recovery(Declarations, JournalledCalls):
             enable_classification=enable_classification,
             enable_logging=enable_logging,
         )
+
+    @classmethod
+    def from_config(
+        cls, source: Source | None = None, *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> Recovery:
+        """A service with the options of a TOML file and of environment variables (docs/configuration.md).
+
+        Args:
+            source: A TOML file, or a mapping of what one says; by default the file that RECOVERY_CONFIG names, if any.
+            env: The variables; by default those of the process.
+            options: As of ``Recovery``; they come before the file and the variables. A *classifier* is asked after the
+                rules of the file.
+
+        Raises:
+            ConfigurationError: A file that cannot be read, an unknown key, or a wrong value.
+        """
+        from recovery.configuration import options_of  # here, for this alone: it derives types
+
+        return cls(**options_of(source, env, **options))
 
     def __repr__(self) -> str:
         state = f"{len(self._registry)} operations, {len(self._waiting)} calls waiting, {self.journal or 'no journal'}"
@@ -250,13 +274,14 @@ class Recovery(Declarations, JournalledCalls):
                 journal=lambda: self.journal,
                 waiting=lambda: len(self._waiting),
                 circuits=self.circuits.states,
+                incidents=self.incidents.open,
             )
         elif thresholds is not None:
             raise ValueError("this service is monitored already; give the thresholds the first time")
         return self._monitor
 
     def close(self) -> None:
-        """Write what the journal has accepted and close it for good. Idempotent; later calls run unjournalled."""
+        """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""
         self._lifetime.close()
 
     def __enter__(self) -> Self:

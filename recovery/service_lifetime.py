@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -35,11 +36,12 @@ class Lifetime:
     ``face`` is the journal as users see it.
     """
 
-    def __init__(self, journal_config: JournalConfig, joinable: JoinableCalls) -> None:
+    def __init__(self, journal_config: JournalConfig, joinable: JoinableCalls, bus: Bus) -> None:
         if not isinstance(journal_config, JournalConfig):
             raise TypeError(f"journal_config must be a JournalConfig, not {journal_config!r}")
         self._journal_config = journal_config
         self._joinable = joinable
+        self._bus = bus
         self.journal: JournalCore | None = None
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
@@ -115,11 +117,14 @@ class Lifetime:
             self.journal.start()
 
     def close(self) -> None:
-        """Leave the calls that run pending, write what the journal has accepted, and close it."""
+        """Leave the calls that run pending, write what the journal has accepted, and close it; then drain the bus."""
         self._is_closed = True
         self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()
+        queued = sys.modules.get("events.queued")  # imported with the first subscriber that has a queue
+        if queued is not None:
+            queued.drain(self._bus)
 
     async def begin(self) -> None:
         """Start, with a task group for the calls to resume."""

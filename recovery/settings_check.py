@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -105,6 +105,31 @@ def make_config(
         before=_before(given),
         claims=_claims(given),
     )
+
+
+def checked_overrides(overrides: Mapping[str, Settings]) -> Mapping[str, Settings]:
+    """*overrides*, if they are settings by name. Raises TypeError otherwise."""
+    for name, settings in dict(overrides).items():
+        if not isinstance(name, str) or not isinstance(settings, Mapping):
+            raise TypeError(f"overrides must be settings by the name of an operation, not {name!r}: {settings!r}")
+        refuse_unknown(f"overrides[{name!r}]", settings, Settings.__annotations__)
+    return overrides
+
+
+def overridden(settings: Settings, changes: Settings) -> Settings:
+    """*settings* with *changes*, of which a single field of a policy or a breaker changes the one that is given."""
+    given, changed_to = dict[str, Any](settings), dict[str, Any](changes)
+    for whole, parts, make in (
+        ("policy", (*POLICY_FIELDS, *BACKOFF_FIELDS), _policy),
+        ("breaker", tuple(BREAKER_FIELDS), _breaker),
+    ):
+        single = {part: changed_to[part] for part in parts if part in changed_to}
+        if whole in changed_to:
+            given = {name: value for name, value in given.items() if name not in parts}
+        elif whole in given and single:
+            given[whole] = make(single, given[whole])
+            changed_to = {name: value for name, value in changed_to.items() if name not in parts}
+    return cast("Settings", {**given, **changed_to})
 
 
 def vary(config: OperationConfig, settings: Settings, caller: str = "but") -> OperationConfig:

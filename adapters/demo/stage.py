@@ -131,7 +131,7 @@ class Child:
     """
 
     def __init__(self, plan: Path, take: Callable[[Event], object]) -> None:
-        command = [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"]
+        command = [sys.executable, "-m", "adapters", "run", str(plan), "--json"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.pid = self._process.pid
         self.outcomes: dict[str, Outcome] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -29,6 +28,7 @@ from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import brief
 from recovery.service import Recovery
+from recovery.settings import Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 
@@ -66,17 +66,10 @@ class Launch:
         self._client = make_client(stall_timeout=plan.stall_timeout) if has_downloads else None
         self._slots = anyio.CapacityLimiter(plan.parallel)
         self.outcomes: dict[str, Outcome] = {}
-        define = partial(service.recoverable, resumable=True)
-        self._launch = define("launch", policy=RetryPolicy(max_retries=0), breaker=None)(self._run_steps)
-        self._download = define(
-            "download",
-            # Counts failures in a row without progress: a large file breaks off more often than that.
-            policy=msgspec.structs.replace(plan.policy, progress_resets=None),
-            breaker=plan.breaker,
-            when_open="wait",
-            key=lambda _name, url, *_: host_of(url),
-        )(self._download_step)
-        self._command = define("command", policy=plan.policy, breaker=None)(self._command_step)
+        settings = settings_of(plan)
+        self._launch = service.recoverable("launch", **settings["launch"])(self._run_steps)
+        self._download = service.recoverable("download", **settings["download"])(self._download_step)
+        self._command = service.recoverable("command", **settings["command"])(self._command_step)
 
     async def run(self) -> dict[str, Outcome]:
         """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
@@ -151,6 +144,23 @@ class Launch:
     async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
         self._plan.root.mkdir(parents=True, exist_ok=True)
         await run_command(name, argv, cwd=self._plan.place(cwd), logs=self._logs)
+
+
+def settings_of(plan: LaunchPlan) -> dict[str, Settings]:
+    """The settings of the operations that execute *plan*."""
+    return {
+        "launch": {"resumable": True, "policy": RetryPolicy(max_retries=0), "breaker": None},
+        "download": {
+            "resumable": True,
+            # Counts failures in a row without progress: a large file breaks off more often than that.
+            "policy": msgspec.structs.replace(plan.policy, progress_resets=None),
+            "breaker": plan.breaker,
+            "when_open": "wait",
+            "key": lambda _name, url, *_: host_of(url),
+            "classifier": plan.rules,
+        },
+        "command": {"resumable": True, "policy": plan.policy, "breaker": None, "classifier": plan.rules},
+    }
 
 
 def _save_progress(offset: int, size: int | None) -> None:

@@ -9,6 +9,10 @@ max_retries = 5
 failure_threshold = 5           # such attempts in a row, of all downloads from the host, open it
 break_duration = 10.0
 
+[[rule]]                        # Rule, asked before the built-in rules
+exit_codes = [75]
+category = "transient"
+
 [download]
 parallel = 4                    # at a time
 stall_timeout = 60.0            # seconds without a byte
@@ -36,7 +40,7 @@ from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -45,11 +49,14 @@ from adapters.downloads.partial_file import files_of
 from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
 from recovery import validation
+from recovery.configuration import breaker_of, policy_of, rules_of
 from recovery.policies.backoff import Exponential
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
+from recovery.policies.rules import Rule
 from recovery.suggestions import hint
+from recovery.tables import TableError
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
@@ -69,38 +76,8 @@ class PlanError(Permanent):
         self.reason = reason
 
 
-class RetryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[retry]``: as in ``RetryPolicy``, for every operation, with the patience of a launch."""
-
-    max_retries: int = 5
-    initial_delay: float = 0.5
-    backoff_factor: float = 2.0
-    max_delay: float | msgspec.UnsetType = msgspec.UNSET
-    max_elapsed: float | None = None
-    jitter: str = "full"
-
-    def policy(self) -> RetryPolicy:
-        """The policy; raises TypeError or ValueError for a wrong value."""
-        values = msgspec.structs.asdict(self)
-        backoff = Exponential(values.pop("initial_delay"), values.pop("backoff_factor"))
-        return RetryPolicy(backoff=backoff, **values)
-
-    def __post_init__(self) -> None:
-        self.policy()
-
-
-class CircuitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[circuit]``: as in ``BreakerPolicy``, for one circuit per host, of attempts that do not reach it."""
-
-    failure_threshold: int = HOST_BREAKER.failure_threshold
-    break_duration: float = HOST_BREAKER.break_duration
-
-    def policy(self) -> BreakerPolicy:
-        """The policy; raises TypeError or ValueError for a wrong value."""
-        return msgspec.structs.replace(HOST_BREAKER, **msgspec.structs.asdict(self))
-
-    def __post_init__(self) -> None:
-        self.policy()
+RETRY = RetryPolicy(max_retries=5, backoff=Exponential(0.5))
+"""What ``[retry]`` changes: for every operation of the plan, with the patience of a launch."""
 
 
 class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,9 +122,10 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     operation: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1)]
     root: str = "."
-    retry: RetryTable = RetryTable()
-    circuit: CircuitTable = CircuitTable()
+    retry: dict[str, Any] = {}
+    circuit: dict[str, Any] = {}
     download: DownloadTable = DownloadTable()
+    rule: tuple[dict[str, Any], ...] = ()
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +140,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     policy: RetryPolicy
     breaker: BreakerPolicy
+    rules: tuple[Rule, ...] = ()
     parallel: int
     stall_timeout: float
 
@@ -191,6 +170,11 @@ def load_plan(path: Path) -> LaunchPlan:
         raise PlanError(path, "", "is in UTF-16, and TOML is in UTF-8: save it as UTF-8")
     try:
         document = msgspec.toml.decode(text, type=Document)
+        policy = policy_of(document.retry, RETRY, "retry")
+        breaker = breaker_of(document.circuit, HOST_BREAKER, "circuit")
+        rules = rules_of(document.rule)
+    except TableError as error:
+        raise PlanError(path, error.key, error.reason) from error
     except msgspec.ValidationError as error:
         raise PlanError(path, *_where(str(error), text)) from error
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -205,8 +189,9 @@ def load_plan(path: Path) -> LaunchPlan:
         path=path,
         root=root,
         steps=document.operation,
-        policy=document.retry.policy(),
-        breaker=document.circuit.policy(),
+        policy=policy,
+        breaker=breaker,
+        rules=rules,
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,
     )
@@ -219,10 +204,10 @@ def _where(message: str, text: bytes) -> tuple[str, str]:
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), "is missing"
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        return f"{key}.{match[1]}".lstrip("."), f"is no key of a plan; {hint(match[1], _known_keys(key, text))}"
+        return f"{key}.{match[1]}".lstrip("."), f"there is no such key; {hint(match[1], _known_keys(key, text))}"
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
-    if match := re.match(r"(\w+) (must be .+)", reason):  # of a policy
+    if match := re.match(r"(\w+) (must be .+)", reason):  # of ``DownloadTable``
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
 
@@ -232,8 +217,7 @@ def _known_keys(table: str, text: bytes) -> tuple[str, ...]:
     if number := re.fullmatch(r"operation\[(\d+)\]", table):
         kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
         return ("kind", *(Download if kind == "download" else Command).__struct_fields__)
-    tables = {"retry": RetryTable, "circuit": CircuitTable, "download": DownloadTable}
-    return tables.get(table, Document).__struct_fields__
+    return (DownloadTable if table == "download" else Document).__struct_fields__
 
 
 # These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.

@@ -9,6 +9,7 @@ from time import monotonic
 
 from adapters.launcher.screen import progress, wait
 from adapters.launcher.view import LaunchView
+from events.circuit_events import CircuitClosed, CircuitHalfOpened
 from events.event import CallEvent, Event
 from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
 from recovery.explain import explain
@@ -39,9 +40,15 @@ class ProgressLines:
                 line = f"done, {far}" if far else "done"
             case FailureClassified() | CheckpointSaved():
                 return  # the outcome follows, and the heartbeat says how far it is
+            case CircuitHalfOpened() | CircuitClosed():
+                return  # the attempt that probes has begun, and the end of the incident says more
             case CallEvent() if name is not None:
                 explained = explain(event)
-                line = "; ".join(filter(None, (explained.cause, explained.step))) if explained.step else ""
+                cause, step, stands = explained.cause, explained.step, self._view.lines.get(name)
+                if step and stands is not None and stands.incident:  # its own line says what happens next, and when
+                    is_over = stands.state == "failed"
+                    cause, step = ("", stands.why) if is_over else (cause, f"waits for incident {stands.incident}")
+                line = "; ".join(filter(None, (cause, step))) if step else ""
             case _:
                 line = describe(event) or ""
         if line:
@@ -70,8 +77,11 @@ class ProgressLines:
         lines = list(self._view.lines.values())
         over = sum(line.state in ("done", "failed", "skipped", "cancelled") for line in lines)
         going_on = [f"still going on, {over} of {len(lines)} over"]
+        going_on += filter(None, (incident.line(now) for incident in self._view.incidents.values() if incident.is_open))
         for line in lines:
             match line.state:
+                case "waiting" | "paused" if line.incident:
+                    pass  # its incident is one thing
                 case "running":
                     going_on.append(f"{line.name}: {progress(line) or 'running'}")
                 case "waiting":

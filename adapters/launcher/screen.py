@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from time import monotonic
 
-from adapters.launcher.view import CircuitLine, LaunchView, Line
+from msgspec.structs import replace
+
+from adapters.launcher.incidents import IncidentLine
+from adapters.launcher.view import LaunchView, Line
 from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
 from recovery.installation import extra
@@ -39,9 +42,10 @@ WIDE = 110
 
 
 def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool = False) -> Group:
-    """The state of every operation and circuit at *now*, on the clock of the events.
+    """The incidents and the state of every operation at *now*, on the clock of the events.
 
-    Reasons are wrapped, or cut to a line where the table *is_cut*; then too, each begins with the cause.
+    Reasons are wrapped, or cut to a line where the table *is_cut*. Then, of the operations that wait for one incident
+    or gave up with it, one is shown and the others are counted.
     """
     done = {line.name for line in view.lines.values() if line.state == "done"}
     table = Table(
@@ -52,10 +56,11 @@ def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool
         Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
         expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
-    for line in view.lines.values():
+    lines = view.lines.values()
+    for line in _folded(lines) if is_cut else lines:
         name, state, tries, bar, words = _cells(line, now, done)
         table.add_row(name, state, tries, *([bar] if console.width >= WIDE else ()), words)
-    return Group(table, *(circuit_line(circuit, now) for circuit in view.circuits.values()))
+    return Group(*incident_lines(view.incidents.values(), now), table)
 
 
 @contextmanager
@@ -79,13 +84,24 @@ def live_table(view: LaunchView, console: Console) -> Iterator[None]:
         console.print(launch_table(view, monotonic(), console))
 
 
-def circuit_line(circuit: CircuitLine, now: float) -> RenderableType:
-    """A line about one circuit."""
-    left = "" if circuit.until is None else f" for another {duration(max(0.0, circuit.until - now))}"
-    often = f"opened {counted(circuit.opened, 'time')}"
-    text = f"circuit {brief(circuit.name)}: {circuit.state}{left}, {often}"
-    style = STYLES["done" if circuit.state == "closed" else "waiting"]
-    return Text(text, style=style, overflow="ellipsis", no_wrap=True)
+def incident_lines(incidents: Iterable[IncidentLine], now: float) -> Iterator[Text]:
+    """A line for each incident, wrapped where the screen is narrow; it is redacted already."""
+    for incident in incidents:
+        if (line := incident.line(now)) is not None:
+            yield Text(line, style=STYLES["waiting" if incident.is_open else "done"], overflow="fold")
+
+
+def _folded(lines: Iterable[Line]) -> list[Line]:
+    """*lines*, but of those that stand alike for one incident the first alone, and how many more there are."""
+    alike: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        alike.setdefault((line.incident and line.state, line.incident or line.name), []).append(line)
+    kept: list[Line] = []
+    for first, *others in alike.values():
+        kept.append(first)
+        if others:
+            kept.append(replace(first, name=f"{len(others)} more", attempts=0, resumed=0, size=None))
+    return kept
 
 
 def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
@@ -114,6 +130,8 @@ def detail(line: Line, now: float, done: set[str]) -> str:
             return f"needs {', '.join(missing)}" if missing else ""
         case "running":
             return progress(line)
+        case "waiting" | "paused" if line.incident:
+            return f"waits for incident {line.incident}"
         case "waiting":
             return wait(line, now) + why
         case "paused":

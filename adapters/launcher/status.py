@@ -1,15 +1,16 @@
-"""The state of a journal, read without changing it: its calls and circuits."""
+"""The state of a journal, read without changing it: its calls, circuits and incidents."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
 
+from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
@@ -18,12 +19,13 @@ from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
-from events.event import Event
+from events.event import CallEvent, Event
 from events.names import display_name
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
+from recovery.operations import OperationKey
 
 MOST_LEFT = 10_000
 MOST_OVER = 1_000
@@ -81,7 +83,7 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     *calls* are those that are not over, and the latest that are. *more* counts the others, by state. *unreadable*
     counts the rows that hold no event, and the processes of which nothing is known. *living* are the runs of the
     processes that write it. *damaged* are side files of dead processes that cannot be read. A process that resumes
-    quarantines them.
+    quarantines them. *incidents* are the latest of each operation key; their times are Unix times.
     """
 
     path: str
@@ -92,6 +94,7 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     more: dict[str, int] = {}
     damaged: tuple[str, ...] = ()
     living: tuple[str, ...] = ()
+    incidents: tuple[IncidentLine, ...] = ()
 
 
 async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
@@ -121,18 +124,22 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
 def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
-    for row in rows:
-        with suppress(CodecError):  # it is counted already
-            replay(records, row.run, (_event_of(row),))
-    for call in filter(None, unreadable):
-        records.setdefault(call, CallRecord(call=call, operation="?"))
+    runs = {run.id: run for one in found for run in one.runs}
     circuits: dict[str, str] = {}
+    incidents = JournalIncidents(runs)
     for row in once(row for one in found for row in one.circuits):
         with suppress(CodecError):
             event = _event_of(row)
+            incidents.take(row.run, event)
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
-    runs = {run.id: run for one in found for run in one.runs}
+    for row in rows:
+        with suppress(CodecError):  # it is counted already
+            event = _event_of(row)
+            replay(records, row.run, (event,))
+            incidents.take(row.run, event)
+    for call in filter(None, unreadable):
+        records.setdefault(call, CallRecord(call=call, operation="?"))
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {_writer(one.runs) for one in found if one.path in written and one.runs}
@@ -148,7 +155,39 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         more=_more(found, records.values()),
         damaged=tuple(damaged),
         living=tuple(sorted(living)),
+        incidents=incidents.latest(living),
     )
+
+
+class JournalIncidents:
+    """The latest incident of each operation key, from the rows about circuits, and after them those of calls."""
+
+    def __init__(self, runs: Mapping[str, Run]) -> None:
+        self._runs = runs
+        self._lines: dict[OperationKey, IncidentLine] = {}
+        self._writers: dict[OperationKey, str] = {}
+
+    def take(self, run: str, event: Event) -> None:
+        """Apply *event*, which *run* wrote, with the time of day at which it happened."""
+        operation_key, writer = (event.operation, event.key), self._runs.get(run)
+        line = self._lines.get(operation_key)
+        if writer is None or (line is None and isinstance(event, CallEvent)):
+            return
+        event = msgspec.structs.replace(event, at=writer.wall + event.at - writer.monotonic)
+        if line is None:
+            line = self._lines[operation_key] = IncidentLine(operation=event.operation, key=event.key)
+        if not isinstance(event, CallEvent):
+            self._writers[operation_key] = run
+            line.take(event)
+        elif event.at >= line.since:
+            line.take(event)
+
+    def latest(self, living: Collection[str]) -> tuple[IncidentLine, ...]:
+        """All of them; a process that is not among the *living* has no call that waits."""
+        for operation_key, line in self._lines.items():
+            if self._writers[operation_key] not in living:
+                line.abandon()
+        return tuple(self._lines.values())
 
 
 async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from adapters.launcher.screen import STYLES
+from adapters.launcher.screen import STYLES, incident_lines
 from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted, moment
 from recovery.installation import extra
+from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import brief
 
 with extra("launcher"):
@@ -25,19 +27,26 @@ ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "g
 MOST_FINISHED = 10
 """Calls that need no action, of which more are counted only."""
 
+MOST_ALIKE = 3
+"""Calls that stand alike for one incident, of which more are counted only."""
+
+ALIKE = {"waiting": "wait for", "left": "were left as they waited for", "ended": "gave up with"}
+"""How calls stand for an incident, by their state."""
+
 
 def status_table(status: JournalStatus, source: Path, *, now: float, show_all: bool = False) -> Group:
-    """What *status* says, for a console of any width: the calls, the circuits, and whether a process writes it.
+    """What *status* says, for a console of any width: the incidents, the calls, and whether a process writes it.
 
     Args:
         status: A journal.
         source: What to name in commands: the journal's file, or its plan.
         now: The Unix time.
-        show_all: Show every call that succeeded or was cancelled, not the latest ones alone.
+        show_all: Show every call, not the latest alone of those that succeeded or were cancelled, and a few alone of
+            those that stand alike for one incident.
     """
     calls = sorted(status.calls, key=lambda call: (_rank(call), call.seen if _rank(call) < 6 else -call.seen))
     needed = sum(_rank(call) < len(ORDER) for call in calls)
-    shown = calls if show_all else calls[: needed + MOST_FINISHED]
+    shown, alike = (calls, []) if show_all else _folded(calls[: needed + MOST_FINISHED])
     table = Table.grid(
         Column(no_wrap=True, width=11), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0), expand=True
     )
@@ -46,20 +55,41 @@ def status_table(status: JournalStatus, source: Path, *, now: float, show_all: b
             Text(call.state, style=STYLES.get(call.state, "red")), Text("\n").join(_lines(call, status, source, now))
         )
     more = dict(status.more)
-    done = len(calls) - len(shown) + more.pop("succeeded", 0) + more.pop("cancelled", 0)
-    others = [f"{done} more that succeeded or were cancelled"] if done else []
+    done = (
+        max(len(calls) - needed - MOST_FINISHED, 0) * (not show_all)
+        + more.pop("succeeded", 0)
+        + more.pop("cancelled", 0)
+    )
+    others = alike + ([f"{done} more that succeeded or were cancelled"] if done else [])
     others += [f"{count} more: {state}" for state, count in more.items()]
-    circuits = [Text(f"circuit {brief(name)}: {state}") for name, state in status.circuits.items()]
+    told = {display_name(one.operation, one.key) for one in status.incidents if one.line(now) is not None}
+    circuits = [Text(f"circuit {brief(name)}: {state}") for name, state in status.circuits.items() if name not in told]
     problems = [f"{status.unreadable} rows cannot be read"] if status.unreadable else []
     problems += [f"{brief(name)} cannot be read" for name in status.damaged]
     writer = "a running process is writing it" if status.is_being_written else "no process is writing it"
     return Group(
+        *incident_lines(status.incidents, now),
         table if calls else Text("no calls"),
         *(Text(f"and {other}; --all shows them", style="dim") for other in others),
         *circuits,
         *(Text(problem, style="red") for problem in problems),
         Text(f"journal {brief(status.path)}: {writer}", style="dim"),
     )
+
+
+def _folded(calls: Iterable[CallStatus]) -> tuple[list[CallStatus], list[str]]:
+    """*calls*, but a few of those that stand alike for one incident, and how many more there are."""
+    shown: list[CallStatus] = []
+    alike: Counter[str] = Counter()
+    for call in calls:
+        state = "ended" if has_ended(call.reason, call.operation, call.key) else call.state
+        if state in ALIKE and (state == "ended" or is_held(call.waits_for)):
+            what = f"{ALIKE[state]} incident {brief(display_name(call.operation, call.key))}"
+            alike[what] += 1
+            if alike[what] > MOST_ALIKE:
+                continue
+        shown.append(call)
+    return shown, [f"{number - MOST_ALIKE} more {what}" for what, number in alike.items() if number > MOST_ALIKE]
 
 
 def _rank(call: CallStatus) -> int:
@@ -85,6 +115,8 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
     again = f"`{_command('run', source)}`" if source.suffix == ".toml" else "running the program again"
     end = f"`{_command('give-up', source, call.call)}`"
     match call.state:
+        case "waiting" if is_held(call.waits_for):
+            yield f"waits for incident {call.key or call.operation}, since {_when(call.seen, now)}"
         case "waiting" if call.waits_for:
             least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
             most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
@@ -104,6 +136,8 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
         case "quarantined":
             retry = f"`{_command('retry', source, call.call)}`"
             yield f"stays: {call.reason}; {retry} frees it, {end} ends it"
+        case "gave up" | "rejected" if has_ended(call.reason, call.operation, call.key):
+            yield f"gave up with incident {call.key or call.operation}; {again} tries it again"
         case "gave up":
             yield f"ended: {call.reason}; {again} tries it again"
         case "rejected":

@@ -14,6 +14,7 @@ from adapters.sqlite.store import SQLiteStore
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command, CommandName
+from recovery.redact import redact
 from recovery.resume.commands import cancel_left, give_up_left, retry_later
 from recovery.service import Recovery
 
@@ -119,5 +120,5 @@ def _refused(why: str) -> Answer:
 
 
 def _steered(command: Command, call: CallStatus | None, answer: Answer) -> Steered:
-    name, id_ = (command.call, "") if call is None else (call.name, call.call)
+    name, id_ = (redact(command.call), "") if call is None else (call.name, call.call)
     return Steered(command.name, id_, name, answer.is_done, answer.said)

@@ -7,12 +7,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.plan import Download, Step
-from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
-from events.names import display_name
 from events.operation_events import (
+    CallRejected,
     CallSteered,
     CheckpointSaved,
     FailureClassified,
@@ -26,6 +26,8 @@ from events.operation_events import (
     RetryScheduled,
 )
 from recovery.explain import explain
+from recovery.operations import OperationKey
+from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import redacted
 
 State: TypeAlias = Literal["queued", "running", "waiting", "paused", "done", "failed", "skipped", "cancelled", "left"]
@@ -42,6 +44,7 @@ class Line(msgspec.Struct):
 
     Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline*
     at the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
+    *incident* is the host, or the operation, of the incident that it waits for, or that it gave up with.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Line(msgspec.Struct):
     offset: int = 0
     size: int | None = None
     why: str = ""
+    incident: str = ""
 
     def take(self, event: CallEvent) -> None:
         """Apply *event*."""
@@ -78,6 +82,9 @@ class Line(msgspec.Struct):
                 self._wait(event.at, after, why, "asks" if event.category is None else "causes")
                 self.deadline = event.at + within if within < FOREVER else None
                 self.why = explain(event).short or self.why
+                self.incident = (event.key or event.operation) if is_held(why) else ""
+                if event.category is None:
+                    self.attempts = min(self.attempts, event.attempt - 1)  # this one has not begun
             case CallSteered(command="pause"):
                 self.state, self.left = "paused", None if self.until is None else max(self.until - event.at, 0.0)
             case CallSteered(command="unpause") if self.state == "paused":
@@ -91,58 +98,43 @@ class Line(msgspec.Struct):
             case OperationSucceeded() | OperationRecovered():
                 self._end_wait("done")
                 self.why = ""
-            case GaveUp():
+            case GaveUp() | CallRejected():
                 self._end_wait("failed")
                 explained = explain(event)
                 self.why = "; ".join(filter(None, (explained.short, explained.step)))
+                if has_ended(event.reason, event.operation, event.key):
+                    self.incident = event.key or event.operation
+                    self.why = f"gave up with incident {self.incident}"
             case OperationCancelled():
                 self._end_wait("cancelled")
 
     def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
         self.state, self.waits_for, self.bound = "waiting", waits_for, bound
-        self.since, self.until, self.deadline, self.left = since, since + after, None, None
+        self.since, self.until, self.deadline, self.left, self.incident = since, since + after, None, None, ""
 
     def _end_wait(self, state: State) -> None:
-        self.state, self.waits_for, self.until, self.left = state, "", None, None
-
-
-class CircuitLine(msgspec.Struct):
-    """One circuit that was ever open: its *state*, the end of its break, and how often it opened."""
-
-    name: str
-    state: Literal["open", "half-open", "closed"] = "closed"
-    until: float | None = None
-    opened: int = 0
-
-    def take(self, event: CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
-        """Apply *event*."""
-        match event:
-            case CircuitOpened(after=after):
-                until = event.at + after if after < FOREVER else None  # none: it was forced open
-                self.state, self.until, self.opened = "open", until, self.opened + 1
-            case CircuitHalfOpened():
-                self.state, self.until = "half-open", None
-            case CircuitClosed():
-                self.state, self.until = "closed", None
+        self.state, self.waits_for, self.until, self.left, self.incident = state, "", None, None, ""
 
 
 class LaunchView:
-    """Takes the events of a launch. ``lines`` are the plan's operations, ``circuits`` those that were ever open."""
+    """Takes the events of a launch. ``lines`` are the plan's operations, ``incidents`` the latest of each host."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
             step.name: Line(name=step.name, needs=step.needs, size=step.size if isinstance(step, Download) else None)
             for step in steps
         }
-        self.circuits: dict[str, CircuitLine] = {}
+        self.incidents: dict[OperationKey, IncidentLine] = {}
         self._names: dict[str, str] = {}
 
     def feed(self, event: Event) -> None:
         """Take one event."""
+        operation_key = (event.operation, event.key)
+        if isinstance(event, OF_CIRCUITS) and operation_key not in self.incidents:
+            self.incidents[operation_key] = IncidentLine(operation=event.operation, key=event.key)
+        if (incident := self.incidents.get(operation_key)) is not None:
+            incident.take(event)
         match event:
-            case CircuitOpened() | CircuitHalfOpened() | CircuitClosed():
-                circuit = display_name(event.operation, event.key)
-                self.circuits.setdefault(circuit, CircuitLine(circuit)).take(event)
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
                 if name := name_in_arguments(event.operation, bytes(arguments)):
                     self._names[event.call] = name

@@ -34,7 +34,7 @@ class Overview(msgspec.Struct, frozen=True):
         over: The calls that ended last, the latest last, as many as were asked for.
         ended: How many calls ended, by the kind of the event that ended them.
         pending: How many calls are not over.
-        circuits: The latest rows about circuits.
+        circuits: The latest rows about circuits and incidents.
         unreadable: How many rows are damaged or hold no event, by call; "" for rows about no call.
     """
 

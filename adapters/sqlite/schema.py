@@ -23,6 +23,7 @@ from msgspec.structs import astuple
 from events.circuit_events import CircuitHalfOpened
 from events.codec import decode
 from events.errors import CodecError
+from events.incident_events import IncidentClosed
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -49,7 +50,7 @@ DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, Ca
 _TERMINAL, _CIRCUIT, _QUESTIONS = _names_of(TERMINAL), _names_of(CIRCUIT), _names_of(QUESTIONS)
 ANSWER = QuestionAnswered.__name__
 """The kind of rows that are never deleted: a person gives an answer once."""
-_CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened))
+_CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened, IncidentClosed))
 
 TABLES = (
     """CREATE TABLE runs (

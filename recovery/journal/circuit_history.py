@@ -1,4 +1,4 @@
-"""Replay a journal: which circuits its events, in the order written, leave open. Pure."""
+"""Replay a journal: which circuits its runs left open. Pure, as ``recovery.journal.history``, which replays calls."""
 
 from __future__ import annotations
 

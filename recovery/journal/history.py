@@ -277,7 +277,7 @@ def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
 
 
 def time_left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
-    """As ``remaining``, of a wait of *delay* seconds that ends at *due* on the clock of *run*."""
+    """Seconds until *due*, on the clock of *run*, as ``remaining``; at most *delay*."""
     then = runs.get(run)
     if then is None:
         return 0.0

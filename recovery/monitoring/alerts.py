@@ -6,12 +6,15 @@ An operation key is evaluated after ``EVALUATE_AFTER_EVENTS`` of its failing cal
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.event import Event
+from events.evidence import Category
+from events.names import display_name
 from events.operation_events import CallRejected, FailureClassified, GaveUp, OperationRecovered
 from recovery import validation
 from recovery.monitoring.overhead import Overhead
@@ -109,10 +112,16 @@ class _Pending(msgspec.Struct):
 
 
 class Alerts:
-    """The alerts that are on, and the operation keys to evaluate. Methods with *now* return the events to publish."""
+    """The alerts that are on, and the operation keys to evaluate. Methods with *now* return the events to publish.
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    Args:
+        thresholds: When alerts are raised and cleared.
+        incidents: The category of each incident that is open, as it stands at any time.
+    """
+
+    def __init__(self, thresholds: Thresholds, incidents: Mapping[OperationKey, Category | None] | None = None) -> None:
         self.thresholds = thresholds
+        self._incidents = {} if incidents is None else incidents
         self._raised: dict[tuple[str, OperationKey], AlertRaised] = {}
         self._pending: dict[OperationKey, _Pending] = {}
         self._latest: dict[OperationKey, FailureClassified] = {}
@@ -167,11 +176,18 @@ class Alerts:
         return self.evaluate("memory", ALL_OPERATIONS, Reading(float(size), 1), now)
 
     def evaluate(self, alert: str, key: OperationKey, reading: Reading, now: float, cause: str = "") -> list[Event]:
-        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*; *cause* is the most frequent one."""
+        """Raise or clear *alert* (a field of ``Thresholds``) by *reading*; *cause* is the most frequent one.
+
+        An alert that names an incident stays on while that is open and there is nothing to measure, or each further
+        batch of calls would raise it again.
+        """
         threshold: Threshold | None = getattr(self.thresholds, alert)
         if threshold is None:
             return []
         before = self._raised.get((alert, key))
+        incidents = self._incidents_of(key, cause) if alert == "success" else ()
+        if reading.value is None and before is not None and set(before.incidents) & set(incidents):
+            return []
         # Any: both events share these fields, and each checks them when it is decoded.
         fields: dict[str, Any] = {"alert": alert, "operation": key[0], "key": key[1]}
         fields |= {"value": reading.value, "count": reading.count}
@@ -181,6 +197,7 @@ class Alerts:
                 at=now if before is None else before.at,
                 threshold=threshold.raised,
                 cause=cause,
+                incidents=incidents,
                 failure=latest if latest is not None and latest.category == cause else None,
                 **fields,
             )
@@ -190,3 +207,12 @@ class Alerts:
             return []
         del self._raised[alert, key]
         return [AlertCleared(at=now, threshold=threshold.cleared, lasted=max(now - before.at, 0.0), **fields)]
+
+    def _incidents_of(self, key: OperationKey, cause: str) -> tuple[str, ...]:
+        """The open incidents that an alert of *key* comes from, if most failures are of the category *cause*."""
+        whole = (key[0], "")
+        return tuple(
+            display_name(*one)
+            for one, category in self._incidents.items()
+            if (key == ALL_OPERATIONS or one in (key, whole)) and (not cause or category == cause)
+        )

@@ -17,6 +17,7 @@ from events.bus_events import SubscriberFailed
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import FOREVER, Event
 from events.evidence import Category
+from events.incident_events import IncidentClosed, IncidentOpened
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation_events import (
     CallRejected,
@@ -96,6 +97,7 @@ class Counters:
         self.began = began
         self.operations: dict[OperationKey, OperationCounters] = {}
         self.failing_calls: OrderedDict[str, FailingCall] = OrderedDict()
+        self.incidents: dict[OperationKey, Category | None] = {}  # those that are open, with their categories
         self.subscribers: dict[str, SubscriberSnapshot] = {}
         self.journal = dict.fromkeys(_JOURNAL_COUNTS.values(), 0)
 
@@ -219,6 +221,15 @@ def _on_circuit_closed(counters: Counters, event: CircuitClosed) -> None:
     operation.opened_at = None
 
 
+def _on_incident_opened(counters: Counters, event: IncidentOpened) -> None:
+    counters.incidents[event.operation, event.key] = event.category
+
+
+def _on_incident_closed(counters: Counters, event: IncidentClosed) -> None:
+    counters.incidents.pop((event.operation, event.key), None)
+    _tally(counters, event).incidents += 1
+
+
 def _on_subscriber_failed(counters: Counters, event: SubscriberFailed) -> None:
     name = event.subscriber
     if name not in counters.subscribers and len(counters.subscribers) >= MAX_CAUSES:
@@ -251,6 +262,8 @@ _ON_EVENT: dict[type[Event], Callable[[Counters, Any], None]] = {
     CircuitOpened: _on_circuit_opened,
     CircuitHalfOpened: _on_circuit_half_opened,
     CircuitClosed: _on_circuit_closed,
+    IncidentOpened: _on_incident_opened,
+    IncidentClosed: _on_incident_closed,
     SubscriberFailed: _on_subscriber_failed,
     **dict.fromkeys(_JOURNAL_COUNTS, _on_journal_event),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from events.bus import Bus
@@ -26,6 +26,7 @@ from recovery.operations import OperationKey
 from recovery.policies.circuit_states import Circuit, Forced
 from recovery.settings import ConfigOf
 from recovery.settings_check import Defaults, make_config
+from recovery.subscribers.incidents import Incident
 
 BATCH = 64
 """Events that are counted together, unless the first of them is a second old."""
@@ -51,6 +52,7 @@ class Monitor:
         journal: Returns the journal, or None.
         waiting: Returns how many calls wait.
         circuits: Returns the circuits that are forced, or not closed without a failure.
+        incidents: Returns the incidents that are open.
 
     Raises:
         ImportError: The extra ``monitor`` is not installed.
@@ -65,6 +67,7 @@ class Monitor:
         journal: Callable[[], Journal | None] = lambda: None,
         waiting: Callable[[], int] = lambda: 0,
         circuits: Callable[[], Mapping[OperationKey, Circuit | Forced]] = dict,
+        incidents: Callable[[], Sequence[Incident]] = tuple,
     ) -> None:
         if not isinstance(thresholds, Thresholds | None):
             raise TypeError(f"thresholds must be Thresholds, not {thresholds!r}")
@@ -73,10 +76,12 @@ class Monitor:
         self._journal = journal
         self._waiting = waiting
         self._circuits = circuits
+        self._incidents = incidents
         self._lock = threading.RLock()
         self._counters = Counters(bus.clock())
         self.thresholds = thresholds or Thresholds()
-        self._alerts = Alerts(self.thresholds)
+        self._counters.incidents.update({(one.operation, one.key): one.category for one in incidents()})
+        self._alerts = Alerts(self.thresholds, self._counters.incidents)
         self._successes = SuccessReader(bus, self._counters)
         self._sampler = Sampler(bus)
         self._calibrations = Calibrations()
@@ -91,7 +96,8 @@ class Monitor:
         )
 
     def __repr__(self) -> str:
-        return f"<Monitor: {len(self._counters.operations)} operations, {len(self._alerts.raised)} alerts>"
+        operations, alerts = len(self._counters.operations), len(self._alerts.raised)
+        return f"<Monitor: {'; '.join((f'{operations} operations, {alerts} alerts', *map(str, self._incidents())))}>"
 
     def on_event(self, event: Event) -> list[Event] | None:
         """Note *event*; when a batch is due, count it, and return the alerts that it raises or clears."""
@@ -167,6 +173,7 @@ class Monitor:
                 ignored_verdicts=self._bus.ignored_verdicts,
                 dropped_events=self._bus.dropped_events,
                 alerts=alerts.raised,
+                incidents=tuple(self._incidents()),
             )
             self._sampler.offer(self._successes.take_new_calls())
         for event in changes:

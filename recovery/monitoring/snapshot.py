@@ -11,11 +11,15 @@ import msgspec
 from ddsketch import DDSketch
 
 from events.alert_events import AlertRaised
+from events.names import display_name
+from recovery.explain import counted, duration
 from recovery.journal.journal import Journal
 from recovery.monitoring.counters import CircuitSnapshot, Counters, SubscriberSnapshot
 from recovery.monitoring.overhead import Overhead
 from recovery.monitoring.windows import SUMS, WINDOWS, Tally, Window
 from recovery.redact import brief
+from recovery.subscribers.incidents import Incident
+from recovery.subscribers.log import alert_in_words
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,7 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
         lag: By how much the retries of a recovered call began later than scheduled: the longest of them.
         decision_seconds: Time between failures and their verdicts, added up.
         opened: How many times a circuit opened.
+        incidents: How many incidents ended: each from the first break of a circuit until it was closed.
     """
 
     seconds: float
@@ -72,6 +77,7 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
     lag: Distribution | None
     decision_seconds: float
     opened: int
+    incidents: int
 
 
 class OperationSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +117,8 @@ class JournalSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a monitor knows at the moment *at*, on the bus's clock; it counts since *began*.
 
+    ``str`` says it in short: the last five minutes, then a line for each open incident and each alert.
+
     Args:
         windows: All operations together, in "1m", "5m", "60m", and "all" since the start.
         operations: Each operation key that was called, sorted.
@@ -122,6 +130,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         ignored_verdicts: Verdicts given to events that ask for none.
         dropped_events: Events that the bus dropped because they caused each other without end.
         alerts: The alerts that are on, oldest first: when each was raised, and its latest value.
+        incidents: The incidents that are open, oldest first. The calls that wait for one are among those *waiting*.
     """
 
     at: float
@@ -136,6 +145,23 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ignored_verdicts: int
     dropped_events: int
     alerts: tuple[AlertRaised, ...]
+    incidents: tuple[Incident, ...] = ()
+
+    def __str__(self) -> str:
+        seen = self.windows["5m"]
+        alone = self.waiting - sum(len(incident.waiting) for incident in self.incidents)
+        first = f"{seen.successes} of {counted(seen.calls, 'call')} succeeded in {duration(seen.seconds)}"
+        return "\n".join(
+            (
+                f"{first}; {counted(alone, 'call')} waiting" if alone > 0 else first,
+                *(f"incident {incident}" for incident in self.incidents),
+                *(f"alert {_name_of(alert)}: {alert_in_words(alert)}" for alert in self.alerts),
+            )
+        )
+
+
+def _name_of(alert: AlertRaised) -> str:
+    return display_name(alert.operation, alert.key) or "all operations"
 
 
 def combined_windows(operations: Iterable[dict[str, Window]]) -> dict[str, Window]:

@@ -59,6 +59,7 @@ class Tally(msgspec.Struct):
     cancelled: int = 0
     resumed: int = 0
     opened: int = 0
+    incidents: int = 0
     decision_seconds: float = 0.0
     categories: dict[str, int] = {}  # msgspec gives each tally its own
     waits: dict[str, list[Any]] = {}  # an int and a float, changed in place

@@ -12,6 +12,7 @@ from events.verdicts import GiveUp
 from recovery.policies.retry import RetryPolicy
 
 HELD = "circuit open: "
+PROBES_FAILED = "the probes of other calls failed"
 
 
 def open_circuit(operation: str, key: str) -> str:
@@ -22,6 +23,11 @@ def open_circuit(operation: str, key: str) -> str:
 def is_held(why: str) -> bool:
     """Whether *why* names an open circuit as the only cause of a wait."""
     return why.startswith(HELD) and "; " not in why
+
+
+def has_ended(reason: str, operation: str, key: str) -> bool:
+    """Whether *reason*, for which a call ended, is that the probes of other calls failed."""
+    return f"incident {display_name(operation, key)}: {PROBES_FAILED}" in reason
 
 
 def after_failed_probe(
@@ -41,4 +47,4 @@ def after_failed_probe(
     most = policy.retries_for(category)
     if most is None or retries < most or (strategy is not None and strategy.wait_for):
         return None
-    return GiveUp((f"out of retries ({most})", f"incident {incident}: the probes of other calls failed, {cause}"))
+    return GiveUp((f"out of retries ({most})", f"incident {incident}: {PROBES_FAILED}, {cause}"))

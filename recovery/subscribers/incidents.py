@@ -9,12 +9,61 @@ import msgspec
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import CallEvent
+from events.evidence import Category
 from events.fork_locks import fork_safe
 from events.incident_events import IncidentClosed, IncidentOpened
+from events.names import display_name
 from events.operation_events import CallRejected, GaveUp, Parked, as_counted
 from events.subscription import Subscription
+from recovery.explain import counted, duration, moment, shown
 from recovery.operations import OperationKey
 from recovery.policies.incidents import open_circuit
+
+FORCED_OPEN = "forced open"
+"""The cause of an incident whose circuit was forced open."""
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """One trouble that calls wait for: a circuit is open. ``str`` is one line about it, with one estimate.
+
+    Args:
+        operation: The name of the operation.
+        key: Its key, such as a host; "" for the operation as a whole.
+        cause: What the failure that opened the circuit means, in a few words.
+        category: The category of that failure; None if the circuit was forced open.
+        lasted: Seconds since it opened.
+        waiting: The ids of the calls that wait for it now, the next to probe first.
+        calls: How many calls have waited for it so far.
+        gave_up: How many of them gave up.
+        next_probe: Seconds until the next call may probe, or until the circuit is forced no longer; None while a probe
+            is under way, or if it is forced open for good.
+    """
+
+    operation: str
+    key: str
+    cause: str
+    category: Category | None
+    lasted: float
+    waiting: tuple[str, ...]
+    calls: int
+    gave_up: int
+    next_probe: float | None
+
+    def __str__(self) -> str:
+        waiting = len(self.waiting)
+        parts = [f"{counted(waiting, 'call')} wait{'s' if waiting == 1 else ''}" if waiting else "no call waits"]
+        if self.cause == FORCED_OPEN:
+            ends = "until it is forced again" if self.next_probe is None else f"for {duration(self.next_probe)}"
+            parts.append(ends)
+        elif self.next_probe is None:
+            parts.append("a probe is under way")
+        else:
+            parts.append(f"{'next probe' if waiting else 'the next may probe'} {moment(self.next_probe)}")
+        if self.gave_up:
+            parts.append(f"{self.gave_up} gave up")
+        # Redacted apart: "get_token: unreachable" looks like a secret.
+        name, cause = shown(display_name(self.operation, self.key)), shown(self.cause or "circuit open")
+        return f"{name}: {cause}; {', '.join(parts)}"
 
 
 class OpenIncident(msgspec.Struct, eq=False):
@@ -60,7 +109,7 @@ class Incidents:
             if known is not None:
                 known.latest = event
                 return None
-            cause = "forced open" if event.forced else event.cause
+            cause = FORCED_OPEN if event.forced else event.cause
             opened = IncidentOpened(
                 at=event.at, operation=event.operation, key=event.key, cause=cause, category=event.category
             )

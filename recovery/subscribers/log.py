@@ -31,7 +31,7 @@ from events.operation_events import (
 from events.own_log import OwnLog
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, duration, explain, shown
-from recovery.policies.incidents import is_held
+from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import excerpt
 
 
@@ -108,6 +108,7 @@ class Log:
         self._most_retries = most_retries
         self._exc_info = exc_info
         self._latest = threading.local()  # the failure that this thread publishes
+        self._told: set[tuple[str, str, str]] = set()  # what all calls of an incident have in common, since its break
         if exc_info and not any(isinstance(one, Redacted) for one in logger.filters):
             logger.addFilter(Redacted())
 
@@ -125,11 +126,27 @@ class Log:
             level = logging.ERROR
         elif isinstance(event, Parked) and is_held(event.why):
             level = logging.INFO  # a circuit that opens has a line of its own, for all calls that wait for it
+        elif isinstance(event, GaveUp | CallRejected) and has_ended(event.reason, event.operation, event.key):
+            level = logging.INFO
+            if self._is_first("gave up", event):
+                then = "the calls that wait for it give up, each with a line at INFO"
+                self._logger.log(LEVELS[GaveUp], "%s", shown(f"{event.reason}; {then}"))
+        elif isinstance(event, CallRejected) and is_held(event.reason) and not self._is_first("rejected", event):
+            level = logging.INFO
+        elif isinstance(event, CircuitOpened | IncidentClosed):
+            self._told -= {(what, event.operation, event.key) for what in ("gave up", "rejected")}
         if wanted is None:
             level = _quiet_level(event, level)
         if self._logger.isEnabledFor(level):
             most = self._most_retries(event) if isinstance(event, Outcome) else None
             self._logger.log(level, "%s", describe(event, most), exc_info=error)
+
+    def _is_first(self, what: str, event: CallEvent) -> bool:
+        """Whether *event* is the first of its incident, since the latest break began, that tells *what*."""
+        told = (what, event.operation, event.key)
+        is_first = told not in self._told
+        self._told.add(told)
+        return is_first
 
     def _error_of(self, event: Event) -> Exception | None:
         """What the attempt raised that led to *event*; a failure and what comes of it are published together."""
@@ -194,7 +211,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
     of = f" (of {counted(event.count, noun)})" if event.count > 1 else ""
     side, other = ("below", "above") if event.alert == "success" else ("above", "below")
     if isinstance(event, AlertRaised):
-        cause = f"; most failures are {event.cause}" if event.cause else ""
+        first, more = event.incidents[:MOST_NAMED], len(event.incidents[MOST_NAMED:])
+        named = f"; incident {', '.join(first)}{f' and {more} more' if more else ''}" if first else ""
+        cause = f"{named}; most failures are {event.cause}" if event.cause else named
         if event.failure is not None:
             cause += f", as that of call {event.failure.call}: {explain(event.failure).short}"
         return f"{what} {in_unit(event.value, unit)} is {side} {limit}{of}{cause}"
@@ -203,6 +222,9 @@ def alert_in_words(event: AlertRaised | AlertCleared) -> str:
         return f"{what} has nothing to measure any more; {on} {duration(event.lasted)}"
     return f"{what} {in_unit(event.value, unit)} is {other} {limit} again{of}; {on} {duration(event.lasted)}"
 
+
+MOST_NAMED = 3
+"""Incidents that an alert names; further ones are counted."""
 
 ALERTS: dict[str, tuple[str, str, str]] = {
     "success": ("success rate", "%", "call"),

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from adapters.cli import cli, main
+from adapters.cli.command import cli, main
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import JournalStatus
@@ -74,7 +74,7 @@ def recovery(*arguments: object) -> Ended:
 
 def started(*arguments: object) -> Ended:
     """The same, started as a shell starts it."""
-    command = [sys.executable, "-W", "default", "-m", "adapters.cli", *map(str, arguments)]
+    command = [sys.executable, "-W", "default", "-m", "adapters", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return of_process(done.returncode, done.stdout, done.stderr)
 
@@ -184,6 +184,14 @@ def test_a_failed_command_is_tried_again_only_where_that_helps(
     assert (tmp_path / ".recovery" / "logs" / "c.log").read_text() == output
 
 
+def test_a_rule_of_the_plan_says_what_an_exit_code_means(tmp_path: Path) -> None:
+    rule = '[[rule]]\nexit_codes = [3]\ncategory = "permanent"\nwhy = "it is the wrong version"\n'
+    failing = command("c", sys.executable, "-S", "-c", "import sys; sys.exit(3)")
+    ended = recovery("run", write_plan(tmp_path, rule, failing), "--json")
+    assert (ended.outcomes, ended.names().count("RetryScheduled")) == ({"c": "failed"}, 0)
+    assert "it is the wrong version" in ended.out
+
+
 def test_json_is_one_event_a_line_and_the_outcomes_last(tmp_path: Path) -> None:
     with FileServer({"/a": Hosted(CONTENT, faults=[Answer(503)])}) as server:
         ended = recovery("run", write_plan(tmp_path, download("a", server.url)), "--json")
@@ -261,7 +269,7 @@ def test_the_journal_and_the_root_need_not_be_there_yet(tmp_path: Path) -> None:
 def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(30)"))
     with subprocess.Popen(
-        [sys.executable, "-m", "adapters.cli", "run", str(plan), "--json"],
+        [sys.executable, "-m", "adapters", "run", str(plan), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -296,7 +304,7 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
 @pytest.mark.parametrize("line", few(["run {}", "run {} --json", "--help"], "run {}"))
 def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -> None:
     plan = write_plan(tmp_path, touch("c"))
-    command = [sys.executable, "-m", "adapters.cli", *line.format(plan).split()]
+    command = [sys.executable, "-m", "adapters", *line.format(plan).split()]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert ended.returncode != 0
@@ -307,7 +315,7 @@ def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -
 
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
-    run = ["-m", "adapters.cli", "run", str(plan), "--json"]
+    run = ["-m", "adapters", "run", str(plan), "--json"]
     with child(tmp_path / "out", *run):
         eventually(lambda: '"name":"c"' in recovery("status", plan, "--json").out)
     ended = recovery("run", write_plan(tmp_path, touch("other")))

@@ -25,7 +25,7 @@ SLOW = f"[ -e go ] || {{ {HELPER}; echo $$ >> leaders; sleep 40; }}; echo done >
 @contextmanager
 def running(*arguments: object, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "adapters.cli", *map(str, arguments)],
+        [*prefix, sys.executable, "-m", "adapters", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -104,7 +104,7 @@ def test_an_interrupted_launch_ends_its_processes_too(tmp_path: Path) -> None:
 def test_what_asyncio_has_to_give_up_after_a_second_interrupt_is_not_printed(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", "true"))
     program = (
-        "import atexit, logging; from adapters.cli import main; "
+        "import atexit, logging; from adapters.cli.command import main; "
         "atexit.register(logging.getLogger('asyncio').error, 'Unknown child process'); main()"
     )
     command_line = [sys.executable, "-c", program, "run", str(plan)]
@@ -117,7 +117,7 @@ def test_an_interrupt_while_the_command_is_imported_is_said_in_one_line() -> Non
 import sys, adapters.__main__
 class Interrupt:
     def find_spec(self, name, *_):
-        if name == "adapters.cli": raise KeyboardInterrupt
+        if name == "adapters.cli.command": raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupt())
 adapters.__main__.main()
 """

@@ -74,7 +74,7 @@ def test_a_program_called_events_says_so_when_it_is_run(tmp_path: Path) -> None:
     assert last_line(ended).endswith(f"but {program} hides it: rename that file")
 
 
-@pytest.mark.parametrize("module", ["adapters.cli", "adapters.memory", "adapters"])
+@pytest.mark.parametrize("module", ["adapters.cli.command", "adapters.memory", "adapters"])
 def test_an_adapter_says_what_hides_the_events(module: str, tmp_path: Path) -> None:
     hider = hide(tmp_path, "events.py")
     ended = run("-m", module, path=(tmp_path, ROOT))
@@ -123,8 +123,8 @@ def test_a_package_that_is_missing_is_named(package: str, tmp_path: Path) -> Non
 # --- extras ---
 
 NEEDED = [
-    ("launcher", "click", "adapters.cli"),
-    ("launcher", "rich", "adapters.cli"),
+    ("launcher", "click", "adapters.cli.command"),
+    ("launcher", "rich", "adapters.cli.command"),
     ("launcher", "rich", "adapters.launcher.screen"),
     ("launcher", "rich", "adapters.launcher.status_table"),
     ("launcher", "rich", "adapters.demo.report"),

@@ -133,6 +133,9 @@ def on_pair(event: RetryScheduled | GaveUp) -> None:
     assert_type(event, RetryScheduled | GaveUp)
 
 
+async def on_gave_up(event: GaveUp) -> None: ...
+
+
 def on_three(event: RetryScheduled | GaveUp | CircuitOpened) -> None: ...
 
 
@@ -140,6 +143,7 @@ def subscribe() -> None:
     service.bus.subscribe((RetryScheduled, GaveUp), on_pair, operation="named", essential=True)
     service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), on_three)
     service.bus.subscribe([RetryScheduled, GaveUp], on_pair)
+    service.bus.subscribe(GaveUp, on_gave_up, queue=100)
     service.bus.subscribe((RetryScheduled, GaveUp), lambda event: event.attempt)
     service.bus.subscribe([RetryScheduled, GaveUp], lambda event: event.attempt)
     service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), lambda event: event.at, opration="a")  # type: ignore[call-overload]  # misspelled
@@ -178,7 +182,8 @@ def steer(waiting: WaitingCall) -> None:
     service.resource("vram", total=24e9, unit="B")
     service.recoverable("load", claims={"vram": 1, "disk:models": len}, before=service.calls.question("a"))
     service.recoverable("load", claims=1)  # type: ignore[arg-type]  # no mapping
-    service.circuits.force("named", "closed", key="host")
+    service.circuits.force("named", "closed", key="host", seconds=60.0)
+    service.circuits.open_for("named", 60.0, key="host")
     assert_type(service.circuits.closed("named"), Condition)
     assert_type(list(service.circuits.states()), list[tuple[str, str]])
     assert_type(classify(ConnectionResetError()).category, Category)

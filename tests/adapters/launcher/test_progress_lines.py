@@ -9,6 +9,7 @@ import msgspec
 from adapters.launcher.plan import Command
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.view import LaunchView
+from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import Event
 from events.operation_events import (
     CallSteered,
@@ -17,6 +18,7 @@ from events.operation_events import (
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
+    Parked,
     RetryScheduled,
 )
 from tests.adapters.launcher.test_view import failed, of_call, started, view
@@ -71,6 +73,27 @@ def test_what_is_going_on_has_megabytes_and_per_cent() -> None:
 
 def test_what_waits_is_said_with_its_end() -> None:
     assert summary(started(), failed(), RETRY, now=12.5) == "still going on, 0 of 2 over; model: retry 1 in 2.5 s"
+
+
+OPENED = CircuitOpened(at=9.0, operation="download", key="example.org", after=30.0, cause="unreachable: no")
+HELD = of_call(Parked, key="example.org", after=29.0, why="circuit open: download[example.org]")
+ENDED = of_call(
+    GaveUp, key="example.org", reason="incident download[example.org]: the probes of other calls failed, unreachable"
+)
+
+
+def test_what_waits_for_an_incident_is_said_once_with_the_next_probe() -> None:
+    incident = "incident download[example.org]: unreachable: no; 1 call waits, next probe in 29 s"
+    assert summary(OPENED, started(), HELD) == f"still going on, 0 of 2 over; {incident}"
+
+
+def test_the_lines_of_calls_that_wait_for_an_incident_or_end_with_it_are_short() -> None:
+    half_open, closed = (
+        kind(at=1.0, operation="download", key="example.org") for kind in (CircuitHalfOpened, CircuitClosed)
+    )
+    assert said(started(), OPENED, HELD, half_open, ENDED, closed)[2:] == [
+        "model: waits for incident example.org", "model: gave up with incident example.org",
+    ]  # fmt: skip
 
 
 def test_what_is_paused_or_over_is_said_too() -> None:

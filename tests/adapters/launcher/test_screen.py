@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.plan import Command, Download, Step
 from adapters.launcher.screen import launch_table, live_table, make_console
-from adapters.launcher.view import CircuitLine, LaunchView
+from adapters.launcher.view import LaunchView
+from events.circuit_events import CircuitOpened
 
 NAMES = ("model", "vae", "requirements")
 STEPS: tuple[Step, ...] = (
@@ -130,22 +132,52 @@ def test_a_restart_and_failures_are_shown() -> None:
     assert "after 2 failures (+2 restarts)" in text
 
 
-def test_a_circuit_is_a_line_of_its_own() -> None:
-    view = launch()
-    view.circuits["x"] = CircuitLine("download[example.org]", "open", until=12.0, opened=1)
-    assert "circuit download[example.org]: open for another 2 s, opened 1 time" in drawn(view, now=10.0)
+def with_incident(view: LaunchView, key: str = "example.org", cause: str = "unreachable: no route") -> LaunchView:
+    """*view*, with an incident at the time 0 for which the calls in "waiting" wait."""
+    incident = view.incidents["download", key] = IncidentLine(operation="download", key=key)
+    incident.take(CircuitOpened(at=0.0, operation="download", key=key, after=40.0, cause=cause))
+    incident.waiting = {line.name for line in view.lines.values() if line.state == "waiting"}
+    return view
+
+
+def downloads(number: int, **changes: Any) -> LaunchView:
+    steps = [Download(name=f"file-{one:02}", url="https://example.org", destination="x") for one in range(number)]
+    return with_incident(launch(tuple(steps), incident="example.org", **changes))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_incident_is_a_line_above_the_table_and_what_waits_for_it_a_short_row(width: int) -> None:
+    view = downloads(30, state="waiting", attempts=1, why="no route " * 9)
+    text = drawn(view, width=width, now=5.0)
+    words = "incident download[example.org]: unreachable: no route; 30 calls wait, next probe in 35 s operation"
+    assert " ".join(text.split()).startswith(words)
+    assert text.count("waits for incident example.org") == 30
+    assert len(text.splitlines()) <= 2 + 1 + 30
+
+
+@pytest.mark.parametrize("state", ["waiting", "failed"])
+def test_calls_that_stand_alike_for_one_incident_are_counted_where_there_is_no_room(state: str) -> None:
+    console, view = terminal(24), downloads(30, state=state, why="gave up with incident example.org")
+    view.lines["file-07"].incident = view.lines["file-07"].why = ""
+    with live_table(view, console):
+        pass
+    assert isinstance(console.file, io.StringIO)
+    redrawn, whole = console.file.getvalue().split("\x1b[?25h", 1)
+    assert "incident download[example.org]" in redrawn
+    assert [name for name in view.lines if name in redrawn] == ["file-00", "file-07"]
+    assert "28 more" in redrawn
+    assert all(name in whole for name in view.lines)
 
 
 @pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])
 def test_text_from_outside_is_drawn_as_it_is_and_moves_no_cursor(evil: str) -> None:
     steps = (Command(name=f"a{evil}b", run=("true",)),)
     view = launch(steps, state="failed", why=f"c{evil}d")
-    view.circuits["x"] = CircuitLine(f"e{evil}f", "open", until=0.0, opened=1)
-    text = drawn(view)
+    text = drawn(with_incident(view, f"e{evil}f", f"g{evil}h"))
     assert not {"\x1b", "\r", "\u202e"} & set(text)
     assert len(text.splitlines()) == 3
     if evil.isprintable():
-        assert all(part in text for part in (f"a{evil}b", f"c{evil}d", f"e{evil}f"))
+        assert all(part in text for part in (f"a{evil}b", f"c{evil}d", f"e{evil}f", f"g{evil}h"))
 
 
 def test_where_there_is_no_terminal_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.codec import encode
 from events.event import Event
 from events.evidence import Category
+from events.incident_events import IncidentClosed
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -171,6 +172,32 @@ async def test_a_circuit_stands_as_its_latest_event_says(tmp_path: Path) -> None
         CircuitOpened(at=3.0, operation="render", after=1.0),
     )
     assert found.circuits == {"download[a.org]": "half-open", "download[b.org]": "closed", "render": "open"}
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_an_incident_has_times_of_day_and_the_calls_that_wait_for_it(tmp_path: Path, is_alive: bool) -> None:
+    a_org = {"operation": "download", "key": "a.org"}
+    held = {"after": 5.0, "why": "circuit open: download[a.org]", "category": Category.UNREACHABLE, "key": "a.org"}
+    found = await status_of(
+        tmp_path,
+        started(key="a.org", at=1.0),
+        of_call(Parked, at=2.0, **held),  # for an earlier incident
+        CircuitOpened(at=3.0, after=1.0, cause="timeout", **a_org),
+        CircuitClosed(at=4.0, **a_org),
+        IncidentClosed(at=4.0, lasted=1.0, **a_org),
+        started(key="a.org", call="c2", at=8.0),
+        CircuitOpened(at=9.0, after=30.0, cause="unreachable", **a_org),
+        of_call(Parked, at=9.0, call="c2", **held),
+        started(key="a.org", call="c3", at=9.5),
+        of_call(Parked, at=9.5, call="c3", **held),
+        of_call(GaveUp, at=10.0, call="c3", key="a.org", reason="told to"),
+        CircuitOpened(at=39.0, after=60.0, times=2, cause="unreachable", **a_org),
+        is_alive=is_alive,
+    )
+    [incident] = found.incidents
+    assert (incident.since, incident.next_probe) == (RUN.wall, RUN.wall + 90.0)
+    assert (incident.cause, incident.calls, incident.gave_up) == ("unreachable", {"c2", "c3"}, 1)
+    assert incident.waiting == ({"c2"} if is_alive else set())
 
 
 async def test_rows_that_are_no_events_are_counted_and_spoil_nothing(tmp_path: Path) -> None:

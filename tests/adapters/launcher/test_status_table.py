@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome
 from adapters.launcher.status import CallStatus, JournalStatus
 from adapters.launcher.status_table import MOST_FINISHED, status_table
+from events.circuit_events import CircuitOpened
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
 CAUSE = (
@@ -154,6 +156,48 @@ def test_circuits_unreadable_rows_and_the_writer_are_shown() -> None:
     assert "circuit download[a.org]: open" in text
     assert "2 rows cannot be read" in text
     assert "journal calls.db: a running process is writing it" in text
+
+
+ENDED = "incident download[example.org]: the probes of other calls failed, unreachable; out of retries (3)"
+
+
+def incident() -> IncidentLine:
+    line = IncidentLine(operation="download", key="example.org", waiting={"c1"})
+    line.take(CircuitOpened(at=NOW - 5.0, operation="download", key="example.org", after=45.0, cause="unreachable: no"))
+    return line
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_incident_is_one_line_above_the_calls_and_the_calls_that_wait_for_it_are_folded(width: int) -> None:
+    held = [
+        call(call=f"c-{one}", state="waiting", waits_for="circuit open: download[example.org]", cause="no")
+        for one in range(30)
+    ]
+    shown = drawn(*held, width=width, incidents=(incident(),), circuits={"download[example.org]": "open"})
+    assert shown.startswith("incident download[example.org]: unreachable: no; ")
+    assert "next may probe in 40 s" in " ".join(shown.split())
+    assert shown.count("waits for incident example.org, since 11:59:55") == 3
+    assert "and 27 more wait for incident download[example.org]; --all shows them" in " ".join(shown.split())
+    assert len(shown.splitlines()) <= 15
+    assert "circuit " not in shown
+    assert drawn(*held, show_all=True).count("waits for incident") == 30
+
+
+def test_calls_of_a_dead_process_that_waited_for_an_incident_are_folded_too() -> None:
+    left = [call(call=f"c-{one}", state="left", waits_for="circuit open: download[example.org]") for one in range(5)]
+    shown = words(*left, call(call="other", state="left"))
+    assert shown.count("process 123 left it") == 4
+    assert "and 2 more were left as they waited for incident download[example.org]; --all shows them" in shown
+
+
+@pytest.mark.parametrize("state", ["gave up", "rejected"])
+def test_the_calls_that_gave_up_with_an_incident_are_folded_and_nothing_else_is(state: str) -> None:
+    ended = [call(call=f"c-{one}", state=state, reason=ENDED) for one in range(5)]
+    shown = words(*ended, call(call="other"), call(call="done", state="succeeded"))
+    assert shown.count("gave up with incident example.org; `recovery run launch.toml` tries it again") == 3
+    assert "and 2 more gave up with incident download[example.org]; --all shows them" in shown
+    assert "call other" in shown
+    assert "more that succeeded" not in shown
 
 
 @pytest.mark.parametrize("evil", ["[/red]", "[bold]x", ":bug:", "\x1b[31m", "a\nb", "\u202eabc", "\r"])

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from adapters.cli import cli
+from adapters.cli.command import cli
 from adapters.launcher.status import CallStatus, read_status
 from adapters.launcher.steering import Steered
 from adapters.sqlite.command_inbox import inbox_of

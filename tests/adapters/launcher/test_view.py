@@ -9,11 +9,12 @@ from adapters.launcher.launch import Outcome
 from adapters.launcher.plan import Command, Download
 from adapters.launcher.view import SEEN, LaunchView, Line
 from events.bus import Bus
-from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.circuit_events import CircuitOpened
 from events.codec import decode, encode
 from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation_events import (
+    CallRejected,
     CallSteered,
     CheckpointSaved,
     FailureClassified,
@@ -168,29 +169,28 @@ def test_what_is_not_of_the_plan_changes_nothing(event: Event) -> None:
     assert view(event).lines == view().lines
 
 
-def test_a_circuit_is_shown_as_it_stands() -> None:
-    part = {"operation": "download", "key": "example.org"}
-    events = [
-        CircuitOpened(at=1.0, after=5.0, **part),
-        CircuitHalfOpened(at=6.0, **part),
-        CircuitOpened(at=7.0, after=5.0, **part),
-        CircuitHalfOpened(at=12.0, **part),
-        CircuitClosed(at=13.0, **part),
-    ]
-    states = []
-    seen = LaunchView(STEPS)
-    for event in events:
-        seen.feed(event)
-        [circuit] = seen.circuits.values()
-        states.append((circuit.state, circuit.until, circuit.opened))
-    assert circuit.name == "download[example.org]"
-    assert states == [
-        ("open", 6.0, 1),
-        ("half-open", None, 1),
-        ("open", 12.0, 2),
-        ("half-open", None, 2),
-        ("closed", None, 2),
-    ]
+HELD = {"key": "example.org", "why": "circuit open: download[example.org]", "after": 5.0}
+
+
+def test_a_call_that_waits_for_an_incident_names_its_host_and_waits_in_it() -> None:
+    opened = CircuitOpened(at=1.0, operation="download", key="example.org", after=30.0, cause="unreachable")
+    seen = view(opened, started(key="example.org"), of_call(Parked, **HELD))
+    assert (seen.lines["model"].state, seen.lines["model"].incident) == ("waiting", "example.org")
+    assert seen.incidents["download", "example.org"].waiting == {"c1"}
+    seen.feed(started(key="example.org"))
+    assert (seen.lines["model"].state, seen.lines["model"].incident) == ("running", "")
+    assert seen.incidents["download", "example.org"].waiting == set()
+
+
+def test_an_attempt_that_an_incident_holds_is_not_counted_as_a_try() -> None:
+    assert line(failed(), started(attempt=2), of_call(Parked, attempt=2, **HELD)).attempts == 1
+
+
+@pytest.mark.parametrize("kind", [GaveUp, CallRejected])
+def test_a_call_that_ends_with_an_incident_says_so_in_short(kind: type[CallEvent]) -> None:
+    reason = "incident download[example.org]: the probes of other calls failed, unreachable: no; out of retries (3)"
+    ended = line(of_call(Parked, **HELD), of_call(kind, key="example.org", reason=reason))
+    assert (ended.state, ended.why) == ("failed", "gave up with incident example.org")
 
 
 def test_no_secret_of_a_failure_is_shown() -> None:

@@ -24,7 +24,7 @@ from tests.slow import few
 
 READ = """
 import json, sys
-from adapters.cli import main
+from adapters.cli.command import main
 from adapters.sqlite.store import SQLiteStore
 from adapters.launcher.status import read_status
 from recovery.service import Recovery

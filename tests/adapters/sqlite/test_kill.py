@@ -107,7 +107,7 @@ class Launch:
 
     def kill_in_mid_download(self) -> int:
         """Run it and kill it; returns how many bytes it knew to be on the disk."""
-        with child(self.folder / "first", "-m", "adapters.cli", "run", self.plan, "--json"):
+        with child(self.folder / "first", "-m", "adapters", "run", self.plan, "--json"):
             eventually(lambda: (noted := self.sidecar()) is not None and noted.offset > 0)
         noted = self.sidecar()
         assert noted is not None
@@ -119,7 +119,7 @@ class Launch:
     def run_again(self) -> list[Event]:
         """Run it to its end; returns the events it printed."""
         out = self.folder / "second"
-        with child(out, "-m", "adapters.cli", "run", self.plan, "--json") as process:
+        with child(out, "-m", "adapters", "run", self.plan, "--json") as process:
             assert process.wait(20) == 0, out.read_text()
         lines = [line for line in out.read_bytes().splitlines() if line.startswith(b"{")]  # besides warnings
         return [decode(line) for line in lines[:-1]]
@@ -221,9 +221,9 @@ def test_a_command_that_outlived_its_launcher_is_waited_for(tmp_path: Path) -> N
     plan, log = tmp_path / "launch.toml", tmp_path / "log"
     run = msgspec.json.encode([sys.executable, "-S", "-c", ORPHAN]).decode()
     plan.write_text(f'[[operation]]\nname = "install"\nkind = "command"\nrun = {run}\n')
-    with child(tmp_path / "first", "-m", "adapters.cli", "run", plan):
+    with child(tmp_path / "first", "-m", "adapters", "run", plan):
         eventually(lambda: log.exists() and log.read_text() == "begin\n")
-    with child(tmp_path / "second", "-m", "adapters.cli", "run", plan, "--json") as process:
+    with child(tmp_path / "second", "-m", "adapters", "run", plan, "--json") as process:
         eventually(lambda: has_open(process.pid, tmp_path / ".recovery" / "logs" / "install.log"))
         time.sleep(0.1)  # long enough for a second one to begin, if it did not wait
         assert log.read_text() == "begin\n"

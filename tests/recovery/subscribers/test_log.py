@@ -270,3 +270,36 @@ def test_a_record_that_cannot_be_formatted_breaks_no_handler() -> None:
             raise RuntimeError("mute")
 
     assert Redacted().filter(logging.makeLogRecord({"msg": "%s", "args": (Mute(),)}))
+
+
+ENDED = made(GaveUp, reason="incident fetch[host]: the probes of other calls failed, unreachable; out of retries (3)")
+
+
+def test_the_calls_that_end_with_an_incident_are_one_error_and_a_line_each_at_info(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "recovery")
+    log = Log()
+    rejected = made(CallRejected, reason=ENDED.reason)
+    for event in (ENDED, rejected, ENDED, GAVE_UP):
+        log(event)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "INFO", "INFO", "ERROR"]
+    assert caplog.messages[0] == f"{ENDED.reason}; the calls that wait for it give up, each with a line at INFO"
+    assert "out of retries (3)" in caplog.messages[4]
+
+
+def test_of_the_calls_that_an_open_circuit_rejects_the_first_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "recovery")
+    log = Log()
+    rejected = made(CallRejected, reason="circuit open: fetch[host]")
+    for event in (rejected, rejected, made(CallRejected, reason="circuit open: fetch[two]", key="two"), rejected):
+        log(event)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING", "INFO"]
+
+
+@pytest.mark.parametrize("between", [made(CircuitOpened, after=9.0, times=3), made(IncidentClosed, lasted=9.0)])
+def test_calls_that_end_with_a_later_probe_are_told_of_again(between: Event, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log()
+    for event in (ENDED, ENDED, between, ENDED, ENDED):
+        log(event)
+    assert sum("each with a line at INFO" in line for line in caplog.messages) == 2

@@ -1,0 +1,1 @@
+"""The command ``recovery``: one module for each family of verbs."""

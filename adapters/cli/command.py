@@ -1,0 +1,65 @@
+"""The command ``recovery``: check and run a launch plan, show its journal, steer its calls, watch the demonstration.
+
+Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started),
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+
+from adapters.cli.check import check
+from adapters.cli.demo import demo
+from adapters.cli.output import print_error
+from adapters.cli.run import run
+from adapters.cli.status import status
+from adapters.cli.steer import VERBS
+from recovery.installation import extra
+
+with extra("launcher"):
+    import click
+
+AFTER_INTERRUPT = "cancelled; run it again to begin a new launch: downloads go on from the bytes that are there"
+
+
+class Interruptible(click.Group):
+    """Commands that say after Ctrl-C what happens next, and exit with 130."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was chosen."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_error(AFTER_INTERRUPT if ctx.invoked_subcommand == "run" else "interrupted")
+            sys.exit(130)
+
+
+@click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="launcher-recovery")
+def cli() -> None:
+    """Run launches that recover by themselves.
+
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong plan, 130 cancelled with Ctrl-C.
+    """
+
+
+for _verb in (run, status, *VERBS, check, demo):
+    cli.add_command(_verb)
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # the signs of a table are not in every encoding
+    try:
+        cli()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print_error(
+            f"there is no room for what is printed: {error.strerror}; `recovery status` shows how a launch stands"
+        )
+        sys.exit(1)

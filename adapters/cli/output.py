@@ -1,0 +1,65 @@
+"""What the verbs share: the kinds of their arguments, and how they print."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from adapters.launcher.plan import load_plan
+from adapters.launcher.screen import make_console
+from recovery.installation import extra
+from recovery.redact import brief
+
+with extra("launcher"):
+    import click
+    from rich.console import Console
+
+
+class FilePath(click.Path):
+    """A file, which need not be there yet."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that *value* names; fails for a folder, also for "", and for what the system does not take."""
+        path = Path(value)
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except FileNotFoundError:
+            return path
+        except OSError as error:
+            self.fail(f"{path}: {error.strerror}", param, ctx)
+        return self.fail(f"{path} is a folder", param, ctx) if is_folder else path
+
+
+FILE = FilePath()
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def console(*, as_json: bool) -> Console:
+    """The screen for people; silent where JSON is printed."""
+    return Console(quiet=True) if as_json else make_console()
+
+
+def journal_at(path: Path) -> Path:
+    """The journal at *path*, or of the launch plan there."""
+    return load_plan(path).journal if path.suffix == ".toml" else path
+
+
+def print_error(problem: str) -> None:
+    """Print one line to stderr, redacted."""
+    click.echo(f"recovery: {brief(problem)}", err=True)
+
+
+def usage_error(error: Exception) -> NoReturn:
+    """End the command with exit code 2: it was used wrongly."""
+    print_error(str(error))
+    sys.exit(2)
+
+
+def print_json(value: object) -> None:
+    """Print *value* as a line of JSON."""
+    click.echo(msgspec.json.encode(value))

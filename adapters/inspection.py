@@ -1,0 +1,291 @@
+"""What is in force for each operation of a plan, a service or a configuration file, and what is wrong with it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from adapters.launcher.launch import settings_of
+from adapters.launcher.plan import Document, Download, LaunchPlan, load_plan
+from events.callables import name_of
+from recovery.configuration import ConfigurationError, options_of
+from recovery.explain import duration
+from recovery.lint import Finding, lint, longest_delay, longest_failure
+from recovery.operations import Definition
+from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.hosts import host_of
+from recovery.policies.retry import RetryPolicy
+from recovery.redact import brief
+from recovery.service import Recovery
+from recovery.settings import OperationConfig
+from recovery.settings_check import Defaults, make_config, overridden
+
+WhereOf = Callable[[str, str], str]
+"""Finds the place of a field, by its table and name: ``launch.toml:12``."""
+
+
+class TargetError(ValueError):
+    """What was to be checked is neither a file nor a service that can be imported."""
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in force for calls that share a circuit.
+
+    Args:
+        names: The operation, or the steps of the plan.
+        where: Where that is written.
+        key: The key that they share, or the function that makes it; "" for none.
+        retries: How often; ``None`` for no limit.
+        delays: The longest delay before the first retry and before the last one, in seconds.
+        fails_within: Seconds after which a call has given up that always fails; ``None`` if it need not give up.
+        circuit: When it opens, for how long, and what it does to calls; empty for none.
+        durability: What is journalled.
+        settings: Everything that is in force.
+    """
+
+    names: tuple[str, ...]
+    where: str
+    key: str
+    retries: int | None
+    delays: tuple[float, float]
+    fails_within: float | None
+    circuit: tuple[str, ...]
+    durability: str
+    settings: dict[str, Any]
+
+
+class Found(Finding, frozen=True, kw_only=True):
+    """A finding, with the operations that it is about, and where the value is written."""
+
+    operation: str
+    where: str
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """What is in force, and the findings."""
+
+    operations: tuple[InForce, ...]
+    findings: tuple[Found, ...]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that share a circuit: what to examine."""
+
+    names: tuple[str, ...]
+    what: str
+    config: OperationConfig
+    where: WhereOf
+    calls: int | None = None
+    key: str = ""
+
+
+def inspect(target: str) -> Inspection:
+    """Inspect *target*: a plan, a configuration file, or ``module:service``.
+
+    Raises:
+        PlanError: A wrong plan.
+        ConfigurationError: A wrong configuration file.
+        TargetError: Nothing of that name.
+    """
+    path = Path(target)
+    if path.suffix == ".toml" or path.is_file():
+        return _inspected(_of_plan(load_plan(path)) if _is_plan(path) else _of_file(path))
+    if ":" not in target:
+        raise TargetError(
+            f"{target}: there is no such file; a service is named module:service, as in shop.jobs:service"
+        )
+    service = import_service(target)
+    return _inspected(_of_service(service), _unknown(service))
+
+
+def _is_plan(path: Path) -> bool:
+    """Whether the file is a plan rather than a configuration: it has a list of operations, or tables of plans alone."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return True  # ``load_plan`` says what is wrong
+    tables = set(Document.__struct_fields__) - {"operation", "rule"}
+    return isinstance(document.get("operation"), list) or bool(tables & set(document))
+
+
+def import_service(target: str) -> Recovery:
+    """The service that *target* names, as ``module:name``; the module's top level runs. Raises TargetError."""
+    module, _, name = target.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as for ``python -m``
+    try:
+        found: object = importlib.import_module(module)
+    except Exception as error:  # whatever the program does when it is imported
+        raise TargetError(f"{target}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            raise TargetError(f"{target}: {module} has no {name!r}") from error
+    found = getattr(found, "__self__", found)  # ``recoverable`` of the default service stands for it
+    if not isinstance(found, Recovery):
+        said = f"is of type {type(found).__name__}, no Recovery; name the service, or `recoverable` of the default one"
+        raise TargetError(f"{target}: {said}")
+    return found
+
+
+def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
+    settings, has_store = settings_of(plan), True
+    configs = {name: make_config(one, defaults=Defaults(), has_store=has_store) for name, one in settings.items()}
+    steps: dict[tuple[str, str], list[str]] = {}
+    for step in plan.steps:
+        part = ("download", host_of(step.url)) if isinstance(step, Download) else ("command", "")
+        steps.setdefault(part, []).append(step.name)
+    lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
+    for (kind, key), names in steps.items():
+        number = len(names) if kind == "download" else None
+        yield Group(names=tuple(names), what=kind, config=configs[kind], where=lines, calls=number, key=key)
+
+
+def _of_file(path: Path) -> Iterator[Group]:
+    options = options_of(path)
+    defaults = Defaults(**{name: options[name] for name in Defaults.__struct_fields__ if name in options})
+    config = make_config({}, defaults=defaults, has_store=True)
+    rules = {"classifiers": options.get("classifier", ())}
+    config = msgspec.structs.replace(config, **rules)
+    yield Group(names=("every operation",), what="any operation", config=config, where=Lines(path, {}))
+    for name, settings in options.get("overrides", {}).items():
+        try:
+            config = make_config(overridden({}, settings), defaults=defaults, has_store=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f'{path}: operation."{name}": {error}') from error
+        table = f'operation."{name}"'
+        where = Lines(path, {"policy": table, "breaker": table, "budget": table})
+        yield Group(names=(name,), what=name, config=config, where=where)
+
+
+def _of_service(service: Recovery) -> Iterator[Group]:
+    owners = {
+        id(owner): owner for one in service.bus.operations() if (owner := getattr(one, "owner", _none)()) is not None
+    }
+    for owner in sorted(owners.values(), key=lambda one: one.operation.name):
+        config = owner.config
+        if config.durability is None:
+            config = msgspec.structs.replace(config, durability="lazy" if service.journal is not None else "off")
+        name, key = owner.operation.name, "" if config.key is None else name_of(config.key)
+        yield Group(names=(name,), what=name, config=config, where=_Home(owner), key=key)
+
+
+def _none() -> None:
+    return None
+
+
+def _unknown(service: Recovery) -> Iterator[Found]:
+    """A finding for each operation that a configuration file sets and the program does not have."""
+    known = {one.name for one in service.bus.operations()}
+    for name in sorted(set(service.overrides) - known):
+        yield Found(
+            rule="unknown-operation",
+            table="operation",
+            field=name,
+            text=f"the configuration sets operation {name!r}, and the service has no such operation",
+            cure=f"use one of {', '.join(sorted(known)) or 'its names'}, or remove the table",
+            operation=name,
+            where="",
+        )
+
+
+def _inspected(groups: Iterable[Group], more: Iterable[Found] = ()) -> Inspection:
+    rows, findings, most = [], dict[tuple[str, str], Found](), dict[tuple[str, str], int]()
+    for group in groups:
+        rows.append(_in_force(group))
+        for one in lint(group.what, group.config, calls=group.calls, key=group.key if group.calls else ""):
+            where = group.where(one.table, one.field)
+            found = Found(**msgspec.structs.asdict(one), operation=group.what, where=where)
+            # Where one place sets it for several circuits, that of most calls tells for the others.
+            place = (one.rule, where if group.calls else one.text)
+            same = findings.setdefault(place, found)
+            if same is not found and not group.calls:
+                also = f"{same.operation}, {group.what}"
+                findings[place] = msgspec.structs.replace(same, operation=also)
+            elif (group.calls or 0) > most.setdefault(place, group.calls or 0):
+                findings[place], most[place] = found, group.calls or 0
+    return Inspection(tuple(rows), (*findings.values(), *more))
+
+
+def _in_force(group: Group) -> InForce:
+    config = group.config
+    longest = longest_failure(config.policy, config.breaker, waits=config.when_open == "wait")
+    return InForce(
+        names=group.names,
+        where=group.where("", ""),
+        key=group.key,
+        retries=config.policy.most_retries,
+        delays=_delays(config.policy),
+        fails_within=None if longest == float("inf") else longest,
+        circuit=_circuit(config.breaker, config.when_open),
+        durability=config.durability or "off",
+        settings=_plain(config),
+    )
+
+
+def _delays(policy: RetryPolicy) -> tuple[float, float]:
+    most = policy.most_retries
+    return longest_delay(policy, None, 1), longest_delay(policy, None, 64 if most is None else max(most, 1))
+
+
+def _circuit(breaker: BreakerPolicy | None, when_open: str) -> tuple[str, ...]:
+    if breaker is None:
+        return ()
+    rate, number = breaker.failure_rate, breaker.failure_threshold
+    opens = f"{number} {breaker.counts}" if rate is None else f"{rate:.0%} of {breaker.window} {breaker.counts}"
+    return f"{opens}, {duration(breaker.break_duration)}", "calls wait" if when_open == "wait" else "rejects calls"
+
+
+def _plain(value: Any) -> Any:
+    """*value* as plain data; functions and conditions by their names."""
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        kind = {"type": value.__struct_config__.tag} if value.__struct_config__.tag else {}
+        return kind | {name: _plain(one) for name, one in fields.items() if one is not msgspec.UNSET}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple | list | frozenset | set):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return brief(name_of(value) if callable(value) else str(value))
+
+
+class Lines:
+    """Where the fields of a TOML file are written; *tables* are the tables of the file by those of findings."""
+
+    def __init__(self, path: Path, tables: Mapping[str, str]) -> None:
+        self._path, self._tables = path, tables
+        self._lines = path.read_text(encoding="utf-8-sig").splitlines()
+
+    def __call__(self, table: str, field: str) -> str:
+        """The line of the *field*; of its table where it is not set, of the file without that."""
+        wanted, current, header = self._tables.get(table, table), "", 0
+        for number, line in enumerate(self._lines, 1):
+            if match := re.match(r"\s*\[+\s*(.+?)\s*\]+\s*(#.*)?$", line):
+                current = match[1]
+                header = header or (number if current == wanted else 0)
+            elif current == wanted and field and re.match(rf"\s*{re.escape(field)}\s*=", line):
+                return f"{self._path}:{number}"
+        return f"{self._path}:{header}" if header else str(self._path)
+
+
+class _Home:
+    """Where the function of an operation is written."""
+
+    def __init__(self, definition: Definition) -> None:
+        function = getattr(definition.wrapper(), "__wrapped__", None)
+        code = getattr(function, "__code__", None)
+        self._where = "" if code is None else f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
+
+    def __call__(self, table: str, field: str) -> str:
+        return self._where

@@ -1,0 +1,208 @@
+"""``recovery check``: what is in force, and the findings, of plans, configuration files and services."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from adapters.cli.check import inspection_table
+from adapters.cli.command import cli
+from adapters.inspection import TargetError, inspect
+
+DOWNLOADS = "".join(
+    f'[[operation]]\nname = "model-{number}"\nkind = "download"\nurl = "https://huggingface.co/{number}"\n'
+    f'destination = "{number}.safetensors"\n'
+    for number in range(30)
+)
+OTHERS = """[[operation]]
+name = "clip"
+kind = "download"
+url = "https://example.org/clip"
+destination = "clip.safetensors"
+
+[[operation]]
+name = "requirements"
+kind = "command"
+run = ["pip", "install"]
+"""
+SLOW = '[retry]\nmax_retries = 40\njitter = "none"\n\n[circuit]\nmax_break = 3600\n'
+SHOP = """
+from recovery import Recovery, host_of
+
+service = Recovery.from_config({"operation": {"fetsh": {"max_retries": 3}}}, env={})
+text = "no service"
+
+
+@service.recoverable("fetch", max_retries=None, key=host_of)
+def fetch(url): ...
+
+
+@service.recoverable
+def save(): ...
+
+
+service.operation("by hand", max_retries=1)
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "launch.toml"
+    path.write_text(DOWNLOADS + OTHERS)
+    return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A program with a service, in the folder that is the current one."""
+    (tmp_path / "shop_of_test.py").write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "shop_of_test:service"
+    sys.modules.pop("shop_of_test", None)
+
+
+def check(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["check", *map(str, arguments)])
+
+
+def test_a_plan_that_is_well_set_has_exit_code_0(plan: Path) -> None:
+    result = check(plan)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith("\nnothing is wrong\n")
+
+
+def test_calls_that_share_a_key_share_a_row(plan: Path) -> None:
+    rows = {row.key: row for row in inspect(str(plan)).operations}
+    assert {key: len(row.names) for key, row in rows.items()} == {"huggingface.co:443": 30, "example.org:443": 1, "": 1}
+    host = rows["huggingface.co:443"]
+    assert (host.retries, host.delays, host.fails_within) == (5, (0.5, 8.0), 1050.0)
+    assert (host.circuit, host.durability) == (("5 attempts, 30 s", "calls wait"), "journal")
+
+
+def test_a_finding_names_the_line_of_the_plan(plan: Path) -> None:
+    plan.write_text(SLOW + DOWNLOADS + OTHERS)
+    found = {one.rule: one for one in inspect(str(plan)).findings if one.operation == "download"}
+    assert found["slow-to-fail"].where == f"{plan}:2"
+    assert found["no-jitter"].where == f"{plan}:3"
+    assert found["slow-to-fail"].text.startswith("30 downloads of huggingface.co:443 may take 1 d ")
+    assert check(plan).exit_code == 1
+
+
+def test_a_finding_about_what_is_not_set_names_the_table_or_the_file(plan: Path) -> None:
+    plan.write_text('[[rule]]\nexit_codes = [75]\ncategory = "transient"\nretry_after = 900\n' + DOWNLOADS)
+    assert [one.where for one in inspect(str(plan)).findings] == []
+    plan.write_text("[circuit]\n[retry]\nattempt_timeout = 90\n" + DOWNLOADS)
+    assert [(one.rule, one.where) for one in inspect(str(plan)).findings] == [("lease-too-short", f"{plan}:1")]
+    plan.write_text("[retry]\nattempt_timeout = 90\n" + DOWNLOADS)
+    assert [one.where for one in inspect(str(plan)).findings] == [f"{plan}"]
+
+
+def test_json_has_all_settings_and_findings(plan: Path) -> None:
+    plan.write_text(SLOW + DOWNLOADS)
+    result = check(plan, "--json")
+    document: dict[str, Any] = msgspec.json.decode(result.stdout)
+    [row] = document["operations"]
+    assert (result.exit_code, row["settings"]["policy"]["max_retries"], len(row["names"])) == (1, 40, 30)
+    assert row["settings"]["policy"]["backoff"] == {"type": "Exponential", "initial": 0.5, "factor": 2.0}
+    assert {one["rule"] for one in document["findings"]} == {"slow-to-fail", "no-jitter"}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal(plan: Path, width: int) -> None:
+    plan.write_text(SLOW + DOWNLOADS + OTHERS)
+    console = Console(width=width, record=True, file=open(os.devnull, "w"), markup=False)  # noqa: SIM115  # it is empty
+    with console.file:
+        console.print(inspection_table(inspect(str(plan))))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    [row] = [line for line in lines if line.startswith("model-0")]
+    assert row.endswith("40       0.5-60 s   1 d 11 h   5 attempts, 30 s journal ")
+
+
+def test_a_service_shows_each_operation_where_it_is_defined(shop: str) -> None:
+    found = inspect(shop)
+    rows = {row.names[0]: row for row in found.operations}
+    assert list(rows) == ["by hand", "fetch", "shop_of_test.save"]
+    assert (rows["fetch"].key, rows["fetch"].where) == ("host_of", "shop_of_test.py:8")
+    assert (rows["fetch"].retries, rows["fetch"].fails_within, rows["fetch"].durability) == (None, None, "off")
+    assert [(one.rule, one.where) for one in found.findings] == [
+        ("no-limit", "shop_of_test.py:8"),
+        ("unknown-operation", ""),
+    ]
+
+
+def test_the_default_service_is_named_by_its_recoverable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain_of_test.py").write_text(
+        "from recovery import recoverable\n@recoverable('plain of test', max_retries=9)\ndef plain(): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rows = inspect("plain_of_test:recoverable").operations
+    assert [row.retries for row in rows if row.names == ("plain of test",)] == [9]
+    del sys.modules["plain_of_test"]
+
+
+def test_an_operation_that_only_the_configuration_has_is_named(shop: str) -> None:
+    result = check(shop)
+    assert result.exit_code == 1
+    assert "the configuration sets operation 'fetsh', and the service has no such operation" in result.stdout
+    assert "cure: use one of by hand, fetch, shop_of_test.save" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("shop_of_test:servic", "shop_of_test:servic: shop_of_test has no 'servic'"),
+        ("shop_of_test:text", "shop_of_test:text: is of type str, no Recovery; name the service, or `recoverable` of "),
+        ("no_such_module:service", "no_such_module:service: no_such_module cannot be imported: ModuleNotFoundError: "),
+        ("nothing", "nothing: there is no such file; a service is named module:service, as in shop.jobs:service"),
+    ],
+)
+def test_a_target_that_is_no_service_is_named(shop: str, target: str, said: str) -> None:
+    with pytest.raises(TargetError) as refused:
+        inspect(target)
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("launch.toml", "[retry]\nmax_retry = 1\n" + DOWNLOADS, "retry.max_retry: there is no such key; did you mean"),
+        ("recovery.toml", "[policy]\nmax_retry = 1\n", "policy.max_retry: there is no such key; did you mean"),
+        ("recovery.toml", '[operation."fetch"]\njoin = true\n', 'operation."fetch": join=True needs resumable=True'),
+        ("gone.toml", None, "No such file"),
+    ],
+)
+def test_a_wrong_file_is_exit_code_2(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    result = check(path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"recovery: {path}: {said}")
+
+
+def test_a_configuration_file_shows_the_defaults_and_each_operation(tmp_path: Path) -> None:
+    path = tmp_path / "recovery.toml"
+    path.write_text('[policy]\nmax_retries = 7\n\n[operation."fetch"]\nmax_retries = "none"\n')
+    found = inspect(str(path))
+    assert {row.names[0]: row.retries for row in found.operations} == {"every operation": 7, "fetch": None}
+    assert [(one.rule, one.where) for one in found.findings] == [("no-limit", f"{path}:5")]
+
+
+def test_the_page_lists_every_rule() -> None:
+    folder = Path(__file__).parent.parent.parent
+    page = (folder / "docs" / "configuration.md").read_text(encoding="utf-8")
+    sources = [(folder / name).read_text(encoding="utf-8") for name in ("recovery/lint.py", "adapters/inspection.py")]
+    rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == sorted(rules)
