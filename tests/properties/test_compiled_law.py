@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -172,6 +173,13 @@ class Lines(logging.Handler):
         self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
+def warm_up(service: Recovery) -> None:
+    """From now on the journal takes records."""
+    service.recoverable("warm-up", max_retries=1, initial_delay=0.0)(Script(ConnectionError("reset")))()
+    assert service.journal is not None
+    service.journal.receipt().wait(30.0)
+
+
 def act(scene: Scene, subscribe: Callable[[Recovery], None], mode: Mode) -> dict[str, Any]:
     """What can be seen of *scene*."""
     clock, store, lines, logger = VirtualClock(), MemoryStore(), Lines(), logging.getLogger("recovery")
@@ -183,9 +191,8 @@ def act(scene: Scene, subscribe: Callable[[Recovery], None], mode: Mode) -> dict
     try:
         with Recovery(store=store, clock=clock, rng=seeded_rng(scene.seed), run="run", **scene.service) as service:
             subscribe(service)
-            service.recoverable("warm-up", max_retries=1, initial_delay=0.0)(Script(ConnectionError("reset")))()
+            warm_up(service)
             assert service.journal is not None
-            service.journal.receipt().wait(30.0)  # from now on the journal takes records
             _play(scene, service, mode, clock, attempts, ends)
             service.journal.receipt().wait(30.0)
             circuits, counts = service.circuits.states(), service.journal.counts
@@ -294,3 +301,49 @@ def without_times(seen: dict[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "lines": [re.sub(r"(recovered with attempt \d+) .*", r"\1", line) for line in seen["lines"]],
     }
+
+
+def rows_of_two_under_way(subscribe: Callable[[Recovery], None], mode: str) -> list[dict[str, Any]]:
+    """What is journalled of two calls that fail, one after the other, once other calls have opened their circuit."""
+    clock, store = VirtualClock(), MemoryStore()
+    with Recovery(store=store, clock=clock, rng=seeded_rng(0), run="run") as service:
+        subscribe(service)
+        warm_up(service)
+        began: list[int] = []
+
+        async def body(number: int) -> int:
+            began.append(number)
+            if len(began) <= 2:
+                await gate.wait()
+                raise ConnectionError("reset")
+            return number
+
+        breaker = BreakerPolicy(failure_threshold=1)
+        call = service.recoverable("law", max_retries=1, initial_delay=0.0, breaker=breaker)(body)
+
+        async def main() -> None:
+            nonlocal gate
+            gate = anyio.Event()
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, 1)
+                group.start_soon(call, 2)
+                while len(began) < 2:
+                    await anyio.sleep(0)
+                attempt = service.operation("law").start()
+                attempt.fail(ConnectionError("outage"))
+                attempt.next().fail(ConnectionError("outage"))
+                gate.set()
+
+        gate: Any = None
+        clock.run(main, backend=mode)
+        assert service.journal is not None
+        service.journal.receipt().wait(30.0)
+    calls: dict[str, int] = {}
+    return [_shown(msgspec.json.decode(row.body), calls) for row in store.rows]
+
+
+@pytest.mark.parametrize("mode", ["asyncio", "trio"])
+def test_a_call_that_fails_while_its_circuit_is_open_takes_the_general_path(mode: str) -> None:
+    general = rows_of_two_under_way(connect_to_the_signal, mode)
+    assert rows_of_two_under_way(subscribe_nothing, mode) == general
+    assert sum(row["event"] == "Parked" for row in general) == 2
