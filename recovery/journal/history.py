@@ -228,7 +228,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case CallSteered(command="retry now"):
             changes["asks_person"] = False
         case CallSteered(command="reset"):
-            # Of a call that waits for a retry, the next attempt is its first.
+            # Of a call that waits for a retry, the next attempt is its first retry.
             changes.update(retries=int(record.state == "waiting" and not record.waits_for), elapsed=0.0)
         case OperationRepeated(former=former):
             changes["former"] = former
@@ -260,6 +260,8 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case CallSteered(command="unpause", at=at) if record.paused_at is not None:
             due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
             return {"paused_at": None, "due": due}
+        case CallSteered(command="cancel" | "reset" | "edit"):
+            return {}  # a wait goes on as it was, until another event ends it
         case CallSteered(command=command, at=at):
             return {"paused_at": at if command == "pause" else None}
         case Parked(at=at, why=why, within=within):

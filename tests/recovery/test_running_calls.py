@@ -455,6 +455,29 @@ def test_a_running_call_is_edited_and_reset():
     assert len(attempts) == 5
 
 
+def test_the_journal_knows_that_a_call_stays_paused_and_has_its_retries_back():
+    service = Recovery(store=MemoryStore(), policy=HOUR, enable_logging=False)
+
+    @service.recoverable("fetch")
+    def fetch() -> None:
+        raise ConnectionError
+
+    with service, in_thread(fetch) as made:
+        wait_until(service.calls.waiting)
+        [waiting] = service.calls.waiting()
+        assert service.calls.pause(waiting.call)
+        assert service.calls.edit(waiting.call, max_retries=5)
+        assert service.calls.reset(waiting.call)
+        record = service.calls.find(waiting.call)
+        assert record is not None
+        assert (record.state, record.paused_at is None, record.elapsed) == ("waiting", False, 0.0)
+        service.calls.cancel(waiting.call)
+        assert isinstance(made.exception(5.0), CallCancelledError)
+        record = service.calls.find(waiting.call)
+        assert record is not None
+        assert record.state == "cancelled"
+
+
 def test_a_block_is_edited():
     clock = VirtualClock()
     service, attempts = Recovery(clock=clock, enable_logging=False), []
