@@ -71,6 +71,8 @@ class Bus:
         """The next of them makes, after the run and a dash, the id of a new call."""
         self.generation = 0
         """Changes of what the calls of all operations depend on; those of one are in ``Operation.generation``."""
+        self.stops: tuple[tuple[float, float], ...] = ()
+        """When the process went on after it was stopped, and for how many seconds; the latest ones."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}

@@ -99,6 +99,18 @@ class Call(msgspec.Struct, eq=False):
         """The arguments as events hold them."""
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
 
+    @property
+    def charge(self) -> int:
+        """How many retries the attempt after the latest failure uses: 1, or 0 if a jump of the clock excuses that."""
+        return 0 if self.failure is not None and self.failure.uncharged else 1
+
+    def elapsed(self, now: float) -> float:
+        """Seconds from its begin to *now*, without those in which the process was stopped."""
+        began, stops = self.began, self.operation.bus.stops
+        if began is None:
+            return 0.0
+        return now - began - sum(slept for at, slept in stops if at > began) if stops else now - began
+
     def own_progress(self) -> Progress:
         """Its progress, made when it is first needed: most calls have none."""
         if self.progress is None:

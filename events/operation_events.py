@@ -72,11 +72,13 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
         retries: How many retries the call has used.
         elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
             timeout, key or durability "journal" or "strict", and no subscriber to its starts, reads no clock before
-            it fails: then it is since that attempt failed, and its own time is not counted.
+            it fails: then it is since that attempt failed, and its own time is not counted. Time in which the process
+            was stopped is not counted (``ClockJumped``).
         waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.
         progress_resets: How often progress has given the call its retries back.
+        began: When the attempt began, on the bus's clock; None if nothing read the clock then.
     """
 
     asks: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     progressed: bool = False
     done: float = 0.0
     progress_resets: int = 0
+    began: float | None = None
 
 
 class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,6 +108,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         waited: As in ``OperationFailed``.
         done: As in ``OperationFailed``.
         progress_resets: As in ``OperationFailed``; one more if progress has just given the retries back.
+        uncharged: Whether it is due to a jump of the clock: it uses no retry, and no circuit counts it.
         remedy: What a person can do, if the rule knows it.
     """
 
@@ -120,6 +124,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
     waited: float = 0.0
     done: float = 0.0
     progress_resets: int = 0
+    uncharged: bool = False
     remedy: Remedy | None = None
 
     @property
@@ -148,6 +153,11 @@ class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     def error(self) -> str | None:
         """The exception's name and message in one line; None if the failure was not classified."""
         return None if self.failure is None else self.failure.evidence.summary
+
+    @property
+    def uncharged(self) -> bool:
+        """Whether the failure is due to a jump of the clock."""
+        return self.failure is not None and self.failure.uncharged
 
 
 LONG_WAIT = 10.0
@@ -199,16 +209,6 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     reason: str = ""
     asked: bool = False
-
-
-def as_counted(event: CallEvent) -> CallEvent | None:
-    """*event* as circuits and the monitor count it: a call that asks counts as one that gave up, and then no more."""
-    if isinstance(event, GaveUp):
-        return None if event.asked else event
-    if not isinstance(event, Parked) or not event.asks_person:
-        return event
-    shared = {name: getattr(event, name) for name in (*CallEvent.__struct_fields__, *Outcome.__struct_fields__)}
-    return GaveUp(**shared, reason=event.why)
 
 
 class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,7 +14,7 @@ from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.questions import OpenQuestion, Questions
 from recovery.settings import Settings
 from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.wait import WaitingCall
+from recovery.waiting.description import WaitingCall
 
 if TYPE_CHECKING:
     from recovery.journal.core import JournalCore

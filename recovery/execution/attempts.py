@@ -170,7 +170,7 @@ def note_end(error: Exception, call: Call, attempts: int, verdict: Verdict | Non
     outcome = CallOutcome(
         kind=kind_of(verdict, category, turned_away=turned_away),
         attempts=attempts,
-        elapsed=0.0 if call.began is None else operation.bus.clock() - call.began,
+        elapsed=call.elapsed(operation.bus.clock()),
         reason=verdict.reason if isinstance(verdict, GiveUp) else "",
         category=category,
         operation=operation.name,

@@ -203,8 +203,8 @@ class Attempts:
             definition.call_configs.pop(call, None)
 
     def _time_left(self, attempt: Attempt) -> float:
-        most, began = (attempt.call.edited or self.config).policy.max_elapsed, attempt.call.began
-        return math.inf if most is None or began is None else began + most - self.operation.bus.clock()
+        most, call = (attempt.call.edited or self.config).policy.max_elapsed, attempt.call
+        return math.inf if most is None or call.began is None else most - call.elapsed(self.operation.bus.clock())
 
     def __iter__(self) -> Iterator[BlockAttempt]:
         return BlockLoop(self)

@@ -275,7 +275,7 @@ class Runner:
 
     def _time_left(self, call: Call) -> float:
         most = (call.edited or self.config).policy.max_elapsed
-        return math.inf if most is None or call.began is None else call.began + most - self._bus.clock()
+        return math.inf if most is None or call.began is None else most - call.elapsed(self._bus.clock())
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from events.bus import Bus
+from events.counting import as_counted
 from events.event import Event
-from events.operation_events import Parked, RetryScheduled, as_counted
+from events.operation_events import Parked, RetryScheduled
 from recovery.journal.journal import Journal
 from recovery.monitoring.alerts import ALL_OPERATIONS, EVALUATE_AFTER_SECONDS, EVALUATED_EVENTS, Alerts, Thresholds
 from recovery.monitoring.calibration import Calibrations

@@ -17,7 +17,7 @@ from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command
 from recovery.resume.handles import Resumption
 from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.wait import WaitingCall
+from recovery.waiting.description import WaitingCall
 
 ASKED = "asked to end: it is a plain function, and ends when it asks context.cancelled(); it is not retried"
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from events.bus import Bus
 from events.circuit_events import CircuitClosed
 from events.conditions import Condition
+from events.counting import as_counted
 from events.event import FOREVER, CallEvent, Event
-from events.operation_events import FailureClassified, GaveUp, OperationStarted, Parked, as_counted
+from events.operation_events import FailureClassified, GaveUp, OperationStarted, Parked
 from events.verdicts import GiveUp, Park, Verdict
 from recovery.operations import MAX_KEYS, OperationOf
 from recovery.policies.breaker_policy import BreakerPolicy

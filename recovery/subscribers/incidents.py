@@ -8,12 +8,13 @@ import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
+from events.counting import as_counted
 from events.event import CallEvent
 from events.evidence import Category
 from events.fork_locks import fork_safe
 from events.incident_events import IncidentClosed, IncidentOpened
 from events.names import display_name
-from events.operation_events import CallRejected, GaveUp, Parked, as_counted
+from events.operation_events import CallRejected, GaveUp, Parked
 from events.subscription import Subscription
 from recovery.explain import counted, duration, moment, shown
 from recovery.operations import OperationKey

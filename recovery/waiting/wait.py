@@ -12,59 +12,16 @@ import msgspec
 
 from events.attempt import Attempt
 from events.conditions import Condition
-from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
-from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
+from recovery.policies.incidents import open_circuit
 from recovery.policies.retry import RetryPolicy
 from recovery.settings import OperationConfig
+from recovery.waiting.description import WaitingCall
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
 
 WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up", "cancel", "reset", "edit"]
-
-
-class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits.
-
-    Args:
-        call: The id of the call.
-        operation: The name of its operation.
-        key: The key of the operation, such as a host; "" for none.
-        attempt: The number of the attempt that the call waits for.
-        retries: Retries used up, the next attempt included if it is one.
-        left: Seconds left of its delay; infinite for a call that asks.
-        until: What it waits for besides: names of conditions, causes such as an open circuit.
-        is_paused: Whether its delay stands still.
-        asks_person: Whether it has no retries left, and waits until a person says ``retry_now`` or ``give_up``.
-        failure: What its latest attempt failed with; None if none has failed in this process, or it was not classified.
-        idempotency_key: What identifies its effect; "" for none.
-        arguments: Its arguments as JSON; None if it cannot be resumed.
-    """
-
-    call: str
-    operation: str
-    key: str
-    attempt: int
-    retries: int = 0
-    left: float
-    until: tuple[str, ...] = ()
-    is_paused: bool = False
-    asks_person: bool = False
-    failure: FailureClassified | None = None
-    idempotency_key: str = ""
-    arguments: bytes | None = None
-
-    def explain(self) -> Explanation:
-        """What people read about it: what its latest failure means, which call it is, what it waits for."""
-        event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
-        if self.asks_person:
-            step = "no retries are left: retry, or give up?"
-            return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
-        when = "paused" if self.is_paused else moment(self.left)
-        causes = f"{waits_for('; '.join(self.until))}, " if self.until else ""
-        step = f"{causes}attempt {self.attempt} {when}"
-        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
 
 
 class Wait(msgspec.Struct, eq=False):
@@ -97,6 +54,8 @@ class Wait(msgspec.Struct, eq=False):
     """What is left of the delay while it is paused."""
     pending: tuple[Condition, ...] = ()
     """The conditions that have not been met."""
+    wakes_at: float = math.inf
+    """When the sleep ends that was chosen, unless it is woken."""
     phase: Literal["delay", "poll", "deadline", "over"] = "delay"
     """What ends the sleep that was chosen; "over": the wait itself has ended."""
 
@@ -143,7 +102,19 @@ class Wait(msgspec.Struct, eq=False):
     @property
     def counts_as_retry(self) -> bool:
         """Whether the attempt after this wait uses up a retry by its verdict."""
-        return isinstance(self.verdict, Retry) or self.verdict.counts_as_retry
+        is_retry = isinstance(self.verdict, Retry) or self.verdict.counts_as_retry
+        return is_retry and (self.is_deferred or self.attempt.call.charge > 0)
+
+    @property
+    def counts_sleep(self) -> bool:
+        """Whether the time counts that the machine sleeps: in a park, and in a wait that a server asked for.
+
+        The break of a circuit is a delay of our own.
+        """
+        if open_circuit(*self.operation_key) in self.causes or self.attempt.call.asks_person:
+            return False
+        failure = self.attempt.call.failure if self.number > self.attempt.number else None
+        return isinstance(self.verdict, Park) or (failure is not None and bool(failure.retry_after))
 
     @property
     def was_unhelpful(self) -> bool:
@@ -176,25 +147,32 @@ class Wait(msgspec.Struct, eq=False):
                 if is_paused or delay > 0.0:
                     conditions.unwatch(self)  # another wait must poll meanwhile
                     self.phase = "deadline" if is_paused else "delay"
-                    return left if is_paused else delay
+                    return self._sleep(now, self.deadline if is_paused else self.due)
                 condition = self.pending[0]
-                seconds = conditions.watch(self, condition) - now
-                self.phase = "poll" if 0.0 < seconds < left else "deadline"
-                if seconds > 0.0:
-                    return min(seconds, left)
+                poll_at = conditions.watch(self, condition)
+                self.phase = "poll" if now < poll_at < self.deadline else "deadline"
+                if poll_at > now:
+                    return self._sleep(now, min(poll_at, self.deadline))
             if conditions.poll(condition):
                 return left
 
+    def _sleep(self, now: float, until: float) -> float:
+        """Seconds to sleep *until* then, or until it is time to look at the clocks."""
+        look_at = now + self.conditions.until_look(self) if self.counts_sleep else math.inf
+        self.wakes_at = min(until, look_at)
+        return self.wakes_at - now
+
     def slept(self) -> None:
         """Note that the whole sleep has passed, although the clock may say otherwise."""
+        self.conditions.jumps.look(self.wakes_at)
         with self.conditions.lock:
-            now = self.conditions.clock()
-            match self.phase:
-                case "delay":
-                    self.due = now
-                case "poll" if self.watched is not None:
-                    self.watched.poll_at = now
-                case "deadline":
+            now, woke_at = self.conditions.clock(), self.wakes_at
+            match self.phase:  # a jump of the clock may have moved what it slept for
+                case "delay" if self.due <= woke_at:
+                    self.due = min(self.due, now)
+                case "poll" if self.watched is not None and self.watched.poll_at <= woke_at:
+                    self.watched.poll_at = min(self.watched.poll_at, now)
+                case "deadline" if self.deadline <= woke_at:
                     self.deadline = min(self.deadline, now)
 
     def wake(self) -> None:
@@ -228,25 +206,25 @@ class Wait(msgspec.Struct, eq=False):
                 call.cancelled, self.phase = reason, "over"
                 self.ended = GiveUp(f"cancelled by hand: {reason}" if reason else "cancelled by hand")
             case "reset":
-                before = self._limit()
+                before = self._limit(now)
                 call.begin_again(now)
-                self._move_deadline(before)
+                self._move_deadline(before, now)
             case "edit" if edited is not None:
-                before = self._limit()
+                before = self._limit(now)
                 call.edited, self.policy = edited, edited.policy
-                self._move_deadline(before)
+                self._move_deadline(before, now)
             case _:
                 return False
         return True
 
-    def _limit(self) -> float:
+    def _limit(self, now: float) -> float:
         """When the policy ends the call."""
-        most, began = None if self.policy is None else self.policy.max_elapsed, self.attempt.call.began
-        return math.inf if most is None or began is None else began + most
+        most, call = None if self.policy is None else self.policy.max_elapsed, self.attempt.call
+        return math.inf if most is None or call.began is None else now + most - call.elapsed(now)
 
-    def _move_deadline(self, before: float) -> None:
+    def _move_deadline(self, before: float, now: float) -> None:
         """Let the wait last as long as the policy allows now; its end was *before*, or what else limits the wait."""
-        limit = self._limit()
+        limit = self._limit(now)
         self.deadline = limit if self.deadline > before - 1e-6 else min(self.deadline, limit)
 
     def _move_due(self, due: float) -> None:
@@ -260,6 +238,11 @@ class Wait(msgspec.Struct, eq=False):
         call = self.attempt.call
         if call.asks_person:
             call.asks_person, call.began = False, now
+
+    def postpone(self, until: float) -> None:
+        """Go on at *until* at the earliest."""
+        self.due = max(self.due, until)
+        self._move_due(self.due)
 
     def hold_until(self, due: float) -> None:
         """Have it end at *due*, or at its deadline. One that is paused or over stays as it is."""

@@ -127,8 +127,17 @@ SETTINGS = st.fixed_dictionaries(
         "per_category": st.just({"unreachable": Strategy(max_retries=1, backoff=[2.0])}),
     },
 )
+JUMPS = {
+    "asleep": (60.0, 0.0),
+    "asleep, then at work": (60.0, 120.0),
+    "asleep for a moment": (5.0, 0.0),
+    "at work": (0.0, 60.0),
+    "at work for an hour": (0.0, 3600.0),
+}
+"""Of an attempt that fails: the seconds for which the machine sleeps, and for which the program works then."""
+
 # A few errors in each scene, which repeat themselves: the second of a class is what the compiled path decides.
-FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", "slow"]), min_size=1, max_size=2).flatmap(
+FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", "slow", *JUMPS]), min_size=1, max_size=2).flatmap(
     lambda few: st.lists(st.lists(st.sampled_from(["reset", *few]), max_size=4), min_size=2, max_size=4)
 )
 SCENES = st.builds(
@@ -250,6 +259,13 @@ def _play(
                 else:
                     attempt.cancel()
             raise ConnectionError("reset")
+        if kind in JUMPS:
+            slept, worked = JUMPS[kind]
+            clock.suspend(slept)
+            if worked:
+                service.operation("another").start().fail(ConnectionError("it sees that the machine has slept"))
+            clock.advance(worked)
+            raise ConnectionError("reset")
         if kind:
             raise ERRORS[kind]()
         return f"result {number}"
@@ -285,11 +301,29 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
 @example(scene=scene(["reset"], ["slow"], ["slow", "slow"], [], breaker=MEASURES_SLOW))
 @example(scene=scene(["refused"], ["reset"], idempotent=False))
 @example(scene=scene(["reset"], ["reset"], initial_delay=20.0))
+@example(
+    scene=scene(["reset"], ["asleep", "reset"], ["reset"], ["reset", "at work", "reset"], ["reset"], initial_delay=0.1)
+)
+@example(scene=scene(["reset"], ["reset", "asleep", "reset"], ["reset", "at work"], initial_delay=0.1, max_retries=2))
+@example(scene=scene(["reset"], ["asleep, then at work"], ["reset", "asleep, then at work"], initial_delay=0.1))
+@example(scene=scene(["reset"], ["asleep", "reset"], ["reset"], initial_delay=0.0))
+@example(
+    scene=scene(
+        ["asleep"],
+        ["reset", "at work for an hour"],
+        ["reset", "at work"],
+        ["reset", "at work for an hour"],
+        ["reset"],
+        initial_delay=0.1,
+    )
+)
 @given(scene=SCENES)
 def test_both_failure_paths_do_the_same(mode: Mode, scene: Scene) -> None:
     general = act(scene, connect_to_the_signal, mode)
     assert act(scene, subscribe_nothing, mode) == general
     assert act(scene, subscribe_to_retries, mode) == general
+    if any("asleep, then at work" in call for call in scene.calls):
+        return  # where the bus hears of the start, it is known that the first attempt began before
     # The bus then hears of the start, so that the time of the first attempt counts.
     assert without_times(act(scene, subscribe_to_every_event, mode)) == without_times(general)
 

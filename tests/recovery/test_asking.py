@@ -15,7 +15,7 @@ from recovery import BreakerPolicy, Recovery, RetryPolicy, recovery_of
 from recovery.conditions import Condition
 from recovery.policies.retry import ASK, Strategy
 from recovery.testing import VirtualClock
-from recovery.waiting.wait import WaitingCall
+from recovery.waiting.description import WaitingCall
 from tests.recovery.resume.dead_process import Killed, kill_at
 from tests.until import wait_until
 
