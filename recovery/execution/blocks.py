@@ -137,6 +137,7 @@ class Attempts:
     ) -> None:
         self.operation = operation
         self.config = config
+        self._has_context = config.has_context
         self.waiting = waiting
         self.barrier = barrier
         self.is_enabled = is_enabled
@@ -151,10 +152,10 @@ class Attempts:
             yield BlockAttempt(attempt, is_enabled=False)
             return
         ended, error, call = None, None, attempt.call
-        live, is_listed = self.waiting.live, self.config.has_context
+        live, has_context = self.waiting.live, self._has_context
         try:
             while True:
-                if is_listed or call.has_failed:
+                if has_context or call.has_failed:
                     live[call.id] = LiveCall(attempt, self.config)
                 if call.cancelled is not None:
                     raise cancelled(attempt, None)
@@ -162,7 +163,7 @@ class Attempts:
                 if (self.barrier.are_journalled or attempt.call.has_failed) and self.barrier.must_wait:
                     yield JournalWait("admission", self._time_left(attempt))
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
-                if (wait := ask_instead(attempt, ended, policy, self.waiting.conditions)) is not None:
+                if ended and (wait := ask_instead(attempt, ended, policy, self.waiting.conditions)) is not None:
                     ended = None
                     yield wait
                     ended = wait.ended
@@ -175,7 +176,7 @@ class Attempts:
                     ended = charge(wait, policy)
                     continue
                 error = None
-                yield (block := BlockAttempt(attempt, has_context=self.config.has_context))
+                yield (block := BlockAttempt(attempt, has_context=has_context))
                 if block.state == "new":
                     raise RuntimeError(f"{block!r} was left out; the body of the loop is `with attempt:`")
                 if block.verdict is None:

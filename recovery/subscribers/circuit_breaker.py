@@ -62,10 +62,14 @@ class Break(CircuitControl):
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
         """Count *event*: what it does to the circuit, and a park if the circuit is open now."""
         config = self._config_of(event.operation)
-        counted = as_counted(event)
-        if config is None or config.breaker is None or counted is None:
+        if type(event) is not FailureClassified:
+            counted = as_counted(event)
+            if counted is None:
+                return None
+            event = counted
+        if config is None or config.breaker is None:
             return None
-        policy, event = config.breaker, counted
+        policy = config.breaker
         operation_key = (event.operation, event.key)
         if type(event) is Parked and operation_key not in self._circuits:
             return None
