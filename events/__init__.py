@@ -37,15 +37,16 @@ from events.operation_events import (
     OperationInterrupted,
     OperationQuarantined,
     OperationRecovered,
-    OperationRepeated,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked
+from events.repeat_events import OperationRepeated
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
@@ -57,6 +58,6 @@ __all__ = [
     "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation",
     "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered",
     "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
-    "QuestionAnswered", "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled",
-    "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
+    "ProgressMade", "QuestionAnswered", "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable",
+    "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ subscribers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -26,6 +25,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     RetryScheduled,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
@@ -166,10 +166,7 @@ class Attempt(msgspec.Struct, eq=False):
                 bus.cascade(succeeded)
 
     def cancel(self) -> None:
-        """Publish that the call was cancelled, in this attempt or in the wait after it. That is never a failure.
-
-        Does nothing to a call that has ended.
-        """
+        """Publish that the call was cancelled, in this attempt or the wait after it, unless it has ended."""
         if self.call.is_over or (self.is_ended and self._verdict is None):
             return
         is_waiting = self.is_ended or not self._is_started
@@ -191,10 +188,16 @@ class Attempt(msgspec.Struct, eq=False):
         """Note that the call has come as far as *done*, in units of its own (bytes, say).
 
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
-        ``progress_resets`` counts. Does nothing once the attempt has ended.
+        ``progress_resets`` counts; a resumable call publishes it, once a second. Does nothing once the attempt has
+        ended.
         """
-        if not self.is_ended:
-            self.call.own_progress().reach(done)
+        if self.is_ended:
+            return
+        call = self.call
+        progress = call.own_progress()
+        progress.reach(done)
+        if call.arguments is not None and progress.progressed and progress.is_due(call.operation.bus.clock()):
+            call.publish(ProgressMade, self.number, done=progress.done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
@@ -242,8 +245,7 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
             )
             bus.cascade(scheduled, is_detail=is_detail)
         return
-    cause: dict[str, object]
-    cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
+    cause: dict[str, object] = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
     match verdict:
         case Park(why=why, counts_as_retry=counts, asks_person=asks):
             after, within, call.asks_person = min(verdict.after, FOREVER), min(verdict.within, FOREVER), asks
@@ -302,7 +304,7 @@ def next_attempt(attempt: Attempt) -> Attempt:
         call.retries += call.charge
     if call.progress is not None:
         call.progress.restart()
-    following = Attempt(call, attempt.number + 1, verdict.after if verdict.after < math.inf else 0.0)
+    following = Attempt(call, attempt.number + 1, verdict.after if verdict.after < FOREVER else 0.0)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
 

@@ -12,6 +12,9 @@ from events.event import NOTHING, CallEvent
 from events.operation_events import FailureClassified, Recorded
 from events.verdicts import Verdict
 
+PROGRESS_EVERY = 1.0
+"""Seconds between two events that tell how far a call has come: an attempt that dies sooner has come no further."""
+
 
 class Progress(msgspec.Struct, eq=False):
     """How far a call has come, in units of its own (bytes, say).
@@ -22,6 +25,7 @@ class Progress(msgspec.Struct, eq=False):
         reached: The farthest that the current attempt came.
         progressed: Whether the current attempt came farther than all before it.
         on_progress: Called when the current attempt comes farther.
+        said_at: When that was published last in this attempt, or the attempt came farther for the first time.
     """
 
     done: float = 0.0
@@ -29,6 +33,7 @@ class Progress(msgspec.Struct, eq=False):
     reached: float = 0.0
     progressed: bool = False
     on_progress: Callable[[], object] | None = None
+    said_at: float | None = None
 
     def reach(self, done: float) -> None:
         """Note that the current attempt has come as far as *done*."""
@@ -41,8 +46,18 @@ class Progress(msgspec.Struct, eq=False):
         if self.on_progress is not None:
             self.on_progress()
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be published; then that is noted."""
+        if self.said_at is None:
+            self.said_at = now
+        is_due = now >= self.said_at + PROGRESS_EVERY
+        if is_due:
+            self.said_at = now
+        return is_due
+
     def restart(self) -> None:
         """Note that another attempt begins."""
+        self.said_at = None
         self.reached = 0.0
         self.progressed = False
         self.on_progress = None

@@ -264,20 +264,10 @@ class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     changes: str = ""
 
 
-class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that has ended is run again, as a new call. It is published of both.
-
-    Args:
-        former: Of the new call: the id of the call that it repeats.
-        by: Of the former call: the id of the call that repeats it.
-    """
-
-    former: str = ""
-    by: str = ""
-
-
 class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """This attempt resumes a call that a dead process left.
+
+    Its number is that of the attempt that died with that process, if that one is not charged as a retry.
 
     Args:
         after: Seconds from *at* that are left to wait.
@@ -289,7 +279,7 @@ class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call is left in good order to another caller or process, so that no later crash counts against it.
+    """A call is left in good order to another caller or process, so that its attempt is not charged as a retry.
 
     The service ended, or the caller that made *attempt* was cancelled while others waited for the call, or a resumed
     call must not begin in this process.
@@ -303,9 +293,9 @@ class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that is not over is not resumed any more: its process crashed too often in it.
+    """A call that is not over is not resumed any more: the last attempt that it may make died with its process.
 
-    A person looks at it, and may resume it by hand. *reason* says why it was quarantined.
+    A person looks at it, and may resume it by hand; then it has all its retries. *reason* says why it is quarantined.
     """
 
     reason: str = ""
@@ -315,3 +305,12 @@ class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come; *data* is its JSON."""
 
     data: msgspec.Raw
+
+
+class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A running resumable call has come farther than ever before; *done* tells how far. At most one in each second.
+
+    It tells the next process that an attempt came further before its process died.
+    """
+
+    done: float

@@ -16,7 +16,7 @@ from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.call_stack import is_nested
 from recovery.explain import Explanation, counted, explain, shown
-from recovery.joining.pending import identity_of
+from recovery.joining.shared_call import identity_of
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.subscribers.exhausted import mark_exhausted
 from recovery.waiting.live import AttemptCancelledError

@@ -116,8 +116,6 @@ class Runner:
                         self.waiting.leave(wait)
                     ended, wait = charge(wait, (call.edited or self.config).policy), None
                 if verdict is not None:
-                    if ended is None and self._is_journalled:
-                        self.barrier.before_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
@@ -137,6 +135,8 @@ class Runner:
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
                     deferred = self.barrier.start(self._time_left(call))
+                elif deferred is None and self._is_journalled and call.has_failed:
+                    self.barrier.before_next(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
@@ -174,8 +174,6 @@ class Runner:
                         self.waiting.leave(wait)
                     ended, wait = charge(wait, (call.edited or self.config).policy), None
                 if verdict is not None:
-                    if ended is None and self._is_journalled:
-                        await self.barrier.abefore_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
@@ -197,6 +195,8 @@ class Runner:
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
                     deferred = await self.barrier.astart(self._time_left(call))
+                elif deferred is None and self._is_journalled and call.has_failed:
+                    await self.barrier.abefore_next(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue

@@ -14,11 +14,11 @@ from events.operation_events import (
     FailureClassified,
     OperationCancelled,
     OperationRecovered,
-    OperationRepeated,
     OperationStarted,
     OperationSucceeded,
     Recorded,
 )
+from events.repeat_events import OperationRepeated
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
 from recovery.journal.history import CallRecord, recorded_in, replay, result_key
