@@ -245,16 +245,16 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
             )
             bus.cascade(scheduled, is_detail=is_detail)
         return
-    cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
+    cause: dict[str, object] = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
     match verdict:
-        case Park(why=why, counts_as_retry=counts):
-            after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
-            counts = counts and call.charge > 0
-            call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
+        case Park(why=why, counts_as_retry=counts, asks_person=asks):
+            after, within, call.asks_person = min(verdict.after, FOREVER), min(verdict.within, FOREVER), asks
+            cause |= {"why": why, "counts_as_retry": counts and call.charge > 0, "asks_person": asks}
+            call.publish(Parked, attempt, after=after, within=within, **cause)
         case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
             call.publish(OperationCancelled, attempt)
         case GiveUp(reason=reason):
-            call.publish(GaveUp, attempt, reason=reason, **cause)
+            call.publish(GaveUp, attempt, reason=reason, asked=call.asks_person, **cause)
 
 
 def request_start(attempt: Attempt) -> Verdict | None:
@@ -304,7 +304,7 @@ def next_attempt(attempt: Attempt) -> Attempt:
         call.retries += call.charge
     if call.progress is not None:
         call.progress.restart()
-    following = Attempt(call, attempt.number + 1, verdict.after)
+    following = Attempt(call, attempt.number + 1, verdict.after if verdict.after < FOREVER else 0.0)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
 

@@ -95,6 +95,15 @@ class Store(Protocol):
         """The latest rows with that *result_key*, or with any if it is ``None``: newest first, at most *limit*."""
         ...
 
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """The calls that an event of one of *kinds* has ended, the latest first.
+
+        Args:
+            kinds: The names of classes of events.
+            since: Only those that ended at most that many seconds ago; ``None`` for all.
+        """
+        return ()
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in this order, all or none. They survive the process when this returns.
 
@@ -190,15 +199,23 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
+    """What a process is to do with one of its calls.
+
+    Args:
+        name: The command.
+        call: The id of the call.
+        reason: What goes into ``CallSteered``.
+        changes: Of "edit": the settings that change.
+    """
 
     name: CommandName
     call: str
     reason: str = ""
+    changes: dict[str, Any] = {}
 
 
 class Answer(msgspec.Struct, frozen=True):

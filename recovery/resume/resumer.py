@@ -197,6 +197,11 @@ class Resumer(msgspec.Struct, eq=False):
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
+        # A call that asks would keep a thread for days: it has one of its own.
+        for todos in groups:
+            if todos[0].handle.record.asks_person:
+                start_daemon("recovery-resume-asking", self._resume, todos)
+        groups = [todos for todos in groups if not todos[0].handle.record.asks_person]
         with self._lock:
             # Calls that are due come first: a delay keeps a thread busy.
             self._todo.extend(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))

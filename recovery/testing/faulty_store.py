@@ -78,6 +78,10 @@ class FaultyStore(Store):
         """Call the store's ``history``, or fail."""
         return await self._call(self.store.history, call)
 
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """Call the store's ``ended``, or fail."""
+        return await self._call(self.store.ended, kinds, since=since)
+
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
         """Call the store's ``recorded``, or fail."""
         return await self._call(self.store.recorded, key, limit=limit)
