@@ -181,7 +181,7 @@ class Attempts:
                     raise RuntimeError(f"{block!r} was left out; the body of the loop is `with attempt:`")
                 if block.verdict is None:
                     return
-                verdict, error = block.verdict, block.error
+                verdict, error, live[call.id] = block.verdict, block.error, LiveCall(attempt, self.config)
                 del block
                 if verdict.after > 0.0 or isinstance(verdict, Park):
                     yield (wait := Wait(self.waiting.conditions, attempt, attempt.number + 1, verdict, policy=policy))

@@ -107,6 +107,8 @@ class Steering:
             config = None if waits is None else self._registry.config_of(waits.operation)
         if config is None:
             return False
+        if not settings:
+            raise TypeError("edit() takes the settings to change: edit(call, max_retries=20)")
         if "fallback" in settings:
             raise TypeError("edit() cannot change fallback, which stands around the call; use `but` for the next call")
         edited = vary(config, cast("Settings", settings), caller="edit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from recovery.journal.errors import NotDurable
 from recovery.journal.store import ANSWER_TIMEOUT, Query, Store
 from recovery.resume.handles import ResumedCall
 from recovery.resume.repetition import ENDS, RepeatedCall, Repetition, Selection
-from recovery.waiting.daemon_threads import start_daemon
+from recovery.waiting.daemon_threads import Workers, start_daemon
 from recovery.waiting.waiters import ThreadWaiter, soon_in_this_loop
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Repeater:
         self._jitter = jitter
         self._lock = fork_safe(threading.Lock())
         self._under_way: set[str] = set()
+        self._workers = Workers("recovery-again", THREADS)
 
     def start(self, selection: Selection, *, keep_checkpoint: bool, tasks: Tasks | None) -> Repetition:
         """Find the calls of *selection* on a thread, and run them: async ones as *tasks*. Never blocks."""
@@ -105,9 +107,8 @@ class Repeater:
         delays = sorted(self._jitter(len(todos)) for _ in todos[1:])
         for todo, delay in zip(todos[1:], delays, strict=True):
             todo.delay = delay
-        plain = [todo for todo in todos if not is_async(todo.definition.resume)]
-        for number in range(min(THREADS, len(plain))):
-            start_daemon(f"recovery-again-{number}", self._run_all, plain[number::THREADS], self._clock())
+        now, plain = self._clock(), [todo for todo in todos if not is_async(todo.definition.resume)]
+        self._workers.add(functools.partial(self._run, todo, now + todo.delay) for todo in plain)
         if tasks is not None:
             for todo in todos:
                 if is_async(todo.definition.resume):
@@ -181,16 +182,14 @@ class Repeater:
 
     # run them
 
-    def _run_all(self, todos: Sequence[Todo], began: float) -> None:
-        for todo in todos:
-            ThreadWaiter(self._clock).wait(began + todo.delay - self._clock())
-            handle = todo.handle
-            try:
-                handle.end(self._joinable.call(self._runner(todo), todo.args, todo.kwargs, todo.former))
-            except BaseException as error:  # it is published
-                handle.end(error=error)
-            finally:
-                self._forget(todo)
+    def _run(self, todo: Todo, due: float) -> None:
+        ThreadWaiter(self._clock).wait(due - self._clock())
+        try:
+            todo.handle.end(self._joinable.call(self._runner(todo), todo.args, todo.kwargs, todo.former))
+        except BaseException as error:  # it is published
+            todo.handle.end(error=error)
+        finally:
+            self._forget(todo)
 
     async def _arun(self, todo: Todo) -> None:
         import anyio  # here, for tasks: it takes milliseconds

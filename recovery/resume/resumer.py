@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -22,7 +21,7 @@ from recovery.journal.core import JournalCore
 from recovery.journal.history import CallRecord
 from recovery.operations import Definition
 from recovery.resume.handles import ResumedCall, Resumption
-from recovery.waiting.daemon_threads import is_process_ending, start_daemon
+from recovery.waiting.daemon_threads import Workers, is_process_ending, start_daemon
 from recovery.waiting.waiters import soon_in_this_loop
 
 THREADS = 4
@@ -60,9 +59,7 @@ class Resumer(msgspec.Struct, eq=False):
     _journal: JournalCore
     _jitter: Callable[[int], float]
     _has_ended: bool = False  # no task is started any more
-    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
-    _todo: deque[list[Todo]] = msgspec.field(default_factory=deque)
-    _working: int = 0
+    _workers: Workers = msgspec.field(default_factory=lambda: Workers("recovery-resume", THREADS))
 
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
@@ -197,27 +194,9 @@ class Resumer(msgspec.Struct, eq=False):
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
-        # A call that asks would keep a thread for days: it has one of its own.
-        for todos in groups:
-            if todos[0].handle.record.asks_person:
-                start_daemon("recovery-resume-asking", self._resume, todos)
-        groups = [todos for todos in groups if not todos[0].handle.record.asks_person]
-        with self._lock:
-            # Calls that are due come first: a delay keeps a thread busy.
-            self._todo.extend(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))
-            new = min(THREADS - self._working, len(groups))
-            self._working += new
-        for _ in range(new):
-            start_daemon("recovery-resume", self._work)
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._todo:
-                    self._working -= 1
-                    return
-                todos = self._todo.popleft()
-            self._resume(todos)
+        # Calls that are due come first: a delay keeps a thread busy.
+        groups = sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0)
+        self._workers.add(functools.partial(self._resume, todos) for todos in groups)
 
     def _resume(self, todos: list[Todo]) -> None:
         for todo in todos:

@@ -15,6 +15,7 @@ from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.jumps import Jump
 from recovery.settings import OperationConfig
+from recovery.waiting.daemon_threads import leave_jobs_to_others
 from recovery.waiting.description import WaitingCall
 from recovery.waiting.held_calls import HeldCalls
 from recovery.waiting.live import LiveCall
@@ -164,6 +165,8 @@ class WaitingCalls:
 
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
+        if wait.attempt.call.asks_person:
+            leave_jobs_to_others()
         with self.conditions.lock:
             operation_key = wait.operation_key
             self._waits[wait.attempt.call.id] = wait

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import ParamSpec
+
+from events.fork_locks import fork_safe
 
 P = ParamSpec("P")
 
@@ -24,6 +27,62 @@ def start(thread: threading.Thread) -> None:
     if sys.is_finalizing():  # before CPython 3.12 the thread would never run, and ``Thread.start`` never return
         raise RuntimeError("the interpreter is shutting down")
     thread.start()
+
+
+class Workers:
+    """Daemon threads that do jobs, at most *most* at a time. A thread whose call asks a person counts no more.
+
+    Args:
+        name: The name of the threads.
+        most: The most threads.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self._lock = fork_safe(threading.Lock())
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._working = 0
+
+    def add(self, jobs: Iterable[Callable[[], object]]) -> None:
+        """Do *jobs* soon, after those that were added before. They must not raise."""
+        with self._lock:
+            self._jobs.extend(jobs)
+        self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            new = min(self._most - self._working, len(self._jobs))
+            self._working += new
+        for _ in range(new):
+            start_daemon(self._name, self._work)
+
+    def _work(self) -> None:
+        _here.workers = self
+        while _here.workers is not None:
+            with self._lock:
+                if not self._jobs:
+                    self._working -= 1
+                    return
+                job = self._jobs.popleft()
+            job()
+
+    def replace(self) -> None:
+        """Have another thread do the next job: this one is kept by its job."""
+        with self._lock:
+            self._working -= 1
+        self._start()
+
+
+_here = threading.local()  # the workers that this thread is one of
+
+
+def leave_jobs_to_others() -> None:
+    """Let another thread do the next job of ``Workers``, if this is one of theirs: it may wait for days."""
+    workers: Workers | None = getattr(_here, "workers", None)
+    if workers is not None:
+        _here.workers = None
+        workers.replace()
 
 
 def is_process_ending() -> bool:

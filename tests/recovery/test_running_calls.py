@@ -490,6 +490,30 @@ def test_a_block_is_edited():
     assert attempts == [1, 2, 3]
 
 
+def test_a_block_is_edited_in_its_first_wait():
+    clock = VirtualClock()
+    service, attempts = Recovery(clock=clock, enable_logging=False), list[float]()
+
+    async def block() -> None:
+        with pytest.raises(ConnectionError):
+            async for attempt in service.attempts("block", max_retries=1, initial_delay=10.0, jitter="none"):
+                with attempt:
+                    attempts.append(clock())
+                    raise ConnectionError
+
+    async def main() -> None:
+        async with in_task(service, block):
+            await anyio.sleep(5.0)
+            [waiting] = service.calls.waiting()
+            with pytest.raises(ValueError, match="attempt_timeout of block needs a function"):
+                service.calls.edit(waiting.call, attempt_timeout=3.0)
+            assert service.calls.edit(waiting.call, max_retries=3, backoff_factor=1.0)
+            await anyio.sleep(100.0)
+
+    clock.run(main)
+    assert attempts == [0.0, 10.0, 20.0, 30.0]
+
+
 def test_an_edit_that_cannot_be_kept_is_refused_and_changes_nothing():
     service = Recovery(enable_logging=False)
     steered = events_of(service, CallSteered)
@@ -501,6 +525,7 @@ def test_an_edit_that_cannot_be_kept_is_refused_and_changes_nothing():
             (TypeError, {"max_retrys": 3}),
             (TypeError, {"key": str}),
             (TypeError, {"fallback": 0}),
+            (TypeError, {}),
             (ValueError, {"max_retries": -1}),
             (ValueError, {"attempt_timeout": 3.0}),
         ):

@@ -211,6 +211,22 @@ def test_a_call_is_not_run_again_twice_at_a_time():
         assert len(host.seen) == 2
 
 
+def test_calls_that_ask_leave_the_threads_to_others():
+    store = MemoryStore()
+    with service_on(store) as service:
+        host = Host(service)
+        for number in range(6):
+            host.fail(str(number))
+    with service_on(store) as service:
+        host = Host(service, then="ask")
+        found = service.again(state="gave up")
+        wait_until(lambda: len(service.calls.waiting()) == 6)
+        for call in service.calls.waiting():
+            assert service.calls.give_up(call.call)
+        settled(found)
+        assert len(host.seen) == 6
+
+
 def test_a_call_that_was_rejected_runs_for_the_first_time():
     with service_on(MemoryStore()) as service:
         host = Host(service, breaker=BreakerPolicy(failure_threshold=1))
