@@ -19,6 +19,10 @@ from recovery.resume.commands import cancel_left, give_up_left, retry_later
 from recovery.service import Recovery
 
 
+ALSO_RUNNING = ("cancel", "reset", "edit")
+"""The commands that act on calls that run, too."""
+
+
 class Steered(msgspec.Struct, frozen=True):
     """What became of a command: whether it *is_done*, and what happens now, or why it is not done."""
 
@@ -62,7 +66,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         answer = send_command(journal, sent, timeout=timeout) or _refused(
             f"the process that writes {journal} has not answered in {timeout:g} s: it does not run the call, or hangs"
         )
-    if not answer.is_done and call is not None and call.state == "running":
+    if not answer.is_done and call is not None and call.state == "running" and command.name not in ALSO_RUNNING:
         answer = _refused(f"{answer.said}: attempt {call.attempt} runs")
     return _steered(command, call, answer)
 

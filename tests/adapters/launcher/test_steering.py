@@ -104,6 +104,28 @@ def test_a_command_that_changes_nothing_is_refused_with_its_reason(journal: Path
         )  # fmt: skip
 
 
+def test_a_call_is_edited_reset_and_cancelled_from_another_process(journal: Path) -> None:
+    with waiting(journal):
+        edited = recovery("edit", journal, "model", "--set", "max_retries=20", "--set", "jitter=full")
+        assert said(edited) == (
+            0, "model: from its next failure on it decides with max_retries=20, jitter=full\n", ""
+        )  # fmt: skip
+        assert said(recovery("edit", journal, "model", "--set", "max_retries=many")) == (
+            1, "", "recovery: cannot edit model: max_retries must be a whole number, not 'many'\n",
+        )  # fmt: skip
+        assert said(recovery("reset", journal, "model")) == (0, "model: its retries and its time begin again\n", "")
+        assert said(recovery("cancel", journal, "model")) == (0, "model: cancelled\n", "")
+        eventually(lambda: states(journal) == {"r-1": "cancelled"})
+
+
+@pytest.mark.parametrize(("settings", "why"), [((), "edit needs what to change"), (("--set", "x"), "is not NAME=JSON")])
+def test_an_edit_without_settings_is_a_wrong_usage(journal: Path, settings: tuple[str, ...], why: str) -> None:
+    journal.touch()
+    code, _, errors = said(recovery("edit", journal, "model", *settings))
+    assert code == 2
+    assert why in errors
+
+
 @pytest.fixture(scope="module")
 def of_another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The journal of one waiting process for all tests that change nothing in it."""
