@@ -119,6 +119,8 @@ class Lifetime:
     def close(self) -> None:
         """Leave the calls that run pending, write what the journal has accepted, and close it; then drain the bus."""
         self._is_closed = True
+        if self._repeater is not None:
+            self._repeater.has_ended = True
         self._joinable.register.close()
         if self.journal is not None:
             self.journal.close()

@@ -18,7 +18,6 @@ from recovery.redact import redact
 from recovery.resume.commands import cancel_left, give_up_left, retry_later
 from recovery.service import Recovery
 
-
 ALSO_RUNNING = ("cancel", "reset", "edit")
 """The commands that act on calls that run, too."""
 

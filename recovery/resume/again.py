@@ -42,6 +42,7 @@ UNSTORED = "its arguments were not journalled; with resumable=True they would be
 ASYNC = "the function is async; run it again under `async with`, where a loop runs"
 ENDED_SERVICE = "the service has ended"
 UNREADABLE = "the journal cannot be read"
+UNKNOWN = "no such call is found: the id is wrong, another living process has it, or the journal cannot be read"
 
 
 class Todo(msgspec.Struct, eq=False):
@@ -85,6 +86,8 @@ class Repeater:
         self._lock = fork_safe(threading.Lock())
         self._under_way: set[str] = set()
         self._workers = Workers("recovery-again", THREADS)
+        self.has_ended = False
+        """Whether the service is closed: plain calls that have not begun stay as they are."""
 
     def start(self, selection: Selection, *, keep_checkpoint: bool, tasks: Tasks | None) -> Repetition:
         """Find the calls of *selection* on a thread, and run them: async ones as *tasks*. Never blocks."""
@@ -120,7 +123,7 @@ class Repeater:
         if selection.call is not None:
             record = self._record(selection.call)
             if record is None:
-                found.refuse(selection.call, f"it is not in the journal, or {UNREADABLE}")
+                found.refuse(selection.call, UNKNOWN)
             return [] if record is None else [record]
         kinds = [ENDS[state] for state in selection.states or ("gave up",)]
 
@@ -185,6 +188,8 @@ class Repeater:
     def _run(self, todo: Todo, due: float) -> None:
         ThreadWaiter(self._clock).wait(due - self._clock())
         try:
+            if self.has_ended:
+                raise too_late(todo.handle)
             todo.handle.end(self._joinable.call(self._runner(todo), todo.args, todo.kwargs, todo.former))
         except BaseException as error:  # it is published
             todo.handle.end(error=error)
@@ -214,6 +219,11 @@ class Repeater:
             self._under_way.discard(todo.handle.record.call)
 
 
+def too_late(handle: ResumedCall) -> StaysPendingError:
+    """What *handle* ends with, because its service has ended before the call began."""
+    return StaysPendingError(f"call {handle.record.call} is not run again: {ENDED_SERVICE}")
+
+
 class Tasks:
     """Starts tasks of a group from any thread, until it is closed. Make it in the group's loop."""
 
@@ -236,15 +246,12 @@ class Tasks:
             try:
                 self._hand_in.send_nowait((function, args))
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                too_late()
-
-        def too_late() -> None:
-            handle.end(error=StaysPendingError(f"call {handle.record.call} is not run again: {ENDED_SERVICE}"))
+                handle.end(error=too_late(handle))
 
         try:
             self._soon(take)
         except RuntimeError:  # the loop has ended
-            too_late()
+            handle.end(error=too_late(handle))
 
     async def _receive(self, handed_in: MemoryObjectReceiveStream[Any]) -> None:
         with handed_in:

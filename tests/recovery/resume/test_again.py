@@ -138,7 +138,7 @@ def test_a_call_of_an_operation_that_is_not_defined_is_refused():
         call = Host(service).fail("a")
     with service_on(store) as service:
         assert settled(service.again(call)).refused == {call: "no operation of that name is defined"}
-        assert "not in the journal" in settled(service.again("unknown")).refused["unknown"]
+        assert "no such call is found" in settled(service.again("unknown")).refused["unknown"]
 
 
 def test_a_success_is_not_run_again_and_neither_is_what_succeeded_since():
@@ -225,6 +225,31 @@ def test_calls_that_ask_leave_the_threads_to_others():
             assert service.calls.give_up(call.call)
         settled(found)
         assert len(host.seen) == 6
+
+
+def test_a_call_whose_turn_comes_after_the_end_of_the_service_is_not_run():
+    store, began, may_end = MemoryStore(), threading.Event(), threading.Event()
+    with service_on(store) as service:
+        host = Host(service)
+        for number in range(6):
+            host.fail(str(number))
+    with service_on(store) as service:
+        seen: list[str] = []
+
+        def fetch(url: str) -> None:
+            seen.append(url)
+            began.set()
+            assert may_end.wait(10.0)
+
+        service.recoverable("fetch", **SETTINGS)(fetch)
+        found = service.again(state="gave up")
+        assert began.wait(5.0)
+    may_end.set()
+    settled(found)
+    assert len(seen) <= 4
+    left = [str(call.error) for call in found.calls if call.error is not None]
+    assert len(left) == 6 - len(seen)
+    assert all("the service has ended" in why for why in left)
 
 
 def test_a_call_that_was_rejected_runs_for_the_first_time():
