@@ -64,13 +64,14 @@ class JournalledCalls:
             service.again(state="gave up", category=Category.UNREACHABLE, since=3600.0)
 
         Each runs with its arguments from the journal, as a new call: ``calls.find`` tells of both which is the other
-        (``former``, ``by``). Several start staggered, within 5 s; at most four plain calls run at a time. A call joins an equal one that runs or is pending. Never blocks.
+        (``former``, ``by``). Several start staggered, within 5 s; at most four plain calls run at a time. A call joins
+        an equal one that runs or is pending. Never blocks.
 
         A call is refused, with the reason in ``Repetition.refused``, after a success, while it is pending or running,
         or without journalled arguments (``resumable=True``). So is one whose latest repetition is. A filter passes over
-        calls that were run again already. Calls that another living process began, or adopted, are run again there: this
-        one does not find them. A plain call whose turn comes after the service is closed is not run. The journal keeps calls that gave up; cancelled and rejected ones it keeps as
-        long as ``Retention`` says, by default seven days.
+        calls that were run again already. What another living process began, or adopted, is run again there: this one
+        does not find it. A plain call whose turn comes after the close of the service is not run. The journal keeps
+        calls that gave up; cancelled and rejected ones it keeps as long as ``Retention`` says, by default seven days.
 
         Args:
             call: The id of a call.
