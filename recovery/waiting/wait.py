@@ -223,9 +223,13 @@ class Wait(msgspec.Struct, eq=False):
         return math.inf if most is None or call.began is None else now + most - call.elapsed(now)
 
     def _move_deadline(self, before: float, now: float) -> None:
-        """Let the wait last as long as the policy allows now; its end was *before*, or what else limits the wait."""
+        """Let the wait last as long as the policy allows now; its end was *before*, or what else limits the wait.
+
+        A call that asks has all the time.
+        """
         limit = self._limit(now)
-        self.deadline = limit if self.deadline > before - 1e-6 else min(self.deadline, limit)
+        if not self.attempt.call.asks_person:
+            self.deadline = limit if self.deadline > before - 1e-6 else min(self.deadline, limit)
 
     def _move_due(self, due: float) -> None:
         """Have the retry expected at *due*: a person's pause is no lag."""

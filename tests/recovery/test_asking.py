@@ -133,6 +133,26 @@ def test_a_retry_by_hand_has_all_the_time_of_the_policy(clock: VirtualClock):
     assert attempts == [0.0, DAY + 5.0]
 
 
+@pytest.mark.parametrize("command", ["reset", "edit"])
+def test_a_call_that_asks_still_asks_when_it_is_steered(clock: VirtualClock, command: str):
+    service = Recovery(clock=clock, enable_logging=False)
+    fetch, attempts = failing(service, works_at=4, max_retries=0, max_elapsed=60.0)
+    seen: list[str] = []
+
+    def steer(call: WaitingCall) -> None:
+        seen.append(call.call)
+        match len(seen), command:
+            case 1, "reset":
+                assert service.calls.reset(call.call)
+            case 1, "edit":
+                assert service.calls.edit(call.call, max_retries=1, max_elapsed=30.0)
+            case _:
+                assert service.calls.retry_now(call.call)
+
+    assert clock.run(asked, service, fetch, steer) == "done"
+    assert attempts == ([0.0, 2 * DAY, 3 * DAY, 4 * DAY] if command == "reset" else [0.0, 2 * DAY, 2 * DAY + 1, 3 * DAY])
+
+
 def test_a_hopeless_failure_does_not_ask(clock: VirtualClock):
     service = Recovery(clock=clock, enable_logging=False)
 
