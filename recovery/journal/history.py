@@ -230,7 +230,8 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["asks_person"] = False
         case CallSteered(command="reset"):
             # Of a call that waits for a retry, the next attempt is its first retry.
-            changes.update(retries=int(record.state == "waiting" and not record.waits_for), elapsed=0.0)
+            is_retry = record.state == "waiting" and not (record.waits_for or record.asks_person)
+            changes.update(retries=int(is_retry), elapsed=0.0)
         case OperationRepeated(former=former):
             changes["former"] = former
         case OperationQuarantined(reason=reason):

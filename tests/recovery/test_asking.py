@@ -342,6 +342,22 @@ def test_a_call_that_asks_still_asks_after_a_restart(tmp_path: Path):
     assert [one.result for one in found.calls] == ["done 7"]
 
 
+def test_a_call_that_asks_after_a_restart_is_reset(tmp_path: Path):
+    path, attempts = tmp_path / "journal.db", list[int]()
+    leave_asking(path, 7)
+    with Recovery(store=SQLiteStore(path), enable_logging=False) as service:
+        fetch_with(service, attempts, 10)
+        service.resume()
+        wait_until(service.calls.waiting)
+        [call] = service.calls.waiting()
+        assert service.calls.reset(call.call)
+        record = service.calls.find(call.call)
+        assert record is not None
+        assert (record.asks_person, record.retries) == (True, 0)
+        assert service.calls.retry_now(call.call)
+        wait_until(lambda: len(attempts) == 2 and service.calls.waiting())  # by hand, and its one retry
+
+
 def test_calls_that_ask_leave_the_threads_of_the_resumption_to_others(tmp_path: Path):
     path = tmp_path / "journal.db"
     for number in range(5):
