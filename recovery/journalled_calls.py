@@ -64,8 +64,8 @@ class JournalledCalls:
             service.again(state="gave up", category=Category.UNREACHABLE, since=3600.0)
 
         Each runs with its arguments from the journal, as a new call: ``calls.find`` tells of both which is the other
-        (``former``, ``by``). Several start staggered, within 5 s; at most four plain calls run at a time. A call joins
-        an equal one that runs or is pending. Never blocks.
+        (``former``, ``by``). Several start staggered, within 5 s. At most four plain calls run or wait at a time; one
+        that asks a person is not counted. A call joins an equal one that runs or is pending. Never blocks.
 
         A call is refused, with the reason in ``Repetition.refused``, after a success, while it is pending or running,
         or without journalled arguments (``resumable=True``). So is one whose latest repetition is. A filter passes over
