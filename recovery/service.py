@@ -198,7 +198,8 @@ class Recovery(Declarations):
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
-            restore = Restore(self._subscribers.circuit_breaker.restore, self._questions.update)
+            questions = self._questions
+            restore = Restore(self._subscribers.circuit_breaker.restore, questions.update, questions.as_written)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled

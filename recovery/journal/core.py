@@ -17,6 +17,7 @@ from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from events.own_log import own_log
+from events.question_events import QuestionAnswered
 from recovery.journal.back_pressure import BackPressure
 from recovery.journal.circuit_history import Restore
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
@@ -127,6 +128,8 @@ class JournalCore:
             self._is_closing and isinstance(event, JournalDegraded | JournalRestored)
         ):
             return  # said again by each process that finds the call; or an event of the journal's own end
+        if type(event) is QuestionAnswered:
+            self._housekeeping.has_answers = True
         if self.queue.put(event):
             if not self._is_started:
                 self.start()

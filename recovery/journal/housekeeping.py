@@ -10,10 +10,12 @@ from contextlib import suppress
 from typing import Any
 
 from events.own_log import own_log
+from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
 from recovery.journal.history import Run
+from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Row, Store
 from recovery.waiting.waiters import Latch
@@ -66,6 +68,8 @@ class Housekeeping:
         self._look_at = self._check_at = 0.0
         self._pruned_at = 0
         self._has_expired = True
+        self.has_answers = False
+        """Whether a batch may have answers: this process has given one."""
 
     # the calls that earlier processes left
 
@@ -173,6 +177,19 @@ class Housekeeping:
                 self._pass_answers()
         except Exception:
             log.exception("the answers of the journal could not be read; they are read again")
+
+    def withhold(self, batch: Sequence[QueuedEvent]) -> None:
+        """Take the answers to secret questions out of *batch*; another process may have called a question secret."""
+        answers = [(entry, entry.event) for entry in batch if isinstance(entry.event, QuestionAnswered)]
+        if answers:
+            try:
+                self._pass_answers()
+                is_read = True
+            except Exception:
+                log.exception("the questions of other processes could not be read")
+                is_read = False
+            for entry, event in answers:
+                entry.event = self._restore.answer(event, is_read)
 
     def _pass_answers(self) -> None:
         rows = self._connection.run(self._connection.store.questions())
