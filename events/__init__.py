@@ -6,6 +6,7 @@ from events.bus import Bus
 from events.bus_events import EventsDropped, SubscriberFailed
 from events.call import Call
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.clock_events import ClockJumped
 from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import (
@@ -39,6 +40,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
@@ -49,11 +51,11 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, join
 __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallEvent", "CallLeftPending",
     "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed",
-    "CircuitHalfOpened", "CircuitOpened", "CodecError", "Condition", "decode", "encode", "Event", "EventsDropped",
-    "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join", "JoinedElsewhere",
-    "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled", "OperationFailed",
-    "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed", "OperationStarted",
-    "OperationSucceeded", "Park", "Parked", "Permanent", "QuestionAnswered", "QuestionAsked", "Recorded",
-    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
-    "Subscription", "Verdict",
+    "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode", "Event",
+    "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join",
+    "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
+    "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
+    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "ProgressMade", "QuestionAnswered",
+    "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
+    "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

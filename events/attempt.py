@@ -25,6 +25,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     RetryScheduled,
 )
 from events.verdicts import GiveUp, Park, Retry, Verdict
@@ -47,6 +48,7 @@ class Attempt(msgspec.Struct, eq=False):
         number: Counts from 1.
         waited: Seconds that a policy made the call wait before this attempt.
         is_ended: Whether it has failed, succeeded or been cancelled.
+        began: When it began, on the bus's clock; None for a first one that was not deferred (``Call.began``).
     """
 
     call: Call
@@ -55,6 +57,7 @@ class Attempt(msgspec.Struct, eq=False):
     _is_started: bool = False
     is_ended: bool = False
     _verdict: Verdict | None = None  # what ``fail`` answered, until the next attempt is made
+    began: float | None = None
 
     def __repr__(self) -> str:
         operation = self.call.operation
@@ -85,6 +88,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.is_ended = self._is_started = call.has_failed = True
         operation, bus = call.operation, call.operation.bus
         now = bus.clock()
+        began = call.began if self.began is None and self.number == 1 else self.began
         if call.began is None:
             call.began = now
         progress = call.progress or _NO_PROGRESS
@@ -97,11 +101,12 @@ class Attempt(msgspec.Struct, eq=False):
             error=error,
             retryable=retryable,
             retries=call.retries,
-            elapsed=now - call.began,
+            elapsed=call.elapsed(now),
             waited=self.waited,
             progressed=progress.progressed,
             done=progress.done,
             progress_resets=progress.resets,
+            began=began,
         )
         return conclude(self, now, *bus.cascade(failed))
 
@@ -137,7 +142,7 @@ class Attempt(msgspec.Struct, eq=False):
                 key=operation.key,
                 call=call.id,
                 attempt=self.number,
-                elapsed=0.0 if call.began is None else now - call.began,
+                elapsed=call.elapsed(now),
                 recorded=call.recorded,
                 lag=call.lag,
             )
@@ -161,10 +166,7 @@ class Attempt(msgspec.Struct, eq=False):
                 bus.cascade(succeeded)
 
     def cancel(self) -> None:
-        """Publish that the call was cancelled, in this attempt or in the wait after it. That is never a failure.
-
-        Does nothing to a call that has ended.
-        """
+        """Publish that the call was cancelled, in this attempt or the wait after it, unless it has ended."""
         if self.call.is_over or (self.is_ended and self._verdict is None):
             return
         is_waiting = self.is_ended or not self._is_started
@@ -186,10 +188,16 @@ class Attempt(msgspec.Struct, eq=False):
         """Note that the call has come as far as *done*, in units of its own (bytes, say).
 
         Farther than before in this attempt restarts its ``stall_timeout``. Farther than any attempt came is what
-        ``progress_resets`` counts. Does nothing once the attempt has ended.
+        ``progress_resets`` counts; a resumable call publishes it, once a second. Does nothing once the attempt has
+        ended.
         """
-        if not self.is_ended:
-            self.call.own_progress().reach(done)
+        if self.is_ended:
+            return
+        call = self.call
+        progress = call.own_progress()
+        progress.reach(done)
+        if call.arguments is not None and progress.progressed and progress.is_due(call.operation.bus.clock()):
+            call.publish(ProgressMade, self.number, done=progress.done)
 
 
 # For runners; code by hand has ``operation.start()`` and ``attempt.next()``. The rest is in ``events.runner_api``.
@@ -230,7 +238,7 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
                 call=call.id,
                 attempt=attempt,
                 after=min(verdict.after, FOREVER),
-                retry=call.retries + 1,
+                retry=call.retries + call.charge,
                 category=category,
                 failure=failure,
                 idempotency_key=call.idempotency_key,
@@ -241,6 +249,7 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
     match verdict:
         case Park(why=why, counts_as_retry=counts):
             after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
+            counts = counts and call.charge > 0
             call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
         case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
             call.publish(OperationCancelled, attempt)
@@ -259,6 +268,8 @@ def request_start(attempt: Attempt) -> Verdict | None:
         if lag > call.lag:
             call.lag = lag
         call.due = None
+    if call.has_failed or attempt.began is not None:
+        attempt.began = bus.clock()
     if operation.observed.is_on:
         if bus.has_subscribers(OperationStarted, operation.name, operation.key):
             deferred = bus.publish(
@@ -289,7 +300,8 @@ def next_attempt(attempt: Attempt) -> Attempt:
     call, verdict = attempt.call, attempt._verdict
     if verdict is None or verdict is UNANSWERED or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
-    call.retries += isinstance(verdict, Retry) or verdict.counts_as_retry
+    if isinstance(verdict, Retry) or verdict.counts_as_retry:
+        call.retries += call.charge
     if call.progress is not None:
         call.progress.restart()
     following = Attempt(call, attempt.number + 1, verdict.after)

@@ -58,8 +58,8 @@ class Bus:
 
     Args:
         clock: Reads seconds that only ever grow; default ``time.monotonic``.
-        run: A short name for this process's run, unique among all runs that share a journal; default 8 random hex
-            digits. Call ids begin with it.
+        run: A name for this process's run, unique among those of a journal; default 8 random hex digits. Call ids
+            begin with it.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, run: str | None = None) -> None:
@@ -71,6 +71,8 @@ class Bus:
         """The next of them makes, after the run and a dash, the id of a new call."""
         self.generation = 0
         """Changes of what the calls of all operations depend on; those of one are in ``Operation.generation``."""
+        self.stops: tuple[tuple[float, float], ...] = ()
+        """When the process went on after it was stopped, and for how many seconds; the latest ones."""
         self._numbers = itertools.count()
         self._lock = fork_safe(threading.RLock())
         self._signals: dict[type[Event], EventSignal] = {}
@@ -125,18 +127,17 @@ class Bus:
                 healthy call, ``OperationStarted`` and ``OperationSucceeded``: unheard, they cost nothing. Name those.
             function: A plain function of one argument, the event; with a *queue* also an async one.
             operation: Only events of the operation of that name.
-            key: Only events of that key of the operation.
+            key: Only events of that key of it.
             essential: Never disable it, however often it raises.
-            is_detail: Deliver the event only while the logger ``recovery`` is enabled for INFO, or where the publisher
-                says that it is no detail. Not for starts and successes.
+            is_detail: Deliver it only while the logger ``recovery`` wants INFO, or its publisher says it is no detail.
             on_error: What it answers when it raises: "ignore", nothing; "give up", ``GiveUp``, which ends the call.
             queue: For a slow observer: a thread calls *function*, or the running loop an async one, while so many
-                events wait. More are dropped and counted; ``EventsDropped`` says so once. It cannot answer.
+                events wait. More are dropped and counted (``EventsDropped``). It cannot answer.
 
         Raises:
             TypeError: No event, no plain function, a *queue* or *operation* of a wrong type, a *key* without operation.
             ValueError: A NUL in *operation*, a *queue* below 1, *on_error* is unknown, or cannot "give up" here.
-            RuntimeError: An async *function* without a running loop.
+            RuntimeError: An async *function*, and no loop runs.
         """
         check_subscriber(function, operation, key, queue)
         wanted: Iterable[Any] = [kinds] if isinstance(kinds, type | str) or not isinstance(kinds, Iterable) else kinds
@@ -253,10 +254,10 @@ class Bus:
     def _add(self, caused: Event, events: list[Event]) -> None:
         if len(events) < MAX_CASCADE:
             events.append(caused)
-        else:
-            if self.dropped_events == 0:
-                log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
-            self.dropped_events += 1
+            return
+        if self.dropped_events == 0:
+            log.error("events cause events without end, the latest %s; dropped", type(caused).__name__)
+        self.dropped_events += 1
 
     def begin_run(self) -> None:
         """Take a new name for this process's run. Each forked child does, so that calls of parent and child differ."""
@@ -267,10 +268,7 @@ class Bus:
         return f"{self.run}-{next(self.call_numbers)}"
 
     def register(self, operation: BusOperation) -> None:
-        """Keep ``observed`` of *operation* up to date, for as long as it is referenced elsewhere.
-
-        Raises ValueError if its name holds a NUL.
-        """
+        """Keep ``observed`` of *operation* up to date while it is referenced. ValueError: its name holds a NUL."""
         check_name(operation.name)
         with self._lock:
             self._operations.add(operation)

@@ -11,6 +11,9 @@ from events.event import NOTHING, CallEvent
 from events.operation_events import FailureClassified, Recorded
 from events.verdicts import Verdict
 
+PROGRESS_EVERY = 1.0
+"""Seconds between two events that tell how far a call has come: an attempt that dies sooner has come no further."""
+
 
 class Progress(msgspec.Struct, eq=False):
     """How far a call has come, in units of its own (bytes, say).
@@ -21,6 +24,7 @@ class Progress(msgspec.Struct, eq=False):
         reached: The farthest that the current attempt came.
         progressed: Whether the current attempt came farther than all before it.
         on_progress: Called when the current attempt comes farther.
+        said_at: When that was published last in this attempt, or the attempt came farther for the first time.
     """
 
     done: float = 0.0
@@ -28,6 +32,7 @@ class Progress(msgspec.Struct, eq=False):
     reached: float = 0.0
     progressed: bool = False
     on_progress: Callable[[], object] | None = None
+    said_at: float | None = None
 
     def reach(self, done: float) -> None:
         """Note that the current attempt has come as far as *done*."""
@@ -40,8 +45,18 @@ class Progress(msgspec.Struct, eq=False):
         if self.on_progress is not None:
             self.on_progress()
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be published; then that is noted."""
+        if self.said_at is None:
+            self.said_at = now
+        is_due = now >= self.said_at + PROGRESS_EVERY
+        if is_due:
+            self.said_at = now
+        return is_due
+
     def restart(self) -> None:
         """Note that another attempt begins."""
+        self.said_at = None
         self.reached = 0.0
         self.progressed = False
         self.on_progress = None
@@ -91,6 +106,18 @@ class Call(msgspec.Struct, eq=False):
     def raw_arguments(self) -> msgspec.Raw:
         """The arguments as events hold them."""
         return NOTHING if self.arguments is None else msgspec.Raw(self.arguments)
+
+    @property
+    def charge(self) -> int:
+        """How many retries the attempt after the latest failure uses: 1, or 0 if a jump of the clock excuses that."""
+        return 0 if self.failure is not None and self.failure.uncharged else 1
+
+    def elapsed(self, now: float) -> float:
+        """Seconds from its begin to *now*, without those in which the process was stopped."""
+        began, stops = self.began, self.operation.bus.stops
+        if began is None:
+            return 0.0
+        return now - began - sum(slept for at, slept in stops if at > began) if stops else now - began
 
     def own_progress(self) -> Progress:
         """Its progress, made when it is first needed: most calls have none."""

@@ -8,6 +8,7 @@ from events import (
     alert_events,
     bus_events,
     circuit_events,
+    clock_events,
     incident_events,
     journal_events,
     operation_events,
@@ -29,17 +30,20 @@ ON_REQUEST: tuple[type[Event], ...] = (OperationStarted, OperationSucceeded)
 OF_RETRIES: tuple[type[Event], ...] = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
 """The events of a call that fails, is retried at once or after a delay, and succeeds."""
 
+MODULES = (
+    operation_events,
+    circuit_events,
+    incident_events,
+    journal_events,
+    bus_events,
+    alert_events,
+    question_events,
+    clock_events,
+)
+
 EVENTS: tuple[type[Event], ...] = tuple(
     kind
-    for module in (
-        operation_events,
-        circuit_events,
-        incident_events,
-        journal_events,
-        bus_events,
-        alert_events,
-        question_events,
-    )
+    for module in MODULES
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
 )

@@ -72,11 +72,13 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
         retries: How many retries the call has used.
         elapsed: Seconds since the first attempt of the call began. A function with no ``max_elapsed``,
             timeout, key or durability "journal" or "strict", and no subscriber to its starts, reads no clock before
-            it fails: then it is since that attempt failed, and its own time is not counted.
+            it fails: then it is since that attempt failed, and its own time is not counted. Time in which the process
+            was stopped is not counted (``ClockJumped``).
         waited: Seconds that a policy made the call wait before this attempt; 0 for the first.
         progressed: Whether this attempt came farther than all before it.
         done: How far the call has come, in units of its own.
         progress_resets: How often progress has given the call its retries back.
+        began: When the attempt began, on the bus's clock; None if nothing read the clock then.
     """
 
     asks: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class OperationFailed(CallEvent, frozen=True, kw_only=True, gc=True):
     progressed: bool = False
     done: float = 0.0
     progress_resets: int = 0
+    began: float | None = None
 
 
 class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,6 +108,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         waited: As in ``OperationFailed``.
         done: As in ``OperationFailed``.
         progress_resets: As in ``OperationFailed``; one more if progress has just given the retries back.
+        uncharged: Whether it is due to a jump of the clock: it uses no retry, and no circuit counts it.
         remedy: What a person can do, if the rule knows it.
     """
 
@@ -120,6 +124,7 @@ class FailureClassified(CallEvent, frozen=True, kw_only=True, omit_defaults=True
     waited: float = 0.0
     done: float = 0.0
     progress_resets: int = 0
+    uncharged: bool = False
     remedy: Remedy | None = None
 
     @property
@@ -148,6 +153,11 @@ class Outcome(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     def error(self) -> str | None:
         """The exception's name and message in one line; None if the failure was not classified."""
         return None if self.failure is None else self.failure.evidence.summary
+
+    @property
+    def uncharged(self) -> bool:
+        """Whether the failure is due to a jump of the clock."""
+        return self.failure is not None and self.failure.uncharged
 
 
 LONG_WAIT = 10.0
@@ -244,6 +254,8 @@ class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """This attempt resumes a call that a dead process left.
 
+    Its number is that of the attempt that died with that process, if that one is not charged as a retry.
+
     Args:
         after: Seconds from *at* that are left to wait.
         arguments: As in its ``OperationStarted``.
@@ -254,7 +266,7 @@ class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call is left in good order to another caller or process, so that no later crash counts against it.
+    """A call is left in good order to another caller or process, so that its attempt is not charged as a retry.
 
     The service ended, or the caller that made *attempt* was cancelled while others waited for the call, or a resumed
     call must not begin in this process.
@@ -268,9 +280,9 @@ class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that is not over is not resumed any more: its process crashed too often in it.
+    """A call that is not over is not resumed any more: the last attempt that it may make died with its process.
 
-    A person looks at it, and may resume it by hand. *reason* says why it was quarantined.
+    A person looks at it, and may resume it by hand; then it has all its retries. *reason* says why it is quarantined.
     """
 
     reason: str = ""
@@ -280,3 +292,12 @@ class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come; *data* is its JSON."""
 
     data: msgspec.Raw
+
+
+class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A running resumable call has come farther than ever before; *done* tells how far. At most one in each second.
+
+    It tells the next process that an attempt came further before its process died.
+    """
+
+    done: float

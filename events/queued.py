@@ -94,7 +94,7 @@ class Queue:
         if is_async(subscription.function):
             self._loop = running_loop(f"subscribe {self.__qualname__} in async code, on the loop that is to call it")
         self._lost = ""  # why nothing can be delivered any more
-        self._is_closed = self._is_reported = self._has_answered = False
+        self._is_closed = self._is_reported = self._has_answered = self._may_be_disabled = False
         # Not a plain lock: a finalizer, or a signal handler, may publish while its thread is in here.
         self._lock = fork_safe(threading.RLock())
         self._begin()
@@ -231,7 +231,9 @@ class Queue:
 
     def _note(self, event: Event, error: Exception) -> None:
         signal = self.bus.signal(type(event))
+        self._may_be_disabled = True
         caused = self._failures.note(self._function, self._subscription, signal, event, error)
+        self._may_be_disabled = False
         if caused is not None:
             self.bus.publish(caused)
 
@@ -268,8 +270,8 @@ class Queue:
             self._changed.notify_all()
             lost = self.drain()
             self._drop_queued()
-            is_own = self._is_here() and self._loop is None  # it closes itself, or is disabled
-        if lost and not is_own:
+            is_own = self._is_here() and self._loop is None  # it closes itself
+        if lost and not (is_own or self._may_be_disabled):
             reason = self._lost or f"they were not delivered within {DRAIN_SECONDS:g} s"
             if self._is_here():
                 reason = "close() cannot wait on the loop that delivers; `await subscription.aclose()` does"

@@ -50,7 +50,7 @@ def park(attempt: Attempt, deferred: Verdict) -> None:
     """Publish that *attempt* is deferred before it begins."""
     why, within = (deferred.why, deferred.within) if isinstance(deferred, Park) else ("", FOREVER)
     after = min(deferred.after or 0.0, FOREVER)
-    key = attempt.call.idempotency_key
+    key, attempt.began = attempt.call.idempotency_key, attempt.call.began  # its next request says when it begins
     attempt.call.publish(Parked, attempt.number, after=after, within=min(within, FOREVER), why=why, idempotency_key=key)
 
 

@@ -46,7 +46,8 @@ def progress(done: float) -> None:
     """Note that the call has come as far as *done*. Takes microseconds; callable from any thread.
 
     Farther than before in this attempt restarts the ``stall_timeout``. Farther than ever before in this call gives the
-    retries back at the next failure, if ``progress_resets`` allows it. Progress, unlike a checkpoint, is not written.
+    retries back at the next failure, if ``progress_resets`` allows it. The progress of a resumable call is written once
+    a second: an attempt that came farther before its process died uses no retry.
 
     Args:
         done: How far, in units of its own (bytes, say).

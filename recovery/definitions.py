@@ -66,7 +66,7 @@ class Definitions:
         self.switch = registry.switch
         self.overrides: Mapping[str, Settings] = {}
         """Settings by operation that override those in the code."""
-        self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal)
+        self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal, waiting.conditions.jumps)
 
     @functools.cached_property
     def holds(self) -> Holds:

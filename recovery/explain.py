@@ -190,6 +190,8 @@ def waits_for(why: str, *, within: float = FOREVER, after: float = 0.0) -> str:
 def next_step(event: CallEvent, most_retries: int | None = None) -> str:
     """What happens after *event*, and when; "" where it does not say so."""
     match event:
+        case RetryScheduled(uncharged=True, after=after):
+            return f"attempt {event.attempt} failed as the clock jumped, the next uses no retry, {moment(after)}"
         case RetryScheduled(after=after, retry=retry):
             of = f" of {most_retries}" if most_retries is not None and retry <= most_retries else ""
             return f"attempt {event.attempt} failed, retry {retry}{of} {moment(after)}"

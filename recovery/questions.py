@@ -87,6 +87,8 @@ class Questions:
         self._wall = wall
         self._lock = fork_safe(threading.RLock())
         self._known: dict[str, Known] = {}
+        self.has_answered = False
+        """Whether an answer was given here."""
 
     def condition(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
         """The condition that the question *name* is answered. What is given here is added to what is known of it."""
@@ -134,6 +136,7 @@ class Questions:
         Raises TypeError for a value that JSON cannot hold.
         """
         encoded = _as_json(name, value)
+        self.has_answered = True
         with self._lock:
             known = self._known.setdefault(name, Known())
             known.secret |= secret

@@ -72,7 +72,8 @@ class Recovery(Declarations):
         enable_classification: Whether operations that leave it open use the built-in rules.
         enable_logging: What operations that leave it open log: True, each retry at WARNING; ``None``, only retries that
             wait ten seconds and more, the others at INFO; False, nothing.
-        clock: Reads monotonic seconds; for tests.
+        clock: Reads monotonic seconds; for tests. Jumps of another clock are seen if it has ``boottime`` and
+            ``process_time``, as ``VirtualClock`` has.
         rng: Draws from [0, 1) for the jitter; for tests.
         run: Names this process's run in the journal; 8 random hex digits by default.
         max_keys: How many keys of an operation are remembered; the least recently used is forgotten first.
@@ -113,10 +114,12 @@ class Recovery(Declarations):
         defaults = Defaults(policy=policy, breaker=breaker, budget=budget, key=key, when_open=when_open)
         self._registry = Registry(self.bus, lambda name: self._subscribers.forget(name), max_keys=max_keys)
         self._waiting = WaitingCalls(clock, rng)
+        jumps = self._waiting.conditions.jumps
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
         self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions)
-        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, max_keys=max_keys)
+        self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, jumps.excuses, max_keys=max_keys)
+        jumps.connect(self.bus, self._subscribers.rate_limits.jumped, self._waiting.jumped)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(
             self.bus, self._subscribers.incidents, self._subscribers.circuit_breaker, self._waiting
@@ -199,7 +202,8 @@ class Recovery(Declarations):
 
             commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
             questions = self._questions
-            restore = Restore(self._subscribers.circuit_breaker.restore, questions.update, questions.as_written)
+            circuits = self._subscribers.circuit_breaker.restore
+            restore = Restore(circuits, questions.update, questions.as_written, lambda: questions.has_answered)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled

@@ -48,7 +48,7 @@ def test_a_killed_example_goes_on_and_does_each_number_once(tmp_path: Path):
 
 def test_every_concept_has_an_example():
     uses = ["Retry a function", "Give up", "Subscribe to events", "Emit events by hand", "Wait for a cause"]
-    assert [title for title, _, _ in EXAMPLES][: len(uses)] == uses
+    assert list(dict.fromkeys(title for title, _, _ in EXAMPLES))[: len(uses)] == uses
 
 
 def test_the_state_machine_of_readme_runs():

@@ -32,6 +32,9 @@ from recovery.settings import Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 
+MOST_DEATHS = 1_000_000
+"""Deaths of its process after which a launch is quarantined."""
+
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
 log = logging.getLogger("recovery.launch")
@@ -149,7 +152,13 @@ class Launch:
 def settings_of(plan: LaunchPlan) -> dict[str, Settings]:
     """The settings of the operations that execute *plan*."""
     return {
-        "launch": {"resumable": True, "policy": RetryPolicy(max_retries=0), "breaker": None},
+        "launch": {
+            "resumable": True,
+            # An error of its own ends it. The death of its process is counted by the steps that ran.
+            "policy": RetryPolicy(max_retries=MOST_DEATHS),
+            "breaker": None,
+            "retry_if_error": _never,
+        },
         "download": {
             "resumable": True,
             # Counts failures in a row without progress: a large file breaks off more often than that.
@@ -161,6 +170,10 @@ def settings_of(plan: LaunchPlan) -> dict[str, Settings]:
         },
         "command": {"resumable": True, "policy": plan.policy, "breaker": None, "classifier": plan.rules},
     }
+
+
+def _never(_: Exception) -> bool:
+    return False
 
 
 def _save_progress(offset: int, size: int | None) -> None:

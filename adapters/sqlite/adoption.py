@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import (
@@ -28,12 +29,12 @@ from typing import Any, TypeAlias
 from adapters.sqlite import schema
 from adapters.sqlite.connection import epochs_in
 from adapters.sqlite.dating import Dating
-from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
+from adapters.sqlite.files import companions_of, folder_of, journal_files, log_of, quarantine, side_files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.opening import check_file, judged, open_file
 from adapters.sqlite.other_files import known_calls
 from adapters.sqlite.reading import reading
-from recovery.journal.errors import DamagedJournalError, JournalError
+from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
 from recovery.journal.history import Run
 
 SLICE = 500
@@ -45,6 +46,8 @@ LOOK_SECONDS = 0.05
 
 Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
 """A statement of ``schema``, and the values to execute it with."""
+
+Stamp: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 log = logging.getLogger("recovery.journal")
 
@@ -72,6 +75,8 @@ class Adoption:
         self._locks: dict[Path, Lock] = {}
         self._main = Lock(path)
         self._has_main = False
+        self._looked_at: dict[Path, Stamp] = {}
+        """Files of dead processes of which nothing can be adopted, as they were then: see ``_is_new``."""
         self._said: set[str] = set()
         self._steps: AsyncGenerator[None, None] | None = None  # of an adoption that is not finished
 
@@ -103,12 +108,15 @@ class Adoption:
 
     async def _adopt_all(self, own: Path, *, with_main: bool) -> AsyncGenerator[None, None]:
         """Adopt, a step after another."""
+        with_main = with_main and own != self._path
+        if not any(path != own for path in side_files(self._path)) and not (with_main and self._path.exists()):
+            return
         lock = Lock(folder_of(self._path) / "adopting")
         if not lock.path.parent.is_dir() or not lock.take():
             return
         try:
             # Before the side files: an earlier heir of the journal releases its side file first, so it is found here.
-            inherits = with_main and own != self._path and self._take_main()
+            inherits = with_main and self._take_main()
             for path, orphan in chain(list(self._locks.items()), self._orphans(own)):
                 self._locks[path] = orphan
                 async with aclosing(self._adopt(path, orphan)) as steps:
@@ -126,7 +134,7 @@ class Adoption:
         for path in side_files(self._path):
             lock = Lock(path)
             try:
-                is_free = path != own and lock.take()
+                is_free = path != own and self._is_new(path) and lock.take()
             except (JournalError, OSError) as error:
                 self._warn(error)
                 continue
@@ -145,6 +153,8 @@ class Adoption:
                 lock.retire()
             else:
                 self._warn(error)
+                if isinstance(error, ForeignJournalError | NewerJournalError):
+                    self._looked_at[path] = stamp_of(path)
             self._locks.pop(path).release()
             return
         await self._sync()
@@ -157,7 +167,7 @@ class Adoption:
 
     def _take_main(self) -> bool:
         """Whether the journal's own file is to be copied: its process is dead, and this has not been done."""
-        if self._has_main or not self._path.exists():
+        if self._has_main or not self._path.exists() or not self._is_new(self._path):
             return False
         try:
             return self._main.is_held or self._main.take()
@@ -173,10 +183,17 @@ class Adoption:
                     yield
         except Unusable as unusable:
             self._warn(unusable.args[0])
-            self._main.release()  # the process that opens it next can quarantine it
-            return
-        await self._sync()
-        self._has_main = True
+            calls = []
+        if calls:
+            await self._sync()
+            self._has_main = True
+        else:  # the process that opens it next finds its own calls and results in it, or quarantines it
+            self._looked_at[self._path] = stamp_of(self._path)
+            self._main.release()
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether *path* has changed since it was found that nothing in it can be adopted, if ever."""
+        return self._looked_at.get(path) != stamp_of(path)
 
     async def take_over(self, own: Path, calls: Collection[str]) -> None:
         """Copy every row of *calls* from the other files that can be read, those of living processes too."""
@@ -213,6 +230,16 @@ class Adoption:
             self._locks.popitem()[1].release()
         self._main.release()
         self._has_main = False
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What changes with the file *path*, or with its log."""
+    stamp: Stamp = ()
+    for one in (path, log_of(path)):
+        with suppress(FileNotFoundError):
+            found = os.stat(one)
+            stamp = (*stamp, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return stamp
 
 
 class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it never leaves the adapters

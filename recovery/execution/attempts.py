@@ -16,7 +16,7 @@ from events.runner_api import give_up, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.call_stack import is_nested
 from recovery.explain import Explanation, counted, explain, shown
-from recovery.joining.pending import identity_of
+from recovery.joining.shared_call import identity_of
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.subscribers.exhausted import mark_exhausted
 
@@ -149,7 +149,7 @@ def note_end(error: Exception, call: Call, attempts: int, verdict: Verdict | Non
     outcome = CallOutcome(
         kind=kind_of(verdict, category, turned_away=turned_away),
         attempts=attempts,
-        elapsed=0.0 if call.began is None else operation.bus.clock() - call.began,
+        elapsed=call.elapsed(operation.bus.clock()),
         reason=verdict.reason if isinstance(verdict, GiveUp) else "",
         category=category,
         operation=operation.name,

@@ -182,8 +182,8 @@ class Attempts:
             error = None  # its traceback holds the frame that holds these steps
 
     def _time_left(self, attempt: Attempt) -> float:
-        most, began = self.config.policy.max_elapsed, attempt.call.began
-        return math.inf if most is None or began is None else began + most - self.operation.bus.clock()
+        most, call = self.config.policy.max_elapsed, attempt.call
+        return math.inf if most is None or call.began is None else most - call.elapsed(self.operation.bus.clock())
 
     def __iter__(self) -> Iterator[BlockAttempt]:
         return BlockLoop(self)

@@ -15,19 +15,46 @@ from events.attempt import Attempt
 from events.call import Call
 from events.callables import name_of
 from events.event import Event
+from events.operation import Operation
 from events.operation_events import LONG_WAIT, FailureClassified, OperationFailed, OperationRecovered, RetryScheduled
 from events.ready import Ready
 from events.runner_api import begun, failed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.execution.attempts import noted
 from recovery.execution.invocation import Args, Kwargs
-from recovery.execution.plan import INFO, NO_PLAN, Observers, Plan, Planner, Recovered, call_id, log_level
+from recovery.execution.plan import INFO, NO_PLAN, Observers, Plan, Planner, call_id, log_level
 from recovery.execution.runner import Runner
 from recovery.joining.run import HandedOver
 from recovery.waiting.wait import Wait
 
 Record: TypeAlias = Any
 """The record of the latest failure (``Route``), or ``None`` before the first."""
+
+
+class Recovered:
+    """Makes the event of a record ``(recovered, call, attempt, at, began, lag)``: a call succeeds after a failure."""
+
+    __slots__ = ("operation",)
+
+    weight = 1
+    """How many events a record stands for."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def events(self, record: Any) -> tuple[Event, ...]:
+        """The event that *record* stands for."""
+        _, call, attempt, at, began, lag = record
+        operation = self.operation
+        recovered = OperationRecovered(
+            at=at,
+            operation=operation.name,
+            call=call_id(operation.bus, call),
+            attempt=attempt,
+            elapsed=at - began,
+            lag=lag,
+        )
+        return (recovered,)
 
 
 class FailurePath:
@@ -62,9 +89,11 @@ class FailurePath:
         operation, bus = self.operation, self.operation.bus
         if record is None:
             return begun(Call(operation, bus.new_call_id()), 1, 0.0)
-        route, number, attempt, _, began, _, _, after = record
+        route, number, attempt, at, began, _, _, after = record
         call = Call(operation, call_id(bus, number), began, attempt, failure=route.classified(record), has_failed=True)
-        return begun(call, attempt + 1, after)
+        following = begun(call, attempt + 1, after)
+        following.began = at + after
+        return following
 
     def ended(self, record: Record, *, is_decided: bool = True) -> Attempt:
         """The attempt of *record*, which has failed, and is to be made again if that *is_decided*."""
@@ -132,7 +161,7 @@ class FailurePath:
             if (told := _tell(classified, of_classified)) is not None:
                 return self._unanswered(plan, record, classified, told)
             is_new = plan.generation != operation.generation + operation.bus.generation
-        least, spread = route.delays[number]
+        least, spread = route.listed[number]
         after = least + spread * self.planner.rng()
         record = (route, call, number, at, began, waited, text, after)
         plan.lane.append(record)  # its subscribers may have taken any time

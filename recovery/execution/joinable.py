@@ -206,10 +206,11 @@ class JoinableCalls:
         return result
 
     def _settle(self, runner: Runner, claim: ClaimWait, shared: SharedCall, record: CallRecord | None) -> None:
-        """Note what other processes made of *shared*; it is not gone on with if it crashed its processes too often."""
+        """Note what other processes made of *shared*; it is not gone on with if it is quarantined."""
         if claim.settle(record):
             self._registry.forget_pending()  # its process has died, and may have left the calls that its body made
-            self.pending.check_crashes(shared, runner.definition)
+            self.pending.check_death(shared, runner.definition)
+        self.pending.take(shared)
 
     def _begin(
         self, runner: Runner, run: SharedRun, made: Request | None, extra: float, claim: ClaimWait | None

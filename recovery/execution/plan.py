@@ -27,6 +27,7 @@ from recovery.settings import OperationConfig
 from recovery.subscribers.built_in import BuiltIn
 from recovery.subscribers.classification import Meaning
 from recovery.subscribers.evidence_extraction import is_plain, message_of
+from recovery.waiting.jumps import Jumps, watched
 
 if TYPE_CHECKING:
     from recovery.journal.core import JournalCore
@@ -53,11 +54,12 @@ class Route:
         operation: What has failed.
         meaning: What every such failure means.
         delays: As of ``recovery.policies.retry.delays``, for retry 1 and those after it.
+        jumps: Watches the clock.
         has_errno: Whether errors of the class may have one; then they are not plain.
         is_by_text: Whether the text decides too.
     """
 
-    __slots__ = ("_latest", "delays", "has_errno", "is_by_text", "known", "meaning", "operation")
+    __slots__ = ("_latest", "delays", "has_errno", "is_by_text", "known", "listed", "meaning", "operation")
 
     weight = 2
     """How many events a record stands for."""
@@ -67,13 +69,16 @@ class Route:
         operation: Operation,
         meaning: Meaning,
         delays: tuple[tuple[float, float], ...],
+        jumps: Jumps,
         *,
         has_errno: bool,
         is_by_text: bool,
     ) -> None:
         self.operation = operation
         self.meaning = meaning
-        self.delays = ((0.0, 0.0), *delays)  # by number
+        self.listed = ((0.0, 0.0), *delays)  # by number
+        self.delays = watched(self.listed, jumps)
+        """The same; to look one up looks for a jump of the clock, if it is not zero."""
         self.has_errno = has_errno
         self.is_by_text = is_by_text
         self.known: set[tuple[str, ...]] = set()
@@ -138,32 +143,6 @@ class Route:
         return self.classified(record), self.scheduled(record, with_failure=False)
 
 
-class Recovered:
-    """Makes the event of a record ``(recovered, call, attempt, at, began, lag)``: a call succeeds after a failure."""
-
-    __slots__ = ("operation",)
-
-    weight = 1
-    """How many events a record stands for."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-
-    def events(self, record: Any) -> tuple[Event, ...]:
-        """The event that *record* stands for."""
-        _, call, attempt, at, began, lag = record
-        operation = self.operation
-        recovered = OperationRecovered(
-            at=at,
-            operation=operation.name,
-            call=call_id(operation.bus, call),
-            attempt=attempt,
-            elapsed=at - began,
-            lag=lag,
-        )
-        return (recovered,)
-
-
 class Observers(NamedTuple):
     """The subscribers, beside the built-in ones, of each event of a failure that is retried."""
 
@@ -217,12 +196,18 @@ class Planner:
         registry: Its operations.
         built_in: Its subscribers.
         journal: The journal, once there is one.
+        jumps: Watches the clock.
     """
 
     def __init__(
-        self, bus: Bus, registry: Registry, built_in: BuiltIn, journal: Callable[[], JournalCore | None]
+        self,
+        bus: Bus,
+        registry: Registry,
+        built_in: BuiltIn,
+        journal: Callable[[], JournalCore | None],
+        jumps: Jumps,
     ) -> None:
-        self.bus, self.rng = bus, built_in.rng
+        self.bus, self.rng, self.jumps = bus, built_in.rng, jumps
         self.circuits = built_in.circuit_breaker.known
         self._registry, self._built_in, self._journal = registry, built_in, journal
 
@@ -301,7 +286,8 @@ class Planner:
         listed = delays(config.policy, category)
         if not listed or not (config.may_repeat or category in UNSENT) or meaning.answer.retry_after:
             return None
-        return Route(operation, meaning, listed, has_errno=issubclass(kind, OSError), is_by_text=meaning.is_by_text)
+        has_errno, is_by_text = issubclass(kind, OSError), meaning.is_by_text
+        return Route(operation, meaning, listed, self.jumps, has_errno=has_errno, is_by_text=is_by_text)
 
 
 def is_simple(config: OperationConfig) -> bool:

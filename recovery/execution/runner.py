@@ -112,8 +112,6 @@ class Runner:
                         self.waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
                 if verdict is not None:
-                    if ended is None and self._is_journalled:
-                        self.barrier.before_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
@@ -134,6 +132,8 @@ class Runner:
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
                     deferred = self.barrier.start(self._time_left(call))
+                elif deferred is None and self._is_journalled and call.has_failed:
+                    self.barrier.before_next(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
@@ -171,8 +171,6 @@ class Runner:
                         self.waiting.leave(wait)
                     ended, wait = charge(wait, self._policy), None
                 if verdict is not None:
-                    if ended is None and self._is_journalled:
-                        await self.barrier.abefore_next(self._time_left(call))
                     attempt, verdict = next_attempt(attempt), None
                 try:
                     if (failed or self._is_journalled or (done and call.has_failed)) and self.barrier.must_wait:
@@ -195,6 +193,8 @@ class Runner:
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
                     deferred = await self.barrier.astart(self._time_left(call))
+                elif deferred is None and self._is_journalled and call.has_failed:
+                    await self.barrier.abefore_next(self._time_left(call))
                 if deferred is not None:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
@@ -236,7 +236,7 @@ class Runner:
 
     def _time_left(self, call: Call) -> float:
         most = self._policy.max_elapsed
-        return math.inf if most is None or call.began is None else call.began + most - self._bus.clock()
+        return math.inf if most is None or call.began is None else most - call.elapsed(self._bus.clock())
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""

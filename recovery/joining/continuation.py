@@ -23,6 +23,28 @@ if TYPE_CHECKING:
     from recovery.settings import OperationConfig
 
 
+MAX_DEATHS = 3
+"""Attempts in a row that may die with their process and be made again, where the policy sets no limit on retries."""
+
+
+def why_quarantined(record: CallRecord, config: OperationConfig) -> str | None:
+    """Why a person must look at the call first: the last attempt that it may make died with its process.
+
+    ``None`` if it may go on, or is not begun again in any case.
+    """
+    from recovery.journal.history import after_death  # here: the journal that has the call has imported it
+
+    limit, after = config.policy.most_retries, after_death(record)
+    if after.deaths <= record.deaths or not config.may_repeat:
+        return None
+    if limit is None:
+        many = f"{after.deaths} processes in a row died in it, without a new checkpoint or progress in between"
+        return many if after.deaths > MAX_DEATHS else None
+    if after.retries <= limit:
+        return None
+    return f"its process died in attempt {record.attempt}, and its retries ({limit}) are used up"
+
+
 def decided(record: CallRecord, config: OperationConfig) -> CallRecord:
     """*record* with the wait that its process decided on, and died too early to write."""
     if record.judged is None:
@@ -40,12 +62,10 @@ def why_over(record: CallRecord, config: OperationConfig) -> str | None:
     if record.judged is not None:
         verdict = settle([judge(config, record.judged, 0.0)])
         return verdict.reason if isinstance(verdict, GiveUp) else None
-    limit = config.policy.most_retries
-    if limit is not None and record.retries > limit:
-        return f"out of retries ({limit})"
     if record.state == "running" and not config.may_repeat:
         return MAYBE_SENT
-    return None
+    limit = config.policy.most_retries
+    return f"out of retries ({limit})" if limit is not None and record.retries > limit else None
 
 
 def continued(record: CallRecord, operation: Operation) -> Attempt:
@@ -77,9 +97,9 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
         journal: The journal that has it.
         extra: Seconds to wait if nothing is left of its delay.
     """
-    from recovery.journal.history import remaining  # here: the journal that has the call has imported it
+    from recovery.journal.history import after_death, remaining  # here: the journal that has the call has imported it
 
-    decision = decided(record, definition.config)
+    decision = decided(after_death(record), definition.config)
     operation = definition.keyed(record.key)
     now = msgspec.structs.replace(journal.run, monotonic=operation.bus.clock(), wall=time.time())
     # A run that is not known there has begun since: its clock is ours.

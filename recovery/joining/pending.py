@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from events.call import Call
 from events.errors import CallRejectedError
@@ -13,8 +15,8 @@ from events.fork_locks import fork_safe
 from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from events.own_log import own_log
-from recovery.joining.continuation import continued
-from recovery.joining.shared_call import Identity, SharedCall, why_quarantined
+from recovery.joining.continuation import continued, why_quarantined
+from recovery.joining.shared_call import SharedCall, identity_of, why_rejected
 from recovery.redact import brief
 
 if TYPE_CHECKING:
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
     from recovery.journal.store import Query
     from recovery.operations import Definition
     from recovery.registry import Registry
-    from recovery.serialization.arguments import ArgumentCodec
 
-MAX_CRASHES = 3
-"""Crashes in attempts of a call, without a new checkpoint in between, after which the call is quarantined."""
 MAX_NAMED = 3
 """Calls that a warning names by their ids."""
 
@@ -36,7 +35,6 @@ UNDEFINED = "no operation of that name is defined; define it, or end them with `
 UNSTORED = "nothing was stored to resume it with; `recovery give-up JOURNAL CALL` ends it"
 ASYNC = "the function is async; resume under `async with`, where a loop runs"
 EQUAL = "an equal call runs in this process; a later equal call goes on with it"
-NOT_JOINED = "a call runs by itself, no equal call can join it"
 UNKNOWN = "the journal has not said yet which calls are pending"
 
 log = own_log("recovery")
@@ -73,7 +71,7 @@ class PendingCalls:
         self.left: dict[str, CallRecord] = {}
         """Calls that stay pending, by id."""
         self.quarantined: dict[str, SharedCall] = {}
-        """Calls in which the process crashed too often, by id."""
+        """Calls whose last allowed attempt died with its process, by id."""
         self.ready: list[SharedCall] = []
         """Calls that the resumption can run, unless a caller has taken them."""
 
@@ -188,6 +186,17 @@ class PendingCalls:
                 self.ready.remove(shared)
             return True
 
+    def take(self, shared: SharedCall) -> None:
+        """A caller goes on with *shared*: the resumption does not, if it has found the call already or finds it now."""
+        if shared.record is None:
+            return
+        call = shared.record.call
+        with self._lock:
+            self._known.add(call)
+            if call not in self.quarantined:
+                self.drop(call)
+            self._register.forget(shared)
+
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""
         return self._registry.get(shared.name)
@@ -227,12 +236,15 @@ class PendingCalls:
                 return str(error)
             identity = identity_of(definition, definition.codec, record.idempotency_key, args, kwargs)
             shared = SharedCall(identity, name, args, kwargs, record)
+            if self._register.give(shared):
+                return None
             self.ready.append(shared)
         elif record.idempotency_key and not record.is_resumable:  # its next caller has the arguments
             shared = SharedCall((name, version, record.idempotency_key), name, None, {}, record)
         else:
             return "the operation is defined without resumable=True" if record.is_resumable else UNSTORED
-        if self._is_quarantined(record, definition):
+        if (kept := self._quarantined(record, definition)) is not None:
+            shared.record = kept
             self.quarantined[record.call] = shared
             if shared in self.ready:
                 self.ready.remove(shared)
@@ -241,32 +253,32 @@ class PendingCalls:
             self._register.add_pending(shared)
         return None
 
-    def _is_quarantined(self, record: CallRecord, definition: Definition) -> bool:
+    def _quarantined(self, record: CallRecord, definition: Definition) -> CallRecord | None:
+        """*record* as that of a quarantined call, which is published; ``None`` if the call may go on."""
         if record.state == "quarantined":
-            return True
-        if record.state != "running" or record.crashes < MAX_CRASHES or record.interrupted:
-            return False
-        reason = f"{record.crashes + 1} processes died in it without a new checkpoint"
-        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` runs it once more"
+            return record
+        reason = why_quarantined(record, definition.config)
+        if reason is None:
+            return None
+        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` resumes it with all its retries"
         if not definition.is_silent:
             log.error(text, record.call, record.operation, reason, record.call)
-        quarantined = Call(definition.keyed(record.key), record.call)
-        quarantined.publish(OperationQuarantined, record.attempt, reason=reason)
-        return True
+        Call(definition.keyed(record.key), record.call).publish(OperationQuarantined, record.attempt, reason=reason)
+        return msgspec.structs.replace(record, state="quarantined", reason=reason)
 
-    def check_crashes(self, shared: SharedCall, definition: Definition) -> None:
-        """*shared* comes from another process: quarantine it if too many processes died in it.
+    def check_death(self, shared: SharedCall, definition: Definition) -> None:
+        """*shared* comes from another process: quarantine it if its last allowed attempt died with that one.
 
         Raises:
             CallRejectedError: It is quarantined.
         """
-        record = shared.record
-        if record is None or not self._is_quarantined(record, definition):
+        kept = None if shared.record is None else self._quarantined(shared.record, definition)
+        if kept is None:
             return
-        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, record)
-        self.quarantined[record.call], shared.record = again, None
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, kept)
+        self.quarantined[kept.call], shared.record = again, None
         self._register.quarantine(again)
-        raise CallRejectedError(shared.name, why_quarantined(again))
+        raise CallRejectedError(shared.name, why_rejected(again))
 
     # what stays
 
@@ -295,26 +307,3 @@ def is_of(shared: SharedCall, call: str) -> bool:
 def records_of(calls: Iterable[SharedCall]) -> list[CallRecord]:
     """What the journal knows about *calls* that dead processes left."""
     return [shared.record for shared in calls if shared.record is not None]
-
-
-def identity_of(
-    definition: Definition, codec: ArgumentCodec, idempotency_key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Identity | None:
-    """What equal calls have in common; ``None``, said once, for a call that runs by itself.
-
-    Args:
-        definition: The operation.
-        codec: That of the function.
-        idempotency_key: The idempotency key of the call; "" for none.
-        args: The positional arguments; likewise *kwargs*.
-    """
-    key: str | bytes = idempotency_key
-    if not definition.config.joins:
-        return None
-    if not key:
-        try:
-            key = codec.identity(args, kwargs)
-        except ValueError as error:
-            definition.warn_once(NOT_JOINED, str(error), per_reason=True)
-            return None
-    return definition.operation.name, definition.config.version, key

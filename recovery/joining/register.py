@@ -12,7 +12,7 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_quarantined
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_rejected
 
 MAX_OWED = 10_000
 """Results of resumed calls that are kept for the program; the oldest are dropped first."""
@@ -29,10 +29,14 @@ class CallRegister:
 
     def __init__(self) -> None:
         self._lock = fork_safe(threading.RLock())
-        self._begin()
+        self.begin()
         _registers.add(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Know no call: at first, and in a forked child, for what runs is its parent's.
+
+        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
+        """
         self.running: dict[Identity, SharedCall] = {}
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
@@ -63,7 +67,7 @@ class CallRegister:
                 return self._owed.pop(identity)
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
-                raise CallRejectedError(identity[0], why_quarantined(self._quarantined[identity][0]))
+                raise CallRejectedError(identity[0], why_rejected(self._quarantined[identity][0]))
             if waiting:
                 shared = waiting[0]
                 self._take(shared)
@@ -149,7 +153,7 @@ class CallRegister:
                 if len(self._owed) > MAX_OWED:
                     self._owed.popitem(last=False)
         for join in joins:
-            _wake(join)
+            join.wake()
         if shared.on_end is not None:
             shared.on_end(outcome)
 
@@ -190,7 +194,7 @@ class CallRegister:
 
     def _pass_on(self, shared: SharedCall) -> bool:
         if shared.joins:
-            _wake(shared.joins[0])
+            shared.joins[0].wake()
             return True
         self._remove(shared)
         if shared.start is None and shared.record is not None:
@@ -221,8 +225,25 @@ class CallRegister:
             if shared.identity is not None:
                 self._pending.setdefault(shared.identity, deque()).append(shared)
 
+    def give(self, left: SharedCall) -> bool:
+        """Whether a caller goes on with *left* that waits for the end of an equal call of another process."""
+        with self._lock:
+            shared = None if left.identity is None else self.running.get(left.identity)
+            if shared is None or shared.claimed_elsewhere is None or shared.record is not None:
+                return False
+            shared.record = left.record
+            return True
+
+    def forget(self, shared: SharedCall) -> None:
+        """A caller goes on with *shared*: nothing else that is pending is the same call."""
+        with self._lock:
+            for one in list(self._pending.get(shared.identity, ())) if shared.identity is not None else ():
+                if one.record is not None and shared.record is not None and one.record.call == shared.record.call:
+                    self.drop(one)
+                    shared.on_end = shared.on_end or one.on_end
+
     def quarantine(self, shared: SharedCall) -> None:
-        """*shared* crashed its process too often: an equal call is rejected, until ``resume`` runs it by hand."""
+        """*shared* is not resumed by itself: an equal call is rejected, until ``resume`` runs it by hand."""
         if shared.identity is not None:
             with self._lock:
                 self._quarantined.setdefault(shared.identity, deque()).append(shared)
@@ -292,25 +313,8 @@ class CallRegister:
             error = StaysPendingError(f"{shared} stays pending: the service has been closed")
             for join in joins:
                 join.outcome = Outcome(error=error)
-                _wake(join)
-
-    def after_fork(self) -> None:
-        """In a forked child: the calls that run are those of the parent.
-
-        A child that was forked in a body is in that body: an equal call is a nested one, as the body may wait for it.
-        """
-        self._begin()
-
-
-def _wake(join: Join) -> None:
-    if join.waiter is not None:
-        join.waiter.wake()
-
-
-def _after_fork() -> None:
-    for register in list(_registers):
-        register.after_fork()
+                join.wake()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=lambda: list(map(CallRegister.begin, list(_registers))))

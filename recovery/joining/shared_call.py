@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from events.attempt import Attempt
     from events.verdicts import Verdict
     from recovery.journal.history import CallRecord
+    from recovery.operations import Definition
+    from recovery.serialization.arguments import ArgumentCodec
     from recovery.waiting.wait import Wait
     from recovery.waiting.waiters import Waiter
 
 Identity: TypeAlias = tuple[str, str, str | bytes]
 """What equal calls have in common: operation, version, and the idempotency key or the arguments as canonical JSON."""
+
+NOT_JOINED = "a call runs by itself, no equal call can join it"
 
 JOIN_NOTICE = 10.0
 """Seconds that a caller waits for a call that it joined before a warning says so."""
@@ -137,6 +141,11 @@ class Join(msgspec.Struct, eq=False):
         self.waiter = waiter
         return None if self.register.step(self) else self.left
 
+    def wake(self) -> None:
+        """End its sleep."""
+        if self.waiter is not None:
+            self.waiter.wake()
+
     def slept(self) -> bool:
         """Note that the sleep has passed without an end. True the first time: then a warning is due."""
         is_first, self.left = self.left < math.inf, math.inf
@@ -167,8 +176,32 @@ def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCal
     return next(walk(shared), None)
 
 
-def why_quarantined(shared: SharedCall) -> str:
-    """Why a call that equals *shared* is rejected, and what to do."""
-    call = shared.record and shared.record.call
-    free = f"free it with `recovery retry JOURNAL {call}`"
-    return f"call {call} is quarantined, its process crashed in it too often; {free}"
+def why_rejected(shared: SharedCall) -> str:
+    """Why a call that equals *shared*, which is quarantined, is rejected, and what to do."""
+    record = shared.record
+    assert record is not None
+    free = f"`recovery retry JOURNAL {record.call}` frees it"
+    return f"call {record.call} is quarantined: {record.reason}; {free}"
+
+
+def identity_of(
+    definition: Definition, codec: ArgumentCodec, idempotency_key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Identity | None:
+    """What equal calls have in common; ``None``, said once, for a call that runs by itself.
+
+    Args:
+        definition: The operation.
+        codec: That of the function.
+        idempotency_key: The idempotency key of the call; "" for none.
+        args: The positional arguments; likewise *kwargs*.
+    """
+    key: str | bytes = idempotency_key
+    if not definition.config.joins:
+        return None
+    if not key:
+        try:
+            key = codec.identity(args, kwargs)
+        except ValueError as error:
+            definition.warn_once(NOT_JOINED, str(error), per_reason=True)
+            return None
+    return definition.operation.name, definition.config.version, key

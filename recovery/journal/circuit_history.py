@@ -25,11 +25,13 @@ class Restore(NamedTuple):
         questions: Called again and again, with the events about questions, of all processes.
         answer: Called with each answer before it is written, and whether *questions* was called since it was given;
             returns what is to be written.
+        has_answers: Whether this process has given an answer.
     """
 
     circuits: Callable[[dict[tuple[str, str], Open]], object] = id
     questions: Callable[[Sequence[Event]], object] = id
     answer: Callable[[QuestionAnswered, bool], QuestionAnswered] = lambda event, _: event
+    has_answers: Callable[[], bool] = lambda: False
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

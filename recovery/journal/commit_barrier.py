@@ -36,10 +36,9 @@ class CommitBarrier:
     that works. The wait ends when the store has written nothing for 5 s, after 60 s, and after half of the time that
     the call has left: the rest is for its work.
 
-    **Commits.** A journalled call's next attempt starts after the commit of its schedule; a restart would otherwise
-    repeat an attempt. A strict call's attempts start after the commit of their starts, and it returns after the commit
-    of its end. A resumed call starts like a strict one; otherwise a call that crashes its process at once would never
-    be quarantined. Each commit is waited for at most 5 s.
+    **Commits.** A journalled call's later attempts begin after the commit of their starts; otherwise a restart would
+    not know of an attempt, and not charge it. So do all attempts of a resumed call, and of a strict one, which returns
+    after the commit of its end. Each commit is waited for at most 5 s.
 
     While the journal cannot be written, calls go ahead, except strict ones with ``on_degraded="refuse"``.
     """
@@ -89,7 +88,7 @@ class CommitBarrier:
         return journal.back_pressure.slot(min(MAX_ADMISSION_WAIT, time_left / 2), blocks=blocks)
 
     def before_next(self, time_left: float) -> None:
-        """Wait until the schedule of a journalled call's next attempt is committed, at most *time_left* seconds."""
+        """Wait until all that led to a journalled call's next attempt is committed, at most *time_left* seconds."""
         _wait(self._receipt(if_due=True), time_left)
 
     async def abefore_next(self, time_left: float) -> None:

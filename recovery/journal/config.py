@@ -21,6 +21,9 @@ class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         flush_interval: Seconds after which events are written although they fill no batch.
         poll_after_batch: Seconds after a batch during which the writer polls the queue instead of sleeping.
         command_interval: Seconds between two looks for commands to this process, and at the store's own files.
+        adopt_every: Seconds between two looks for the files of processes that have died since ``resume()``; None adopts
+            at the start only. The journal's thread looks when it wakes, twice a second with the default
+            ``command_interval``.
         first_pause: Seconds before a store that failed is opened again. Each further failure doubles the pause.
         longest_pause: Seconds that this pause never exceeds.
         stall_timeout: Seconds without a written batch after which calls stop waiting for room in the queue.
@@ -28,7 +31,7 @@ class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
 
     Raises:
         TypeError: An unknown field, or a value that is no number.
-        ValueError: A value is negative.
+        ValueError: A value is negative, or ``adopt_every`` is 0.
     """
 
     capacity: int = 10_000
@@ -37,6 +40,7 @@ class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
     flush_interval: float = 0.02
     poll_after_batch: float = 0.5
     command_interval: float = 0.5
+    adopt_every: float | None = 5.0
     first_pause: float = 0.1
     longest_pause: float = 5.0
     stall_timeout: float = 5.0
@@ -44,7 +48,10 @@ class JournalConfig(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
-            validation.number(field, getattr(self, field))
+            if field != "adopt_every":
+                validation.number(field, getattr(self, field))
+        if self.adopt_every is not None:
+            validation.number("adopt_every", self.adopt_every, above=0.0)
 
 
 JOURNAL_DEFAULTS = JournalConfig()

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TypeVar
 
 from events.bus import Bus
@@ -17,7 +18,6 @@ from events.journal_events import JournalDegraded, JournalRestored
 from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from events.own_log import own_log
-from events.question_events import QuestionAnswered
 from recovery.journal.back_pressure import BackPressure
 from recovery.journal.circuit_history import Restore
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
@@ -128,8 +128,6 @@ class JournalCore:
             self._is_closing and isinstance(event, JournalDegraded | JournalRestored)
         ):
             return  # said again by each process that finds the call; or an event of the journal's own end
-        if type(event) is QuestionAnswered:
-            self._housekeeping.has_answers = True
         if self.queue.put(event):
             if not self._is_started:
                 self.start()
@@ -169,13 +167,12 @@ class JournalCore:
             self.loaded.wait(timeout)
         return self._housekeeping.pending if self.loaded.is_open else Pending()
 
-    def look_again(self) -> Query[Pending]:
-        """Adopt what processes left that died since, and renew ``pending()``, which is the answer.
+    def keep_adopting(self, adopted: Callable[[], object] | None) -> None:
+        """Adopt the files of processes that die: renew ``pending()``, and call *adopted* on the journal's thread.
 
-        All events accepted before are written first. There is no answer while the journal cannot be read. A call of an
-        earlier process that this one runs may be in the answer, if its first event here comes later.
+        Calls that this process goes on with may be in ``pending()`` then. ``None`` ends it.
         """
-        return self.ask(Query(self._housekeeping.renew))
+        self._housekeeping.adopted = None if self._is_closing else adopted
 
     def ask_for_pending(self) -> Query[bool]:
         """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""
@@ -230,6 +227,7 @@ class JournalCore:
         with self._lock:
             self._is_closing = True
             is_started = self._is_started
+        self.keep_adopting(None)
         self.queue.close()
         if is_started:
             self.writer.finish()
@@ -247,14 +245,12 @@ class JournalCore:
         thread.join(0.0 if self._is_stuck else timeout)
         if thread.is_alive() and not self._is_stuck:
             self._is_stuck = True
-            text = "the journal did not finish within %g s, the store hangs; waiting events may be lost"
-            log.warning(text, self._config.close_timeout)
+            log.warning(
+                "the journal did not end in %g s, the store hangs; events may be lost", self._config.close_timeout
+            )
 
     def after_fork(self) -> None:
-        """In a forked child: queue, thread and file are the parent's, so this process gets its own.
-
-        The child's journal is closed if the parent's is, or if the store has no file for it.
-        """
+        """Get a queue, thread and file of the forked child's own; or close, as the parent or without a file."""
         problem = None
         if self._is_started:
             try:

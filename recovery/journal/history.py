@@ -22,6 +22,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     Recorded,
     RetryScheduled,
 )
@@ -84,7 +85,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         failures: What failed so far, one line each, the latest 50.
         idempotency_key: The key of the effect; "" for none.
         resumes: Restarts that resumed it.
-        crashes: Restarts after a crash during an attempt, since the latest new checkpoint.
+        deaths: Attempts in a row that died with their process and came no further.
+        came_further: Whether the attempt that runs, or ran last, has saved a new checkpoint, or made progress.
         interrupted: Whether the latest process ended in good order while the call ran.
         progress_resets: How often progress gave the retries back.
         done: How far it came, in the unit of its progress.
@@ -113,7 +115,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     idempotency_key: str = ""
     resumes: int = 0
-    crashes: int = 0
+    deaths: int = 0
+    came_further: bool = False
     interrupted: bool = False
     progress_resets: int = 0
     done: float = 0.0
@@ -175,7 +178,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
-            changes["interrupted"] = False
+            changes.update(interrupted=False, came_further=False)
             if bytes(arguments):
                 changes["arguments"] = bytes(arguments)
             if event.idempotency_key:
@@ -185,7 +188,7 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
             changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)
-            changes.update(failure=event, judged=event)
+            changes.update(failure=event, judged=event, deaths=0)
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
@@ -193,26 +196,24 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
         case Parked(after=after, counts_as_retry=counts_as_retry):
-            # Parked after a failure, which usually counts as no retry.
             changes.update(state="waiting", due=event.at + after, delay=after, judged=None)
             changes["retries"] = record.retries if counts_as_retry else max(record.retries - 1, 0)
-        case CheckpointSaved() if event.attempt < record.attempt:
+        case CheckpointSaved() | ProgressMade() if event.attempt < record.attempt:
             return record  # written by an attempt that was over already
         case CheckpointSaved(data=data):
             changes["saved"] = bytes(data)
             if bytes(data) != record.saved:
-                changes["crashes"] = 0  # it makes progress
+                changes.update(came_further=True, deaths=0)
+        case ProgressMade(done=done) if done > record.done:
+            changes.update(done=done, came_further=True, deaths=0)
         case OperationResumed(after=after):
             # The rest of its wait counts from here, on the clock of the run that resumes it.
-            changes.update(resumes=record.resumes + 1, attempt=event.attempt, due=event.at + after, interrupted=False)
-            if record.state == "quarantined":
-                changes.update(state="waiting", crashes=0, reason="")  # by hand
-            elif record.state == "running" and not record.interrupted:
-                changes["crashes"] = record.crashes + 1
+            record = after_death(record)
+            changes.update(state="waiting", resumes=record.resumes + 1, attempt=event.attempt, due=event.at + after)
         case OperationInterrupted():
             changes["interrupted"] = True
         case CallSteered(command="retry now") if record.state == "quarantined":
-            changes.update(state="waiting", crashes=0, reason="")  # by hand, without a process: the next one resumes it
+            record = after_death(record)  # by hand, without a process: the next one resumes it
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case OperationSucceeded() | OperationRecovered():
@@ -225,6 +226,19 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             if record.judged is not None:
                 changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
     return msgspec.structs.replace(record, **changes)
+
+
+def after_death(record: CallRecord) -> CallRecord:
+    """*record*, of a call whose process is dead, as the next one goes on with it: its latest attempt used a retry.
+
+    It is not charged, and made again, if it came further or ended in good order. A quarantine gives all retries back.
+    """
+    attempt = record.attempt + 1
+    if record.state == "quarantined":
+        return msgspec.structs.replace(record, state="waiting", attempt=attempt, retries=0, deaths=0, reason="")
+    if record.state != "running" or record.interrupted or record.came_further:
+        return record
+    return msgspec.structs.replace(record, attempt=attempt, retries=record.retries + 1, deaths=record.deaths + 1)
 
 
 def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:

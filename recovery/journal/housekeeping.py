@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from events.own_log import own_log
@@ -14,10 +14,9 @@ from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
-from recovery.journal.history import Run
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.store import CommandSink, Pending, Query, Row, Store
+from recovery.journal.store import CommandSink, Pending, Query, Store
 from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
@@ -28,10 +27,6 @@ PRUNE_STEPS = 2
 """Slices pruned after each batch: a little more than the batch may have brought."""
 
 log = own_log("recovery.journal")
-
-
-class Unanswered(Exception):  # noqa: N818  # named for what it says of a query; it never leaves this module
-    """A query is to be asked again after the next batch."""
 
 
 class Housekeeping:
@@ -63,13 +58,15 @@ class Housekeeping:
         """Queries to answer."""
         self.pending = Pending()
         self.is_pending_wanted = False
+        self.adopted: Callable[[], object] | None = None
+        """Called when ``pending`` is renewed: processes have died since. While it is ``None``, none are looked for."""
+        self._is_adopting = False
+        self._adopt_at = 0.0
         self._is_urgent = False
         self._was_read = self._must_read = False
         self._look_at = self._check_at = 0.0
         self._pruned_at = 0
         self._has_expired = True
-        self.has_answers = False
-        """Whether a batch may have answers: this process has given one."""
 
     # the calls that earlier processes left
 
@@ -89,14 +86,30 @@ class Housekeeping:
                     {key: reopened(circuit, self.pending.runs, now) for key, circuit in circuits.items()}
                 )
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether the next turn of the writer should come at once: a search is wanted, or half done."""
+        return self.is_pending_wanted or (self._is_adopting and self.adopted is not None)
+
     def search(self) -> None:
-        """If that is wanted: adopt the files of dead processes, batch by batch, read their calls, and report."""
-        if self.is_pending_wanted and not self._connection.run(self._adopt_some(self._connection.store)):
-            if self._must_read:
-                self._recent_calls.forget_results()
-                self._read()
-                self._must_read = False
+        """If it is wanted or time: adopt the files of dead processes, batch by batch, read their calls, and report."""
+        adopt_every, now = self._connection.config.adopt_every, time.monotonic()
+        is_due = self.adopted is not None and adopt_every is not None and now >= self._adopt_at
+        if not (is_due or self.is_searching):
+            return
+        self._adopt_at = now + (adopt_every or 0.0)  # now: after an adoption that fails, too
+        self._is_adopting = self._connection.run(self._adopt_some(self._connection.store))
+        if self._is_adopting:
+            return
+        has_found, adopted = self._must_read, self.adopted
+        if has_found:
+            self._recent_calls.forget_results()
+            self._read()
+            self._must_read = False
+        if self.is_pending_wanted:
             self._report()
+        if has_found and adopted is not None:
+            adopted()
 
     async def _adopt_some(self, store: Store) -> bool:
         """Adopt for a moment; whether there may be more. Notes that there are calls to read."""
@@ -107,21 +120,9 @@ class Housekeeping:
         return found
 
     def _read(self) -> dict[tuple[str, str], OpenCircuit]:
-        return self._note(*self._connection.run(self._connection.store.unfinished()))
-
-    def _note(self, runs: Sequence[Run], rows: Sequence[Row]) -> dict[tuple[str, str], OpenCircuit]:
+        runs, rows = self._connection.run(self._connection.store.unfinished())
         circuits, self.pending = unfinished(runs, rows, self._connection.this_run.id)
         return circuits
-
-    async def renew(self, store: Store) -> Pending:
-        """Adopt the files of processes that died since, and read again what is pending."""
-        try:
-            if await store.adopt():
-                raise Unanswered
-        finally:  # an adoption that failed half-way may have brought some results, too
-            self._recent_calls.forget_results()
-        self._note(*await store.unfinished())
-        return self.pending
 
     def _report(self) -> None:
         self.is_pending_wanted = False
@@ -132,17 +133,16 @@ class Housekeeping:
     def answer(self, *, all_of_them: bool = False) -> None:
         """Answer queries for ``ANSWER_SECONDS``, or *all_of_them*; the others are answered after the next batch.
 
-        So is one that is asked again after the next batch. None is answered while a search goes on.
+        None is answered while a search that is wanted goes on.
         """
         latest = math.inf if all_of_them else time.monotonic() + ANSWER_SECONDS
-        with suppress(Unanswered):
-            while self.queries and not self.is_pending_wanted:
-                query = self.queries[0]
-                query.answer = self._connection.run(query.run(self._connection.store))
-                query.end()
-                self.queries.popleft()
-                if time.monotonic() >= latest:
-                    break
+        while self.queries and not self.is_pending_wanted:
+            query = self.queries[0]
+            query.answer = self._connection.run(query.run(self._connection.store))
+            query.end()
+            self.queries.popleft()
+            if time.monotonic() >= latest:
+                break
 
     def settle(self, *, is_over: bool = False) -> None:
         """End, without an answer, what waits for a store that cannot be read now, or that is closed: *is_over*."""
@@ -180,6 +180,8 @@ class Housekeeping:
 
     def withhold(self, batch: Sequence[QueuedEvent]) -> None:
         """Take the answers to secret questions out of *batch*; another process may have called a question secret."""
+        if not self._restore.has_answers():
+            return
         answers = [(entry, entry.event) for entry in batch if isinstance(entry.event, QuestionAnswered)]
         if answers:
             try:

@@ -142,7 +142,7 @@ class Writer:
         self._stir.clear()
         is_resting = time.monotonic() >= self._poll_until and self._queue.rest()
         connection, housekeeping = self._connection, self._housekeeping
-        if self._is_closing or (housekeeping.is_pending_wanted and connection.is_open) or housekeeping.queries:
+        if self._is_closing or (housekeeping.is_searching and connection.is_open) or housekeeping.queries:
             return  # each request sets ``_stir`` afterwards, so none is missed
         if not connection.is_open:
             self._stir.wait(max(connection.retry_at - time.monotonic(), 0.0))
@@ -178,8 +178,7 @@ class Writer:
         wants_sync, self._wants_sync = self._wants_sync, False
         connection, batch = self._connection, self._queue.take()
         if batch:
-            if self._housekeeping.has_answers:
-                self._housekeeping.withhold(batch)
+            self._housekeeping.withhold(batch)
             parts, rows, unwritable = [], list[Row](), list[int]()
             for part in self._in_chunks(batch):
                 more, lost = rows_of(connection.this_run.id, part)

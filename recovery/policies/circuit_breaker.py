@@ -257,9 +257,10 @@ def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float |
 
 
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:
-    """Whether the policy counts events of this kind, and the call was neither cancelled nor exhausted further in."""
+    """Whether the policy counts events of this kind, and the call was not cancelled, exhausted or excused."""
     kind = FailureClassified if policy.counts == "attempts" else GaveUp
-    return isinstance(event, kind) and event.category not in (Category.CANCELLED, Category.EXHAUSTED)
+    others = (Category.CANCELLED, Category.EXHAUSTED)
+    return isinstance(event, kind) and not event.uncharged and event.category not in others
 
 
 def _counts(policy: BreakerPolicy, event: FailureClassified | GaveUp) -> bool:

@@ -222,7 +222,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         if strategy is None
         else _overridden(policy, strategy)
     )
-    if not is_parked and most is not None and failure.retries >= most:
+    if not is_parked and most is not None and failure.retries >= most and not failure.uncharged:
         return GiveUp(f"out of retries ({most})")
     retry = failure.attempt if is_parked else failure.retries + 1
     if category is LIMITED and not is_limited and (strategy is None or strategy.backoff is msgspec.UNSET):

@@ -56,8 +56,8 @@ class Resumption:
 
     ``calls`` are resumed here, or by a caller that asked for an equal call first. ``left`` are pending calls that stay
     in the journal: their operation is not defined here, or has another version, or another signature, or kept no
-    arguments, or is async where no loop runs. ``quarantined`` are calls in which the process crashed too often: only
-    ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged rows.
+    arguments, or is async where no loop runs. ``quarantined`` are calls whose last allowed attempt died with its
+    process: only ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged rows.
 
     Args:
         start: Resumes a call; False if the next equal call goes on with it instead.
@@ -102,7 +102,7 @@ class Resumption:
             self._pick_up(self)
 
     def retry(self, call: str) -> ResumedCall:
-        """Resume a quarantined call after all; from any thread.
+        """Resume a quarantined call after all, with all its retries; from any thread.
 
         A call whose arguments were not stored (it has an idempotency key and is not resumable) leaves the quarantine,
         and the next call with its key goes on with it. ``wait()`` of the resumption does not wait for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -57,6 +58,10 @@ class Resumer(msgspec.Struct, eq=False):
     _runner_of: RunnerOf
     _journal: JournalCore
     _jitter: Callable[[int], float]
+    _has_ended: bool = False  # no task is started any more
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _todo: deque[list[Todo]] = msgspec.field(default_factory=deque)
+    _working: int = 0
 
     def in_threads(self) -> Resumption:
         """Resume plain calls on daemon threads; async ones stay pending, and one warning names them."""
@@ -66,7 +71,7 @@ class Resumer(msgspec.Struct, eq=False):
             if todo is not None and todo.is_async:
                 raise RecoveryError(f"call {handle.record.call}: async calls are resumed under `async with`")
             if todo is not None:
-                self._start_threads([[todo]])
+                start_daemon("recovery-resume", self._resume, [todo])  # the others may be busy for long
             return todo is not None
 
         def pick_up(found: Resumption) -> None:
@@ -79,6 +84,7 @@ class Resumer(msgspec.Struct, eq=False):
             plain, _ = self._sort(found, has_loop=False)
             found.loaded.open()
             self._start_threads(plain)
+            self._keep_adopting(found)
 
         found = Resumption(start, pick_up=pick_up, drop=self._joinable.pending.drop)
         if is_process_ending():
@@ -90,35 +96,38 @@ class Resumer(msgspec.Struct, eq=False):
     def in_tasks(self, group: anyio.abc.TaskGroup) -> Resumption:
         """Resume async calls as tasks of *group*, and plain calls on daemon threads."""
         soon = soon_in_this_loop()
-        hand_in, handed_in = anyio.create_memory_object_stream[list[Todo]](math.inf)
+        hand_in, handed_in = anyio.create_memory_object_stream[tuple[list[Todo], float]](math.inf)
 
         def start(handle: ResumedCall) -> bool:
             todo = self._by_hand(handle)
             if todo is not None and todo.is_async:
-                soon(take, [todo])
+                soon(take, [todo], 0.0)
             elif todo is not None:
-                self._start_threads([[todo]])
+                start_daemon("recovery-resume", self._resume, [todo])  # the others may be busy for long
             return todo is not None
 
-        def take(todos: list[Todo]) -> None:
+        def take(todos: list[Todo], extra: float) -> None:
             try:
-                hand_in.send_nowait(todos)
+                hand_in.send_nowait((todos, extra))
             except anyio.ClosedResourceError:
                 for todo in todos:
                     todo.handle.end(error=StaysPendingError(f"{todo.shared} stays pending: the service has ended"))
 
         async def receive() -> None:  # a callback of the loop is no task, and cannot start one
             with handed_in:
-                async for todos in handed_in:
-                    group.start_soon(self._resume_async, todos)
+                async for todos, extra in handed_in:
+                    group.start_soon(self._resume_async, todos, extra)
 
         def pick_up(found: Resumption) -> None:
             plain, in_tasks = self._sort(found, has_loop=True)
             self._start_threads(plain)
-            for todos in in_tasks:
-                soon(take, todos)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                for number, todos in enumerate(in_tasks):
+                    soon(take, todos, self._extra(number, in_tasks))
 
         def close() -> None:
+            self._has_ended = True
+            self._journal.keep_adopting(None)
             hand_in.close()
             if not found.loaded.is_open:  # or the service would wait for a journal that cannot be read
                 self._journal.look(now=True)
@@ -133,12 +142,26 @@ class Resumer(msgspec.Struct, eq=False):
         await self._journal.loaded.opened()
         plain, in_tasks = self._sort(found, has_loop=True)
         for number, todos in enumerate(in_tasks):
-            # Calls that are overdue do not start all at once.
-            group.start_soon(self._resume_async, todos, self._jitter(len(in_tasks)) if number else 0.0)
+            group.start_soon(self._resume_async, todos, self._extra(number, in_tasks))
             if number % TASKS_PER_TURN == 0:
                 await anyio.sleep(0.001)  # no mere checkpoint: the journal's thread needs the interpreter, too
         found.loaded.open()
         self._start_threads(plain)
+        if not self._has_ended:
+            self._keep_adopting(found)
+
+    def _extra(self, number: int, groups: list[list[Todo]]) -> float:
+        """Seconds that the calls of that number wait at least: calls that are overdue do not start all at once."""
+        return self._jitter(len(groups)) if number else 0.0
+
+    def _keep_adopting(self, found: Resumption) -> None:
+        """Resume what processes leave that die from now on, on a thread of its own: the journal's has to write."""
+
+        def resume() -> None:
+            with contextlib.suppress(RuntimeError):  # the process ends
+                start_daemon("recovery-resume", found.pick_up)
+
+        self._journal.keep_adopting(resume)
 
     def _sort(self, found: Resumption, *, has_loop: bool) -> tuple[list[list[Todo]], list[list[Todo]]]:
         """Note in *found* what becomes of the calls; the plain and the async ones to resume, equal ones together."""
@@ -170,16 +193,22 @@ class Resumer(msgspec.Struct, eq=False):
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
-        # Calls that are due come first: a delay keeps a thread busy.
-        todo = deque(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))
+        with self._lock:
+            # Calls that are due come first: a delay keeps a thread busy.
+            self._todo.extend(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))
+            new = min(THREADS - self._working, len(groups))
+            self._working += new
+        for _ in range(new):
+            start_daemon("recovery-resume", self._work)
 
-        def work() -> None:
-            with contextlib.suppress(IndexError):  # none is left; what a call raises does not come here
-                while True:
-                    self._resume(todo.popleft())
-
-        for number in range(min(THREADS, len(groups))):
-            start_daemon(f"recovery-resume-{number}", work)
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._working -= 1
+                    return
+                todos = self._todo.popleft()
+            self._resume(todos)
 
     def _resume(self, todos: list[Todo]) -> None:
         for todo in todos:

@@ -80,7 +80,7 @@ class RetryBudgets:
             if held is not None and held[1] == failure.attempt:
                 return verdict  # the same failure was published once more
             self._reserved.pop(failure.call, None)  # the retry that it was for has been made
-            if not isinstance(verdict, Retry):
+            if not isinstance(verdict, Retry) or failure.uncharged:
                 return verdict
             kept = self._refilled(budget, operation_key, failure.at)
             taken = reserve(kept.bucket)

@@ -10,7 +10,7 @@ from events.operation_events import FailureClassified, OperationFailed, Outcome
 from recovery.subscribers.budget import RetryBudgets
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.circuit_control import CircuitWaits
-from recovery.subscribers.classification import Classify
+from recovery.subscribers.classification import Classify, Excuses
 from recovery.subscribers.incidents import Incidents
 from recovery.subscribers.log import DETAILS, LEVELS, Log
 from recovery.subscribers.rate_limit import RateLimits
@@ -44,13 +44,16 @@ class BuiltIn:
         registry: The service's operations.
         rng: Draws from [0, 1).
         waits: The calls that wait for circuits.
+        excuses: Whether a failure is due to a jump of the clock.
         max_keys: How many keys of an operation each of them remembers.
     """
 
-    def __init__(self, bus: Bus, registry: Registry, rng: Callable[[], float], waits: Waits, *, max_keys: int) -> None:
+    def __init__(
+        self, bus: Bus, registry: Registry, rng: Callable[[], float], waits: Waits, excuses: Excuses, *, max_keys: int
+    ) -> None:
         config_of, operation_of = registry.config_of, registry.operation_of
         self.rng = rng
-        self.classify = Classify(config_of, registry.call_configs, registry.switch)
+        self.classify = Classify(config_of, registry.call_configs, registry.switch, excuses=excuses)
         classify = bus.subscribe(OperationFailed, self.classify.on_failure, essential=True)
         self.budgets = RetryBudgets(bus, config_of, operation_of, max_keys=max_keys)
         schedule = bus.subscribe(

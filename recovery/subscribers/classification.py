@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,7 @@ from events.own_log import own_log
 from events.verdicts import GiveUp
 from recovery.operations import Switch
 from recovery.policies.classification import Classification, Classifier, Front, by_type, classify_evidence, worst
+from recovery.policies.jumps import may_wait
 from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.policies.steering import STEERING
@@ -22,6 +23,9 @@ from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
 from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
 from recovery.subscribers.exhausted import exhausted_by
 from recovery.subscribers.guarded_reading import is_exception
+
+Excuses: TypeAlias = Callable[[OperationFailed], tuple[bool, float]]
+"""Whether a failure is due to a jump of the clock; and how many seconds of its *elapsed* the process stood still."""
 
 ON = Switch()
 SWITCHED_OFF = GiveUp("recovery is switched off")
@@ -80,6 +84,7 @@ class Classify:
         switch: Whether the service recovers from failures.
         enabled: Whether operations that leave it open use the built-in rules; may be changed at any time.
         classifiers: The classifiers of the service; may be changed at any time.
+        excuses: Whether a failure is due to a jump of the clock, if it may be retried after a delay.
     """
 
     def __init__(
@@ -90,10 +95,12 @@ class Classify:
         *,
         enabled: bool = True,
         classifiers: tuple[Classifier, ...] = (),
+        excuses: Excuses = lambda _: (False, 0.0),
     ) -> None:
         self._switch = switch
         self._config_of = config_of
         self._call_configs = call_configs
+        self._excuses = excuses
         self.enabled = enabled
         self.classifiers = classifiers
 
@@ -118,6 +125,9 @@ class Classify:
         retries, progress_resets = (
             reset_by_progress(config.policy, failed) if failed.progressed else (failed.retries, failed.progress_resets)
         )
+        asked = _asked(answer, evidence)
+        is_later = may_wait(config.policy, answer.category, retries + 1, asked)
+        uncharged, stopped = self._excuses(failed) if is_later else (False, 0.0)
         return FailureClassified(
             at=failed.at,
             operation=failed.operation,
@@ -127,13 +137,14 @@ class Classify:
             category=answer.category,
             rule=answer.rule,
             why=answer.why,
-            retry_after=_asked(answer, evidence),
+            retry_after=asked,
             evidence=evidence,
             retries=retries,
-            elapsed=failed.elapsed,
+            elapsed=failed.elapsed - stopped,
             waited=failed.waited,
             done=failed.done,
             progress_resets=progress_resets,
+            uncharged=uncharged,
             remedy=answer.remedy,
         )
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from events.alert_events import AlertCleared, AlertRaised
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from events.clock_events import ClockJumped
 from events.event import FOREVER, CallEvent, Event
 from events.incident_events import IncidentClosed
 from events.names import display_name
@@ -72,6 +73,7 @@ LEVELS: dict[type[Event], int] = {
     IncidentClosed: logging.INFO,
     AlertRaised: logging.WARNING,
     AlertCleared: logging.INFO,
+    ClockJumped: logging.WARNING,
     QuestionAsked: logging.WARNING,
     QuestionAnswered: logging.INFO,
 }
@@ -188,6 +190,8 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} half-open, a probe may begin"
         case CircuitClosed():
             line = f"circuit {name} closed"
+        case ClockJumped():
+            line = jump_in_words(event)
         case QuestionAsked(name=asked, text=text, link=link):
             line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
         case QuestionAnswered(name=asked):
@@ -200,6 +204,15 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         case _:
             return None
     return shown(line)
+
+
+def jump_in_words(event: ClockJumped) -> str:
+    """What a jump of the clock means, and what happens next."""
+    what = "the machine slept" if event.kind == "sleep" else "the process or its event loop stood still"
+    return (
+        f"{what} for {duration(event.slept)}; calls that are overdue come back one after another, "
+        "and a failure of a call that this caused uses no retry"
+    )
 
 
 def alert_in_words(event: AlertRaised | AlertCleared) -> str:

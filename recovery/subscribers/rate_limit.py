@@ -15,6 +15,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
 from recovery.operations import MAX_KEYS, OperationKey
+from recovery.policies.jumps import Jump
 from recovery.policies.retry import LIMITED
 from recovery.settings import ConfigOf
 from recovery.subscribers.ranking import Ranking
@@ -45,6 +46,7 @@ class RateLimits:
         self._rng = rng
         self._max_keys = max_keys
         self._lock = fork_safe(threading.RLock())
+        self._slept = 0.0  # the server counts the seconds for which the machine slept, the clock does not
         self._until: Ranking[OperationKey, float] = Ranking()
         self._subscriptions: dict[OperationKey, Subscription] = {}
         self.subscription = bus.subscribe(FailureClassified, self.on_classified, essential=True)
@@ -56,7 +58,7 @@ class RateLimits:
             return
         operation_key = (failure.operation, failure.key)
         with self._lock:
-            until = failure.at + failure.retry_after
+            until = failure.at + failure.retry_after + self._slept
             self._until.put(operation_key, max(until, self._until.get(operation_key, 0.0)))
             if operation_key not in self._subscriptions:
                 operation, key = operation_key
@@ -70,12 +72,17 @@ class RateLimits:
         """Whether an attempt may begin: ``None``, or ``Park`` for the rest of the limit and a random while."""
         operation_key = (started.operation, started.key)
         with self._lock:
-            left = self._until.get(operation_key, 0.0) - started.at
+            left = self._until.get(operation_key, 0.0) - started.at - self._slept
             if left <= 0:
                 self._end(operation_key)
                 return None
         spread = self._rng() * min(left * SPREAD, MAX_SPREAD)
         return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
+
+    def jumped(self, jump: Jump) -> None:
+        """Count the time for which the machine slept."""
+        with self._lock:
+            self._slept += jump.slept if jump.kind == "sleep" else 0.0
 
     def _end(self, operation_key: OperationKey) -> None:
         self._until.remove(operation_key)

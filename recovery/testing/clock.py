@@ -25,10 +25,14 @@ class VirtualClock:
 
     In a loop, time jumps to the next timer when there is nothing else to run. A plain wait jumps at once, which suits a
     single thread, not several.
+
+    While ``advance`` lets time pass, the program works. To test jumps of the clock, ``suspend`` lets the machine sleep
+    and ``freeze`` stops the process.
     """
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
+        self._asleep = self._busy = 0.0
         self._trio: Any = None  # trio's clock while a trio loop runs; it begins at 0
 
     def __call__(self) -> float:
@@ -36,7 +40,24 @@ class VirtualClock:
         return self._now if self._trio is None else self._now + self._trio.current_time()
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass."""
+        """Let *seconds* pass, in which the program works."""
+        self._busy += seconds
+        self.freeze(seconds)
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine sleep: *seconds* pass that this clock does not count."""
+        self._asleep += seconds
+
+    def boottime(self) -> float:
+        """The current time in seconds, those included for which the machine slept."""
+        return self() + self._asleep
+
+    def process_time(self) -> float:
+        """Seconds in which the program has worked."""
+        return self._busy
+
+    def freeze(self, seconds: float) -> None:
+        """Let *seconds* pass, in which the process does nothing: it waits, or it is stopped."""
         if self._trio is None:
             self._now += seconds
         else:
@@ -52,7 +73,7 @@ class VirtualClock:
                 raise RuntimeError(
                     "nothing would end this wait: run it in a loop (VirtualClock.run), or use a real clock"
                 )
-            self.advance(seconds)
+            self.freeze(seconds)
         return event.is_set()
 
     def run(self, function: Callable[..., Awaitable[R]], *args: Any, backend: str = "asyncio") -> R:
@@ -82,7 +103,7 @@ class VirtualClock:
                 # Without a timer something outside must happen.
                 ready = super().select(None if timeout is None else 0)
                 if timeout and not ready:
-                    clock.advance(timeout)
+                    clock.freeze(timeout)
                 return ready
 
         class Loop(asyncio.SelectorEventLoop):

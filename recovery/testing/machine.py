@@ -22,12 +22,18 @@ from events.bus_events import SubscriberFailed
 from events.call import Call, Progress
 from events.event import CallEvent, Event
 from events.operation import Operation
-from events.operation_events import FailureClassified, OperationCancelled, OperationSucceeded, RetryScheduled
+from events.operation_events import (
+    FailureClassified,
+    OperationCancelled,
+    OperationResumed,
+    OperationSucceeded,
+    RetryScheduled,
+)
 from events.runner_api import give_up, park, reject
 from events.verdicts import GiveUp, Park
 from recovery.installation import extra
 from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
-from recovery.journal.history import TERMINAL, Run, replay
+from recovery.journal.history import TERMINAL, Run, after_death, replay
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
@@ -213,17 +219,20 @@ class RecoveryMachine(RuleBasedStateMachine):
         )
         most = self.policy.most_retries
         for record in records.values():
-            if record.is_over or record.call not in known or (most is not None and record.retries > most):
-                continue
+            resumed = after_death(record)
+            if record.is_over or record.call not in known or (most is not None and resumed.retries > most):
+                continue  # over, or quarantined
             call = Call(
                 self.operation,
                 record.call,
                 began=known[record.call].began,
-                retries=record.retries,
+                retries=resumed.retries,
                 progress=Progress(record.done, record.progress_resets),
-                has_failed=record.attempt > 1 or record.retries > 0,
+                has_failed=resumed.attempt > 1 or resumed.retries > 0,
             )
-            self.waiting.append((Attempt(call, record.attempt), self.clock() if record.due is None else record.due))
+            due = max(self.clock() if record.due is None else record.due, self.clock())
+            call.publish(OperationResumed, resumed.attempt, after=due - self.clock())
+            self.waiting.append((Attempt(call, resumed.attempt), due))
 
     # What must always hold
 
@@ -246,8 +255,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         most = self.policy.most_retries
         if most is not None and self.policy.progress_resets == 0:
             for call, made in self.attempts.items():
-                # An attempt that was running when the process crashed is made again.
-                allowed = most + 1 + self.parks[call] + self.runs - 1
+                allowed = most + 1 + self.parks[call]
                 assert made <= allowed, f"{made} attempts where {allowed} are allowed"
 
     @invariant()

@@ -70,8 +70,10 @@ class Alarms:
         self._timer, alarms = None, self.alarms
         try:
             while alarms and alarms[0] <= now:
-                alarms[0].end()
-                heappop(alarms)
+                alarm = alarms[0]
+                alarm.end()
+                if alarms and alarms[0] is alarm:  # unless what hears of a jump of the clock has changed the heap
+                    heappop(alarms)
         finally:
             self._set_timer()
 

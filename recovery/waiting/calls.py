@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol
 from weakref import WeakSet
 
 from events.circuit_events import CircuitOpened
@@ -13,24 +13,12 @@ from events.operation_events import CallSteered
 from events.parts import Parts
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.jumps import Jump
 from recovery.waiting.held_calls import HeldCalls
+from recovery.waiting.overdue import Sleeping, come_back
 from recovery.waiting.polling import Conditions
 from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
 from recovery.waiting.waiters import Clock
-
-
-class Sleeping(Protocol):
-    """What the register needs of a call that sleeps without a ``Wait`` (``recovery.waiting.sleep``)."""
-
-    def as_wait(self) -> Wait:
-        """A new wait, as it stands now."""
-        ...
-
-    def steered(self, wait: Wait) -> None:
-        """End the sleep: the call goes on in *wait*. The caller holds the lock of the waits."""
-
-    def wake(self) -> None:
-        """Resume the call, after ``steered``; never blocks."""
 
 
 class WaitingCalls:
@@ -44,6 +32,7 @@ class WaitingCalls:
     def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
         self.conditions = Conditions(clock, rng)
         """What the calls wait for, and the lock of their waits."""
+        self.conditions.jumps.next_due = self.next_due
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
@@ -52,6 +41,7 @@ class WaitingCalls:
 
     def forget_all(self) -> None:
         """Forget every call: in a forked child none of them waits."""
+        self.conditions.forget_all()
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
@@ -185,7 +175,7 @@ class WaitingCalls:
     def leave(self, wait: Wait) -> None:
         """Remove *wait*, which is over."""
         with self.conditions.lock:
-            self.conditions.unwatch(wait)
+            self.conditions.leave(wait)
             if wait.waiter is not None:
                 wait.waiter.close()
             if self._waits.get(wait.attempt.call.id) is wait:
@@ -198,6 +188,21 @@ class WaitingCalls:
                 if not deferred:
                     del self._deferred[operation_key]
                     self._parts.discard(operation_key)
+
+    def jumped(self, jump: Jump) -> None:
+        """Have the calls come back one after another that *jump* of the clock has made overdue."""
+        with self.conditions.lock:
+            if jump.kind == "sleep":
+                self.conditions.slept(jump.slept)
+            woken = come_back(self._waits, jump, self.conditions.clock(), self.jitter)
+        for waiting in woken:
+            waiting.wake()
+
+    def next_due(self) -> float:
+        """When the next of them is to wake by itself."""
+        with self.conditions.lock:
+            waits = self._waits.values()
+            return min((one.wakes_at if isinstance(one, Wait) else one.due for one in waits), default=math.inf)
 
     def _remove(self, call: str) -> None:
         del self._waits[call]

@@ -36,7 +36,7 @@ def charge(wait: Wait, policy: RetryPolicy) -> GiveUp | None:
     """
     if wait.ended is None and wait.was_unhelpful and not wait.is_deferred and not wait.counts_as_retry:
         call = wait.attempt.call
-        call.retries += 1
+        call.retries += call.charge
         most = policy.retries_for(None if call.failure is None else call.failure.category)
         if most is not None and call.retries > max(most, 1):  # a park is worth one more attempt
             return GiveUp(f"out of retries ({most})")

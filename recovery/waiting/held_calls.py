@@ -51,7 +51,8 @@ class HeldCalls(msgspec.Struct, eq=False):
             return
         is_longer = len(causes) > 1 or (not wait.is_deferred and wait.due > self.turn_at)
         self.waits[wait] = wait.due if is_longer else -math.inf
-        self._hold(wait, 0 if wait in self._first() else len(self.waits) - 1)
+        # Its answer may know more than the turn: a probe after a lost one, say. To ask before would not end.
+        wait.hold_until(max(wait.due, self._due(0 if wait in self._first() else len(self.waits) - 1)))
 
     def leave(self, wait: Wait) -> None:
         """Remove *wait*. If it was its turn, and it leaves without asking, it is the turn of the next."""
@@ -114,8 +115,10 @@ class HeldCalls(msgspec.Struct, eq=False):
             self._hold(wait, 0)
 
     def _hold(self, wait: Wait, number: int) -> None:
-        due = self.turn_at + self.lease * (number // self.permits)
-        wait.hold_until(max(due, self.waits[wait]))
+        wait.hold_until(max(self._due(number), self.waits[wait]))
+
+    def _due(self, number: int) -> float:
+        return self.turn_at + self.lease * (number // self.permits)
 
 
 def _end_of_break(opened: CircuitOpened) -> float:

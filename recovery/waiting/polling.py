@@ -12,6 +12,7 @@ from events.conditions import Condition
 from events.fork_locks import fork_safe
 from events.own_log import own_log
 from recovery.waiting.daemon_threads import start_daemon
+from recovery.waiting.jumps import Jumps
 from recovery.waiting.waiters import Clock
 
 SPREAD_PER_CALL = 0.02
@@ -24,6 +25,9 @@ MAX_REPORTED = 1024
 """Conditions with a failure in the log; the failures of further ones are not logged."""
 
 AT_ONCE = -math.inf
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks at the clocks while a call waits that counts the time for which the machine sleeps."""
 
 log = own_log("recovery")
 
@@ -68,12 +72,18 @@ class Conditions:
 
     def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
         self.clock = clock
+        self.jumps = Jumps(clock)
         self.lock = fork_safe(threading.RLock())
         """Guards the conditions and every wait."""
         self._rng = rng
+        self._reported: set[str] = set()
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Forget every wait: in a forked child there is none, and the first one would neither poll nor look."""
         self._watched: dict[Condition, WatchedCondition] = {}
         self._asked: set[Condition] = set()  # by a thread that has not answered yet
-        self._reported: set[str] = set()
+        self._lookouts: OrderedDict[int, Watcher] = OrderedDict()  # the first one looks
 
     def watch(self, wait: Watcher, condition: Condition) -> float:
         """Tell *wait* when *condition* holds, and about no other condition; the caller holds the lock.
@@ -101,6 +111,29 @@ class Conditions:
         if not watched.waits:
             del self._watched[watched.condition]
         elif is_first:
+            watched.first.wake()
+
+    def until_look(self, wait: Watcher) -> float:
+        """Seconds after which *wait* must look whether the clock has jumped; infinite while another wait looks.
+
+        The caller holds the lock.
+        """
+        self._lookouts.setdefault(id(wait), wait)
+        is_first = self.jumps.is_watching and next(iter(self._lookouts.values())) is wait
+        return LOOK_EVERY if is_first else math.inf
+
+    def leave(self, wait: Watcher) -> None:
+        """Forget *wait*, which is over. The caller holds the lock."""
+        self.unwatch(wait)
+        looks = next(iter(self._lookouts.values()), None) is wait
+        self._lookouts.pop(id(wait), None)
+        if looks and self._lookouts:
+            next(iter(self._lookouts.values())).wake()
+
+    def slept(self, seconds: float) -> None:
+        """Poll every condition as if *seconds* had passed: the machine has slept. The caller holds the lock."""
+        for watched in self._watched.values():
+            watched.poll_at -= seconds
             watched.first.wake()
 
     def poll_soon(self, condition: Condition) -> None:

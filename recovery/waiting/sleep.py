@@ -169,6 +169,7 @@ class Sleep(float, Generator[Any, None, Wait | None]):
 
     def end(self) -> None:
         """End it: its time has passed."""
+        self._waiting.conditions.jumps.look(self._due)  # it may become a wait
         self._waiting.leave_sleep(self._call, self)
         if not self.done():
             self._outcome = None
@@ -180,6 +181,11 @@ class Sleep(float, Generator[Any, None, Wait | None]):
             self._heap.loop.call_soon(callback, self, context=self._context)
 
     # What the register of waiting calls needs. Any thread calls it, and holds their lock for the first two.
+
+    @property
+    def due(self) -> float:
+        """When it ends, on the clock of the service."""
+        return self._due
 
     def as_wait(self) -> Wait:
         """The wait that it stands for."""

@@ -16,6 +16,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
 from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
+from recovery.policies.incidents import open_circuit
 from recovery.policies.retry import RetryPolicy
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
@@ -91,6 +92,8 @@ class Wait(msgspec.Struct, eq=False):
     """What is left of the delay while it is paused."""
     pending: tuple[Condition, ...] = ()
     """The conditions that have not been met."""
+    wakes_at: float = math.inf
+    """When the sleep ends that was chosen, unless it is woken."""
     phase: Literal["delay", "poll", "deadline", "over"] = "delay"
     """What ends the sleep that was chosen; "over": the wait itself has ended."""
 
@@ -137,7 +140,19 @@ class Wait(msgspec.Struct, eq=False):
     @property
     def counts_as_retry(self) -> bool:
         """Whether the attempt after this wait uses up a retry by its verdict."""
-        return isinstance(self.verdict, Retry) or self.verdict.counts_as_retry
+        is_retry = isinstance(self.verdict, Retry) or self.verdict.counts_as_retry
+        return is_retry and (self.is_deferred or self.attempt.call.charge > 0)
+
+    @property
+    def counts_sleep(self) -> bool:
+        """Whether the time counts that the machine sleeps: in a park, and in a wait that a server asked for.
+
+        The break of a circuit is a delay of our own.
+        """
+        if open_circuit(*self.operation_key) in self.causes:
+            return False
+        failure = self.attempt.call.failure if self.number > self.attempt.number else None
+        return isinstance(self.verdict, Park) or (failure is not None and bool(failure.retry_after))
 
     @property
     def was_unhelpful(self) -> bool:
@@ -170,25 +185,32 @@ class Wait(msgspec.Struct, eq=False):
                 if is_paused or delay > 0.0:
                     conditions.unwatch(self)  # another wait must poll meanwhile
                     self.phase = "deadline" if is_paused else "delay"
-                    return left if is_paused else delay
+                    return self._sleep(now, self.deadline if is_paused else self.due)
                 condition = self.pending[0]
-                seconds = conditions.watch(self, condition) - now
-                self.phase = "poll" if 0.0 < seconds < left else "deadline"
-                if seconds > 0.0:
-                    return min(seconds, left)
+                poll_at = conditions.watch(self, condition)
+                self.phase = "poll" if now < poll_at < self.deadline else "deadline"
+                if poll_at > now:
+                    return self._sleep(now, min(poll_at, self.deadline))
             if conditions.poll(condition):
                 return left
 
+    def _sleep(self, now: float, until: float) -> float:
+        """Seconds to sleep *until* then, or until it is time to look at the clocks."""
+        look_at = now + self.conditions.until_look(self) if self.counts_sleep else math.inf
+        self.wakes_at = min(until, look_at)
+        return self.wakes_at - now
+
     def slept(self) -> None:
         """Note that the whole sleep has passed, although the clock may say otherwise."""
+        self.conditions.jumps.look(self.wakes_at)
         with self.conditions.lock:
-            now = self.conditions.clock()
-            match self.phase:
-                case "delay":
-                    self.due = now
-                case "poll" if self.watched is not None:
-                    self.watched.poll_at = now
-                case "deadline":
+            now, woke_at = self.conditions.clock(), self.wakes_at
+            match self.phase:  # a jump of the clock may have moved what it slept for
+                case "delay" if self.due <= woke_at:
+                    self.due = min(self.due, now)
+                case "poll" if self.watched is not None and self.watched.poll_at <= woke_at:
+                    self.watched.poll_at = min(self.watched.poll_at, now)
+                case "deadline" if self.deadline <= woke_at:
                     self.deadline = min(self.deadline, now)
 
     def wake(self) -> None:
@@ -226,6 +248,11 @@ class Wait(msgspec.Struct, eq=False):
         call = self.attempt.call
         if call.due is not None:
             call.due = due
+
+    def postpone(self, until: float) -> None:
+        """Go on at *until* at the earliest."""
+        self.due = max(self.due, until)
+        self._move_due(self.due)
 
     def hold_until(self, due: float) -> None:
         """Have it end at *due*, or at its deadline. One that is paused or over stays as it is."""

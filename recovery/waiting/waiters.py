@@ -17,7 +17,10 @@ from typing import Any, Protocol, Self, TypeAlias, TypeVar
 from recovery.waiting.alarms import Alarms
 
 Clock: TypeAlias = Callable[[], float]
-"""Monotonic seconds, such as ``time.monotonic``. A clock for tests may also have ``wait``, for threads."""
+"""Monotonic seconds, such as ``time.monotonic``.
+
+A clock for tests may also have ``wait``, for threads; and ``boottime``, ``process_time`` and ``least_jump``, for jumps.
+"""
 
 
 class Waiter(Protocol):

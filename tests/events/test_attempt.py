@@ -98,7 +98,7 @@ def test_a_failure_is_published_with_all_its_fields() -> None:
     events = events_of(fetch, OperationFailed)
     attempt.fail(error := OSError())
     about = {"operation": "fetch", "key": "host", "call": "run-1", "attempt": 2}
-    assert events == [OperationFailed(at=14.0, **about, error=error, retries=1, elapsed=4.0, waited=3.0)]  # type: ignore[arg-type]
+    assert events == [OperationFailed(at=14.0, **about, error=error, retries=1, elapsed=4.0, waited=3.0, began=14.0)]  # type: ignore[arg-type]
 
 
 def test_a_call_without_a_beginning_is_timed_from_its_first_failure() -> None:

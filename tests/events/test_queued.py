@@ -199,6 +199,26 @@ def test_an_async_subscriber_that_raises_is_reported(loop: str) -> None:
 
 
 @every_loop
+def test_an_async_subscriber_that_fails_again_and_again_is_disabled(
+    loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = Bus()
+
+    async def observe(event: Event) -> None:
+        raise OSError
+
+    async def main() -> int:
+        async with bus.subscribe(GaveUp, observe, queue=50) as subscription:
+            for event in numbered(12):
+                bus.publish(event)
+        return subscription.dropped
+
+    assert anyio.run(main, backend=loop) == 2
+    assert not bus.has_subscribers(GaveUp)
+    assert "aclose" not in caplog.text
+
+
+@every_loop
 def test_a_close_on_the_loop_that_delivers_drops_and_says_so(loop: str, caplog: pytest.LogCaptureFixture) -> None:
     async def observe(event: Event) -> None: ...
 

@@ -12,7 +12,7 @@ from recovery.policies.circuit_breaker import SLICES, admit, as_of_now, break_le
 from recovery.policies.circuit_states import Circuit, Closed, HalfOpen, Open, Permit, expiry
 from recovery.testing.strategies import breaker_policies, circuits, seconds
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=40)
 AGES = st.sampled_from([0.0, 1.0, 9.0, 10.0, 10.5, 11.0, 1e5])
 WINDOW = 10.0
 RESULTS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0, 9.0]), st.sampled_from("x.s")), max_size=60)

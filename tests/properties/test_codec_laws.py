@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -44,6 +44,8 @@ def values(kind: Any) -> SearchStrategy[Any]:
     """Any value of a field's type, so that new events and fields are covered."""
     if get_origin(kind) is UnionType:
         return st.one_of(*map(values, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
     return simple[kind]
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -126,8 +127,17 @@ SETTINGS = st.fixed_dictionaries(
         "per_category": st.just({"unreachable": Strategy(max_retries=1, backoff=[2.0])}),
     },
 )
+JUMPS = {
+    "asleep": (60.0, 0.0),
+    "asleep, then at work": (60.0, 120.0),
+    "asleep for a moment": (5.0, 0.0),
+    "at work": (0.0, 60.0),
+    "at work for an hour": (0.0, 3600.0),
+}
+"""Of an attempt that fails: the seconds for which the machine sleeps, and for which the program works then."""
+
 # A few errors in each scene, which repeat themselves: the second of a class is what the compiled path decides.
-FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", "slow"]), min_size=1, max_size=2).flatmap(
+FEW_ERRORS = st.lists(st.sampled_from([*ERRORS, "outage", "slow", *JUMPS]), min_size=1, max_size=2).flatmap(
     lambda few: st.lists(st.lists(st.sampled_from(["reset", *few]), max_size=4), min_size=2, max_size=4)
 )
 SCENES = st.builds(
@@ -172,6 +182,13 @@ class Lines(logging.Handler):
         self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
+def warm_up(service: Recovery) -> None:
+    """From now on the journal takes records."""
+    service.recoverable("warm-up", max_retries=1, initial_delay=0.0)(Script(ConnectionError("reset")))()
+    assert service.journal is not None
+    service.journal.receipt().wait(30.0)
+
+
 def act(scene: Scene, subscribe: Callable[[Recovery], None], mode: Mode) -> dict[str, Any]:
     """What can be seen of *scene*."""
     clock, store, lines, logger = VirtualClock(), MemoryStore(), Lines(), logging.getLogger("recovery")
@@ -183,9 +200,8 @@ def act(scene: Scene, subscribe: Callable[[Recovery], None], mode: Mode) -> dict
     try:
         with Recovery(store=store, clock=clock, rng=seeded_rng(scene.seed), run="run", **scene.service) as service:
             subscribe(service)
-            service.recoverable("warm-up", max_retries=1, initial_delay=0.0)(Script(ConnectionError("reset")))()
+            warm_up(service)
             assert service.journal is not None
-            service.journal.receipt().wait(30.0)  # from now on the journal takes records
             _play(scene, service, mode, clock, attempts, ends)
             service.journal.receipt().wait(30.0)
             circuits, counts = service.circuits.states(), service.journal.counts
@@ -243,6 +259,13 @@ def _play(
                 else:
                     attempt.cancel()
             raise ConnectionError("reset")
+        if kind in JUMPS:
+            slept, worked = JUMPS[kind]
+            clock.suspend(slept)
+            if worked:
+                service.operation("another").start().fail(ConnectionError("it sees that the machine has slept"))
+            clock.advance(worked)
+            raise ConnectionError("reset")
         if kind:
             raise ERRORS[kind]()
         return f"result {number}"
@@ -278,11 +301,29 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
 @example(scene=scene(["reset"], ["slow"], ["slow", "slow"], [], breaker=MEASURES_SLOW))
 @example(scene=scene(["refused"], ["reset"], idempotent=False))
 @example(scene=scene(["reset"], ["reset"], initial_delay=20.0))
+@example(
+    scene=scene(["reset"], ["asleep", "reset"], ["reset"], ["reset", "at work", "reset"], ["reset"], initial_delay=0.1)
+)
+@example(scene=scene(["reset"], ["reset", "asleep", "reset"], ["reset", "at work"], initial_delay=0.1, max_retries=2))
+@example(scene=scene(["reset"], ["asleep, then at work"], ["reset", "asleep, then at work"], initial_delay=0.1))
+@example(scene=scene(["reset"], ["asleep", "reset"], ["reset"], initial_delay=0.0))
+@example(
+    scene=scene(
+        ["asleep"],
+        ["reset", "at work for an hour"],
+        ["reset", "at work"],
+        ["reset", "at work for an hour"],
+        ["reset"],
+        initial_delay=0.1,
+    )
+)
 @given(scene=SCENES)
 def test_both_failure_paths_do_the_same(mode: Mode, scene: Scene) -> None:
     general = act(scene, connect_to_the_signal, mode)
     assert act(scene, subscribe_nothing, mode) == general
     assert act(scene, subscribe_to_retries, mode) == general
+    if any("asleep, then at work" in call for call in scene.calls):
+        return  # where the bus hears of the start, it is known that the first attempt began before
     # The bus then hears of the start, so that the time of the first attempt counts.
     assert without_times(act(scene, subscribe_to_every_event, mode)) == without_times(general)
 
@@ -294,3 +335,49 @@ def without_times(seen: dict[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "lines": [re.sub(r"(recovered with attempt \d+) .*", r"\1", line) for line in seen["lines"]],
     }
+
+
+def rows_of_two_under_way(subscribe: Callable[[Recovery], None], mode: str) -> list[dict[str, Any]]:
+    """What is journalled of two calls that fail, one after the other, once other calls have opened their circuit."""
+    clock, store = VirtualClock(), MemoryStore()
+    with Recovery(store=store, clock=clock, rng=seeded_rng(0), run="run") as service:
+        subscribe(service)
+        warm_up(service)
+        began: list[int] = []
+
+        async def body(number: int) -> int:
+            began.append(number)
+            if len(began) <= 2:
+                await gate.wait()
+                raise ConnectionError("reset")
+            return number
+
+        breaker = BreakerPolicy(failure_threshold=1)
+        call = service.recoverable("law", max_retries=1, initial_delay=0.0, breaker=breaker)(body)
+
+        async def main() -> None:
+            nonlocal gate
+            gate = anyio.Event()
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, 1)
+                group.start_soon(call, 2)
+                while len(began) < 2:
+                    await anyio.sleep(0)
+                attempt = service.operation("law").start()
+                attempt.fail(ConnectionError("outage"))
+                attempt.next().fail(ConnectionError("outage"))
+                gate.set()
+
+        gate: Any = None
+        clock.run(main, backend=mode)
+        assert service.journal is not None
+        service.journal.receipt().wait(30.0)
+    calls: dict[str, int] = {}
+    return [_shown(msgspec.json.decode(row.body), calls) for row in store.rows]
+
+
+@pytest.mark.parametrize("mode", ["asyncio", "trio"])
+def test_a_call_that_fails_while_its_circuit_is_open_takes_the_general_path(mode: str) -> None:
+    general = rows_of_two_under_way(connect_to_the_signal, mode)
+    assert rows_of_two_under_way(subscribe_nothing, mode) == general
+    assert sum(row["event"] == "Parked" for row in general) == 2

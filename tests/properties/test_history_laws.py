@@ -18,19 +18,26 @@ from events.event import CallEvent, Event
 from events.evidence import Category, Evidence
 from events.operation import Operation
 from events.operation_events import (
+    CallSteered,
     CheckpointSaved,
     FailureClassified,
     GaveUp,
     OperationFailed,
+    OperationInterrupted,
+    OperationQuarantined,
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
     Parked,
+    ProgressMade,
     RetryScheduled,
 )
 from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
-from recovery.journal.history import TERMINAL, CallRecord, Run, remaining, replay
+from recovery.joining.continuation import MAX_DEATHS, why_quarantined
+from recovery.journal.history import TERMINAL, CallRecord, Run, after_death, remaining, replay
+from recovery.policies.retry import RetryPolicy
+from recovery.settings import OperationConfig
 from recovery.testing import VirtualClock
 from recovery.testing.strategies import CALLS, categories, seconds
 
@@ -61,6 +68,7 @@ def events() -> st.SearchStrategy[Event]:
         of(st.just(Parked), after=seconds(), category=PARKED),
         of(st.just(OperationStarted), arguments=st.just(msgspec.Raw(b"[[],{}]"))),
         of(st.just(CheckpointSaved), data=st.just(msgspec.Raw(b"1"))),
+        of(st.just(ProgressMade), done=seconds()),
         of(st.just(OperationResumed), after=seconds()),
         of(st.sampled_from(TERMINAL)),
     )
@@ -127,9 +135,11 @@ class Live:
             case "hold":
                 park(self.attempt, Park(5.0, until=("circuit open",)))
             case "checkpoint":
-                self.attempt.checkpoint(b"1")
+                self.attempt.checkpoint(b"%d" % len(self.written))
+            case "close":
+                self.attempt.call.publish(OperationInterrupted, self.attempt.number)
             case "crash":
-                record = self.record
+                record = after_death(self.record)
                 call = Call(self.operation(), "a", retries=record.retries, arguments=record.arguments, has_failed=True)
                 self.attempt = Attempt(call, record.attempt)
                 self.attempt.call.publish(OperationResumed, self.attempt.number, after=3.0)
@@ -145,7 +155,9 @@ class Live:
 
 
 def moves() -> st.SearchStrategy[list[Verdict | str]]:
-    common = st.sampled_from([Retry(5.0), Park(7.0, until=("rate limit",)), "begin", "hold", "checkpoint", "crash"])
+    common = st.sampled_from(
+        [Retry(5.0), Park(7.0, until=("rate limit",)), "begin", "hold", "checkpoint", "close", "crash"]
+    )
     return st.builds(
         lambda some, last: [*some, last],
         st.lists(common, max_size=8),
@@ -205,6 +217,132 @@ def test_exactly_the_calls_that_ended_are_over(moves: list[Verdict | str]):
 @given(moves())
 def test_an_unfinished_call_is_resumable_after_any_of_its_events(moves: list[Verdict | str]):
     assert all(record.is_resumable or record.is_over for record in records_after_each(Live(moves).written))
+
+
+# Deaths of the process
+
+LIMITS = st.sampled_from([0, 1, 2, 3, None])
+ENDS = st.sampled_from(
+    ["fail", "kill", "as far and kill", "kill before the decision", "further and kill", "further and fail", "close"]
+)
+BETWEEN = st.sampled_from(["", "kill"])
+
+
+class Lives:
+    """A call in one process after another. Each attempt has one of *ends*, and *between* is what happens before it.
+
+    What a body does is written, since its start is; what follows a kill is not.
+    """
+
+    def __init__(self, limit: int | None, ends: list[str], between: list[str]) -> None:
+        self.config = OperationConfig(policy=RetryPolicy(max_retries=limit), breaker=None)
+        self.limit = limit
+        self.records = replayed([("first", about(OperationStarted, "a", 1, 0.0, arguments=msgspec.Raw(b"[[],{}]")))])
+        self.retries = self.made = self.free = 0
+        self.deaths_in_a_row = self.longest_row = 0
+        for end, before in zip(ends, between, strict=True):
+            if self.is_over:
+                break
+            self.live(end, before)
+
+    @property
+    def record(self) -> CallRecord:
+        return self.records["a"]
+
+    @property
+    def is_over(self) -> bool:
+        return self.record.state in ("gave up", "quarantined")
+
+    def write(self, kind: type[CallEvent], attempt: int, **fields: Any) -> None:
+        replay(self.records, "first", [about(kind, "a", attempt, 0.0, **fields)])
+
+    def live(self, end: str, before: str) -> None:
+        """Make the attempt that the record tells of, and what comes after it in that process or the next one."""
+        number = self.record.attempt
+        self.write(OperationStarted, number)
+        self.made += 1
+        if end.startswith("further") and self.made % 2:
+            self.write(CheckpointSaved, number, data=msgspec.Raw(b"%d" % self.made))
+        elif end.startswith("further"):
+            self.write(ProgressMade, number, done=float(self.made))
+        if end.endswith("fail") or end == "kill before the decision":
+            self.deaths_in_a_row = 0
+            self.fail(number, is_decided=end.endswith("fail"))
+        elif end == "close":
+            self.write(OperationInterrupted, number)
+        elif end == "as far and kill":
+            self.write(ProgressMade, number, done=self.record.done)
+        if end in ("close", "further and kill"):
+            self.free += 1
+        if end.startswith("further"):
+            self.deaths_in_a_row = 0
+        if end in ("kill", "as far and kill"):
+            self.deaths_in_a_row += 1
+            self.longest_row = max(self.longest_row, self.deaths_in_a_row)
+        if not self.record.is_over and not end.endswith("fail"):
+            self.resume()
+        for _ in range(2 if before == "kill" else 0):  # it dies between two attempts
+            if not self.is_over:
+                self.resume()
+
+    def fail(self, number: int, *, is_decided: bool) -> None:
+        fields = {"category": Category.TRANSIENT, "evidence": EVIDENCE, "retries": self.retries}
+        self.write(FailureClassified, number, **fields)
+        if self.limit is not None and self.retries >= self.limit:
+            self.write(GaveUp, number, category=Category.TRANSIENT)  # also where the next process says it
+        elif is_decided:
+            self.retries += 1
+            self.write(RetryScheduled, number, after=1.0, retry=self.retries)
+
+    def resume(self) -> None:
+        """The next process finds the call."""
+        reason = why_quarantined(self.record, self.config)
+        if reason is not None:
+            self.write(OperationQuarantined, self.record.attempt, reason=reason)
+            return
+        resumed = after_death(self.record)
+        self.retries = resumed.retries
+        self.write(OperationResumed, resumed.attempt)
+        assert self.record.retries == resumed.retries
+
+
+def lives() -> st.SearchStrategy[Lives]:
+    many = st.integers(1, 14).flatmap(
+        lambda size: st.tuples(*(st.lists(one, min_size=size, max_size=size) for one in (ENDS, BETWEEN)))
+    )
+    return st.builds(lambda limit, lists: Lives(limit, *lists), LIMITS, many)
+
+
+@given(lives())
+@example(Lives(3, ["kill"] * 5, [""] * 5))
+@example(Lives(0, ["close", "further and kill", "kill", "kill"], ["kill"] * 4))
+def test_d19_attempts_stay_within_the_retries_wherever_a_process_dies(lives: Lives):
+    """An attempt is free if it came further and died, or if its service was closed."""
+    if lives.limit is None:
+        assert lives.longest_row <= MAX_DEATHS + 1
+    else:
+        assert lives.made - lives.free <= lives.limit + 1
+
+
+@given(lives())
+def test_d19_a_call_is_given_up_for_a_failure_and_quarantined_for_a_death(lives: Lives):
+    record = lives.record
+    if record.state == "gave up":
+        assert record.failures
+    if record.state == "quarantined" and lives.limit is not None:
+        assert lives.made - lives.free == lives.limit + 1
+    if record.state == "quarantined" and lives.limit is None:
+        assert lives.deaths_in_a_row == MAX_DEATHS + 1
+
+
+@given(lives())
+def test_a_call_freed_from_its_quarantine_has_all_its_retries(lives: Lives):
+    if lives.record.state == "quarantined":
+        steered = replay({"a": lives.record}, "first", [about(CallSteered, "a", 1, 0.0, command="retry now")])["a"]
+        resumed = replay({"a": lives.record}, "first", [about(OperationResumed, "a", lives.record.attempt + 1, 0.0)])
+        for freed in (steered, resumed["a"]):
+            assert (freed.state, freed.attempt, freed.retries) == ("waiting", lives.record.attempt + 1, 0)
+            assert why_quarantined(freed, lives.config) is None
 
 
 # The rest of a wait

@@ -22,6 +22,7 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_states import Forced, HalfOpen
 from recovery.policies.retry import RetryPolicy
+from recovery.resume.handles import Resumption
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock, seeded_rng
 from recovery.testing.strategies import budgets, draws, policies
@@ -78,20 +79,28 @@ class Crash(BaseException):
 @settings(max_examples=40)
 @given(
     retries=st.integers(0, 4),
-    crashes=st.lists(st.tuples(st.sampled_from([FailureClassified, RetryScheduled]), st.integers(1, 3)), max_size=4),
+    crashes=st.lists(
+        st.tuples(st.sampled_from([FailureClassified, RetryScheduled, None]), st.integers(1, 3)), max_size=4
+    ),
 )
 @example(retries=1, crashes=[(FailureClassified, 1), (RetryScheduled, 1)])
 @example(retries=2, crashes=[(FailureClassified, 2)])
-def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tuple[type[Event], int]]):
-    store, made = MemoryStore(), []
+@example(retries=1, crashes=[(None, 1), (None, 1)])
+def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tuple[type[Event] | None, int]]):
+    """Without a kind of event, the process dies in the body."""
+    store, made, resumption = MemoryStore(), [], Resumption(bool)
     resumed = True
     for run, (kind, crash_at) in enumerate([*crashes, (GaveUp, 99)]):
         with Recovery(store=store, clock=VirtualClock(), run=f"run{run}") as service:
             journal = service.journal
-            events = events_of(service, kind)
+            events = events_of(service, *(kind,) if kind else ())
+            made_before = len(made)
 
             def fetch(url: str) -> None:
                 made.append(url)
+                if kind is None and len(made) - made_before == crash_at:  # noqa: B023  # called within its run
+                    journal.seal()  # noqa: B023
+                    raise Crash
                 raise ConnectionResetError
 
             def die(_: Event) -> None:
@@ -100,16 +109,18 @@ def test_a_restart_gives_a_call_no_more_retries(retries: int, crashes: list[tupl
                     raise Crash
 
             call = service.recoverable("fetch", resumable=True, max_retries=retries, breaker=None)(fetch)
-            service.bus.subscribe(kind, die)
+            if kind is not None:
+                service.bus.subscribe(kind, die)
             with contextlib.suppress(Crash, ConnectionResetError):
                 if run == 0:
                     call("url")
                 else:
                     resumption = service.resume()
                     assert resumption.wait(10.0)
-                    resumed = bool(resumption.calls)
+                    resumed = bool(resumption.calls or resumption.quarantined)
     assert len(made) <= retries + 1
     assert not resumed or len(made) == retries + 1
+    assert not resumption.quarantined or "GaveUp" not in [row.kind for row in store.rows]
 
 
 # Waits

@@ -14,7 +14,7 @@ from events.errors import CallRejectedError
 from events.evidence import Category
 from events.incident_events import IncidentClosed
 from events.operation import Operation
-from events.operation_events import Parked, RetryScheduled
+from events.operation_events import OperationStarted, Parked, RetryScheduled
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
@@ -167,6 +167,27 @@ def test_a_probe_that_hangs_holds_the_others_no_longer_than_its_lease() -> None:
             await anyio.sleep(15.0)
             assert sorted(host.done) == [1, 2]
             scopes[0].cancel()
+
+    host.run(main)
+
+
+def test_a_call_that_comes_while_a_second_probe_is_under_way_waits_for_its_answer() -> None:
+    host = Host()
+    asked = events_of(host.service, OperationStarted)
+
+    async def main() -> None:
+        async with host.calls(2) as scopes:
+            host.takes = 1000.0
+            await anyio.sleep(80.0)  # call 1 probes, since call 0 has lost its permit
+            assert [number for _, number in host.attempts] == [0, 1]
+            asked.clear()
+            async with anyio.create_task_group() as group:
+                group.start_soon(host.call, 2)
+                await anyio.sleep(10.0)
+                assert len(asked) == 1
+                group.cancel_scope.cancel()
+            for scope in scopes:
+                scope.cancel()
 
     host.run(main)
 

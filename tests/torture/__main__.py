@@ -28,6 +28,7 @@ from tests.torture.power import power
 from tests.torture.restarts import restarts
 from tests.torture.retention import retention
 from tests.torture.stalls import memory, publishing
+from tests.torture.takeover import takeover
 from tests.torture.torn import torn_log
 from tests.torture.two_processes import two_processes
 
@@ -46,6 +47,7 @@ ROWS = (
     Row("torn", torn_log),
     Row("power", power),
     Row("processes", two_processes),
+    Row("takeover", takeover),
 )
 
 

@@ -22,6 +22,7 @@ from tests.torture.machine import run_machine
 from tests.torture.power import Outage, can_record, outages
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
+from tests.torture.takeover import MODES, kill_workers
 from tests.torture.torn import tear
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
@@ -75,6 +76,13 @@ def test_calls_asked_again_run_once_at_a_time_and_do_no_unit_twice(backend: str,
     tally = run_lives(fork_server, backend, 5, seed=3, folder=MEMORY_FOLDER)
     assert tally.broken == []
     assert min(tally.joined, tally.owed, tally.handed_over) > 0
+
+
+@pytest.mark.parametrize("mode", few(MODES, "plain"))
+def test_d19_killed_workers_make_no_attempt_too_many_and_lose_no_call(mode: str, fork_server: ForkServer):
+    tally = kill_workers(fork_server, 6, mode, seed=2, folder=MEMORY_FOLDER)
+    assert tally.problems == []
+    assert tally.attempts > 6
 
 
 @pytest.mark.skipif(not can_inject(), reason="needs a C compiler")

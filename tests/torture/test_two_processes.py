@@ -20,11 +20,22 @@ def fork_server() -> Iterator[ForkServer]:
         yield fork_server
 
 
-@pytest.mark.parametrize("name", few([name for name in CASES if name not in ONCE], "recorded", "killed", "both resume"))
+@pytest.mark.parametrize(
+    "name", few([name for name in CASES if name not in ONCE], "recorded", "killed", "both resume", "dies later")
+)
 def test_d16_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "asyncio", 0)
 
 
-@pytest.mark.parametrize("name", few(["killed", "both resume", *ONCE], "both resume", "busy", "forked"))
+@pytest.mark.parametrize(
+    "name",
+    few(
+        ["killed", "both resume", "dies later", "killed and adopted", *ONCE],
+        "both resume",
+        "killed and adopted",
+        "busy",
+        "forked",
+    ),
+)
 def test_d16_of_two_processes_one_runs_an_equal_call_in_threads(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "plain", 1)

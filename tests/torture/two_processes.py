@@ -25,7 +25,7 @@ import msgspec
 from adapters.sqlite.store import SQLiteStore
 from events.errors import RecoveryError
 from recovery import context
-from recovery.joining.pending import MAX_CRASHES
+from recovery.journal.config import JournalConfig
 from recovery.service import Recovery
 from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import Child, ForkServer
@@ -56,6 +56,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         times: How often it asks.
         pause: Seconds in between.
         makes_progress: Whether its bodies make a checkpoint.
+        retries: How many retries a call has.
+        adopt_every: Seconds between two looks for the files of dead processes.
         asks_at_once: Whether each call has a thread of its own.
     """
 
@@ -69,13 +71,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     times: int = 1
     pause: float = 0.0
     makes_progress: bool = True
+    retries: int = 0
+    adopt_every: float = 5.0
     asks_at_once: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of its operation."""
         keyed = {"idempotency_key": str, "remember": 60.0}
-        limits = {"max_retries": 0, "max_elapsed": self.most, "breaker": None}
+        limits = {"max_retries": self.retries, "max_elapsed": self.most, "breaker": None}
         return {**limits, **(keyed if self.is_keyed else {"resumable": True})}
 
 
@@ -88,7 +92,8 @@ class Process:
 
     def __init__(self, path: str, folder: str, name: str, task: Task) -> None:
         self.folder, self.name, self.task = Path(folder), name, task
-        self.service = Recovery(store=SQLiteStore(path))
+        config = JournalConfig(adopt_every=task.adopt_every, command_interval=min(task.adopt_every, 0.5))
+        self.service = Recovery(store=SQLiteStore(path), journal_config=config)
         self._notes = os.open(self.folder / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def note(self, what: str, **about: object) -> None:
@@ -422,6 +427,40 @@ def both_resume(two: Pair, mode: str, way: int) -> None:
         assert {got["error"] for got in two.notes("got", child)} <= {None, "JoinedElsewhere"}, two.said()
 
 
+def dies_later(two: Pair, mode: str, way: int) -> None:
+    """One that has resumed already goes on with the call of the other, which is killed then."""
+    tasks = {
+        "living": Task(mode=mode, names=("b",), end="wait", resumes=True, adopt_every=0.01),
+        "holder": Task(mode=mode, end="wait"),
+    }
+    children = {name: two.start(name, tasks[name]) for name in (tasks if way == 0 else reversed(tasks))}
+    two.go()
+    two.wait_for("saved", children["living"])
+    [before] = two.wait_for("saved", children["holder"]) and two.notes("begin", children["holder"])
+    children["holder"].kill()
+    _, went_on = two.wait_for("begin", children["living"], count=2)
+    two.let_go()
+    two.end()
+    two.check_alone()
+    assert (went_on["call"], went_on["saved"]) == (before["call"], [children["holder"].pid]), two.said()
+
+
+def killed_and_adopted(two: Pair, mode: str, way: int) -> None:
+    """The other waits for the call, and adopts it before it has the claim: it goes on with it once, and is done."""
+    other_task = Task(mode=mode, times=2, resumes=True, adopt_every=0.002)
+    holder, other = both(two, way, Task(mode=mode, end="wait"), other_task)
+    time.sleep(0.1)  # until the other asks for the claim less often than it looks for files
+    holder.kill()
+    two.wait_for("got", other, count=2)
+    two.end()
+    two.check_alone()
+    assert [got["error"] for got in two.notes("got", other)] == [None, None], two.said()
+    (_, _, first), (_, _, second), (_, _, third) = two.bodies()
+    assert (second["call"], second["saved"]) == (first["call"], [holder.pid]), two.said()
+    assert (third["call"] != first["call"], third["saved"]) == (True, None), two.said()
+    assert "stays pending" not in "".join(two.log(other)), two.said()
+
+
 def stopped(two: Pair, mode: str, way: int) -> None:
     """The other says at once which process it waits for, and is rejected when its time is over."""
     tasks = [("holder", Task(mode=mode, end="wait")), ("other", Task(mode=mode, most=0.4))]
@@ -444,16 +483,16 @@ def stopped(two: Pair, mode: str, way: int) -> None:
 
 
 def poisonous(two: Pair, mode: str, way: int) -> None:
-    """A call that kills each process that goes on with it is quarantined, and the last one is told so."""
+    """A call that kills each process that goes on with it has its attempts, and the last process is told so."""
     del way
-    task = Task(mode=mode, end="wait", makes_progress=False)
-    waiting = [two.start(str(number), task) for number in range(MAX_CRASHES + 2)]
+    task = Task(mode=mode, end="wait", makes_progress=False, retries=2)
+    waiting = [two.start(str(number), task) for number in range(task.retries + 2)]
     two.go()
     [begin] = two.wait_for("begin")
     for child in waiting:
         if child.pid != begin["pid"]:
             two.wait_for_line(child, "runs an equal call")
-    for number in range(MAX_CRASHES + 1):
+    for number in range(task.retries + 1):
         begin = two.wait_for("begin", count=number + 1)[-1]
         holder = next(child for child in waiting if child.pid == begin["pid"])
         two.wait_for("saved", holder)
@@ -499,6 +538,8 @@ CASES: dict[str, Callable[[Pair, str, int], None]] = {
     "killed at random": killed_at_random,
     "stopped": stopped,
     "both resume": both_resume,
+    "dies later": dies_later,
+    "killed and adopted": killed_and_adopted,
     "poisonous": poisonous,
     "busy": busy,
     "forked": forked,

@@ -200,7 +200,10 @@ def test_a_call_that_ended_elsewhere_between_two_questions_is_not_run_again(path
     """The second question is asked since this process has taken over a call, which may have left calls of its body."""
     left = [msgspec.structs.replace(journals.started(one, "work"), idempotency_key=one) for one in ("a", "b")]
     journals.write_and_die(path, journals.rows_of(left))
-    with service_of(path, lambda call: f"their {call}") as (they, theirs), service_of(path, str.upper) as (_, ours):
+    with (
+        service_of(path, lambda call: f"their {call}", max_retries=1) as (they, theirs),
+        service_of(path, str.upper, max_retries=1) as (_, ours),
+    ):
         assert ours("a") == "A"
         assert theirs("b") == "their b"
         assert they.journal is not None

@@ -37,7 +37,7 @@ def test_a_call_is_resumed_once_with_its_arguments_its_key_and_its_checkpoint(st
 
 
 def test_a_resumed_call_has_only_the_retries_that_are_left(store: MemoryStore) -> None:
-    leave(store, failures=2)
+    leave(store, failures=1)
     seen: list[int] = []
 
     def work() -> None:
@@ -45,7 +45,7 @@ def test_a_resumed_call_has_only_the_retries_that_are_left(store: MemoryStore) -
         raise ConnectionError
 
     resumption = resume(store, work)
-    assert seen == [3, 4]  # three retries are allowed, two were used
+    assert seen == [3, 4]  # of three retries one was used by a failure, and one by the death
     assert isinstance(resumption.calls[0].error, ConnectionError)
 
 
@@ -276,7 +276,7 @@ def test_each_attempt_of_a_resumed_call_starts_once_that_is_committed(store: Mem
 
     resume(store, work)
     assert seen[0][0][-2:] == ["OperationResumed", "OperationStarted"]
-    assert [(kinds[-1], attempt) for kinds, attempt in seen] == [("OperationStarted", number) for number in (1, 2, 3)]
+    assert [(kinds[-1], attempt) for kinds, attempt in seen] == [("OperationStarted", number) for number in (2, 3)]
 
 
 def test_a_resumption_shows_how_far_it_is(store: MemoryStore) -> None:

@@ -1,4 +1,4 @@
-"""A journal looks again for calls that other processes left, and takes over single ones."""
+"""A journal adopts the calls of processes that die while it lives, and takes over single ones."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import threading
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
 from adapters.memory import MemoryStore
 from adapters.sqlite import files
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from events.operation_events import OperationResumed, OperationSucceeded, Recorded
+from recovery.journal.core import JournalCore
 from recovery.journal.history import Run, result_key
 from recovery.journal.store import Query, Row, Store
 from tests.adapters.sqlite import journals
@@ -29,29 +32,87 @@ def leave(path: Path, name: str, *calls: str) -> None:
     journals.write_and_die(files.folder_of(path) / f"{name}.db", rows, run=run)
 
 
-def test_a_later_look_finds_what_was_left_since(tmp_path: Path) -> None:
+SOON = {"adopt_every": 0.001, "command_interval": 0.001}
+
+
+def adopting(core: JournalCore) -> threading.Event:
+    """Have *core* adopt as processes die; the event is set when it has found something."""
+    has_found = threading.Event()
+    core.keep_adopting(has_found.set)
+    return has_found
+
+
+def pending(core: JournalCore) -> list[str]:
+    return [record.call for record in core.pending(5.0).calls]
+
+
+def test_a_journal_finds_what_is_left_while_it_lives(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     leave(path, "one", "a")
-    with closing(core_of(SQLiteStore(path))) as core:
-        assert [record.call for record in core.pending(5.0).calls] == ["a"]
+    with closing(core_of(SQLiteStore(path), **SOON)) as core:
+        assert pending(core) == ["a"]
+        has_found = adopting(core)
         leave(path, "two", "b")
-        assert [record.call for record in core.pending(5.0).calls] == ["a"]
-        found = core.look_again().wait()
-        assert found is not None
-        assert [record.call for record in found.calls] == ["a", "b"]
-        assert core.pending(5.0) == found
-        assert found.runs.keys() >= {"one", "two"}
+        assert has_found.wait(5.0)
+        assert pending(core) == ["a", "b"]
+        assert core.pending().runs.keys() >= {"one", "two"}
+        assert not files.side_files(path)
+
+
+@pytest.mark.parametrize("config", [SOON, {**SOON, "adopt_every": None}])
+def test_a_journal_does_not_look_unasked(config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    store = Counting(path)
+    with closing(core_of(store, **config)) as core:
+        core.pending(5.0)
+        if config["adopt_every"] is None:
+            adopting(core)
+        looks, checks = store.looks, store.checks
+        eventually(lambda: store.checks > checks + 5)
+        assert store.looks == looks
+
+
+class Counting(SQLiteStore):
+    """Counts the looks for dead processes, and the checks of the files."""
+
+    looks = checks = 0
+
+    async def adopt(self) -> bool:
+        self.looks += 1
+        return await super().adopt()
+
+    async def check(self) -> None:
+        self.checks += 1
+        await super().check()
+
+
+def test_d20_a_look_that_finds_nothing_reads_nothing(tmp_path: Path) -> None:
+    class Reading(Counting):
+        reads = 0
+
+        async def unfinished(self) -> Any:
+            self.reads += 1
+            return await super().unfinished()
+
+    store = Reading(tmp_path / "calls.db")
+    with closing(core_of(store, **SOON)) as core:
+        core.pending(5.0)
+        reads, has_found = store.reads, adopting(core)
+        eventually(lambda: store.looks > 5)
+        assert (store.reads, has_found.is_set()) == (reads, False)
 
 
 def test_a_call_that_began_here_is_not_pending_in_a_later_look(tmp_path: Path) -> None:
     path, bus = tmp_path / "calls.db", Bus()
-    leave(path, "one", "a", "b")
-    with closing(core_of(SQLiteStore(path), bus)) as core:
+    leave(path, "one", "a")
+    with closing(core_of(SQLiteStore(path), bus, **SOON)) as core:
         core.pending(5.0)
         bus.publish(OperationResumed(at=1.0, operation="render", call="a"))
-        found = core.look_again().wait()
-        assert found is not None
-        assert [record.call for record in found.calls] == ["b"]
+        core.tracker.receipt().wait(5.0)
+        has_found = adopting(core)
+        leave(path, "two", "b")
+        assert has_found.wait(5.0)
+        assert pending(core) == ["b"]
 
 
 class Failing(SQLiteStore):
@@ -66,20 +127,19 @@ class Failing(SQLiteStore):
         return found
 
 
-def test_a_look_that_fails_has_no_answer_and_the_next_finds_all(tmp_path: Path) -> None:
+def test_after_a_look_that_fails_the_next_finds_all(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     store = Failing(path)
-    with closing(core_of(store, first_pause=0.001)) as core:
+    with closing(core_of(store, first_pause=0.001, **SOON)) as core:
         core.pending(5.0)
         leave(path, "one", "a")
         store.fails = True
-        assert core.look_again().wait() is None
-        assert core.pending(5.0).calls == ()
+        has_found = adopting(core)
+        eventually(lambda: core.writer.reason is not None)
+        assert pending(core) == []
         store.fails = False
-        eventually(lambda: core.writer.reason is None)
-        found = core.look_again().wait()
-        assert found is not None
-        assert [record.call for record in found.calls] == ["a"]
+        assert has_found.wait(5.0)
+        assert pending(core) == ["a"]
 
 
 class Adopting(MemoryStore):
@@ -99,10 +159,12 @@ class Adopting(MemoryStore):
 def test_d18_events_are_committed_while_an_adoption_goes_on() -> None:
     bus = Bus()
     store = Adopting(bus)
-    with closing(core_of(store, bus)) as core:
+    with closing(core_of(store, bus, **SOON)) as core:
         core.ask_for_pending().wait()
         assert len(store.calls_at) == 5
-        assert core.look_again().wait() is not None
+        assert adopting(core).wait(5.0)
+        core.keep_adopting(None)
+    del store.calls_at[10:]
     assert [calls[-1:] for calls in store.calls_at] == [[], *([f"call-{number}"] for number in range(1, 10))]
 
 
