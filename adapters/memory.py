@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from events.codec import decode
 from recovery.journal.circuit_history import CIRCUIT
 from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row, Store
@@ -44,6 +46,16 @@ class MemoryStore(Store):
         """The latest rows with a result of that *key*, or of any."""
         wanted = (row for row in reversed(self.rows) if row.result_key and key in (None, row.result_key))
         return list(itertools.islice(wanted, limit))
+
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """The calls that an event of one of *kinds* has ended, the latest first."""
+        rows = (row for row in reversed(self.rows) if row.kind in kinds)
+        return [row.call for row in rows if since is None or self._age(row) <= since]
+
+    def _age(self, row: Row) -> float:
+        """Seconds since the event of *row*."""
+        run = self.runs[row.run]
+        return time.time() - (decode(row.body).at - run.monotonic + run.wall)
 
     async def questions(self) -> Sequence[Row]:
         """Every row about a question: also where several services share this store."""

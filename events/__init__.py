@@ -11,6 +11,7 @@ from events.codec import decode, encode
 from events.conditions import Condition
 from events.errors import (
     AwaitableResultError,
+    CallCancelledError,
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
@@ -45,17 +46,18 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked
+from events.repeat_events import OperationRepeated
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
-    "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallEvent", "CallLeftPending",
-    "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved", "CircuitClosed",
-    "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode", "Event",
-    "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened", "join",
-    "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation", "OperationCancelled",
-    "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered", "OperationResumed",
-    "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent", "ProgressMade", "QuestionAnswered",
-    "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError",
-    "SubscriberFailed", "Subscription", "Verdict",
+    "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
+    "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
+    "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode",
+    "Event", "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened",
+    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation",
+    "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered",
+    "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
+    "ProgressMade", "QuestionAnswered", "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable",
+    "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

@@ -101,7 +101,7 @@ class Attempt(msgspec.Struct, eq=False):
             error=error,
             retryable=retryable,
             retries=call.retries,
-            elapsed=call.elapsed(now),
+            elapsed=call.elapsed(now) if bus.stops else now - call.began,
             waited=self.waited,
             progressed=progress.progressed,
             done=progress.done,
@@ -238,23 +238,23 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
                 call=call.id,
                 attempt=attempt,
                 after=min(verdict.after, FOREVER),
-                retry=call.retries + call.charge,
+                retry=call.retries + (failure is None or not failure.uncharged),
                 category=category,
                 failure=failure,
                 idempotency_key=call.idempotency_key,
             )
             bus.cascade(scheduled, is_detail=is_detail)
         return
-    cause = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
+    cause: dict[str, object] = {"category": category, "failure": failure, "idempotency_key": call.idempotency_key}
     match verdict:
-        case Park(why=why, counts_as_retry=counts):
-            after, within = min(verdict.after, FOREVER), min(verdict.within, FOREVER)
-            counts = counts and call.charge > 0
-            call.publish(Parked, attempt, after=after, within=within, why=why, counts_as_retry=counts, **cause)
+        case Park(why=why, counts_as_retry=counts, asks_person=asks):
+            after, within, call.asks_person = min(verdict.after, FOREVER), min(verdict.within, FOREVER), asks
+            cause |= {"why": why, "counts_as_retry": counts and call.charge > 0, "asks_person": asks}
+            call.publish(Parked, attempt, after=after, within=within, **cause)
         case GiveUp() if category is CANCELLED:  # stopped from outside, or by what steers a framework
             call.publish(OperationCancelled, attempt)
         case GiveUp(reason=reason):
-            call.publish(GaveUp, attempt, reason=reason, **cause)
+            call.publish(GaveUp, attempt, reason=reason, asked=call.asks_person, **cause)
 
 
 def request_start(attempt: Attempt) -> Verdict | None:
@@ -301,10 +301,10 @@ def next_attempt(attempt: Attempt) -> Attempt:
     if verdict is None or verdict is UNANSWERED or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
     if isinstance(verdict, Retry) or verdict.counts_as_retry:
-        call.retries += call.charge
+        call.retries += call.failure is None or not call.failure.uncharged
     if call.progress is not None:
         call.progress.restart()
-    following = Attempt(call, attempt.number + 1, verdict.after)
+    following = Attempt(call, attempt.number + 1, verdict.after if verdict.after < FOREVER else 0.0)
     attempt._verdict = None  # last: an interruption before it cancels the call by this attempt
     return following
 

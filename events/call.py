@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,9 @@ class Call(msgspec.Struct, eq=False):
         due: When the next attempt was to begin, on the bus's clock.
         lag: How many seconds after that a retry began; the longest of them.
         is_over: Whether its end has been published.
+        asks_person: Whether it has no retries left and waits for a person.
+        cancelled: Why it is to be cancelled; None if it is not.
+        edited: How it decides, where that was changed for this call alone; the bus does not look at it.
     """
 
     operation: BusOperation
@@ -101,6 +105,9 @@ class Call(msgspec.Struct, eq=False):
     due: float | None = None
     lag: float = 0.0
     is_over: bool = False
+    asks_person: bool = False
+    cancelled: str | None = None
+    edited: Any = None
 
     @property
     def raw_arguments(self) -> msgspec.Raw:
@@ -124,6 +131,12 @@ class Call(msgspec.Struct, eq=False):
         if self.progress is None:
             self.progress = Progress()
         return self.progress
+
+    def begin_again(self, now: float) -> None:
+        """Give it all its retries back, and its time, as if it began *now*."""
+        self.retries, self.began = 0, now
+        if self.progress is not None:
+            self.progress.resets = 0
 
     def publish(self, kind: type[CallEvent], attempt: int, **fields: object) -> Verdict | None:
         """Publish an event about attempt number *attempt* of this call, if it has subscribers.

@@ -2,6 +2,7 @@
 
 RecoveryError
 ├── AwaitableResultError   a plain function returned an awaitable, which no retry would see fail
+├── CallCancelledError     a call was cancelled by its id (``service.calls.cancel``)
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
@@ -21,9 +22,10 @@ RecoveryError
 ├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
 └── UnwantedResult         stands on the bus for a result that ``retry_if`` refuses; no caller gets it
 
-A recoverable call ends with *the caller's own exception*, never with one of these. There are three exceptions:
-``CallRejectedError``, ``AwaitableResultError``, and an error that user code raises itself. A caller that waits for a
-call of the same arguments gets ``StaysPendingError`` if the service is closed meanwhile, or ``JoinedElsewhere``.
+A recoverable call ends with *the caller's own exception*, never with one of these. There are four exceptions:
+``CallRejectedError``, ``CallCancelledError``, ``AwaitableResultError``, and an error that user code raises itself. A
+caller that waits for a call of the same arguments gets ``StaysPendingError`` if the service is closed meanwhile, or
+``JoinedElsewhere``.
 """
 
 from __future__ import annotations
@@ -43,6 +45,13 @@ class RecoveryError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle it by its text and attributes: its ``__init__``, which may take other arguments, is not called."""
         return copyreg.__newobj__, (type(self), *self.args), self.__getstate__()  # type: ignore[attr-defined]  # typeshed lacks it
+
+
+class CallCancelledError(RecoveryError):
+    """A call was cancelled by its id. An outer call does not retry it.
+
+    A plain function that finds ``recovery.context.cancelled()`` true may raise it to end its call.
+    """
 
 
 class CallRejectedError(RecoveryError):

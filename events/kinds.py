@@ -13,6 +13,7 @@ from events import (
     journal_events,
     operation_events,
     question_events,
+    repeat_events,
 )
 from events.event import Event
 from events.operation_events import (
@@ -38,6 +39,7 @@ MODULES = (
     bus_events,
     alert_events,
     question_events,
+    repeat_events,
     clock_events,
 )
 

@@ -187,23 +187,28 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
         within: Seconds from *at* within which the wait must end; otherwise the call gives up.
         why: The causes.
         counts_as_retry: Whether the wait uses a retry.
+        asks_person: Whether the retries have run out and a person is to say retry or give up. Circuits, alerts and the
+            monitor count it as a call that gave up.
     """
 
     after: float
     within: float = FOREVER
     why: str = ""
     counts_as_retry: bool = False
+    asks_person: bool = False
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt.
 
-    *attempt* is the last one that was made.
+    *attempt* is the last one that was made. *asked* says that the call asked a person (``Parked.asks_person``), and was
+    counted as given up then.
     """
 
     ends: ClassVar[bool] = True
 
     reason: str = ""
+    asked: bool = False
 
 
 class OperationRecovered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -245,10 +250,18 @@ class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class CallSteered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A waiting call got a command: *command* is "retry now", "pause", "unpause" or "give up"."""
+    """A call got a command.
+
+    Args:
+        command: "retry now", "pause", "unpause" or "give up" for a call that waits; "cancel", "reset" or "edit" for one
+            that waits or runs.
+        reason: What the person said.
+        changes: What "edit" has changed, as ``max_retries=8``.
+    """
 
     command: str
     reason: str = ""
+    changes: str = ""
 
 
 class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

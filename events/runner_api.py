@@ -1,4 +1,4 @@
-"""Steps of a call that only a runner takes: park, interrupt, give up, reject."""
+"""Steps of a call that only a runner takes: park, interrupt, give up, reject, publish what came of a failure."""
 
 from __future__ import annotations
 

@@ -36,12 +36,15 @@ class Park(msgspec.Struct, frozen=True):
         within: Seconds from now within which the wait must end; otherwise the call gives up.
         counts_as_retry: Whether the wait uses a retry after all. It does if another subscriber answered with a Retry:
             parking gives a call no more attempts than its policy.
+        asks_person: Whether the call has no retries left and waits until a person says retry or give up. Circuits and
+            alerts count it as a call that gave up.
     """
 
     after: float = 0.0
     until: tuple[Condition | str, ...] = ()
     within: float = math.inf
     counts_as_retry: bool = False
+    asks_person: bool = False
 
     @property
     def why(self) -> str:
@@ -117,7 +120,8 @@ def join(one: Verdict | None, other: Verdict | None) -> Verdict | None:
     if isinstance(one, Park) or isinstance(other, Park):
         causes = {cause for verdict in (one, other) if isinstance(verdict, Park) for cause in verdict.until}
         counts_as_retry = any(isinstance(verdict, Retry) or verdict.counts_as_retry for verdict in (one, other))
-        return Park(after, tuple(sorted(causes, key=_in_order)), within, counts_as_retry)
+        asks_person = any(isinstance(verdict, Park) and verdict.asks_person for verdict in (one, other))
+        return Park(after, tuple(sorted(causes, key=_in_order)), within, counts_as_retry, asks_person)
     return Retry(after, within)
 
 

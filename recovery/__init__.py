@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from recovery.subscribers.evidence_extraction import extract_evidence
     from recovery.subscribers.log import Log
     from recovery.subscribers.resources import ResourceState
-    from recovery.waiting.wait import WaitingCall
+    from recovery.waiting.description import WaitingCall
 
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallOutcome", "CallRecord", "Classification", "Classifier", "classify", "configure",
@@ -66,7 +66,7 @@ _HOMES = {
     "subscribers.evidence_extraction": "extract_evidence",
     "subscribers.log": "Log",
     "subscribers.resources": "ResourceState",
-    "waiting.wait": "WaitingCall",
+    "waiting.description": "WaitingCall",
 }  # fmt: skip
 """The modules of the public names. Each is imported when one of its names is first asked for."""
 

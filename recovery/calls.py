@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ForwardRef
+from typing import TYPE_CHECKING, ForwardRef, Unpack
 
 from events.bus import Bus
 from events.conditions import Condition
 from events.operation_events import FailureClassified
 from recovery.execution.joinable import JoinableCalls
+from recovery.execution.steering import Cancelled, RunningCall, Steering
 from recovery.journal.store import ANSWER_TIMEOUT, Query
 from recovery.questions import OpenQuestion, Questions
+from recovery.settings import Settings
 from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.wait import WaitingCall
+from recovery.waiting.description import WaitingCall
 
 if TYPE_CHECKING:
     from recovery.journal.core import JournalCore
@@ -29,21 +31,25 @@ class Calls:
             service.calls.retry_now(call.call, "the host is back")
 
     A call is named by its id: ``WaitingCall.call``, or the field ``call`` of its events. ``retry_now``, ``pause``,
-    ``unpause`` and ``give_up`` act on a wait, never on a function that runs. They take effect within milliseconds,
-    publish ``CallSteered`` with the *reason*, and return whether they changed anything: not if the call does not wait.
+    ``unpause`` and ``give_up`` act on a wait, never on a function that runs. ``cancel``, ``reset`` and ``edit`` act on
+    both. They take effect within milliseconds, publish ``CallSteered`` with the *reason*, and return whether they
+    changed anything: not if there is no such call.
+
     A call waits once every subscriber has received its ``RetryScheduled`` or ``Parked``.
     """
 
-    __slots__ = ("_bus", "_joinable", "_journal", "_questions", "_waiting")
+    __slots__ = ("_bus", "_joinable", "_journal", "_questions", "_steering", "_waiting")
 
     def __init__(
         self,
         waiting: WaitingCalls,
+        steering: Steering,
         joinable: JoinableCalls,
         bus: Bus,
         journal: Callable[[], JournalCore | None],
         questions: Questions,
     ) -> None:
+        self._steering = steering
         self._joinable = joinable
         self._waiting = waiting
         self._bus = bus
@@ -56,6 +62,16 @@ class Calls:
     def waiting(self) -> list[WaitingCall]:
         """Every call that waits now."""
         return self._waiting.describe_all()
+
+    def running(self) -> list[RunningCall]:
+        """The calls that run now, as far as they are known: since when, and how far they have come.
+
+        Known are the calls of operations with ``resumable=True``, an ``idempotency_key``, a ``stall_timeout`` or
+        ``progress_resets``, and of journalled operations with a ``key`` or a time limit, blocks of code included. Any
+        other call is known while it waits, and in a later attempt as a rule: to list its first attempt, and a retry
+        without a delay, would cost time in each call that succeeds.
+        """
+        return self._steering.running()
 
     def joining(self) -> int:
         """How many callers wait for a call that another caller, or the resumption, runs."""
@@ -95,8 +111,9 @@ class Calls:
             state="waiting",
             attempt=waiting.attempt,
             retries=waiting.retries,
-            due=None if waiting.is_paused else now + waiting.left,
-            delay=waiting.left,
+            due=None if waiting.is_paused or waiting.asks_person else now + waiting.left,
+            delay=0.0 if waiting.asks_person else waiting.left,
+            asks_person=waiting.asks_person,
             waits_for="; ".join(waiting.until),
             paused_at=now if waiting.is_paused else None,
             arguments=waiting.arguments,
@@ -125,13 +142,47 @@ class Calls:
         """
         return self._waiting.steer(call, "give up", reason)
 
-    def cancel(self, call: str) -> bool:
-        """Cancel a call that a dead process left and that does not run here: it is resumed no more. Never blocks.
+    def cancel(self, call: str, reason: str = "") -> Cancelled:
+        """Cancel a call that runs, waits, or was left by a dead process. Never blocks.
 
-        Returns whether it did: not before the journal has said which calls are pending, and not if the call is running,
-        waiting or over.
+        Its caller, and callers that joined it, get CallCancelledError; it counts as cancelled, not as failed. An async
+        function is cancelled where it awaits, and cleans up as after any cancellation. A plain function cannot be
+        stopped: it is asked by ``recovery.context.cancelled()``, and is not retried. A call that a dead process left is
+        resumed no more.
+
+        Returns:
+            "cancelled", or "asked" for a plain function that runs; "" if nothing changed: the call is over, or not
+            known (see ``running``), or the journal has not said yet which calls are pending.
         """
-        return self._joinable.pending.cancel(call)
+        return self._steering.cancel(call, reason) or ("cancelled" if self._joinable.pending.cancel(call) else "")
+
+    def reset(self, call: str, reason: str = "") -> bool:
+        """Give a call that runs or waits all its retries back, and its ``max_elapsed``, as if it began now.
+
+        A call that waits goes on waiting; one that asks a person still asks. Returns whether there is such a call.
+        """
+        return self._steering.reset(call, reason)
+
+    def edit(self, call: str, reason: str = "", **settings: Unpack[Settings]) -> bool:
+        """Change how a call that runs or waits decides, from its next failure or attempt on, until it ends.
+
+            service.calls.edit(call, max_retries=20, max_elapsed=None)
+
+        A process that resumes the call after a restart decides by the settings of the operation again.
+
+        Args:
+            call: The id of the call.
+            reason: Why, for ``CallSteered``.
+            settings: The settings that ``but`` may change, but for ``fallback``.
+
+        Returns:
+            Whether there is such a call.
+
+        Raises:
+            TypeError: An unknown setting, one that all calls of the operation share, or a value of the wrong type.
+            ValueError: A value out of range, or a contradiction.
+        """
+        return self._steering.edit(call, settings, reason)
 
     def question(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
         """The condition that a person has answered the question *name*: for ``Park``, ``Strategy`` and ``before``.

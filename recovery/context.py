@@ -97,6 +97,23 @@ def attempt() -> int:
     raise LookupError("no recoverable call runs in this thread or task")
 
 
+def cancelled() -> bool:
+    """Whether this call is to be cancelled (``service.calls.cancel``): a plain function ends itself then.
+
+        for block in blocks:
+            if context.cancelled():
+                raise CallCancelledError("stopped between two blocks")
+            ...
+
+    An error that the function raises then is not retried, and the call ends as cancelled; a result ends it as usual. An
+    async function need not ask: it is cancelled where it awaits.
+
+    Raises:
+        LookupError: No call with a context runs here.
+    """
+    return _attempt().call.cancelled is not None
+
+
 def is_running() -> bool:
     """Whether a call with a context runs here, so that the other functions have an answer."""
     return current.get(None) is not None

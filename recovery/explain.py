@@ -195,6 +195,9 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
         case RetryScheduled(after=after, retry=retry):
             of = f" of {most_retries}" if most_retries is not None and retry <= most_retries else ""
             return f"attempt {event.attempt} failed, retry {retry}{of} {moment(after)}"
+        case Parked(asks_person=True):
+            tried = counted(event.attempt, "attempt")
+            return f"asks after {tried}, no retries are left: service.calls.retry_now, or give_up?"
         case Parked(category=None, after=after, within=within, why=why):
             is_asked = 1.0 <= after < FOREVER and not is_held(why)  # what a circuit holds asks in its turn
             return waits_for(why, within=within) + (f"; asks again {moment(after)} at the latest" if is_asked else "")

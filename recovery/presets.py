@@ -29,9 +29,10 @@ from recovery.journal.store import Store
 from recovery.policies.backoff import Exponential
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
+from recovery.policies.causes import ConditionOf
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
-from recovery.policies.retry import ConditionOf, RetryPolicy, Strategy
+from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.policies.rules import Rule, in_order
 from recovery.service import Recovery
 from recovery.settings import Settings, WhenOpen

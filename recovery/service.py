@@ -14,8 +14,10 @@ from recovery.circuits import Circuits
 from recovery.declarations import Declarations
 from recovery.definitions import Definitions
 from recovery.execution.joinable import JoinableCalls
+from recovery.execution.steering import Steering
 from recovery.incidents import Incidents
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
+from recovery.journalled_calls import JournalledCalls
 from recovery.operations import MAX_KEYS
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
@@ -38,18 +40,17 @@ if TYPE_CHECKING:
     from recovery.journal.store import Store
     from recovery.monitoring.alerts import Thresholds
     from recovery.monitoring.monitor import Monitor
-    from recovery.resume.handles import Resumption
     from recovery.subscribers.resources import ResourceState
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Thresholds, Monitor = (ForwardRef(name, module="recovery.monitoring") for name in ("Thresholds", "Monitor"))
-    Journal, Resumption, Source, Store = map(ForwardRef, ("Journal", "Resumption", "Source", "Store"))
+    Journal, Source, Store = map(ForwardRef, ("Journal", "Source", "Store"))
     ResourceState = ForwardRef("ResourceState", module="recovery.subscribers.resources")
 
 DEFAULTS = Defaults()
 NO_OVERRIDES: Mapping[str, Settings] = {}
 
 
-class Recovery(Declarations):
+class Recovery(Declarations, JournalledCalls):
     """A recovery service. Use it as a context manager; ``async with`` lets it resume async calls after a restart.
 
         with Recovery(store=SQLiteStore("journal.db")) as service:
@@ -116,8 +117,16 @@ class Recovery(Declarations):
         self._waiting = WaitingCalls(clock, rng)
         jumps = self._waiting.conditions.jumps
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
+        self._steering = Steering(self._waiting, self.bus, self._registry)
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
-        self.calls = Calls(self._waiting, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions)
+        self.calls = Calls(
+            self._waiting,
+            self._steering,
+            self._joinable,
+            self.bus,
+            lambda: self._lifetime.journal,
+            self._questions,
+        )
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, jumps.excuses, max_keys=max_keys)
         jumps.connect(self.bus, self._subscribers.rate_limits.jumped, self._waiting.jumped)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
@@ -200,9 +209,8 @@ class Recovery(Declarations):
             from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
-            commands = CommandHandler(self._waiting, self.bus, lambda: self._lifetime.resumption)
-            questions = self._questions
-            circuits = self._subscribers.circuit_breaker.restore
+            commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
+            questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
             restore = Restore(circuits, questions.update, questions.as_written, lambda: questions.has_answered)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
@@ -211,22 +219,6 @@ class Recovery(Declarations):
         self._subscribers.configure(
             classification=enable_classification, logging=enable_logging, classifiers=classifiers
         )
-
-    def resume(self) -> Resumption:
-        """Resume the resumable calls that dead processes left in the journal. Never blocks.
-
-        Define the operations first: a call finds its function by the operation's name, and nothing is imported. Under
-        ``async with``, async calls run as tasks of the service, which waits for them at its end; plain calls run on
-        four daemon threads. A second ``resume`` returns the same ``Resumption``, and resumes calls whose operation has
-        been defined meanwhile. It is not ``loaded`` while the journal cannot be read.
-
-        A caller that asks for an equal call joins it. What has ended before is owed: the first equal call made
-        afterwards returns that result, or raises that error, without a run.
-
-        Raises:
-            ValueError: The service has no store.
-        """
-        return self._lifetime.resume(self._definitions.runner, self._waiting.jitter)
 
     def resource(
         self,

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from recovery.journal.core import JournalCore
     from recovery.journal.journal import Journal
     from recovery.journal.store import CommandSink, Store
+    from recovery.registry import Registry
+    from recovery.resume.again import Repeater, Tasks
     from recovery.resume.handles import Resumption
+    from recovery.resume.repetition import Repetition, Selection
     from recovery.resume.resumer import RunnerOf
     from recovery.settings import ConfigOf
+    from recovery.waiting.calls import WaitingCalls
 
 
 class Lifetime:
@@ -42,6 +46,8 @@ class Lifetime:
         self.face: Journal | None = None
         self.resumption: Resumption | None = None
         self._group: anyio.abc.TaskGroup | None = None
+        self._tasks: Tasks | None = None
+        self._repeater: Repeater | None = None
         self._is_closed = False
         self._resuming = fork_safe(threading.Lock())
 
@@ -72,6 +78,28 @@ class Lifetime:
             else:
                 self.resumption.pick_up()
             return self.resumption
+
+    def again(
+        self,
+        selection: Selection,
+        runner_of: RunnerOf,
+        registry: Registry,
+        waiting: WaitingCalls,
+        *,
+        keep_checkpoint: bool,
+    ) -> Repetition:
+        """Run calls of the journal again: as tasks under ``async with``, plain ones in threads."""
+        from recovery.resume.again import Repeater  # here, for what is run again
+
+        if self.journal is None:
+            raise ValueError("there is nothing to run again without a store: Recovery(store=...)")
+        with self._resuming:
+            if self._repeater is None:
+                conditions = waiting.conditions
+                self._repeater = Repeater(
+                    registry, self._joinable, runner_of, self.journal, conditions.clock, conditions.jitter
+                )
+        return self._repeater.start(selection, keep_checkpoint=keep_checkpoint, tasks=self._tasks)
 
     def pick_up(self, operation: str) -> None:
         """*operation* is defined: if its calls were left, a resumption that has begun resumes them now."""
@@ -105,6 +133,10 @@ class Lifetime:
         self.start()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
+        if self.journal is not None:
+            from recovery.resume.again import Tasks
+
+            self._tasks = Tasks(self._group)
 
     async def end(self, *, has_failed: bool) -> None:
         """Wait for the resumed calls, or cancel them if the body *has_failed*; then close."""
@@ -114,6 +146,9 @@ class Lifetime:
         assert group is not None
         if self.resumption is not None:
             self.resumption.close()
+        if self._tasks is not None:
+            self._tasks.close()
+            self._tasks = None
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if has_failed:

@@ -16,7 +16,7 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
 from recovery.policies.classification import Classifier
 from recovery.policies.durability import Durability, OnDegraded
-from recovery.policies.retry import RetryPolicy, Strategy
+from recovery.policies.retry import RetryPolicy, Strategy, Then
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,6 +41,7 @@ class Settings(TypedDict, total=False):
     progress_resets: int | None
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
+    then: Then
     policy: RetryPolicy
     retry_on: type[Exception] | Sequence[type[Exception]]
     classifier: Classifier | Sequence[Classifier]

@@ -49,7 +49,7 @@ FLAGS = (
 )  # fmt: skip
 POLICY_FIELDS = (
     "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
-    "jitter",
+    "jitter", "then",
 )  # fmt: skip
 BACKOFF_FIELDS = {"initial_delay": "initial", "backoff_factor": "factor"}
 BREAKER_FIELDS = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
@@ -132,19 +132,24 @@ def overridden(settings: Settings, changes: Settings) -> Settings:
     return cast("Settings", {**given, **changed_to})
 
 
-def vary(config: OperationConfig, settings: Settings) -> OperationConfig:
+def vary(config: OperationConfig, settings: Settings, caller: str = "but") -> OperationConfig:
     """*config* with *settings*, for calls that decide otherwise than the others of their operation.
+
+    Args:
+        config: How the others decide.
+        settings: The settings as the user gave them.
+        caller: What errors call the function that was called with the settings.
 
     Raises:
         TypeError: An unknown setting, one that belongs to the operation as a whole, or a value of the wrong type.
         ValueError: A value out of range, or a contradiction.
     """
     given: dict[str, Any] = dict(settings)
-    refuse_unknown("but", given, Settings.__annotations__)
+    refuse_unknown(caller, given, Settings.__annotations__)
     for name in given:
         if name not in CHANGEABLE:
             raise TypeError(
-                f"but() cannot change {name}, which all calls of an operation share; "
+                f"{caller}() cannot change {name}, which all calls of an operation share; "
                 "decorate the function under a second name"
             )
     validation.flags({"retry_exhausted": given.get("retry_exhausted")})

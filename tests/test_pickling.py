@@ -28,6 +28,7 @@ from adapters.memory import MemoryStore
 from events.bus import Bus
 from events.errors import (
     AwaitableResultError,
+    CallCancelledError,
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
@@ -63,6 +64,7 @@ class OwnError(Retryable):
 
 
 ERRORS: list[RecoveryError] = [
+    CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
     CodecError("no event"),
     DamagedJournalError("damaged"),

@@ -15,7 +15,7 @@ from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
-from recovery.resume.commands import give_up_left, retry_later
+from recovery.resume.commands import cancel_left, give_up_left, retry_later
 from recovery.service import Recovery
 
 
@@ -83,7 +83,7 @@ def _refusal(status: JournalStatus, call: CallStatus | None, command: Command) -
         return _refused(f"no call has this id or name in {status.path}; `recovery status` lists them")
     if call.is_over:
         return _refused(f"it is over: {call.state}")
-    if status.is_being_written or command.name == "give up":
+    if status.is_being_written or command.name in ("give up", "cancel"):
         return None
     if command.name == "retry" and call.state == "quarantined":
         return None
@@ -101,6 +101,8 @@ def _write(journal: Path, call: CallStatus, command: Command) -> Answer:
         assert service.journal is not None
         if command.name == "retry":
             retry_later(record, service.bus, command.reason)
+        elif command.name == "cancel":
+            cancel_left(record, service.bus)
         else:
             give_up_left(record, service.bus, command.reason)
         try:
@@ -109,7 +111,8 @@ def _write(journal: Path, call: CallStatus, command: Command) -> Answer:
             return _refused(str(error))
     if command.name == "retry":
         return Answer(is_done=True, said="it leaves the quarantine: run the program again, which resumes it")
-    return Answer(is_done=True, said="given up: no process resumes it any more")
+    done = "cancelled" if command.name == "cancel" else "given up"
+    return Answer(is_done=True, said=f"{done}: no process resumes it any more")
 
 
 def _refused(why: str) -> Answer:

@@ -75,6 +75,9 @@ class Line(msgspec.Struct):
             case RetryScheduled(after=after, retry=retry):
                 self._wait(event.at, after, f"retry {retry}", "in")
                 self.why = explain(event).short
+            case Parked(asks_person=True, why=why):
+                self._wait(event.at, 0.0, why, "causes")
+                self.why = explain(event).short or self.why
             case Parked(after=after, why=why, within=within):
                 self._wait(event.at, after, why, "asks" if event.category is None else "causes")
                 self.deadline = event.at + within if within < FOREVER else None

@@ -6,48 +6,32 @@ is neither changed nor removed: the process that opens it next adopts ours, and 
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import sqlite3
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-)
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from adapters.sqlite import schema
-from adapters.sqlite.connection import epochs_in
 from adapters.sqlite.dating import Dating
-from adapters.sqlite.files import companions_of, folder_of, journal_files, log_of, quarantine, side_files
+from adapters.sqlite.files import companions_of, folder_of, journal_files, quarantine, side_files
 from adapters.sqlite.lock import Lock
-from adapters.sqlite.opening import check_file, judged, open_file
-from adapters.sqlite.other_files import known_calls
-from adapters.sqlite.reading import reading
+from adapters.sqlite.orphans import (
+    Slice,
+    Stamp,
+    Unusable,
+    calls_left_in,
+    pending_in,
+    slices_of,
+    slices_of_calls,
+    stamp_of,
+)
 from recovery.journal.errors import DamagedJournalError, ForeignJournalError, JournalError, NewerJournalError
-from recovery.journal.history import Run
-
-SLICE = 500
-SLICE_BYTES = 1024 * 1024
-"""Rows, and about how many bytes, that are copied in one transaction."""
+from recovery.journal.history import CallRecord
+from recovery.journal.store import Wants
 
 LOOK_SECONDS = 0.05
 """How long an adoption takes at a time, about: commits wait for it."""
-
-Slice: TypeAlias = tuple[str, list[tuple[object, ...]]]
-"""A statement of ``schema``, and the values to execute it with."""
-
-Stamp: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 log = logging.getLogger("recovery.journal")
 
@@ -77,18 +61,24 @@ class Adoption:
         self._has_main = False
         self._looked_at: dict[Path, Stamp] = {}
         """Files of dead processes of which nothing can be adopted, as they were then: see ``_is_new``."""
+        self._unwanted: dict[Path, tuple[Stamp, CallRecord]] = {}
+        """Files of dead processes with a call that this one cannot resume, which is the other item."""
         self._said: set[str] = set()
         self._steps: AsyncGenerator[None, None] | None = None  # of an adoption that is not finished
 
-    async def run(self, own: Path, *, with_main: bool = True, seconds: float = LOOK_SECONDS) -> bool:
+    async def run(
+        self, own: Path, *, with_main: bool = True, wants: Wants | None = None, seconds: float = LOOK_SECONDS
+    ) -> bool:
         """Adopt every orphan but *own*, and the journal's own file only *with_main*; whether there was anything.
+
+        A file with a pending call that *wants* refuses is left to another process.
 
         It takes about *seconds*, and the next call continues: until it returns False, there may be more. One process at
         a time adopts. To repeat an adoption that broke off adds nothing: rows have an identity.
         """
         end, found = time.monotonic() + seconds, False
         if self._steps is None:
-            self._steps = self._adopt_all(own, with_main=with_main)
+            self._steps = self._adopt_all(own, with_main=with_main, wants=wants)
         try:
             async for _ in self._steps:
                 found = True
@@ -106,7 +96,7 @@ class Adoption:
         if steps is not None:
             await steps.aclose()
 
-    async def _adopt_all(self, own: Path, *, with_main: bool) -> AsyncGenerator[None, None]:
+    async def _adopt_all(self, own: Path, *, with_main: bool, wants: Wants | None) -> AsyncGenerator[None, None]:
         """Adopt, a step after another."""
         with_main = with_main and own != self._path
         if not any(path != own for path in side_files(self._path)) and not (with_main and self._path.exists()):
@@ -117,7 +107,13 @@ class Adoption:
         try:
             # Before the side files: an earlier heir of the journal releases its side file first, so it is found here.
             inherits = with_main and self._take_main()
+            if inherits and not await self._is_wanted(self._path, wants):
+                inherits = False
+                self._main.release()
             for path, orphan in chain(list(self._locks.items()), self._orphans(own)):
+                if path not in self._locks and not await self._is_wanted(path, wants):
+                    orphan.release()
+                    continue
                 self._locks[path] = orphan
                 async with aclosing(self._adopt(path, orphan)) as steps:
                     async for _ in steps:
@@ -128,6 +124,22 @@ class Adoption:
                         yield
         finally:
             lock.release()
+
+    async def _is_wanted(self, path: Path, wants: Wants | None) -> bool:
+        """Whether *wants* accepts every call that is pending in *path*."""
+        if wants is None:
+            return True
+        stamp, refused = self._unwanted.get(path, ((), None))
+        if refused is not None and stamp == stamp_of(path) and not wants(refused):
+            return False
+        self._unwanted.pop(path, None)
+        try:
+            refused = next((record for record in await pending_in(path) if not wants(record)), None)
+        except Unusable:
+            return True  # the adoption says why
+        if refused is not None:
+            self._unwanted[path] = stamp_of(path), refused
+        return refused is None
 
     def _orphans(self, own: Path) -> Iterator[tuple[Path, Lock]]:
         """The side files whose lock was free, each with that lock, which is ours now."""
@@ -230,89 +242,3 @@ class Adoption:
             self._locks.popitem()[1].release()
         self._main.release()
         self._has_main = False
-
-
-def stamp_of(path: Path) -> Stamp:
-    """What changes with the file *path*, or with its log."""
-    stamp: Stamp = ()
-    for one in (path, log_of(path)):
-        with suppress(FileNotFoundError):
-            found = os.stat(one)
-            stamp = (*stamp, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return stamp
-
-
-class Unusable(Exception):  # noqa: N818  # named for what it says of a file; it never leaves the adapters
-    """A file that cannot be read; its argument is the error."""
-
-
-@asynccontextmanager
-async def _reading_orphan(path: Path) -> AsyncIterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise Unusable(await judged(error, path, "adopted")) from error
-    except (JournalError, OSError) as error:
-        raise Unusable(error) from error
-
-
-async def slices_of(path: Path, dating: Dating | None = None) -> AsyncGenerator[Slice, None]:
-    """The contents of the side file *path*, in slices. Raises Unusable."""
-    async with _reading_orphan(path):
-        orphan = await open_file(path)
-        try:
-            runs = await epochs_in(orphan)
-            yield schema.INSERT_RUN, [schema.run_values(run, epoch) for run, epoch in runs]
-            rows = orphan.execute(schema.RAW)
-            async with rows as cursor, aclosing(_sliced(cursor, shifts_of(runs, dating))) as slices:
-                async for one in slices:
-                    yield one
-        finally:
-            await orphan.close()
-
-
-async def calls_left_in(path: Path, others: Callable[[], list[Path]]) -> list[str]:
-    """The calls in the file *path* that are not over, and have no rows in the files *others*. Raises Unusable."""
-    async with _reading_orphan(path):
-        await check_file(path)
-        async with reading(path) as reader:
-            calls = await reader.calls(schema.UNFINISHED_CALLS)
-    known = await known_calls(others, calls)
-    return [call for call in calls if call not in known]
-
-
-async def slices_of_calls(path: Path, calls: Collection[str], dating: Dating | None) -> AsyncGenerator[Slice, None]:
-    """Every row of *calls* in the file *path*; no call is divided between slices. Raises Unusable."""
-    if not calls:
-        return
-    async with _reading_orphan(path), reading(path) as reader:
-        runs = await reader.epochs()
-        yield schema.INSERT_RUN, [schema.run_values(run, epoch) for run, epoch in runs]
-        rows = reader.raw(schema.RAW_OF_CALLS, json.dumps(list(calls)))
-        async with aclosing(rows), aclosing(_sliced(rows, shifts_of(runs, dating), divides_calls=False)) as slices:
-            async for one in slices:
-                yield one
-
-
-def shifts_of(runs: Iterable[tuple[Run, float]], dating: Dating | None) -> dict[str, int]:
-    """By run, the seconds to add to the dates of its rows: a jump of the wall clock may be between two files."""
-    if dating is None or not dating.boot:
-        return {}
-    return {run.id: round(dating.epoch - epoch) for run, epoch in runs if run.boot == dating.boot}
-
-
-async def _sliced(
-    rows: AsyncIterable[Any], shifts: dict[str, int], *, divides_calls: bool = True
-) -> AsyncGenerator[Slice, None]:
-    """*rows* in slices; Any: the columns of ``schema``, as a file holds them."""
-    values: list[tuple[object, ...]] = []
-    size = 0
-    async for found in rows:
-        if (len(values) >= SLICE or size >= SLICE_BYTES) and (divides_calls or found[1] != values[-1][1]):
-            yield schema.INSERT, values
-            values, size = [], 0
-        run, call, kind, body, number, written, *others = found
-        values.append((run, call, kind, body, number, written + shifts.get(run, 0), *others))
-        size += len(found[3] or b"")
-    if values:
-        yield schema.INSERT, values

@@ -13,9 +13,9 @@ from pathlib import Path
 from weakref import WeakSet
 
 from adapters.disk import PLAIN_FILE, is_same_file, try_lock
-from adapters.sqlite.files import journal_files, open_private
+from adapters.sqlite.files import check_name, journal_files, open_private, safe_folder_of
 from adapters.sqlite.fork_guard import fork_guard
-from recovery.journal.errors import JournalError
+from recovery.journal.errors import JournalBusyError, JournalError
 
 RETRY_PAUSES = (0.005, 0.015, 0.05, 0.15)
 """Seconds between tries for a lock: ``written_files`` holds it for a moment."""
@@ -86,6 +86,23 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def lock_for(path: Path, run: str, *, may_be_main: bool) -> tuple[Path, Lock]:
+    """The file of the journal at *path* that the process *run* writes, and its lock, taken.
+
+    It is the journal itself, if that is free and *may_be_main*, or else a file of its own beside it.
+    """
+    check_name(path)  # or a lock would be made beside what is refused
+    folder, lock = safe_folder_of(path), Lock(path)
+    if may_be_main and lock.take(RETRY_PAUSES):
+        return path, lock
+    own = folder / f"{run}.db"
+    own.parent.mkdir(mode=0o700, exist_ok=True)
+    lock = Lock(own)
+    if not lock.take():
+        raise JournalBusyError(own)
+    return own, lock
 
 
 def written_files(path: str | os.PathLike[str]) -> list[Path]:

@@ -128,6 +128,11 @@ OF_CALLS = f"""
 SELECT {_READ} FROM json_each(?) AS wanted CROSS JOIN events ON events.call = wanted.value AND events.call <> ''
 ORDER BY wanted.key, events.id
 """
+# The arguments are a JSON list of kinds, and Unix time.
+ENDED = """
+SELECT call FROM events INDEXED BY events_by_call WHERE call <> '' AND kind IN (SELECT value FROM json_each(?))
+AND written >= ? ORDER BY id DESC
+"""
 LATEST_UNFINISHED = f"{_UNFINISHED} ORDER BY max(id) DESC LIMIT ?"
 COUNT_UNFINISHED = f"SELECT '', count(*) FROM ({_UNFINISHED})"
 LATEST_OVER = f"SELECT call FROM events WHERE kind IN ({_TERMINAL}) ORDER BY id DESC LIMIT ?"

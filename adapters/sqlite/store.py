@@ -5,7 +5,9 @@ The first process that opens a journal writes the file itself; every further pro
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sqlite3
 import time
@@ -22,7 +24,7 @@ from adapters.sqlite.claims import Claims
 from adapters.sqlite.command_inbox import CommandInbox
 from adapters.sqlite.dating import Dating
 from adapters.sqlite.identity import OpenFiles
-from adapters.sqlite.lock import RETRY_PAUSES, Lock
+from adapters.sqlite.lock import Lock, lock_for
 from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, question_rows, rows_of_operation
 from adapters.sqlite.retention import Retention
@@ -30,12 +32,11 @@ from recovery import validation
 from recovery.journal.errors import (
     DamagedJournalError,
     ForeignJournalError,
-    JournalBusyError,
     JournalError,
     NewerJournalError,
 )
 from recovery.journal.history import QUESTIONS, Run
-from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken, Wants
 
 QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
@@ -122,17 +123,8 @@ class SQLiteStore(Store):
         if self._lock.is_held:
             return
         self._lock.release()
-        files.check_name(self.path)  # or a lock would be made beside what is refused
-        folder = files.safe_folder_of(self.path)
-        own, lock = self.path, Lock(self.path)
         # While its parent lives, a forked child leaves the journal to it: the parent may just be about to open it.
-        if os.getppid() == self._parent or not lock.take(RETRY_PAUSES):
-            own = folder / f"{run.id}.db"
-            own.parent.mkdir(mode=0o700, exist_ok=True)
-            lock = Lock(own)
-            if not lock.take():
-                raise JournalBusyError(own)
-        self.own, self._lock = own, lock
+        self.own, self._lock = lock_for(self.path, run.id, may_be_main=os.getppid() != self._parent)
 
     async def _open_own(self, run: Run) -> None:
         self._connection = opened = await open_file(self.own, busy_timeout=self._busy_timeout)
@@ -167,6 +159,13 @@ class SQLiteStore(Store):
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
         """The latest rows with a result of that *key*, or of any."""
         return await (self._read(schema.RESULTS, limit) if key is None else self._read(schema.RESULT, key, limit))
+
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """The calls that an event of one of *kinds* has ended, the latest first; of this file alone."""
+        first = 0 if since is None else math.floor(self._dating.now() - since)
+        with self._renaming_errors("read"):
+            opened, values = self._opened(), (json.dumps(list(kinds)), first)
+            return [call for (call,) in await opened.execute_fetchall(schema.ENDED, values)]
 
     async def _read(self, query: str, *values: object) -> list[Row]:
         with self._renaming_errors("read"):
@@ -234,13 +233,13 @@ class SQLiteStore(Store):
             self._claims.close()
             self._inbox.close()
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         """Copy the side files of dead processes into ours, and remove them; for 50 ms at a time.
 
         A process that writes a side file also copies what is not over in the journal's own file, if that one's process
         is dead, and keeps its lock until ``close``.
         """
-        return await self._adoption.run(self.own, with_main=os.getppid() != self._parent)
+        return await self._adoption.run(self.own, with_main=os.getppid() != self._parent, wants=wants)
 
     def claim(self, identity: bytes) -> Claim | Taken:
         """Claim the calls of *identity*, by a lock on bytes of a file: a few microseconds."""

@@ -9,7 +9,7 @@ import msgspec
 
 from events.attempt import Attempt
 from events.call import Call
-from events.errors import RecoveryError, StaysPendingError
+from events.errors import CallCancelledError, RecoveryError, StaysPendingError
 from events.evidence import Category
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
 from events.runner_api import give_up, reject
@@ -19,9 +19,11 @@ from recovery.explain import Explanation, counted, explain, shown
 from recovery.joining.shared_call import identity_of
 from recovery.outcome import CallOutcome, kind_of, note_outcome
 from recovery.subscribers.exhausted import mark_exhausted
+from recovery.waiting.live import AttemptCancelledError
 
 if TYPE_CHECKING:
     from events.operation import Operation
+    from recovery.joining.continuation import Former
     from recovery.joining.shared_call import Identity
     from recovery.operations import Definition
     from recovery.serialization.arguments import ArgumentCodec
@@ -49,6 +51,7 @@ class Request(msgspec.Struct, gc=False):
         idempotency_key: Its idempotency key; "" for none.
         arguments: Its arguments as JSON; ``None`` if they are not journalled.
         identity: What equal calls have in common; ``None`` for a call that none can join.
+        former: The ended call that is run again by it; ``None`` for none.
     """
 
     operation: Operation
@@ -57,6 +60,7 @@ class Request(msgspec.Struct, gc=False):
     idempotency_key: str = ""
     arguments: bytes | None = None
     identity: Identity | None = None
+    former: Former | None = None
 
     def begin(self, version: str) -> Attempt:
         """The first attempt of a new call, which begins now."""
@@ -69,6 +73,8 @@ class Request(msgspec.Struct, gc=False):
             idempotency_key=self.idempotency_key,
             arguments=self.arguments,
         )
+        if self.former is not None:
+            self.former.begin(call)
         return Attempt(call)
 
 
@@ -141,6 +147,21 @@ def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *,
         note_end(not_resumed, call, max(attempt.number - 1, 1), verdict, turned_away=True)
         return not_resumed
     return noted(error, call, max(attempt.number - 1, 1), verdict, turned_away=True)
+
+
+def cancelled(attempt: Attempt, error: Exception | None) -> Exception:
+    """End a call that was cancelled by its id; what to raise.
+
+    Args:
+        attempt: The attempt that has ended, or must not begin.
+        error: What the attempt has raised since; what the function itself has raised passes as it is.
+    """
+    call = attempt.call
+    attempt.cancel()
+    if error is not None and type(error) is not AttemptCancelledError:
+        return error
+    reason = f": {call.cancelled}" if call.cancelled else ""
+    return CallCancelledError(f"{call.operation.name}: call {call.id} was cancelled by hand{reason}")
 
 
 def note_end(error: Exception, call: Call, attempts: int, verdict: Verdict | None, *, turned_away: bool) -> None:

@@ -18,11 +18,13 @@ from events.operation import Operation
 from events.verdicts import GiveUp, Park, Retry
 from recovery.call_stack import Block, calling_frame, innermost, running_block
 from recovery.context import current
-from recovery.execution.attempts import begin, end_unstarted, noted
+from recovery.execution.attempts import begin, cancelled, end_unstarted, noted
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.settings import OperationConfig
+from recovery.waiting.asking import ask_instead
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.deferral import charge, defer
+from recovery.waiting.live import LiveCall
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
@@ -92,7 +94,7 @@ class BlockAttempt:
         if error is None:
             attempt.succeed()
             return False
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or attempt.call.cancelled is not None:
             self.state = "cancelled"
             attempt.cancel()
             return False
@@ -135,6 +137,7 @@ class Attempts:
     ) -> None:
         self.operation = operation
         self.config = config
+        self._has_context = config.has_context
         self.waiting = waiting
         self.barrier = barrier
         self.is_enabled = is_enabled
@@ -148,12 +151,23 @@ class Attempts:
         if not self.is_enabled():
             yield BlockAttempt(attempt, is_enabled=False)
             return
-        ended, error, policy = None, None, self.config.policy
+        ended, error, call = None, None, attempt.call
+        live, has_context = self.waiting.live, self._has_context
         try:
             while True:
+                if has_context or call.has_failed:
+                    live[call.id] = LiveCall(attempt, self.config)
+                if call.cancelled is not None:
+                    raise cancelled(attempt, None)
+                policy = (call.edited or self.config).policy
                 if (self.barrier.are_journalled or attempt.call.has_failed) and self.barrier.must_wait:
                     yield JournalWait("admission", self._time_left(attempt))
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
+                if ended and (wait := ask_instead(attempt, ended, policy, self.waiting.conditions)) is not None:
+                    ended = None
+                    yield wait
+                    ended = wait.ended
+                    continue
                 if deferred is not None:
                     deferred = defer(attempt, deferred, self._time_left(attempt))
                     if isinstance(deferred, GiveUp):
@@ -162,7 +176,7 @@ class Attempts:
                     ended = charge(wait, policy)
                     continue
                 error = None
-                yield (block := BlockAttempt(attempt, has_context=self.config.has_context))
+                yield (block := BlockAttempt(attempt, has_context=has_context))
                 if block.state == "new":
                     raise RuntimeError(f"{block!r} was left out; the body of the loop is `with attempt:`")
                 if block.verdict is None:
@@ -178,11 +192,19 @@ class Attempts:
                     yield JournalWait("commit", self._time_left(attempt))
                 attempt = next_attempt(attempt)
         finally:
+            if call.id in live:
+                self._forget(call.id)
             attempt.cancel()
             error = None  # its traceback holds the frame that holds these steps
 
+    def _forget(self, call: str) -> None:
+        self.waiting.live.pop(call, None)
+        definition = self.operation.owner()
+        if definition is not None:
+            definition.call_configs.pop(call, None)
+
     def _time_left(self, attempt: Attempt) -> float:
-        most, call = self.config.policy.max_elapsed, attempt.call
+        most, call = (attempt.call.edited or self.config).policy.max_elapsed, attempt.call
         return math.inf if most is None or call.began is None else most - call.elapsed(self.operation.bus.clock())
 
     def __iter__(self) -> Iterator[BlockAttempt]:

@@ -13,7 +13,7 @@ from recovery.call_stack import is_nested
 from recovery.execution.attempts import Request, request
 from recovery.joining.claim_wait import ClaimWait
 from recovery.joining.claims import ClaimBook
-from recovery.joining.continuation import begin_resumed, continued
+from recovery.joining.continuation import Former, begin_resumed, continued
 from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
 from recovery.joining.run import SharedRun
@@ -58,8 +58,10 @@ class JoinableCalls:
         self._is_silent = registry.is_silent
         self._clock = bus.clock
 
-    def call(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
+    def call(self, runner: Runner, args: Args, kwargs: Kwargs, former: Former | None = None) -> Any:
         """What a plain function returns for these arguments: by running it, or by joining an equal call.
+
+        *former* is the ended call that is run again, if it is that.
 
         Raises what the function raises, and CallRejectedError or RecoveryError as ``recoverable`` documents.
         """
@@ -68,21 +70,25 @@ class JoinableCalls:
             if (query := self._ask(runner)) is not None:
                 query.wait()
             self.pending.learn(runner.definition)
+        made.former = former
         found = self._enter(runner, made, args, kwargs)
         if isinstance(found, Join):
-            found = self._wait(found)
+            joined, found = found.shared, self._wait(found)
+            _note_repeated(former, runner, joined)
         return _deliver(found) if isinstance(found, Outcome) else self.run(runner, found, made)
 
-    async def acall(self, runner: Runner, args: Args, kwargs: Kwargs) -> Any:
+    async def acall(self, runner: Runner, args: Args, kwargs: Kwargs, former: Former | None = None) -> Any:
         """As ``call``, for an async function."""
         made = request(runner.definition, runner.config, runner.codec, args, kwargs)
         if made.identity is not None and not self.pending.knows(runner.definition):
             if (query := self._ask(runner)) is not None:
                 await query.await_answer()
             self.pending.learn(runner.definition)
+        made.former = former
         found = self._enter(runner, made, args, kwargs)
         if isinstance(found, Join):
-            found = await self._await(found)
+            joined, found = found.shared, await self._await(found)
+            _note_repeated(former, runner, joined)
         return _deliver(found) if isinstance(found, Outcome) else await self.arun(runner, found, made)
 
     def _ask(self, runner: Runner) -> Query[bool] | None:
@@ -230,6 +236,7 @@ class JoinableCalls:
             begun = begin_resumed(shared.record, definition, journal, extra)
             if isinstance(begun, Rest):
                 rest = begun
+                _note_repeated(None if made is None else made.former, runner, shared)
             else:  # what is over is not joined
                 error = RecoveryError(f"{shared} is not resumed: {begun}")
                 if begun == MAYBE_SENT:  # it is not begun again unasked
@@ -262,6 +269,13 @@ def _deliver(outcome: Outcome) -> Any:
         raise error.with_traceback(outcome.traceback)
     finally:
         del error, outcome  # the traceback holds this frame
+
+
+def _note_repeated(former: Former | None, runner: Runner, joined: SharedCall) -> None:
+    """Note that *former* is run again by the call that its caller has *joined*."""
+    call = joined.record.call if joined.attempt is None and joined.record else joined.attempt and joined.attempt.call.id
+    if former is not None and call:
+        former.repeated_by(runner.definition.operation, call)
 
 
 def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:

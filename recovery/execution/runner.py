@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from events.attempt import Attempt, next_attempt, request_start
+from events.callables import is_async
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.call_stack import ROLES
-from recovery.execution.attempts import end_unstarted, noted
+from recovery.execution.attempts import cancelled, end_unstarted, noted
 from recovery.execution.hooks import ErrorJudge, judged
 from recovery.execution.invocation import Args, Kwargs, invoker
 from recovery.joining.run import HandedOver, SharedRun, cut_off
 from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.waiting.asking import ask_instead, asking
 from recovery.waiting.deferral import charge, defer
+from recovery.waiting.live import LiveCall, task_of_call
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import TaskWaiter, ThreadWaiter, yield_once
 
@@ -95,6 +98,7 @@ class Runner:
         """What its calls wait for on account of the journal."""
         self._is_strict = self.barrier.is_strict
         self._is_journalled = self.barrier.are_journalled
+        self._is_listed, self._awaits = config.has_context, is_async(function)
 
     def run(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """Make *attempt* and those after it, for the callers of *run*; or take over where it failed with *error*."""
@@ -110,7 +114,7 @@ class Runner:
                                 wait.slept()
                     finally:
                         self.waiting.leave(wait)
-                    ended, wait = charge(wait, self._policy), None
+                    ended, wait = charge(wait, (call.edited or self.config).policy), None
                 if verdict is not None:
                     attempt, verdict = next_attempt(attempt), None
                 try:
@@ -121,13 +125,12 @@ class Runner:
                         attempt.succeed()  # also where that wait is cancelled: it is done
                 if done:
                     break
+                mine = self._as_edited(attempt, error if failed else None)
                 if failed and error is not None:
-                    self._call_configs[call.id] = self.config
-                    failed, verdict = False, attempt.fail(error, self._judge and self._judge.judge(error))
+                    failed, verdict = False, attempt.fail(error, mine._judge and mine._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
+                    wait = mine._wait_after(attempt, verdict) if verdict.after > 0.0 or type(verdict) is Park else None
                     continue
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
@@ -138,7 +141,7 @@ class Runner:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
                 try:
-                    result, done = self._invoke(attempt, args, kwargs), True
+                    result, done = mine._invoke(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
             if self._is_strict:
@@ -154,6 +157,7 @@ class Runner:
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+            self.waiting.live.pop(call.id, None)
 
     async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
@@ -169,7 +173,7 @@ class Runner:
                                 wait.slept()
                     finally:
                         self.waiting.leave(wait)
-                    ended, wait = charge(wait, self._policy), None
+                    ended, wait = charge(wait, (call.edited or self.config).policy), None
                 if verdict is not None:
                     attempt, verdict = next_attempt(attempt), None
                 try:
@@ -180,13 +184,12 @@ class Runner:
                         attempt.succeed()  # also where that wait is cancelled: it is done
                 if done:
                     break
+                mine = self._as_edited(attempt, error if failed else None)
                 if failed and error is not None:
-                    self._call_configs[call.id] = self.config
-                    failed, verdict = False, attempt.fail(error, self._judge and await self._judge.ajudge(error))
+                    failed, verdict = False, attempt.fail(error, mine._judge and await mine._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    if verdict.after > 0.0 or isinstance(verdict, Park):
-                        wait = Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
+                    wait = mine._wait_after(attempt, verdict) if verdict.after > 0.0 or type(verdict) is Park else None
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
@@ -199,7 +202,7 @@ class Runner:
                     wait = self._wait_deferred(attempt, deferred, error, since)
                     continue
                 try:
-                    result, done = await self._invoke(attempt, args, kwargs), True
+                    result, done = await mine._invoke_task(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
                     error, failed = raised, True
             if self._is_strict:
@@ -215,6 +218,7 @@ class Runner:
             raise
         finally:
             error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+            self.waiting.live.pop(call.id, None)
 
     @property
     def codec(self) -> ArgumentCodec:
@@ -231,18 +235,52 @@ class Runner:
 
     def first_wait(self, attempt: Attempt, delay: float) -> Wait:
         """The rest of a wait that another process began, *delay* seconds."""
+        if attempt.call.asks_person:
+            return asking(attempt, self._conditions)
         rest = Retry(delay, max(self._time_left(attempt.call), 0.0))
         return Wait(self._conditions, attempt, attempt.number, rest)
 
+    def _as_edited(self, attempt: Attempt, failure: Failure) -> Runner:
+        """What decides for the call of *attempt*, and from now on for its *failure*, if there is one.
+
+        Raises what the caller gets, if the call is cancelled: its failure, if it has one.
+        """
+        call = attempt.call
+        if call.cancelled is not None:
+            raise cancelled(attempt, failure)
+        mine = self if call.edited is None else self.varied(call.edited)
+        live = self.waiting.live
+        if call.id in live:
+            live[call.id].attempt = attempt
+        elif self._is_listed or failure is not None or call.has_failed:
+            live[call.id] = LiveCall(attempt, self.config, self.original, task_of_call() if self._awaits else None)
+        if failure is not None:
+            self._call_configs[call.id] = mine.config
+        return mine
+
+    def _invoke_task(self, attempt: Attempt, args: Args, kwargs: Kwargs) -> Awaitable[Any]:
+        """What the async function returns, to be awaited; a call that is listed can be cancelled meanwhile."""
+        live = self.waiting.live.get(attempt.call.id)
+        if live is None or live.task is None:
+            awaitable: Awaitable[Any] = self._invoke(attempt, args, kwargs)
+            return awaitable
+        return live.task.run(self._invoke, attempt, args, kwargs)
+
+    def _wait_after(self, attempt: Attempt, verdict: Retry | Park) -> Wait:
+        return Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
+
     def _time_left(self, call: Call) -> float:
-        most = self._policy.max_elapsed
+        most = (call.edited or self.config).policy.max_elapsed
         return math.inf if most is None or call.began is None else most - call.elapsed(self._bus.clock())
 
     def _wait_deferred(self, attempt: Attempt, verdict: Verdict, error: Failure, since: int) -> Wait:
         """The wait of an attempt that may not begin yet. Raises what the caller gets if it must not begin at all."""
+        policy = (attempt.call.edited or self.config).policy
+        if (wait := ask_instead(attempt, verdict, policy, self._conditions)) is not None:
+            return wait
         deferred = defer(attempt, verdict, self._time_left(attempt.call))
         if isinstance(deferred, Park):
-            return Wait(self._conditions, attempt, attempt.number, deferred, since, self._policy)
+            return Wait(self._conditions, attempt, attempt.number, deferred, since, policy)
         try:
             raise end_unstarted(attempt, deferred, error, stays_pending=self.barrier.is_refusal(deferred))
         finally:

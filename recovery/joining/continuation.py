@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from events.attempt import Attempt
 from events.call import Call, Progress
-from events.operation_events import OperationResumed
+from events.event import FOREVER
+from events.operation_events import CheckpointSaved, OperationResumed
+from events.repeat_events import OperationRepeated
 from events.runner_api import give_up
-from events.verdicts import GiveUp, Retry, settle
+from events.verdicts import GiveUp, Park, Retry, settle
 from recovery.joining.shared_call import Rest
 from recovery.subscribers.retry import MAYBE_SENT, judge
 
 if TYPE_CHECKING:
+    from events.bus import BusOperation
     from events.operation import Operation
     from recovery.journal.core import JournalCore
     from recovery.journal.history import CallRecord
@@ -45,6 +49,42 @@ def why_quarantined(record: CallRecord, config: OperationConfig) -> str | None:
     return f"its process died in attempt {record.attempt}, and its retries ({limit}) are used up"
 
 
+class Former(msgspec.Struct, eq=False):
+    """A call that has ended and is run again, as a new one.
+
+    Args:
+        call: Its id.
+        attempt: The number of its last attempt.
+        saved: The checkpoint from which the new call goes on, as JSON; None for the beginning.
+        handle: Gets the id of the call that runs again.
+    """
+
+    call: str
+    attempt: int
+    saved: bytes | None
+    handle: Repeats
+
+    def begin(self, call: Call) -> None:
+        """*call* is the new one: publish that, and give it the checkpoint."""
+        call.publish(OperationRepeated, 1, former=self.call)
+        if self.saved is not None:
+            call.saved = self.saved
+            call.publish(CheckpointSaved, 1, data=msgspec.Raw(self.saved))
+        self.repeated_by(call.operation, call.id)
+
+    def repeated_by(self, operation: BusOperation, call: str) -> None:
+        """The call *call* of *operation* runs it again: publish that."""
+        if not self.handle.call:
+            self.handle.call = call
+            Call(operation, self.call).publish(OperationRepeated, self.attempt, by=call)
+
+
+class Repeats(Protocol):
+    """What a former call tells: the id of the call that runs again."""
+
+    call: str
+
+
 def decided(record: CallRecord, config: OperationConfig) -> CallRecord:
     """*record* with the wait that its process decided on, and died too early to write."""
     if record.judged is None:
@@ -52,6 +92,8 @@ def decided(record: CallRecord, config: OperationConfig) -> CallRecord:
     verdict = judge(config, record.judged, 0.0)
     if isinstance(verdict, GiveUp):
         return record
+    if isinstance(verdict, Park) and verdict.asks_person:
+        return msgspec.structs.replace(record, retries=record.judged.retries, asks_person=True)
     retries = record.judged.retries + (isinstance(verdict, Retry) or verdict.counts_as_retry)
     due = record.judged.at + verdict.after
     return msgspec.structs.replace(record, due=due, delay=verdict.after, retries=retries)
@@ -84,6 +126,7 @@ def continued(record: CallRecord, operation: Operation) -> Attempt:
         failure=record.failure,
         has_failed=True,
         is_resumed=True,
+        asks_person=record.asks_person,
     )
     return Attempt(call, record.attempt, record.delay)
 
@@ -109,5 +152,7 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
     if reason is not None:
         give_up(attempt, GiveUp(reason))
         return reason
-    attempt.call.publish(OperationResumed, attempt.number, after=delay, arguments=attempt.call.raw_arguments)
+    delay = math.inf if decision.asks_person else delay
+    after = min(delay, FOREVER)
+    attempt.call.publish(OperationResumed, attempt.number, after=after, arguments=attempt.call.raw_arguments)
     return Rest(attempt, delay=delay)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from events.call import Call
+from events.callables import is_async
 from events.errors import CallRejectedError
 from events.fork_locks import fork_safe
 from events.operation import Operation
@@ -196,6 +197,15 @@ class PendingCalls:
             if call not in self.quarantined:
                 self.drop(call)
             self._register.forget(shared)
+
+    def can_resume(self, record: CallRecord, *, has_loop: bool) -> bool:
+        """Whether the call of *record* can be resumed here, or in no process."""
+        if record.arguments is None and not record.idempotency_key:
+            return True
+        definition = self._registry.get(record.operation)
+        if definition is None or definition.config.version != record.version:
+            return False
+        return has_loop or not is_async(definition.resume)
 
     def definition_of(self, shared: SharedCall) -> Definition | None:
         """The operation of *shared*, if it is defined."""

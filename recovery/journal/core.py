@@ -28,7 +28,7 @@ from recovery.journal.lane import IS_ORDINARY, Lane
 from recovery.journal.lookup import Lookup, RecentCallCache
 from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import CommitTracker
-from recovery.journal.store import CommandSink, Pending, Query, Store
+from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
 from recovery.journal.writer import Writer
 from recovery.settings import ConfigOf
 from recovery.waiting.daemon_threads import is_process_ending, start, wait_for_last_thread
@@ -167,12 +167,12 @@ class JournalCore:
             self.loaded.wait(timeout)
         return self._housekeeping.pending if self.loaded.is_open else Pending()
 
-    def keep_adopting(self, adopted: Callable[[], object] | None) -> None:
+    def keep_adopting(self, adopted: Callable[[], object] | None, wants: Wants | None = None) -> None:
         """Adopt the files of processes that die: renew ``pending()``, and call *adopted* on the journal's thread.
 
-        Calls that this process goes on with may be in ``pending()`` then. ``None`` ends it.
+        Calls that this process goes on with may be in ``pending()`` then. ``None`` ends it. *wants*: see ``Store``.
         """
-        self._housekeeping.adopted = None if self._is_closing else adopted
+        self._housekeeping.wants, self._housekeeping.adopted = wants, None if self._is_closing else adopted
 
     def ask_for_pending(self) -> Query[bool]:
         """As ``look``; the query ends when ``loaded`` is open, or as soon as the journal cannot be read."""

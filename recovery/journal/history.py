@@ -1,4 +1,4 @@
-"""Replay a journal: what its events, in the order written, say about each call and circuit. Pure."""
+"""Replay a journal: what its events, in the order written, say about each call. Pure."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked
+from events.repeat_events import OperationRepeated
 from recovery.explain import Explanation, counted, explain, moment
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
@@ -78,6 +79,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         delay: Seconds of the whole wait.
         waits_for: The causes that must go away before the next attempt; "" for none.
         deadline: When that wait ends at the latest, on the clock of *run*; ``None`` if it has no end.
+        asks_person: Whether it has no retries left, and waits until a person says retry or give up.
+        former: The call that it repeats; "" for none.
+        by: The call that repeats it; "" for none.
         paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
@@ -108,6 +112,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0.0
     waits_for: str = ""
     deadline: float | None = None
+    asks_person: bool = False
+    former: str = ""
+    by: str = ""
     paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
@@ -152,6 +159,8 @@ def _standing(record: CallRecord, left: float | None) -> str:
     match record.state:
         case "running":
             return f"attempt {record.attempt} runs"
+        case "waiting" if record.asks_person:
+            return "has no retries left, and waits until a person says retry or give up"
         case "waiting":
             when = f" {moment(left)}" if left is not None else ""
             return f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
@@ -172,8 +181,8 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
 
 
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
-    if record.is_over:
-        return record  # one outcome per call: later events change nothing
+    if record.is_over:  # one outcome per call: later events change nothing
+        return msgspec.structs.replace(record, by=event.by) if isinstance(event, OperationRepeated) else record
     changes: dict[str, object] = {"at": event.at, "run": run, **_wait_after(record, event)}
     match event:
         case OperationStarted(arguments=arguments, version=version):
@@ -192,6 +201,9 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case RetryScheduled(after=after, retry=retry):
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retry)
             changes.update(due=event.at + after, delay=after, judged=None)
+        case Parked(asks_person=True):
+            changes.update(state="waiting", due=None, judged=None, asks_person=True)
+            changes["retries"] = record.retries if record.judged is None else record.judged.retries
         case Parked(category=None):
             # Deferred before an attempt: the subscriber that deferred it is asked again, so no time is kept.
             changes.update(state="waiting", attempt=event.attempt, due=None)
@@ -214,18 +226,33 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["interrupted"] = True
         case CallSteered(command="retry now") if record.state == "quarantined":
             record = after_death(record)  # by hand, without a process: the next one resumes it
+        case CallSteered(command="retry now"):
+            changes["asks_person"] = False
+        case CallSteered(command="reset"):
+            # Of a call that waits for a retry, the next attempt is its first retry.
+            changes.update(retries=int(record.state == "waiting" and not record.waits_for), elapsed=0.0)
+        case OperationRepeated(former=former):
+            changes["former"] = former
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
-        case OperationSucceeded() | OperationRecovered():
-            changes.update(state="succeeded", attempt=event.attempt, due=None, failure=None)
-        case OperationCancelled():
-            changes.update(state="cancelled", attempt=event.attempt, due=None)
-        case GaveUp(reason=reason) | CallRejected(reason=reason):
-            state = "gave up" if isinstance(event, GaveUp) else "rejected"
-            changes.update(state=state, attempt=event.attempt, due=None, reason=reason)
-            if record.judged is not None:
-                changes.update(retries=record.judged.retries, judged=None)  # the retry was not made
+        case _ if event.ends:
+            changes.update(_after_end(record, event), attempt=event.attempt, due=None, asks_person=False)
     return msgspec.structs.replace(record, **changes)
+
+
+def _after_end(record: CallRecord, event: CallEvent) -> dict[str, object]:
+    """What *event*, which ends the call, changes in *record*."""
+    match event:
+        case OperationSucceeded() | OperationRecovered():
+            return {"state": "succeeded", "failure": None}
+        case GaveUp(reason=reason) | CallRejected(reason=reason):
+            ended: dict[str, object] = {
+                "state": "gave up" if isinstance(event, GaveUp) else "rejected",
+                "reason": reason,
+            }
+            retried = record.judged  # the retry was not made
+            return ended if retried is None else {**ended, "retries": retried.retries, "judged": None}
+    return {"state": "cancelled"}
 
 
 def after_death(record: CallRecord) -> CallRecord:
@@ -247,6 +274,8 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case CallSteered(command="unpause", at=at) if record.paused_at is not None:
             due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
             return {"paused_at": None, "due": due}
+        case CallSteered(command="cancel" | "reset" | "edit"):
+            return {}  # a wait goes on as it was, until another event ends it
         case CallSteered(command=command, at=at):
             return {"paused_at": at if command == "pause" else None}
         case Parked(at=at, why=why, within=within):

@@ -15,7 +15,7 @@ from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.store import CommandSink, Pending, Query, Store
+from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
 from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
@@ -59,6 +59,8 @@ class Housekeeping:
         self.is_pending_wanted = False
         self.adopted: Callable[[], object] | None = None
         """Called when ``pending`` is renewed: processes have died since. While it is ``None``, none are looked for."""
+        self.wants: Wants | None = None
+        """Which calls of processes that die meanwhile this one can resume."""
         self._is_adopting = False
         self._adopt_at = 0.0
         self._is_urgent = False
@@ -114,7 +116,7 @@ class Housekeeping:
         """Adopt for a moment; whether there may be more. Notes that there are calls to read."""
         # An adoption that fails half-way may have brought some calls, too.
         must_read, self._must_read = self._must_read, True
-        found = await store.adopt()
+        found = await store.adopt(None if self.is_pending_wanted else self.wants)
         self._must_read = must_read or found
         return found
 

@@ -18,6 +18,7 @@ from events.operation_events import (
     OperationSucceeded,
     Recorded,
 )
+from events.repeat_events import OperationRepeated
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
 from recovery.journal.history import CallRecord, recorded_in, replay, result_key
@@ -34,7 +35,7 @@ MAX_RESULTS_READ = 1024
 """Results of earlier runs that the first lookup of a result reads at once."""
 
 _OF_CALLS = frozenset(kind for kind in EVENTS if issubclass(kind, CallEvent))
-_FIRST = frozenset((OperationStarted, FailureClassified, CallRejected, OperationCancelled))
+_FIRST = frozenset((OperationStarted, OperationRepeated, FailureClassified, CallRejected, OperationCancelled))
 _RECORDING = frozenset((OperationSucceeded, OperationRecovered))
 
 T = TypeVar("T")
@@ -128,6 +129,8 @@ class RecentCallCache:
         """Whether *event*, of a kind in ``_FIRST``, is the first that the journal gets of a call."""
         if type(event) is OperationStarted:
             return event.attempt == 1 and not event.again
+        if type(event) is OperationRepeated:
+            return bool(event.former)
         # Of a call that was removed after its start this may be the second event.
         return self._calls.is_complete and event.attempt == 1
 

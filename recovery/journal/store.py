@@ -23,6 +23,10 @@ ANSWER_TIMEOUT = 5.0
 """Seconds that the wait for an answer of the store takes at most, by default."""
 
 
+Wants: TypeAlias = Callable[[CallRecord], bool]
+"""Whether this process can resume a call that a dead one left, or none can."""
+
+
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored.
 
@@ -91,6 +95,15 @@ class Store(Protocol):
         """The latest rows with that *result_key*, or with any if it is ``None``: newest first, at most *limit*."""
         ...
 
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """The calls that an event of one of *kinds* has ended, the latest first.
+
+        Args:
+            kinds: The names of classes of events.
+            since: Only those that ended at most that many seconds ago; ``None`` for all.
+        """
+        return ()
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Write *rows* in this order, all or none. They survive the process when this returns.
 
@@ -107,8 +120,10 @@ class Store(Protocol):
         """Raise JournalError if this store no longer writes where it was opened. Called twice a second when idle."""
         return  # a body that says nothing would make it abstract
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         """Take over what processes wrote to other files before they died; whether there was anything.
+
+        A file with a pending call that *wants* refuses is left as it is: another process may resume all of its calls.
 
         Commits wait for it. What takes longer may be left for the next call: until this returns False, it is called
         again after the next batch.
@@ -184,15 +199,23 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a process is to do with one of its calls: *call* is the id, *reason* goes into ``CallSteered``."""
+    """What a process is to do with one of its calls.
+
+    Args:
+        name: The command.
+        call: The id of the call.
+        reason: What goes into ``CallSteered``.
+        changes: Of "edit": the settings that change.
+    """
 
     name: CommandName
     call: str
     reason: str = ""
+    changes: dict[str, Any] = {}
 
 
 class Answer(msgspec.Struct, frozen=True):

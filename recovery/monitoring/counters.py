@@ -167,6 +167,8 @@ def _on_parked(counters: Counters, event: Parked) -> None:
 
 
 def _on_gave_up(counters: Counters, event: GaveUp) -> None:
+    if event.asked:
+        return  # it was counted when it asked
     tally = _tally(counters, event)
     tally.gave_up += 1
     _add_decision_time(event, tally, counters.failing_calls.pop(event.call, None))

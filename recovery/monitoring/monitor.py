@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from events.bus import Bus
+from events.counting import as_counted
 from events.event import Event
-from events.operation_events import RetryScheduled
+from events.operation_events import Parked, RetryScheduled
 from recovery.journal.journal import Journal
 from recovery.monitoring.alerts import ALL_OPERATIONS, EVALUATE_AFTER_SECONDS, EVALUATED_EVENTS, Alerts, Thresholds
 from recovery.monitoring.calibration import Calibrations
@@ -124,6 +125,9 @@ class Monitor:
         while uncounted:
             event = uncounted.popleft()
             count(counters, event)
+            if type(event) is Parked and (asked := as_counted(event)) is not None and asked is not event:
+                event = asked  # it waits, and it gave up
+                count(counters, event)
             if type(event) in EVALUATED_EVENTS:
                 key = (event.operation, event.key)
                 if key in counters.operations and key != OVERFLOW:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
-from events.callables import is_async, name_of
+from events.callables import is_async
 from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, base_delay, delay
+from recovery.policies.causes import ConditionOf, check_cause, conditions
 from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
@@ -37,8 +37,13 @@ UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 MOST_LISTED = 64
 """Delays that are worked out in advance."""
 
-ConditionOf: TypeAlias = Callable[[FailureClassified], Condition | None]
-"""What a failure waits for, where that depends on the failure (its host); ``None``: it does not wait."""
+Then: TypeAlias = Literal["give up", "ask"]
+"""What a call does whose retries have run out."""
+
+OUT_OF_RETRIES = "out of retries"
+
+ASK = Park(math.inf, ("a person to say retry or give up",), asks_person=True)
+"""The verdict on a call whose retries have run out and that is to ask."""
 
 
 class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, repr_omit_defaults=True):
@@ -72,7 +77,7 @@ class Strategy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=True, 
         causes = (self.wait_for,) if callable(self.wait_for) else self.wait_for
         wait_for = validation.items("wait_for", causes, single=Condition)
         for cause in wait_for:
-            _check_cause(cause)
+            check_cause(cause)
         msgspec.structs.force_setattr(self, "wait_for", wait_for)
         if self.wait_timeout is not None:
             validation.number("wait_timeout", self.wait_timeout)
@@ -99,6 +104,10 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
         progress_resets: How many times an attempt that gets further than all before it resets the used retries; None
             means each time. Failures in a row without progress count then, as in huggingface_hub's downloads.
         per_category: A ``Strategy`` for each category whose failures are handled differently.
+        then: What a call does whose retries have run out: "give up" raises its last error; "ask" keeps it waiting until
+            a person says ``retry_now`` or ``give_up`` (``service.calls``), also across restarts. A retry by hand is one
+            attempt, with ``max_elapsed`` begun again; if it fails, the call asks again. Only retries that ran out ask:
+            a hopeless failure, an empty budget and ``max_elapsed`` give up.
 
     Raises:
         TypeError: An unknown field, or a value of the wrong type.
@@ -114,6 +123,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
     stall_timeout: float | None = None
     progress_resets: int | None = 0
     per_category: Mapping[Category, Strategy] = {}
+    then: Then = "give up"
 
     def __post_init__(self) -> None:
         _check_shape(self)
@@ -122,6 +132,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
         for field in ("attempt_timeout", "stall_timeout"):
             if getattr(self, field) is not None:
                 validation.number(field, getattr(self, field), above=0.0)
+        validation.choice("then", self.then, get_args(Then))
         if self.progress_resets is not None:
             validation.whole("progress_resets", self.progress_resets)
         if not isinstance(self.per_category, Mapping):
@@ -198,8 +209,9 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
 
     A hopeless category ends the call. The wait that a server asked for is added to the jittered delay, so that no call
     is early and not all resume at one moment. A rate limit with such a wait parks the call, and so does a category with
-    conditions to wait for; neither uses a retry. Every other failure uses one. After a rate limit of unknown length the
-    delay is ``UNTOLD_LIMIT`` times longer, unless its ``Strategy`` has a backoff of its own.
+    conditions to wait for; neither uses a retry. Every other failure uses one. When none is left, the call ends, or
+    asks a person. After a rate limit of unknown length the delay is ``UNTOLD_LIMIT`` times longer, unless its
+    ``Strategy`` has a backoff of its own.
 
     Args:
         policy: The operation's policy.
@@ -215,7 +227,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
     is_limited = category is LIMITED and bool(asked)
-    until: tuple[Condition, ...] = () if strategy is None else _conditions(strategy, failure)
+    until: tuple[Condition, ...] = () if strategy is None else conditions(strategy.wait_for, failure)
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
         (policy.max_retries, policy.backoff, policy.jitter, policy.max_delay)
@@ -223,7 +235,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         else _overridden(policy, strategy)
     )
     if not is_parked and most is not None and failure.retries >= most and not failure.uncharged:
-        return GiveUp(f"out of retries ({most})")
+        return ASK if policy.then == "ask" else GiveUp(f"{OUT_OF_RETRIES} ({most})")
     retry = failure.attempt if is_parked else failure.retries + 1
     if category is LIMITED and not is_limited and (strategy is None or strategy.backoff is msgspec.UNSET):
         backoff, jitter = _slower(backoff), "equal" if jitter == "full" else jitter
@@ -274,38 +286,9 @@ def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
     strategy = policy.per_category.get(failure.category)
     is_limited = failure.category is LIMITED and bool(failure.retry_after)
     try:
-        return is_limited or (strategy is not None and bool(_conditions(strategy, failure)))
+        return is_limited or (strategy is not None and bool(conditions(strategy.wait_for, failure)))
     except Exception:  # a function of the user's: ``decide`` has failed as well, which ends the call
         return False
-
-
-def _conditions(strategy: Strategy, failure: FailureClassified) -> tuple[Condition, ...]:
-    """What *failure* waits for."""
-    found = []
-    for cause in strategy.wait_for:
-        condition = cause if isinstance(cause, Condition) else cause(failure)
-        if isinstance(condition, Condition):
-            found.append(condition)
-        elif condition is not None:
-            raise TypeError(f"wait_for: {name_of(cause)} returned {condition!r}, which is no condition")
-    return tuple(found)
-
-
-def _check_cause(cause: object) -> None:
-    """Raise TypeError unless *cause* is a condition, or a plain function of a failure."""
-    if isinstance(cause, Condition):
-        return
-    if not callable(cause) or is_async(cause):
-        raise TypeError(f"wait_for must be conditions, or plain functions from a failure to one, not {cause!r}")
-    try:
-        inspect.signature(cause).bind("a failure")
-    except TypeError:
-        raise TypeError(
-            f"wait_for: {name_of(cause)} does not take one argument, the failure; "
-            "a question without arguments becomes a condition: Condition('room on the disk', function)"
-        ) from None
-    except ValueError:  # a built-in function that does not tell its arguments
-        pass
 
 
 def _overridden(

@@ -11,6 +11,7 @@ STEERING: frozenset[str] = frozenset(
     f"{module}.{name}"
     for module, names in (
         ("builtins", "StopAsyncIteration StopIteration"),
+        ("events.errors", "CallCancelledError"),
         ("bdb", "BdbQuit"),
         ("unittest.case", "SkipTest"),
         ("_pytest.outcomes", "Exit"),

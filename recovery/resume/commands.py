@@ -11,12 +11,15 @@ from events.operation_events import CallSteered
 from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
+from recovery.execution.steering import Steering
 from recovery.joining.continuation import continued
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command
 from recovery.resume.handles import Resumption
 from recovery.waiting.calls import WaitingCalls
-from recovery.waiting.wait import WaitingCall
+from recovery.waiting.description import WaitingCall
+
+ASKED = "asked to end: it is a plain function, and ends when it asks context.cancelled(); it is not retried"
 
 log = own_log("recovery")
 
@@ -26,12 +29,16 @@ class CommandHandler:
 
     Args:
         waiting: The calls that wait.
+        steering: Steers those that run, too.
         bus: Where the end of a call that is not resumed is published.
         resumption: What ``resume()`` found, with the quarantined calls; ``None`` before it.
     """
 
-    def __init__(self, waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> None:
+    def __init__(
+        self, waiting: WaitingCalls, steering: Steering, bus: Bus, resumption: Callable[[], Resumption | None]
+    ) -> None:
         self._waiting = waiting
+        self._steering = steering
         self._bus = bus
         self._resumption = resumption
         self._of_parent: set[str] = set()
@@ -66,12 +73,21 @@ class CommandHandler:
 
     def carry_out(self, command: Command) -> Answer:
         """Carry out *command*; where that is not possible, log a warning and say why."""
-        answer = self._steered(command) or self._on_what_is_left(command) or _refused("it is not waiting")
+        answer = self._steered(command) or self._on_what_is_left(command) or _refused(_why_not(command))
         if not answer.is_done:
             log.warning("cannot %s call %s: %s", command.name, command.call, answer.said)
         return answer
 
     def _steered(self, command: Command) -> Answer | None:
+        match command.name:
+            case "cancel":
+                done = self._steering.cancel(command.call, command.reason)
+                return Answer(is_done=True, said=ASKED if done == "asked" else "cancelled") if done else None
+            case "reset":
+                is_done = self._steering.reset(command.call, command.reason)
+                return Answer(is_done=True, said="its retries and its time begin again") if is_done else None
+            case "edit":
+                return self._edited(command)
         wait = self._waiting.describe(command.call)
         if wait is None:
             return None
@@ -81,6 +97,14 @@ class CommandHandler:
         if command.name in ("pause", "unpause"):
             return _refused("it is paused already" if command.name == "pause" else "it is not paused")
         return None
+
+    def _edited(self, command: Command) -> Answer | None:
+        try:
+            is_done = self._steering.edit(command.call, command.changes, command.reason)
+        except (TypeError, ValueError) as error:
+            return _refused(str(error))
+        changed = ", ".join(f"{name}={value}" for name, value in command.changes.items())
+        return Answer(is_done=True, said=f"from its next failure on it decides with {changed}") if is_done else None
 
     def _on_what_is_left(self, command: Command) -> Answer | None:
         found = self._found()
@@ -94,6 +118,9 @@ class CommandHandler:
                 return _refused(str(error))
             what_now = ", and is resumed now" if is_resumed else "; the next call with its idempotency key runs it"
             return Answer(is_done=True, said=f"it leaves the quarantine{what_now}")
+        if command.name == "cancel" and (record := found.drop(command.call)) is not None:
+            cancel_left(record, self._bus)
+            return Answer(is_done=True, said="cancelled: it is not resumed any more")
         if command.name == "give up" and (record := found.drop(command.call)) is not None:
             give_up_left(record, self._bus, command.reason)
             return Answer(is_done=True, said="given up: it is not resumed any more")
@@ -110,10 +137,21 @@ def give_up_left(record: CallRecord, bus: Bus, reason: str) -> None:
     give_up(continued(record, operation), GiveUp(f"given up by hand: {reason}" if reason else "given up by hand"))
 
 
+def cancel_left(record: CallRecord, bus: Bus) -> None:
+    """Publish on *bus* that the call of *record*, which no process runs, is cancelled."""
+    continued(record, Operation(record.operation, bus, key=record.key)).cancel()
+
+
 def retry_later(record: CallRecord, bus: Bus, reason: str) -> None:
     """Publish on *bus* that the quarantined call of *record*, which no process runs, may be resumed again."""
     call = continued(record, Operation(record.operation, bus, key=record.key)).call
     call.publish(CallSteered, record.attempt, command="retry now", reason=reason)
+
+
+def _why_not(command: Command) -> str:
+    if command.name in ("cancel", "reset", "edit"):
+        return "it neither waits nor is known to run (see Calls.running)"
+    return "it is not waiting"
 
 
 def _refused(why: str) -> Answer:
@@ -130,5 +168,4 @@ def _effect(command: Command, wait: WaitingCall) -> str:
             return "paused"
         case "unpause":
             return f"goes on waiting, for {wait.left:.1f} s{waited.replace('waited', 'waits')}"
-        case "give up":
-            return "given up: its caller gets its last error"
+    return "given up: its caller gets its last error"

@@ -54,10 +54,11 @@ class ResumedCall:
 class Resumption:
     """What ``resume()`` found: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
-    ``calls`` are resumed here, or by a caller that asked for an equal call first. ``left`` are pending calls that stay
-    in the journal: their operation is not defined here, or has another version, or another signature, or kept no
-    arguments, or is async where no loop runs. ``quarantined`` are calls whose last allowed attempt died with its
-    process: only ``retry`` resumes them. ``unreadable`` are the ids of calls with damaged rows.
+    ``calls`` are resumed here, or by a caller that asked for an equal call first; those of processes that die later are
+    added while the service lives. ``left`` are pending calls that stay in the journal: their operation is not defined
+    here, or has another version, or another signature, or kept no arguments, or is async where no loop runs.
+    ``quarantined`` are calls whose last allowed attempt died with its process: only ``retry`` resumes them.
+    ``unreadable`` are the ids of calls with damaged rows.
 
     Args:
         start: Resumes a call; False if the next equal call goes on with it instead.

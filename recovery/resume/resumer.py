@@ -19,6 +19,7 @@ from recovery.execution.runner import Runner
 from recovery.joining.pending import EQUAL, records_of
 from recovery.joining.shared_call import SharedCall
 from recovery.journal.core import JournalCore
+from recovery.journal.history import CallRecord
 from recovery.operations import Definition
 from recovery.resume.handles import ResumedCall, Resumption
 from recovery.waiting.daemon_threads import is_process_ending, start_daemon
@@ -84,7 +85,7 @@ class Resumer(msgspec.Struct, eq=False):
             plain, _ = self._sort(found, has_loop=False)
             found.loaded.open()
             self._start_threads(plain)
-            self._keep_adopting(found)
+            self._keep_adopting(found, has_loop=False)
 
         found = Resumption(start, pick_up=pick_up, drop=self._joinable.pending.drop)
         if is_process_ending():
@@ -148,20 +149,23 @@ class Resumer(msgspec.Struct, eq=False):
         found.loaded.open()
         self._start_threads(plain)
         if not self._has_ended:
-            self._keep_adopting(found)
+            self._keep_adopting(found, has_loop=True)
 
     def _extra(self, number: int, groups: list[list[Todo]]) -> float:
         """Seconds that the calls of that number wait at least: calls that are overdue do not start all at once."""
         return self._jitter(len(groups)) if number else 0.0
 
-    def _keep_adopting(self, found: Resumption) -> None:
+    def _keep_adopting(self, found: Resumption, *, has_loop: bool) -> None:
         """Resume what processes leave that die from now on, on a thread of its own: the journal's has to write."""
+
+        def wants(record: CallRecord) -> bool:
+            return self._joinable.pending.can_resume(record, has_loop=has_loop)
 
         def resume() -> None:
             with contextlib.suppress(RuntimeError):  # the process ends
                 start_daemon("recovery-resume", found.pick_up)
 
-        self._journal.keep_adopting(resume)
+        self._journal.keep_adopting(resume, wants)
 
     def _sort(self, found: Resumption, *, has_loop: bool) -> tuple[list[list[Todo]], list[list[Todo]]]:
         """Note in *found* what becomes of the calls; the plain and the async ones to resume, equal ones together."""
@@ -193,6 +197,11 @@ class Resumer(msgspec.Struct, eq=False):
         return Todo(handle, shared, definition)
 
     def _start_threads(self, groups: list[list[Todo]]) -> None:
+        # A call that asks would keep a thread for days: it has one of its own.
+        for todos in groups:
+            if todos[0].handle.record.asks_person:
+                start_daemon("recovery-resume-asking", self._resume, todos)
+        groups = [todos for todos in groups if not todos[0].handle.record.asks_person]
         with self._lock:
             # Calls that are due come first: a delay keeps a thread busy.
             self._todo.extend(sorted(groups, key=lambda todos: todos[0].handle.record.due or 0.0))

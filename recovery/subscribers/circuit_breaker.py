@@ -13,6 +13,7 @@ from collections.abc import Callable
 from events.bus import Bus
 from events.circuit_events import CircuitClosed
 from events.conditions import Condition
+from events.counting import as_counted
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import FailureClassified, GaveUp, OperationStarted, Parked
 from events.verdicts import GiveUp, Park, Verdict
@@ -55,16 +56,23 @@ class Break(CircuitControl):
         self._rng = rng
         self._measured = self._known.durations.followed
         self._latest: object = None
-        self.subscription = bus.subscribe((FailureClassified, GaveUp), self.on_outcome, essential=True)
+        self.subscription = bus.subscribe((FailureClassified, GaveUp, Parked), self.on_outcome, essential=True)
         """To the failures."""
 
     def on_outcome(self, event: CallEvent) -> list[Event | Verdict] | None:
         """Count *event*: what it does to the circuit, and a park if the circuit is open now."""
         config = self._config_of(event.operation)
+        if type(event) is not FailureClassified:
+            counted = as_counted(event)
+            if counted is None:
+                return None
+            event = counted
         if config is None or config.breaker is None:
             return None
         policy = config.breaker
         operation_key = (event.operation, event.key)
+        if type(event) is Parked and operation_key not in self._circuits:
+            return None
         is_counted = (type(event) is GaveUp) is (policy.counts == "calls")
         if not is_counted and operation_key not in self._circuits and event.operation not in self._measured:
             return None  # the common case: nothing known, nothing counted

@@ -8,7 +8,8 @@ import msgspec
 
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitOpened
-from events.event import CallEvent, Event
+from events.counting import as_counted
+from events.event import CallEvent
 from events.evidence import Category
 from events.fork_locks import fork_safe
 from events.incident_events import IncidentClosed, IncidentOpened
@@ -121,11 +122,12 @@ class Incidents:
         operation, key = incident.opened.operation, incident.opened.key
         why = open_circuit(operation, key)
 
-        def count(event: Event) -> None:
+        def count(told: CallEvent) -> None:
+            event = as_counted(told)
             if isinstance(event, Parked):
                 if why in event.why:
                     incident.calls.add(event.call)
-            elif isinstance(event, CallEvent) and event.call in incident.calls:
+            elif event is not None and event.call in incident.calls:
                 incident.gave_up += 1
 
         incident.subscriptions = (

@@ -124,7 +124,9 @@ class Log:
         level = LEVELS.get(type(event))
         if level is None or wanted is False:
             return
-        if isinstance(event, Parked) and is_held(event.why):
+        if isinstance(event, Parked) and event.asks_person:
+            level = logging.ERROR
+        elif isinstance(event, Parked) and is_held(event.why):
             level = logging.INFO  # a circuit that opens has a line of its own, for all calls that wait for it
         elif isinstance(event, GaveUp | CallRejected) and has_ended(event.reason, event.operation, event.key):
             level = logging.INFO

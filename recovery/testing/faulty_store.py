@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
-from recovery.journal.store import Claim, CommandSink, Row, Store, Taken
+from recovery.journal.store import Claim, CommandSink, Row, Store, Taken, Wants
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +78,10 @@ class FaultyStore(Store):
         """Call the store's ``history``, or fail."""
         return await self._call(self.store.history, call)
 
+    async def ended(self, kinds: Collection[str], *, since: float | None = None) -> Sequence[str]:
+        """Call the store's ``ended``, or fail."""
+        return await self._call(self.store.ended, kinds, since=since)
+
     async def recorded(self, key: str | None = None, *, limit: int = 1) -> Sequence[Row]:
         """Call the store's ``recorded``, or fail."""
         return await self._call(self.store.recorded, key, limit=limit)
@@ -100,9 +104,9 @@ class FaultyStore(Store):
         """Call the store's ``check``: never counted and never failing, since it is called by the clock."""
         await self.store.check()
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         """Call the store's ``adopt``, or fail."""
-        return await self._call(self.store.adopt)
+        return await self._call(self.store.adopt, wants)
 
     def claim(self, identity: bytes) -> Claim | Taken | None:
         """Call the store's ``claim``: never counted and never failing, since callers' threads call it."""

@@ -154,7 +154,7 @@ def verdicts() -> SearchStrategy[Verdict]:
     reasons = st.sets(st.sampled_from(["x", "y", "z"])).map(lambda some: tuple(sorted(some)))
     return st.one_of(
         st.builds(Retry, after, within),
-        st.builds(Park, after, reasons, within, st.booleans()),
+        st.builds(Park, after, reasons, within, st.booleans(), st.booleans()),
         st.builds(GiveUp, reasons, st.none() | after),
     )
 

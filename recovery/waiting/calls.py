@@ -14,10 +14,13 @@ from events.parts import Parts
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.jumps import Jump
+from recovery.settings import OperationConfig
+from recovery.waiting.description import WaitingCall
 from recovery.waiting.held_calls import HeldCalls
+from recovery.waiting.live import LiveCall
 from recovery.waiting.overdue import Sleeping, come_back
 from recovery.waiting.polling import Conditions
-from recovery.waiting.wait import Wait, WaitCommand, WaitingCall
+from recovery.waiting.wait import Wait, WaitCommand
 from recovery.waiting.waiters import Clock
 
 
@@ -42,6 +45,8 @@ class WaitingCalls:
     def forget_all(self) -> None:
         """Forget every call: in a forked child none of them waits."""
         self.conditions.forget_all()
+        self.live: dict[str, LiveCall] = {}
+        """The calls that a runner runs, by id: they run, or are among those that wait."""
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
@@ -68,15 +73,24 @@ class WaitingCalls:
         # The lock is held for one call at a time: with thousands, loops would stand still meanwhile.
         return [waiting for call in calls if (waiting := self.describe(call)) is not None]
 
-    def steer(self, call: str, command: WaitCommand, reason: str = "") -> bool:
+    def steer(
+        self,
+        call: str,
+        command: WaitCommand,
+        reason: str = "",
+        *,
+        edited: OperationConfig | None = None,
+        changes: str = "",
+    ) -> bool:
         """Carry out *command* on the wait of *call* and publish ``CallSteered``.
 
-        Returns whether that changed anything.
+        Returns whether that changed anything. For "edit", *edited* is how the call decides now, and *changes* says what
+        that changes.
         """
         with self.conditions.lock:
             waiting = self._waits.get(call)
             wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
-            if waiting is None or wait is None or not wait.steer(command, reason):
+            if waiting is None or wait is None or not wait.steer(command, reason, edited):
                 return False
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
@@ -94,6 +108,7 @@ class WaitingCalls:
                     attempt=wait.number,
                     command=command,
                     reason=reason,
+                    changes=changes,
                 )
             )
         finally:  # Ctrl-C may interrupt a subscriber
@@ -152,6 +167,8 @@ class WaitingCalls:
         with self.conditions.lock:
             operation_key = wait.operation_key
             self._waits[wait.attempt.call.id] = wait
+            if wait.attempt.call.cancelled is not None:  # while it ran
+                wait.steer("cancel", wait.attempt.call.cancelled)
             held = self._held.get(operation_key) if self._held else None
             if held is not None:
                 held.enter(wait)

@@ -47,7 +47,7 @@ class HeldCalls(msgspec.Struct, eq=False):
     def enter(self, wait: Wait) -> None:
         """Add *wait*, if it waits for this circuit: it is the last to probe."""
         causes = wait.causes
-        if open_circuit(*wait.operation_key) not in causes:
+        if open_circuit(*wait.operation_key) not in causes or wait.attempt.call.asks_person:
             return
         is_longer = len(causes) > 1 or (not wait.is_deferred and wait.due > self.turn_at)
         self.waits[wait] = wait.due if is_longer else -math.inf

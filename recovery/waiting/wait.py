@@ -12,54 +12,16 @@ import msgspec
 
 from events.attempt import Attempt
 from events.conditions import Condition
-from events.operation_events import FailureClassified, OperationStarted
 from events.verdicts import OUT_OF_TIME, GiveUp, Park, Retry
-from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.operations import OperationKey
 from recovery.policies.incidents import open_circuit
 from recovery.policies.retry import RetryPolicy
+from recovery.settings import OperationConfig
+from recovery.waiting.description import WaitingCall
 from recovery.waiting.polling import Conditions, WatchedCondition
 from recovery.waiting.waiters import Waiter
 
-WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up"]
-
-
-class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits.
-
-    Args:
-        call: The id of the call.
-        operation: The name of its operation.
-        key: The key of the operation, such as a host; "" for none.
-        attempt: The number of the attempt that the call waits for.
-        retries: Retries used up, the next attempt included if it is one.
-        left: Seconds left of its delay.
-        until: What it waits for besides: names of conditions, causes such as an open circuit.
-        is_paused: Whether its delay stands still.
-        failure: What its latest attempt failed with; None if none has failed in this process, or it was not classified.
-        idempotency_key: What identifies its effect; "" for none.
-        arguments: Its arguments as JSON; None if it cannot be resumed.
-    """
-
-    call: str
-    operation: str
-    key: str
-    attempt: int
-    retries: int = 0
-    left: float
-    until: tuple[str, ...] = ()
-    is_paused: bool = False
-    failure: FailureClassified | None = None
-    idempotency_key: str = ""
-    arguments: bytes | None = None
-
-    def explain(self) -> Explanation:
-        """What people read about it: what its latest failure means, which call it is, what it waits for."""
-        event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
-        when = "paused" if self.is_paused else moment(self.left)
-        causes = f"{waits_for('; '.join(self.until))}, " if self.until else ""
-        step = f"{causes}attempt {self.attempt} {when}"
-        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+WaitCommand: TypeAlias = Literal["retry now", "pause", "unpause", "give up", "cancel", "reset", "edit"]
 
 
 class Wait(msgspec.Struct, eq=False):
@@ -149,7 +111,7 @@ class Wait(msgspec.Struct, eq=False):
 
         The break of a circuit is a delay of our own.
         """
-        if open_circuit(*self.operation_key) in self.causes:
+        if open_circuit(*self.operation_key) in self.causes or self.attempt.call.asks_person:
             return False
         failure = self.attempt.call.failure if self.number > self.attempt.number else None
         return isinstance(self.verdict, Park) or (failure is not None and bool(failure.retry_after))
@@ -220,9 +182,9 @@ class Wait(msgspec.Struct, eq=False):
 
     # The caller of what follows holds the lock.
 
-    def steer(self, command: WaitCommand, reason: str) -> bool:
-        """Carry out *command*; returns whether that changed anything."""
-        now = self.conditions.clock()
+    def steer(self, command: WaitCommand, reason: str, edited: OperationConfig | None = None) -> bool:
+        """Carry out *command*; returns whether that changed anything. *edited* is how the call decides after "edit"."""
+        now, call = self.conditions.clock(), self.attempt.call
         match command:
             case _ if self.phase == "over":
                 return False
@@ -235,19 +197,47 @@ class Wait(msgspec.Struct, eq=False):
                 self._move_due(self.due)
             case "retry now":
                 self._move_due(now)
+                self._answer(now)
                 self.phase, self.pending = "over", self.until  # its conditions had no say: none was unhelpful
             case "give up":
                 self.ended = GiveUp(f"given up by hand: {reason}" if reason else "given up by hand")
                 self.phase = "over"
+            case "cancel":
+                call.cancelled, self.phase = reason, "over"
+                self.ended = GiveUp(f"cancelled by hand: {reason}" if reason else "cancelled by hand")
+            case "reset":
+                before = self._limit(now)
+                call.begin_again(now)
+                self._move_deadline(before, now)
+            case "edit" if edited is not None:
+                before = self._limit(now)
+                call.edited, self.policy = edited, edited.policy
+                self._move_deadline(before, now)
             case _:
                 return False
         return True
+
+    def _limit(self, now: float) -> float:
+        """When the policy ends the call."""
+        most, call = None if self.policy is None else self.policy.max_elapsed, self.attempt.call
+        return math.inf if most is None or call.began is None else now + most - call.elapsed(now)
+
+    def _move_deadline(self, before: float, now: float) -> None:
+        """Let the wait last as long as the policy allows now; its end was *before*, or what else limits the wait."""
+        limit = self._limit(now)
+        self.deadline = limit if self.deadline > before - 1e-6 else min(self.deadline, limit)
 
     def _move_due(self, due: float) -> None:
         """Have the retry expected at *due*: a person's pause is no lag."""
         call = self.attempt.call
         if call.due is not None:
             call.due = due
+
+    def _answer(self, now: float) -> None:
+        """A person lets a call go on that has asked for it: the time it may take begins again."""
+        call = self.attempt.call
+        if call.asks_person:
+            call.asks_person, call.began = False, now
 
     def postpone(self, until: float) -> None:
         """Go on at *until* at the earliest."""
@@ -300,6 +290,7 @@ class Wait(msgspec.Struct, eq=False):
             left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
             until=self.causes,
             is_paused=self.is_paused,
+            asks_person=call.asks_person,
             failure=call.failure,
             idempotency_key=call.idempotency_key,
             arguments=call.arguments,

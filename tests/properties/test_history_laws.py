@@ -36,7 +36,7 @@ from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.joining.continuation import MAX_DEATHS, why_quarantined
 from recovery.journal.history import TERMINAL, CallRecord, Run, after_death, remaining, replay
-from recovery.policies.retry import RetryPolicy
+from recovery.policies.retry import ASK, RetryPolicy
 from recovery.settings import OperationConfig
 from recovery.testing import VirtualClock
 from recovery.testing.strategies import CALLS, categories, seconds
@@ -155,9 +155,8 @@ class Live:
 
 
 def moves() -> st.SearchStrategy[list[Verdict | str]]:
-    common = st.sampled_from(
-        [Retry(5.0), Park(7.0, until=("rate limit",)), "begin", "hold", "checkpoint", "close", "crash"]
-    )
+    parks = [Park(7.0, until=("rate limit",)), ASK]
+    common = st.sampled_from([Retry(5.0), *parks, "begin", "hold", "checkpoint", "close", "crash"])
     return st.builds(
         lambda some, last: [*some, last],
         st.lists(common, max_size=8),

@@ -35,6 +35,8 @@ def is_at_least_as_strict(one: Verdict | None, other: Verdict | None) -> bool:
             return True
         case Park(until=why), Park(until=given) if not {*given} <= {*why}:
             return False
+        case Park(asks_person=False), Park(asks_person=True):
+            return False
         case Retry() | Park(), Retry() | Park():
             return one.after >= other.after and one.within <= other.within
     raise AssertionError((one, other))

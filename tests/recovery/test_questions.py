@@ -152,7 +152,7 @@ def test_the_questions_that_calls_wait_for_are_listed() -> None:
     assert published == [QuestionAsked(at=0.0, name="licence", text="Accept the licence.", link="https://example.org")]
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+@pytest.mark.parametrize("value", NOT_JSON, ids=lambda value: type(value).__name__)
 def test_an_answer_that_json_cannot_hold_is_refused(value: object) -> None:
     service = Recovery()
     with pytest.raises(TypeError, match=r"the answer to 'licence' cannot be kept: JSON cannot hold this \w+\. Give a"):

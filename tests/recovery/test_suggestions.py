@@ -62,7 +62,6 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
         ("name", "the name comes first: recoverable('fetch', max_retries=5)"),
         ("reraise", "leave it out: the caller always gets the function's own exception"),
         ("retry_error_callback", "use fallback (a value, or a function of the exception)"),
-        ("before", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("after", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
         ("on_backoff", "use before_retry (it prepares the attempt, a bus subscriber watches)"),
         ("before_sleep", "use before_retry (it prepares the attempt, a bus subscriber watches)"),

@@ -17,9 +17,10 @@ import pytest
 
 from adapters.launcher.status import read_status
 from adapters.sqlite import files
-from adapters.sqlite.adoption import Adoption, Slice, slices_of
+from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.connection import write
 from adapters.sqlite.lock import Lock
+from adapters.sqlite.orphans import Slice, slices_of
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run

@@ -246,8 +246,8 @@ class Dying(SQLiteStore):
         await super().sync()
         step()
 
-    async def adopt(self):
-        found = await super().adopt()
+    async def adopt(self, wants=None):
+        found = await super().adopt(wants)
         step()
         return found
 

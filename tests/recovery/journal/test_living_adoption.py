@@ -19,7 +19,7 @@ from events.bus import Bus
 from events.operation_events import OperationResumed, OperationSucceeded, Recorded
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Run, result_key
-from recovery.journal.store import Query, Row, Store
+from recovery.journal.store import Query, Row, Store, Wants
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recovery.journal.stores import core_of
@@ -77,9 +77,9 @@ class Counting(SQLiteStore):
 
     looks = checks = 0
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         self.looks += 1
-        return await super().adopt()
+        return await super().adopt(wants)
 
     async def check(self) -> None:
         self.checks += 1
@@ -120,8 +120,8 @@ class Failing(SQLiteStore):
 
     fails = False
 
-    async def adopt(self) -> bool:
-        found = await super().adopt()
+    async def adopt(self, wants: Wants | None = None) -> bool:
+        found = await super().adopt(wants)
         if self.fails:
             raise OSError("input/output error")
         return found
@@ -150,7 +150,7 @@ class Adopting(MemoryStore):
         self.bus = bus
         self.calls_at: list[list[str]] = []
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         self.calls_at.append([row.call for row in self.rows])
         self.bus.publish(journals.gave_up(f"call-{len(self.calls_at)}"))
         return len(self.calls_at) % 5 > 0

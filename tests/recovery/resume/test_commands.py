@@ -13,8 +13,10 @@ from events.errors import CallRejectedError, RecoveryError
 from events.operation import Operation
 from events.operation_events import CallSteered, GaveUp, OperationQuarantined
 from events.verdicts import Retry
+from recovery.execution.steering import Steering
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Command, CommandName
+from recovery.registry import Registry
 from recovery.resume.commands import CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service import Recovery
@@ -26,6 +28,10 @@ from tests.recovery.resume.dead_process import SETTINGS, leave
 @pytest.fixture
 def waiting() -> WaitingCalls:
     return WaitingCalls(lambda: 0.0, lambda: 0.0)
+
+
+def handler_of(waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> CommandHandler:
+    return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption)
 
 
 def waits(waiting: WaitingCalls, bus: Bus) -> str:
@@ -48,25 +54,25 @@ def test_a_command_steers_a_waiting_call(name: CommandName, steered: str | None,
     bus, events = Bus(), []
     bus.subscribe(CallSteered, lambda event: events.append((event.command, event.reason)))
     call = waits(waiting, bus)
-    answer = CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, call, "by hand"))
+    answer = handler_of(waiting, Bus(), lambda: None).carry_out(Command(name, call, "by hand"))
     assert events == ([(steered, "by hand")] if steered else [])
     assert answer.is_done == bool(steered)
 
 
 def test_retry_resumes_a_quarantined_call(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
-    CommandHandler(waiting, Bus(), lambda: resumption).carry_out(Command("retry", "r-1"))
+    handler_of(waiting, Bus(), lambda: resumption).carry_out(Command("retry", "r-1"))
     assert [call.record.call for call in resumption.calls] == ["r-1"]
 
 
 def test_a_command_concerns_calls_that_wait_or_are_quarantined_here(waiting: WaitingCalls) -> None:
     resumption = quarantined("r-1")
-    handler, call = CommandHandler(waiting, Bus(), lambda: resumption), waits(waiting, Bus())
+    handler, call = handler_of(waiting, Bus(), lambda: resumption), waits(waiting, Bus())
     assert [handler.concerns(one) for one in (call, "r-1", "unknown")] == [True, True, False]
 
 
 def test_a_process_answers_for_every_call_that_it_began(waiting: WaitingCalls) -> None:
-    handler = CommandHandler(waiting, Bus(run="r"), lambda: None)
+    handler = handler_of(waiting, Bus(run="r"), lambda: None)
     assert [handler.concerns(call) for call in ("r-7", "other-7", "r", "r-7-7")] == [True, False, False, False]
 
 
@@ -75,7 +81,7 @@ def test_a_call_that_is_not_resumed_is_given_up(place: str, waiting: WaitingCall
     bus, events, resumption = Bus(), [], Resumption(lambda _: True)
     bus.subscribe(GaveUp, lambda event: events.append((event.call, event.operation, event.attempt, event.reason)))
     getattr(resumption, place).append(CallRecord(call="r-1", operation="fetch", state="waiting", attempt=3))
-    handler = CommandHandler(waiting, bus, lambda: resumption)
+    handler = handler_of(waiting, bus, lambda: resumption)
     assert handler.concerns("r-1")
     assert handler.carry_out(Command("give up", "r-1", "no use")).is_done
     assert events == [("r-1", "fetch", 2, "given up by hand: no use")]  # the last attempt that was made
@@ -84,14 +90,14 @@ def test_a_call_that_is_not_resumed_is_given_up(place: str, waiting: WaitingCall
 
 
 def test_an_answer_says_what_happens_now(waiting: WaitingCalls) -> None:
-    call, handler = waits(waiting, Bus()), CommandHandler(waiting, Bus(), lambda: None)
+    call, handler = waits(waiting, Bus()), handler_of(waiting, Bus(), lambda: None)
     names: list[CommandName] = ["pause", "unpause", "retry"]
     said = [handler.carry_out(Command(name, call)).said for name in names]
     assert said == ["paused", "goes on waiting, for 60.0 s", "attempt 2 starts now"]
 
 
 def test_a_forked_child_leaves_the_calls_of_its_parent_alone(waiting: WaitingCalls) -> None:
-    handler, bus = CommandHandler(waiting, Bus(), lambda: None), Bus()
+    handler, bus = handler_of(waiting, Bus(), lambda: None), Bus()
     before = waits(waiting, bus)
     handler.after_fork()
     assert [handler.concerns(call) for call in (before, waits(waiting, bus))] == [False, True]
@@ -109,7 +115,7 @@ def test_a_command_that_changes_nothing_says_why(
 ) -> None:
     call = waits(waiting, Bus())
     for name in names:
-        CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, call))
+        handler_of(waiting, Bus(), lambda: None).carry_out(Command(name, call))
     assert caplog.messages == [warning.format(call=call)]
 
 
@@ -117,7 +123,7 @@ def test_a_command_that_changes_nothing_says_why(
 def test_a_command_for_a_call_that_does_not_wait_says_so(
     name: CommandName, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    CommandHandler(waiting, Bus(), lambda: None).carry_out(Command(name, "7f3a-2"))
+    handler_of(waiting, Bus(), lambda: None).carry_out(Command(name, "7f3a-2"))
     assert caplog.messages == [f"cannot {name} call 7f3a-2: it is not waiting"]
 
 
@@ -131,7 +137,7 @@ def refuse(_: object) -> None:
 def test_a_quarantined_call_that_cannot_be_steered_says_why(
     name: CommandName, why: str, waiting: WaitingCalls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    CommandHandler(waiting, Bus(), lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
+    handler_of(waiting, Bus(), lambda: quarantined("7f3a-2", refuse)).carry_out(Command(name, "7f3a-2"))
     assert caplog.messages == [f"cannot {name} call 7f3a-2: {why}"]
 
 

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from adapters.sqlite import files
+from adapters.sqlite.lock import Lock
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import OperationResumed
 from recovery import context
 from recovery.journal.config import JournalConfig
 from recovery.journal.history import Run
-from recovery.journal.store import Row
+from recovery.journal.store import Row, Wants
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
@@ -33,8 +34,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "calls.db"
 
 
-def leave(path: Path, *calls: str, process: str = "dead", operation: str = "work") -> None:
-    """Leave *calls*, each with its id as its argument, in the side file of a process that was killed."""
+def leave(path: Path, *calls: str, process: str = "dead", operation: str = "work", to: Path | None = None) -> None:
+    """Leave *calls*, each with its id as its argument, in the side file of a process that was killed, or in *to*."""
     started = [
         msgspec.structs.replace(
             journals.started(call, operation), arguments=msgspec.Raw(b'[["%s"],{}]' % call.encode())
@@ -42,7 +43,9 @@ def leave(path: Path, *calls: str, process: str = "dead", operation: str = "work
         for call in calls
     ]
     run = Run(id=process, boot="boot", monotonic=1.0, wall=2.0, pid=6)
-    journals.write_and_die(files.folder_of(path) / f"{process}.db", journals.rows_of(started, run=process), run=run)
+    journals.write_and_die(
+        to or files.folder_of(path) / f"{process}.db", journals.rows_of(started, run=process), run=run
+    )
 
 
 def test_d20_a_living_service_resumes_in_threads_what_is_left_later(path: Path) -> None:
@@ -83,15 +86,53 @@ async def test_d20_a_living_service_resumes_in_tasks_what_is_left_later(path: Pa
     assert sorted(event.after for event in events if isinstance(event, OperationResumed)) == [0.0, 0.02, 0.02]
 
 
-def test_what_is_left_later_is_named_where_it_cannot_be_resumed(path: Path) -> None:
-    with Recovery(store=SQLiteStore(path), journal_config=SOON) as service:
+class Looking(SQLiteStore):
+    """Counts its looks for dead processes."""
+
+    looks = 0
+
+    async def adopt(self, wants: Wants | None = None) -> bool:
+        self.looks += 1
+        return await super().adopt(wants)
+
+
+def test_calls_that_a_living_service_cannot_resume_are_left_to_another(path: Path) -> None:
+    async def later(_: str) -> None: ...
+
+    seen: list[str] = []
+    store = Looking(path)
+    with Recovery(store=store, journal_config=SOON) as service:
         resumption = service.resume()
-        leave(path, "a")
-        eventually(lambda: resumption.left)
-        seen: list[str] = []
+        assert resumption.wait(5.0)
+        service.recoverable("async", **SETTINGS)(later)
+        service.recoverable("other version", **SETTINGS, version="2")(seen.append)
+        service.recoverable("work", **SETTINGS)(seen.append)
+        for name in ("async", "other version", "undefined"):
+            leave(path, f"of {name}", process=name, operation=name)
+        leave(path, "a", process="plain")
+        eventually(lambda: "a" in seen)
+        looks = store.looks
+        eventually(lambda: store.looks > looks + 3)
+        assert {one.name for one in files.side_files(path)} >= {"async.db", "other version.db", "undefined.db"}
+        assert resumption.left == []
+        service.recoverable("undefined", **SETTINGS)(seen.append)
+        eventually(lambda: "of undefined" in seen)
+
+
+def test_the_file_of_the_journal_is_released_where_its_calls_cannot_be_resumed(path: Path) -> None:
+    leave(path, "a", to=path)
+    store, first, seen = Looking(path), Lock(path), list[str]()
+    assert first.take()  # as the process that writes the journal's own file
+    with Recovery(store=store, journal_config=SOON) as service:
+        assert service.resume().wait(5.0)
+        first.release()
+        looks = store.looks
+        eventually(lambda: store.looks > looks + 3)
+        eventually(first.take)
+        first.release()
         service.recoverable("work", **SETTINGS)(seen.append)
         eventually(lambda: seen == ["a"])
-        assert resumption.left == []
+        assert not first.take()
 
 
 def test_calls_that_are_left_one_after_another_have_four_threads(path: Path) -> None:
@@ -127,8 +168,8 @@ class Late(SQLiteStore):
     may_adopt = False
     reads = 0
 
-    async def adopt(self) -> bool:
-        return await super().adopt() if self.may_adopt else False
+    async def adopt(self, wants: Wants | None = None) -> bool:
+        return await super().adopt(wants) if self.may_adopt else False
 
     async def take_over(self, calls: Collection[str]) -> None:
         await super().take_over(calls)

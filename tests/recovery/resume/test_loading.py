@@ -13,6 +13,7 @@ from adapters.memory import MemoryStore
 from events.operation_events import OperationResumed, OperationStarted
 from recovery.journal.config import JournalConfig
 from recovery.journal.history import Run
+from recovery.journal.store import Wants
 from recovery.service import Recovery
 from tests.recorded_events import events_of
 from tests.recovery.resume.dead_process import SETTINGS, leave, resume
@@ -79,7 +80,7 @@ class LockedAtFirst(MemoryStore):
             self.fail()
         return await super().open(run)
 
-    async def adopt(self) -> bool:
+    async def adopt(self, wants: Wants | None = None) -> bool:
         if self.broken == "adopt" and not self.rows:
             self.rows.extend(self.store.rows)
             self.fail()

@@ -1,0 +1,17 @@
+"""Events of calls that are run again after their end."""
+
+from __future__ import annotations
+
+from events.event import CallEvent
+
+
+class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that has ended is run again, as a new call. It is published of both.
+
+    Args:
+        former: Of the new call: the id of the call that it repeats.
+        by: Of the former call: the id of the call that repeats it.
+    """
+
+    former: str = ""
+    by: str = ""
