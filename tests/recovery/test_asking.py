@@ -150,7 +150,9 @@ def test_a_call_that_asks_still_asks_when_it_is_steered(clock: VirtualClock, com
                 assert service.calls.retry_now(call.call)
 
     assert clock.run(asked, service, fetch, steer) == "done"
-    assert attempts == ([0.0, 2 * DAY, 3 * DAY, 4 * DAY] if command == "reset" else [0.0, 2 * DAY, 2 * DAY + 1, 3 * DAY])
+    assert attempts == (
+        [0.0, 2 * DAY, 3 * DAY, 4 * DAY] if command == "reset" else [0.0, 2 * DAY, 2 * DAY + 1, 3 * DAY]
+    )
 
 
 def test_a_hopeless_failure_does_not_ask(clock: VirtualClock):
