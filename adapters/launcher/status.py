@@ -26,6 +26,7 @@ from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
 from recovery.operations import OperationKey
+from recovery.policies.retry import PERSON
 
 MOST_LEFT = 10_000
 MOST_OVER = 1_000
@@ -275,7 +276,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         reason=record.reason,
         seen=wall(record.at) or 0.0,
         due=wall(record.due),
-        waits_for=record.waits_for,
+        waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
         is_resumable=record.is_resumable,

@@ -14,6 +14,7 @@ from events.names import display_name
 from recovery.explain import counted, moment
 from recovery.installation import extra
 from recovery.policies.incidents import has_ended, is_held
+from recovery.policies.retry import PERSON
 from recovery.redact import brief
 
 with extra("launcher"):
@@ -113,10 +114,12 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
 def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[str]:
     """What happens next with *call*, and what a reader can do."""
     again = f"`{_command('run', source)}`" if source.suffix == ".toml" else "running the program again"
-    end = f"`{_command('give-up', source, call.call)}`"
+    retry, end = (f"`{_command(verb, source, call.call)}`" for verb in ("retry", "give-up"))
     match call.state:
         case "waiting" if is_held(call.waits_for):
             yield f"waits for incident {call.key or call.operation}, since {_when(call.seen, now)}"
+        case "waiting" if call.waits_for == PERSON:
+            yield f"waits for {PERSON}, since {_when(call.seen, now)}: {retry} retries it, {end} ends it"
         case "waiting" if call.waits_for:
             least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
             most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
@@ -134,7 +137,6 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
         case "unreadable":
             yield f"stays: a row of it is damaged, so that no process can resume it; {end} ends it"
         case "quarantined":
-            retry = f"`{_command('retry', source, call.call)}`"
             yield f"stays: {call.reason}; {retry} frees it, {end} ends it"
         case "gave up" | "rejected" if has_ended(call.reason, call.operation, call.key):
             yield f"gave up with incident {call.key or call.operation}; {again} tries it again"

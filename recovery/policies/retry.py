@@ -42,7 +42,10 @@ Then: TypeAlias = Literal["give up", "ask"]
 
 OUT_OF_RETRIES = "out of retries"
 
-ASK = Park(math.inf, ("a person to say retry or give up",), asks_person=True)
+PERSON = "a person to say retry or give up"
+"""What such a call waits for that is to ask."""
+
+ASK = Park(math.inf, (PERSON,), asks_person=True)
 """The verdict on a call whose retries have run out and that is to ask."""
 
 

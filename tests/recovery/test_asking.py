@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from adapters.launcher.status import read_status
 from adapters.sqlite.store import SQLiteStore
 from events import CircuitOpened, Event, GaveUp, OperationStarted, Park, Parked, Retry, join
 from recovery import BreakerPolicy, Recovery, RetryPolicy, recovery_of
@@ -336,6 +337,10 @@ def test_a_call_that_asks_still_asks_after_a_restart(tmp_path: Path):
         assert record is not None
         assert (record.state, record.asks_person, record.retries, attempts) == ("waiting", True, 1, [])
         assert "retry, or give up?" in call.explain().line
+        assert service.journal is not None
+        service.journal.receipt().wait()
+        [shown] = anyio.run(read_status, path).calls
+        assert (shown.state, shown.waits_for) == ("waiting", "a person to say retry or give up")
         assert service.calls.retry_now(call.call)
         wait_until(lambda: parked and service.calls.waiting())
         assert [event.asks_person for event in parked] == [True]

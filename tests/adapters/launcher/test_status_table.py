@@ -45,6 +45,16 @@ def drawn(
     return console.export_text()
 
 
+def test_a_call_that_asks_says_how_it_is_answered():
+    shown = drawn(call(state="waiting", waits_for="a person to say retry or give up"))
+    for said in (
+        "waits for a person to say retry or give up",
+        "`recovery retry launch.toml 1a2b3c4d-17` retries it",
+        "`recovery give-up launch.toml 1a2b3c4d-17` ends it",
+    ):
+        assert said in " ".join(shown.split())
+
+
 def words(*calls: CallStatus, **changes: Any) -> str:
     """What is drawn, as if it were not wrapped."""
     return " ".join(drawn(*calls, **changes).split())
