@@ -47,5 +47,8 @@ class Condition(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Condition) and self.name == other.name
 
+    def __ne__(self, other: object) -> bool:  # that of a msgspec.Struct compares something else
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.name)

@@ -186,6 +186,12 @@ def test_a_circuit_is_not_forgotten_while_calls_wait_for_its_health_probe() -> N
     assert len(host.done) == 3
 
 
+def test_conditions_of_one_name_are_not_different() -> None:
+    one, other = (Condition("host answers", lambda: False) for _ in range(2))
+    assert not one != other  # noqa: SIM202  # which Python does not derive from ==, for a msgspec.Struct
+    assert one != Condition("another", one.is_met)
+
+
 def test_retry_now_asks_the_health_probe() -> None:
     is_up = [False]
     host = Host(probed(is_up, failures=1))
