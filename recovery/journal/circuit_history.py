@@ -10,6 +10,7 @@ import msgspec
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from events.evidence import Category
+from events.question_events import QuestionAnswered
 from recovery.journal.history import Run, time_left
 from recovery.policies.circuit_states import Open, Reopened
 
@@ -23,10 +24,15 @@ class Restore(NamedTuple):
     Args:
         circuits: Called once, with the circuits that earlier runs left open, by operation and key.
         questions: Called again and again, with the events about questions, of all processes.
+        answer: Called with each answer before it is written, and whether *questions* was called since it was given;
+            returns what is to be written.
+        has_answers: Whether this process has given an answer.
     """
 
     circuits: Callable[[dict[tuple[str, str], Reopened]], object] = id
     questions: Callable[[Sequence[Event]], object] = id
+    answer: Callable[[QuestionAnswered, bool], QuestionAnswered] = lambda event, _: event
+    has_answers: Callable[[], bool] = lambda: False
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):
