@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from events.bus import Bus
+from recovery.operations import OperationKey
 from recovery.subscribers.circuit_breaker import Break
 from recovery.subscribers.incidents import FORCED_OPEN, Incident, OpenIncident
 from recovery.subscribers.incidents import Incidents as OpenIncidents
@@ -14,7 +15,7 @@ class Incidents:
 
         for incident in service.incidents.open():
             print(incident)
-            service.incidents.retry_now(incident.operation, key=incident.key)
+            service.incidents.retry_now(incident)
 
     ``IncidentOpened`` and ``IncidentClosed`` tell subscribers of them.
     """
@@ -46,29 +47,39 @@ class Incidents:
             next_probe=self._break.until_probe(opened.operation, opened.key),
         )
 
-    def retry_now(self, operation: str, *, key: str = "") -> bool:
+    def retry_now(self, incident: Incident | str, *, key: str = "") -> bool:
         """End the break of a circuit: the next call that waits for it probes now. The others wait for its answer.
 
         Returns whether there was a break to end: not where a probe is under way, or the circuit is forced or closed.
 
         Args:
-            operation: The name of the operation.
-            key: Its key; "" is the operation as a whole.
+            incident: The incident, or the name of its operation.
+            key: With a name, the key of the operation; "" is the operation as a whole.
         """
+        operation, key = _part(incident, key)
         if not self._break.end_break(operation, key):
             return False
         self._waiting.may_probe(operation, key)
         return True
 
-    def give_up(self, operation: str, reason: str = "", *, key: str = "") -> int:
+    def give_up(self, incident: Incident | str, reason: str = "", *, key: str = "") -> int:
         """Give up every call that waits for a circuit, as ``service.calls.give_up`` does; returns how many did.
 
         Args:
-            operation: The name of the operation.
+            incident: The incident, or the name of its operation.
             reason: Why, for their callers and the journal.
-            key: Its key; "" is the operation as a whole.
+            key: With a name, the key of the operation; "" is the operation as a whole.
         """
+        operation, key = _part(incident, key)
         return sum(self._waiting.steer(call, "give up", reason) for call in self._waiting.held_by(operation, key))
 
     def __repr__(self) -> str:
         return f"<Incidents: {'; '.join(map(str, self.open())) or 'none'}>"
+
+
+def _part(incident: Incident | str, key: str) -> OperationKey:
+    if isinstance(incident, str):
+        return incident, key
+    if not isinstance(incident, Incident):
+        raise TypeError(f"an incident, or the name of its operation, not {incident!r}; incidents.open() lists them")
+    return incident.operation, incident.key

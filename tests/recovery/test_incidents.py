@@ -120,7 +120,10 @@ def test_to_give_up_an_incident_gives_up_its_calls_alone() -> None:
 
     async def main() -> None:
         async with host.calls(5):
-            assert host.service.incidents.give_up("get", "the site has moved", key="host") == 5
+            (incident,) = host.service.incidents.open()
+            assert host.service.incidents.give_up(incident, "the site has moved") == 5
+            with pytest.raises(TypeError, match="lists them"):
+                host.service.incidents.retry_now(None)  # type: ignore[arg-type]  # a mistake
             await anyio.sleep(0.1)
             assert sorted(host.errors) == [0, 1, 2, 3, 4]
 
