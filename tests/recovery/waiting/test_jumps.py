@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections import Counter
 from typing import Any, Literal, TypeAlias
@@ -361,6 +362,36 @@ def test_a_program_that_works_for_long_has_not_jumped() -> None:
 
     clock.run(main)
     assert jumps == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
+def test_a_forked_child_that_works_for_long_has_not_jumped() -> None:
+    class Clock(VirtualClock):
+        """The processors have worked no second for a child that begins."""
+
+        parent = os.getpid()
+
+        def process_time(self) -> float:
+            return super().process_time() - (NIGHT if os.getpid() != self.parent else 0.0)
+
+    clock = Clock()
+    clock.advance(NIGHT)
+    service = Recovery(clock=clock, policy=policy())
+    jumps = events_of(service, ClockJumped)
+
+    async def main() -> None:
+        async with background(service.recoverable("fetch")(Script(ConnectionError(), "done").as_async())):
+            clock.advance(NIGHT / 2)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            clock.run(main)
+            os._exit(len(jumps))
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_function_that_blocks_its_loop_again_and_again_is_not_tried_for_ever() -> None:
