@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 from adapters.launcher.launch import settings_of
 from adapters.launcher.plan import Document, Download, LaunchPlan, load_plan
 from events.callables import name_of
-from recovery.configuration import ConfigurationError, options_of
+from recovery.configuration import ALONE, options_of
 from recovery.explain import duration
 from recovery.lint import Finding, lint, longest_delay, longest_failure
 from recovery.operations import Definition
@@ -26,7 +27,7 @@ from recovery.policies.retry import RetryPolicy
 from recovery.redact import brief
 from recovery.service import Recovery
 from recovery.settings import OperationConfig
-from recovery.settings_check import Defaults, make_config, overridden
+from recovery.settings_check import Defaults, make_config
 
 WhereOf = Callable[[str, str], str]
 """Finds the place of a field, by its table and name: ``launch.toml:12``."""
@@ -96,6 +97,9 @@ def inspect(target: str) -> Inspection:
         TargetError: Nothing of that name.
     """
     path = Path(target)
+    if target.partition(":")[0].endswith(".py"):
+        module = target.partition(":")[0].removesuffix(".py").replace(os.sep, ".").strip(".")
+        raise TargetError(f"{target}: a service is named by its module, not by its file: {module}:service")
     if path.suffix == ".toml" or path.is_file():
         return _inspected(_of_plan(load_plan(path)) if _is_plan(path) else _of_file(path))
     if ":" not in target:
@@ -122,7 +126,11 @@ def import_service(target: str) -> Recovery:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as for ``python -m``
     try:
-        found: object = importlib.import_module(module)
+        with redirect_stdout(sys.stderr):  # what the program prints is no part of what is shown, or of the JSON
+            found: object = importlib.import_module(module)
+    except SystemExit as error:
+        said = f"it ends the program (sys.exit({error.code!r})); put what it runs below `if __name__ == '__main__':`"
+        raise TargetError(f"{target}: {module} cannot be imported: {said}") from error
     except Exception as error:  # whatever the program does when it is imported
         raise TargetError(f"{target}: {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):
@@ -159,9 +167,10 @@ def _of_file(path: Path) -> Iterator[Group]:
     yield Group(names=("every operation",), what="any operation", config=config, where=Lines(path, {}))
     for name, settings in options.get("overrides", {}).items():
         try:
-            config = make_config(overridden({}, settings), defaults=defaults, has_store=True)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f'{path}: operation."{name}": {error}') from error
+            config = make_config(settings, defaults=defaults, has_store=True)
+        except ValueError:  # one needs what the code gives: ``remember`` an idempotency key, say
+            alone: Any = {key: value for key, value in settings.items() if key in ALONE}
+            config = make_config(alone, defaults=defaults, has_store=True)
         table = f'operation."{name}"'
         where = Lines(path, {"policy": table, "breaker": table, "budget": table})
         yield Group(names=(name,), what=name, config=config, where=where)

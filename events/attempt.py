@@ -101,7 +101,7 @@ class Attempt(msgspec.Struct, eq=False):
             error=error,
             retryable=retryable,
             retries=call.retries,
-            elapsed=call.elapsed(now),
+            elapsed=call.elapsed(now) if bus.stops else now - call.began,
             waited=self.waited,
             progressed=progress.progressed,
             done=progress.done,
@@ -238,7 +238,7 @@ def publish_outcome(call: Call, attempt: int, verdict: Verdict) -> None:
                 call=call.id,
                 attempt=attempt,
                 after=min(verdict.after, FOREVER),
-                retry=call.retries + call.charge,
+                retry=call.retries + (failure is None or not failure.uncharged),
                 category=category,
                 failure=failure,
                 idempotency_key=call.idempotency_key,
@@ -301,7 +301,7 @@ def next_attempt(attempt: Attempt) -> Attempt:
     if verdict is None or verdict is UNANSWERED or isinstance(verdict, GiveUp):
         raise RuntimeError(f"attempt {attempt.number} of {call.id} has no next: it did not fail with a retry or a park")
     if isinstance(verdict, Retry) or verdict.counts_as_retry:
-        call.retries += call.charge
+        call.retries += call.failure is None or not call.failure.uncharged
     if call.progress is not None:
         call.progress.restart()
     following = Attempt(call, attempt.number + 1, verdict.after if verdict.after < FOREVER else 0.0)

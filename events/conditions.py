@@ -47,5 +47,8 @@ class Condition(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Condition) and self.name == other.name
 
+    def __ne__(self, other: object) -> bool:  # the one of msgspec compares identities
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.name)

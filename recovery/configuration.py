@@ -11,19 +11,27 @@ from __future__ import annotations
 import functools
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
 
 import msgspec
 
+from recovery import validation
 from recovery.journal.config import JournalConfig
 from recovery.policies.backoff import Exponential
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule, in_order
 from recovery.settings import Settings
-from recovery.settings_check import BACKOFF_FIELDS, Defaults, changed, overridden
+from recovery.settings_check import (
+    BACKOFF_FIELDS,
+    BREAKER_FIELDS,
+    POLICY_FIELDS,
+    Defaults,
+    changed,
+    make_config,
+)
 from recovery.suggestions import hint
 from recovery.tables import TableError, built, checked, define, given, list_of, plain, read, table_of
 
@@ -33,8 +41,11 @@ Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
 PREFIX = "RECOVERY_"
 """How the names of the variables begin; two underscores stand before each further key."""
 
-OTHERS = frozenset({"RECOVERY_CONFIG", "RECOVERY_DISABLED"})
-"""Variables that are no keys of a file."""
+OTHERS = ("config", "disabled")
+"""Variables, without the prefix, that are no keys of a file."""
+
+ALONE = frozenset((*POLICY_FIELDS, *BACKOFF_FIELDS, *BREAKER_FIELDS, "policy", "breaker", "claims"))
+"""The settings of an operation that can be checked without those in the code."""
 
 
 class ConfigurationError(ValueError):
@@ -83,6 +94,9 @@ FILE = define(
     dict,
 )
 
+TABLES = ("policy", "breaker", "budget", "journal_config")
+"""The tables that variables may set."""
+
 
 def policy_of(document: Mapping[str, Any], base: RetryPolicy, key: str) -> RetryPolicy:
     """*base* with what the table *key* says. Raises TableError."""
@@ -130,10 +144,13 @@ def options_of(source: Source | None = None, env: Mapping[str, str] | None = Non
     try:
         found = _options(document)
     except TableError as error:
-        for key, variable in places.items():
+        # Of the keys with one beginning, the longest tells which variable it was.
+        for key in sorted(places, reverse=True):
             if error.key == key or error.key.startswith((f"{key}.", f"{key}[")):
-                rest = error.key.removeprefix(key).lstrip(".")
-                raise ConfigurationError(f"{variable}: {rest}{': ' if rest else ''}{error.reason}") from error
+                said = "__".join(key.split(".")).upper()
+                rest = error.key if f"{PREFIX}{said}" != places[key].upper() else error.key.removeprefix(key)
+                where = f"{places[key]}: {rest.lstrip('.')}".removesuffix(": ")
+                raise ConfigurationError(f"{where}: {error.reason}") from error
         raise ConfigurationError(f"{name}: {error}") from error
     rules = found.get("classifier", ())
     if rules and "classifier" in options:
@@ -150,17 +167,24 @@ def _options(document: dict[str, Any]) -> dict[str, Any]:
     values.pop("rule", None)
     rules = rules_of(document.get("rule", []))
     options = {key: built(value, key) for key, value in values.items()}
-    overrides = {}
-    for name, settings in operations.items():
-        key = f'operation."{name}"'
-        overrides[name] = values = built(read(settings, SETTINGS, key), key)
-        whole: Settings = {"policy": RetryPolicy(), "breaker": BreakerPolicy()}
-        checked(functools.partial(overridden, whole, values), key, values)
+    checked(lambda: validation.whole("max_keys", options.get("max_keys", 1), least=1), "", options)
+    overrides = {name: _settings(f'operation."{name}"', name, table) for name, table in operations.items()}
     return {
         **options,
         **({"classifier": rules} if rules else {}),
         **({"overrides": overrides} if overrides else {}),
     }
+
+
+def _settings(key: str, name: str, table: Mapping[str, Any]) -> Settings:
+    for below, value in table.items():
+        if isinstance(value, Mapping) and below not in Settings.__annotations__:
+            dotted = f'[operation."{name}.{below}"]'
+            raise TableError(f"{key}.{below}", f"there is no such key; a name with dots stands in quotes: {dotted}")
+    settings: Settings = built(read(table, SETTINGS, key), key)
+    alone: Any = {name: value for name, value in settings.items() if name in ALONE}
+    checked(lambda: make_config(alone, defaults=Defaults(), has_store=True), key, settings)
+    return settings
 
 
 def _document(source: Source | None) -> tuple[dict[str, Any], str]:
@@ -173,30 +197,46 @@ def _document(source: Source | None) -> tuple[dict[str, Any], str]:
         return tomllib.loads(Path(source).read_text(encoding="utf-8-sig")), str(source)
     except OSError as error:
         raise ConfigurationError(f"{source}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{source}: not TOML: {error}") from error
 
 
 def _add_variables(document: dict[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
-    """Set in *document* what *variables* say; returns the key that each has set, with its variable."""
-    places = {}
+    """Set in *document* what *variables* say; returns the keys that they have made, each with its variable."""
+    places: dict[str, str] = {}
     for variable in sorted(variables):
         parts = variable.removeprefix(PREFIX).lower().split("__")
-        if not variable.startswith(PREFIX) or variable in OTHERS:
+        if not variable.startswith(PREFIX) or parts in ([one] for one in OTHERS):
             continue
         if parts[0] not in FILE.__struct_fields__:
-            said = hint(parts[0], FILE.__struct_fields__)
-            if len(parts) > 1 or said.startswith(("did you mean", "use ")):
-                said = "operations are set in the file" if parts[0] == "operation" else f"there is no such key; {said}"
-                raise ConfigurationError(f"{variable}: {said}")
-            continue  # of another program
+            _refuse(variable, parts)
+            continue
         table = document
-        for part in parts[:-1]:
+        for number, part in enumerate(parts[:-1], 1):
             below = table.get(part)
-            table[part] = table = {**below} if isinstance(below, Mapping) else {}
+            if not isinstance(below, Mapping):
+                places.setdefault(".".join(parts[:number]), variable)
+                below = {}
+            table[part] = table = {**below}
         table[parts[-1]] = _value(variables[variable])
         places[".".join(parts)] = variable
-    return dict(sorted(places.items(), reverse=True))  # the longest of those with one beginning comes first
+    return places
+
+
+def _refuse(variable: str, parts: Sequence[str]) -> None:
+    """Raise ConfigurationError if *variable*, which is no key, was meant as one: it is not another program's."""
+    table = next((key for key in TABLES if parts[0].startswith(f"{key}_")), None)
+    said = hint(parts[0], (*FILE.__struct_fields__, *OTHERS))
+    if parts[0] == "operation":
+        said = "operations are set in the file"
+    elif table is not None:
+        meant = "__".join((table, parts[0].removeprefix(f"{table}_"), *parts[1:])).upper()
+        said = f"two underscores stand before each further key: {PREFIX}{meant}"
+    elif len(parts) == 1 and not said.startswith(("did you mean", "use ")):
+        return
+    else:
+        said = f"there is no such key; {said}"
+    raise ConfigurationError(f"{variable}: {said}")
 
 
 def _value(text: str) -> object:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from events.bus import Bus
-from events.event import FOREVER
 from recovery.subscribers.circuit_breaker import Break
-from recovery.subscribers.incidents import Incident, OpenIncident
+from recovery.subscribers.incidents import FORCED_OPEN, Incident, OpenIncident
 from recovery.subscribers.incidents import Incidents as OpenIncidents
 from recovery.waiting.calls import WaitingCalls
 
@@ -30,22 +29,21 @@ class Incidents:
 
     def open(self) -> list[Incident]:
         """Every incident that has not ended, the oldest first."""
+        self._break.states()  # it ends what is over by now
         return [self._described(incident) for incident in self._incidents.all()]
 
     def _described(self, incident: OpenIncident) -> Incident:
-        opened, latest, now = incident.opened, incident.latest, self._bus.clock()
-        left = latest.at + latest.after - now
-        is_probed = self._break.is_probed(opened.operation, opened.key)
+        opened, latest = incident.opened, incident.latest
         return Incident(
             operation=opened.operation,
             key=opened.key,
-            cause=opened.cause,
+            cause=FORCED_OPEN if latest.forced else latest.cause or opened.cause,
             category=opened.category,
-            lasted=now - opened.at,
+            lasted=self._bus.clock() - opened.at,
             waiting=tuple(self._waiting.held_by(opened.operation, opened.key)),
             calls=len(incident.calls),
             gave_up=incident.gave_up,
-            next_probe=None if is_probed or latest.after >= FOREVER else max(left, 0.0),
+            next_probe=self._break.until_probe(opened.operation, opened.key),
         )
 
     def retry_now(self, operation: str, *, key: str = "") -> bool:

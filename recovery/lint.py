@@ -103,11 +103,15 @@ def _until_given_up(policy: RetryPolicy, breaker: BreakerPolicy | None, category
     if most is None or (is_counted and waits and breaker is not None and breaker.probe is not None):
         return math.inf
     attempt = policy.attempt_timeout or policy.stall_timeout or 0.0
-    total = attempt + (_break(breaker, 0) if waits and is_counted else 0.0)
+    total = attempt + (_break(breaker, 0) if waits else 0.0)
+    if breaker is not None and waits and not is_counted:
+        total += attempt * breaker.half_open_successes  # probes of other calls: each answer is a success
     previous = 0.0
     for retry in range(1, min(most, MOST_COUNTED) + 1):
         previous = longest_delay(policy, strategy, retry, previous)
-        total += attempt + max(previous, _break(breaker, retry - (not waits)) if is_counted else 0.0)
+        pause = _break(breaker, retry - (not waits)) if is_counted else 0.0
+        # A circuit may open in the moment in which the first retry is due.
+        total += attempt + (previous + pause if retry == 1 and not waits else max(previous, pause))
     return total * max(1.0, most / MOST_COUNTED) + parked
 
 

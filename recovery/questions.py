@@ -10,7 +10,7 @@ import msgspec
 
 from events.bus import Bus
 from events.conditions import Condition
-from events.event import Event
+from events.event import NOTHING, Event
 from events.fork_locks import fork_safe
 from events.own_log import own_log
 from events.question_events import QuestionAnswered, QuestionAsked
@@ -49,6 +49,7 @@ class Known(msgspec.Struct):
         secret: Whether its answer is kept in memory only.
         text: As of ``OpenQuestion``; likewise *link*.
         is_declared: Whether ``question`` has named it, here or in another process.
+        is_ours: Whether ``question`` has named it here.
         since: As of ``OpenQuestion``; None before a call has waited for it.
         answered: The Unix time of the answer; 0.0 for none.
         value: The answer.
@@ -58,6 +59,7 @@ class Known(msgspec.Struct):
     text: str = ""
     link: str = ""
     is_declared: bool = False
+    is_ours: bool = False
     since: float | None = None
     answered: float = 0.0
     value: object = None
@@ -85,7 +87,8 @@ class Questions:
         self._wall = wall
         self._lock = fork_safe(threading.RLock())
         self._known: dict[str, Known] = {}
-        self._has_read = False
+        self.has_answered = False
+        """Whether an answer was given here."""
 
     def condition(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
         """The condition that the question *name* is answered. What is given here is added to what is known of it."""
@@ -95,14 +98,15 @@ class Questions:
         if not name:
             raise ValueError("the name of a question must not be empty")
         with self._lock:
-            self._declare(name, secret=secret, text=text, link=link)
+            self._declare(name, secret=secret, text=text, link=link).is_ours = True
         return Condition(cause_of(name), lambda: self._ask(name))
 
-    def _declare(self, name: str, *, secret: bool, text: str, link: str) -> None:
+    def _declare(self, name: str, *, secret: bool, text: str, link: str) -> Known:
         known = self._known.setdefault(name, Known())
         known.is_declared = True
         known.secret |= secret  # once a secret, always one
         known.text, known.link = text or known.text, link or known.link
+        return known
 
     def _ask(self, name: str) -> bool:
         """Whether *name* is answered; a call waits for it, which is published the first time."""
@@ -132,10 +136,11 @@ class Questions:
         Raises TypeError for a value that JSON cannot hold.
         """
         encoded = _as_json(name, value)
+        self.has_answered = True
         with self._lock:
             known = self._known.setdefault(name, Known())
             known.secret |= secret
-            is_strange = not known.is_declared and (self._has_read or not self._has_journal())
+            is_strange = not known.is_declared and not self._has_journal()  # the journal may know it
             known.answered = max(self._wall(), known.answered + LEAST_STEP)
             known.value = msgspec.json.decode(encoded)  # not the caller's own object, which may change
             written = msgspec.Raw(b"" if known.secret else encoded)
@@ -147,16 +152,41 @@ class Questions:
         self._bus.publish(event)
         self._wake(name)
 
+    def as_written(self, event: QuestionAnswered, is_read: bool) -> QuestionAnswered:
+        """*event* as the journal may have it: without the value if that is, or may be, a secret.
+
+        Args:
+            event: An answer that was given here.
+            is_read: Whether the journal was read since: another process may have called the question secret.
+        """
+        with self._lock:
+            known = self._known.setdefault(event.name, Known())
+            is_withheld = known.secret or not (is_read or known.is_ours)
+            is_strange = is_read and not known.is_declared
+        if is_strange:
+            self._warn(event.name)
+        if not is_withheld:
+            return event
+        if not known.is_ours:
+            log.warning(
+                "the answer to the question %r stays in this process, because the question %s; calls of other "
+                "processes do not get it: answer in the process that asks",
+                event.name,
+                "asks for a secret" if known.secret else "may ask for a secret (the journal could not be read)",
+            )
+        return msgspec.structs.replace(event, secret=True, value=NOTHING)
+
     def update(self, events: Sequence[Event]) -> None:
         """Take over the questions and answers of the journal: of earlier runs, and of other processes."""
         newer: list[str] = []
         with self._lock:
-            self._has_read = True
             for event in events:
                 match event:
                     case QuestionAsked(name=name, secret=secret, text=text, link=link):
                         self._declare(name, secret=secret, text=text, link=link)
-                    case QuestionAnswered(name=name, secret=False, value=value, answered=answered):
+                    case QuestionAnswered(name=name, secret=True):
+                        self._known.setdefault(name, Known()).secret = True
+                    case QuestionAnswered(name=name, value=value, answered=answered):
                         known = self._known.setdefault(name, Known())
                         if answered > known.answered:
                             known.answered, known.value = answered, msgspec.json.decode(value)

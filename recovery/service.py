@@ -210,7 +210,8 @@ class Recovery(Declarations, JournalledCalls):
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
             commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
-            restore = Restore(self._subscribers.circuit_breaker.restore, self._questions.update)
+            questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
+            restore = Restore(circuits, questions.update, questions.as_written, lambda: questions.has_answered)
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled

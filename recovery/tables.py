@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from recovery.redact import brief
 from recovery.suggestions import hint
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ ARRAYS = (tuple, list, set, frozenset, Iterable, Sequence, AbstractSet)
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
 """What errors call the types of values."""
+
+MOST_VALUE = 80
+"""Characters of a wrong value that an error shows."""
 
 
 class Nothing(Enum):
@@ -101,9 +105,8 @@ def define(name: str, kinds: Mapping[str, Any], real: Any, required: Sequence[st
     for key, kind in kinds.items():
         if kind is not None and key not in required:
             fields.append((key, kind | msgspec.UnsetType, msgspec.UNSET))
-    return msgspec.defstruct(
-        name, fields, namespace={"real": staticmethod(real)}, kw_only=True, forbid_unknown_fields=True, tag=tag
-    )
+    namespace = {"real": staticmethod(real), "of_code": frozenset(key for key, kind in kinds.items() if kind is None)}
+    return msgspec.defstruct(name, fields, namespace=namespace, kw_only=True, forbid_unknown_fields=True, tag=tag)
 
 
 def read(document: object, table: Any, key: str = "") -> Any:
@@ -121,15 +124,17 @@ def _explained(reason: str, table: Any, path: str) -> tuple[str, str]:
     """The path of what is wrong, and why it is, from a message of msgspec about the value at *path*."""
     kind = _kind_at(table, path)
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        known = [key for one in _structs(kind) for key in one.__struct_fields__]
-        return f"{path}.{match[1]}".lstrip("."), f"there is no such key; {hint(match[1], known)}"
+        known = list(dict.fromkeys(key for one in _structs(kind) for key in one.__struct_fields__))
+        is_of_code = any(match[1] in one.of_code for one in _structs(kind))
+        why = "only the code can give it" if is_of_code else f"there is no such key; {hint(match[1], known)}"
+        return f"{path}.{match[1]}".lstrip("."), why
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{path}.{match[1]}".lstrip("."), "is missing"
     tags = [one.__struct_config__.tag for one in _structs(_kind_at(table, path.rpartition(".")[0]))]
     if path.endswith("type") and all(tags):
         kind = Literal[tuple(tags)]
     got = re.search(r"got `(\w+)`|value '(.*)'|value (.+)", reason)
-    found = "" if got is None else f", not {got[1] or repr(got[2] or got[3])}"
+    found = "" if got is None else f", not {got[1] or brief(repr(got[2] if got[3] is None else got[3]), MOST_VALUE)}"
     return path, f"must be {described(kind)}{found}"
 
 

@@ -9,7 +9,7 @@ import aiosqlite
 import msgspec
 
 from adapters.sqlite.connection import number_of
-from adapters.sqlite.schema import ANSWER, DONE
+from adapters.sqlite.schema import ASKED, DONE
 from recovery import validation
 
 SLICE = 500
@@ -23,7 +23,7 @@ NO_CALL_KEPT = 10_000
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How long finished calls are kept. Succeeded, cancelled and rejected calls are deleted, the oldest first.
 
-    Calls that gave up, calls that are not over, and answers to questions are never deleted.
+    Calls that gave up, calls that are not over, questions and answers are never deleted.
 
     Args:
         seconds: Since the end of the call.
@@ -66,13 +66,13 @@ rows AS (
 SELECT id FROM rows WHERE place IN (SELECT place FROM whole) ORDER BY total LIMIT {SLICE}
 """
 _OLD_NO_CALL = f"""
-SELECT id FROM events WHERE call = '' AND written >= ? AND written < ? AND kind <> '{ANSWER}' ORDER BY written, id
+SELECT id FROM events WHERE call = '' AND written >= ? AND written < ? AND kind NOT IN ({ASKED}) ORDER BY written, id
 LIMIT {SLICE}
 """
 _TOO_MANY_NO_CALL = f"""
 SELECT events.id FROM (
     SELECT id FROM events WHERE call = '' ORDER BY written DESC, id DESC LIMIT -1 OFFSET {NO_CALL_KEPT}
-) AS old JOIN events ON events.id = old.id WHERE events.kind <> '{ANSWER}' LIMIT {SLICE}
+) AS old JOIN events ON events.id = old.id WHERE events.kind NOT IN ({ASKED}) LIMIT {SLICE}
 """
 _RUNS = f"""
 SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM events WHERE events.run = runs.id) LIMIT {SLICE}

@@ -31,7 +31,6 @@ from events.operation_events import (
     OperationRecovered,
     OperationSucceeded,
 )
-from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import CIRCUIT
 from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row
@@ -47,9 +46,9 @@ def _names_of(kinds: Iterable[type]) -> str:
 
 DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected))
 """How calls end that may be deleted; calls that gave up are kept."""
-_TERMINAL, _CIRCUIT, _QUESTIONS = _names_of(TERMINAL), _names_of(CIRCUIT), _names_of(QUESTIONS)
-ANSWER = QuestionAnswered.__name__
-"""The kind of rows that are never deleted: a person gives an answer once."""
+_TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
+ASKED = _names_of(QUESTIONS)
+"""Rows that are never deleted: a person gives an answer once, and a question that asks for a secret always does."""
 _CIRCUIT_STATES = _names_of((*CIRCUIT, CircuitHalfOpened, IncidentClosed))
 
 TABLES = (
@@ -152,7 +151,7 @@ RESULTS = f"""
 SELECT {_READ} FROM events INDEXED BY events_by_result WHERE result_key IS NOT NULL ORDER BY id DESC LIMIT ?
 """
 QUESTION_ROWS = f"""
-SELECT {_READ} FROM events INDEXED BY events_of_no_call WHERE call = '' AND kind IN ({_QUESTIONS}) ORDER BY id
+SELECT {_READ} FROM events INDEXED BY events_of_no_call WHERE call = '' AND kind IN ({ASKED}) ORDER BY id
 """
 CIRCUIT_STATES = f"""
 SELECT {_READ} FROM events WHERE id IN (

@@ -130,7 +130,7 @@ class Runner:
                     failed, verdict = False, attempt.fail(error, mine._judge and mine._judge.judge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    wait = mine._wait_after(attempt, verdict)
+                    wait = mine._wait_after(attempt, verdict) if verdict.after > 0.0 or type(verdict) is Park else None
                     continue
                 since, deferred = self.waiting.wakes, ended or request_start(attempt)
                 if deferred is None and (self._is_strict or call.is_resumed):
@@ -156,7 +156,8 @@ class Runner:
                 cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
-            error, _ = None, self._forget(call.id)  # its traceback holds this frame: else a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+            self.waiting.live.pop(call.id, None)
 
     async def arun(self, attempt: Attempt, args: Args, kwargs: Kwargs, error: Failure = None, run: Run = None) -> Any:
         """As ``run``, for an async function."""
@@ -188,7 +189,7 @@ class Runner:
                     failed, verdict = False, attempt.fail(error, mine._judge and await mine._judge.ajudge(error))
                     if isinstance(verdict, GiveUp):
                         break
-                    wait = mine._wait_after(attempt, verdict)
+                    wait = mine._wait_after(attempt, verdict) if verdict.after > 0.0 or type(verdict) is Park else None
                     if verdict.after <= 0.0:
                         await yield_once()
                     continue
@@ -216,7 +217,8 @@ class Runner:
                 cut_off(run, Rest(attempt, error, wait, verdict), Outcome(result, is_known=done), is_told=not failed)
             raise
         finally:
-            error, _ = None, self._forget(call.id)  # its traceback holds this frame: else a cycle
+            error, _ = None, self._call_configs.pop(call.id, None)  # its traceback holds this frame: else a cycle
+            self.waiting.live.pop(call.id, None)
 
     @property
     def codec(self) -> ArgumentCodec:
@@ -264,14 +266,8 @@ class Runner:
             return awaitable
         return live.task.run(self._invoke, attempt, args, kwargs)
 
-    def _forget(self, call: str) -> LiveCall | None:
-        self._call_configs.pop(call, None)
-        return self.waiting.live.pop(call, None)
-
-    def _wait_after(self, attempt: Attempt, verdict: Retry | Park) -> Wait | None:
-        if verdict.after > 0.0 or isinstance(verdict, Park):
-            return Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
-        return None
+    def _wait_after(self, attempt: Attempt, verdict: Retry | Park) -> Wait:
+        return Wait(self._conditions, attempt, attempt.number + 1, verdict, policy=self._policy)
 
     def _time_left(self, call: Call) -> float:
         most = (call.edited or self.config).policy.max_elapsed

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from events.own_log import own_log
+from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
 from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
+from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import RecentCallCache
 from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
 from recovery.waiting.waiters import Latch
@@ -176,6 +178,21 @@ class Housekeeping:
                 self._pass_answers()
         except Exception:
             log.exception("the answers of the journal could not be read; they are read again")
+
+    def withhold(self, batch: Sequence[QueuedEvent]) -> None:
+        """Take the answers to secret questions out of *batch*; another process may have called a question secret."""
+        if not self._restore.has_answers():
+            return
+        answers = [(entry, entry.event) for entry in batch if isinstance(entry.event, QuestionAnswered)]
+        if answers:
+            try:
+                self._pass_answers()
+                is_read = True
+            except Exception:
+                log.exception("the questions of other processes could not be read")
+                is_read = False
+            for entry, event in answers:
+                entry.event = self._restore.answer(event, is_read)
 
     def _pass_answers(self) -> None:
         rows = self._connection.run(self._connection.store.questions())

@@ -178,6 +178,7 @@ class Writer:
         wants_sync, self._wants_sync = self._wants_sync, False
         connection, batch = self._connection, self._queue.take()
         if batch:
+            self._housekeeping.withhold(batch)
             parts, rows, unwritable = [], list[Row](), list[int]()
             for part in self._in_chunks(batch):
                 more, lost = rows_of(connection.this_run.id, part)

@@ -31,7 +31,7 @@ class BreakerPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=T
         max_break: The most seconds of a break, or *break_duration* if that is longer.
         break_jitter: The share of a break by which it is longer at random, from 0 to 1, so that processes that lost one
             host together do not probe it together. It may exceed *max_break*.
-        counts: What a failure is: "calls" that gave up, or failed "attempts".
+        counts: What a failure is: "calls" that gave up, or failed "attempts". A probe is one attempt in any case.
         categories: The categories that count; any other failure then ends the row. None counts every category but
             PERMANENT, AUTH, EXHAUSTED and CANCELLED.
         half_open_permits: How many calls may probe at a time after a break.

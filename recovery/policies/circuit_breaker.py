@@ -5,7 +5,8 @@ closed --(too many failures)--> open --(break_duration)--> half-open --(probes s
 
 What is old is forgotten (``BreakerPolicy.forget_after``): a row of failures begins again, an open circuit closes.
 
-By default a *call* that gave up counts, so that noise which retries absorb never opens the circuit. A circuit that
+By default a *call* that gave up counts, so that noise which retries absorb never opens the circuit. A probe is one
+attempt all the same: calls that wait for its answer do not wait for its retries. A circuit that
 counts attempts suits a host, which all calls reach or fail to reach alike (``BreakerPolicy.counts``).
 
 Source: Michael Nygard, "Release It!", 2007 (states); resilience4j's CircuitBreaker (rates over a count window, slow
@@ -107,7 +108,7 @@ def step(
                     return Open(event.at + break_length(policy, times + 1, draw), 0, times + 1, 1)
                 case OperationSucceeded():  # however late: the host answered
                     return _after_answer(policy, others, event.at, successes)
-                case FailureClassified() | GaveUp() if _is_judged(policy, event):
+                case FailureClassified() | GaveUp() if _is_answer(policy, event):
                     if is_superseded:
                         return others
                     if _counts(policy, event):
@@ -259,8 +260,16 @@ def until_probed(policy: BreakerPolicy, circuit: Circuit, now: float) -> float |
 def _is_judged(policy: BreakerPolicy, event: CallEvent) -> bool:
     """Whether the policy counts events of this kind, and the call was not cancelled, exhausted or excused."""
     kind = FailureClassified if policy.counts == "attempts" else GaveUp
-    others = (Category.CANCELLED, Category.EXHAUSTED)
-    return isinstance(event, kind) and not event.uncharged and event.category not in others
+    return isinstance(event, kind) and _is_chargeable(event)
+
+
+def _is_answer(policy: BreakerPolicy, event: FailureClassified | GaveUp) -> bool:
+    """Whether *event* ends a probe. An attempt does where calls count, too: else the others wait for its retries."""
+    return (policy.counts == "calls" or isinstance(event, FailureClassified)) and _is_chargeable(event)
+
+
+def _is_chargeable(event: FailureClassified | GaveUp) -> bool:
+    return not event.uncharged and event.category not in (Category.CANCELLED, Category.EXHAUSTED)
 
 
 def _counts(policy: BreakerPolicy, event: FailureClassified | GaveUp) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from events.evidence import Category
 from recovery.policies.breaker_policy import BreakerPolicy
 
 
@@ -94,6 +95,20 @@ class HalfOpen(msgspec.Struct, frozen=True):
 
 
 Circuit: TypeAlias = Closed | Open | HalfOpen
+
+
+class Reopened(msgspec.Struct, frozen=True):
+    """A circuit that an earlier run left open.
+
+    Args:
+        circuit: It, for the rest of its break.
+        category: The category of the failure that opened it; None if no failure did.
+        cause: What that failure means, in a few words.
+    """
+
+    circuit: Open
+    category: Category | None = None
+    cause: str = ""
 
 
 class Forced(msgspec.Struct, frozen=True):

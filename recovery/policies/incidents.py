@@ -6,10 +6,10 @@ a batch on a host that stays down ends as early as a single call would.
 
 from __future__ import annotations
 
-from events.evidence import Category
 from events.names import display_name
-from events.verdicts import GiveUp
-from recovery.policies.retry import RetryPolicy
+from events.operation_events import FailureClassified
+from events.verdicts import OUT_OF_TIME, GiveUp
+from recovery.policies.retry import RetryPolicy, parks
 
 HELD = "circuit open: "
 PROBES_FAILED = "the probes of other calls failed"
@@ -31,20 +31,32 @@ def has_ended(reason: str, operation: str, key: str) -> bool:
 
 
 def after_failed_probe(
-    policy: RetryPolicy, retries: int, category: Category | None, incident: str, cause: str
-) -> GiveUp | None:
-    """Why a call that waits for *incident* ends now that a probe has failed; ``None`` if it may wait on.
+    policy: RetryPolicy,
+    failure: FailureClassified,
+    retries: int,
+    *,
+    failing: float = 0.0,
+    conditions_held: bool = False,
+) -> GiveUp | int:
+    """What a failed probe means for a call that waits: the retries that it uses up, or GiveUp if there are no more.
+
+    A failure for which the policy parks a call uses no retry, but a call waits no longer than the policy would park it.
 
     Args:
         policy: The policy of the call.
-        retries: The retries that it has used, the attempt included that it waits for.
-        category: The category of the probe's failure. One for which the policy parks calls until a condition holds
-            uses no retry.
-        incident: The name of the operation and its key.
-        cause: What the probe's failure means, in a few words.
+        failure: That of the probe.
+        retries: The retries that the call has used, the attempt included that it waits for.
+        failing: Seconds since the first probe failed for which it has waited.
+        conditions_held: Whether a call has waited until the conditions of the policy held: probes fail all the same.
     """
-    strategy = None if category is None else policy.per_category.get(category)
-    most = policy.retries_for(category)
-    if most is None or retries < most or (strategy is not None and strategy.wait_for):
-        return None
-    return GiveUp((f"out of retries ({most})", f"incident {incident}: {PROBES_FAILED}, {cause}"))
+    most = policy.retries_for(failure.category)
+    ended = f"incident {display_name(failure.operation, failure.key)}: {PROBES_FAILED}, {failure.brief}"
+    if parks(policy, failure):
+        strategy = policy.per_category.get(failure.category)
+        timeout = None if strategy is None else strategy.wait_timeout
+        if timeout is not None and failing >= timeout:
+            return GiveUp((OUT_OF_TIME, ended))
+        if not conditions_held:
+            return 0
+        most = None if most is None else max(most, 1)  # as where the call has waited for them itself
+    return 1 if most is None or retries < most else GiveUp((f"out of retries ({most})", ended))

@@ -30,7 +30,7 @@ class Waits(CircuitWaits, Protocol):
     """What the subscribers tell the calls that wait (``recovery.waiting.calls``)."""
 
     def circuit_opened(self, opened: CircuitOpened, policy: BreakerPolicy | None) -> None:
-        """Hold the calls that wait for a circuit; if a probe has failed, it counts for all of them."""
+        """Hold the calls that wait for a circuit, until its break ends."""
 
     def circuit_probed(self, operation: str, key: str) -> None:
         """Have the calls that wait for a circuit wait for the answer of a probe."""
@@ -124,12 +124,15 @@ class BuiltIn:
         config = self._registry.call_configs.get(outcome.call) or self._config_of(outcome.operation)
         return None if config is None else config.policy.retries_for(outcome.category)
 
-    def _on_circuit(self, event: Event) -> None:
+    def _on_circuit(self, event: Event) -> CircuitClosed | None:
         match event:
             case CircuitOpened(metrics_only=False):
                 config = self._config_of(event.operation)
                 self._waits.circuit_opened(event, None if config is None else config.breaker)
+                if not self.circuit_breaker.is_open(event.operation, event.key):  # a thread that closed it was faster
+                    return CircuitClosed(at=event.at, operation=event.operation, key=event.key)
             case CircuitHalfOpened():
                 self._waits.circuit_probed(event.operation, event.key)
             case CircuitClosed():
                 self._waits.circuit_closed(event.operation, event.key)
+        return None

@@ -90,6 +90,7 @@ class Break(CircuitControl):
                 return answers
             draw = self._rng() if policy.break_jitter else 0.0
             after = step(policy, before, event, successes, draw=draw, took=took)
+            failure: FailureClassified | None = None
             if after != before:
                 self._known.operations[operation_key] = operation
                 failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
@@ -98,6 +99,8 @@ class Break(CircuitControl):
         is_given_back = isinstance(before, HalfOpen) and isinstance(after, HalfOpen) and after != before
         if is_given_back and not isinstance(event, Parked):
             self._waits.may_probe(*operation_key)
+        if isinstance(before, HalfOpen) and isinstance(after, Open) and failure is not None:
+            self._waits.probe_failed(failure)
         if isinstance(after, Open) and isinstance(event, FailureClassified) and mode != "metrics_only":
             left = after.until - event.at
             # The policy's Retry makes this park one that counts as a retry. A call that the policy parks itself asks
@@ -118,7 +121,8 @@ class Break(CircuitControl):
             mode = None if forced is None else forced.mode
             if forced is not None and mode == "open":
                 left = None if forced.until == math.inf else forced.until - event.at
-                return [*answers, GiveUp(_why(event), left) if rejects else Park(left or FOREVER, (_why(event),))]
+                why = open_circuit(event.operation, event.key if operation_key in self._overrides else "")
+                return [*answers, GiveUp(why, left) if rejects else Park(left or FOREVER, (why,))]
             if config is not None and policy is None and self._known.drop(operation_key) is not None:
                 # It was restored, for an operation that has no circuit any more.
                 closed = CircuitClosed(at=event.at, operation=event.operation, key=event.key, why="forgotten")
@@ -126,8 +130,9 @@ class Break(CircuitControl):
             if policy is None or before is None or mode == "closed":
                 return answers
             waits = not rejects and mode != "metrics_only" and event.at <= expiry(policy, before)
-            if policy.probe is not None and isinstance(before, Open) and waits:
-                return [*answers, Park(max(before.until - event.at, 0.0), self._causes(policy, event))]
+            if policy.probe is not None and not isinstance(before, Closed) and waits:
+                left = before.until - event.at if isinstance(before, Open) else 0.0
+                return [*answers, Park(max(left, 0.0), self._causes(policy, event))]
             after, wait = admit(policy, before, event.call, event.at)
             answers += self._move(operation_key, policy, before, after, event.at)
         if wait is not None and mode != "metrics_only":
@@ -137,12 +142,13 @@ class Break(CircuitControl):
 
     def _causes(self, policy: BreakerPolicy, event: CallEvent) -> tuple[Condition | str, ...]:
         """What a call waits for at an open circuit: that a call or the policy's probe closes it."""
-        why, probe = _why(event), policy.probe
+        why, probe, operation_key = _why(event), policy.probe, (event.operation, event.key)
         if probe is None:
             return (why,)
 
         def is_met() -> bool:
-            return bool(probe.is_met()) and self._close((event.operation, event.key))
+            self._keep(operation_key)
+            return bool(probe.is_met()) and self._close(operation_key)
 
         return Condition(f"{probe.name}, {why}", is_met, blocks=probe.blocks, every=probe.every), why
 

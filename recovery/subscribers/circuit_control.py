@@ -12,12 +12,13 @@ import msgspec
 from events.bus import Bus
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import FOREVER, CallEvent, Event
+from events.evidence import Category
 from events.fork_locks import fork_safe
 from events.operation_events import FailureClassified, OperationStarted
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.circuit_breaker import admit
-from recovery.policies.circuit_states import Circuit, Closed, Forced, HalfOpen, Open, expiry
+from recovery.policies.circuit_states import Circuit, Closed, Forced, HalfOpen, Open, Reopened, expiry
 from recovery.settings import ConfigOf
 from recovery.subscribers.known_circuits import UNDECLARED, KnownCircuits
 from recovery.subscribers.overrides import Held, Mode, Override
@@ -28,6 +29,9 @@ class CircuitWaits(Protocol):
 
     def may_probe(self, operation: str, key: str) -> None:
         """Let the next call probe: a permit is free."""
+
+    def probe_failed(self, failure: FailureClassified) -> None:
+        """Count the failure of a probe as an attempt of every call."""
 
     def circuit_closed(self, operation: str, key: str) -> None:
         """Let every call go on."""
@@ -71,6 +75,20 @@ class CircuitControl:
             ended, found = self._known.expire(now, math.inf), self._known.listed(now)
         self._publish(ended)
         return found
+
+    def until_probe(self, operation: str, key: str) -> float | None:
+        """Seconds until a call may probe, or until a circuit is forced open no longer.
+
+        ``None`` while a call probes, and for a circuit that is forced open for good.
+        """
+        now = self._bus.clock()
+        with self._lock:
+            forced, circuit = self._overrides.of((operation, key), now), self._circuits.get((operation, key))
+        if forced is not None:
+            return None if forced.until == math.inf else forced.until - now
+        if isinstance(circuit, HalfOpen) and any(permit.expires > now for permit in circuit.permits):
+            return None
+        return max(circuit.until - now, 0.0) if isinstance(circuit, Open) else 0.0
 
     def force(self, operation: str, mode: Mode, *, key: str = "", seconds: float | None = None) -> None:
         """Put a circuit into *mode*, as ``Circuits.force`` documents it."""
@@ -122,6 +140,13 @@ class CircuitControl:
             self._circuits[operation, key] = msgspec.structs.replace(circuit, until=now)
         return True
 
+    def is_open(self, operation: str, key: str) -> bool:
+        """Whether a circuit is open, half-open or forced open."""
+        with self._lock:
+            forced = self._overrides.of((operation, key), self._bus.clock())
+            circuit = self._circuits.get((operation, key))
+        return isinstance(circuit, Open | HalfOpen) if forced is None else forced.mode == "open"
+
     def has_circuits(self, operation: str) -> bool:
         """Whether *operation* has circuits, or is not defined yet."""
         return self._known.policy_of(operation) is not None
@@ -135,22 +160,15 @@ class CircuitControl:
             return mode != "open"
         return admit(policy, circuit, "", now)[1] is None
 
-    def is_probed(self, operation: str, key: str) -> bool:
-        """Whether a call probes the circuit of *operation* and *key* now."""
-        with self._lock:
-            circuit = self._circuits.get((operation, key))
-        now = self._bus.clock()
-        return isinstance(circuit, HalfOpen) and any(permit.expires > now for permit in circuit.permits)
-
-    def restore(self, states: dict[OperationKey, Open]) -> None:
+    def restore(self, states: dict[OperationKey, Reopened]) -> None:
         """Take over the open circuits of an earlier run, unless they are known; their times are on the bus's clock.
 
         The break of one may have ended before now. One that has expired is closed.
         """
         with self._lock:
             now, changed = self._bus.clock(), list[Event]()
-            for operation_key, circuit in list(states.items())[-self._max_keys :]:
-                operation, key = operation_key
+            for operation_key, reopened in list(states.items())[-self._max_keys :]:
+                (operation, key), circuit = operation_key, reopened.circuit
                 config = self._config_of(operation)
                 if operation_key in self._circuits or operation_key in self._overrides:
                     continue
@@ -160,7 +178,8 @@ class CircuitControl:
                 changed += self._known.remember(operation_key, circuit, now)
                 if operation_key in self._circuits:
                     self._known.subscribe(operation_key)
-                    changed.append(_opened(operation_key, circuit, min(now, circuit.until)))  # as old as it is
+                    since = min(now, circuit.until)  # as old as it is
+                    changed.append(_opened(operation_key, circuit, since, reopened.category, reopened.cause))
         self._publish(changed)
 
     def follow(self, operation: str) -> None:
@@ -171,7 +190,7 @@ class CircuitControl:
     def forget(self, operation: str) -> None:
         """Forget every circuit of *operation*: a new operation gets its name."""
         with self._lock:
-            self._known.forget(operation)
+            self._known.forget(operation, self._bus.clock())
 
     def _mode(self, operation_key: OperationKey, now: float) -> Held | None:
         found = self._overrides.of(operation_key, now)
@@ -187,11 +206,25 @@ class CircuitControl:
         policy = self._known.policy_of(operation_key[0]) or UNDECLARED
         return self._move(operation_key, policy, Closed(), circuit, now)
 
+    def _keep(self, operation_key: OperationKey) -> None:
+        """Do not forget a circuit whose break is over: calls wait for the probe of its policy."""
+        now = self._bus.clock()
+        with self._lock:
+            match circuit := self._circuits.get(operation_key):
+                case Open(until) if until < now:
+                    circuit = msgspec.structs.replace(circuit, until=now)
+                case HalfOpen(permits) if all(permit.expires <= now for permit in permits):
+                    circuit = msgspec.structs.replace(circuit, permits=(), idle_since=now)
+                case _:
+                    return
+            self._known.remember(operation_key, circuit, now)
+
     def _close(self, operation_key: OperationKey) -> bool:
-        """Close an open circuit: the probe of its policy holds."""
+        """Close a circuit whose break is over: the probe of its policy holds."""
         operation, key = operation_key
         with self._lock:
-            was_open = isinstance(self._circuits.get(operation_key), Open)
+            circuit = self._circuits.get(operation_key)
+            was_open = isinstance(circuit, Open | HalfOpen)
             if was_open:
                 self._known.drop(operation_key)
         if was_open:
@@ -223,7 +256,10 @@ class CircuitControl:
                 if isinstance(before, Closed):
                     self._known.subscribe(operation_key)
                 is_muted = self._mode(operation_key, now) == "metrics_only"
-                events.append(_opened(operation_key, after, now, failure, metrics_only=is_muted))
+                category, cause = (None, "too slow" if after.slow else "")
+                if failure is not None:
+                    category, cause = failure.category, failure.brief
+                events.append(_opened(operation_key, after, now, category, cause, metrics_only=is_muted))
             case Closed() | Open(), HalfOpen():
                 if isinstance(before, Closed):
                     self._known.subscribe(operation_key)
@@ -239,11 +275,12 @@ def _opened(
     operation_key: OperationKey,
     circuit: Open,
     now: float,
-    failure: FailureClassified | None = None,
+    category: Category | None,
+    cause: str,
     *,
     metrics_only: bool = False,
 ) -> CircuitOpened:
-    """The event of *circuit*, which *failure* has opened."""
+    """The event of *circuit*, which a failure of that *category* and *cause* has opened."""
     return CircuitOpened(
         at=now,
         operation=operation_key[0],
@@ -253,6 +290,6 @@ def _opened(
         slow=circuit.slow,
         times=circuit.times,
         metrics_only=metrics_only,
-        category=None if failure is None else failure.category,
-        cause=("too slow" if circuit.slow else "") if failure is None else failure.brief,
+        category=category,
+        cause=cause,
     )

@@ -44,12 +44,13 @@ class Observed(msgspec.Struct):
 
     def poll(self) -> bool:
         """Poll it. What the condition raises passes."""
+        is_met = False  # the latest answer stands meanwhile: another thread may read it
         try:
-            self.is_met = False
-            self.is_met = bool(self.asked.is_met())
+            is_met = bool(self.asked.is_met())
         finally:
+            self.is_met = is_met
             self.polls += 1
-        return self.is_met
+        return is_met
 
 
 class Held(msgspec.Struct):

@@ -65,6 +65,7 @@ class KnownCircuits:
         """The keys that are forced, or have a circuit here; always the same set."""
         self._bus, self._config_of, self._max_keys = bus, config_of, max_keys
         self._on_start, self._on_outcome = on_start, on_outcome
+        self._gone: list[Event] = []  # what ``forget`` has ended
         self._parts = Parts()  # the same keys, by operation
         self._subscriptions: dict[OperationKey, tuple[Subscription, ...]] = {}
         self._closed: Ranking[OperationKey, Rank] = Ranking()
@@ -83,11 +84,14 @@ class KnownCircuits:
             if operation_key in self.states:
                 self._rank(operation_key)
 
-    def forget(self, operation: str) -> None:
-        """Forget every circuit and forced mode of *operation*."""
-        for operation_key in self._parts.within(operation):
-            self.overrides.pop(operation_key)
-            self.drop(operation_key)
+    def forget(self, operation: str, now: float) -> None:
+        """Forget every circuit and forced mode of *operation*. The next ``expire`` says so of those that were open."""
+        for operation_key in list(self._parts.within(operation)):
+            forced = self.overrides.pop(operation_key)
+            was_open = isinstance(self.drop(operation_key), Open | HalfOpen)
+            if was_open or (forced is not None and forced.mode == "open"):
+                gone = CircuitClosed(at=now, operation=operation, key=operation_key[1], why="forgotten")
+                self._gone.append(gone)
 
     def listed(self, now: float) -> dict[OperationKey, Circuit | Forced]:
         """Every circuit that is forced, or not closed without a failure, as it stands now."""
@@ -127,6 +131,7 @@ class KnownCircuits:
             now: The time on the bus's clock.
             most: How often it looks for an expired circuit of each kind.
         """
+        gone, self._gone = self._gone, []
         ended = dict.fromkeys(self.overrides.ended(now), "forced")
         for operation_key in ended:
             self.drop(operation_key)
@@ -137,7 +142,9 @@ class KnownCircuits:
                 self._rank(one)  # each failure of a row leaves the rank of the first
                 if ranking.get(one, NEVER) < due and isinstance(self.drop(one), Open | HalfOpen):
                     ended[one] = "forgotten"
-        return [CircuitClosed(at=now, operation=operation, key=key, why=why) for (operation, key), why in ended.items()]
+        for (operation, key), why in ended.items():
+            gone.append(CircuitClosed(at=now, operation=operation, key=key, why=why))
+        return gone
 
     def drop(self, operation_key: OperationKey) -> Circuit | None:
         """Forget the circuit of *operation_key*, and unsubscribe it."""

@@ -64,10 +64,11 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct):
-    """A call that claims resources, and what it waits for while it is in line."""
+    """A call that claims resources, what it calls these, and what it waits for while it is in line."""
 
     call: Call
     needs: dict[str, float]
+    names: dict[str, str]
     condition: Condition | None = None
 
 
@@ -131,7 +132,7 @@ class Resources:
         Raises TypeError or ValueError for an amount that is no number, and for a resource that is not declared; what a
         function of the claims raises passes.
         """
-        needs: dict[str, float] = {}
+        needs, names = dict[str, float](), dict[str, str]()
         for name, given in claims.items():
             needed = given(*args, **kwargs) if callable(given) else given
             if needed is None:
@@ -140,10 +141,11 @@ class Resources:
             identity = self._identity_of(name, call.operation.name)
             if needed:
                 needs[identity] = needs.get(identity, 0.0) + needed
+                names[identity] = name
         if not needs:
             return
         with self._lock:
-            self._calls[call.id] = Claim(call, needs)
+            self._calls[call.id] = Claim(call, needs, names)
             if call.is_resumed:  # it may have used a part of its claim already
                 self._refresh()
                 if self._claims.ask(call.id, needs, self._free) is not None:
@@ -167,10 +169,8 @@ class Resources:
                 resource = self._resources[identity]
                 if resource.total is not None and needed > resource.total and call not in self._claims.admitted:
                     most = amount(resource.total, resource.unit)
-                    short = (
-                        f"needs {amount(needed, resource.unit)} of {resource.name}, of which there are {most} in all"
-                    )
-                    return GiveUp(f"it can never fit: {short}")
+                    short = f"needs {amount(needed, resource.unit)} of {claim.names[identity]}"
+                    return GiveUp(f"it can never fit: {short}, of which there are {most} in all")
             self._refresh()
             shortage = self._claims.ask(call, claim.needs, self._free)
             if shortage is None:
@@ -196,7 +196,9 @@ class Resources:
                 return self._claims.ask(call, claim.needs, self._free) is None
 
         every = min(FIRST_LOOK + LOOK_PER_CALL * shortage.ahead, LONGEST_LOOK)
-        return Condition(f"call {call} {shortage.text(resource.name, resource.unit)}", is_admitted, every=every)
+        return Condition(
+            f"call {call} {shortage.text(claim.names[shortage.resource], resource.unit)}", is_admitted, every=every
+        )
 
     def _settle(self) -> None:
         with self._lock:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from weakref import WeakSet
 
 from events.circuit_events import CircuitOpened
-from events.operation_events import CallSteered
+from events.operation_events import CallSteered, FailureClassified
 from events.parts import Parts
 from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
+from recovery.policies.incidents import open_circuit
 from recovery.policies.jumps import Jump
 from recovery.settings import OperationConfig
 from recovery.waiting.description import WaitingCall
@@ -39,6 +40,7 @@ class WaitingCalls:
         self.jitter = self.conditions.jitter
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
+        self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
         self.forget_all()
         _all.add(self)
 
@@ -50,8 +52,8 @@ class WaitingCalls:
         self._waits: dict[str, Wait | Sleeping] = {}
         self._deferred: defaultdict[OperationKey, set[Wait]] = defaultdict(set)
         self._parts = Parts()  # with deferred calls
-        self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
-        self._open = Parts()  # with such a circuit
+        for held in self._held.values():
+            held.waits.clear()
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -95,8 +97,11 @@ class WaitingCalls:
             if not isinstance(waiting, Wait):
                 self._waits[call] = wait
                 waiting.steered(wait)
-            if command == "pause" and (held := self._held.get(wait.operation_key)) is not None:
-                held.turn()
+            if (held := self._holder(wait)) is not None:
+                if command == "pause":
+                    held.turn()
+                elif command in ("give up", "cancel"):
+                    held.give_up(wait)
         operation = wait.attempt.call.operation
         try:
             operation.bus.publish(
@@ -126,15 +131,35 @@ class WaitingCalls:
             for wait in deferred:
                 wait.release(self.jitter(len(deferred)) if spread else 0.0)
 
+    def _holder(self, wait: Wait) -> HeldCalls | None:
+        """What holds the call of *wait*, or would: the open circuit that it names, of its key or its operation."""
+        if not self._held or wait.attempt.call.asks_person:
+            return None
+        operation, key = wait.operation_key
+        for part in ((operation, key), (operation, "")):
+            held = self._held.get(part)
+            if held is not None and held.cause in wait.causes:
+                return held
+        return None
+
     def circuit_opened(self, opened: CircuitOpened, policy: BreakerPolicy | None) -> None:
-        """Hold the calls that wait for the circuit that *opened*; if a probe has failed, it counts for all of them."""
+        """Hold the calls that wait for the circuit that *opened*, until its break ends."""
         with self.conditions.lock:
-            held = self._held.get((opened.operation, opened.key))
+            operation_key = opened.operation, opened.key
+            held = self._held.get(operation_key)
             if held is None:
-                self._held[opened.operation, opened.key] = HeldCalls.by(opened, policy)
-                self._open.add((opened.operation, opened.key))
+                self._held[operation_key] = held = HeldCalls.by(opened, policy)
+                for wait in self._deferred.get(operation_key, ()):
+                    if self._holder(wait) is held:  # its thread was faster than this event
+                        held.enter(wait)
             else:
                 held.opened_again(opened)
+
+    def probe_failed(self, failure: FailureClassified) -> None:
+        """Count *failure*, that of a probe, as an attempt of every call that waits for the circuit."""
+        with self.conditions.lock:
+            if (held := self._held.get((failure.operation, failure.key))) is not None:
+                held.probe_failed(failure)
 
     def circuit_probed(self, operation: str, key: str) -> None:
         """Have the calls that wait for a circuit wait for the answer of a probe."""
@@ -145,9 +170,11 @@ class WaitingCalls:
     def circuit_closed(self, operation: str, key: str) -> None:
         """Let the calls that wait for a circuit go on, staggered."""
         with self.conditions.lock:
-            for part in list(self._open.within(operation, key)):
-                del self._held[part]
-                self._open.discard(part)
+            held = self._held.pop((operation, key), None)
+            if held is not None:
+                staying = held.waits.keys() - held.end()
+                for wait in staying:
+                    self._deferred[wait.operation_key].discard(wait)
         self.wake(operation, key, spread=True)
 
     def may_probe(self, operation: str, key: str) -> None:
@@ -165,18 +192,20 @@ class WaitingCalls:
     def enter(self, wait: Wait) -> None:
         """Register *wait*: from now on commands and wakes reach it."""
         with self.conditions.lock:
-            operation_key = wait.operation_key
             self._waits[wait.attempt.call.id] = wait
             if wait.attempt.call.cancelled is not None:  # while it ran
                 wait.steer("cancel", wait.attempt.call.cancelled)
-            held = self._held.get(operation_key) if self._held else None
+            held = self._holder(wait)
             if held is not None:
                 held.enter(wait)
-            if wait.is_deferred or (held is not None and wait in held.waits):
+            if wait.is_deferred or held is not None:
+                operation_key = wait.operation_key
                 self._deferred[operation_key].add(wait)
                 self._parts.add(operation_key)
                 if wait.is_deferred and self.wakes != wait.since:
                     wait.release(0.0)  # its cause may have ended since it asked
+            elif open_circuit(*wait.operation_key) in wait.causes and not wait.attempt.call.asks_person:
+                wait.release(wait.asked)  # the circuit was closed since the attempt failed
 
     def enter_sleep(self, call: str, sleep: Sleeping) -> None:
         """Register *sleep*, that of *call*: from now on commands reach it."""
@@ -198,7 +227,7 @@ class WaitingCalls:
             if self._waits.get(wait.attempt.call.id) is wait:
                 self._remove(wait.attempt.call.id)
             operation_key = wait.operation_key
-            if self._held and (held := self._held.get(operation_key)) is not None:
+            if (held := self._holder(wait)) is not None:
                 held.leave(wait)
             if (deferred := self._deferred.get(operation_key)) is not None:
                 deferred.discard(wait)

@@ -11,6 +11,9 @@ from recovery.waiting.wait import Wait
 MIN_DEFERRAL = 0.05
 """Seconds after which an attempt asks again that was deferred for no time at all."""
 
+ROUNDING = 1e-6
+"""Seconds left that are none: a sum of times may miss its end by less, and a clock may not advance by so little."""
+
 
 def defer(attempt: Attempt, deferred: Verdict, left: float) -> Park | GiveUp:
     """The wait of an attempt that *deferred* does not let begin yet, published; GiveUp if it never may.
@@ -20,7 +23,7 @@ def defer(attempt: Attempt, deferred: Verdict, left: float) -> Park | GiveUp:
     if isinstance(deferred, GiveUp):
         return deferred
     until = deferred.until if isinstance(deferred, Park) else ()
-    if left <= 0.0:
+    if left <= ROUNDING:
         return GiveUp((OUT_OF_TIME, *map(str, until)), deferred.after)
     after = MIN_DEFERRAL if deferred.after <= 0.0 else deferred.after
     verdict = Park(min(after, left), until, min(deferred.within, left))

@@ -117,6 +117,12 @@ class Wait(msgspec.Struct, eq=False):
         return isinstance(self.verdict, Park) or (failure is not None and bool(failure.retry_after))
 
     @property
+    def asked(self) -> float:
+        """Seconds that are left of the time for which a server asked, in the failure that it follows."""
+        failure = self.attempt.call.failure
+        return 0.0 if failure is None else max(failure.at + (failure.retry_after or 0.0) - self.conditions.clock(), 0.0)
+
+    @property
     def was_unhelpful(self) -> bool:
         """Whether every condition held whenever it was polled: then none of them was the cause of the failure."""
         return not (self.pending or self.was_unmet) and bool(self.until)
@@ -248,8 +254,9 @@ class Wait(msgspec.Struct, eq=False):
     def hold_until(self, due: float) -> None:
         """Have it end at *due*, or at its deadline. One that is paused or over stays as it is."""
         if not (self.is_paused or self.is_over):
-            self.due = min(due, self.deadline)
-            self.wake()
+            before, self.due = self.due, min(due, self.deadline)
+            if self.due < before or self.pending:  # a delay that became longer is looked at when it ends
+                self.wake()
 
     def give_up(self, ended: GiveUp) -> None:
         """End it, and its call, for the reason *ended*."""

@@ -165,6 +165,11 @@ def test_an_operation_that_only_the_configuration_has_is_named(shop: str) -> Non
         ("shop_of_test:servic", "shop_of_test:servic: shop_of_test has no 'servic'"),
         ("shop_of_test:text", "shop_of_test:text: is of type str, no Recovery; name the service, or `recoverable` of "),
         ("no_such_module:service", "no_such_module:service: no_such_module cannot be imported: ModuleNotFoundError: "),
+        (
+            "shop_of_test.py:service",
+            "shop_of_test.py:service: a service is named by its module, not by its file: shop_o",
+        ),
+        ("a/b.py", "a/b.py: a service is named by its module, not by its file: a.b:service"),
         ("nothing", "nothing: there is no such file; a service is named module:service, as in shop.jobs:service"),
     ],
 )
@@ -179,7 +184,6 @@ def test_a_target_that_is_no_service_is_named(shop: str, target: str, said: str)
     [
         ("launch.toml", "[retry]\nmax_retry = 1\n" + DOWNLOADS, "retry.max_retry: there is no such key; did you mean"),
         ("recovery.toml", "[policy]\nmax_retry = 1\n", "policy.max_retry: there is no such key; did you mean"),
-        ("recovery.toml", '[operation."fetch"]\njoin = true\n', 'operation."fetch": join=True needs resumable=True'),
         ("gone.toml", None, "No such file"),
     ],
 )
@@ -198,6 +202,27 @@ def test_a_configuration_file_shows_the_defaults_and_each_operation(tmp_path: Pa
     found = inspect(str(path))
     assert {row.names[0]: row.retries for row in found.operations} == {"every operation": 7, "fetch": None}
     assert [(one.rule, one.where) for one in found.findings] == [("no-limit", f"{path}:5")]
+
+
+def test_a_setting_of_a_file_may_need_what_the_code_gives(tmp_path: Path) -> None:
+    path = tmp_path / "recovery.toml"
+    path.write_text('[operation."fetch"]\nremember = 60\nmax_retries = 9\n')
+    assert [row.retries for row in inspect(str(path)).operations] == [3, 9]
+    assert check(path).exit_code == 0
+
+
+def test_a_program_that_ends_while_it_is_imported_is_named(shop: str, tmp_path: Path) -> None:
+    (tmp_path / "shop_of_test.py").write_text("raise SystemExit(3)")
+    result = check(shop)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "shop_of_test cannot be imported: it ends the program (sys.exit(3)); put what it runs below" in result.stderr
+
+
+def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop: str, tmp_path: Path) -> None:
+    (tmp_path / "shop_of_test.py").write_text("print('hello')" + SHOP)
+    result = check(shop, "--json")
+    assert msgspec.json.decode(result.stdout)["operations"]
+    assert result.stderr == "hello\n"
 
 
 def test_the_page_lists_every_rule() -> None:

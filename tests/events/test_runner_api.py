@@ -101,3 +101,11 @@ def test_a_deferral_does_not_count_as_lag() -> None:
     request_start(again)
     again.succeed()
     assert [event.lag for event in events] == [1.0]  # type: ignore[attr-defined]
+
+
+def test_only_what_is_farther_than_ever_before_is_progress() -> None:
+    progress = Progress(done=5.0)
+    progress.reach(5.0)
+    assert (progress.progressed, progress.done) == (False, 5.0)
+    progress.reach(6.0)
+    assert (progress.progressed, progress.done) == (True, 6.0)

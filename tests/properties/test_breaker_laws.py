@@ -221,10 +221,20 @@ def test_a_circuit_opens_exactly_at_its_threshold(policy: BreakerPolicy, success
 
 
 @given(breaker_policies(counts="calls"), circuits(), failed(), COUNTER)
-def test_a_circuit_that_counts_calls_ignores_attempts(
+def test_a_circuit_that_counts_calls_ignores_attempts_that_do_not_probe(
     policy: BreakerPolicy, circuit: Circuit, event: CallEvent, successes: int
 ):
-    assert step(policy, circuit, event, successes) == circuit
+    if not (isinstance(circuit, HalfOpen) and event.call in calls_with_permits(circuit)):
+        assert step(policy, circuit, event, successes) == circuit
+
+
+@given(breaker_policies(), half_opens(least=1), failed(), COUNTER)
+def test_a_probe_is_one_attempt_also_where_calls_count(
+    policy: BreakerPolicy, circuit: HalfOpen, event: CallEvent, successes: int
+):
+    other = msgspec.structs.replace(policy, counts="attempts" if policy.counts == "calls" else "calls")
+    event = msgspec.structs.replace(event, call=circuit.permits[0].call)
+    assert step(policy, circuit, event, successes) == step(other, circuit, event, successes)
 
 
 @given(breaker_policies(counts="attempts"), circuits(), gave_ups(), COUNTER)

@@ -13,11 +13,17 @@ from recovery.policies.retry import HOPELESS, RetryPolicy, decide
 from recovery.testing.strategies import draws, failures, policies
 
 PLAIN = Evidence(type="x.Error")
-LIMITED = st.builds(
-    lambda failure, asked: msgspec.structs.replace(failure, retry_after=asked),
-    failures(category=Category.RATE_LIMITED, evidence=PLAIN),
-    st.floats(0.001, 3600.0),
-)
+
+
+def asked(category: Category) -> st.SearchStrategy[FailureClassified]:
+    return st.builds(
+        lambda failure, asked: msgspec.structs.replace(failure, retry_after=asked),
+        failures(category=category, evidence=PLAIN),
+        st.floats(0.001, 3600.0),
+    )
+
+
+LIMITED = asked(Category.RATE_LIMITED)
 """Rate limits of any attempt, with a ``Retry-After``."""
 
 WITHOUT_HOPE = st.one_of(
@@ -57,7 +63,7 @@ def test_a_policy_without_a_time_limit_never_runs_out_of_time(
     assert settle([verdict]) == verdict
 
 
-@given(PATIENT, st.one_of(LIMITED, failures()), draws())
+@given(PATIENT, st.one_of(LIMITED, asked(Category.TRANSIENT), failures()), draws())
 def test_no_wait_is_shorter_than_the_server_asked(policy: RetryPolicy, failure: FailureClassified, draw: float):
     verdict = decide(policy, failure, draw)
     assert isinstance(verdict, GiveUp) or verdict.after >= (failure.retry_after or 0.0)

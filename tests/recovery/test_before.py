@@ -136,6 +136,57 @@ def test_many_held_calls_are_parked_once_each() -> None:
     assert (len(parked), script.calls) == (20, 20)
 
 
+def test_conditions_of_one_name_are_one_condition_however_they_are_compared() -> None:
+    one, same, other = (Condition(name, lambda: False) for name in ("server", "server", "disk"))
+    assert [one == same, one != same, one == other, one != other] == [True, False, False, True]
+
+
+async def test_held_calls_go_on_where_the_one_that_polled_for_them_is_cancelled() -> None:
+    running: list[bool] = []
+    server = Condition("server", lambda: running, every=0.01)
+    service, script = Recovery(), Script()
+    fetch = service.recoverable("fetch", before=server)(script.as_async())
+    scope = anyio.CancelScope()
+
+    async def first() -> None:
+        with scope:
+            await fetch()
+
+    with anyio.fail_after(2.0):
+        async with anyio.create_task_group() as group:
+            for call in (first, fetch, fetch, fetch):
+                group.start_soon(call)
+            while len(service.calls.waiting()) < 4:
+                await anyio.sleep(0.001)
+            await anyio.sleep(0.05)
+            scope.cancel()
+            await anyio.sleep(0.02)
+            running.append(True)
+    assert script.calls == 3
+
+
+async def test_one_poll_of_a_condition_that_blocks_serves_all_held_calls() -> None:
+    running: list[bool] = []
+    polls: list[bool] = []
+
+    def is_met() -> bool:
+        time.sleep(0.01)
+        polls.append(bool(running))
+        return polls[-1]
+
+    service, script = Recovery(), Script()
+    server = Condition("server", is_met, every=0.005, blocks=True)
+    fetch = service.recoverable("fetch", before=server)(script.as_async())
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(fetch)
+        while len(service.calls.waiting()) < 10:
+            await anyio.sleep(0.001)
+        running.append(True)
+    assert script.calls == 10
+    assert polls.count(True) <= 2
+
+
 def test_a_held_call_is_resumed_and_held_again_after_a_restart() -> None:
     store = MemoryStore()
     never = Condition("server", lambda: False)

@@ -169,6 +169,24 @@ def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPa
         ("[operation.fetch.claims]\nvram = 'x'", 'operation."fetch".claims[...]: must be a number, not str'),
         ("[[operation]]\nname = 'x'", 'operation: must be tables by the name of the operation: [operation."fetch"]'),
         ("policy = 3", "policy: must be a table, not int"),
+        ("max_keys = 0", "max_keys: must be at least 1, not 0"),
+        ("[policy]\nmax_retries = 'five'", "policy.max_retries: must be a whole number or 'none', not 'five'"),
+        ("[operation.fetch.claims]\nvram = -1", "operation.\"fetch\".claims['vram']: must be at least 0, not -1"),
+        (
+            "[operation.fetch]\nmax_retries = 1\npolicy = {}",
+            'operation."fetch": max_retries and policy contradict each other; set it in the policy',
+        ),
+        (
+            "[operation.shop.orders]\nmax_retries = 1",
+            'operation."shop".orders: there is no such key; a name with dots stands in quotes: '
+            '[operation."shop.orders"]',
+        ),
+        ("[breaker]\nprobe = 'x'", "breaker.probe: only the code can give it"),
+        ("[operation.fetch]\nbefore = 'x'", 'operation."fetch".before: only the code can give it'),
+        (
+            "[policy]\nbackoff = {type = 'Linear', x = 1}",
+            "policy.backoff.x: there is no such key; it has delay, initial,",
+        ),
         ("policy = ", "not TOML: Invalid value"),
     ],
 )
@@ -191,6 +209,29 @@ def test_a_wrong_file_is_refused_in_one_line(given: str, said: str, tmp_path: Pa
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:
     assert refused(env={variable: value}) == f"{variable}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("RECOVERY_POLICY__MAX_RETRIES", "must be a whole number or 'none', not ''"),
+        (
+            "RECOVERY_POLICY__PER_CATEGORY__AUT__MAX_RETRIES",
+            "policy.per_category.aut: there is no such key; did you mean 'auth'?",
+        ),
+        ("RECOVERY_POLICY__MAX_RETRIES__X", "policy.max_retries: must be a whole number or 'none', not object"),
+        ("RECOVERY_POLICY_MAX_RETRIES", "two underscores stand before each further key: RECOVERY_POLICY__MAX_RETRIES"),
+        ("RECOVERY_DISABLE", "there is no such key; did you mean 'disabled'?"),
+    ],
+)
+def test_a_variable_with_a_wrong_name_is_named_and_not_the_file(file: Path, variable: str, said: str) -> None:
+    assert refused(file, env={variable: ""}) == f"{variable}: {said}"
+
+
+def test_a_wrong_value_is_shown_in_brief_and_without_secrets() -> None:
+    said = refused({"policy": {"max_retries": "x" * 5000}})
+    assert len(said) < 200
+    assert "hunter2" not in refused({"policy": {"max_retries": "token=hunter2-hunter2"}})
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

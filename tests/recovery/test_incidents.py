@@ -31,17 +31,20 @@ class Host:
         self.service = Recovery(clock=self.clock, rng=lambda: 0.0)
         self.is_up, self.takes = False, 0.01
         self.missing: set[int] = set()
+        self.once: dict[int, Exception] = {}
         self.attempts: list[tuple[float, int]] = []
         self.done: list[int] = []
         self.errors: dict[int, Exception] = {}
         self.parked = events_of(self.service, Parked)
 
-        @self.service.recoverable(
-            "get", breaker=breaker, when_open="wait", key=lambda _: "host", **{"max_retries": 9, **settings}
-        )
+        settings = {"max_retries": 9, "when_open": "wait", **settings}
+
+        @self.service.recoverable("get", breaker=breaker, key=lambda _: "host", **settings)
         async def get(number: int) -> None:
             self.attempts.append((self.clock(), number))
             await anyio.sleep(self.takes)
+            if number in self.once:
+                raise self.once.pop(number)
             if number in self.missing:
                 raise LookupError(number)
             if not self.is_up:

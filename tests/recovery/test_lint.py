@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ from recovery.lint import lint, longest_failure
 from recovery.policies.backoff import Jitter
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.service import Recovery
+from recovery.settings import WhenOpen
 from recovery.settings_check import Defaults, make_config
 from recovery.testing import VirtualClock
 
@@ -200,6 +202,48 @@ def test_no_call_takes_longer_to_fail_than_the_figure(
     assert took <= figure + 0.01
     if jitter == "none":
         assert took >= figure * 0.9 - 0.01
+
+
+def time_of_a_batch(calls: int, policy: RetryPolicy, breaker: BreakerPolicy, when_open: WhenOpen) -> float:
+    """The virtual seconds until all calls have given up; those that wait find the circuit open, and then time out."""
+    clock, ends = VirtualClock(), list[float]()
+    service = Recovery(clock=clock, enable_logging=False)
+
+    @service.recoverable("download", policy=policy, breaker=breaker, when_open=when_open)
+    async def download() -> None:
+        if when_open == "wait":
+            await anyio.sleep(math.inf)
+        raise ConnectionRefusedError
+
+    async def call() -> None:
+        with pytest.raises(OSError):  # a timeout, or a refused connection
+            await download()
+        ends.append(clock())
+
+    async def main() -> None:
+        for _ in range(breaker.failure_threshold if when_open == "wait" else 0):
+            Operation("download", service.bus).start().fail(ConnectionRefusedError())
+        async with anyio.create_task_group() as group:
+            for _ in range(calls):
+                group.start_soon(call)
+
+    clock.run(main)
+    return max(ends)
+
+
+@pytest.mark.parametrize(
+    ("policy", "breaker", "when_open", "figure"),
+    [
+        (RetryPolicy(max_retries=1, backoff=Constant(3.0), jitter="none"), BreakerPolicy(), "reject", 33.0),
+        (RetryPolicy(max_retries=0, attempt_timeout=5.0), HOST_BREAKER, "wait", 40.0),
+    ],
+    ids=["opened by the batch", "another cause than the circuit's"],
+)
+def test_no_call_of_a_batch_takes_longer_to_fail_than_the_figure(
+    policy: RetryPolicy, breaker: BreakerPolicy, when_open: WhenOpen, figure: float
+) -> None:
+    assert longest_failure(policy, breaker, waits=when_open == "wait") == figure
+    assert time_of_a_batch(20, policy, breaker, when_open) == pytest.approx(figure, rel=0.05)
 
 
 def test_the_figure_needs_no_time_for_any_number_of_retries() -> None:

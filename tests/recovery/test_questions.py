@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -82,6 +82,44 @@ def test_a_secret_answer_is_neither_written_nor_logged(tmp_path: Path, caplog: p
         service.calls.answer("public")
         assert soon(lambda: service.calls.is_answered("public"))
         assert not service.calls.is_answered("token")  # it is asked again
+
+
+def written_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_secret_of_a_question_that_another_process_asked_is_not_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_alive: bool
+) -> None:
+    with service_at(tmp_path / "calls.db") as service:
+        service.calls.question("token", secret=True).is_met()
+        assert soon(lambda: b"QuestionAsked" in written_in(tmp_path))
+        if not is_alive:
+            service.close()
+        with service_at(tmp_path / "calls.db") as other:
+            other.calls.answer("token", "hunter2-hunter2")  # at once: it has read nothing yet
+            assert other.calls.answered("token") == "hunter2-hunter2"
+        assert not service.calls.is_answered("token")
+    assert b"QuestionAnswered" in written_in(tmp_path)
+    assert b"hunter2" not in written_in(tmp_path)
+    assert "the answer to the question 'token' stays in this process, because the question asks for a" in caplog.text
+
+
+def test_an_answer_is_not_written_while_it_is_not_known_whether_it_is_a_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unreadable(MemoryStore):
+        async def questions(self) -> NoReturn:
+            raise OSError("broken")
+
+    store = Unreadable()
+    with Recovery(store=store) as service:
+        service.calls.question("ours")
+        service.calls.answer("ours", "yes")
+        service.calls.answer("token", "hunter2")
+    assert [b"hunter2" in row.body or b"yes" in row.body for row in store.rows] == [True, False]
+    assert "the question may ask for a secret (the journal could not be read)" in caplog.text
 
 
 def test_a_question_that_another_process_calls_secret_is_secret_here(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_disk_is_one_resource_under_the_names_of_all_its_folders(tmp_path: Pat
     [state] = service.resources()
     assert state.name == f"disk:{tmp_path}"
     total = disk_usage(tmp_path).total
-    with pytest.raises(CallRejectedError, match=r"it can never fit: needs .*B of disk:"):
+    with pytest.raises(CallRejectedError, match=r"it can never fit: needs .*B of disk:.*/later, of which"):
         service.recoverable("big", claims={f"disk:{tmp_path / 'later'}": total + 1})(lambda: None)()
     service.resource(f"disk:{tmp_path}", total=5, unit="B")  # a quota of one's own
     with pytest.raises(CallRejectedError, match=r"needs 6 B of disk:.*, of which there are 5 B in all"):

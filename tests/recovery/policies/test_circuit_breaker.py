@@ -50,7 +50,7 @@ def succeeded(call: str = "a") -> OperationSucceeded:
         (PROBING, gave_up(Category.PERMANENT, call="probe"), HalfOpen()),
         (PROBING, gave_up(Category.EXHAUSTED, call="probe"), HalfOpen()),
         (PROBING, OperationCancelled(at=0.0, call="probe"), HalfOpen()),
-        (PROBING, failed(call="probe"), PROBING),
+        (PROBING, failed(call="probe"), Open(20.0, 1, 2)),
         (PROBING, succeeded("late"), PROBING),
         (PROBING, gave_up(call="late"), PROBING),
     ],

@@ -18,7 +18,7 @@ from events.verdicts import GiveUp
 from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
 from recovery.journal.history import Run
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open
+from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open, Reopened
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names
@@ -190,7 +190,7 @@ def test_a_break_that_is_over_ended_when_the_wall_clock_says(
 ) -> None:
     then = Run(id="1", boot="b", monotonic=0.0, wall=930.0, pid=1)
     now = Run(id="2", boot=boot, monotonic=monotonic, wall=wall, pid=1)
-    assert reopened(OpenCircuit("1", 70.0, 30.0, 5, 2), {"1": then}, now) == Open(monotonic - age, 5, 2)
+    assert reopened(OpenCircuit("1", 70.0, 30.0, 5, 2), {"1": then}, now) == Reopened(Open(monotonic - age, 5, 2))
 
 
 # By hand

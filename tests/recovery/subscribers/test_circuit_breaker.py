@@ -20,7 +20,7 @@ from events.verdicts import GiveUp, Park, Verdict
 from recovery.circuits import Circuits
 from recovery.journal.circuit_history import replay_circuits
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open
+from recovery.policies.circuit_states import Closed, Forced, HalfOpen, Open, Reopened
 from recovery.policies.retry import RetryPolicy
 from recovery.registry import Registry
 from recovery.settings import OperationConfig
@@ -371,7 +371,7 @@ def test_the_condition_of_a_closed_circuit_holds_when_a_call_may_begin_if_only_t
 
 def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing() -> None:
     service = Service()
-    service.breaks.restore({("fetch", ""): Open(until=6.0, failures=1, times=3)})
+    service.breaks.restore({("fetch", ""): Reopened(Open(until=6.0, failures=1, times=3))})
     assert asked(service) == GiveUp("circuit open: fetch", 6.0)
     service.clock.advance(6.0)
     probe = service.keyed().start()
@@ -381,14 +381,14 @@ def test_a_restored_circuit_is_open_for_the_rest_of_its_break_and_keeps_growing(
 
 def test_a_known_circuit_is_not_restored() -> None:
     service = Service().opened()
-    service.breaks.restore({("fetch", ""): Open(until=600.0)})
+    service.breaks.restore({("fetch", ""): Reopened(Open(until=600.0))})
     assert asked(service) == GiveUp("circuit open: fetch", 10.0)
 
 
 @pytest.mark.parametrize(("age", "is_restored"), [(3600.0, True), (3601.0, False)])
 def test_an_open_circuit_older_than_the_policy_says_is_not_restored(age: float, is_restored: bool) -> None:
     service = Service()
-    service.breaks.restore({("fetch", ""): Open(until=-age, failures=2)})
+    service.breaks.restore({("fetch", ""): Reopened(Open(until=-age, failures=2))})
     opened = CircuitOpened(at=-age, operation="fetch", after=0.0, failures=2)  # as old as it was
     closed = CircuitClosed(at=0.0, operation="fetch", why="forgotten")
     assert service.events == ([opened] if is_restored else [closed])
@@ -397,7 +397,7 @@ def test_an_open_circuit_older_than_the_policy_says_is_not_restored(age: float, 
 
 def test_no_more_circuits_are_restored_than_are_remembered() -> None:
     service = Service()
-    service.breaks.restore({("fetch", f"host {number}"): Open(until=600.0) for number in range(FEW + 10)})
+    service.breaks.restore({("fetch", f"host {number}"): Reopened(Open(until=600.0)) for number in range(FEW + 10)})
     assert len(service.circuits.states()) == FEW
     assert asked(service, key="host 0") is None
 
@@ -415,14 +415,14 @@ def test_a_forced_operation_covers_the_keys_that_are_not_forced() -> None:
     service.circuits.force("fetch", "closed", key="well")
     assert [asked(service, key=key) for key in ("", "host", "well")] == [
         GiveUp("circuit open: fetch"),
-        GiveUp("circuit open: fetch[host]"),
+        GiveUp("circuit open: fetch"),
         None,
     ]
 
 
 def test_a_restored_circuit_of_an_operation_without_a_breaker_is_dropped() -> None:
     service = Service(breaker=None)
-    service.breaks.restore({("fetch", ""): Open(until=600.0)})
+    service.breaks.restore({("fetch", ""): Reopened(Open(until=600.0))})
     assert service.circuits.closed("fetch").is_met()
     assert asked(service) is None
     assert (service.keyed().is_observed, service.kinds) == (False, [CircuitOpened, CircuitClosed])

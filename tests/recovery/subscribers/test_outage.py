@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.circuit_events import CircuitOpened
+from events.conditions import Condition
 from events.errors import CallRejectedError
 from events.event import Event
 from events.evidence import Category
@@ -20,7 +21,7 @@ from events.operation import Operation
 from events.operation_events import OperationStarted, OperationSucceeded, Parked
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
-from recovery.policies.retry import Strategy
+from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
@@ -36,13 +37,15 @@ class Outage:
     def __init__(self, back: float, breaker: BreakerPolicy = HOST_BREAKER, **settings: Any) -> None:
         self.clock = VirtualClock()
         self.back = back
-        self.threshold = breaker.failure_threshold
+        self.breaker = breaker
         self.service = Recovery(clock=self.clock, rng=random.Random(20).random)
         self.incidents = events_of(self.service, IncidentOpened, IncidentClosed)
         self.events = events_of(self.service, Event, OperationStarted, OperationSucceeded)
         self.attempts: Counter[tuple[str, int]] = Counter()
         self.ends: dict[tuple[str, int], tuple[float, Exception | None]] = {}
-        settings.setdefault("max_retries", 3)
+        settings = {"max_retries": 3, **settings}
+        if settings["max_retries"] is None:
+            del settings["max_retries"]
 
         @self.service.recoverable("download", breaker=breaker, when_open="wait", key=lambda host, _: host, **settings)
         async def download(host: str, number: int) -> None:
@@ -62,11 +65,14 @@ class Outage:
         self.ends[host, number] = self.clock(), error
 
     def run(self, calls: int, *, backend: str = "asyncio", hosts: tuple[str, ...] = ("host",)) -> Outage:
-        """Open the circuit of each host with calls by hand, then make that many calls to each of them."""
+        """Open the circuit of each host, by hand, then make that many calls to each of them."""
 
         async def main() -> None:
             for host in hosts:
-                for _ in range(self.threshold):
+                if self.breaker.counts == "calls":
+                    self.service.circuits.open_for("download", self.breaker.break_duration, key=host)
+                    continue
+                for _ in range(self.breaker.failure_threshold):
                     Operation("download", self.service.bus, key=host).start().fail(ConnectionRefusedError(host))
             async with anyio.create_task_group() as group:
                 for host in hosts:
@@ -92,8 +98,32 @@ def test_a_batch_on_a_host_that_stays_down_ends_as_early_as_one_call(backend: st
 
 
 @pytest.mark.parametrize("calls", [1, 30, 300])
-def test_a_batch_ends_within_ten_minutes_with_the_default_breaker(calls: int) -> None:
-    assert Outage(NEVER, BreakerPolicy()).run(calls).last <= 600.0
+@pytest.mark.parametrize("initial_delay", [0.1, 20.0])
+def test_a_batch_ends_within_ten_minutes_with_the_default_breaker(calls: int, initial_delay: float) -> None:
+    outage = Outage(NEVER, BreakerPolicy(), initial_delay=initial_delay).run(calls)
+    assert outage.last <= 600.0
+    assert sum(outage.attempts.values()) == 4  # a probe is one attempt, not a call with its retries
+
+
+@pytest.mark.parametrize(("holds", "longest"), [(True, 2.0 * T), (False, 2.1 * 930.0)])
+def test_a_batch_that_waits_for_a_condition_of_its_policy_ends_within_its_timeout(holds: bool, longest: float) -> None:
+    condition = Condition("host answers", lambda: holds, every=5.0)
+    waits = {Category.UNREACHABLE: Strategy(wait_for=(condition,), wait_timeout=900.0)}
+    outage = Outage(NEVER, policy=RetryPolicy(max_retries=3, per_category=waits), max_retries=None).run(30)
+    assert outage.last <= longest  # 9 150 s, if each call had to probe
+    rejected = [error for _, error in outage.ends.values() if isinstance(error, CallRejectedError)]
+    assert len(rejected) >= 24
+    assert all("the probes of other calls failed" in str(error) for error in rejected)
+
+
+def test_a_failed_probe_uses_no_retry_of_a_policy_that_waits_for_a_condition() -> None:
+    clock_of: list[VirtualClock] = []
+    condition = Condition("host answers", lambda: clock_of[0]() >= 800.0, every=5.0)
+    waits = {Category.UNREACHABLE: Strategy(wait_for=(condition,))}
+    outage = Outage(800.0, policy=RetryPolicy(max_retries=1, per_category=waits), max_retries=None)
+    clock_of.append(outage.clock)
+    outage.run(30)
+    assert [error for _, error in outage.ends.values() if error] == []
 
 
 def test_a_call_that_was_never_tried_is_rejected_for_the_incident_and_a_tried_one_raises_its_own_error() -> None:

@@ -12,10 +12,11 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.errors import CallRejectedError
+from events.evidence import Category
 from recovery.journal.circuit_history import OpenCircuit, reopened, replay_circuits
 from recovery.journal.history import Run
 from recovery.policies.breaker_policy import BreakerPolicy
-from recovery.policies.circuit_states import Open
+from recovery.policies.circuit_states import Open, Reopened
 from recovery.service import Recovery
 from recovery.testing import Script, VirtualClock
 
@@ -61,6 +62,22 @@ def test_a_circuit_that_was_closed_again_is_not_restored(make_store: Any) -> Non
         assert service.circuits.states() == {}
 
 
+def test_the_incident_of_a_circuit_that_was_open_names_the_cause_after_each_restart(make_store: Any) -> None:
+    run_that_opens(make_store())
+    for run in ("second", "third"):
+        with Recovery(store=make_store(), run=run) as service:
+            assert service.journal is not None
+            service.journal.pending(10.0)
+            (incident,) = service.incidents.open()
+    assert (incident.category, incident.cause) == (Category.TRANSIENT, "transient: ConnectionError")
+
+
+def test_a_circuit_that_was_opened_again_by_hand_keeps_its_cause() -> None:
+    first = CircuitOpened(at=1.0, operation="fetch", after=30.0, category=Category.UNREACHABLE, cause="no route")
+    circuits = replay_circuits({}, "r", [first, CircuitOpened(at=2.0, operation="fetch", after=90.0)])
+    assert circuits["fetch", ""] == OpenCircuit("r", 92.0, 90.0, 0, 1, Category.UNREACHABLE, "no route")
+
+
 def opened(at: float, times: int = 1, key: str = "") -> CircuitOpened:
     return CircuitOpened(at=at, operation="fetch", key=key, after=30.0, failures=5, times=times)
 
@@ -84,4 +101,4 @@ def test_the_latest_opening_counts_and_a_closing_ends_it() -> None:
 def test_what_is_left_of_a_break_is_waited_for(now: Run, until: float) -> None:
     then = Run(id="1", boot="b", monotonic=0.0, wall=970.0, pid=1)
     circuit = OpenCircuit("1", 70.0, 30.0, 5, 2)
-    assert reopened(circuit, {"1": then}, now) == Open(until, 5, 2)
+    assert reopened(circuit, {"1": then}, now) == Reopened(Open(until, 5, 2))
