@@ -65,6 +65,7 @@ class Lifetime:
 
         self._resumer = Resumer
         self.journal = JournalCore(store, bus, config_of, restore, commands, self._journal_config)
+        self.journal.at_exit = self._joinable.register.close
         self.face = Journal(self.journal)
 
     def resume(self, runner_of: RunnerOf, jitter: Callable[[int], float]) -> Resumption:

@@ -232,11 +232,14 @@ def _event_of(row: Row) -> Event:
 def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[str, int]:
     """How many calls there are besides *records*, by state."""
     count: Counter[str] = Counter()
-    for one in found:
-        count["left"] += one.pending
+    for one in found:  # a call that was taken over may be left in one file, and go on or have ended in another
+        count["left"] += one.pending - len(one.left)
         for kind, number in one.ended.items():
             count[STATES[kind]] += number
-    count.subtract(record.state if record.is_over else "left" for record in records)
+    listed = {call for one in found for call in one.left}
+    for record in records:
+        if record.is_over or record.call not in listed:
+            count[record.state if record.is_over else "left"] -= 1
     return {state: number for state, number in count.items() if number > 0}
 
 

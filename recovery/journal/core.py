@@ -70,6 +70,8 @@ class JournalCore:
         self._commands = commands
         self._config = config
         self._followed: set[str] = set()
+        self.at_exit: Callable[[], object] = lambda: None
+        """Called as the process ends in good order, if the journal is not closed before."""
         self.lane = Lane()
         """Takes ordinary events, and the records of the compiled failure path."""
         self.back_pressure = BackPressure(self._is_unwritable, config.stall_timeout)
@@ -229,10 +231,7 @@ class JournalCore:
             is_started = self._is_started
         self.keep_adopting(None)
         self.queue.close()
-        if is_started:
-            self.writer.finish()
-        else:
-            self.writer.end()
+        (self.writer.finish if is_started else self.writer.end)()
 
     def wait_for_end(self, timeout: float) -> None:
         """Block until all is written and closed, for up to *timeout* seconds; if that is too short, log it once."""
@@ -286,7 +285,7 @@ def _watch_process(timeout: float) -> None:
     This thread is not a daemon, so the interpreter waits for it, too: all journals together have *timeout* seconds.
     """
     if not _watchers:
-        thread = threading.Thread(target=_end_with_process, args=(timeout,), name="recovery-journal-watcher")
+        thread = threading.Thread(None, _end_with_process, "recovery-journal-watcher", (timeout,), daemon=False)
         start(thread)
         _watchers.append(thread)
 
@@ -295,6 +294,8 @@ def _end_with_process(timeout: float) -> None:
     wait_for_last_thread()
     journals, end = list(_journals), time.monotonic() + timeout
     for journal in journals:
+        if not journal._is_closing:
+            journal.at_exit()
         journal.finish()
     for journal in journals:
         journal.wait_for_end(max(end - time.monotonic(), 0.0))

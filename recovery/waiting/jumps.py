@@ -58,9 +58,13 @@ class Jumps:
         self._bus: Bus | None = None
         self._movers: tuple[Callable[[Jump], object], ...] = ()
         self._lock = fork_safe(threading.RLock())
-        self._looks = first_look(self._read())
+        self.begin()
         self._excused: dict[str, int] = {}
         self._excused_before: dict[str, int] = {}  # of the jump before
+
+    def begin(self) -> None:
+        """Look for the first time: now, and in a forked child, for which the processors have worked no second yet."""
+        self._looks = first_look(self._read())
 
     def connect(self, bus: Bus, *movers: Callable[[Jump], object]) -> None:
         """Publish jumps on *bus*; before, *movers* move what waits, and no other thread looks."""

@@ -61,4 +61,5 @@ def come_back(
         of_key.sort(key=lambda one: one.due)
         for number, wait in enumerate(of_key):
             wait.postpone(now + HEAD_START + jitter(len(of_key)) if number else now)
+            wait.deadline = max(wait.deadline, wait.due)  # it was due in time
     return woken

@@ -81,6 +81,7 @@ class Conditions:
 
     def forget_all(self) -> None:
         """Forget every wait: in a forked child there is none, and the first one would neither poll nor look."""
+        self.jumps.begin()
         self._watched: dict[Condition, WatchedCondition] = {}
         self._asked: set[Condition] = set()  # by a thread that has not answered yet
         self._lookouts: OrderedDict[int, Watcher] = OrderedDict()  # the first one looks

@@ -159,6 +159,7 @@ class Wait(msgspec.Struct, eq=False):
                 self.phase = "poll" if now < poll_at < self.deadline else "deadline"
                 if poll_at > now:
                     return self._sleep(now, min(poll_at, self.deadline))
+                self.wakes_at = self.deadline  # unless the answer wakes it
             if conditions.poll(condition):
                 return left
 

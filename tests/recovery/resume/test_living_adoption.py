@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
+from adapters.launcher.status import read_status
 from adapters.sqlite import files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.store import SQLiteStore
@@ -133,6 +134,33 @@ def test_the_file_of_the_journal_is_released_where_its_calls_cannot_be_resumed(p
         service.recoverable("work", **SETTINGS)(seen.append)
         eventually(lambda: seen == ["a"])
         assert not first.take()
+
+
+def counted(path: Path) -> tuple[list[str], dict[str, int]]:
+    """The states of the calls that the status shows, and how many others it counts."""
+    status = anyio.run(read_status, path)
+    return [call.state for call in status.calls], status.more
+
+
+def test_a_call_that_is_taken_over_is_counted_once(path: Path) -> None:
+    leave(path, "a", to=path)
+    first, begun, go_on = Lock(path), threading.Event(), threading.Event()
+    assert first.take()  # as the process that writes the journal's own file
+
+    def work(_: str) -> None:
+        begun.set()
+        go_on.wait(5.0)
+
+    with Recovery(store=SQLiteStore(path), journal_config=SOON) as service:
+        service.recoverable("work", **SETTINGS)(work)
+        resumption = service.resume()
+        assert resumption.wait(5.0)
+        first.release()
+        assert begun.wait(5.0)
+        eventually(lambda: counted(path) == (["running"], {}))
+        go_on.set()
+        assert resumption.wait(5.0)
+    assert counted(path) == (["succeeded"], {})
 
 
 def test_calls_that_are_left_one_after_another_have_four_threads(path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,6 +15,7 @@ import anyio.to_thread
 import pytest
 
 from adapters.memory import MemoryStore
+from adapters.sqlite.store import SQLiteStore
 from events.errors import RecoveryError
 from events.operation_events import OperationQuarantined, OperationResumed, RetryScheduled
 from recovery import context
@@ -294,3 +298,33 @@ def test_a_quarantined_async_call_stays_quarantined_where_no_loop_runs() -> None
             resumption.retry(record.call)
     assert (seen, resumption.calls, resumption.quarantined) == ([], [], [record])
     assert store.rows[-1].kind == "OperationQuarantined"
+
+
+ENDS = """
+import sys, threading, time
+from adapters.sqlite.store import SQLiteStore
+from recovery import Recovery
+
+service = Recovery(store=SQLiteStore(sys.argv[1]), breaker=None)
+
+@service.recoverable("work", resumable=True, durability="strict", max_retries=0)
+def work():
+    begun.set()
+    time.sleep(60)
+
+begun = threading.Event()
+threading.Thread(target=work, daemon=True).start()
+begun.wait(20.0)
+sys.exit(3)
+"""
+
+
+def test_a_program_that_ends_without_closing_its_service_charges_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    ended = subprocess.run([sys.executable, "-c", ENDS, str(path)], timeout=30.0, check=False)
+    assert ended.returncode == 3
+    with Recovery(store=SQLiteStore(path), breaker=None) as service:
+        service.recoverable("work", resumable=True, max_retries=0)(Script("done"))
+        found = service.resume()
+        assert found.wait(5.0)
+    assert ([call.result for call in found.calls], found.quarantined) == (["done"], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections import Counter
 from typing import Any, Literal, TypeAlias
@@ -27,7 +28,7 @@ from recovery.policies.backoff import Constant
 from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
 from tests.recovery.http_errors import answered
-from tests.recovery.waiting.parked import BACKENDS, background, only, run_all
+from tests.recovery.waiting.parked import BACKENDS, background, only, parks, run_all
 
 Jump: TypeAlias = Literal["suspend", "freeze"]
 NIGHT = 8 * 3600.0
@@ -363,6 +364,36 @@ def test_a_program_that_works_for_long_has_not_jumped() -> None:
     assert jumps == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
+def test_a_forked_child_that_works_for_long_has_not_jumped() -> None:
+    class Clock(VirtualClock):
+        """The processors have worked no second for a child that begins."""
+
+        parent = os.getpid()
+
+        def process_time(self) -> float:
+            return super().process_time() - (NIGHT if os.getpid() != self.parent else 0.0)
+
+    clock = Clock()
+    clock.advance(NIGHT)
+    service = Recovery(clock=clock, policy=policy())
+    jumps = events_of(service, ClockJumped)
+
+    async def main() -> None:
+        async with background(service.recoverable("fetch")(Script(ConnectionError(), "done").as_async())):
+            clock.advance(NIGHT / 2)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            clock.run(main)
+            os._exit(len(jumps))
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_function_that_blocks_its_loop_again_and_again_is_not_tried_for_ever() -> None:
     clock = VirtualClock()
     service = Recovery(clock=clock, policy=policy(5.0, max_retries=2))
@@ -426,3 +457,39 @@ def test_a_deadline_of_a_wait_moves_by_the_time_for_which_the_process_was_stoppe
 
     clock.run(main)
     assert (len(parked), gave_up) == (1, [])
+
+
+@BACKENDS
+@EITHER
+def test_calls_that_come_back_staggered_are_not_out_of_time(backend: str, jump: Jump) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, rng=random.Random(7).random, policy=policy(20.0, max_elapsed=20.5), breaker=None)
+    recovered, gave_up = events_of(service, OperationRecovered), events_of(service, GaveUp)
+    calls = [service.recoverable("fetch")(Script(ConnectionError(), "done").as_async()) for _ in range(5)]
+
+    async def main() -> None:
+        async with background(*calls):
+            let(clock, jump)
+
+    clock.run(main, backend=backend)
+    assert (len(recovered), gave_up) == (5, [])
+    assert len({event.at for event in recovered}) > 2
+
+
+def test_a_condition_that_is_asked_for_long_is_no_stop() -> None:
+    """The call that asks has no time at which it wakes until the answer comes."""
+    clock = VirtualClock()
+    service = Recovery(clock=clock, policy=policy())
+    jumps, gave_up = events_of(service, ClockJumped), events_of(service, GaveUp)
+    slow = service.recoverable("slow")(Script(ConnectionError(), "done"))
+
+    def asked() -> bool:
+        if clock() < 10.0:
+            return False
+        clock.freeze(30.0)  # the answer is on its way
+        slow()  # another call fails meanwhile
+        return True
+
+    room = Condition("room on the disk", asked, every=12.0)
+    service.recoverable("fetch", policy=parks(room, wait_timeout=200.0))(Script(ConnectionError(), "done"))()
+    assert (jumps, gave_up) == ([], [])
