@@ -151,7 +151,8 @@ def test_no_deferred_call_waits_past_its_deadline(deadline: float, until: float,
     with contextlib.suppress(CallRejectedError):
         fetch(script)() if backend == "plain" else clock.run(fetch(script.as_async()), backend=backend)
     assert clock() <= deadline + 1e-6
-    assert script.calls == (until <= deadline)
+    if abs(until - deadline) > 1e-6:  # less is a matter of rounding
+        assert script.calls == (until <= deadline)
 
 
 # Probes
