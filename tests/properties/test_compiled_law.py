@@ -27,6 +27,7 @@ from recovery import BreakerPolicy, Recovery, Strategy
 from recovery.subscribers.exhausted import mark_exhausted
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import Script, seeded_rng
+from tests.slow import few
 
 MEASURES_SLOW = BreakerPolicy(slow_call_rate=0.5, slow_call_seconds=1.0, window_seconds=100.0, minimum_calls=2)
 KINDS = (OperationFailed, FailureClassified, RetryScheduled, OperationRecovered)
@@ -288,7 +289,7 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
     return Scene(list(calls), {"max_retries": 3, "initial_delay": 0.0, **settings}, {}, is_logged=False, seed=0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", few(MODES, "plain", "asyncio"))
 @example(scene=scene(["reset"], ["exhausted"]))
 @example(scene=scene(["unknown"], ["caused"]))
 @example(scene=scene(["reset"], ["reset", "reset", "reset", "reset"]))

@@ -23,6 +23,7 @@ from recovery import BreakerPolicy, Recovery, context
 from recovery.testing.clock import VirtualClock
 from recovery.testing.script import seeded_rng
 from tests.properties.test_compiled_law import ERRORS, MODES, Mode
+from tests.slow import few
 
 STEPS = (
     "time", "checkpoint", "progress", "nested", "outage", "heal", "subscribe", "unsubscribe", "connect", "disconnect",
@@ -182,7 +183,7 @@ def scene(*calls: list[str], **settings: Any) -> Scene:
     return Scene(list(calls), {"max_retries": 2, **settings})
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", few(MODES, "plain", "asyncio"))
 @example(scene=scene([], [], ["time"], version="2"))
 @example(scene=scene([], ["reset", "time", "reset"]))
 @example(scene=scene([], ["checkpoint", "time", "reset"]))

@@ -121,7 +121,7 @@ def test_only_the_callers_own_exception_comes_out_once(
 def test_the_strategy_reaches_what_exceptions_do() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=500, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=250, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(hostile_errors())
     def look(make: Callable[[], Exception]) -> None:
         told = repr(make)

@@ -107,7 +107,7 @@ def test_d4_a_torn_log_holds_whole_batches_in_order():
 
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
-@pytest.mark.parametrize("sync", ["full", "normal"])
+@pytest.mark.parametrize("sync", few(["full", "normal"], "full"))
 def test_promised_events_survive_a_loss_of_power(sync: Literal["full", "normal"]):
     assert outages(sync, 30, batches=40) == Outage(lost=0, broken=0)
 

@@ -280,7 +280,7 @@ while time.monotonic() < end:
 """
 
 
-@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+@pytest.mark.parametrize("mode", few(["PASSIVE", "FULL", "RESTART", "TRUNCATE"], "TRUNCATE"))
 def test_d3_another_program_that_writes_the_log_back_does_no_harm(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
     with Recovery(store=SQLiteStore(path)) as service:

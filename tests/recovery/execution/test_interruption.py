@@ -32,6 +32,7 @@ from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of, names
 from tests.recovery.execution.runtime import Runtime
 from tests.recovery.joining.callers import Body, in_thread, joined
+from tests.slow import few
 
 LIBRARY = tuple(str(Path(package.__file__).parent) for package in (events, recovery))
 TELLING = {Bus.publish.__code__, Bus.cascade.__code__}
@@ -111,11 +112,11 @@ def interrupted_at(number: int, outcomes: int) -> tuple[bool, list[Event]]:
     return moments >= number, seen
 
 
-@pytest.mark.parametrize("outcomes", [1, 2], ids=["recovers", "gives up"])
-def test_an_interruption_at_any_moment_leaves_the_call_with_one_end(outcomes: int) -> None:
-    number, is_reached = 0, True
+@pytest.mark.parametrize(("outcomes", "every"), few([(1, 3), (2, 4), (1, 1), (2, 1)], (1, 3), (2, 4)))
+def test_an_interruption_at_any_moment_leaves_the_call_with_one_end(outcomes: int, every: int) -> None:
+    number, is_reached = 0, True  # one call recovers, one gives up
     while is_reached:
-        number += 1
+        number += every
         is_reached, seen = copy_context().run(interrupted_at, number, outcomes)  # the call may leave its own behind
         if any(isinstance(one, OperationStarted | OperationFailed) for one in seen):
             assert len(ends_of(seen)) == 1, f"interrupted at moment {number}: {names(seen)}"

@@ -60,7 +60,7 @@ def run(script: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-FEW = ("a thread of a service of its own", "a thread whose first call comes late", "a worker of a pool")
+FEW = ("a thread whose first call comes late", "a worker of a pool")
 
 
 @pytest.mark.parametrize("what", few(OUTLIVING, *FEW))
