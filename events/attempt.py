@@ -142,7 +142,7 @@ class Attempt(msgspec.Struct, eq=False):
                 key=operation.key,
                 call=call.id,
                 attempt=self.number,
-                elapsed=call.elapsed(now),
+                elapsed=call.elapsed(now) if bus.stops or call.began is None else now - call.began,
                 recorded=call.recorded,
                 lag=call.lag,
             )
