@@ -181,7 +181,7 @@ def steer(waiting: WaitingCall) -> None:
     assert_type(service.calls.questions(), list[OpenQuestion])
     service.resource("vram", total=24e9, unit="B")
     service.recoverable("load", claims={"vram": 1, "disk:models": len}, before=service.calls.question("a"))
-    service.recoverable("load", claims=1)  # type: ignore[arg-type]  # no mapping
+    service.recoverable("load", claims=1)  # type: ignore[call-overload]  # no mapping
     service.circuits.force("named", "closed", key="host", seconds=60.0)
     service.circuits.open_for("named", 60.0, key="host")
     assert_type(service.circuits.closed("named"), Condition)
