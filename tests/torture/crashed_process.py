@@ -3,7 +3,7 @@
 A note is one line in a file opened for appending, so it survives the process's ``kill -9``.
 
     began RUN / opened SECONDS                # the journal is open
-    left CALL                                 # found pending, and not resumed
+    left CALL / quarantined CALL              # found pending, and not resumed
     accepted CALL KIND ATTEMPT SECONDS        # publishing has returned
     acknowledged CALL KIND ATTEMPT            # a receipt said that it is committed
     promised CALL KIND ATTEMPT / closing      # the same for a strict call; after the close nothing is promised
@@ -47,6 +47,9 @@ from recovery.service import Recovery
 MAX_CHAIN = 12
 KEEP_FEW = Retention(calls=300)
 """Deletes calls all the time, so that some kills come during a deletion."""
+
+
+MAX_RETRIES = 4
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -126,7 +129,7 @@ class CrashedProcess:
         self.service = Recovery(store=store)
         self.note("began", self.service.bus.run)
         self.service.bus.subscribe((CallEvent, OperationStarted, OperationSucceeded), self._accepted)
-        policy = RetryPolicy(max_retries=4, backoff=(0.0,))
+        policy = RetryPolicy(max_retries=MAX_RETRIES, backoff=(0.0,))
         self.job = self.service.recoverable("job", policy=policy, breaker=None, resumable=True)(self._job)
         strict = self.service.recoverable("pay", policy=policy, breaker=None, resumable=True, durability="strict")
         self.pay = strict(self._pay)
@@ -140,6 +143,8 @@ class CrashedProcess:
                 await resumption.loaded.opened()
                 for record in resumption.left:
                     self.note("left", record.call)
+                for record in resumption.quarantined:
+                    self.note("quarantined", record.call)
             await anyio.to_thread.run_sync(self.service.journal.pending)
             self.note("opened", time.monotonic())
             if self.options.works:

@@ -13,7 +13,7 @@ import msgspec
 
 from adapters.sqlite import files
 from events.operation_events import OperationInterrupted
-from tests.torture.crashed_process import KEEP_FEW, Options, work
+from tests.torture.crashed_process import KEEP_FEW, MAX_RETRIES, Options, work
 from tests.torture.figures import Figure, percentile, scaled
 from tests.torture.fork_server import Child, ForkServer
 from tests.torture.recovered_files import DONE, ENDS, Event, Notes, Stored
@@ -37,6 +37,7 @@ class Tally(msgspec.Struct):
     disordered: list[str] = []
     ended_twice: list[str] = []
     not_found: list[str] = []
+    quarantined: int = 0
     ages: list[float] = []
     excesses: list[float] = []
     commits: list[float] = []
@@ -143,8 +144,10 @@ class KilledJournal:
         after = Stored.read(self.path, self._folder)
         there: set[tuple[str, Event]] = set()
         ends: dict[str, int] = defaultdict(int)
+        attempts: dict[str, int] = defaultdict(int)
         for (_, call), events in after.events().items():
             there |= {(call, event) for event in events}
+            attempts[call] = max([attempts[call], *(attempt for _, attempt in events)])
             ends[call] += sum(kind in ENDS for kind, _ in events)
         # The last process has ended calls, too, and its retention may have deleted them.
         self._deletable |= {call for call, noted in last.accepted.items() if DONE & {kind for (kind, _), _ in noted}}
@@ -154,12 +157,19 @@ class KilledJournal:
             if not self._is_deletable(one[0], after)
         ]
         tally.ended_twice += [call for call, number in ends.items() if number > 1]
-        # Each pending call was found, and either left as it was or resumed to its end.
+        # Each pending call was found, and left as it was or resumed to its end; or its last allowed attempt died.
         known = {event.call for event in before.rows.values() if type(event).__name__ in ENDS}
-        pending = {event.call: event.operation for event in before.rows.values() if event.call not in known}
+        # A call may be killed between its interruption, which another thread publishes, and the commit of its start.
+        begun = {event.call for event in before.rows.values() if type(event).__name__ != INTERRUPTED}
+        pending = {event.call: event.operation for event in before.rows.values() if event.call in begun - known}
         left = {call for call, operation in pending.items() if operation == "chain"}
-        tally.not_found += sorted(left ^ last.left)
-        tally.not_found += [call for call in pending if call not in left and not ends[call]]
+        tally.not_found += sorted(left ^ (last.left & begun))
+        quarantined = {call for call in last.quarantined if attempts[call] > MAX_RETRIES}
+        not_found = [call for call in pending if call not in left | quarantined and not ends[call]]
+        tally.not_found += [
+            f"{call}: {[events for (_, one), events in after.events().items() if one == call]}" for call in not_found
+        ]
+        tally.quarantined += len(quarantined)
         tally.not_found += [str(part) for part in files.journal_files(self.path) if part != self.path]
 
 
@@ -202,11 +212,19 @@ def kill_loop(fork_server: ForkServer, share: float) -> list[Figure]:
     )
     for one in tally.lost:
         print(f"lost: {one}", file=sys.stderr)
+    for one in tally.not_found:
+        print(f"not found: {one}", file=sys.stderr)
     return [
         Figure("D3: acknowledged, and lost", kills, f"{len(tally.lost)} of {tally.acknowledged}", "0", not tally.lost),
         Figure("D4: calls out of order", kills, f"{len(tally.disordered)}", "0", not tally.disordered),
         Figure("D5: calls that ended twice", kills, f"{len(tally.ended_twice)}", "0", not tally.ended_twice),
-        Figure("D3: pending, and not found", kills, f"{len(tally.not_found)}", "0", not tally.not_found),
+        Figure(
+            "D3: pending, and not found",
+            f"{kills}, {tally.quarantined} quarantined",
+            f"{len(tally.not_found)}",
+            "0",
+            not tally.not_found,
+        ),
         Figure(
             "D6: what was lost, beyond 20 ms and its own commit",
             f"{ages}; {commits}",

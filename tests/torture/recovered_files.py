@@ -34,6 +34,7 @@ class Notes(msgspec.Struct):
     accepted: dict[str, list[tuple[Event, float]]] = msgspec.field(default_factory=lambda: defaultdict(list))
     acknowledged: list[tuple[str, Event]] = []
     left: set[str] = set()
+    quarantined: set[str] = set()
     commits: list[tuple[float, float]] = []
     """When each began and ended; the last one at the kill."""
 
@@ -50,6 +51,8 @@ class Notes(msgspec.Struct):
                     notes.opened = float(at)
                 case ["closed", _]:
                     notes.closed = True
+                case ["quarantined", call]:
+                    notes.quarantined.add(call)
                 case ["left", call]:
                     notes.left.add(call)
                 case ["accepted", call, kind, attempt, at]:
