@@ -26,6 +26,7 @@ from events.operation_events import (
     FailureClassified,
     OperationCancelled,
     OperationResumed,
+    OperationStarted,
     OperationSucceeded,
     RetryScheduled,
 )
@@ -104,7 +105,7 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.running: list[Attempt] = []
         self.waiting: list[tuple[Attempt, float]] = []
         self.service = Recovery(clock=self.clock, rng=lambda: self.draw, run=f"run{self.runs}")
-        self.service.bus.subscribe((Event, OperationSucceeded), self._record, essential=True)
+        self.service.bus.subscribe((Event, OperationStarted, OperationSucceeded), self._record, essential=True)
         self.operation: Operation = self.service.operation(
             NAME, policy=self.policy, breaker=self.breaker, budget=self.budget, when_open=self.when_open
         )
