@@ -18,8 +18,8 @@ import msgspec
 
 from adapters.downloads import download
 from adapters.downloads.client import make_client
-from adapters.launcher.command import run_command
 from adapters.launcher.plan import Download, LaunchPlan, Step
+from adapters.processes.command import run_command
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.downloads.http import range_headers, read_response
+from adapters.downloads.responses import range_headers, read_response
 
 SHA256 = "0123456789abcdef" * 4
 

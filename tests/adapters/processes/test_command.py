@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adapters.launcher.command import GRACE, run_command
+from adapters.processes.command import GRACE, run_command
 from tests.adapters.sqlite.test_kill import eventually
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 import anyio
-from adapters.launcher.command import run_command
+from adapters.processes.command import run_command
 folder = Path(sys.argv[1])
 anyio.run(lambda: run_command("c", sys.argv[2:], cwd=folder, logs=folder / "logs"))
 """

@@ -1,0 +1,1 @@
+"""Processes: commands that run to their end, and what they leave running."""
