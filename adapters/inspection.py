@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from adapters.launcher.document import Document, Download
 from adapters.launcher.launch import settings_of
-from adapters.launcher.plan import Document, Download, LaunchPlan, load_plan
+from adapters.launcher.plan import LaunchPlan, load_plan
 from events.callables import name_of
 from recovery.configuration import ALONE, options_of
 from recovery.explain import duration

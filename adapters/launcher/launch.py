@@ -18,7 +18,8 @@ import msgspec
 
 from adapters.downloads import download
 from adapters.downloads.client import make_client
-from adapters.launcher.plan import Download, LaunchPlan, Step
+from adapters.launcher.document import Download, Step
+from adapters.launcher.plan import LaunchPlan
 from adapters.processes.command import run_command
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified

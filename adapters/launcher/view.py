@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.launcher.document import Download, Step
 from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
-from adapters.launcher.plan import Download, Step
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapters.launcher.document import Command, Download, Step
 from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.plan import Command, Download, Step
 from adapters.launcher.screen import launch_table, live_table, make_console
 from adapters.launcher.view import LaunchView
 from events.circuit_events import CircuitOpened
