@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from adapters.launcher.screen import progress, wait
-from adapters.launcher.view import LaunchView
+from adapters.launcher.screen import detail, progress, running, wait
+from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitHalfOpened
 from events.event import CallEvent, Event
-from events.operation_events import CheckpointSaved, FailureClassified, OperationStarted, OperationSucceeded
+from events.operation_events import (
+    CheckpointSaved,
+    FailureClassified,
+    OperationRecovered,
+    OperationStarted,
+    OperationSucceeded,
+)
 from recovery.explain import explain
 from recovery.redact import brief, printable
 from recovery.subscribers.log import describe
 
-HEARTBEAT = 30.0
-"""Seconds between two lines about what is going on."""
+HEARTBEAT = 5.0
+"""Seconds between two lines about what is going on, where bytes arrive."""
+
+QUIET = 30.0
+"""Seconds between two such lines where nothing changes."""
+
+MOST_NAMED = 8
+"""Operations that such a line names; more are counted."""
 
 
 class ProgressLines:
@@ -26,6 +39,7 @@ class ProgressLines:
     def __init__(self, view: LaunchView, say: Callable[[str], object]) -> None:
         self._view = view
         self._say = say
+        self._said: tuple[float, Counter[str]] | None = None
 
     def feed(self, event: Event) -> None:
         """Say what *event* is about, if it is worth a line."""
@@ -36,10 +50,12 @@ class ProgressLines:
             case OperationStarted(attempt=attempt):
                 line = "begins" if attempt == 1 else f"attempt {attempt} begins"
             case OperationSucceeded():
-                far = progress(self._view.lines[name]) if name in self._view.lines else ""
+                far = detail(self._view.lines[name], event.at, set()) if name in self._view.lines else ""
                 line = f"done, {far}" if far else "done"
             case FailureClassified() | CheckpointSaved():
                 return  # the outcome follows, and the heartbeat says how far it is
+            case OperationRecovered() if name is not None:
+                return  # its success follows
             case CircuitHalfOpened() | CircuitClosed():
                 return  # the attempt that probes has begun, and the end of the incident says more
             case CallEvent() if name is not None:
@@ -57,12 +73,13 @@ class ProgressLines:
 
     @contextmanager
     def heartbeat(self, interval: float = HEARTBEAT) -> Iterator[None]:
-        """Say every *interval* seconds what is going on, from a thread, while this is entered."""
+        """Say every *interval* seconds what is going on, if that changed, from a thread, while this is entered."""
         is_over = threading.Event()
 
         def beat() -> None:
             while not is_over.wait(interval):
-                self._say(printable(self.summary(monotonic())))  # the view is redacted
+                if (line := self.beat(monotonic())) is not None:
+                    self._say(printable(line))  # the view is redacted
 
         thread = threading.Thread(target=beat, name="recovery-heartbeat", daemon=True)
         thread.start()
@@ -72,20 +89,35 @@ class ProgressLines:
             is_over.set()
             thread.join()
 
+    def beat(self, now: float) -> str | None:
+        """What is going on at *now*, if bytes arrived since the last such line, or if that is QUIET seconds ago."""
+        there = Counter({line.name: line.offset for line in self._view.lines.values() if line.state == "running"})
+        if self._said is not None and now - self._said[0] < QUIET and there <= self._said[1]:
+            return None
+        self._said = now, there
+        return self.summary(now)
+
     def summary(self, now: float) -> str:
         """What is going on at *now*, on the clock of the events, in one line."""
         lines = list(self._view.lines.values())
-        over = sum(line.state in ("done", "failed", "skipped", "cancelled") for line in lines)
-        going_on = [f"still going on, {over} of {len(lines)} over"]
-        going_on += filter(None, (incident.line(now) for incident in self._view.incidents.values() if incident.is_open))
-        for line in lines:
-            match line.state:
-                case "waiting" | "paused" if line.incident:
-                    pass  # its incident is one thing
-                case "running":
-                    going_on.append(f"{line.name}: {progress(line) or 'running'}")
-                case "waiting":
-                    going_on.append(f"{line.name}: {wait(line, now)}")
-                case "paused":
-                    going_on.append(f"{line.name}: paused")
-        return "; ".join(going_on)
+        states = Counter(line.state for line in lines)
+        said = [f"{states['done']} of {len(lines)} done"]
+        said += [f"{states[state]} {state}" for state in ("failed", "skipped", "cancelled") if states[state]]
+        said = [", ".join(said)]
+        said += filter(None, (incident.line(now) for incident in self._view.incidents.values() if incident.is_open))
+        going_on = [(line, self._stands(line, now)) for line in lines]
+        named = [(line, words) for line, words in going_on if words]
+        named.sort(key=lambda one: not one[0].samples)  # what receives bytes comes first
+        said += [f"{line.name}: {words}" for line, words in named[:MOST_NAMED]]
+        return "; ".join([*said, *([f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else [])])
+
+    def _stands(self, line: Line, now: float) -> str:
+        """How *line* stands; "" for what has not begun, is over, or waits for an incident, which is one thing."""
+        match line.state:
+            case "running":
+                return progress(line, now) or running(line, now) or "running"
+            case "waiting" if not line.incident:
+                return wait(line, now)
+            case "paused" if not line.incident:
+                return "paused"
+        return ""

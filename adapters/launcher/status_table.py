@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adapters.launcher.progress import progress_words
 from adapters.launcher.screen import STYLES, incident_lines
 from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
@@ -107,6 +108,8 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
     if call.state not in ("succeeded", "failed") and call.cause:
         often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
         yield Text(brief(often + call.cause))
+    if (there := call.transfer) is not None and (words := progress_words(there.offset, there.size, there.start or 0)):
+        yield Text(words)
     for line in _next(call, status, source, now):
         yield Text(brief(line))
 

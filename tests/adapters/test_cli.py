@@ -291,7 +291,7 @@ def test_a_pipe_gets_a_line_when_an_operation_begins_and_ends(tmp_path: Path) ->
     lines = [line for line in ended.out.splitlines() if line.startswith(("a: ", "c: "))]
     assert [lines[0], *lines[-2:]] == ["a: begins", "c: begins", "c: done"]
     assert "a: attempt 2 begins" in lines
-    assert "a: done, 0.3 of 0.3 MB, 100%" in lines
+    assert "a: done, 320.0 kB, after 1 failure" in lines
 
 
 def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
