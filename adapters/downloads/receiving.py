@@ -7,21 +7,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
-import anyio
 import anyio.to_thread
 
 from adapters.downloads import refusals
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
 from adapters.downloads.responses import CONTENT_RANGE, DECODED, encoding_of, range_headers, read_response, sendable
+from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
 
 with extra("launcher"):
     import httpx2
 
-SAVE_INTERVAL = 1.0
-"""Seconds after which received bytes are brought to the disk."""
-
-OnProgress: TypeAlias = Callable[[int, int | None], object]
 HeadersOf: TypeAlias = Callable[[str], Mapping[str, str]]
 """The headers that a request to a URL carries beside ours; asked for each hop of redirects."""
 
@@ -80,13 +76,7 @@ async def receive(
             partial.describe(etag=tag, size=total, end=int(part[2]) + 1 if part and advice == "append" else None)
             partial.is_resumable = is_plain
             partial.write(first)
-            saved, saved_at = partial.start, anyio.current_time()
-            async for chunk in chunks:
-                partial.write(chunk)
-                now = anyio.current_time()
-                if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
-                    saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
-                    on_progress(saved, partial.sidecar.size)
+            await write_body(chunks, partial, on_progress=on_progress, save_every=save_every)
 
 
 @asynccontextmanager
