@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     attempt_timeout: float | None
     stall_timeout: float | None
     progress_resets: int | None
+    max_rate_limits: int | None
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
     then: Then

@@ -48,8 +48,8 @@ FLAGS = (
     "idempotent",
 )  # fmt: skip
 POLICY_FIELDS = (
-    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
-    "jitter", "then",
+    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets",
+    "max_rate_limits", "per_category", "jitter", "then",
 )  # fmt: skip
 BACKOFF_FIELDS = {"initial_delay": "initial", "backoff_factor": "factor"}
 BREAKER_FIELDS = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
