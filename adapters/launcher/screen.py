@@ -191,13 +191,14 @@ def last_words(lines: Collection[Line]) -> str | None:
         for state in ("failed", "cancelled", "skipped")
     }
     if any(by_state.values()):
-        said = "; ".join(f"{state}: {_named(names)}" for state, names in by_state.items() if names)
+        said = "; ".join(f"{state}: {named(names)}" for state, names in by_state.items() if names)
         return f"{sum(line.state == 'done' for line in lines)} of {counted(len(lines), 'operation')} done; {said}"
     left = [line.name for line in lines if line.state != "done"]
-    return f"done, with {counted(len(left), 'optional operation')} failed: {_named(left)}" if left else "done"
+    return f"done, with {counted(len(left), 'optional operation')} failed: {named(left)}" if left else "done"
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of *names*, and how many more there are."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(brief(name) for name in names[:MOST_NAMED]) + more
 

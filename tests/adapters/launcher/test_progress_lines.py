@@ -34,6 +34,7 @@ def said(*events: Event) -> list[str]:
     for event in events:
         seen.feed(event)
         printer.feed(event)
+    printer.flush()
     return lines
 
 
@@ -53,7 +54,8 @@ def test_a_step_that_is_called_token_is_said_like_any_other() -> None:
     seen, lines = LaunchView([Command(name="hf-token", run=("true",))]), list[str]()
     begun = started("hf-token")
     seen.feed(begun)
-    ProgressLines(seen, lines.append).feed(begun)
+    with (printer := ProgressLines(seen, lines.append)).heartbeat():
+        printer.feed(begun)
     assert lines == ["hf-token: begins"]
 
 
@@ -96,6 +98,10 @@ def test_the_lines_of_calls_that_wait_for_an_incident_or_end_with_it_are_short()
     ]  # fmt: skip
 
 
+def test_an_attempt_that_an_incident_holds_is_not_said_to_begin() -> None:
+    assert said(OPENED, started(), started(attempt=2), HELD)[2:] == ["model: waits for incident example.org"]
+
+
 def test_what_is_paused_or_over_is_said_too() -> None:
     pause = of_call(CallSteered, command="pause")
     assert summary(started(), failed(), RETRY, pause) == "0 of 2 done; model: paused"
@@ -110,7 +116,7 @@ def arrived(at: float, megabytes: int, **more: int) -> Event:
 def beats(lines: ProgressLines, seen: LaunchView, *events: Event) -> list[tuple[float, str]]:
     """What the heartbeat says each 5 s for two minutes in which *events* happen, with its time."""
     coming, found = list(events), list[tuple[float, str]]()
-    for now in range(5, 125, 5):
+    for now in range(0, 125, 5):
         while coming and coming[0].at <= now:
             seen.feed(coming.pop(0))
         if (line := lines.beat(now)) is not None:
@@ -136,7 +142,7 @@ def test_the_heartbeat_is_quiet_for_half_a_minute_where_nothing_arrives() -> Non
 def test_a_command_that_says_nothing_is_said_to_run_twice_a_minute() -> None:
     seen = view()
     said = beats(ProgressLines(seen, print), seen, started("install", at=0.0, operation="command"))
-    assert said[:2] == [(5, "0 of 2 done; install: for 5 s"), (35, "0 of 2 done; install: for 35 s")]
+    assert said[:2] == [(30, "0 of 2 done; install: for 30 s"), (60, "0 of 2 done; install: for 1 min")]
 
 
 def test_of_many_operations_those_that_receive_bytes_are_named_and_others_counted() -> None:
@@ -150,13 +156,27 @@ def test_of_many_operations_those_that_receive_bytes_are_named_and_others_counte
     assert said.endswith("; c6: running; 12 more")
 
 
-def test_the_heartbeat_is_said_from_a_thread() -> None:
+def test_the_same_line_about_several_operations_is_said_once() -> None:
+    steps = [Command(name=f"c{number}", run=("true",)) for number in range(12)]
+    seen, lines = LaunchView(steps), list[str]()
+    printer = ProgressLines(seen, lines.append)
+    for step in steps:
+        event = started(step.name, call=step.name, operation="command")
+        seen.feed(event)
+        printer.feed(event)
+    printer.flush()
+    assert lines == ["c0, c1, c2, c3, c4 and 7 more: begins"]
+
+
+def test_lines_are_held_back_for_a_moment_and_said_from_a_thread() -> None:
     said, enough = list[str](), threading.Event()
 
     def say(line: str) -> None:
         said.append(line)
         enough.set()
 
-    with ProgressLines(view(started()), say).heartbeat(interval=0.001):
+    seen = view(started())
+    with (printer := ProgressLines(seen, say)).heartbeat(interval=0.001):
+        printer.feed(started())
         assert enough.wait(10.0)
-    assert said[0].startswith("0 of 2 done; model: ")
+    assert said == ["model: begins"]
