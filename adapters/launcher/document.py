@@ -68,8 +68,8 @@ class Download(Operation, frozen=True, kw_only=True, tag="download"):
 
     Args:
         url: Where the file is: `http://`, `https://`, or `hf://org/repo@revision/file`.
-        mirrors: Further places of the same file, asked in this order where the first cannot be reached.
         destination: Where it goes, below the root.
+        mirrors: Further places of the same file, asked in this order where the first cannot be reached.
         sha256: Its SHA-256, in 64 hex digits. It is verified, and tells whether a file that is there fits.
         size: Its bytes. They are verified.
     """

@@ -292,7 +292,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:
     if record.is_over:
-        is_done = record.state != "succeeded" or all(outcome.state == "done" for outcome in outcomes.values())
+        is_done = record.state != "succeeded" or all(outcome.is_fine for outcome in outcomes.values())
         return record.state if is_done else "failed"
     if not is_readable:
         return "unreadable"

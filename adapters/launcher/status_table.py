@@ -149,20 +149,27 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             yield f"not started: {call.reason}"
         case "failed":
             yield from _outcomes(call)
-            yield f"{again} begins a new launch: it looks at each file, and runs each command again"
+            yield f"{again} begins a new launch: what is there is kept, and commands without `creates` run again"
+        case "succeeded" if any(outcome.state != "done" for outcome in call.outcomes.values()):
+            yield from _outcomes(call)
 
 
 def _outcomes(call: CallStatus) -> Iterator[str]:
     by_state = {
-        state: [name for name, outcome in call.outcomes.items() if outcome.state == state]
+        state: [
+            f"{name} (optional)" if outcome.optional else name
+            for name, outcome in call.outcomes.items()
+            if outcome.state == state
+        ]
         for state in ("done", "failed", "skipped")
     }
     counted = [f"{len(names)} {state}" for state, names in by_state.items() if names and state != "done"]
     yield f"done: {len(by_state['done'])} of {len(call.outcomes)}, {', '.join(counted)}"
     if by_state["failed"]:
         yield f"failed: {', '.join(by_state['failed'])}"
-    for name in by_state["skipped"]:
-        yield f"skipped: {name}, which {call.outcomes[name].why}"
+    for name, outcome in call.outcomes.items():
+        if outcome.state == "skipped":
+            yield f"skipped: {name}, which {outcome.why}"
 
 
 def _command(verb: str, *arguments: object) -> str:

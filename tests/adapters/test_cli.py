@@ -493,7 +493,7 @@ def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
 def test_status_says_how_a_failed_launch_ended(launched: Path) -> None:
     text = " ".join(recovery("status", launched).out.split())
     assert "done: 1 of 3, 1 failed, 1 skipped failed: bad skipped: after-bad, which needs bad" in text
-    assert f"`recovery run {launched}` begins a new launch: it looks at each file, and runs each command again" in text
+    assert f"`recovery run {launched}` begins a new launch: what is there is kept, and commands without" in text
 
 
 @pytest.mark.parametrize("name", ["launch.toml", "launch.db"])

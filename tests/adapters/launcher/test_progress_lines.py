@@ -168,7 +168,7 @@ def test_the_same_line_about_several_operations_is_said_once() -> None:
     assert lines == ["c0, c1, c2, c3, c4 and 7 more: begins"]
 
 
-def test_lines_are_held_back_for_a_moment_and_said_from_a_thread() -> None:
+def test_lines_wait_for_a_moment_and_are_said_from_a_thread() -> None:
     said, enough = list[str](), threading.Event()
 
     def say(line: str) -> None:
