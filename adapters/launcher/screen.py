@@ -51,19 +51,20 @@ def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool
     Reasons are wrapped, or cut to a line where the table *is_cut*. Then, of the operations that wait for one incident
     or gave up with it, one is shown and the others are counted.
     """
+    is_wide = console.width >= WIDE
     done = {line.name for line in view.lines.values() if line.state == "done"}
     table = Table(
-        Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24),
+        Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24 if is_wide else 20),
         Column("state", no_wrap=True, width=11),
         Column("tries", no_wrap=True, justify="right"),
-        *([Column("progress", no_wrap=True, width=12)] if console.width >= WIDE else ()),
+        *([Column("progress", no_wrap=True, width=12)] if is_wide else ()),
         Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
         expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     lines = view.lines.values()
     for line in _folded(lines) if is_cut else lines:
-        name, state, tries, bar, words = _cells(line, now, done, is_short=console.width < WIDE)
-        table.add_row(name, state, tries, *([bar] if console.width >= WIDE else ()), words)
+        name, state, tries, bar, words = _cells(line, now, done, is_short=not is_wide)
+        table.add_row(name, state, tries, *([bar] if is_wide else ()), words)
     return Group(*incident_lines(view.incidents.values(), now), table)
 
 

@@ -135,7 +135,8 @@ def test_progress_has_a_rate_an_end_and_what_was_resumed(width: int, words: str)
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_row_that_is_cut_shows_the_rate_and_the_end(width: int) -> None:
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(launch_table(launch(STEPS[:1], **RUNNING), 0.0, console, is_cut=True))
+    steps = (Download(name="n" * 60, url="https://example.org", destination="x"),)
+    console.print(launch_table(launch(steps, **RUNNING), 0.0, console, is_cut=True))
     assert "48 MB/s, 57 s left" in console.export_text()
 
 
