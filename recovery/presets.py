@@ -106,7 +106,7 @@ def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Re
     chosen["classifier"] = (*in_order("classifier", options.get("classifier", ())), UNDECODABLE)
     service = Recovery(**chosen)
     if "policy" not in options:
-        waits = waits_for_causes(service.calls, _when_full(space))
+        waits = waits_for_causes(service.calls, when_full_of(space))
         service.configure(policy=msgspec.structs.replace(PATIENT, per_category=waits))
     return service
 
@@ -138,7 +138,9 @@ def waits_for_causes(
     }
 
 
-def _when_full(space: Condition) -> ConditionOf:
+def when_full_of(space: Condition) -> ConditionOf:
+    """That *space* holds, for a failure that found a disk full."""
+
     def room(failure: FailureClassified) -> Condition | None:
         return space if failure.rule == "disk-full" or _is_full(failure.evidence) else None
 

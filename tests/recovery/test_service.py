@@ -199,6 +199,6 @@ async def test_a_service_that_is_entered_twice_is_closed_by_the_outer_one() -> N
             assert service.operation("a", durability="journal").start().succeed() is None
         service.operation("b", durability="journal").start().succeed()
         assert service.journal is not None
-        await service.journal.receipt()
+        service.journal.receipt().wait()
     with pytest.raises(RuntimeError, match="closed"):
         service.__enter__()
