@@ -32,12 +32,14 @@ from events.errors import (
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
+    NeedsPerson,
     Permanent,
     RecoveryError,
     Retryable,
     StaysPendingError,
     UnwantedResult,
 )
+from events.evidence import Remedy
 from events.operation import Operation
 from recovery import context
 from recovery.default_service import configure
@@ -75,6 +77,7 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    NeedsPerson("401", remedy=Remedy("Log in.")),
     NewerJournalError("a.db", 9),
     AwaitableResultError("a coroutine"),
     NotDurable("full"),
