@@ -18,7 +18,8 @@ import msgspec
 
 from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile, read_from
-from adapters.downloads.receiving import OnProgress, receive
+from adapters.downloads.receiving import HeadersOf, no_headers, receive
+from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -41,8 +42,9 @@ async def download(
     *,
     sha256: str | None = None,
     size: int | None = None,
+    headers: HeadersOf = no_headers,
     on_progress: OnProgress = lambda _offset, _size: None,
-    save_every: int = 16 * 1024 * 1024,
+    save_every: int = SAVE_BYTES,
 ) -> Downloaded:
     """Make one attempt to download *url* to *destination*, resuming what earlier attempts left.
 
@@ -56,6 +58,8 @@ async def download(
         destination: Where the file goes; its folder is made if it is missing.
         sha256: In hex, checked if given.
         size: In bytes, checked if given.
+        headers: Asked with the URL of each hop of redirects for the headers that this URL gets, as a token. What it
+            gave for one hop does not go to the next.
         on_progress: Called with the bytes that are safely on the disk and the size of the whole file (None if
             unknown), about once a second.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
@@ -82,7 +86,7 @@ async def download(
         if not partial.offset and (there := await finished()) is not None:
             return there
         if not partial.is_complete:
-            await receive(client, url, partial, on_progress, save_every)
+            await receive(client, url, partial, on_progress, save_every, headers)
         start, received = partial.start, partial.offset - partial.start
         whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
