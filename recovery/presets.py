@@ -11,7 +11,6 @@ docs/performance.md gives the reason for each choice, and its measured cost.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +93,7 @@ def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Re
       until the host accepts connections, at most 15 minutes. Through a proxy it is retried instead.
     - A call that is denied (a login, a licence, a payment) waits at most an hour for
       ``service.calls.answer("help with KEY")``; without a key it is the operation's name. A call that is denied again
-      after an answer asks ``"help with KEY (2)"``, and so on.
+      after an answer asks again, with the reason; the answer False ends it.
 
     Args:
         disk: What a call that finds the disk full waits for; by default 1 GB free where the process works.
@@ -139,8 +138,8 @@ def _host_back(failure: FailureClassified) -> Condition | None:
 def _help_from(calls: Calls) -> ConditionOf:
     def help_with(failure: FailureClassified) -> Condition | None:
         name = f"help with {failure.key or failure.operation}"
-        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        return calls.question(next(one for one in names if not calls.is_answered(one)))
+        calls.refused_by(name, failure)
+        return calls.question(name)
 
     return help_with
 

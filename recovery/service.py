@@ -211,7 +211,13 @@ class Recovery(Declarations, JournalledCalls):
 
             commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
             questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
-            restore = Restore(circuits, questions.update, questions.as_written, lambda: questions.has_answered)
+            restore = Restore(
+                circuits,
+                questions.update,
+                questions.as_written,
+                lambda: questions.has_answered,
+                questions.to_remember,
+            )
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled

@@ -5,7 +5,7 @@ The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ForwardRef, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -173,6 +173,21 @@ class Store(Protocol):
         """
         return ()
 
+    async def remembered(self) -> Sequence[Remembered]:
+        """The secrets that were remembered, for every process of the journal."""
+        return ()
+
+    async def remember(self, changed: Sequence[Remembered]) -> None:
+        """Keep, or drop, secrets: where only this user can read them, and never in the journal itself.
+
+        Called before the answer is appended. The default drops, and keeps none.
+
+        Raises:
+            JournalError, OSError: They cannot be kept or dropped; the message says why, without a value.
+        """
+        if any(one.value for one in changed):
+            raise OSError("this store keeps no secrets; they are asked for again after a restart")
+
     async def commands(self, sink: CommandSink) -> None:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
@@ -223,6 +238,33 @@ class Answer(msgspec.Struct, frozen=True):
 
     is_done: bool
     said: str
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """The answer to a question that asks for a secret, which a store keeps beside the journal.
+
+    Args:
+        name: The name of the question.
+        answered: The Unix time of the answer.
+        value: The secret; "" drops what is kept of the question, up to an answer of that time.
+    """
+
+    name: str
+    answered: float
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Remembered({self.name!r}, {self.answered!r}, ***)"
+
+
+def kept_after(kept: Iterable[Remembered], changed: Iterable[Remembered]) -> dict[str, Remembered]:
+    """What a store that has *kept* some secrets keeps after ``remember(changed)``, by the names of the questions."""
+    after = {one.name: one for one in kept}
+    for one in changed:
+        before = after.get(one.name)
+        if before is None or before.answered <= one.answered:
+            after[one.name] = one
+    return {name: one for name, one in after.items() if one.value}
 
 
 class CommandSink(Protocol):
