@@ -23,6 +23,7 @@ from adapters.downloads.partial_file import (
     StalePartialFileError,
     WrongContentError,
 )
+from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.launcher.plan import PlanError
 from adapters.memory import MemoryStore
 from events.bus import Bus
@@ -66,6 +67,7 @@ class OwnError(Retryable):
 
 
 ERRORS: list[RecoveryError] = [
+    AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
     CodecError("no event"),
@@ -85,6 +87,8 @@ ERRORS: list[RecoveryError] = [
     Permanent("no", 404),
     PlanError(Path("plan.toml"), "retry", "is missing"),
     RecoveryError(),
+    RefusedError("404"),
+    RefusedForNowError("403", after=60.0),
     Retryable("later", after=3.0),
     StalePartialFileError("stale"),
     StaysPendingError("pending"),

@@ -7,8 +7,9 @@ from adapters.downloads.partial_file import (
     StalePartialFileError,
     WrongContentError,
 )
+from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 
 __all__ = [
-    "DestinationBusyError", "download", "Downloaded", "DownloadError",
-    "StalePartialFileError", "WrongContentError",
+    "AccessError", "DestinationBusyError", "download", "Downloaded", "DownloadError", "RefusedError",
+    "RefusedForNowError", "StalePartialFileError", "WrongContentError",
 ]  # fmt: skip
