@@ -8,8 +8,9 @@ from adapters.downloads.partial_file import (
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.tokens import Tokens
 
 __all__ = [
     "AccessError", "DestinationBusyError", "download", "Downloaded", "DownloadError", "RefusedError",
-    "RefusedForNowError", "StalePartialFileError", "WrongContentError",
+    "RefusedForNowError", "StalePartialFileError", "Tokens", "WrongContentError",
 ]  # fmt: skip
