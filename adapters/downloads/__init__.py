@@ -7,8 +7,10 @@ from adapters.downloads.partial_file import (
     StalePartialFileError,
     WrongContentError,
 )
+from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.tokens import Tokens
 
 __all__ = [
-    "DestinationBusyError", "download", "Downloaded", "DownloadError",
-    "StalePartialFileError", "WrongContentError",
+    "AccessError", "DestinationBusyError", "download", "Downloaded", "DownloadError", "RefusedError",
+    "RefusedForNowError", "StalePartialFileError", "Tokens", "WrongContentError",
 ]  # fmt: skip

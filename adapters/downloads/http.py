@@ -16,8 +16,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.downloads.content import HEAD, what_came
-from adapters.downloads.partial_file import PartialFile
+from adapters.downloads.content import what_is_wrong
+from adapters.downloads.partial_file import PartialFile, read_from
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
@@ -99,12 +99,13 @@ async def download(
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
-    """The size of the file at *destination*, if it is there and fits *sha256* and *size*, and is no page."""
+    """The size of the file at *destination*, if it is there and fits *sha256* and *size*, and its name."""
     if not destination.is_file() or size not in (None, destination.stat().st_size):
         return None
     with destination.open("rb") as file:
         if sha256 is None:
-            is_right = what_came(destination.name, file.read(HEAD)) is None
+            found = destination.stat().st_size
+            is_right = size == 0 or what_is_wrong(destination.name, found, read_from(file)) is None
         else:
             is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
     return destination.stat().st_size if is_right else None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from adapters.disk import UnsafeFileError, decode_plain, is_same_file, open_plain, sync_file, try_lock, write_whole
-from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
+from adapters.downloads.content import HEAD, Read, has_known_beginning, what_came, what_is_wrong
 from events.errors import Permanent, RecoveryError, Retryable
 
 MOST_SIDECAR_BYTES = 512 * 1024
@@ -134,13 +134,16 @@ class PartialFile:
         self._end = min((one for one in (known, end) if one is not None), default=None)
 
     def check_page(self, head: bytes) -> None:
-        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins something else.
 
-        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts. Where a hash is known,
+        and these bytes began as *head* does, the hash will tell.
         """
         name = self.destination.name
-        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
-            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+        if (came := what_came(name, head)) is None:
+            return
+        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+            raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
         """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
@@ -200,9 +203,9 @@ class PartialFile:
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
         else:
-            self._file.seek(0)
-            if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
-                self._refuse(f"what came is {came}")
+            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
+            if wrong is not None and self._promised != 0:
+                self._refuse(f"what came is {wrong}")
         part = partial_path(self.destination)
         if not self._has_its_name:  # hashing takes long
             self.save()
@@ -217,6 +220,20 @@ class PartialFile:
         error = StalePartialFileError if self.start else WrongContentError
         self.restart()
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")
+
+
+def read_from(file: BinaryIO) -> Read:
+    """How ``what_is_wrong`` reads from *file*. The place in it is kept."""
+
+    def read(at: int, count: int) -> bytes:
+        place = file.tell()
+        try:
+            file.seek(at)
+            return file.read(count)
+        finally:
+            file.seek(place)
+
+    return read
 
 
 def _open_locked(path: Path) -> BinaryIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
@@ -133,4 +134,8 @@ async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
 
 
 def _refusal(response: httpx2.Response, body: bytes, *, url: str, asked: str) -> Exception | None:
-    return refusals.refused(response.status_code, response.headers, body, url=url, asked=asked)
+    has_token = "authorization" in response.request.headers
+    endpoint = os.environ.get("HF_ENDPOINT")
+    return refusals.refused(
+        response.status_code, response.headers, body, url=url, asked=asked, has_token=has_token, endpoint=endpoint
+    )

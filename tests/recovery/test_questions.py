@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
-from events import Bus, Category, QuestionAnswered, QuestionAsked, Remedy
+from events import Bus, Category, Parked, QuestionAnswered, QuestionAsked, Remedy
+from events.errors import NeedsPerson
 from events.evidence import Evidence
 from events.operation_events import FailureClassified
 from recovery import JournalConfig, Recovery, RetryPolicy, Rule, Secret, Strategy
@@ -24,6 +25,7 @@ from recovery.policies.backoff import Constant
 from recovery.questions import Questions
 from recovery.testing import Script, VirtualClock
 from recovery.waiting.calls import WaitingCalls
+from tests.recovery.resume.dead_process import Killed, kill_at
 from tests.recovery.waiting.parked import parks, run, steered
 
 QUICK = JournalConfig(command_interval=0.01)
@@ -260,6 +262,26 @@ def test_a_failure_is_parked_on_the_question_of_its_remedy() -> None:
     assert service.calls.answered("licence accepted") is True
     other = FailureClassified(at=0.0, call="c", category=Category.AUTH, evidence=Evidence(type="E"), rule="other")
     assert service.calls.question_of(other) is None
+
+
+def test_a_call_that_needs_a_person_asks_again_after_a_restart_and_goes_on_with_the_answer() -> None:
+    store, needs = MemoryStore(), NeedsPerson("401", remedy=REMEDY)
+
+    def asks(service: Recovery) -> dict[str, Any]:
+        strategy = Strategy(wait_for=(service.calls.question_of,), backoff=Constant(0.0))
+        return {"policy": RetryPolicy(per_category={Category.AUTH: strategy}), "resumable": True}
+
+    with Recovery(store=store) as service:
+        kill_at(service, Parked)
+        with pytest.raises(Killed):
+            service.recoverable("work", **asks(service))(Script(needs))()
+    with Recovery(store=store) as service:
+        service.recoverable("work", **asks(service))(Script(needs, "done"))
+        resumption = service.resume()
+        assert soon(service.calls.questions)
+        service.calls.answer(REMEDY.question)
+        assert resumption.wait(5.0)
+        assert [call.result for call in resumption.calls] == ["done"]
 
 
 def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
