@@ -21,6 +21,7 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
 from adapters.launcher.plan import PlanError
@@ -84,6 +85,7 @@ ERRORS: list[RecoveryError] = [
     RecoveryError(),
     Retryable("later", after=3.0),
     StalePartialFileError("stale"),
+    UnusableResponseError("unusable"),
     StaysPendingError("pending"),
     UnsafeFileError(Path("a.db"), "is a pipe"),
     UnwantedResult([1]),

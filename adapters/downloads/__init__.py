@@ -5,10 +5,11 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
 
 __all__ = [
     "DestinationBusyError", "download", "Downloaded", "DownloadError",
-    "StalePartialFileError", "WrongContentError",
+    "StalePartialFileError", "UnusableResponseError", "WrongContentError",
 ]  # fmt: skip
