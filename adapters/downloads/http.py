@@ -18,7 +18,8 @@ import msgspec
 
 from adapters.downloads.content import HEAD, what_came
 from adapters.downloads.partial_file import PartialFile
-from adapters.downloads.receiving import HeadersOf, OnProgress, no_headers, receive
+from adapters.downloads.receiving import HeadersOf, no_headers, receive
+from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -43,7 +44,7 @@ async def download(
     size: int | None = None,
     headers: HeadersOf = no_headers,
     on_progress: OnProgress = lambda _offset, _size: None,
-    save_every: int = 16 * 1024 * 1024,
+    save_every: int = SAVE_BYTES,
 ) -> Downloaded:
     """Make one attempt to download *url* to *destination*, resuming what earlier attempts left.
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
-import anyio
 import anyio.to_thread
 import msgspec
 
@@ -15,15 +14,12 @@ from adapters.downloads import refusals
 from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
 from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
 
 with extra("launcher"):
     import httpx2
 
-SAVE_INTERVAL = 1.0
-"""Seconds after which received bytes are brought to the disk."""
-
-OnProgress: TypeAlias = Callable[[int, int | None], object]
 HeadersOf: TypeAlias = Callable[[str], Mapping[str, str]]
 """The headers that a request to a URL carries beside ours; asked for each hop of redirects."""
 
@@ -124,7 +120,7 @@ async def _exchange(
             partial.is_resumable = is_plain
             partial.write(first_chunk)
             async with aclosing(_without_first(chunks, answer.skip)) as rest:
-                await _write(rest, partial, on_progress, save_every)
+                await write_body(rest, partial, on_progress=on_progress, save_every=save_every)
     known = partial.sidecar.size
     if status == 206:
         return answer, known is not None and partial.offset >= known
@@ -152,16 +148,6 @@ async def _without_first(chunks: AsyncIterator[bytes], skip: int) -> AsyncGenera
         else:
             yield chunk[skip:]
             skip = 0
-
-
-async def _write(chunks: AsyncIterator[bytes], partial: PartialFile, on_progress: OnProgress, save_every: int) -> None:
-    saved, saved_at = partial.offset, anyio.current_time()
-    async for chunk in chunks:
-        partial.write(chunk)
-        now = anyio.current_time()
-        if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
-            saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
-            on_progress(saved, partial.sidecar.size)
 
 
 @asynccontextmanager
