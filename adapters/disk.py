@@ -173,6 +173,11 @@ def _range_lock(command: str, file: int, kind: str, start: int, length: int) -> 
     return found[0], found[1], found[2], found[3], found[4]
 
 
+def sync_data(file: int) -> None:
+    """Have the bytes and the length of the open *file* written to the disk, and not its times."""
+    getattr(os, "fdatasync", os.fsync)(file)  # macOS and Windows have no fdatasync
+
+
 def sync_file(path: Path) -> None:
     """Have *path*, a file or a folder, written to the disk; a missing one is ignored."""
     if os.name != "posix" and path.is_dir():
