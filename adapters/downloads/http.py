@@ -68,36 +68,35 @@ async def download(
         httpx2.HTTPError: The transfer failed, or the server refused it.
         OSError: The disk failed.
     """
-    if (there := await _finished(destination, sha256, size, on_progress)) is not None:
-        return there
-    partial = await anyio.to_thread.run_sync(lambda: PartialFile(destination, url=url, sha256=sha256, size=size))
+    partial = await anyio.to_thread.run_sync(_open, destination, url, sha256, size)
+    if isinstance(partial, Downloaded):
+        on_progress(partial.size, partial.size)
+        return partial
     total: int | None = None
     try:
-        # The download that held the lock until now may have finished the file.
-        if not partial.offset and (there := await _finished(destination, sha256, size, on_progress)) is not None:
-            return there
         if not partial.is_complete:
             await receive(client, url, partial, on_progress, save_every, headers)
         start, received = partial.start, partial.offset - partial.start
         whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(partial.close)
+        if partial.is_open:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial.close)
         if total is None and partial.sidecar.offset > 0:
             on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
     on_progress(whole, whole)
     return Downloaded(path=str(destination), size=whole, start=start, received=received)
 
 
-async def _finished(
-    destination: Path, sha256: str | None, size: int | None, on_progress: OnProgress
-) -> Downloaded | None:
-    """The file that is at *destination*, if it is what is wanted."""
-    found = await anyio.to_thread.run_sync(_size_if_whole, destination, sha256, size)
-    if found is None:
-        return None
-    on_progress(found, found)
-    return Downloaded(path=str(destination), size=found)
+def _open(destination: Path, url: str, sha256: str | None, size: int | None) -> PartialFile | Downloaded:
+    """The partial file of *destination*, or the whole file if it is there."""
+    if (whole := _size_if_whole(destination, sha256, size)) is None:
+        partial = PartialFile(destination, url=url, sha256=sha256, size=size)
+        # The download that held the lock until now may have finished the file.
+        if partial.offset or (whole := _size_if_whole(destination, sha256, size)) is None:
+            return partial
+        partial.close()
+    return Downloaded(path=str(destination), size=whole)
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
