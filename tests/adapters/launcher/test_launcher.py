@@ -65,7 +65,7 @@ async def test_a_command_that_is_done_is_not_run_and_one_that_made_nothing_has_f
     for _ in range(2):
         await launcher.run(python("print('x', file=open('made', 'a'))"), done="made")
     assert (tmp_path / "made").read_text() == "x\n"
-    with pytest.raises(NotDoneError, match="python.* ended well, and other is not there"):
+    with pytest.raises(NotDoneError, match=r"python.* ended well, and other is not there"):
         await launcher.run(python("pass"), done="other")
 
 
@@ -88,7 +88,10 @@ async def test_a_registered_function_says_whether_a_command_is_done(tmp_path: Pa
     [
         ([], "needs a program"),
         (["git", "a\0b"], "word 1 of the command has a null character"),
-        (["git", "clone", "https://me:hunter22hunter22@example.org/x"], "what looks like a secret: git clone https://\\*"),
+        (
+            ["git", "clone", "https://me:hunter22hunter22@example.org/x"],
+            "what looks like a secret: git clone https://\\*",
+        ),
     ],
 )
 async def test_a_command_that_cannot_or_must_not_be_run_is_refused(argv: list[str], said: str, tmp_path: Path) -> None:
