@@ -5,10 +5,13 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
+from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.tokens import Tokens
 
 __all__ = [
-    "DestinationBusyError", "download", "Downloaded", "DownloadError",
-    "StalePartialFileError", "WrongContentError",
+    "AccessError", "DestinationBusyError", "download", "Downloaded", "DownloadError", "RefusedError",
+    "RefusedForNowError", "StalePartialFileError", "Tokens", "UnusableResponseError", "WrongContentError",
 ]  # fmt: skip

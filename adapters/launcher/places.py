@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from adapters.downloads.partial_file import files_of
+from adapters.downloads.names import files_of
 from adapters.launcher.document import Download, Step
 from adapters.launcher.limits import too_long
 
