@@ -16,8 +16,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from adapters.disk import read_from
 from adapters.downloads.content import what_is_wrong
-from adapters.downloads.partial_file import PartialFile, read_from
+from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
