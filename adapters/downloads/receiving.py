@@ -12,6 +12,7 @@ import anyio.to_thread
 from adapters.downloads import refusals
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
 from adapters.downloads.responses import CONTENT_RANGE, DECODED, encoding_of, range_headers, read_response, sendable
+from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
 
@@ -39,6 +40,7 @@ async def receive(
     on_progress: OnProgress,
     save_every: int,
     headers_of: HeadersOf = no_headers,
+    trickle: Trickle = TRICKLE,
 ) -> None:
     """Write the rest of the file to *partial*."""
     headers = range_headers(partial.offset, partial.sidecar.etag, partial.sidecar.sha256)
@@ -76,7 +78,9 @@ async def receive(
             partial.describe(etag=tag, size=total, end=int(part[2]) + 1 if part and advice == "append" else None)
             partial.is_resumable = is_plain
             partial.write(first)
-            await write_body(chunks, partial, on_progress=on_progress, save_every=save_every)
+            rest = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset
+            with Watchdog(partial.destination.name, trickle, rest=rest) as watch:
+                await write_body(chunks, partial, on_progress=on_progress, watch=watch, save_every=save_every)
 
 
 @asynccontextmanager
