@@ -16,11 +16,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from adapters.downloads.partial_file import DownloadError
+from adapters.downloads.partial_file import DestinationBusyError, DownloadError, StalePartialFileError
 from adapters.downloads.watchdog import TrickleError
-from events.errors import Retryable
 from recovery.installation import extra
 from recovery.policies.hosts import host_of
+from recovery.redact import brief
 
 with extra("launcher"):
     import httpx2
@@ -36,12 +36,19 @@ MOST_GROUPS = 1024
 OWN = (httpx2.LocalProtocolError, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 """Transport errors that are this program's, not the host's."""
 
+OF_HOST = (DownloadError, httpx2.HTTPStatusError, httpx2.TooManyRedirects, httpx2.DecodingError)
+LOCAL = (DestinationBusyError, StalePartialFileError, OSError)
+"""Errors of a download whose cause is here: another host helps nothing."""
+
 UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
+
+MOST_SHOWN = 300
+"""Characters of an error in a note or a line of the log."""
 
 log = logging.getLogger("recovery.downloads")
 
 
-class Memory:
+class GoodHosts:
     """The good host of each group of hosts: the one that served a file last. It is kept in memory, up to a bound."""
 
     def __init__(self) -> None:
@@ -62,7 +69,7 @@ class Memory:
                 del self._good[next(iter(self._good))]
 
 
-SHARED = Memory()
+SHARED = GoodHosts()
 """What all downloads of this process remember together."""
 
 
@@ -88,11 +95,12 @@ def is_refusal(error: BaseException) -> bool:
 
     Any other error (a full disk, a busy destination) has nothing to do with the host.
     """
-    is_content = isinstance(error, DownloadError) and not isinstance(error, Retryable)
-    return is_content or isinstance(error, httpx2.HTTPStatusError | httpx2.TooManyRedirects | httpx2.DecodingError)
+    return isinstance(error, OF_HOST) and not isinstance(error, LOCAL)
 
 
-async def download_from(urls: Sequence[str], attempt: Callable[[str], Awaitable[R]], *, memory: Memory = SHARED) -> R:
+async def download_from(
+    urls: Sequence[str], attempt: Callable[[str], Awaitable[R]], *, memory: GoodHosts = SHARED
+) -> R:
     """Make one attempt to download a file that each of *urls* serves; it tries each at most once.
 
     Make it one attempt of a recoverable call: the next URL is tried at once, and the retry policy waits only when none
@@ -140,4 +148,4 @@ async def download_from(urls: Sequence[str], attempt: Callable[[str], Awaitable[
 
 
 def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return brief(f"{type(error).__name__}: {error}".rstrip(": "), MOST_SHOWN)

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.demo.server import Answer, Fault, FileServer, Hosted, Reset, Stall, free_port
-from adapters.downloads import DestinationBusyError, Downloaded, Trickle, TrickleError, WrongContentError, download
-from adapters.downloads.mirrors import Memory, download_from, is_failover, order
+from adapters.downloads import (
+    DestinationBusyError,
+    Downloaded,
+    StalePartialFileError,
+    Trickle,
+    TrickleError,
+    WrongContentError,
+    download,
+)
+from adapters.downloads.mirrors import GoodHosts, download_from, is_failover, order
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256
 
@@ -38,7 +46,7 @@ class Mirrors:
         self.hosted = [Hosted(CONTENT, faults=of_one, rate=rate) for of_one in faults]
         self.servers = [FileServer({"/model.bin": one, "/other": OTHER}) for one in self.hosted]
         self.urls = [f"{server.url}/model.bin" for server in self.servers]
-        self.folder, self.memory, self.rounds = folder, Memory(), 0
+        self.folder, self.memory, self.rounds = folder, GoodHosts(), 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -155,14 +163,13 @@ async def test_after_the_refusal_of_a_remembered_mirror_the_first_host_decides(t
 
 
 @pytest.mark.anyio
-async def test_an_error_that_is_not_the_hosts_is_raised_at_once() -> None:
-    async def full(url: str) -> None:
-        if url == "http://a/":
-            raise httpx2.ConnectError("refused")
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("error", [OSError("No space"), DestinationBusyError("busy"), StalePartialFileError("stale")])
+async def test_an_error_that_is_not_the_hosts_is_raised_at_once(error: Exception) -> None:
+    async def fail(url: str) -> None:
+        raise httpx2.ConnectError("refused") if url == "http://a/" else error
 
-    with pytest.raises(OSError, match="No space"):
-        await download_from(["http://a/", "http://b/", "http://c/"], full, memory=Memory())
+    with pytest.raises(type(error), match=str(error)):
+        await download_from(["http://a/", "http://b/", "http://c/"], fail, memory=GoodHosts())
 
 
 @pytest.mark.anyio
@@ -171,12 +178,12 @@ async def test_of_several_failures_that_of_a_host_that_was_reached_is_raised() -
 
     async def fail(url: str) -> None:
         asked.append(url)
-        raise status(503) if url == "http://b/" else httpx2.ConnectError(f"{url} refused")
+        raise status(503) if url == "http://b/" else httpx2.ConnectError(f"{url}?token=abc123 refused")
 
     with pytest.raises(httpx2.HTTPStatusError, match="503") as caught:
-        await download_from(["http://a/", "http://b/", "http://c/", "http://b/"], fail, memory=Memory())
+        await download_from(["http://a/", "http://b/", "http://c/", "http://b/"], fail, memory=GoodHosts())
     assert asked == ["http://a/", "http://b/", "http://c/"]
-    assert caught.value.__notes__ == [f"{host}:80: ConnectError: http://{host}/ refused" for host in "ac"]
+    assert caught.value.__notes__ == [f"{host}:80: ConnectError: http://{host}/?token=*** refused" for host in "ac"]
 
 
 # What is remembered
@@ -199,14 +206,14 @@ async def test_the_good_host_comes_first_until_it_fails(tmp_path: Path) -> None:
 
 
 def test_each_group_of_hosts_is_remembered_by_itself() -> None:
-    memory = Memory()
+    memory = GoodHosts()
     memory.note(["http://a/1", "http://b/1"], "b:80", is_good=True)
     assert memory.good(["http://b/2", "http://A/2"]) == "b:80"
     assert memory.good(["http://a/2"]) is memory.good(["http://a/2", "http://c/2"]) is None
 
 
 def test_the_groups_that_are_remembered_are_bounded() -> None:
-    memory = Memory()
+    memory = GoodHosts()
     for number in range(2000):
         memory.note([f"http://{number}/"], f"{number}:80", is_good=True)
     assert [memory.good([f"http://{number}/"]) is None for number in (0, 900, 1000, 1999)] == [True, True, False, False]
@@ -226,7 +233,7 @@ def test_each_url_is_tried_once_the_good_host_first_and_the_rest_as_given(hosts:
 @pytest.mark.anyio
 async def test_without_a_url_there_is_nothing_to_download() -> None:
     with pytest.raises(ValueError, match="no URL"):
-        await download_from([], download, memory=Memory())
+        await download_from([], download, memory=GoodHosts())
 
 
 # In a recoverable call
