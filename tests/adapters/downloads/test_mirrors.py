@@ -22,6 +22,7 @@ from adapters.downloads import (
     download,
 )
 from adapters.downloads.mirrors import GoodHosts, download_from, is_failover, order
+from adapters.downloads.refusals import AccessError
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256
 
