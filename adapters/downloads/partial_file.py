@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, sync_data, sync_file
-from adapters.downloads.content import HEAD, Read, has_known_beginning, what_came, what_is_wrong
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
+from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
 from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
@@ -313,17 +313,3 @@ class PartialFile:
         is_single = not (self.start or self._is_joined or self._kept)
         error = WrongContentError if is_single else StalePartialFileError
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-
-
-def read_from(file: FileIO) -> Read:
-    """How ``what_is_wrong`` reads from *file*. The place in it is kept."""
-
-    def read(at: int, count: int) -> bytes:
-        place = file.tell()
-        try:
-            file.seek(at)
-            return file.read(count)
-        finally:
-            file.seek(place)
-
-    return read
