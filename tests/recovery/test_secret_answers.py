@@ -176,19 +176,19 @@ def test_the_file_of_secrets_is_written_whole_and_private(tmp_path: Path) -> Non
 def test_a_file_of_secrets_that_others_can_read_or_place_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, victim = tmp_path / "calls.db", tmp_path / "victim"
+    path, elsewhere = tmp_path / "calls.db", tmp_path / "elsewhere"
     keep(path, kept("token", SECRET))
     remembered_at(path).chmod(0o640)
     with service_with(SQLiteStore(path)) as service:
         assert soon(lambda: "can be read by other users: run `chmod 600` on it" in caplog.text)
         assert not service.calls.is_answered("token")
-    remembered_at(path).rename(victim)
-    remembered_at(path).symlink_to(victim)
+    remembered_at(path).rename(elsewhere)
+    remembered_at(path).symlink_to(elsewhere)
     with pytest.raises(JournalError, match="is a symbolic link"):
         read_remembered(path)
     with pytest.raises(JournalError, match="is a symbolic link"):
         keep(path, kept("token", "another"))
-    assert SECRET in victim.read_text()
+    assert SECRET in elsewhere.read_text()
 
 
 def test_two_processes_do_not_write_the_file_of_secrets_at_one_time(tmp_path: Path) -> None:
