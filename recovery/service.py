@@ -297,11 +297,11 @@ class Recovery(Declarations, JournalledCalls):
         self._lifetime.close()
 
     def __enter__(self) -> Self:
-        self._lifetime.start()
+        self._lifetime.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._lifetime.leave()
 
     async def __aenter__(self) -> Self:
         await self._lifetime.begin()

@@ -21,11 +21,13 @@ from events import (
     CallRejectedError,
     Category,
     Event,
+    Parked,
     QuestionAnswered,
     QuestionAsked,
     QuestionReopened,
     Remedy,
 )
+from events.errors import NeedsPerson
 from events.evidence import Evidence
 from events.operation_events import FailureClassified
 from recovery import JournalConfig, Recovery, RetryPolicy, Rule, Secret, Strategy
@@ -33,6 +35,7 @@ from recovery.policies.backoff import Constant
 from recovery.questions import Questions
 from recovery.testing import Script, VirtualClock
 from recovery.waiting.calls import WaitingCalls
+from tests.recovery.resume.dead_process import Killed, kill_at
 from tests.recovery.waiting.parked import parks, run, steered
 
 QUICK = JournalConfig(command_interval=0.01)
@@ -348,6 +351,26 @@ def test_the_question_of_a_remedy_is_asked_again_if_the_answer_did_not_help(*, h
     )
     assert service.calls.question_of(failure) == service.calls.question("which")
     assert service.calls.answered("which") == (None if had_answer else "a")
+
+
+def test_a_call_that_needs_a_person_asks_again_after_a_restart_and_goes_on_with_the_answer() -> None:
+    store, needs = MemoryStore(), NeedsPerson("401", remedy=REMEDY)
+
+    def asks(service: Recovery) -> dict[str, Any]:
+        strategy = Strategy(wait_for=(service.calls.question_of,), backoff=Constant(0.0))
+        return {"policy": RetryPolicy(per_category={Category.AUTH: strategy}), "resumable": True}
+
+    with Recovery(store=store) as service:
+        kill_at(service, Parked)
+        with pytest.raises(Killed):
+            service.recoverable("work", **asks(service))(Script(needs))()
+    with Recovery(store=store) as service:
+        service.recoverable("work", **asks(service))(Script(needs, "done"))
+        resumption = service.resume()
+        assert soon(service.calls.questions)
+        service.calls.answer(REMEDY.question)
+        assert resumption.wait(5.0)
+        assert [call.result for call in resumption.calls] == ["done"]
 
 
 def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
