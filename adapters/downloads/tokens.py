@@ -85,6 +85,7 @@ class Tokens:
         except AccessError as error:
             question = "" if error.remedy is None else error.remedy.question
             if (found := looked_up.get(question)) is not None and (reason := found.reason or error.reason):
+                error.add_note(reason)
                 self._service.calls.reopen(question, reason, refused=found.answer)
             raise
 
