@@ -11,6 +11,7 @@ import stat
 import struct
 import sys
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,6 +137,26 @@ def try_lock(file: int, *, is_shared: bool = False) -> bool:
     return True
 
 
+def open_locked(path: Path) -> FileIO | None:
+    """Open the regular file *path* for writing, make it if it is missing, and lock it; ``None`` if that is taken.
+
+    A file system without locks or file identities counts as one where every lock is free.
+
+    Raises as ``open_plain``.
+    """
+    while True:
+        file = FileIO(open_plain(path, os.O_RDWR | os.O_CREAT, mode=0o666), "r+")
+        try:
+            if not try_lock(file.fileno()):
+                file.close()
+                return None
+            if is_same_file(path, os.fstat(file.fileno())):
+                return file
+        except OSError:
+            return file
+        file.close()  # between opening and locking, another process renamed or removed it: this one is not ours
+
+
 def try_lock_range(file: int, start: int, length: int) -> bool:
     """Lock bytes of *file*, open for writing; False if another opening of the file has locked one of them.
 
@@ -171,6 +192,11 @@ def _range_lock(command: str, file: int, kind: str, start: int, length: int) -> 
     request = FLOCK.pack(getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
     found = FLOCK.unpack(fcntl.fcntl(file, getattr(fcntl, command), request))
     return found[0], found[1], found[2], found[3], found[4]
+
+
+def sync_data(file: int) -> None:
+    """Have the bytes and the length of the open *file* written to the disk, and not its times."""
+    getattr(os, "fdatasync", os.fsync)(file)  # macOS and Windows have no fdatasync
 
 
 def sync_file(path: Path) -> None:

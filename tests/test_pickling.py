@@ -21,6 +21,7 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
@@ -91,6 +92,7 @@ ERRORS: list[RecoveryError] = [
     RefusedForNowError("403", after=60.0),
     Retryable("later", after=3.0),
     StalePartialFileError("stale"),
+    UnusableResponseError("unusable"),
     StaysPendingError("pending"),
     UnsafeFileError(Path("a.db"), "is a pipe"),
     UnwantedResult([1]),

@@ -5,6 +5,7 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
@@ -12,5 +13,5 @@ from adapters.downloads.tokens import Tokens
 
 __all__ = [
     "AccessError", "DestinationBusyError", "download", "Downloaded", "DownloadError", "RefusedError",
-    "RefusedForNowError", "StalePartialFileError", "Tokens", "WrongContentError",
+    "RefusedForNowError", "StalePartialFileError", "Tokens", "UnusableResponseError", "WrongContentError",
 ]  # fmt: skip

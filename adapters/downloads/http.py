@@ -1,10 +1,10 @@
 """A download that resumes where it stopped, in this process or a later one.
 
-Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, etag, size, sha256, and how
-many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with 13.1.5
-``If-Range``) and trusts no response: a 200 starts over, a 206 that begins elsewhere is not written, a 416 is complete
-only if the size is right. The file gets its name only after its size and sha256 were checked. Without a sha256, its
-first bytes must fit its name (``adapters.downloads.content``).
+Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, size, how many bytes are safely
+on the disk, and what identifies their content (``adapters.downloads.identity``). The next attempt asks for the rest
+(RFC 9110, 14.2 ``Range`` with 13.1.5 ``If-Range``) and trusts no response: see ``adapters.downloads.responses``. Kept
+bytes are dropped only when the server's file is another. The file gets its name only after its size and sha256 were
+checked. Without a sha256, its first bytes must fit its name (``adapters.downloads.content``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.downloads.content import what_is_wrong
-from adapters.downloads.partial_file import PartialFile, read_from
+from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
@@ -58,44 +58,45 @@ async def download(
         destination: Where the file goes; its folder is made if it is missing.
         sha256: In hex, checked if given.
         size: In bytes, checked if given.
-        headers: Asked with the URL of each hop of redirects for the headers that this URL gets, as a token. What it
-            gave for one hop does not go to the next.
+        headers: Asked for the headers of each hop of redirects, by its URL; what it gives goes to no other hop.
         on_progress: Called with the bytes that are safely on the disk and the size of the whole file (None if
             unknown), about once a second.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
 
     Raises:
-        DownloadError: What arrived cannot be trusted, or another download to *destination* is under way.
+        DownloadError: What arrived cannot be used, or another download to *destination* is under way.
         httpx2.HTTPError: The transfer failed, or the server refused it.
         OSError: The disk failed.
     """
-
-    async def finished() -> Downloaded | None:
-        found = await anyio.to_thread.run_sync(_size_if_whole, destination, sha256, size)
-        if found is None:
-            return None
-        on_progress(found, found)
-        return Downloaded(path=str(destination), size=found)
-
-    if (there := await finished()) is not None:
-        return there
-    partial = await anyio.to_thread.run_sync(lambda: PartialFile(destination, url=url, sha256=sha256, size=size))
+    partial = await anyio.to_thread.run_sync(_open, destination, url, sha256, size)
+    if isinstance(partial, Downloaded):
+        on_progress(partial.size, partial.size)
+        return partial
     total: int | None = None
     try:
-        # The download that held the lock until now may have finished the file.
-        if not partial.offset and (there := await finished()) is not None:
-            return there
         if not partial.is_complete:
             await receive(client, url, partial, on_progress, save_every, headers)
         start, received = partial.start, partial.offset - partial.start
         whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(partial.close)
+        if partial.is_open:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial.close)
         if total is None and partial.sidecar.offset > 0:
             on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
     on_progress(whole, whole)
     return Downloaded(path=str(destination), size=whole, start=start, received=received)
+
+
+def _open(destination: Path, url: str, sha256: str | None, size: int | None) -> PartialFile | Downloaded:
+    """The partial file of *destination*, or the whole file if it is there."""
+    if (whole := _size_if_whole(destination, sha256, size)) is None:
+        partial = PartialFile(destination, url=url, sha256=sha256, size=size)
+        # The download that held the lock until now may have finished the file.
+        if partial.offset or (whole := _size_if_whole(destination, sha256, size)) is None:
+            return partial
+        partial.close()
+    return Downloaded(path=str(destination), size=whole)
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
@@ -104,8 +105,7 @@ def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> i
         return None
     with destination.open("rb") as file:
         if sha256 is None:
-            found = destination.stat().st_size
-            is_right = size == 0 or what_is_wrong(destination.name, found, read_from(file)) is None
+            is_right = size == 0 or what_is_wrong(destination.name, file) is None
         else:
             is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
     return destination.stat().st_size if is_right else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from typing import Protocol, TypeAlias
 
 import anyio
@@ -14,6 +16,8 @@ SAVE_INTERVAL = 1.0
 """Seconds after which received bytes are brought to the disk."""
 SAVE_BYTES = 16 * 1024 * 1024
 """Bytes after which they are, if these come before ``SAVE_INTERVAL`` has passed."""
+FIRST_SAVE = 1024 * 1024
+"""Bytes after which they are for the first time, so that the death of the process does not lose them."""
 
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 
@@ -34,7 +38,7 @@ async def write_body(
     watch: Watch | None = None,
     save_every: int = SAVE_BYTES,
 ) -> None:
-    """Append *chunks* to *partial*.
+    """Append *chunks* to *partial*, which is saved in another thread while further ones come.
 
     Args:
         chunks: The body, from the byte on that *partial* has next.
@@ -44,12 +48,36 @@ async def write_body(
         watch: Fed with the length of each chunk.
         save_every: Bytes after which the file is synced, if that comes before ``SAVE_INTERVAL`` has passed.
     """
-    saved, saved_at = partial.start, anyio.current_time()
-    async for chunk in chunks:
-        if watch is not None:
-            watch.feed(len(chunk))
-        partial.write(chunk)
-        now = anyio.current_time()
-        if now - saved_at >= SAVE_INTERVAL or partial.offset - saved >= save_every:
-            saved_at, saved = now, await anyio.to_thread.run_sync(partial.save)
-            on_progress(saved, partial.sidecar.size)
+    saving: Future[int] | None = None
+    due, due_at = partial.offset + min(FIRST_SAVE, save_every), anyio.current_time() + SAVE_INTERVAL
+    try:
+        async for chunk in chunks:
+            if watch is not None:
+                watch.feed(len(chunk))
+            partial.write(chunk)
+            if saving is not None and saving.done():
+                on_progress(saving.result(), partial.sidecar.size)
+                saving = None
+            if saving is None and (partial.offset >= due or anyio.current_time() >= due_at):
+                due, due_at = partial.offset + save_every, anyio.current_time() + SAVE_INTERVAL
+                saving = _in_thread(partial.save)
+    finally:
+        if saving is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(saving.exception)  # until it has ended
+    if saving is not None:
+        on_progress(saving.result(), partial.sidecar.size)
+
+
+def _in_thread(function: Callable[[], int]) -> Future[int]:
+    """Call *function* in a thread of its own: a pool of threads would not survive a fork."""
+    future = Future[int]()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # it is raised again where the result is wanted
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="recovery-sync", daemon=True).start()
+    return future
