@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeAlias, get_args
 
 import msgspec
 
-from events.question_events import QuestionKind
+from events.event import Event
+from events.question_events import QuestionAnswered, QuestionAsked, QuestionKind, QuestionReopened
 from recovery.literals import LEAST_LITERAL, hide
 from recovery.serialization.secret import Secret
 
@@ -79,6 +81,13 @@ class Known(msgspec.Struct):
         self.text, self.link = text or self.text, link or self.link
         self.is_declared, self.is_ours = True, self.is_ours or is_ours
 
+    def take(self, answered: float, value: Value) -> bool:
+        """Take *value* for the answer if it is later than the one before; whether it is."""
+        if answered <= self.answered:
+            return False
+        self.answered, self.value = answered, value
+        return True
+
     def current(self, name: str) -> tuple[bool | str | None, str]:
         """The answer that counts to this question, called *name*; else None, and why the latest one does not count."""
         if self.answered <= self.refused or self.value is None:
@@ -96,6 +105,23 @@ class Known(msgspec.Struct):
             return None, f"{error.filename} cannot be read: {error.strerror}"
         except (TypeError, ValueError) as error:
             return None, f"{error}"
+
+
+def take(known: dict[str, Known], event: Event) -> str | None:
+    """Add *event* of the journal to what is *known*; the name of the question if that has another answer now."""
+    match event:
+        case QuestionAsked(name=name, kind=kind, choices=choices, text=text, link=link):
+            known.setdefault(name, Known()).declare(kind, choices, text, link, is_ours=False)
+        case QuestionAnswered(name=name, value=value, answered=answered) if bytes(value):
+            with suppress(msgspec.DecodeError):  # of another program
+                return name if known.setdefault(name, Known()).take(answered, _decoded(value)) else None
+        case QuestionReopened(name=name, answered=answered, reason=reason):
+            about = known.setdefault(name, Known())
+            if answered >= about.refused:
+                if about.refused < about.answered <= answered:
+                    about.since = None  # it is asked once more
+                about.refused, about.reason = answered, reason
+    return None
 
 
 def check_answer(name: str, kind: QuestionKind | None, choices: tuple[str, ...], value: object) -> None:
@@ -144,6 +170,11 @@ def may_be_told(kind: QuestionKind | None, value: Value) -> bool:
 def as_json(value: Value) -> msgspec.Raw:
     """*value* as events have it: of a ``Secret`` the reference."""
     return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _decoded(value: msgspec.Raw) -> Value:
+    decoded: Value = msgspec.json.decode(value, type=Value)
+    return decoded
 
 
 def hide_answer(value: Value | None) -> None:

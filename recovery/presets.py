@@ -105,16 +105,41 @@ def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Re
     chosen["classifier"] = (*in_order("classifier", options.get("classifier", ())), UNDECODABLE)
     service = Recovery(**chosen)
     if "policy" not in options:
-        waits = {
-            Category.ENVIRONMENT: Strategy(wait_for=(_when_full(space),), wait_timeout=DISK_TIMEOUT),
-            Category.UNREACHABLE: Strategy(wait_for=(_host_back,), wait_timeout=HOST_TIMEOUT),
-            Category.AUTH: Strategy(wait_for=(_help_from(service.calls),), wait_timeout=ANSWER_TIMEOUT),
-        }
+        waits = waits_for_causes(service.calls, when_full_of(space))
         service.configure(policy=msgspec.structs.replace(PATIENT, per_category=waits))
     return service
 
 
-def _when_full(space: Condition) -> ConditionOf:
+def waits_for_causes(
+    calls: Calls,
+    when_full: ConditionOf,
+    *,
+    disk: float = DISK_TIMEOUT,
+    host: float = HOST_TIMEOUT,
+    answer: float = ANSWER_TIMEOUT,
+) -> dict[Category, Strategy]:
+    """What the calls of a launcher wait for, by category: for ``RetryPolicy(per_category=...)``.
+
+    Args:
+        calls: ``service.calls``, which asks the questions.
+        when_full: The condition that a call waits for that found the disk full, or None for another failure.
+        disk: The most seconds to wait for room; 0 does not wait for it, but retries.
+        host: Likewise for a host that is not reached.
+        answer: Likewise for an answer; 0 gives up at once.
+    """
+    waits = (
+        (Category.ENVIRONMENT, when_full, disk),
+        (Category.UNREACHABLE, _host_back, host),
+        (Category.AUTH, _help_from(calls), answer),
+    )
+    return {
+        category: Strategy(wait_for=(cause,), wait_timeout=seconds) for category, cause, seconds in waits if seconds
+    }
+
+
+def when_full_of(space: Condition) -> ConditionOf:
+    """That *space* holds, for a failure that found a disk full."""
+
     def room(failure: FailureClassified) -> Condition | None:
         return space if failure.rule == "disk-full" or _is_full(failure.evidence) else None
 
@@ -137,6 +162,8 @@ def _host_back(failure: FailureClassified) -> Condition | None:
 
 def _help_from(calls: Calls) -> ConditionOf:
     def help_with(failure: FailureClassified) -> Condition | None:
+        if failure.remedy is not None and failure.remedy.question:
+            return calls.question_of(failure)
         name = f"help with {failure.key or failure.operation}"
         calls.refused_by(name, failure)
         return calls.question(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -16,7 +15,17 @@ from events.fork_locks import fork_safe
 from events.operation_events import FailureClassified
 from events.own_log import own_log
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionKind, QuestionReopened
-from recovery.answers import Known, OpenQuestion, Value, as_json, check_answer, check_question, hide_answer, may_be_told
+from recovery.answers import (
+    Known,
+    OpenQuestion,
+    Value,
+    as_json,
+    check_answer,
+    check_question,
+    hide_answer,
+    may_be_told,
+    take,
+)
 from recovery.journal.store import Remembered
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
@@ -218,31 +227,16 @@ class Questions:
         changed: dict[str, None] = {}
         with self._lock:
             for event in events:
-                match event:
-                    case QuestionAsked(name=name):
-                        known = self._known.setdefault(name, Known())
-                        known.declare(event.kind, event.choices, event.text, event.link, is_ours=False)
-                    case QuestionAnswered(name=name, value=value, answered=answered) if bytes(value):
-                        with suppress(msgspec.DecodeError):  # of another program
-                            self._take(name, answered, msgspec.json.decode(value, type=Value), changed)
-                    case QuestionReopened(name=name, answered=answered, reason=reason):
-                        known = self._known.setdefault(name, Known())
-                        if answered >= known.refused:
-                            is_dropped = known.refused < known.answered <= answered
-                            known.refused, known.reason = answered, reason
-                            known.since = None if is_dropped else known.since
+                if (name := take(self._known, event)) is not None:
+                    changed[name] = None
             for kept in remembered:
-                self._known.setdefault(kept.name, Known()).declare("secret", (), "", "", is_ours=False)
-                self._take(kept.name, kept.answered, kept.value, changed)
+                known = self._known.setdefault(kept.name, Known())
+                known.declare("secret", (), "", "", is_ours=False)
                 hide_answer(kept.value)
+                if known.take(kept.answered, kept.value):
+                    changed[kept.name] = None
         for name in changed:
             self._settle(name)
-
-    def _take(self, name: str, answered: float, value: Value, changed: dict[str, None]) -> None:
-        known = self._known.setdefault(name, Known())
-        if answered > known.answered:
-            known.answered, known.value = answered, value
-            changed[name] = None
 
     def open(self) -> list[OpenQuestion]:
         """The questions that calls of this service wait for, the earliest first."""

@@ -62,9 +62,11 @@ class Readable(Protocol):
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go to a place; returns where that is."""
+        ...
 
     def read(self, size: int = -1, /) -> bytes:
         """Read at most *size* bytes from there on."""
+        ...
 
 
 def has_known_beginning(name: str) -> bool:

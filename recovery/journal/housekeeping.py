@@ -197,8 +197,8 @@ class Housekeeping:
             try:
                 self._connection.run(self._connection.store.remember(changed))
             except Exception as error:
-                names = ", ".join(repr(one.name) for one in changed)
-                log.warning("the store cannot keep or drop the answers to %s: %s", names, error)
+                for one in changed:
+                    log.warning("the store cannot keep or drop the answer to %r: %s", one.name, error)
 
     def _pass_answers(self) -> None:
         rows = self._connection.run(self._connection.store.questions())

@@ -214,7 +214,7 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,7 +224,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The command.
         call: The id of the call.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change.
+        changes: Of "edit": the settings that change; of "answer": the name of the question, as "question".
     """
 
     name: CommandName
@@ -274,8 +274,8 @@ class CommandSink(Protocol):
         """Whether a command about the call of that id is for this process."""
         ...
 
-    def carry_out(self, command: Command) -> Answer:
-        """Carry *command* out, or say why not."""
+    def carry_out(self, command: Command, secret: str = "") -> Answer:
+        """Carry *command* out, or say why not; *secret* is what answers the question of an "answer"."""
         ...
 
     def after_fork(self) -> None:

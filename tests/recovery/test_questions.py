@@ -190,7 +190,7 @@ def test_a_question_needs_a_name() -> None:
     with pytest.raises(TypeError, match="the link of a question must be a text, not 1"):
         service.calls.question("licence", link=1)  # type: ignore[arg-type]
     with pytest.raises(
-        ValueError, match="the kind of the question 'a' must be one of 'confirm', 'choice', .*not 'pin'"
+        ValueError, match=r"the kind of the question 'a' must be one of 'confirm', 'choice', .*not 'pin'"
     ):
         service.calls.question("a", "pin")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the question 'a' needs choices"):
