@@ -141,6 +141,8 @@ def refused(
         host = family_of(url, endpoint)
         problem = f"{what}: {host}, where it led, refused the signed link ({refusal.answer})"
         return RefusedForNowError(f"{problem}; asking for another link")
+    if status == 403 and parts.query and "expired" in said.lower():
+        return _never(refusal, "the signed link has expired; ask its owner for a new one")
     if family == "huggingface" or code in ("GatedRepo", "RepoNotFound", "EntryNotFound", "RevisionNotFound"):
         return _by_huggingface(refusal, endpoint)
     if family == "civitai":

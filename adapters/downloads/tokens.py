@@ -91,9 +91,9 @@ class Tokens:
 
     def _found(self, url: str) -> Found:
         family, origin = family_of(url, self._endpoint), origin_of(url)
+        answer = self._service.calls.answered(f"token:{family}") if family else None
         if origin is None or not (origin[0] == "https" or _is_this_computer(origin[1])):
-            return Found()
-        answer = self._service.calls.answered(f"token:{family}")
+            return Found(answer=answer, reason="no token is sent over http, where others can read it; use https")
         if isinstance(answer, str):
             return _checked(answer, answer)
         if (secret := self._secrets.get(family)) is None:
