@@ -43,6 +43,7 @@ from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
+from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 
@@ -212,6 +213,10 @@ class Bricks:
             if elsewhere.ended != "succeeded":
                 raise
 
+    def resume(self) -> Resumption:
+        """Go on with the calls that a dead process left, as ``service.resume``."""
+        return self.service.resume()
+
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         self._checks[name_of(check)] = check
@@ -296,9 +301,9 @@ class Bricks:
 
     # the end
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Leave what runs to the next run, before it is cancelled: in the journal nothing of it has an end."""
-        await anyio.to_thread.run_sync(self.service.close)
+        self.service.stop()
         for each in self.on_stop:
             each()
 
