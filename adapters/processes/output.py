@@ -25,7 +25,7 @@ MOST_BEHIND = 1_048_576
 """Bytes that may be unread; of more, the oldest are left out. That many at once come only from what floods the log."""
 
 MOST_RAW = 16_777_216
-"""Bytes that were read, and are kept in the file before it is emptied."""
+"""Default of *most_raw*: 16 MiB."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -41,6 +41,7 @@ class Output:
         on_output: Called with each line, and each note of the launcher. What it raises is logged, and it is not called
             again.
         on_copied: Called with the bytes of *raw* that are copied.
+        most_raw: Copied bytes in *raw* after which it is emptied.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Output:
         offset: int = 0,
         on_output: Callable[[str], object] | None = None,
         on_copied: Callable[[int], object] = lambda _: None,
+        most_raw: int = MOST_RAW,
     ) -> None:
         self._name = name
         self._path = raw
@@ -61,6 +63,7 @@ class Output:
         self._offset = offset if offset <= self._size() else 0
         self._on_output = on_output
         self._on_copied = on_copied
+        self._most_raw = most_raw
         self._lines = Lines()
 
     def begin(self) -> None:
@@ -93,7 +96,7 @@ class Output:
             return False
         self._offset += len(data)
         self._tell(self._lines.feed(data))
-        if self._offset >= MOST_RAW and self._offset == self._size():
+        if self._offset >= self._most_raw and self._offset == self._size():
             self._empty()
             self._lines.skip()  # bytes may have come in between, and be lost
         self._on_copied(self._offset - self._lines.unfinished)

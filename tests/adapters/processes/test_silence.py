@@ -41,7 +41,7 @@ async def test_a_silent_command_is_ended_with_all_its_processes(tmp_path: Path) 
 @pytest.mark.parametrize(
     "does",
     [
-        "print(1, flush=True); time.sleep(0.1)",
+        "print(1, flush=True); time.sleep(0.05)",
         "sum(range(100_000))",
         "open('f', 'w').write('x' * 4096); time.sleep(0.01)",
     ],
@@ -49,12 +49,12 @@ async def test_a_silent_command_is_ended_with_all_its_processes(tmp_path: Path) 
 )
 async def test_a_busy_command_is_not_silent(tmp_path: Path, does: str) -> None:
     program = f"import time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end: {does}"
-    await run(tmp_path, sys.executable, "-S", "-c", program, silence=0.25)
+    await run(tmp_path, sys.executable, "-S", "-c", program, silence=0.2)
 
 
 async def test_a_busy_grandchild_counts(tmp_path: Path) -> None:
     program = "import time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end: pass"
-    await run(tmp_path, "sh", "-c", f'setsid {sys.executable} -S -c "{program}" & sleep 0.6', silence=0.25)
+    await run(tmp_path, "sh", "-c", f'setsid {sys.executable} -S -c "{program}" & sleep 0.6', silence=0.2)
 
 
 def test_time_in_which_everything_stood_still_is_no_silence() -> None:
