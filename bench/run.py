@@ -33,6 +33,7 @@ GROUPS = {
     "growth": "Growth with journal and calls",
     "durable": "Durable calls",
     "stages": "Where the time goes",
+    "downloads": "Downloads",
     "protocol": "The predecessor's protocol",
     "pyperf_check": "Single calls, timed by pyperf",
 }

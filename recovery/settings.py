@@ -21,6 +21,7 @@ from recovery.policies.retry import RetryPolicy, Strategy, Then
 S = TypeVar("S", bound=msgspec.Struct)
 
 WhenOpen: TypeAlias = Literal["reject", "wait"]
+OnConflict: TypeAlias = Literal["join", "reject"]
 
 
 class Settings(TypedDict, total=False):
@@ -39,6 +40,7 @@ class Settings(TypedDict, total=False):
     attempt_timeout: float | None
     stall_timeout: float | None
     progress_resets: int | None
+    max_rate_limits: int | None
     per_category: Mapping[Category, Strategy]
     jitter: Jitter
     then: Then
@@ -58,6 +60,7 @@ class Settings(TypedDict, total=False):
     idempotency_key: Callable[..., str]
     remember: float
     join: bool
+    on_conflict: OnConflict
     version: str
     durability: Durability
     on_degraded: OnDegraded
@@ -106,6 +109,7 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: Any = None  # a Callable[..., str]
     remember: float | None = None
     join: bool | None = None
+    on_conflict: OnConflict = "join"
     key: Any = None  # a Callable[..., str]
     retry_exhausted: bool = False
     retry_if: Any = None  # a Callable[[Any], bool]

@@ -17,7 +17,7 @@ from recovery.policies.classification import Classifier
 from recovery.policies.durability import durability_of, on_degraded_of
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
-from recovery.settings import NO_FALLBACK, OperationConfig, Settings, WhenOpen
+from recovery.settings import NO_FALLBACK, OnConflict, OperationConfig, Settings, WhenOpen
 from recovery.suggestions import refuse_unknown
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -48,8 +48,8 @@ FLAGS = (
     "idempotent",
 )  # fmt: skip
 POLICY_FIELDS = (
-    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets", "per_category",
-    "jitter", "then",
+    "max_retries", "max_delay", "max_elapsed", "attempt_timeout", "stall_timeout", "progress_resets",
+    "max_rate_limits", "per_category", "jitter", "then",
 )  # fmt: skip
 BACKOFF_FIELDS = {"initial_delay": "initial", "backoff_factor": "factor"}
 BREAKER_FIELDS = {"circuit_breaker_threshold": "failure_threshold", "circuit_breaker_timeout": "break_duration"}
@@ -97,6 +97,7 @@ def make_config(
         idempotency_key=_plain("idempotency_key", given.get("idempotency_key"), "of the call's arguments"),
         remember=_remember(given),
         join=_join(given),
+        on_conflict=_on_conflict(given),
         key=policies.key,
         retry_exhausted=bool(given.get("retry_exhausted")),
         **_hooks(given),
@@ -260,6 +261,17 @@ def _remember(given: dict[str, Any]) -> float | None:
     if given.get("idempotency_key") is None:
         raise ValueError("remember needs an idempotency_key, by which results are recorded")
     return validation.number("remember", given["remember"], least=0.0)
+
+
+def _on_conflict(given: dict[str, Any]) -> OnConflict:
+    choice: OnConflict = given.get("on_conflict", "join")
+    validation.choice("on_conflict", choice, ("join", "reject"))
+    if "on_conflict" in given and (given.get("idempotency_key") is None or given.get("join") is False):
+        raise ValueError(
+            f"on_conflict={choice!r} needs an idempotency_key, and calls that join: calls without a key are equal "
+            "only if their arguments are"
+        )
+    return choice
 
 
 def _join(given: dict[str, Any]) -> bool | None:

@@ -1,4 +1,4 @@
-"""The partial file of a download, and the sidecar that describes it. Nothing here knows of HTTP.
+"""The partial file of a download. Nothing here knows of HTTP.
 
 A partial file is locked while it is open. Its sidecar never runs ahead of what is on the disk. Only a file with the
 right size and hash gets its final name.
@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, BinaryIO, NoReturn
-from urllib.parse import urlsplit, urlunsplit
+from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, decode_plain, is_same_file, open_plain, sync_file, try_lock, write_whole
-from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
+from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
+from adapters.downloads.identity import Identity, joined
+from adapters.downloads.names import beside_path, partial_path, sidecar_path
+from adapters.downloads.sidecar import (
+    Sidecar,
+    forget_sidecar,
+    of_same_content,
+    read_sidecar,
+    trusted,
+    without_secrets,
+    write_sidecar,
+)
 from events.errors import Permanent, RecoveryError, Retryable
-
-MOST_SIDECAR_BYTES = 512 * 1024
-"""A URL has at most 65 536 characters."""
+from recovery.journal.core import boot_id
 
 
 class DownloadError(RecoveryError):
@@ -34,63 +43,72 @@ class DestinationBusyError(DownloadError, Retryable):
     """Another download to the same destination is under way."""
 
 
+class UnusableResponseError(DownloadError, Retryable):
+    """No response of the server fitted the bytes that are there, which stay."""
+
+
 class WrongContentError(DownloadError, Permanent):
     """The server's file has another size or hash than was promised."""
-
-
-class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a partial file: *offset* bytes are safely on the disk, of *size* if that is known.
-
-    *url* is kept without its query, which may hold secrets and change with every signature.
-    """
-
-    url: str
-    etag: str | None = None
-    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    sha256: str | None = None
-    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
-
-
-def partial_path(destination: Path) -> Path:
-    """Where the bytes of *destination* are kept until they are whole. The suffix stays: model.ckpt is not model.bin."""
-    return destination.with_name(destination.name + ".part")
-
-
-def files_of(destination: Path) -> tuple[Path, ...]:
-    """Every file that a download to *destination* may make."""
-    sidecar = _sidecar_path(destination)
-    return destination, partial_path(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
 
 
 class PartialFile:
     """What an earlier attempt left for *destination*, as far as it can be trusted, or an empty file.
 
-    The smaller of the sidecar's offset and the file's size is trusted, and only for the same content: the same
-    sha256, or the same url where no hash is known. The file is locked while it is open; *size* is what the whole must
-    have. *start* is the byte at which this attempt began: what is before came from earlier ones.
+    It is trusted only for what may be the same content (``of_same_content``). The death of a process loses nothing that
+    was written: in the same boot, the whole length of the same file is trusted. Otherwise the smaller of the sidecar's
+    offset and the length is.
 
-    Raises DestinationBusyError, UnsafeFileError for a link, a pipe or a folder in the place of a file, or OSError.
+    The file is locked while it is open, and never longer than the bytes that came. No sidecar is made for a file that
+    arrives before the first ``save``.
 
     Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
+
+    Args:
+        destination: Where the whole file goes.
+        url: Where it comes from.
+        sha256: What the whole must have, in hex.
+        size: Bytes that the whole must have.
+        boot: The id of this boot of the machine; empty where the system has none.
+
+    Attributes:
+        start: The byte at which this attempt began: what is before came from earlier ones.
+
+    Raises:
+        DestinationBusyError: Another download has it open.
+        UnsafeFileError: A link, a pipe or a folder is in the place of a file.
+        OSError: The disk failed.
     """
 
-    def __init__(self, destination: Path, *, url: str, sha256: str | None, size: int | None) -> None:
+    def __init__(
+        self, destination: Path, *, url: str, sha256: str | None, size: int | None, boot: str | None = None
+    ) -> None:
         destination.parent.mkdir(parents=True, exist_ok=True)
         if destination.exists() and not destination.is_file():
             raise UnsafeFileError(destination, "is no file, and cannot be replaced by one")
         self.destination = destination
         self.is_resumable = True
-        self._promised = size
+        self._promised, self._promised_size = Identity(sha256=sha256 and sha256.lower()), size
         self._end: int | None = None
-        self._file = _open_locked(partial_path(destination))
+        self._kept: FileIO | None = None  # the partial file, while bytes go beside it
+        self._source = partial_path(destination)
+        self._is_lost = False
+        if (file := open_locked(self._source)) is None:
+            raise DestinationBusyError(f"another download writes {self._source}")
+        self._file = file
         try:
-            fresh = Sidecar(url=_without_secrets(url), sha256=sha256 and sha256.lower(), size=size)
-            left = _read_sidecar(_sidecar_path(destination))
-            if left is None or not _is_same_content(left, fresh):
-                left = fresh
-            offset = min(left.offset, os.fstat(self._file.fileno()).st_size)
-            known = left.size if size is None else size
-            self.sidecar = msgspec.structs.replace(left, url=fresh.url, size=known, offset=offset)
+            found = os.fstat(self._file.fileno())
+            boot = boot_id() if boot is None else boot
+            here = f"{boot} {found.st_dev} {found.st_ino}" if boot else None
+            fresh = Sidecar(url=without_secrets(url), sha256=self._promised.sha256, size=size)
+            left = read_sidecar(destination)
+            known = fresh if left is None else of_same_content(left, fresh) or fresh
+            offset = trusted(known, found.st_size, here)
+            if left is None or not offset:
+                forget_sidecar(destination)
+                known = fresh
+            beside_path(destination).unlink(missing_ok=True)  # of a process that was killed
+            self._is_noted = known.written_to is not None and known.written_to == here
+            self.sidecar = msgspec.structs.replace(known, offset=min(known.offset, offset), written_to=here)
             self._truncate(offset)
         except BaseException:
             self._file.close()
@@ -100,47 +118,83 @@ class PartialFile:
         self._file.truncate(offset)
         self._file.seek(offset)
         self.start = self.offset = offset
+        self._is_joined = False
 
     @property
     def is_complete(self) -> bool:
         """Whether every byte is there and a hash can prove it; without a hash, the server must be asked."""
         return self.offset > 0 and self.offset == self.sidecar.size and self.sidecar.sha256 is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it must still be closed."""
+        return not self._file.closed
+
     def restart(self) -> None:
-        """Drop every byte, also from the sidecar on the disk: it must never describe the bytes of another file."""
-        self._truncate(0)
-        self.is_resumable = True
-        self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
+        """Drop every byte, and the sidecar before them: it must never describe the bytes of another file."""
         if self._has_its_name:
-            self.save()
+            forget_sidecar(self.destination)
+        self._truncate(0)
+        self.is_resumable, self._is_noted = True, False
+        self._forget()
+
+    def write_beside(self) -> None:
+        """Begin the file again in a second one, from bytes that nothing identifies, which cannot be resumed.
+
+        The bytes that are there, and their sidecar, stay until more are in the second file.
+        """
+        self.save()
+        self._kept, self._source = self._file, beside_path(self.destination)
+        self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
+        self._truncate(0)
+        self.is_resumable = self._is_noted = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know of the content what was promised, and nothing more."""
+        known = Sidecar(url=self.sidecar.url, sha256=self._promised.sha256, size=self._promised_size)
+        self.sidecar = msgspec.structs.replace(known, written_to=self.sidecar.written_to)
 
     @property
     def _has_its_name(self) -> bool:
         """Whether the path still leads to this file. If not, what is beside it is not ours either."""
-        return is_same_file(partial_path(self.destination), os.fstat(self._file.fileno()))
+        return is_same_file(partial_path(self.destination), os.fstat((self._kept or self._file).fileno()))
 
-    def describe(self, *, etag: str | None, size: int | None, end: int | None = None) -> None:
-        """Take over what the server says of the file. Raises WrongContentError if another size was promised.
+    def check_promise(self, identity: Identity, size: int | None) -> None:
+        """Raise WrongContentError if a response is of another hash or *size* than was promised."""
+        name, promised = self.destination.name, self._promised_size
+        if promised is not None and size is not None and size != promised:
+            raise WrongContentError(f"{name} has {size} bytes, not {promised} as promised")
+        if None not in (hashes := (identity.sha256, self._promised.sha256)) and hashes[0] != hashes[1]:
+            raise WrongContentError(f"{name} has the sha256 {hashes[0]}, not {hashes[1]} as promised, says the server")
+
+    def describe(self, identity: Identity, *, size: int | None, end: int | None = None) -> None:
+        """Take over what a response says of the file. Raises WrongContentError if something else was promised.
 
         Args:
-            etag: Its entity tag.
+            identity: Of the content, which is that of the bytes that are there.
             size: Bytes of the whole.
             end: Where the bytes end that come now, if that is known; at the latest with the whole.
         """
-        if self._promised is not None and size is not None and size != self._promised:
-            raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
-        known = size if self._promised is None else self._promised
-        self.sidecar = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
+        self.check_promise(identity, size)
+        known = size if self._promised_size is None else self._promised_size
+        described = msgspec.structs.replace(self.sidecar, **joined(self.sidecar, identity), size=known)
+        self._is_noted = self._is_noted and described == self.sidecar
+        self.sidecar = described
+        self._is_joined = self.offset > 0
         self._end = min((one for one in (known, end) if one is not None), default=None)
 
     def check_page(self, head: bytes) -> None:
-        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins something else.
 
-        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts. Where a hash is known,
+        and these bytes began as *head* does, the hash will tell.
         """
         name = self.destination.name
-        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
-            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+        if (came := what_came(name, head)) is None:
+            return
+        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+            raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
         """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
@@ -152,22 +206,47 @@ class PartialFile:
         """Append *data*. Raises as ``finish`` does if more comes than the whole has, before a byte too many is kept."""
         if self._end is not None and self.offset + len(data) > self._end:
             self._refuse(f"more than {self._end} bytes came")
-        self._file.write(data)
-        self.offset += len(data)
+        rest = memoryview(data)
+        while rest:  # a disk that is almost full takes a part
+            written = self._file.write(rest)
+            self.offset += written
+            rest = rest[written:]
 
     def save(self) -> int:
-        """Sync the file, then record its size in the sidecar; return that size.
+        """Sync what was written until now, then record that in the sidecar; return how many bytes it is.
+
+        ``write`` may be called while this runs in another thread, and nothing else may.
 
         Raises StalePartialFileError if another process has removed or replaced the file, or a folder above it.
         """
+        offset = self.offset
+        self._check_name()
+        if not self._is_noted:
+            self._note()  # from now on the death of this process loses nothing
+        self._sync()
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
+        self._note()
+        if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
+            os.ftruncate(self._kept.fileno(), 0)
+        return offset
+
+    def _check_name(self) -> None:
         if not self._has_its_name:
             part = partial_path(self.destination)
             raise StalePartialFileError(f"{part} was removed or replaced while it was written; starting over")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=self.offset if self.is_resumable else 0)
-        write_whole(_sidecar_path(self.destination), msgspec.json.encode(self.sidecar))
-        return self.offset
+
+    def _sync(self) -> None:
+        try:
+            sync_data(self._file.fileno())
+        except OSError:
+            # The system may have given up the bytes that the disk did not take, and the next sync would not tell.
+            self._is_lost = True
+            raise
+
+    def _note(self) -> None:
+        if self.is_resumable:
+            write_sidecar(self.destination, self.sidecar)
+            self._is_noted = True
 
     def close(self) -> None:
         """Save and unlock the file; remove it if it is empty or not resumable. Harmless when closed."""
@@ -176,84 +255,61 @@ class PartialFile:
         try:
             if not self._has_its_name:
                 return
-            if self.offset and self.is_resumable:
-                self.save()
+            if self._kept is not None:
+                self._source.unlink(missing_ok=True)
+                is_left = os.fstat(self._kept.fileno()).st_size > 0
             else:
-                _sidecar_path(self.destination).unlink(missing_ok=True)
+                if self._is_lost:
+                    self._truncate(self.sidecar.offset)
+                if is_left := self.offset > 0 and self.is_resumable:
+                    self.save()
+            if not is_left:
+                self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
+                sidecar_path(self.destination).unlink(missing_ok=True)
                 partial_path(self.destination).unlink(missing_ok=True)
         finally:
-            self._file.close()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._file.close()
+        if self._kept is not None:
+            self._kept.close()
 
     def finish(self) -> int:
-        """Check size and hash, give the file its name, and return its size.
+        """Check size and hash, sync the file, give it its name and close it; return its size.
 
         Raises StalePartialFileError if the bytes of several attempts do not fit together, WrongContentError if those of
-        a single attempt are not what was promised. The bytes are dropped in both cases.
+        a single attempt are not what was promised. ``close`` drops the bytes in both cases.
         """
-        self.save()
+        self._check_name()
         known = self.sidecar
         if known.size not in (None, self.offset):
             self._refuse(f"{self.offset} bytes arrived of {known.size}")
+        if self._is_noted:
+            self.save()  # hashing takes long
+        else:
+            self._sync()
+        self._file.seek(0)
         if known.sha256 is not None:
-            self._file.seek(0)
-            actual = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
+            actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
         else:
-            self._file.seek(0)
-            if (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
-                self._refuse(f"what came is {came}")
-        part = partial_path(self.destination)
-        if not self._has_its_name:  # hashing takes long
-            self.save()
-        part.replace(self.destination)
-        _sidecar_path(self.destination).unlink(missing_ok=True)
+            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
+            if wrong is not None and self._promised_size != 0:
+                self._refuse(f"what came is {wrong}")
+        self._check_name()
+        self._source.replace(self.destination)
+        if self._kept is not None:
+            partial_path(self.destination).unlink(missing_ok=True)
+        sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
-        self._file.close()
+        self._close_files()
         return self.offset
 
     def _refuse(self, problem: str) -> NoReturn:
-        """Drop every byte, and raise why. The bytes of a single attempt are what the server has: it is no use again."""
-        error = StalePartialFileError if self.start else WrongContentError
-        self.restart()
+        """Have ``close`` drop every byte, and raise why. Those of a single response are what the server has."""
+        self.is_resumable = False
+        is_single = not (self.start or self._is_joined or self._kept)
+        error = WrongContentError if is_single else StalePartialFileError
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    while True:
-        file = os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT, mode=0o666), "r+b")
-        try:
-            if not try_lock(file.fileno()):
-                file.close()
-                raise DestinationBusyError(f"another download writes {path}")
-            if is_same_file(path, os.fstat(file.fileno())):
-                return file
-        except OSError:
-            return file  # a file system without locks or file identities
-        # Between opening and locking, another download renamed or removed the file: this one is not ours.
-        file.close()
-
-
-def _without_secrets(url: str) -> str:
-    """*url* without user, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _sidecar_path(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".part.json")
-
-
-def _read_sidecar(path: Path) -> Sidecar | None:
-    try:
-        return decode_plain(path, Sidecar, MOST_SIDECAR_BYTES)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _is_same_content(left: Sidecar, wanted: Sidecar) -> bool:
-    if wanted.size is not None and left.size is not None and wanted.size != left.size:
-        return False
-    if wanted.sha256 is not None or left.sha256 is not None:
-        return wanted.sha256 == left.sha256
-    return wanted.url == left.url

@@ -19,11 +19,9 @@ LONGEST_PATH = 4095
 
 def too_long(place: Path, files: Sequence[Path]) -> str | None:
     """Why the system cannot make *place*, or those *files* beside it that a download makes first."""
-    added = max(len(file.name) - len(place.name) for file in files)
-    if max(len(os.fsencode(part)) for part in (*place.parent.parts, *(file.name for file in files))) > LONGEST_NAME:
-        return (
-            f"has a name that is too long: a folder's has at most {LONGEST_NAME} bytes, a file's {LONGEST_NAME - added}"
-        )
+    if max(len(os.fsencode(part)) for part in place.parts) > LONGEST_NAME:
+        return f"has a name that is too long: a file or folder has at most {LONGEST_NAME} bytes"
+    added = max(len(os.fsencode(file)) for file in files) - len(os.fsencode(place))
     if len(os.fsencode(place)) + added > LONGEST_PATH:
         return f"is too long: with the root, at most {LONGEST_PATH - added} bytes"
     return None

@@ -45,7 +45,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.downloads.partial_file import files_of
+from adapters.downloads.names import files_of
 from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
 from recovery import validation

@@ -13,6 +13,7 @@ from recovery.call_stack import is_nested
 from recovery.execution.attempts import Request, request
 from recovery.joining.claim_wait import ClaimWait
 from recovery.joining.claims import ClaimBook
+from recovery.joining.conflicts import conflict, has_other_arguments
 from recovery.joining.continuation import Former, begin_resumed, continued
 from recovery.joining.pending import PendingCalls
 from recovery.joining.register import CallRegister
@@ -105,14 +106,32 @@ class JoinableCalls:
         chain = tuple(one for one in carried.get() if one.state == "running")  # a task may outlive the body it began in
         if identity is None or any(one.identity == identity for one in chain):  # in the body of an equal call: nested
             return self.register.alone(SharedCall(None, name, args, kwargs))
-        found = self.register.enter(identity, lambda: SharedCall(identity, name, args, kwargs), chain)
+        may_differ = runner.config.on_conflict == "join"
+        left = None if may_differ else self.register.left(identity)
+        if left is not None and left.record is not None and has_other_arguments(left, runner.codec, args, kwargs):
+            self.pending.cancel(left.record.call)  # what a dead process was asked for is not wanted any more
+        found = self.register.enter(
+            identity,
+            lambda: SharedCall(identity, name, args, kwargs),
+            chain,
+            lambda owed: may_differ or not has_other_arguments(owed, runner.codec, args, kwargs),
+        )
         if isinstance(found, SharedCall) and found.args is None:
             found.args, found.kwargs = args, kwargs
         elif not isinstance(found, Outcome):
             shared = found.shared if isinstance(found, Join) else found
-            if shared.args is not args:
-                _note_other_arguments(shared, runner, args, kwargs)
+            if runner.config.idempotency_key is not None and has_other_arguments(shared, runner.codec, args, kwargs):
+                self._differ(found, shared, runner, args, kwargs)
         return found
+
+    def _differ(self, found: SharedCall | Join, shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:
+        """The call has the key of *shared*, and other arguments. Raises CallRejectedError if that is a conflict."""
+        definition = runner.definition
+        if runner.config.on_conflict == "join":
+            definition.warn_once(OTHER_ARGUMENTS, str(shared))
+        elif isinstance(found, Join):
+            found.leave()
+            raise conflict(shared, args, kwargs)
 
     def _wait(self, join: Join) -> Outcome | SharedCall:
         try:
@@ -276,14 +295,3 @@ def _note_repeated(former: Former | None, runner: Runner, joined: SharedCall) ->
     call = joined.record.call if joined.attempt is None and joined.record else joined.attempt and joined.attempt.call.id
     if former is not None and call:
         former.repeated_by(runner.definition.operation, call)
-
-
-def _note_other_arguments(shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:
-    """Say once that an idempotency key stands for calls with different arguments."""
-    if runner.config.idempotency_key is None or shared.args is None:
-        return
-    try:
-        if runner.codec.identity(args, kwargs) != runner.codec.identity(shared.args, shared.kwargs):
-            runner.definition.warn_once(OTHER_ARGUMENTS, str(shared))
-    except (ValueError, TypeError):
-        return  # they cannot be compared

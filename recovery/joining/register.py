@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 from weakref import WeakSet
@@ -12,10 +12,8 @@ from weakref import WeakSet
 from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.fork_locks import fork_safe
 from events.operation_events import OperationInterrupted
-from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, path_to, why_rejected
-
-MAX_OWED = 10_000
-"""Results of resumed calls that are kept for the program; the oldest are dropped first."""
+from recovery.joining.owed import OwedResults
+from recovery.joining.shared_call import Identity, Join, Outcome, Rest, SharedCall, refuse_circle, why_rejected
 
 _registers: WeakSet[CallRegister] = WeakSet()
 
@@ -41,12 +39,16 @@ class CallRegister:
         self._alone: set[SharedCall] = set()  # calls that none can join
         self._pending: dict[Identity, deque[SharedCall]] = {}
         self._quarantined: dict[Identity, deque[SharedCall]] = {}
-        self._owed: OrderedDict[Identity, Outcome] = OrderedDict()
+        self._owed = OwedResults()
 
     # asked by callers
 
     def enter(
-        self, identity: Identity, new: Callable[[], SharedCall], chain: tuple[SharedCall, ...]
+        self,
+        identity: Identity,
+        new: Callable[[], SharedCall],
+        chain: tuple[SharedCall, ...],
+        is_wanted: Callable[[SharedCall], bool] = lambda _: True,
     ) -> SharedCall | Join | Outcome:
         """What a call of that *identity* does: run the shared call, join it, or take the result that is owed to it.
 
@@ -54,6 +56,7 @@ class CallRegister:
             identity: What equal calls have in common.
             new: Makes the shared call if there is none.
             chain: The calls in whose bodies the caller runs.
+            is_wanted: Whether the result of a call that was resumed is what the caller asks for.
 
         Raises:
             CallRejectedError: The call is quarantined, or to join would close a circle of calls that wait for each
@@ -63,8 +66,8 @@ class CallRegister:
             shared = self.running.get(identity)
             if shared is not None:
                 return self._join(shared, chain)
-            if identity in self._owed:
-                return self._owed.pop(identity)
+            if (owed := self._owed.take(identity)) is not None and owed.outcome is not None and is_wanted(owed):
+                return owed.outcome
             waiting = self._pending.get(identity)
             if waiting is None and identity in self._quarantined:
                 raise CallRejectedError(identity[0], why_rejected(self._quarantined[identity][0]))
@@ -75,6 +78,12 @@ class CallRegister:
                 shared = new()
             self._run(shared)
             return shared
+
+    def left(self, identity: Identity) -> SharedCall | None:
+        """The call of that *identity* that a dead process left, and that does not run here; None if there is none."""
+        with self._lock:
+            calls = self._pending.get(identity) or self._quarantined.get(identity)
+            return calls[0] if calls else None
 
     def alone(self, shared: SharedCall) -> SharedCall:
         """*shared*, which none can join: noted, so that ``close`` knows of it."""
@@ -90,10 +99,8 @@ class CallRegister:
             self.running[shared.identity] = shared
 
     def _join(self, shared: SharedCall, chain: tuple[SharedCall, ...]) -> Join:
-        circle = path_to(shared, chain) if chain else None
-        if circle is not None:
-            names = " -> ".join(map(str, (circle[-1], *circle)))
-            raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
+        if chain:
+            refuse_circle(shared, chain)
         join = Join(self, shared, chain)
         shared.joins.append(join)
         for one in chain:
@@ -114,8 +121,7 @@ class CallRegister:
         shared = join.shared
         with self._lock:
             if (outcome := join.outcome or shared.outcome) is not None:
-                if shared.identity is not None and self._owed.get(shared.identity) is outcome:
-                    del self._owed[shared.identity]
+                self._owed.forget(shared)
                 return outcome
             shared.is_free = shared.is_resumed_here = False  # the program gets the result from this caller
             shared.joins.remove(join)
@@ -147,11 +153,8 @@ class CallRegister:
             shared.outcome = outcome
             self._remove(shared)
             joins = list(shared.joins)
-            if shared.is_resumed_here and shared.identity is not None:
-                self._owed[shared.identity] = outcome
-                self._owed.move_to_end(shared.identity)
-                if len(self._owed) > MAX_OWED:
-                    self._owed.popitem(last=False)
+            if shared.is_resumed_here:
+                self._owed.keep(shared)
         for join in joins:
             join.wake()
         if shared.on_end is not None:
@@ -166,8 +169,7 @@ class CallRegister:
     def abandon(self, shared: SharedCall) -> bool:
         """The caller that runs *shared* is cut off: if none waits for the call it is over, and this returns True."""
         with self._lock:
-            is_abandoned = not shared.joins
-            if is_abandoned:
+            if is_abandoned := not shared.joins:
                 self._remove(shared)
         if is_abandoned:
             self._tell_cancelled(shared)
@@ -188,9 +190,9 @@ class CallRegister:
         """
         with self._lock:
             shared.start, shared.is_free = start, True
-            is_over = not self._pass_on(shared)
-        if is_over:
-            self._cancel(shared)
+            if self._pass_on(shared):
+                return
+        self._cancel(shared)
 
     def _pass_on(self, shared: SharedCall) -> bool:
         if shared.joins:
@@ -251,8 +253,7 @@ class CallRegister:
     def drop(self, shared: SharedCall) -> bool:
         """No caller and no resumption gets *shared* any more; False if one has it already."""
         with self._lock:
-            is_ours = shared.state == "pending"
-            if is_ours:
+            if is_ours := shared.state == "pending":
                 self._take(shared)
                 self._remove(shared)
             return is_ours
@@ -270,12 +271,11 @@ class CallRegister:
 
         A quarantined call is resumed by hand, and quarantined no longer.
         """
-        identity = shared.identity
         with self._lock:
             if shared.state != "pending":
                 return "taken"
             self._take(shared)
-            if identity is not None and identity in self.running:
+            if shared.identity is not None and shared.identity in self.running:
                 self._wait_for_caller(shared)
                 return "equal"
             shared.is_resumed_here = True

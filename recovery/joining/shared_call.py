@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from events.errors import CallRejectedError
+
 if TYPE_CHECKING:
     from events.attempt import Attempt
     from events.verdicts import Verdict
@@ -160,8 +162,8 @@ class Join(msgspec.Struct, eq=False):
         self.register.leave(self)
 
 
-def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCall] | None:
-    """From *shared* along the calls that wait for each other to one of *chain*; ``None`` if there is no way."""
+def refuse_circle(shared: SharedCall, chain: tuple[SharedCall, ...]) -> None:
+    """Raise CallRejectedError if *shared* waits, along the calls that wait for each other, for one of *chain*."""
     seen: set[int] = set()
 
     def walk(one: SharedCall) -> Iterator[list[SharedCall]]:
@@ -173,7 +175,9 @@ def path_to(shared: SharedCall, chain: tuple[SharedCall, ...]) -> list[SharedCal
                 for path in walk(other):
                     yield [one, *path]
 
-    return next(walk(shared), None)
+    if (circle := next(walk(shared), None)) is not None:
+        names = " -> ".join(map(str, (circle[-1], *circle)))
+        raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
 
 
 def why_rejected(shared: SharedCall) -> str:

@@ -89,7 +89,7 @@ class JournalCore:
         self._logged: set[str] = set()
         self.loaded = Latch()
         """Opens when ``pending()`` is known."""
-        self.run = Run(id=bus.run, boot=_boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
+        self.run = Run(id=bus.run, boot=boot_id(), monotonic=bus.clock(), wall=time.time(), pid=os.getpid())
         """This process, and what its clocks mean."""
         self.queue = queue = WriteQueue(config.capacity, config.max_bytes, self.lane)
         self.back_pressure.begin(queue)
@@ -311,7 +311,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

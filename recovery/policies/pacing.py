@@ -1,4 +1,4 @@
-"""How long a server asks its clients to wait, from the headers of an answer. Pure; the time is an argument.
+"""How long a server asks its clients to wait, by the headers of an answer, and how a call keeps to it. Pure.
 
 Servers say it as seconds with or without decimals, as milliseconds, as a date, as the moment at which a quota is
 renewed (seconds or milliseconds since 1970), or as a duration such as ``6m0s``.
@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+
+from recovery.policies.backoff import Backoff, base_delay
 
 DIRECT = (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("grpc-retry-pushback-ms", 0.001),
           ("retry-after", 1.0))  # fmt: skip
@@ -49,6 +51,33 @@ DURATION = (
 )
 NONE_LEFT = r"0{1,9}(?:\.0{0,9})?|-[0-9]{1,18}"
 QUOTA = r";\s*([rt])=([0-9]{1,18})(?![0-9])"
+
+SPREAD = 0.25
+"""Share of a wait over which the calls that it holds resume, each at a random moment..."""
+
+MAX_SPREAD = 5.0
+"""...and the most seconds that this is."""
+
+UNTOLD_LIMIT = 10.0
+"""How many times longer than other failures a rate limit is waited for if the server does not say how long..."""
+
+MOST_UNTOLD = 60.0
+"""...and to how many seconds that extends a delay."""
+
+
+def spread(wait: float) -> float:
+    """The most seconds by which a call resumes later than the *wait* that a server asked for: not all come at once."""
+    return min(wait * SPREAD, MAX_SPREAD)
+
+
+def slower(backoff: Backoff) -> Backoff:
+    """*backoff* for a rate limit of unknown length: the server wants fewer requests than after other failures."""
+
+    def delay_before(retry: int) -> float:
+        base = base_delay(backoff, retry)
+        return max(base, min(UNTOLD_LIMIT * base, MOST_UNTOLD))
+
+    return delay_before
 
 
 def asked_to_wait(headers: Mapping[str, str], status: int | None, now: float) -> float | None:

@@ -14,8 +14,9 @@ from events.evidence import Category
 from events.operation_events import FailureClassified, OperationFailed
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
-from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, base_delay, delay
+from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 from recovery.policies.causes import ConditionOf, check_cause, conditions
+from recovery.policies.pacing import slower, spread
 from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
@@ -24,12 +25,6 @@ HOPELESS = frozenset({Category.PERMANENT, Category.AUTH, Category.EXHAUSTED, Cat
 
 NEVER = HOPELESS - {Category.AUTH}
 """Categories that no strategy may retry: waiting changes nothing."""
-
-UNTOLD_LIMIT = 10.0
-"""How many times longer than other failures a rate limit is waited for if the server does not say how long..."""
-
-MOST_UNTOLD = 60.0
-"""...and to how many seconds that extends a delay."""
 
 UNSENT = frozenset({Category.UNREACHABLE, Category.RATE_LIMITED})
 """The server did not get the attempt, or refused it: a retry cannot have the effect twice."""
@@ -106,6 +101,8 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
         stall_timeout: Seconds that an attempt may go without ``recovery.context.progress``; None means no limit.
         progress_resets: How many times an attempt that gets further than all before it resets the used retries; None
             means each time. Failures in a row without progress count then, as in huggingface_hub's downloads.
+        max_rate_limits: How many rate limits whose length the server says a call waits out without using a retry; None
+            means all. Attempts that used no retry for another reason (a park, progress) count too.
         per_category: A ``Strategy`` for each category whose failures are handled differently.
         then: What a call does whose retries have run out: "give up" raises its last error; "ask" keeps it waiting until
             a person says ``retry_now`` or ``give_up`` (``service.calls``), also across restarts. A retry by hand is one
@@ -125,6 +122,7 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
     attempt_timeout: float | None = None
     stall_timeout: float | None = None
     progress_resets: int | None = 0
+    max_rate_limits: int | None = 100
     per_category: Mapping[Category, Strategy] = {}
     then: Then = "give up"
 
@@ -136,8 +134,9 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             if getattr(self, field) is not None:
                 validation.number(field, getattr(self, field), above=0.0)
         validation.choice("then", self.then, get_args(Then))
-        if self.progress_resets is not None:
-            validation.whole("progress_resets", self.progress_resets)
+        for field in ("progress_resets", "max_rate_limits"):
+            if getattr(self, field) is not None:
+                validation.whole(field, getattr(self, field))
         if not isinstance(self.per_category, Mapping):
             raise TypeError(f"per_category must map categories to strategies, not {self.per_category!r}")
         strategies = {}
@@ -213,8 +212,8 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     A hopeless category ends the call. The wait that a server asked for is added to the jittered delay, so that no call
     is early and not all resume at one moment. A rate limit with such a wait parks the call, and so does a category with
     conditions to wait for; neither uses a retry. Every other failure uses one. When none is left, the call ends, or
-    asks a person. After a rate limit of unknown length the delay is ``UNTOLD_LIMIT`` times longer, unless its
-    ``Strategy`` has a backoff of its own.
+    asks a person. A rate limit has delays of its own, unless its ``Strategy`` has a backoff: the server's wait and a
+    random part of its ``spread``, the same each time; or, if its length is unknown, ``UNTOLD_LIMIT`` times longer.
 
     Args:
         policy: The operation's policy.
@@ -229,7 +228,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         return GiveUp(f"{category} ({failure.rule})" if failure.rule else str(category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
-    is_limited = category is LIMITED and bool(asked)
+    is_limited = _is_waited_out(policy, failure)
     until: tuple[Condition, ...] = () if strategy is None else conditions(strategy.wait_for, failure)
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
@@ -240,8 +239,11 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     if not is_parked and most is not None and failure.retries >= most and not failure.uncharged:
         return ASK if policy.then == "ask" else GiveUp(f"{OUT_OF_RETRIES} ({most})")
     retry = failure.attempt if is_parked else failure.retries + 1
-    if category is LIMITED and not is_limited and (strategy is None or strategy.backoff is msgspec.UNSET):
-        backoff, jitter = _slower(backoff), "equal" if jitter == "full" else jitter
+    if category is LIMITED and (strategy is None or strategy.backoff is msgspec.UNSET):
+        if is_limited:
+            backoff, jitter = Constant(0.0 if jitter == "none" else spread(asked or 0.0)), "full"
+        elif not asked:
+            backoff, jitter = slower(backoff), "equal" if jitter == "full" else jitter
     wait = delay(backoff, jitter, max_delay, retry=retry, previous=failure.waited, draw=draw)
     if not is_parked:
         return Retry(wait + (asked or 0.0), within)
@@ -274,24 +276,22 @@ def delays(policy: RetryPolicy, category: Category) -> tuple[tuple[float, float]
     return tuple((least, longest - least) for least, longest in ends)
 
 
-def _slower(backoff: Backoff) -> Backoff:
-    """*backoff* for a rate limit of unknown length: the server wants fewer requests than after other failures."""
-
-    def slower(retry: int) -> float:
-        base = base_delay(backoff, retry)
-        return max(base, min(UNTOLD_LIMIT * base, MOST_UNTOLD))
-
-    return slower
-
-
 def parks(policy: RetryPolicy, failure: FailureClassified) -> bool:
     """Whether *policy* parks *failure*, unless it ends the call: a rate limit with a wait, or conditions."""
     strategy = policy.per_category.get(failure.category)
-    is_limited = failure.category is LIMITED and bool(failure.retry_after)
     try:
-        return is_limited or (strategy is not None and bool(conditions(strategy.wait_for, failure)))
+        return _is_waited_out(policy, failure) or (
+            strategy is not None and bool(conditions(strategy.wait_for, failure))
+        )
     except Exception:  # a function of the user's: ``decide`` has failed as well, which ends the call
         return False
+
+
+def _is_waited_out(policy: RetryPolicy, failure: FailureClassified) -> bool:
+    """Whether *failure* is a rate limit that the call waits out as long as the server says, without using a retry."""
+    if failure.category is not LIMITED or not failure.retry_after:
+        return False
+    return policy.max_rate_limits is None or failure.attempt - 1 - failure.retries < policy.max_rate_limits
 
 
 def _overridden(

@@ -16,15 +16,10 @@ from events.subscription import Subscription
 from events.verdicts import Park
 from recovery.operations import MAX_KEYS, OperationKey
 from recovery.policies.jumps import Jump
+from recovery.policies.pacing import spread
 from recovery.policies.retry import LIMITED
 from recovery.settings import ConfigOf
 from recovery.subscribers.ranking import Ranking
-
-SPREAD = 0.1
-"""Share of the remaining seconds over which deferred calls resume, each at a random moment..."""
-
-MAX_SPREAD = 5.0
-"""...and the most seconds that this is."""
 
 
 class RateLimits:
@@ -76,8 +71,7 @@ class RateLimits:
             if left <= 0:
                 self._end(operation_key)
                 return None
-        spread = self._rng() * min(left * SPREAD, MAX_SPREAD)
-        return Park(left + spread, (f"rate limit: {display_name(*operation_key)}",))
+        return Park(left + self._rng() * spread(left), (f"rate limit: {display_name(*operation_key)}",))
 
     def jumped(self, jump: Jump) -> None:
         """Count the time for which the machine slept."""

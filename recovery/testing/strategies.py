@@ -66,7 +66,8 @@ def _retries() -> dict[str, SearchStrategy[Any]]:
 
 def policies(**fixed: Any) -> SearchStrategy[RetryPolicy]:
     """Retry policies; the fields named in *fixed* have those values."""
-    fields = _retries() | {"max_elapsed": st.none() | seconds(1000.0)} | _just(fixed)
+    limits = {"max_elapsed": st.none() | seconds(1000.0), "max_rate_limits": st.none() | st.integers(0, 5)}
+    fields = _retries() | limits | _just(fixed)
     return st.builds(RetryPolicy, **fields)
 
 

@@ -79,7 +79,19 @@ def test_the_backoff_part_of_a_wait_is_at_most_max_delay(policy: RetryPolicy, fa
 @given(policies(), LIMITED | failures(), draws())
 def test_only_a_rate_limit_with_a_retry_after_parks(policy: RetryPolicy, failure: FailureClassified, draw: float):
     asked = failure.category is Category.RATE_LIMITED and bool(failure.retry_after)
-    assert isinstance(decide(policy, failure, draw), Park) is asked
+    most, unpaid = policy.max_rate_limits, failure.attempt - 1 - failure.retries
+    assert isinstance(decide(policy, failure, draw), Park) is (asked and (most is None or unpaid < most))
+
+
+@given(policies(max_retries=0), LIMITED, st.integers(1, 20), draws())
+def test_rate_limits_without_a_retry_are_at_most_max_rate_limits(
+    policy: RetryPolicy, failure: FailureClassified, most: int, draw: float
+):
+    bounded = msgspec.structs.replace(policy, max_rate_limits=most, max_elapsed=None)
+    attempts = (msgspec.structs.replace(failure, attempt=number, retries=0) for number in range(1, 100))
+    verdicts = [decide(bounded, attempt, draw) for attempt in attempts]
+    assert [isinstance(verdict, Park) for verdict in verdicts] == [True] * most + [False] * (99 - most)
+    assert len({verdict.after for verdict in verdicts if isinstance(verdict, Park)}) == 1
 
 
 @given(policies(), failures(), draws())

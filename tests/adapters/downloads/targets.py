@@ -14,7 +14,7 @@ import pytest
 
 from adapters.demo.server import Fault, FileServer, Hosted, Request
 from adapters.downloads import Downloaded, download
-from adapters.downloads.partial_file import Sidecar
+from adapters.downloads.sidecar import Sidecar
 
 CONTENT = random.Random("model").randbytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

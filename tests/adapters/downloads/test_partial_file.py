@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ import msgspec
 import pytest
 
 from adapters.disk import UnsafeFileError
+from adapters.downloads.identity import Identity
+from adapters.downloads.names import files_of, partial_path
 from adapters.downloads.partial_file import (
     DestinationBusyError,
     PartialFile,
-    Sidecar,
     StalePartialFileError,
     WrongContentError,
-    files_of,
-    partial_path,
 )
+from adapters.downloads.sidecar import Sidecar
 from recovery.subscribers.classification import classify
 
 URL = "https://example.org/model.bin"
@@ -51,8 +52,12 @@ def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
         ({"sha256": "a" * 64}, {"sha256": "A" * 64}, 5),
         ({"sha256": "a" * 64, "url": "https://other.org/"}, {"sha256": "a" * 64}, 5),
         ({"sha256": "a" * 64}, {"sha256": "b" * 64}, 0),
-        ({"sha256": "a" * 64}, {}, 0),
-        ({}, {"sha256": "a" * 64}, 0),
+        ({"sha256": "a" * 64}, {}, 5),
+        ({}, {"sha256": "a" * 64}, 5),
+        ({"sha256": "a" * 64, "url": "https://other.org/"}, {}, 5),
+        ({"linked": "a" * 40, "url": "https://other.org/"}, {}, 5),
+        ({"linked": "a" * 40, "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
+        ({"etag": '"a"', "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
         ({"size": 9}, {"size": 9}, 5),
         ({"size": 9}, {"size": 8}, 0),
         ({"size": 9}, {}, 5),
@@ -64,6 +69,62 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
     left(tmp_path, **known)
     partial = opened(tmp_path, **wanted)
     assert (partial.offset, partial_path(partial.destination).stat().st_size) == (offset, offset)
+    partial.close()
+
+
+def killed(folder: Path, *, boot: str = "this boot") -> None:
+    """As a process leaves it that saved five bytes and was killed after it had written eight."""
+    partial = opened(folder, boot=boot)
+    partial.write(b"12345")
+    partial.save()
+    partial.write(b"678")
+    shutil.copytree(folder, folder / "copy")
+    partial.close()
+    for name in PLACES:
+        with (folder / name).open("r+b") as file:
+            file.truncate(0)
+            file.write((folder / "copy" / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("boot", "boot_now", "offset"),
+    [("this boot", "this boot", 8), ("an earlier boot", "this boot", 5), ("", "", 5)],
+    ids=["same boot", "another boot", "no boot id"],
+)
+def test_the_length_is_trusted_only_in_the_boot_that_wrote_it(
+    tmp_path: Path, boot: str, boot_now: str, offset: int
+) -> None:
+    killed(tmp_path, boot=boot)
+    partial = opened(tmp_path, boot=boot_now)
+    assert (partial.offset, partial_path(partial.destination).read_bytes()) == (offset, b"12345678"[:offset])
+    partial.close()
+
+
+def test_the_length_of_another_file_in_the_place_of_the_part_is_not_trusted(tmp_path: Path) -> None:
+    killed(tmp_path)
+    part = tmp_path / "model.bin.part"
+    part.rename(tmp_path / "away")  # its inode is not free for the other
+    part.write_bytes(b"12345678")
+    partial = opened(tmp_path, boot="this boot")
+    assert partial.offset == 5
+    partial.close()
+
+
+def test_a_part_that_is_longer_than_the_whole_is_not_trusted_beyond_its_sync(tmp_path: Path) -> None:
+    killed(tmp_path)
+    sidecar = tmp_path / "model.bin.part.json"
+    noted = msgspec.json.decode(sidecar.read_bytes(), type=Sidecar)
+    sidecar.write_bytes(msgspec.json.encode(msgspec.structs.replace(noted, size=7)))
+    partial = opened(tmp_path, boot="this boot")
+    assert partial.offset == 5
+    partial.close()
+
+
+def test_a_part_for_another_content_has_no_sidecar_when_its_first_bytes_come(tmp_path: Path) -> None:
+    killed(tmp_path)
+    partial = opened(tmp_path, url="https://other.org/", boot="this boot")
+    partial.write(b"others")
+    assert not (tmp_path / "model.bin.part.json").exists()
     partial.close()
 
 
@@ -124,10 +185,9 @@ def test_a_part_that_starts_over_forgets_on_the_disk_before_new_bytes_come(tmp_p
     left(tmp_path, etag='"old"', sha256=None)
     partial = opened(tmp_path)
     partial.restart()
-    partial.describe(etag='"new"', size=9)
+    partial.describe(Identity(etag='"new"'), size=9)
     partial.write(b"n")
-    noted = msgspec.json.decode((tmp_path / "model.bin.part.json").read_bytes(), type=Sidecar)
-    assert (noted.etag, noted.offset) == (None, 0)
+    assert not (tmp_path / "model.bin.part.json").exists()
     partial.close()
 
 
@@ -135,7 +195,7 @@ def test_what_is_saved_is_on_the_disk_to_the_last_byte(tmp_path: Path, monkeypat
     sizes: list[int] = []
     partial = opened(tmp_path)
     partial.write(b"12345")
-    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
     assert partial.save() == 5
     assert sizes == [5]
     partial.close()
@@ -156,6 +216,26 @@ def test_every_file_that_a_part_makes_is_known(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) <= set(files_of(tmp_path / "model.bin"))
     assert not set(tmp_path.iterdir()) & set(files_of(tmp_path / "model.ckpt"))  # names that differ in their ending
     partial.close()
+
+
+@pytest.mark.parametrize("letter", ["a", "模", "\udcff"], ids=["ASCII", "three bytes", "not UTF-8"])
+def test_names_of_any_length_give_each_destination_files_of_its_own(tmp_path: Path, letter: str) -> None:
+    longest = 255 // len(os.fsencode(letter))
+    names = [letter * (longest - less) for less in range(8)]
+    names += [name[: -len(end)] + end for name in names for end in (".bin", ".ckpt")]
+    names += [partial_path(tmp_path / name).name.removesuffix(".part") for name in names]  # made to be taken
+    names = list(dict.fromkeys(names))
+    found = [file.name for name in names for file in files_of(tmp_path / name)]
+    assert len(set(found)) == len(found)
+    assert max(len(os.fsencode(name)) for name in found) == 255
+
+
+def test_a_file_with_the_longest_name_arrives(tmp_path: Path) -> None:
+    partial = PartialFile(tmp_path / ("模" * 85), url=URL, sha256=None, size=None)
+    partial.write(b"12345")
+    partial.save()
+    partial.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["模" * 85]
 
 
 def test_a_part_to_which_nothing_came_is_not_left_behind(tmp_path: Path) -> None:
@@ -310,7 +390,7 @@ def test_a_sidecar_with_a_second_name_is_replaced_and_the_other_name_keeps_its_b
 def test_a_byte_too_many_is_never_written(tmp_path: Path, kept: bytes, error: type[Exception]) -> None:
     left(tmp_path, kept, size=5)
     partial = opened(tmp_path, size=5)
-    partial.describe(etag=None, size=None)
+    partial.describe(Identity(), size=None)
     partial.write(b"12345"[len(kept) :])
     with pytest.raises(error, match="more than 5 bytes came"):
         partial.write(b"6")

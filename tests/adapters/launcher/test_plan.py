@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.downloads.partial_file import files_of
+from adapters.downloads.names import files_of
 from adapters.launcher.plan import MOST_BYTES, Command, Download, LaunchPlan, PlanError, load_plan
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
@@ -250,10 +250,10 @@ def test_a_destination_is_no_folder_that_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "is_too_long"),
     [
-        ("a" * 241, False),
-        ("a" * 242, True),
-        ("模" * 80, False),
-        ("模" * 81, True),
+        ("a" * 255, False),
+        ("a" * 256, True),
+        ("模" * 85, False),
+        ("模" * 86, True),
         ("a" * 256 + "/model", True),
         ("/".join(["a" * 200] * 18), False),
         ("/".join(["a" * 200] * 21), True),
@@ -263,13 +263,13 @@ def test_a_destination_is_no_folder_that_is_there(tmp_path: Path) -> None:
 def test_a_name_that_the_system_cannot_take_is_refused_before_anything_begins(
     tmp_path: Path, place: str, is_too_long: bool, field: str
 ) -> None:
-    if field == "cwd" and len(place) < 256:
-        load(tmp_path, command(cwd=f'"{place}"'))  # nothing is added to it
-    elif is_too_long:
+    if is_too_long:
         make = download if field == "destination" else command
         key, reason = refusal(tmp_path, make(**{field: f'"{place}"'}))
         assert (key, "too long" in reason or "is no place" in reason) == (f"operation[0].{field}", True)
-    elif field == "destination":
+    elif field == "cwd":
+        load(tmp_path, command(cwd=f'"{place}"'))
+    else:
         plan = load(tmp_path, download(destination=f'"{place}"'))
         for file in files_of(plan.place(place)):  # every one of them can be made
             file.parent.mkdir(parents=True, exist_ok=True)

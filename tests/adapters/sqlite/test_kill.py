@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from adapters.demo.server import FileServer, Hosted
-from adapters.downloads.partial_file import Sidecar
+from adapters.downloads.sidecar import Sidecar
 from events.codec import decode
 from events.event import Event
 from events.operation_events import OperationCancelled, OperationResumed

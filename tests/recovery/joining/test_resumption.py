@@ -13,9 +13,10 @@ import pytest
 
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError, RecoveryError
-from events.operation_events import CallLeftPending, FailureClassified, OperationResumed
+from events.operation_events import CallLeftPending, FailureClassified, OperationCancelled, OperationResumed
 from recovery import context
-from recovery.joining.register import MAX_OWED, CallRegister
+from recovery.joining.owed import MAX_OWED
+from recovery.joining.register import CallRegister
 from recovery.joining.shared_call import Join, Outcome, SharedCall
 from recovery.journal.history import Run
 from recovery.journal.store import Row
@@ -51,6 +52,35 @@ def test_d16_a_resumed_call_that_still_runs_is_joined(store: MemoryStore) -> Non
         assert again.result(10.0) == "done"
         assert resumption.wait(10.0)
     assert (body.runs, resumption.calls[0].result) == ([("a",)], "done")
+
+
+CONFLICT: dict[str, Any] = {"idempotency_key": lambda path, *_: path, "on_conflict": "reject"}
+
+
+def left_wish() -> MemoryStore:
+    """A journal with a call for "a" that a dead process left, whose second argument is 1."""
+    store = MemoryStore()
+    leave(store, "a", 1, **CONFLICT)
+    return store
+
+
+def test_a_wish_that_a_dead_process_left_gives_way_to_another_one_for_the_same_thing() -> None:
+    runs: list[tuple[Any, ...]] = []
+    with Recovery(store=left_wish()) as service:
+        cancelled = events_of(service, OperationCancelled)
+        work = define(service, lambda *wish: runs.append(wish), **CONFLICT)
+        work("a", 2)
+        assert service.resume().wait(10.0)
+    assert (runs, len(cancelled)) == ([("a", 2)], 1)
+
+
+def test_the_result_of_another_wish_is_not_owed() -> None:
+    runs: list[tuple[Any, ...]] = []
+    with Recovery(store=left_wish()) as service:
+        work = define(service, lambda *wish: runs.append(wish), **CONFLICT)
+        assert service.resume().wait(10.0)
+        work("a", 2)
+    assert runs == [("a", 1), ("a", 2)]
 
 
 def test_d16_what_a_resumption_finished_is_owed_once(store: MemoryStore) -> None:

@@ -12,6 +12,7 @@ from events.errors import CallRejectedError, RecoveryError, StaysPendingError
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted, OperationStarted
 from recovery import context
 from recovery.service import Recovery
+from recovery.settings import Settings
 from tests.recorded_events import events_of
 from tests.recovery.joining.callers import Body, in_thread, joined
 
@@ -58,6 +59,22 @@ def test_with_an_idempotency_key_the_key_alone_decides(service: Recovery, caplog
     assert [one.result(10.0) for one in (first, *others)] == ["paid"] * 3
     assert body.runs == [("o-1", "quick")]
     assert caplog.text.count("the idempotency key of a call with other arguments") == 1
+
+
+def test_a_conflict_is_rejected_with_both_wishes_and_leaves_the_first_alone(service: Recovery) -> None:
+    body = Body("made")
+    settings: Settings = {"idempotency_key": lambda path, _: path, "on_conflict": "reject"}
+    make = service.recoverable("make", **settings)(lambda path, size: body(path, size))
+    first = in_thread(make, "model.bin", 1)
+    body.begun.acquire()
+    equal = in_thread(make, "model.bin", 1)
+    joined(service, 1)
+    with pytest.raises(CallRejectedError, match=r"'model.bin', 1\), this one \('model.bin', 2\); wait for"):
+        make("model.bin", 2)
+    assert service.calls.joining() == 1  # the rejected call does not wait
+    body.go_on.set()
+    assert first.result(10.0) == equal.result(10.0) == "made"
+    assert len(body.runs) == 1
 
 
 def test_join_false_runs_equal_calls_side_by_side(service: Recovery) -> None:

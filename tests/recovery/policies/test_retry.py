@@ -56,11 +56,30 @@ def test_a_servers_wish_comes_on_top_of_our_delay() -> None:
     assert decided(retry_after=10.0) == Retry(12.0)
 
 
-def test_a_rate_limit_with_a_wish_parks_for_longer_each_time_however_many_retries_are_used() -> None:
-    policy = RetryPolicy(backoff=Exponential(1.0), jitter="none")
-    limited: Any = {"category": Category.RATE_LIMITED, "retry_after": 1.0, "retries": 99}
-    verdicts = [decided(policy, attempt=attempt, **limited) for attempt in (1, 2, 3)]
-    assert verdicts == [Park(wait, ("rate limit",)) for wait in (2.0, 3.0, 5.0)]
+LIMITED: Any = {"category": Category.RATE_LIMITED, "retry_after": 8.0}
+
+
+def test_a_rate_limit_with_a_wish_parks_as_long_each_time_however_many_retries_are_used() -> None:
+    policy = RetryPolicy(backoff=Exponential(1.0), jitter="equal")
+    verdicts = {decided(policy, attempt=attempt, retries=99, **LIMITED) for attempt in range(100, 200)}
+    assert verdicts == {Park(9.0, ("rate limit",))}
+
+
+@pytest.mark.parametrize(("asked", "wait"), [(0.1, 0.1125), (8.0, 9.0), (20.0, 22.5), (3600.0, 3602.5)])
+def test_calls_resume_within_a_quarter_of_the_servers_wish_or_5_seconds(asked: float, wait: float) -> None:
+    policy = RetryPolicy(max_delay=600.0)
+    assert decided(policy, category=Category.RATE_LIMITED, retry_after=asked).after == pytest.approx(wait)
+
+
+def test_without_jitter_a_rate_limit_is_waited_out_exactly() -> None:
+    assert decided(**LIMITED) == Park(8.0, ("rate limit",))
+
+
+def test_a_rate_limit_beyond_max_rate_limits_uses_a_retry_and_backs_off() -> None:
+    policy = RetryPolicy(max_rate_limits=2, max_retries=2, backoff=Exponential(1.0), jitter="none")
+    verdicts = [decided(policy, attempt=3 + used, retries=used, **LIMITED) for used in (0, 1, 2)]
+    assert verdicts == [Retry(9.0), Retry(10.0), GiveUp("out of retries (2)")]
+    assert isinstance(decided(policy, attempt=3, retries=1, **LIMITED), Park)
 
 
 @pytest.mark.parametrize(("retries", "verdict"), [(0, Retry(20.0)), (3, GiveUp("out of retries (3)"))])
@@ -94,7 +113,7 @@ def test_a_strategy_for_rate_limits_is_kept_to_its_own_backoff() -> None:
         ({"elapsed": 7.0}, Retry(2.0, 3.0)),
         ({"elapsed": 8.0}, Retry(2.0, 2.0)),
         ({"elapsed": 8.1}, GiveUp("out of time")),
-        ({"category": Category.RATE_LIMITED, "retry_after": 9.0}, GiveUp("out of time")),
+        ({"category": Category.RATE_LIMITED, "retry_after": 10.5}, GiveUp("out of time")),
     ],
 )
 def test_no_wait_is_begun_that_would_end_after_max_elapsed(given: Any, verdict: Verdict) -> None:

@@ -13,6 +13,7 @@ from events.errors import CallRejectedError
 from events.operation import Operation
 from events.operation_events import FailureClassified, Parked
 from events.verdicts import Park
+from recovery.presets import launcher
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
@@ -64,6 +65,53 @@ def test_a_rate_limit_defers_the_other_calls_to_its_host(backend: str) -> None:
     clock.run(main, backend=backend)
     assert (len(done), len(failures)) == (20, 1)
     assert len(set(done.values())) > 15  # each at its own moment
+
+
+@pytest.mark.parametrize("key", [None, lambda _: "hf.co"])
+def test_neither_first_attempts_nor_retries_begin_during_the_limit_of_their_host(key: Any) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    began: list[float] = []
+
+    @service.recoverable("download", key=key, initial_delay=2.0, jitter="none")
+    async def download(number: int) -> None:
+        began.append(clock())
+        if clock() >= 31.0:
+            return
+        if number == 0:
+            await anyio.sleep(1.0)
+            raise limited(30)
+        raise ConnectionResetError  # to be retried after 2 s
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(download, number)
+            await anyio.sleep(5.0)
+            for number in range(4, 8):
+                group.start_soon(download, number)
+
+    clock.run(main)
+    assert began[:4] == [0.0] * 4
+    assert len(began) == 12
+    assert 31.0 <= min(began[4:]) < max(began[4:]) <= 36.0
+    assert len(set(began[4:])) > 5
+
+
+@pytest.mark.parametrize("preset", [Recovery, launcher])
+def test_eight_rate_limits_of_a_second_take_hardly_more_than_eight_seconds(preset: Any) -> None:
+    clock = VirtualClock()
+    attempts = 0
+
+    @preset(clock=clock, enable_logging=False).recoverable("fetch")
+    def fetch() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 8:
+            raise limited(1)
+
+    fetch()
+    assert 8.0 <= clock() <= 10.0
 
 
 def test_until_the_limit_is_over_starts_of_that_host_alone_are_observed() -> None:

@@ -1,0 +1,81 @@
+"""The sidecar of a partial file: what is known of its bytes, and how many of them a later attempt may trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from adapters.disk import decode_plain, sync_file, write_whole
+from adapters.downloads.identity import Identity
+from adapters.downloads.names import sidecar_path
+
+MOST_SIDECAR_BYTES = 512 * 1024
+"""A URL has at most 65 536 characters."""
+
+
+class Sidecar(Identity, frozen=True, kw_only=True):
+    """What is known of a partial file: *offset* bytes are safely on the disk, of *size* if that is known.
+
+    *url* is kept without its query, which may hold secrets and change with every signature. *written_to* is the boot,
+    device and inode of the partial file: while these are the same, no loss of power can have taken what was written.
+    """
+
+    url: str
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
+    written_to: str | None = None
+
+
+def without_secrets(url: str) -> str:
+    """*url* without user, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def write_sidecar(destination: Path, known: Sidecar) -> None:
+    """Record what is *known* of the partial file of *destination*."""
+    write_whole(sidecar_path(destination), msgspec.json.encode(known))
+
+
+def forget_sidecar(destination: Path) -> None:
+    """Remove the sidecar also from the disk, before other bytes come than those that it describes."""
+    try:
+        sidecar_path(destination).unlink()
+    except FileNotFoundError:
+        return
+    sync_file(destination.parent)
+
+
+def trusted(left: Sidecar, length: int, here: str | None) -> int:
+    """How many of the *length* bytes of the partial file *here* are those that the sidecar describes."""
+    if here is not None and left.written_to == here and (left.size is None or length <= left.size):
+        return length
+    return min(left.offset, length)
+
+
+def read_sidecar(destination: Path) -> Sidecar | None:
+    """What is known of the partial file of *destination*; None if that is nothing readable."""
+    try:
+        return decode_plain(sidecar_path(destination), Sidecar, MOST_SIDECAR_BYTES)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def of_same_content(left: Sidecar, wanted: Sidecar) -> Sidecar | None:
+    """What is known of bytes of which *left* was known, if they may be of the content that is *wanted*; or None.
+
+    A hash, and what a hub says of its files, tells of the bytes of any server; a validator of those of its own URL.
+    Bytes of the same URL are kept also if only the one or the other has a hash: it decides in the end.
+    """
+    pairs = (left.size, wanted.size), (left.sha256, wanted.sha256)
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return None
+    if left.url != wanted.url:
+        left = msgspec.structs.replace(left, url=wanted.url, etag=None, modified=None)
+        if left.sha256 is None and (left.linked is None or wanted.sha256 is not None):
+            return None
+    size = left.size if wanted.size is None else wanted.size
+    return msgspec.structs.replace(left, sha256=wanted.sha256 or left.sha256, size=size)
