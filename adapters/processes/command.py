@@ -203,19 +203,27 @@ class _Command:
     async def _follow(self, tree: Tree, end: Callable[[], Awaitable[object]]) -> bool:
         """Copy the output until *end* returns. Returns whether the command was ended, because it was silent."""
         watch = SilenceWatch(self._silence, tree)
-        try:
-            while True:
-                with anyio.move_on_after(POLL_INTERVAL):
-                    await end()
-                    return False
-                if self._output.copy():
-                    watch.start_over()
-                elif watch.is_over():
-                    await self._end(tree, f"silent for {self._silence:g} s")
-                    return True
-        except BaseException:
-            await self._end(tree, "cancelled")
-            raise
+        is_over = anyio.Event()
+
+        async def wait() -> None:
+            await end()
+            is_over.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)  # once: asyncio keeps each cancelled wait for a process until that ends
+            try:
+                while not is_over.is_set():
+                    with anyio.move_on_after(POLL_INTERVAL):
+                        await is_over.wait()
+                    if self._output.copy():
+                        watch.start_over()
+                    elif not is_over.is_set() and watch.is_over():
+                        await self._end(tree, f"silent for {self._silence:g} s")
+                        return True
+            except BaseException:
+                await self._end(tree, "cancelled")
+                raise
+        return False
 
     async def _end(self, tree: Tree, why: str) -> None:
         """End the processes of *tree*. That this is the launcher's doing is noted first, in the file and in the log."""
