@@ -78,11 +78,12 @@ async def run_command(
     orphans: Orphans = "wait",
     grace: float = GRACE,
     on_output: Callable[[str], object] | None = None,
+    files: str | None = None,
 ) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
     Args:
-        name: Names the files in *logs*.
+        name: What messages call it.
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
@@ -93,6 +94,8 @@ async def run_command(
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait") or ended ("end").
         grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
         on_output: Called with each line of its output, redacted.
+        files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
+            first.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
@@ -111,7 +114,7 @@ async def run_command(
     validation.number("grace", grace)
     validation.choice("orphans", orphans, ("wait", "end"))
     environment = _environment(env or {})
-    async with _files(name, logs, on_output) as (running, output):
+    async with _files(name, logs, _file_name(files or name), on_output) as (running, output):
         command = _Command(name, running, output, silence, grace)
         await command.see_to_orphan(orphans, hash_of(argv))
         await command.run(argv, cwd, environment)
@@ -238,10 +241,9 @@ class _Command:
 
 @asynccontextmanager
 async def _files(
-    name: str, logs: Path, on_output: Callable[[str], object] | None
+    name: str, logs: Path, plain: str, on_output: Callable[[str], object] | None
 ) -> AsyncIterator[tuple[RunningFile, Output]]:
     """The files of the command *name*, once no other launcher runs it."""
-    plain = _file_name(name)
     async with AsyncExitStack() as stack:
         try:
             logs.mkdir(parents=True, exist_ok=True)

@@ -92,8 +92,12 @@ class Tree:
         self._signal(self.members(), does_kill=True)
 
     async def _signal_until_gone(self, *, does_kill: bool) -> None:
-        while members := self.members():  # those that were started meanwhile, the next time
+        seen_none = 0
+        while seen_none < 2:  # one look may miss what is started during it
+            members = self.members()  # those that were started since the last signal
+            seen_none = 0 if members else seen_none + 1
             self._signal(members, does_kill=does_kill)
+            await anyio.sleep(POLL_INTERVAL)
             while any(map(is_alive, members)):  # a second SIGTERM means "at once" to some programs
                 await anyio.sleep(POLL_INTERVAL)
 

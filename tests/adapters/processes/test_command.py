@@ -193,6 +193,15 @@ async def test_a_wrong_setting_is_refused(folder: Path, argv: Any, settings: dic
 # Its files
 
 
+async def test_commands_of_one_name_may_have_files_of_their_own(folder: Path) -> None:
+    async with anyio.create_task_group() as group:
+        for files in "ab":
+            other = "b" if files == "a" else "a"
+            meet = f"touch {files}; until [ -e {other} ]; do sleep 0.01; done"
+            group.start_soon(partial(run, folder, "sh", "-c", meet, files=files))
+    assert sorted(path.name for path in (folder / "logs").iterdir()) == ["a.log", "b.log"]
+
+
 async def test_every_name_has_an_output_of_its_own(folder: Path) -> None:
     names = ["a b", "a_b", "a/b", "ä", "模" * 200, "模" * 199 + "型", "..", "x" * 200]
     for name in names:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from adapters.processes.lines import MOST_OF_A_LINE, Lines
 from adapters.processes.log_file import TOLD, LogFile
-from adapters.processes.output import MOST_RAW, Output
+from adapters.processes.output import CHUNK, MOST_RAW, Output
 from recovery.redact import hide, unhide
 
 
@@ -141,6 +141,15 @@ def test_the_file_is_emptied_and_processes_go_on_writing(tmp_path: Path) -> None
         assert copied.raw.stat().st_size < 2000
     assert copied.lines[-1] == "end of a line that may be cut"
     assert {"0", "50", "99"} <= set(copied.lines)
+
+
+def test_the_file_is_emptied_although_it_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with closing(Copied(tmp_path, most_raw=1000)) as copied:
+        copied.write(b"flood\n" * CHUNK)
+        copied.write(b"last\n")
+        copied.output.copy()
+        assert copied.raw.stat().st_size == 0
+    assert copied.lines[-1] == "last"
 
 
 def test_output_that_comes_too_fast_is_left_out_in_the_middle(tmp_path: Path) -> None:
