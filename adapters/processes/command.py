@@ -169,14 +169,17 @@ class _Command:
         tree = Tree(uuid.uuid4().hex)
         # The mark finds the process if this one is killed before that one's id is noted.
         self._running.write(Running(mark=tree.mark, argv=hash_of(argv), launcher=os.getpid()))
-        process = await self._start(argv, cwd, {**environment, **tree.environment()})
-        tree.group = process.pid
         _running.add(tree)
         try:
+            process = await self._start(argv, cwd, {**environment, **tree.environment()})
+            tree.group = process.pid
             async with process:
                 self._running.change(process=identity_of(process.pid))
                 is_silent = await self._follow(tree, process.wait)
                 code = await process.wait()
+        except anyio.get_cancelled_exc_class():
+            tree.kill()  # asyncio's own cancellation comes through a shield, also half way through the start
+            raise
         finally:
             _running.discard(tree)
         self._output.copy_rest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 
 from adapters.processes.command import kill_all, run_command
@@ -151,6 +153,18 @@ async def test_an_error_before_a_progress_bar_is_recognized(folder: Path) -> Non
         await run(folder, sys.executable, "-S", "-c", program)
     meaning = classify(caught.value)
     assert (meaning.category, meaning.rule) == (Category.PERMANENT, "pip-missing")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_cancelled_at_any_step_leaves_no_process(folder: Path) -> None:
+    for steps in range(0, 30, 6):
+        task = asyncio.create_task(run(folder, "sh", "-c", "setsid sleep 40 & sleep 40", name=f"{steps}", grace=0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert [one for one in psutil.process_iter(["cwd", "status"]) if one.info["cwd"] == str(folder)] == []
 
 
 # Its environment
