@@ -79,6 +79,7 @@ async def run_command(
     grace: float = GRACE,
     on_output: Callable[[str], object] | None = None,
     files: str | None = None,
+    is_done: Callable[[], Awaitable[bool]] | None = None,
 ) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
@@ -96,6 +97,8 @@ async def run_command(
         on_output: Called with each line of its output, redacted.
         files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
             first.
+        is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
+            by then, it is not run.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
@@ -117,11 +120,13 @@ async def run_command(
     async with _files(name, logs, _file_name(files or name), on_output) as (running, output):
         command = _Command(name, running, output, silence, grace)
         await command.see_to_orphan(orphans, hash_of(argv))
+        if is_done is not None and await is_done():
+            return
         await command.run(argv, cwd, environment)
 
 
 def kill_all() -> None:
-    """Send SIGKILL to every process of each command that runs in this process now, also within its grace."""
+    """Send SIGKILL to every process of each command that this process runs or ends now."""
     for tree in tuple(_running):
         tree.kill()
 
@@ -236,7 +241,11 @@ class _Command:
         self._running.change(ending=why)
         self._output.copy_rest()
         self._output.note(f"ended by the launcher: {why}")
-        await tree.end(self._grace)
+        _running.add(tree)  # an orphan's, too
+        try:
+            await tree.end(self._grace)
+        finally:
+            _running.discard(tree)
 
 
 # Its files

@@ -86,6 +86,15 @@ async def test_a_command_of_a_killed_launcher_is_waited_for(folder: Path, caplog
     )
 
 
+async def test_what_a_command_of_a_killed_launcher_has_done_is_not_done_again(folder: Path) -> None:
+    async def is_done() -> bool:
+        return (folder / "made").exists()
+
+    with orphan(folder, "sh", "-c", "sleep 0.1; touch made"):
+        await run(folder, "touch", "again", is_done=is_done)
+    assert not (folder / "again").exists()
+
+
 async def test_a_command_of_a_killed_launcher_is_ended_on_request(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
