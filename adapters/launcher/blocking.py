@@ -14,7 +14,8 @@ from typing import Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
-from adapters.launcher.bricks import Bricks, Done
+from adapters.launcher.bricks import Bricks
+from adapters.launcher.done_checks import Done
 from adapters.launcher.stopping import StoppedBySignal, handled
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
