@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, sync_data, sync_file
-from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
+from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
 from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
@@ -186,13 +186,16 @@ class PartialFile:
         self._end = min((one for one in (known, end) if one is not None), default=None)
 
     def check_page(self, head: bytes) -> None:
-        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins something else.
 
-        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts. Where a hash is known,
+        and these bytes began as *head* does, the hash will tell.
         """
         name = self.destination.name
-        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
-            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+        if (came := what_came(name, head)) is None:
+            return
+        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+            raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
         """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
@@ -296,8 +299,10 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        elif (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
-            self._refuse(f"what came is {came}")
+        else:
+            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
+            if wrong is not None and self._promised_size != 0:
+                self._refuse(f"what came is {wrong}")
         self._check_name()
         self._source.replace(self.destination)
         if self._kept is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from adapters.downloads import refusals
 from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
 from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
 
@@ -41,6 +43,7 @@ async def receive(
     on_progress: OnProgress,
     save_every: int,
     headers_of: HeadersOf = no_headers,
+    trickle: Trickle = TRICKLE,
 ) -> None:
     """Write the rest of the file to *partial*.
 
@@ -54,7 +57,7 @@ async def receive(
     fruitless, has_dropped = 0, False
     while True:
         before = partial.offset
-        answer, is_over = await _exchange(client, url, partial, fruitless, headers_of, on_progress, save_every)
+        answer, is_over = await _exchange(client, url, partial, fruitless, headers_of, on_progress, save_every, trickle)
         if is_over:
             return
         name, why = partial.destination.name, answer.why or "the response had no byte"
@@ -81,6 +84,7 @@ async def _exchange(
     headers_of: HeadersOf,
     on_progress: OnProgress,
     save_every: int,
+    trickle: Trickle,
 ) -> tuple[Answer, bool]:
     """Make one request, and write what comes; returns what it meant, and whether the file is there."""
     headers = range_headers(partial.offset, partial.sidecar) if fruitless < 2 else {}
@@ -119,8 +123,10 @@ async def _exchange(
             partial.describe(now, size=size, end=answer.end)
             partial.is_resumable = is_plain
             partial.write(first_chunk)
-            async with aclosing(_without_first(chunks, answer.skip)) as rest:
-                await write_body(rest, partial, on_progress=on_progress, save_every=save_every)
+            left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
+            with Watchdog(partial.destination.name, trickle, rest=left) as watch:
+                async with aclosing(_without_first(chunks, answer.skip, watch)) as rest:
+                    await write_body(rest, partial, on_progress=on_progress, watch=watch, save_every=save_every)
     known = partial.sidecar.size
     if status == 206:
         return answer, known is not None and partial.offset >= known
@@ -140,11 +146,12 @@ async def _make_place(partial: PartialFile, answer: Answer, chunks: AsyncIterato
     return first
 
 
-async def _without_first(chunks: AsyncIterator[bytes], skip: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of *chunks* behind the first *skip*."""
+async def _without_first(chunks: AsyncIterator[bytes], skip: int, watch: Watchdog) -> AsyncGenerator[bytes, None]:
+    """The bytes of *chunks* behind the first *skip*, of which *watch* is told here."""
     async for chunk in chunks:
         if skip >= len(chunk):
             skip -= len(chunk)
+            watch.feed(len(chunk))
         else:
             yield chunk[skip:]
             skip = 0
@@ -208,4 +215,8 @@ async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
 
 
 def _refusal(response: httpx2.Response, body: bytes, *, url: str, asked: str) -> Exception | None:
-    return refusals.refused(response.status_code, response.headers, body, url=url, asked=asked)
+    has_token = "authorization" in response.request.headers
+    endpoint = os.environ.get("HF_ENDPOINT")
+    return refusals.refused(
+        response.status_code, response.headers, body, url=url, asked=asked, has_token=has_token, endpoint=endpoint
+    )

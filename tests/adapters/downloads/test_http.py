@@ -40,7 +40,7 @@ async def test_a_file_arrives_whole_and_nothing_is_left_beside_it(tmp_path: Path
 
 async def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
     with Target(tmp_path, content=b"") as target:
-        assert (await target.attempt()).size == 0
+        assert (await target.attempt(size=0)).size == 0
     assert target.files() == {"model.bin"}
 
 
