@@ -273,12 +273,9 @@ class PartialFile:
                     sidecar_path(self.destination).unlink(missing_ok=True)
                 partial_path(self.destination).unlink(missing_ok=True)
         finally:
-            self._close_files()
-
-    def _close_files(self) -> None:
-        self._file.close()
-        if self._kept is not None:
-            self._kept.close()
+            self._file.close()
+            if self._kept is not None:
+                self._kept.close()
 
     def finish(self) -> int:
         """Check size and hash, sync the file, give it its name and close it; return its size.
@@ -309,7 +306,7 @@ class PartialFile:
             partial_path(self.destination).unlink(missing_ok=True)
         sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
-        self._close_files()
+        self.close()
         return self.offset
 
     def _refuse(self, problem: str) -> NoReturn:
