@@ -69,8 +69,6 @@ KNOWN, UNKNOWN = True, False
         (UNKNOWN, Rough(cut=CUTS, signed=True, etag="new", linked="sha256")),
         (UNKNOWN, Rough(cut=CUTS, signed=True, etag="new", linked="id")),
         (UNKNOWN, Rough(cut=CUTS, signed=True, etag="new", linked="id", ignore_every=3)),
-        (KNOWN, Rough(cut=CUTS, if_range="refused")),
-        (KNOWN, Rough(cut=CUTS, etag="none")),
     ],
     ids=str,
 )
@@ -83,21 +81,28 @@ async def test_a_file_that_comes_in_pieces_is_fetched_once(tmp_path: Path, is_kn
     assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
-async def test_ranges_that_a_server_caps_are_fetched_in_one_attempt(tmp_path: Path) -> None:
-    with RoughServer(CONTENT, Rough(cap=50_000)) as server:
-        assert await fetch(server, tmp_path / "model.bin") == 1
-        assert len(server.asked) == 1  # the whole file is no range
-    with RoughServer(CONTENT, Rough(cap=50_000, cut=(120_000, 120_000))) as server:
-        assert await fetch(server, tmp_path / "other.bin", sha256=server.sha256) == 2
-    assert (tmp_path / "other.bin").read_bytes() == CONTENT
-    assert server.ratio() == 1.0
+THREE_EIGHTHS = MIB * 3 // 8
 
 
-async def test_ranges_that_begin_too_early_cost_what_they_repeat(tmp_path: Path) -> None:
-    with RoughServer(CONTENT, Rough(cut=(CUTS[1], CUTS[1]), block=16_384)) as server:
-        await fetch(server, tmp_path / "model.bin")
+@pytest.mark.parametrize(
+    "rough",
+    [Rough(), Rough(block=32_768), Rough(if_range="refused"), Rough(etag="new"), Rough(cap=50_000)],
+    ids=["plain", "from an earlier block", "200 to any If-Range", "a new ETag each time", "capped"],
+)
+async def test_d4_a_file_with_a_known_hash_ends_in_a_few_attempts(tmp_path: Path, rough: Rough) -> None:
+    rough = msgspec.structs.replace(rough, cut=(THREE_EIGHTHS, THREE_EIGHTHS))
+    with RoughServer(CONTENT, rough) as server:
+        assert await fetch(server, tmp_path / "model.bin", sha256=server.sha256) <= 4
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
-    assert server.ratio() < 1.1
+
+
+async def test_ranges_that_a_server_caps_are_fetched_in_one_attempt(tmp_path: Path) -> None:
+    with RoughServer(CONTENT, Rough(cap=150_000)) as server:
+        leave(tmp_path / "model.bin", server, CONTENT[:HALF])
+        assert await fetch(server, tmp_path / "model.bin") == 1
+    assert len(server.asked) == 4
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+    assert server.ratio() == 0.5
 
 
 @pytest.mark.parametrize("ignored", [(), (1,), (1, 2)])
